@@ -1,0 +1,289 @@
+"""What the data side promises: Source (where rows come from), Cleaner, Engine (where rows are crunched), Feature.
+
+The way of a row. A Source extracts files into plain Parquet with three columns of its own (`ROW_FILE`, `ROW_NUMBER`,
+and `ROW_SPLIT` where files decide the split) and puts what it cannot read aside as rejects. An Engine turns extracts
+into clean, split rows by Ibis expressions. Features turn columns into arrays: `accept` makes any raw column canonical
+and names the rows it must refuse; `encode` and `collate` are total on what was accepted. The very same three calls
+happen in training, in batch prediction, over HTTP and in streams.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.contracts.part import Part
+from penstock.contracts.summary import Summary
+from penstock.contracts.tensors import TensorSpec
+from penstock.core.events import Events
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+ROW_ID = "row_id"
+"""md5, 32 hexadecimal digits, of the declared key, or of relative path, content hash and row number."""
+ROW_FILE = "__file"
+"""int32: index into `Snapshot.files`."""
+ROW_NUMBER = "__row"
+"""int64: the row's ordinal within its file, from 0, rejected rows not counted."""
+
+REJECT_SCHEMA = pa.schema([
+    ("row_id", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("stage", pa.string()), ("column", pa.string()), ("reason", pa.string()), ("row", pa.string()),
+])
+"""A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage that refused it
+(`read`, `expect`, `clean`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a snapshot."""
+
+    path: str
+    """Relative to the source's root, with `/`: what lineage and row ids name."""
+    url: str
+    """Where it is read: an absolute local path or a URL."""
+    size_bytes: int
+    sha256: str
+    split: str | None = None
+    """`train`, `validation` or `test` where the recipe splits by files."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What would be read now."""
+
+    files: tuple[SourceFile, ...]
+
+    def declared(self) -> list[dict[str, Any]]:
+        """What of it enters a dataset's identity: content and names, not places or times."""
+        return [{"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files]
+
+
+@dataclass
+class Extract:
+    """A source's rows as plain Parquet."""
+
+    parquet: list[Path | str]
+    """Files whose columns are the source's, united by name, and `ROW_FILE` and `ROW_NUMBER`."""
+    schema: pa.Schema
+    """The source's own columns, without those two."""
+    rejects: list[Path] = field(default_factory=list)
+    """Parquet files of `REJECT_SCHEMA`."""
+    rows: int = 0
+    """Rows in `parquet`."""
+    rejected: int = 0
+    """Rows in `rejects`."""
+
+
+class Source(Part):
+    """Where rows come from."""
+
+    shelf: ClassVar[str] = "penstock.parts.sources"
+
+    @abstractmethod
+    def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
+        """What would be read now: each file with its size and SHA-256.
+
+        Args:
+            base: the folder that relative paths start from (the recipe's).
+            memo: a JSON file of hashes already known by (url, size, time); created and kept up to date.
+
+        Raises:
+            SourceError: nothing is there, or it may not be read.
+        """
+
+    @abstractmethod
+    def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
+        """Read every row of the snapshot into Parquet under `scratch`, within `memory_bytes`; put bad rows aside.
+
+        Raises:
+            SourceError: a file is corrupt as a whole, or a row is bad and `on_bad_row` is `fail`.
+        """
+
+    @abstractmethod
+    def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
+        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them."""
+
+
+class Cleaner(Part):
+    """A step that mends rows. Exactly one of two forms, told by `form`."""
+
+    shelf: ClassVar[str] = "penstock.parts.cleaners"
+    form: ClassVar[str] = "expression"
+    """`expression`: `mend` maps a table to a table, row by row, on any engine (fitted facts come from the training split);
+    `global`: `mend` needs all rows (deduplication): it may drop rows, which are counted as `drops`."""
+    drops: ClassVar[str] = "filtered"
+    """Under which heading dropped rows are counted: `duplicates` or `filtered`."""
+    at_serving: ClassVar[str] = "apply"
+    """`apply`: done to requests as well; `skip`: only to training data; `refuse`: a request that needs it is refused."""
+
+    def needs(self) -> tuple[str, ...]:
+        """The columns it reads; a recipe whose source lacks one is refused."""
+        return ()
+
+    def fit(self, table: ir.Table) -> dict[str, Any]:
+        """Facts learnt from the training split, as plain data. The default learns nothing."""
+        return {}
+
+    @abstractmethod
+    def mend(self, table: ir.Table, facts: Mapping[str, Any]) -> ir.Table:
+        """The mended table. It keeps `row_id`, and for `expression` every row."""
+
+
+class Engine(Part):
+    """Where rows are crunched. An engine opens a session; a session holds tables as Ibis expressions."""
+
+    shelf: ClassVar[str] = "penstock.parts.engines"
+
+    @abstractmethod
+    def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
+        """Start it. Use as a context manager."""
+
+
+class EngineSession:
+    """A running engine. What `select` cannot say (a pure function over Arrow batches) goes through `map_batches`."""
+
+    def __enter__(self) -> EngineSession:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def read(self, parquet: Sequence[Path | str]) -> ir.Table:
+        """Parquet files united by name, as a table."""
+        raise NotImplementedError
+
+    def keep(self, table: ir.Table, name: str) -> ir.Table:
+        """Compute once, spill to disk as needed, and go on from the result."""
+        raise NotImplementedError
+
+    def sql(self, table: ir.Table, expression: str) -> ir.Value:
+        """A scalar SQL expression (DuckDB's dialect) over `table`'s columns; only expressions are allowed."""
+        raise NotImplementedError
+
+    def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """The table's rows, streamed."""
+        raise NotImplementedError
+
+    def write(self, table: ir.Table, folder: Path, *, partition: str | None = None) -> int:
+        """Write as Parquet below `folder` (hive folders by `partition`); returns the number of rows."""
+        raise NotImplementedError
+
+    def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
+        """Update each column's summary with every row. `table` has `row_id`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Rows a feature cannot accept."""
+
+    rows: np.ndarray
+    """Indices, int64 `[r]`, ascending."""
+    reasons: list[str]
+    """One a row: what was found and what was expected, without the column's name."""
+
+
+NOBODY = Refused(np.empty(0, np.int64), [])
+
+Stored = dict[str, np.ndarray]
+"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes`."""
+
+Fitted = dict[str, Any]
+"""What a feature learnt from the training split, as plain data (JSON). `said`, if there, lists choices made aloud."""
+
+
+class Feature(Part):
+    """A raw column (or several) ↔ arrays. numpy and Arrow only; no torch.
+
+    Laws (penstock.testing.laws.features): a row encodes alone as in a batch, bit for bit; halves summarised and merged
+    equal the whole; `decode` undoes `encode` for targets; refused rows are refused alone as in a batch; the arrays of
+    `collate` have the dtypes and shapes of `spec`.
+    """
+
+    shelf: ClassVar[str] = "penstock.parts.features"
+    encoder: ClassVar[str] = ""
+    """The encoder a model uses unless the recipe names another; empty: not usable as an input."""
+    decoder: ClassVar[str] = ""
+    """The decoder likewise; empty: not usable as a target."""
+    canonical: ClassVar[pa.DataType] = pa.string()
+    """What `accept` returns and the rest understands."""
+
+    column: str | None = None
+    """The raw column; the feature's own name unless given."""
+    na: tuple[str, ...] = ()
+    """Texts that stand for a missing value in this column, such as "Not yet rated"."""
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """The raw columns that the feature called `name` reads."""
+        return (self.column or name,)
+
+    @abstractmethod
+    def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
+        """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that cannot be.
+
+        Refused rows hold null. A row's acceptance depends on that row alone.
+        """
+
+    @abstractmethod
+    def summary(self) -> Summary:
+        """What must be learnt from the training split's canonical column."""
+
+    def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
+        """The summary's result as fitted facts. May add `said`.
+
+        Raises:
+            ContractError: nothing can be learnt from it (a target with one class, a column that is always missing).
+        """
+        return result
+
+    def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
+        """Rows of a target's canonical column that cannot be learnt or judged: a class never seen in the training split."""
+        return NOBODY
+
+    @abstractmethod
+    def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
+        """The arrays that `collate` gives: what the model will see."""
+
+    @abstractmethod
+    def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
+        """Canonical column `[n]` → stored arrays, row by row, vectorised."""
+
+    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Stored rows → arrays for a batch: decode, pad; augment only if given one uint64 key a row.
+
+        Law: equal where not masked, whatever else is in the batch.
+        """
+        return stored
+
+    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+        """A target's answers → columns in the user's words: `""` the prediction, `"probabilities"` and the like beside it.
+
+        Args:
+            arrays: what the decoder's `answer` gives, by name.
+            decision: what was decided after training for this target, such as `{"threshold": 0.5}`; may be empty.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+
+    def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
+        """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+
+
+class Augmentation(Part):
+    """A random change to a stored row that keeps its meaning; its chance is a function of the row's key alone."""
+
+    shelf: ClassVar[str] = "penstock.parts.augmentations"
+
+    @abstractmethod
+    def apply(self, values: np.ndarray, key: int) -> np.ndarray:
+        """The changed values of one row."""

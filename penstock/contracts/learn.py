@@ -1,0 +1,173 @@
+"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Tracker.
+
+The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it. Shapes:
+B batch, T tokens, W width, F features, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from penstock.contracts.part import Part
+from penstock.contracts.tensors import FeatureSpecs, TensorSpec
+from penstock.core.events import Event
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Encoded(NamedTuple):
+    """What an encoder or combiner says of a batch (a tuple, so that tracing and export pass through it)."""
+
+    tokens: Tensor
+    """`[B, T, W]`: what may be attended to."""
+    mask: Tensor
+    """`[B, T]` bool: True where a token is there."""
+    pooled: Tensor
+    """`[B, W]`: all of it in one vector."""
+
+
+class Encoder(Part):
+    """Arrays of one feature, or of all features that declare an equal encoder, → `Encoded`."""
+
+    shelf: ClassVar[str] = "penstock.parts.encoders"
+    together: ClassVar[bool] = False
+    """True: one module encodes all features with this declaration and equal specs (numbers, categories), one token each."""
+
+    @abstractmethod
+    def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
+        """A module whose `forward(batch: dict[str, Tensor]) → Encoded` reads `<feature>.<array>` for each of `features`.
+
+        Args:
+            features: the features it encodes, in order; exactly one unless `together`. With `together`, token t belongs to
+                feature t, and `pooled` is the tokens flattened `[B, T·W]`.
+            width: W that the combiner asks for; None leaves it to the encoder. The module has int attributes `width`
+                (W of the tokens) and `pooled_width` (of `pooled`).
+        """
+
+    @abstractmethod
+    def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
+        """None if it can encode a feature with these arrays, otherwise why not (told to the user before anything runs)."""
+
+
+class Combiner(Part):
+    """Several `Encoded` → one."""
+
+    shelf: ClassVar[str] = "penstock.parts.combiners"
+
+    def token_width(self) -> int | None:
+        """The token width it needs from every encoder, or None if any will do."""
+        return None
+
+    @abstractmethod
+    def build(self, encoders: Sequence[nn.Module]) -> nn.Module:
+        """A module with `forward(list[Encoded]) → Encoded` and int attribute `width` (of its pooled output).
+
+        Args:
+            encoders: the built encoder modules, for their `width`, `pooled_width`.
+        """
+
+
+class Decoder(Part):
+    """What is known of a row → one raw tensor for a target; the loss on it; the answer from it."""
+
+    shelf: ClassVar[str] = "penstock.parts.decoders"
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """The metrics that suit its target, best known first; the first is watched by early stopping unless the recipe says."""
+
+    @abstractmethod
+    def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
+        """None if it can decode into a target with these arrays, otherwise why not."""
+
+    @abstractmethod
+    def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
+        """A module with `forward(encoded: Encoded, target: dict[str, Tensor] | None = None) → Tensor` raw `[B, …]`."""
+
+    @abstractmethod
+    def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
+        """Per-row losses `[B]`, float32, unweighted by `weight`. `target` has the target feature's arrays by name."""
+
+    @abstractmethod
+    def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
+        """What is answered, by name, ready for `Feature.decode`; exported with the model. Names by decoder:
+        `binary`: `probability [B]`; `category`: `probabilities [B, K]`; `number`: `value [B]` in the user's units."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One thing a training step optimises."""
+
+    name: str
+    parameters: Callable[[Any], Iterable[Any]]
+    """model → the parameters this phase moves."""
+    loss: Callable[[Any, Mapping[str, Any]], Any]
+    """(model, batch) → per-row losses `[B]`, already times the row's weight."""
+    every: int = 1
+    """Run in each `every`-th optimiser step."""
+
+
+class Objective(Part):
+    """What one training step optimises. The trainer's loop knows no task."""
+
+    shelf: ClassVar[str] = "penstock.parts.objectives"
+
+    @abstractmethod
+    def phases(self, decoders: Mapping[str, Decoder], specs: FeatureSpecs) -> list[Phase]:
+        """The phases of one step, in order. A model is called as `model(batch) → dict[target, raw]`."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A process's place among its peers."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    threads: int = 1
+
+
+class Launcher(Part):
+    """Where functions run: every rank gets the same function and its place in the world."""
+
+    shelf: ClassVar[str] = "penstock.parts.launchers"
+
+    @abstractmethod
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+        """Run `function(world, *arguments)` in each process; returns rank 0's (picklable) value.
+
+        Raises:
+            PenstockError: the error that a rank raised, once.
+            TrainingError: a rank died without one.
+        """
+
+    @abstractmethod
+    def limits(self) -> tuple[int | None, int | None]:
+        """(processes, threads) as declared; None is left to a measurement."""
+
+
+class Tracker(Part):
+    """Where the records of a run are shown beside the diary. Built as a sink of events."""
+
+    shelf: ClassVar[str] = "penstock.parts.trackers"
+
+    @abstractmethod
+    def sink(self, folder: Path) -> Callable[[Event], None]:
+        """A function that takes each event of the run in `folder`; `measured` events have `step` and numbers."""
+
+
+def model_inputs(specs: FeatureSpecs) -> list[str]:
+    """The batch keys of these features, in the order that an exported program takes them."""
+    return [f"{name}.{array}" for name, arrays in specs.items() for array in arrays]
+
+
+__all__ = [
+    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Tracker", "World", "model_inputs",
+]
+
+if TYPE_CHECKING:
+    _unused = torch

@@ -1,0 +1,262 @@
+"""Part: a frozen, validated record that a recipe may name, and whose `type` is the file it lives in.
+
+`{"type": "mlp"}` where an `Encoder` is expected opens `penstock/parts/encoders/mlp.py`; `{"type": "acme.tcn"}` opens the
+importable module `acme.tcn`. There is no registry to edit. A family (Encoder, Feature, …) is a subclass of `Part` that
+sets `shelf`; a part is a subclass of a family, alone of its kind in its file.
+
+`Strict` is the base of every record in a recipe: unknown words are refused with a "did you mean", and all mistakes of a
+tree are gathered, each with its path, before anything is raised.
+
+A dotted type imports, and so runs, somebody's module. Recipes that come with an artefact from elsewhere are read inside
+`no_foreign_code()`, which refuses it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import PydanticCustomError, core_schema
+
+from penstock.core.errors import MissingPackage, Problem, RecipeError
+
+_foreign_code_allowed: ContextVar[bool] = ContextVar("foreign_code_allowed", default=True)
+
+
+@contextmanager
+def no_foreign_code() -> Iterator[None]:
+    """Within this, a dotted `type` is refused instead of imported."""
+    token = _foreign_code_allowed.set(False)
+    try:
+        yield
+    finally:
+        _foreign_code_allowed.reset(token)
+
+
+def foreign_code_allowed() -> bool:
+    return _foreign_code_allowed.get()
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """` Did you mean 'x'?`, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def mistakes(*problems: Problem) -> PydanticCustomError:
+    """What a validator raises to report problems with paths relative to itself."""
+    return PydanticCustomError("penstock", "{text}", {"text": "; ".join(map(str, problems)), "problems": problems})
+
+
+def flatten(error: ValidationError, data: Any) -> list[Problem]:
+    """Every mistake in a pydantic error, with paths as the user's `data` has them."""
+    found: list[Problem] = []
+    for entry in error.errors(include_url=False):
+        path = _path_in(entry["loc"], data)
+        nested = entry.get("ctx", {}).get("problems")
+        if entry["type"] == "penstock" and nested:
+            found += [Problem((*path, *p.path), p.text) for p in nested]
+            continue
+        found.append(Problem(path, _wording(entry)))
+    unique = dict.fromkeys(found)
+    return [p for p in unique if not (p.text.startswith("expected ") and any(q is not p and q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in unique))]
+
+
+def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """`loc` without the names pydantic adds for the branches of a union."""
+    path: list[int | str] = []
+    for i, step in enumerate(loc):
+        if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
+            data = data[step]
+            path.append(step)
+        elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):
+            path.append(step)  # a missing field
+    return tuple(path)
+
+
+def _wording(entry: Any) -> str:
+    kind, ctx = entry["type"], entry.get("ctx", {})
+    given = entry.get("input")
+    shown = repr(given) if len(repr(given)) < 80 else f"{repr(given)[:77]}..."
+    if kind == "missing":
+        return "is required but missing"
+    if kind == "value_error":
+        return str(ctx.get("error", entry["msg"]))
+    if kind == "literal_error":
+        options = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
+        return f"expected one of {', '.join(options)}; found {shown}.{did_you_mean(str(given), options)}"
+    words = {
+        "greater_than": f"must be greater than {ctx.get('gt')}; found {shown}",
+        "greater_than_equal": f"must be at least {ctx.get('ge')}; found {shown}",
+        "less_than": f"must be less than {ctx.get('lt')}; found {shown}",
+        "less_than_equal": f"must be at most {ctx.get('le')}; found {shown}",
+    }
+    if kind in words:
+        return words[kind]
+    expected = {
+        "int": "a whole number", "float": "a number", "string": "text", "bool": "true or false", "dict": "a mapping", "list": "a list",
+        "tuple": "a list", "model": "a mapping",
+    }
+    for start, what in expected.items():
+        if kind.startswith(f"{start}_") and kind.endswith(("_type", "_parsing", "_from_float")):
+            return f"expected {what}; found {shown}"
+    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; found {shown}"
+
+
+class Strict(BaseModel):
+    """The base of every record in a recipe: frozen, strict, and told apart by its fields alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", populate_by_name=True, validate_default=True, protected_namespaces=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _gather(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, Mapping):
+            if isinstance(data, cls):
+                return data
+            shown = "nothing" if data is None else repr(data)
+            raise mistakes(Problem((), f"expected a mapping with {', '.join(cls.words()) or 'nothing in it'}; found {shown}"))
+        known = cls.words()
+        problems = [Problem((str(word),), f"is not a word known here.{did_you_mean(str(word), known)} Known: {', '.join(known) or 'none'}.") for word in data if word not in known]
+        try:
+            made = handler({word: value for word, value in data.items() if word in known})
+        except ValidationError as error:
+            raise mistakes(*problems, *flatten(error, data)) from None
+        if problems:
+            raise mistakes(*problems)
+        return made
+
+    @classmethod
+    def words(cls) -> list[str]:
+        """The fields as a recipe spells them."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+    def declared(self) -> dict[str, Any]:
+        """As plain data, aliases as in a recipe, defaults included: `declared → loaded → declared` is the identity."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Part(Strict):
+    """A named, immutable, self-validating choice."""
+
+    shelf: ClassVar[str] = ""
+    """Set by each family: the package its types live in."""
+
+    @classmethod
+    def is_family(cls) -> bool:
+        return "shelf" in cls.__dict__
+
+    @classmethod
+    def family(cls) -> type[Part]:
+        return next(base for base in cls.__mro__ if base.__dict__.get("shelf"))
+
+    @property
+    def type(self) -> str:
+        return type_of(type(self))
+
+    @classmethod
+    def types(cls) -> list[str]:
+        """The types on this family's shelf, without importing any of them."""
+        return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(cls.shelf).__path__) if not m.name.startswith("_"))
+
+    @classmethod
+    def find(cls, type: str) -> type[Self]:
+        """Open the file that `type` lives in and return its one member of this family.
+
+        Raises:
+            RecipeError: there is no such type, or it is foreign code where none is allowed.
+            MissingPackage: the file imports a package that is not installed.
+        """
+        name = type if "." in type else f"{cls.shelf}.{type}"
+        word = cls.__name__.lower()
+        if "." in type and not foreign_code_allowed():
+            raise RecipeError(f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust")
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if not (name == missing or name.startswith(f"{missing}.")):
+                if missing.startswith("penstock"):
+                    raise
+                raise MissingPackage(f"the {word} {type!r} needs the package {missing.split('.')[0]!r}, which is not installed. Install it with pip, or install the extra that brings it.") from None
+            where = f"Is {name.split('.')[0]!r} importable from here?" if "." in type else f"Known: {', '.join(cls.types())}. To add your own, name an importable module, such as 'acme.{type}'."
+            raise RecipeError(f"no {word} is called {type!r}.{did_you_mean(type, cls.types())} {where}") from None
+        members = [v for v in vars(module).values() if inspect.isclass(v) and issubclass(v, cls) and v is not cls and v.__module__ == name]
+        if len(members) != 1:
+            raise RecipeError(f"{name} must define exactly one {word}, found {len(members)}")
+        return members[0]
+
+    @classmethod
+    def load(cls, value: Any) -> Self:
+        """A part from what a recipe says: a word, or a mapping with `type`.
+
+        Raises:
+            pydantic_core.PydanticCustomError: with every mistake (inside a recipe these become one `RecipeError`).
+        """
+        if isinstance(value, cls):
+            return value
+        word = cls.__name__.lower()
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, Mapping):
+            raise mistakes(Problem((), f"expected {_article(word)} {word}: one word of {', '.join(cls.types())}, or a mapping with `type`; found {value!r}"))
+        fields = dict(value)
+        if "type" not in fields:
+            raise mistakes(Problem((), f"needs `type`: one of {', '.join(cls.types())}"))
+        name = fields.pop("type")
+        if not isinstance(name, str):
+            raise mistakes(Problem(("type",), f"expected one word of {', '.join(cls.types())}; found {name!r}"))
+        try:
+            found = cls.find(name)
+        except (RecipeError, MissingPackage) as error:
+            raise mistakes(Problem(("type",), error.message)) from None
+        try:
+            return found.model_validate(fields)
+        except ValidationError as error:
+            raise mistakes(*flatten(error, fields)) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        if not cls.is_family():
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls.load, serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.declared()))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        if not cls.is_family():
+            return handler(schema)
+        options: list[dict[str, Any]] = [{"type": "string", "enum": cls.types()}, {"type": "string", "pattern": r"\."}]
+        for name in cls.types():
+            found = cls.find(name)
+            option = found.model_json_schema()
+            option["properties"] = {"type": {"const": name}, **option.get("properties", {})}
+            option["required"] = ["type", *option.get("required", [])]
+            option["description"] = inspect.getdoc(found) or ""
+            options.append(option)
+        return {"anyOf": options}
+
+    def declared(self) -> dict[str, Any]:
+        return {"type": self.type, **super().declared()}
+
+
+def type_of(part: type[Part]) -> str:
+    """The word that names this class in a recipe."""
+    return part.__module__.removeprefix(part.family().shelf + ".")
+
+
+def part(type: str) -> Any:
+    """A default for a field whose annotation is a family: `combiner: Combiner = part("mlp")`."""
+    return {"type": type}
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

@@ -1,0 +1,270 @@
+"""Summary: what can be learnt from a column by `update`, `merge`, `result`; associative and free of order.
+
+So one core equals a thousand, DuckDB equals Spark, and a stream can go on where a batch left off. The same bricks serve
+validation, fitting, profiles, metrics and drift.
+
+Exactness. Sums are kept as integers by binary exponent (a superaccumulator, Kulisch 1971, in numpy): every double is
+split into a signed 53-bit integer and an exponent, and integers add without rounding; so the sum does not depend on the
+order of rows, and is rounded once. Quantiles come from a bottom-k sample: the k rows with the smallest md5 of their row
+id (a uniform sample without replacement whatever the partition), so they too are the same everywhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from fractions import Fraction
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Summary(ABC):
+    """A mergeable summary of one column. Laws: `merge` is associative and commutative; halves merged equal the whole."""
+
+    @abstractmethod
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        """Take in a batch.
+
+        Args:
+            column: canonical values `[n]`; nulls are missing values.
+            row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls.
+        """
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in all that `other` has seen. `other` must have seen other rows."""
+
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
+        """What was learnt, as plain data (JSON)."""
+
+
+class ExactSum:
+    """The exact sum of doubles, rounded once when asked for."""
+
+    def __init__(self) -> None:
+        self._by_exponent: dict[int, int] = {}
+
+    def add(self, values: np.ndarray) -> None:
+        """Add finite doubles `[n]`."""
+        if not len(values):
+            return
+        for start in range(0, len(values), 1 << 24):
+            mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
+            whole = np.ldexp(mantissa, 53).astype(np.int64)
+            high, low = whole >> 26, whole & ((1 << 26) - 1)
+            base = int(exponent.min())
+            slot = (exponent - base).astype(np.int64)
+            highs = np.bincount(slot, weights=high.astype(np.float64))  # exact: |high| ≤ 2^27 over 2^24 rows
+            lows = np.bincount(slot, weights=low.astype(np.float64))
+            for i in np.flatnonzero((highs != 0) | (lows != 0)):
+                key = base + int(i) - 53
+                self._by_exponent[key] = self._by_exponent.get(key, 0) + (int(highs[i]) << 26) + int(lows[i])
+
+    def merge(self, other: ExactSum) -> None:
+        for key, value in other._by_exponent.items():
+            self._by_exponent[key] = self._by_exponent.get(key, 0) + value
+
+    def fraction(self) -> Fraction:
+        total = Fraction(0)
+        for key, value in sorted(self._by_exponent.items()):
+            total += Fraction(value) * (Fraction(2) ** key)
+        return total
+
+    def __float__(self) -> float:
+        return float(self.fraction())
+
+
+class Moments(Summary):
+    """Count, missing, least, greatest, mean and population deviation of a column of doubles.
+
+    The deviation is taken about a fixed origin (zero) from exact sums of x and of x² rounded to a double, so it loses
+    at most one rounding a row, equally on every engine.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.missing = 0
+        self.min, self.max = float("inf"), float("-inf")
+        self._sum, self._squares = ExactSum(), ExactSum()
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        values = doubles(column)
+        self.missing += len(column) - len(values)
+        self.count += len(values)
+        if len(values):
+            self.min, self.max = min(self.min, float(values.min())), max(self.max, float(values.max()))
+            self._sum.add(values)
+            with np.errstate(over="ignore", under="ignore"):
+                squares = values * values
+            self._squares.add(squares[np.isfinite(squares)])
+
+    def merge(self, other: Moments) -> None:
+        self.count += other.count
+        self.missing += other.missing
+        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
+        self._sum.merge(other._sum)
+        self._squares.merge(other._squares)
+
+    def result(self) -> dict[str, Any]:
+        if not self.count:
+            return {"count": 0, "missing": self.missing, "min": None, "max": None, "mean": None, "std": None}
+        mean = self._sum.fraction() / self.count
+        variance = max(self._squares.fraction() / self.count - mean * mean, Fraction(0))
+        return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": float(variance) ** 0.5}
+
+
+class Quantiles(Summary):
+    """Quantiles from the `size` rows with the smallest row ids (Cohen and Kaplan 2007, bottom-k sketch).
+
+    With size k the rank error is about √(q(1-q)/k): 0.35 % at the median for the default of 20,000.
+    """
+
+    def __init__(self, *, size: int = 20_000) -> None:
+        self.size = size
+        self.count = 0
+        self._keys = np.empty(0, np.uint64)
+        self._values = np.empty(0, np.float64)
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        present = present_numbers(column)
+        values = np.asarray(pc.cast(column.filter(present), pa.float64()))
+        self._take(sample_keys(row_ids.filter(present)), values, len(values))
+
+    def _take(self, keys: np.ndarray, values: np.ndarray, count: int) -> None:
+        self.count += count
+        if len(self._keys) == self.size and len(keys):
+            near = keys <= self._keys[-1]
+            keys, values = keys[near], values[near]
+        keys, values = np.concatenate([self._keys, keys]), np.concatenate([self._values, values])
+        order = np.lexsort((values, keys))[: self.size]
+        self._keys, self._values = keys[order], values[order]
+
+    def merge(self, other: Quantiles) -> None:
+        self._take(other._keys, other._values, other.count)
+
+    def quantiles(self, at: np.ndarray) -> list[float]:
+        """The values below which a share `at` of the sample lies (linear interpolation)."""
+        return [float(v) for v in np.quantile(self._values, at)] if len(self._values) else []
+
+    def result(self) -> dict[str, Any]:
+        return {"count": self.count, "sampled": len(self._values), "quantiles": self.quantiles(np.linspace(0, 1, 101))}
+
+
+class Frequencies(Summary):
+    """How often each value occurs. Exact; beyond `limit` distinct values it keeps a bottom-k sample of rows instead.
+
+    Past the limit, the counts are those of the sample scaled up, and `exact` is false.
+    """
+
+    def __init__(self, *, limit: int = 1_000_000, size: int = 200_000) -> None:
+        self.limit, self.size = limit, size
+        self.count = self.missing = 0
+        self._counts: dict[Any, int] | None = {}
+        self._keys = np.empty(0, np.uint64)
+        self._sample: list[Any] = []
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        present = column.is_valid()
+        values = column.filter(present)
+        self.missing += len(column) - len(values)
+        self.count += len(values)
+        if self._counts is not None and len(values):
+            for entry in pc.value_counts(values).to_pylist():
+                self._counts[entry["values"]] = self._counts.get(entry["values"], 0) + entry["counts"]
+        keys = sample_keys(row_ids.filter(present))
+        if len(self._keys) == self.size and len(keys):
+            near = np.flatnonzero(keys <= self._keys[-1])
+            keys, values = keys[near], values.take(pa.array(near))
+        self._take(keys, values.to_pylist())
+
+    def _take(self, keys: np.ndarray, values: list[Any]) -> None:
+        keys = np.concatenate([self._keys, keys])
+        values = self._sample + values
+        order = np.argsort(keys, kind="stable")[: self.size]
+        self._keys, self._sample = keys[order], [values[i] for i in order]
+        if self._counts is not None and len(self._counts) > self.limit:
+            self._counts = None
+
+    def merge(self, other: Frequencies) -> None:
+        self.count += other.count
+        self.missing += other.missing
+        if self._counts is not None and other._counts is not None:
+            for value, count in other._counts.items():
+                self._counts[value] = self._counts.get(value, 0) + count
+        else:
+            self._counts = None
+        self._take(other._keys, other._sample)
+
+    def result(self) -> dict[str, Any]:
+        """`values` as `[value, count]` pairs, commonest first, ties by value."""
+        if self._counts is not None:
+            counts, exact = self._counts, True
+        else:
+            counts, exact = {}, False
+            for value in self._sample:
+                counts[value] = counts.get(value, 0) + 1
+            scale = self.count / max(len(self._sample), 1)
+            counts = {value: max(1, round(count * scale)) for value, count in counts.items()}
+        pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+        return {"count": self.count, "missing": self.missing, "distinct": len(pairs), "exact": exact, "values": [list(pair) for pair in pairs]}
+
+
+class Together(Summary):
+    """Several summaries of one column, by name."""
+
+    def __init__(self, **parts: Summary) -> None:
+        self.parts = parts
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        for part in self.parts.values():
+            part.update(column, row_ids)
+
+    def merge(self, other: Together) -> None:
+        for name, part in self.parts.items():
+            part.merge(other.parts[name])
+
+    def result(self) -> dict[str, Any]:
+        return {name: part.result() for name, part in self.parts.items()}
+
+
+class Count(Summary):
+    """Rows, and rows that are missing: for features that have nothing else to learn."""
+
+    def __init__(self) -> None:
+        self.count = self.missing = 0
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        self.missing += column.null_count
+        self.count += len(column) - column.null_count
+
+    def merge(self, other: Count) -> None:
+        self.count += other.count
+        self.missing += other.missing
+
+    def result(self) -> dict[str, Any]:
+        return {"count": self.count, "missing": self.missing}
+
+
+def present_numbers(column: pa.Array) -> pa.Array:
+    """Where a column of numbers has a finite one, as booleans without nulls."""
+    return pc.fill_null(pc.is_finite(pc.cast(column, pa.float64())), False)
+
+
+def doubles(column: pa.Array) -> np.ndarray:
+    """The finite numbers of a column as doubles."""
+    return np.asarray(pc.cast(column.filter(present_numbers(column)), pa.float64()))
+
+
+def sample_keys(row_ids: pa.Array) -> np.ndarray:
+    """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`."""
+    if not len(row_ids):
+        return np.empty(0, np.uint64)
+    text = np.asarray(pc.cast(pc.utf8_slice_codeunits(row_ids, 0, 16), pa.binary(16)).cast(pa.binary(16)).to_numpy(zero_copy_only=False), dtype="S16")
+    digits = np.frombuffer(text.tobytes(), np.uint8).reshape(-1, 16)
+    nibbles = np.where(digits >= 97, digits - 87, digits - 48).astype(np.uint64)
+    keys = np.zeros(len(digits), np.uint64)
+    for i in range(16):
+        keys = (keys << np.uint64(4)) | nibbles[:, i]
+    return keys

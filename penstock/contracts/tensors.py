@@ -1,0 +1,40 @@
+"""TensorSpec: what a feature says of an array, and all that a model knows of it.
+
+Shapes leave out the batch axis. Letters used across the house: B batch, T tokens or time, W width, F features, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["values", "index", "mask", "pixels", "target"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One array of a batch."""
+
+    dtype: str
+    """A numpy name: `float32`, `int64`, `bool`, `uint8`."""
+    shape: tuple[int | None, ...] = ()
+    """Without the batch axis; None is a length that varies from batch to batch and is padded."""
+    role: Role = "values"
+    """`values`: standardised numbers; `index`: whole numbers below `cardinality`; `mask`: 1 where something is there; `pixels`: 0–255."""
+    axes: tuple[str, ...] = ()
+    """What each axis of `shape` means: `("time", "variable")`."""
+    cardinality: int | None = None
+    """For `index`: how many values there are; 0 is missing and 1 is unseen, where the feature has them."""
+    facts: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Fitted facts that an encoder or decoder may use: `edges`, `classes`, `counts`, `mean`, `std`."""
+
+    def declared(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "shape": list(self.shape), "role": self.role, "axes": list(self.axes), "cardinality": self.cardinality, "facts": self.facts}
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> TensorSpec:
+        return cls(**{**data, "shape": tuple(data["shape"]), "axes": tuple(data["axes"])})
+
+
+FeatureSpecs = dict[str, dict[str, TensorSpec]]
+"""Feature name → array name → spec. In a batch the array is called `<feature>.<array>`."""

@@ -1,0 +1,114 @@
+"""Errors that Penstock raises on purpose: each says where, what was found, what was expected and what to do.
+
+    PenstockError                exit 1   (a bare one is a defect of ours)
+    ├── UserError                exit 2   the user's input; nothing of ours is broken
+    │   ├── RecipeError          exit 2   a recipe that does not hold; carries every problem at once
+    │   ├── SourceError          exit 2   data that cannot be found or read
+    │   ├── StoreError           exit 2   the store cannot be read or written (full, torn, refused)
+    │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, of another format)
+    │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
+    │   └── MissingPackage       exit 2   an optional package is absent; names the extra
+    ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
+    ├── TrainingError            exit 4   training failed (loss not finite, a process died)
+    └── Interrupted              exit 130 stopped by the user, with a checkpoint
+
+They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class PenstockError(Exception):
+    """The root of all errors raised on purpose."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class UserError(PenstockError):
+    """The input is at fault, and the message says how to mend it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a recipe or a request."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        where = dotted(self.path)
+        return f"{where}: {self.text}" if where else self.text
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """`("clean", 1, "column")` as users write it: `clean[1].column`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else (f".{step}" if text else step)
+    return text
+
+
+class RecipeError(UserError):
+    """A recipe that does not hold. `problems` has every mistake, each with its path."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem], *, where: str) -> RecipeError:
+        """One error out of many mistakes; `where` is the recipe's path or name."""
+        found = tuple(problems)
+        head = f"{where} has {len(found)} mistake{'s' if len(found) != 1 else ''}:"
+        return cls("\n".join([head, *(f"  - {p}" for p in found)]), found)
+
+
+class SourceError(UserError):
+    """Data that cannot be found or read."""
+
+
+class StoreError(UserError):
+    """The store cannot be read or written."""
+
+
+class BundleError(UserError):
+    """A bundle that must not be opened, or cannot be made."""
+
+
+class RequestError(UserError):
+    """Rows that a bundle cannot answer; `problems` names row, field and reason."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class MissingPackage(UserError):
+    """An optional package is not installed."""
+
+
+class ContractError(PenstockError):
+    """The data breaks what the recipe promised, or holds nothing to learn."""
+
+    exit_code = 3
+
+
+class TrainingError(PenstockError):
+    """Training could not go on."""
+
+    exit_code = 4
+
+
+class Interrupted(PenstockError):
+    """Stopped by the user; what was done is saved and can be resumed."""
+
+    exit_code = 130

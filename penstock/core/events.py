@@ -1,0 +1,87 @@
+"""What happens, as records: one stream of events that the console, a run's diary and trackers all listen to.
+
+Rooms `emit`; they never print. A sink is any callable that takes an `Event`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Sink = Callable[["Event"], None]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened."""
+
+    name: str
+    """`stage_started`, `stage_ended`, `stage_skipped`, `progress`, `said`, `warned`, `measured`, or a room's own word."""
+    time: float
+    """Seconds since 1970."""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """As one line of JSON."""
+        return json.dumps({"time": round(self.time, 3), "event": self.name, **self.fields}, default=str, ensure_ascii=False)
+
+
+class Events:
+    """Hands each event to every sink, in order."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = list(sinks)
+
+    def attach(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+
+    def detach(self, sink: Sink) -> None:
+        self._sinks.remove(sink)
+
+    def emit(self, name: str, /, **fields: Any) -> None:
+        event = Event(name, time.time(), fields)
+        for sink in self._sinks:
+            sink(event)
+
+    def say(self, text: str, **fields: Any) -> None:
+        """A choice made for the user, or a fact they should know."""
+        self.emit("said", text=text, **fields)
+
+    def warn(self, text: str, **fields: Any) -> None:
+        """Something the user should look at; nothing is lost."""
+        self.emit("warned", text=text, **fields)
+
+    def progress(self, stage: str, done: float, total: float | None, unit: str, **fields: Any) -> None:
+        """`done` of `total` `unit` of `stage`; a sink may thin these out."""
+        self.emit("progress", stage=stage, done=done, total=total, unit=unit, **fields)
+
+    @contextmanager
+    def stage(self, name: str, **fields: Any) -> Iterator[None]:
+        """Brackets a stage with `stage_started` and `stage_ended` (with `seconds` and `ok`)."""
+        self.emit("stage_started", stage=name, **fields)
+        start = time.perf_counter()
+        ok = False
+        try:
+            yield
+            ok = True
+        finally:
+            self.emit("stage_ended", stage=name, seconds=round(time.perf_counter() - start, 3), ok=ok)
+
+
+class JsonLines:
+    """A sink that appends each event to a file, one line of JSON, flushed at once (a diary survives a kill)."""
+
+    def __init__(self, path: Path, *, skip: tuple[str, ...] = ("progress",)) -> None:
+        self._path = path
+        self._skip = skip
+
+    def __call__(self, event: Event) -> None:
+        if event.name in self._skip:
+            return
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(event.line() + "\n")

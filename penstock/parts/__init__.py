@@ -1,0 +1,1 @@
+"""The shelves: imported by nobody, found by name."""

@@ -1,0 +1,333 @@
+"""The words of a recipe.
+
+One record a section; parts (source, features, encoders, …) keep their options in their own files. Every default here
+has its reason beside it. What is not built is not a word: an unknown section is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+
+from penstock.contracts.data import Cleaner, Engine, Feature, Source
+from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
+from penstock.contracts.part import Strict, did_you_mean, mistakes, part
+from penstock.core.errors import Problem
+from penstock.core.identity import fingerprint
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def parse_bytes(value: Any) -> Any:
+    """`4GiB`, `500 MB` or a number, as bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", value)
+        if not match or match[2].upper() not in _UNITS:
+            raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+
+
+def one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
+"""One name or a list of names."""
+
+
+class Expect(Strict):
+    """What a column promises (the data contract). A row that breaks it goes the way of `on_violation`."""
+
+    type: Literal["integer", "number", "text", "boolean", "timestamp"] | None = None
+    min: float | str | None = None
+    """Least value (numbers; timestamps as text)."""
+    max: float | str | None = None
+    allowed: tuple[str | int | float | bool, ...] | None = None
+    """The only values it may have."""
+    pattern: str | None = None
+    """A regular expression (RE2) the whole text must match."""
+    not_null: bool = False
+    unique: bool = False
+    """No value twice; the rows after the first (by row id) break it."""
+    max_missing: float | None = Field(None, ge=0, le=1)
+    """The largest share of missing values; breaking it fails the run whatever `on_violation` says."""
+    on_violation: Literal["quarantine", "fail", "warn"] = "quarantine"
+
+
+class Join(Strict):
+    """A to-one join: each row finds at most one row of another source. More than one is refused."""
+
+    source: Source
+    on: dict[str, str] | Names
+    """Columns equal in both, or a mapping from ours to theirs."""
+    columns: Names | None = None
+    """Which of their columns to bring; all unless given."""
+    prefix: str = ""
+    """Put before the names of the columns brought."""
+    missing: Literal["keep", "quarantine", "fail"] = "keep"
+    """A row of ours that finds none: kept with nulls, quarantined, or the end of the run."""
+
+
+class Split(Strict):
+    """Who goes to train, validation and test."""
+
+    by: Literal["hash", "time", "column", "files"] = "hash"
+    """`hash`: by a seeded hash of the row id, or of `on`, so a row keeps its side when the data grows; `time`: the earliest
+    to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or `test`; `files`: the source's files do."""
+    on: Names | None = None
+    """`hash`: columns whose equal values must stay together (groups); `time`, `column`: the column."""
+    stratify: str | None = None
+    """`hash`: keep the shares of this column's values equal in every split (exact to one row a value)."""
+    train: float = Field(0.8, gt=0, le=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.1, ge=0, lt=1)
+    seed: int | None = None
+    """Another seed for the split alone; the recipe's unless given."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Split:
+        if self.by in ("hash", "time") and abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise mistakes(Problem((), f"train + validation + test must be 1; found {self.train + self.validation + self.test:g}"))
+        if self.by in ("time", "column") and (not self.on or len(self.on) != 1):
+            raise mistakes(Problem(("on",), f"a split by {self.by} needs exactly one column in `on`"))
+        if self.stratify and (self.by != "hash" or self.on):
+            raise mistakes(Problem(("stratify",), "goes with `by: hash` without `on`"))
+        return self
+
+
+class EarlyStop(Strict):
+    """Stop when the watched metric of the validation split has not improved."""
+
+    patience: int = Field(5, ge=1)
+    """Epochs without improvement before stopping."""
+    metric: str = "loss"
+    """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for every target."""
+    min_delta: float = Field(0.0, ge=0)
+    """An improvement smaller than this does not count."""
+
+
+class Optimiser(Strict):
+    """How weights move."""
+
+    type: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """For sgd."""
+    nesterov: bool = True
+    """For sgd."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """For adamw."""
+
+
+class Schedule(Strict):
+    """How the learning rate moves over training."""
+
+    type: Literal["constant", "cosine", "plateau"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps spent rising from zero."""
+    floor: float = Field(0.01, ge=0, le=1)
+    """The least rate, as a share of `lr`."""
+    factor: float = Field(0.5, gt=0, lt=1)
+    """For plateau: what the rate is multiplied with."""
+    patience: int = Field(2, ge=1)
+    """For plateau: epochs without improvement of the validation loss."""
+
+
+class CheckpointPolicy(Strict):
+    every_seconds: float = Field(60.0, gt=0)
+    """A checkpoint is also written at each epoch's end."""
+    keep: int = Field(2, ge=1)
+    """How many of the last ones are kept, beside the best."""
+
+
+def _named(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class Train(Strict):
+    """How the model learns."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int | Literal["auto"] = "auto"
+    """Rows per optimiser step over all processes. `auto`: about 1/128 of the training split as a power of two in 32–1024, so
+    that small data still gets enough steps; it depends on the data alone, never on the machine."""
+    accumulate: int = Field(1, ge=1)
+    """Cut each batch into this many pieces, one after another, and step once."""
+    lr: float = Field(1e-3, gt=0)
+    """Never scaled in silence."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Not applied to biases, norms and embeddings."""
+    optimiser: Annotated[Optimiser, BeforeValidator(_named)] = Optimiser()
+    schedule: Annotated[Schedule, BeforeValidator(_named)] = Schedule()
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the whole gradient; null for none."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    """torch.compile: pays on long runs; needs a C++ compiler on the machine."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights; validation and the bundle then use the average."""
+    early_stop: EarlyStop | None = EarlyStop()
+    objective: Objective = Field(part("supervised"), validate_default=True)
+    class_weights: dict[str, Literal["balanced"] | dict[str, float]] = {}
+    """By target: weights of its classes in the loss; `balanced` weighs each class by 1/frequency."""
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    from_: str | None = Field(None, alias="from")
+    """A run whose best weights to start from; every tensor with an equal name and shape is taken, and the rest is said."""
+    deterministic: bool = True
+    """Ask torch for deterministic kernels, so that one seed on one machine gives one set of weights."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps, whatever `epochs` says."""
+
+
+class Model(Strict):
+    """Encoders → combiner → decoders; each feature has a default, so that none needs to be named."""
+
+    encoders: dict[str, Encoder] = {}
+    """By input, or by feature type in angle brackets: `<number>`, to change them all at once."""
+    combiner: Combiner = Field(part("mlp"), validate_default=True)
+    decoders: dict[str, Decoder] = {}
+    """By target."""
+
+
+class OwnModel(Strict):
+    """A `torch.nn.Module` of the user's: called with the batch (a dict of arrays by name) it returns `{target: raw tensor}`."""
+
+    type: str = Field(pattern=r"^[\w.]+:\w+$")
+    """`package.module:Class`."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the class. If it takes `specs` or `targets`, it is given the specs of the inputs or targets."""
+
+
+class Evaluate(Strict):
+    """What is measured on the test split."""
+
+    slices: Names = ()
+    """Columns by whose values the metrics are also given; the worst slices of all columns are looked for anyway."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    bootstrap: int = Field(200, ge=0)
+    """Resamplings of the test rows behind each confidence interval; 0 for none."""
+    baselines: bool = True
+    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000 rows."""
+
+
+class Serve(Strict):
+    """How answers are given."""
+
+    host: str = "127.0.0.1"
+    """Loopback unless told otherwise."""
+    port: int = Field(8080, ge=0, le=65535)
+    """0 takes a free one and says which."""
+    max_batch: int = Field(64, ge=1)
+    """Requests' rows are answered together, up to so many."""
+    wait_ms: float = Field(2.0, ge=0)
+    """How long the first row of a batch may wait for others."""
+    max_request_bytes: Bytes = 64 * 2**20
+    max_rows: int = Field(10_000, ge=1)
+    """The most rows in one request."""
+    token_env: str | None = None
+    """The environment variable that holds the bearer token; with it unset or empty the server refuses to start."""
+    timeout_seconds: float = Field(30.0, gt=0)
+    """A request not answered by then gets a 503."""
+
+
+class Resources(Strict):
+    memory: Bytes = 4 * 2**30
+    """The ceiling that preparing keeps."""
+    threads: int | None = Field(None, ge=1)
+    """For preparing; all cores unless given."""
+
+
+class Recipe(Strict):
+    """All that is declared. Only `source` is required; to train, `inputs` and `targets` too."""
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    """Names the datasets; the recipe file's name unless given."""
+    seed: int = 0
+    source: Source
+    join: list[Join] = []
+    where: str | None = None
+    """A SQL condition on the source's columns (joined ones included); the other rows are counted as filtered."""
+    sample: int | None = Field(None, ge=1)
+    """Keep so many rows, chosen by the hash of their ids; the others are counted as filtered."""
+    key: Names = ()
+    """Columns that name a row; its id is then their hash instead of its place."""
+    derive: dict[str, str] = {}
+    """New columns as SQL expressions."""
+    engine: Engine = Field(part("embedded"), validate_default=True)
+    expect: dict[str, Expect] = {}
+    clean: list[Cleaner] = []
+    split: Split = Split()
+    inputs: dict[str, Feature] = {}
+    targets: dict[str, Feature] = {}
+    weight: str | None = None
+    """A column of non-negative numbers: how much each row counts, in training and in metrics."""
+    keep: Names = ()
+    """Columns carried along into predictions."""
+    model: Model | OwnModel = Field(default_factory=lambda: Model())
+    train: Train = Field(default_factory=lambda: Train())
+    evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
+    launcher: Launcher = Field(part("local"), validate_default=True)
+    trackers: list[Tracker] = Field([part("tensorboard")], validate_default=True)
+    resources: Resources = Resources()
+    store: str = "./store"
+    """A folder, or a bucket such as s3://team/penstock."""
+
+    _base: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths start from."""
+        return self._base
+
+    @model_validator(mode="before")
+    @classmethod
+    def _which_model(cls, data: Any) -> Any:
+        # A union would report the mistakes of both branches; the word `type` decides which one the user meant.
+        if isinstance(data, dict) and isinstance(data.get("model"), dict):
+            model = data["model"]
+            data = {**data, "model": (OwnModel if "type" in model else Model).model_validate(model)}
+        return data
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Recipe:
+        problems: list[Problem] = []
+        for name in self.inputs.keys() & self.targets.keys():
+            problems.append(Problem(("targets", name), "is an input as well; a target that is given needs no learning"))
+        for side, features in (("inputs", self.inputs), ("targets", self.targets)):
+            for name, feature in features.items():
+                if not re.fullmatch(r"[^/<>]+", name):
+                    problems.append(Problem((side, name), "a feature's name must not have the characters / < >"))
+                if side == "inputs" and not feature.encoder:
+                    problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))
+                if side == "targets" and not feature.decoder:
+                    problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be a target"))
+        target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
+        for name, feature in self.inputs.items():
+            for column in feature.columns(name):
+                if column in target_columns:
+                    problems.append(Problem(("inputs", name), f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give the answer away"))
+        if isinstance(self.model, Model):
+            inputs = [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
+            problems += [Problem(("model", "encoders", n), f"is no input.{did_you_mean(n, inputs)}") for n in self.model.encoders if n not in inputs]
+            problems += [Problem(("model", "decoders", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.model.decoders if n not in self.targets]
+        problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
+        if problems:
+            raise mistakes(*problems)
+        return self
+
+    def data_identity(self) -> dict[str, Any]:
+        """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""
+        whole = self.declared()
+        chosen = {word: whole[word] for word in ("join", "where", "sample", "key", "derive", "expect", "clean", "split")}
+        return {**chosen, "split_seed": self.seed if self.split.seed is None else self.split.seed}
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of everything declared."""
+        return fingerprint(self.declared())
