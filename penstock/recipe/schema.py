@@ -7,6 +7,7 @@ has its reason beside it. What is not built is not a word: an unknown section is
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -321,6 +322,17 @@ class Recipe(Strict):
         if problems:
             raise mistakes(*problems)
         return self
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any], *overrides: str) -> Recipe:
+        """A recipe from a file or a mapping, with overrides such as `"train.lr=3e-4"` (see `recipe.load.load_recipe`).
+
+        Raises:
+            RecipeError: every mistake at once, each with its path.
+        """
+        from penstock.recipe.load import load_recipe  # load imports this module
+
+        return load_recipe(source, overrides)
 
     def data_identity(self) -> dict[str, Any]:
         """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""

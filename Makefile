@@ -1,0 +1,35 @@
+# Two commands on a fresh machine with Python 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test slow lint bench setup clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=24"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup            ## read a small lake, train, evaluate, pack and answer a request
+	$(BIN)/penstock demo
+
+test: setup lint       ## lint and the whole suite (minutes on two cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: setup            ## the slower proofs: whole journeys on the larger data sets
+	$(BIN)/python -m pytest -m slow
+
+lint: setup            ## style, types, and the floors of the house
+	$(BIN)/ruff check penstock tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config importlinter.ini
+
+bench: setup           ## every benchmark, peers side by side; minutes to an hour
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info store demo

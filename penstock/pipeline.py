@@ -1,0 +1,241 @@
+"""The stages in order; what is done is not done again, and says why.
+
+    prepare → encode → train → pack → evaluate
+
+Each stage is a function from one immutable artefact to the next. What identifies a stage's work is a key made of its
+inputs alone; the key is looked up first. Engines, launchers, stores and memory are in no key: they do not change answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.bundle.bundle import Bundle
+from penstock.core.errors import Interrupted, PenstockError, RecipeError
+from penstock.core.events import Events, JsonLines
+from penstock.core.identity import fingerprint
+from penstock.core.memory import MemoryWatch
+from penstock.core.store import FORMAT, Store
+from penstock.data.dataset import Dataset
+from penstock.data.feed import Feed
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+
+STAGES = ("prepare", "encode", "train", "pack", "evaluate")
+
+
+@dataclass
+class Outcome:
+    """What a pipeline made, and what it found there already."""
+
+    dataset: Dataset | None = None
+    feed: Feed | None = None
+    run: Run | None = None
+    bundle: Bundle | None = None
+    report: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, bool] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+
+    def rows(self) -> dict[str, int]:
+        """in = train + validation + test + quarantined + duplicates + filtered."""
+        if self.dataset is None:
+            return {}
+        counts = dict(self.dataset.counts)
+        if self.feed is not None:
+            for split in ("train", "validation", "test"):
+                counts[split] = self.feed.rows.get(split, 0)
+            counts["quarantined"] += self.feed.quarantined
+        total = sum(n for word, n in counts.items() if word != "in")
+        if total != counts["in"]:
+            raise PenstockError(f"rows do not add up: {counts['in']} came in, {total} are accounted for ({counts}). This is a defect of Penstock; please report it.")
+        return counts
+
+    def declared(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        report = self.report or {}
+        return {
+            "dataset": self.dataset.reference if self.dataset else None,
+            "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None,
+            "rows": self.rows(),
+            "metrics": report.get("metrics", {}),
+            "intervals": report.get("intervals", {}),
+            "baseline": report.get("baseline", {}),
+            "classical": report.get("classical", {}),
+            "slices": report.get("slices", []),
+            "verdict": report.get("verdict"),
+            "training": self.training,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def train_key(recipe: Recipe, feed: Feed) -> str:
+    """What decides a training's answer."""
+    whole = recipe.declared()
+    train = {word: value for word, value in whole["train"].items() if word != "checkpoint"}
+    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed)
+
+
+def pack_key(recipe: Recipe, run: Run) -> str:
+    """What decides a bundle's content, beside the weights."""
+    whole = recipe.declared()
+    return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
+
+
+def report_key(recipe: Recipe, bundle: Bundle, dataset: Dataset) -> str:
+    """What decides an evaluation's result."""
+    return fingerprint("report", FORMAT, bundle.id, dataset.reference, recipe.declared()["evaluate"])
+
+
+class Pipeline:
+    """The stages over one recipe and store. Call the stages in order, or `until(stage)`."""
+
+    def __init__(self, recipe: Recipe, store: Store, events: Events) -> None:
+        self.recipe, self.store, self.events = recipe, store, events
+        self.outcome = Outcome()
+
+    def until(self, last: str) -> Outcome:
+        """Run every stage up to and with `last`."""
+        needs = STAGES.index(last) + 1
+        if needs > 1:
+            self._can_learn()
+        with MemoryWatch() as watch:
+            try:
+                for name in STAGES[:needs]:
+                    getattr(self, name)()
+            finally:
+                self.outcome.peak_memory_bytes = watch.peak_bytes
+        self.outcome.peak_memory_bytes = watch.peak_bytes
+        return self.outcome
+
+    def _can_learn(self) -> None:
+        if not self.recipe.inputs or not self.recipe.targets:
+            lacking = " and ".join(word for word in ("inputs", "targets") if not getattr(self.recipe, word))
+            raise RecipeError(f"to train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init SOURCE --target COLUMN` writes them by looking at the data.")
+
+    def _stage(self, name: str, found: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]) -> Any:
+        start = time.perf_counter()
+        value = found()
+        skipped = value is not None
+        if value is not None:
+            self.events.emit("stage_skipped", stage=name, why=f"{what(value)} is there already")
+        else:
+            with self.events.stage(name):
+                value = make()
+        self.outcome.skipped[name] = skipped
+        self.outcome.seconds[name] = round(time.perf_counter() - start, 3)
+        return value
+
+    def prepare(self) -> None:
+        from penstock.data.prepare import find_dataset, prepare
+
+        self.outcome.dataset = self._stage(
+            "prepare", lambda: find_dataset(self.recipe, self.store), lambda: prepare(self.recipe, self.store, self.events), lambda d: f"dataset {d.reference}")
+
+    def encode(self) -> None:
+        from penstock.data.feed import feed_id, write_feed
+
+        dataset = self.outcome.dataset
+        assert dataset is not None
+
+        def found() -> Feed | None:
+            name = feed_id(self.recipe, dataset)
+            return Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
+
+        self.outcome.feed = self._stage("encode", found, lambda: write_feed(self.recipe, dataset, self.store, self.events), lambda f: f"feed {f.id}")
+        self.outcome.rows()  # they add up, or we stop here
+
+    def train(self) -> None:
+        dataset, feed = self.outcome.dataset, self.outcome.feed
+        assert dataset is not None and feed is not None
+        key = train_key(self.recipe, feed)
+
+        def make() -> Run:
+            run = Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
+            return train_into(run, self.recipe, feed, self.events)
+
+        self.outcome.run = self._stage("train", lambda: Run.find(self.store, key), make, lambda r: r.id)
+        self.outcome.training = self.outcome.run.summary
+
+    def pack(self) -> None:
+        run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
+        assert run is not None and feed is not None and dataset is not None
+        memo = f"index/bundle-{pack_key(self.recipe, run)}"
+
+        def found() -> Bundle | None:
+            reference = (self.store.read_text(memo) or "").strip()
+            if reference and self.store.has(f"bundles/{reference.removeprefix('bundle-')}"):
+                return Bundle.open(reference, self.store, trust=True)  # made here, from this very recipe
+            return None
+
+        def make() -> Bundle:
+            from penstock.bundle.pack import pack
+
+            bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
+            self.store.write_text(memo, bundle.reference)
+            return bundle
+
+        self.outcome.bundle = self._stage("pack", found, make, lambda b: b.reference)
+
+    def evaluate(self) -> None:
+        bundle, dataset = self.outcome.bundle, self.outcome.dataset
+        assert bundle is not None and dataset is not None
+        self.outcome.report = self._stage(
+            "evaluate", lambda: find_report(self.recipe, bundle, dataset, self.store),
+            lambda: write_report(self.recipe, bundle, dataset, self.store, self.events), lambda _: "its report")
+
+
+def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False) -> Run:
+    """Train into an open run; close its diary with what came of it, whatever that is."""
+    from penstock.train.trainer import train
+
+    diary = JsonLines(run.events_path)
+    sinks = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
+    for sink in sinks:
+        events.attach(sink)
+    try:
+        summary = train(recipe, feed, run, events, resume=resume)
+    except (Interrupted, KeyboardInterrupt):
+        run.record({"status": "interrupted"})
+        raise
+    except BaseException as error:
+        run.record({"status": "failed", "error": str(error)})
+        raise
+    finally:
+        for sink in sinks:
+            events.detach(sink)
+    run.finish(summary)
+    return run
+
+
+def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:
+    """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
+    import json
+
+    name = f"reports/{report_key(recipe, bundle, dataset)}"
+    if not store.has(name):
+        return None
+    found: dict[str, Any] = json.loads((store.open(name).path / "report.json").read_text("utf-8"))
+    return found
+
+
+def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
+    """Evaluate, and keep the result as an artefact of its own (a run and a bundle are never edited)."""
+    import json
+
+    from penstock.evaluate import evaluate, report_markdown
+
+    result = evaluate(bundle, dataset, recipe, events)
+    name = f"reports/{report_key(recipe, bundle, dataset)}"
+    manifest = {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
+    with store.draft(name, manifest) as folder:
+        (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
+        (folder / "report.md").write_text(report_markdown(result), "utf-8")
+    return {**result, "path": str(store.folder / name / "report.md")}
