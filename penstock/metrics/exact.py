@@ -1,0 +1,121 @@
+"""Sums without rounding, by cell, and areas under ranking curves.
+
+`Cells` is core's exact sum (contracts.summary.ExactSum: integers by binary exponent, Kulisch 1971) for many sums at once:
+associative and free of order, so a metric over shards equals the metric over the whole, to the last bit.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+_CHUNK = 1 << 22
+_LOW = (1 << 26) - 1
+_SPLITTER = float(2**27 + 1)
+
+
+class Cells:
+    """Exact sums of doubles, one a cell."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int], int] = {}  # (cell, binary exponent) → integer
+
+    def add(self, cell: np.ndarray | int, values: np.ndarray) -> None:
+        """Add finite doubles `[n]` to their cells (`[n]` whole numbers from 0, or one for all)."""
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            where = np.full(len(part), cell, np.int64) if isinstance(cell, int) else cell[start : start + _CHUNK].astype(np.int64)
+            mantissa, exponent = np.frexp(part)
+            whole = np.ldexp(mantissa, 53).astype(np.int64)
+            base = int(exponent.min())
+            span = int(exponent.max()) - base + 1
+            key = where * span + (exponent - base)
+            if int(key.max()) < 1 << 20:
+                keys, slot = np.arange(int(key.max()) + 1), key
+            else:
+                keys, slot = np.unique(key, return_inverse=True)
+            highs = np.bincount(slot, weights=(whole >> 26).astype(np.float64))  # exact: 2^27 · 2^22 rows < 2^53
+            lows = np.bincount(slot, weights=(whole & _LOW).astype(np.float64))
+            for i in np.flatnonzero((highs != 0) | (lows != 0)):
+                owner = (int(keys[i]) // span, int(keys[i]) % span + base - 53)
+                self._sums[owner] = self._sums.get(owner, 0) + (int(highs[i]) << 26) + int(lows[i])
+
+    def add_products(self, cell: int, *factors: np.ndarray) -> None:
+        """Add the exact products of two or three arrays of doubles `[n]` (Dekker 1971: a product as a sum of two)."""
+        first, second, *rest = factors
+        for part in two_product(first, second):
+            if rest:
+                for piece in two_product(part, rest[0]):
+                    self.add(cell, piece)
+            else:
+                self.add(cell, part)
+
+    def merge(self, other: Cells) -> None:
+        for key, value in other._sums.items():
+            self._sums[key] = self._sums.get(key, 0) + value
+
+    def fraction(self, cell: int) -> Fraction:
+        return sum((Fraction(value) * Fraction(2) ** exponent for (owner, exponent), value in self._sums.items() if owner == cell), Fraction(0))
+
+    def floats(self, cells: int) -> np.ndarray:
+        """The first `cells` sums, each rounded once, `[cells]`."""
+        totals: dict[int, Fraction] = {}
+        for (owner, exponent), value in self._sums.items():
+            totals[owner] = totals.get(owner, Fraction(0)) + Fraction(value) * Fraction(2) ** exponent
+        result = np.zeros(cells)
+        for owner, total in totals.items():
+            result[owner] = float(total)
+        return result
+
+
+def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`a · b` as the rounded product and its rounding error (exact away from over- and underflow)."""
+    with np.errstate(all="ignore"):
+        product = a * b
+        a_high, a_low = _halves(a)
+        b_high, b_low = _halves(b)
+        error = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    return product, np.where(np.isfinite(error), error, 0.0)
+
+
+def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    big = _SPLITTER * a
+    high = big - (big - a)
+    return high, a - high
+
+
+def grouped(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the positive and the negative rows at each distinct score, lowest first: `[G]`, `[G]`.
+
+    Rows are put in one order first (score, truth, weight), so that the sums do not depend on how they came.
+    """
+    order = np.lexsort((weight, positive, score))
+    starts = ties(score[order])
+    of_positive = np.where(positive[order], weight[order], 0.0)
+    return np.add.reduceat(of_positive, starts), np.add.reduceat(weight[order] - of_positive, starts)
+
+
+def ties(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values starts in a sorted array that is not empty."""
+    return np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+
+
+def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """ROC AUC from weights by score, lowest first, `[…, G]`; not a number where a class is absent. Ties count half."""
+    below = np.cumsum(negative, axis=-1)
+    total = positive.sum(axis=-1) * below[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total > 0, ((below - negative / 2) * positive).sum(axis=-1) / total, np.nan)
+
+
+def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Average precision (Σ ΔR · P, not interpolated) from weights by score, lowest first, `[…, G]`; NaN without positives."""
+    hits = np.cumsum(positive[..., ::-1], axis=-1)
+    taken = hits + np.cumsum(negative[..., ::-1], axis=-1)
+    total = hits[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(taken > 0, hits / taken, 0.0)
+        # One class present says nothing of ranking: not a number, like the ROC area.
+        both = (total > 0) & (taken[..., -1] > total)
+        return np.where(both, (positive[..., ::-1] * precision).sum(axis=-1) / total, np.nan)

@@ -1,0 +1,106 @@
+"""The names of the measures: what each is, which way is better, which targets it judges.
+
+A target's kind is read off its answers: `probability` [N] is binary, `probabilities` [N, K] a category, `value` a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import Problem, RecipeError
+
+Kind = Literal["binary", "category", "number"]
+ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value"}
+
+_BOTH: tuple[Kind, ...] = ("binary", "category")
+_ONE: tuple[Kind, ...] = ("binary",)
+_NUMBER: tuple[Kind, ...] = ("number",)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure."""
+
+    name: str
+    better: Literal["higher", "lower"]
+    kinds: tuple[Kind, ...]
+    meaning: str
+    scalar: bool = True
+    """False for what is a list (per class) or a matrix; such have no interval."""
+
+
+METRICS: dict[str, Metric] = {m.name: m for m in (
+    Metric("roc_auc", "higher", _BOTH, "chance that a positive row is ranked above a negative one, ties counting half; for a category the mean over classes, each against the rest"),
+    Metric("average_precision", "higher", _BOTH, "area under precision over recall, as steps; for a category the mean over classes"),
+    Metric("accuracy", "higher", _BOTH, "share of rows answered right"),
+    Metric("log_loss", "lower", _BOTH, "mean of -log(probability given to the truth), in nats"),
+    Metric("ece", "lower", _BOTH, "expected calibration error over 15 equal bins: how far probabilities are from shares (Naeini 2015; Guo 2017)"),
+    Metric("precision", "higher", _ONE, "share of the rows answered positive that are"),
+    Metric("recall", "higher", _ONE, "share of the positive rows that are answered so"),
+    Metric("f1", "higher", _ONE, "harmonic mean of precision and recall"),
+    Metric("f1_macro", "higher", _BOTH, "mean of the classes' f1, every class alike"),
+    Metric("f1_micro", "higher", _BOTH, "f1 of all classes' counts together; with one class a row this is accuracy"),
+    Metric("f1_weighted", "higher", _BOTH, "mean of the classes' f1, weighted by how many rows each has"),
+    Metric("f1_per_class", "higher", _BOTH, "each class's f1, a list", scalar=False),
+    Metric("confusion_matrix", "higher", _BOTH, "rows by true class (rows) and answered class (columns)", scalar=False),
+    Metric("r2", "higher", _NUMBER, "share of the truth's variance that is explained; 0 is what its mean reaches"),
+    Metric("rmse", "lower", _NUMBER, "root of the mean squared error, in the target's units"),
+    Metric("mae", "lower", _NUMBER, "mean absolute error, in the target's units"),
+    Metric("mse", "lower", _NUMBER, "mean squared error, in the target's units squared"),
+    Metric("mape", "lower", _NUMBER, "mean of |error| / |truth| over rows whose truth is not 0; 0.1 is ten per cent"),
+    Metric("mse_standardised", "lower", _NUMBER, "mean squared error over the squared deviation `scale` (the training split's; the truth's own unless given)"),
+)}
+
+DEFAULTS: dict[Kind, tuple[str, ...]] = {
+    kind: tuple(m.name for m in METRICS.values() if kind in m.kinds and m.name != "mse_standardised") for kind in ("binary", "category", "number")
+}
+
+
+def better(name: str) -> Literal["higher", "lower"]:
+    """Which way `name` gets better. `loss`, what training minimises, is known here too.
+
+    Raises:
+        RecipeError: no such measure.
+    """
+    if name == "loss":
+        return "lower"
+    return _known(name).better
+
+
+def names_for(kind: Kind, *, scalar: bool = False) -> tuple[str, ...]:
+    """The measures reported for a target of this kind, best known first; only those that are one number if `scalar`."""
+    return tuple(n for n in DEFAULTS[kind] if METRICS[n].scalar or not scalar)
+
+
+def kind_of(answers: Mapping[str, Any]) -> Kind:
+    """The kind of target that gave these answers."""
+    for kind, key in ANSWER.items():
+        if key in answers:
+            return kind
+    raise RecipeError(f"answers to be measured need one of {', '.join(ANSWER.values())}; found {', '.join(answers) or 'none'}")
+
+
+def chosen(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
+    """`names`, checked against the kind of target.
+
+    Raises:
+        RecipeError: with every name that is unknown or does not suit.
+    """
+    problems: list[Problem] = []
+    for name in names:
+        if name not in METRICS:
+            problems.append(Problem((name,), f"is no metric.{did_you_mean(name, list(METRICS))} For a {kind}: {', '.join(names_for(kind))}."))
+        elif kind not in METRICS[name].kinds:
+            problems.append(Problem((name,), f"judges a {' or '.join(METRICS[name].kinds)}, and this target is a {kind}. Use one of {', '.join(names_for(kind))}."))
+    if problems:
+        raise RecipeError.of(problems, where="the list of metrics")
+    return tuple(dict.fromkeys(names))
+
+
+def _known(name: str) -> Metric:
+    if name not in METRICS:
+        raise RecipeError(f"{name!r} is no metric.{did_you_mean(name, list(METRICS))} Known: {', '.join(METRICS)}.")
+    return METRICS[name]
