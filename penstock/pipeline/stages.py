@@ -8,6 +8,7 @@ inputs alone; the key is looked up first. Engines, launchers, stores and memory 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -217,25 +218,21 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
 
 def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:
     """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
-    import json
-
     name = f"reports/{report_key(recipe, bundle, dataset)}"
     if not store.has(name):
         return None
-    found: dict[str, Any] = json.loads((store.open(name).path / "report.json").read_text("utf-8"))
-    return found
+    folder = store.open(name).path
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    return {**found, "path": str(folder / "report.md")}
 
 
 def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
     """Evaluate, and keep the result as an artefact of its own (a run and a bundle are never edited)."""
-    import json
-
     from penstock.evaluate import evaluate, report_markdown
 
     result = evaluate(bundle, dataset, recipe, events)
     name = f"reports/{report_key(recipe, bundle, dataset)}"
-    manifest = {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
-    with store.draft(name, manifest) as folder:
+    with store.draft(name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}) as folder:
         (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
         (folder / "report.md").write_text(report_markdown(result), "utf-8")
     return {**result, "path": str(store.folder / name / "report.md")}

@@ -1,0 +1,268 @@
+"""The verbs, for Python and for the command line alike: same names, same words, same defaults.
+
+A verb takes what a user has in hand (a recipe's path, a mapping, a `Recipe`; a bundle's reference) and returns the noun
+it made. Printing is the command line's business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from penstock.bundle.bundle import Bundle
+from penstock.core.errors import RecipeError, UserError
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.data.dataset import Dataset
+from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+
+RecipeLike = Recipe | str | Path | Mapping[str, Any]
+
+
+def as_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from whatever names one."""
+    if isinstance(recipe, Recipe):
+        if overrides:
+            return load_recipe(recipe.declared(), overrides, base=recipe.base)
+        return recipe
+    return load_recipe(recipe, overrides)
+
+
+def store_of(recipe: Recipe, store: str | Path | Store | None = None) -> Store:
+    """The store given, or else the recipe's (a relative path starts from the recipe's folder)."""
+    if isinstance(store, Store):
+        return store
+    if store is not None:
+        return Store(store)
+    return Store(recipe.store if "://" in recipe.store else recipe.base / recipe.store)
+
+
+def _as_store(store: str | Path | Store | None) -> Store:
+    return store if isinstance(store, Store) else Store(store or "./store")
+
+
+def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, rows: int = 20_000, name: str | None = None, shown_path: str | None = None) -> str:
+    """Look at the data and write a commented recipe for it.
+
+    Args:
+        source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
+        target: the column to predict; without one, every column's type is proposed and none is a target.
+        rows: how many rows to look at.
+        name: the recipe's name; the source's unless given.
+        shown_path: how the recipe is to name the source, if not as given (paths in a recipe start from its folder).
+
+    Returns:
+        The recipe as YAML, with the reason for each choice beside it.
+
+    Raises:
+        SourceError: nothing can be read there.
+        RecipeError: there is no such column.
+    """
+    from penstock.contracts.data import Source
+    from penstock.data.look import look, write_recipe
+
+    declaration = dict(source) if isinstance(source, Mapping) else {"type": "files", "path": str(source)}
+    declaration.setdefault("type", "files")
+    probe = load_recipe({"source": declaration}, name="init")
+    reader: Source = probe.source
+    table = reader.sample(reader.snapshot(Path.cwd()), rows)
+    findings = look(table, target=target)
+    chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
+    if shown_path is not None:
+        declaration["path"] = shown_path
+    return write_recipe(findings, source_declaration=declaration, name=chosen)
+
+
+def _name_of(path: str) -> str:
+    last = next((part for part in reversed(path.split("/")) if part and "*" not in part), "unnamed")
+    word = "".join(c if c.isalnum() or c in "-_" else "-" for c in last.split(".")[0]).strip("-")
+    return word or "unnamed"
+
+
+def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = True) -> Recipe:
+    """Find every mistake at once: words, values, and (with `data`) that the source is there and has the columns named.
+
+    Raises:
+        RecipeError: every mistake, each with its path.
+        SourceError: the source cannot be read.
+    """
+    from penstock.data.prepare import check_columns
+
+    checked = as_recipe(recipe, overrides)
+    if data:
+        check_columns(checked)
+    return checked
+
+
+def plan(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None) -> dict[str, Any]:
+    """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory and time expected."""
+    from penstock.pipeline.plan import make_plan
+
+    chosen = check(recipe, overrides=overrides)
+    return make_plan(chosen, store_of(chosen, store))
+
+
+def prepare(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Dataset:
+    """Read, validate, clean and split the source into a dataset version; an equal one that is there is returned as it is."""
+    outcome = _until("prepare", recipe, overrides, store, events)
+    assert outcome.dataset is not None
+    return outcome.dataset
+
+
+def train(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Run:
+    """Prepare if need be, and train."""
+    outcome = _until("train", recipe, overrides, store, events)
+    assert outcome.run is not None
+    return outcome.run
+
+
+def run(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Outcome:
+    """All stages: prepare, encode, train, pack, evaluate. What is done already is not done again.
+
+    Raises:
+        RecipeError, SourceError, StoreError: the input is at fault.
+        ContractError: the data breaks the recipe's `expect`, or holds nothing to learn.
+        TrainingError: training failed.
+    """
+    return _until("evaluate", recipe, overrides, store, events)
+
+
+def _until(stage: str, recipe: RecipeLike, overrides: Sequence[str], store: str | Path | Store | None, events: Events | None) -> Outcome:
+    chosen = as_recipe(recipe, overrides)
+    return Pipeline(chosen, store_of(chosen, store), events or Events()).until(stage)
+
+
+def resume(reference: str, *, store: str | Path | Store | None = None, events: Events | None = None) -> Outcome:
+    """Go on with an interrupted run from its last checkpoint, then pack and evaluate.
+
+    Raises:
+        UserError: there is no such run, or it is finished.
+    """
+    from penstock.data.feed import Feed
+    from penstock.pipeline.stages import train_into
+
+    where, told = _as_store(store), events or Events()
+    found = Run.open(where, reference)
+    if found.status == "done":
+        raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
+    recipe = found.recipe()
+    feed = Feed.open(where, found.feed)
+    with told.stage("train", resumed=found.id):
+        train_into(found, recipe, feed, told, resume=True)
+    return Pipeline(recipe, where, told).until("evaluate")
+
+
+def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> dict[str, Any]:
+    """Measure a bundle on the test split of the dataset it was made from, or of another version.
+
+    Args:
+        bundle: a bundle, its reference, or its folder.
+        dataset: another dataset, `name@id`, with the columns that the bundle needs.
+    """
+    from penstock.pipeline.stages import find_report, write_report
+
+    where = _as_store(store)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
+    found = Dataset.open(where, dataset or opened.dataset)
+    recipe = opened.recipe(trust=trust)
+    return find_report(recipe, opened, found, where) or write_report(recipe, opened, found, where, events or Events())
+
+
+def predict(
+    bundle: str | Path | Bundle, source: str | Path | Mapping[str, Any], output: str | Path, *,
+    keep: Sequence[str] = (), store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None,
+) -> dict[str, Any]:
+    """Answer every row of a source, in bounded memory.
+
+    Args:
+        bundle: a bundle, its reference, or its folder.
+        source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
+        output: a file whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
+        keep: columns of the source to carry along, beside the recipe's `keep`.
+
+    Returns:
+        `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and the reason
+        in the column `refused`), `unreadable` (rows that could not be read at all, written beside the output).
+
+    Raises:
+        RequestError: the source lacks a column that the bundle needs.
+    """
+    from penstock.pipeline.predict import predict_file
+
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
+    declaration = dict(source) if isinstance(source, Mapping) else {"type": "files", "path": str(source)}
+    return predict_file(opened, declaration, Path(output), keep=tuple(keep), events=events or Events())
+
+
+def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:
+    """Answer over HTTP until stopped.
+
+    Args:
+        bundle: a bundle, its reference, or its folder.
+        options: words of the recipe's `serve` section (`port`, `host`, `max_batch`, …), over those the bundle brings.
+    """
+    from penstock.recipe.schema import Serve
+    from penstock.serve.server import serve as serve_forever
+
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
+    declared = {**opened.serve_options, **{k: v for k, v in options.items() if v is not None}}
+    unknown = sorted(set(declared) - set(Serve.words()))
+    if unknown:
+        raise RecipeError(f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.words())}")
+    serve_forever(opened, Serve.model_validate(declared), events or Events())
+
+
+def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> list[dict[str, Any]]:
+    """What is in a store.
+
+    Args:
+        shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`.
+
+    Returns:
+        One mapping an artefact, newest first, with `reference`, `created` and what matters of it.
+    """
+    where = _as_store(store)
+    if shelf == "datasets":
+        names = [n for folder in where.folders("datasets") for n in where.names(folder)]
+    elif shelf == "runs":
+        found = [Run.open(where, n.split("/")[1]) for n in where.folders("runs")]
+        return [{"reference": r.id, "status": r.status, "created": r.created, "name": r.name, "dataset": r.dataset} for r in reversed(found)]
+    elif shelf in ("bundles", "feeds", "reports"):
+        names = where.names(shelf)
+    else:
+        raise UserError(f"there is no shelf {shelf!r} in a store; there are datasets, runs, bundles, feeds, reports")
+    rows = []
+    for name in names:
+        manifest = where.open(name).manifest
+        last = name.split("/")[-1]
+        reference = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
+        rows.append({"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}})
+    return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
+
+
+def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str, Any]:
+    """All that is known of a dataset (`name@id`), run (`run-…`) or bundle (`bundle-…`)."""
+    where = _as_store(store)
+    if reference.startswith("run-"):
+        found = Run.open(where, reference)
+        return {"reference": found.id, "path": str(found.path), **found.facts()}
+    if reference.startswith("bundle-"):
+        bundle = Bundle.open(reference, where, trust=False, replay=False)
+        return {"reference": bundle.reference, "path": str(bundle.path), "card": bundle.card, **bundle.facts()}
+    if "@" in reference:
+        dataset = Dataset.open(where, reference)
+        profile = json.loads((dataset.path / "profile.json").read_text("utf-8"))
+        return {"reference": dataset.reference, "path": str(dataset.path), "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"}, "profile": profile}
+    raise UserError(f"{reference!r} is no reference. References look like name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list datasets|runs|bundles` names them.")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors."""
+    found = Recipe.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A recipe of Penstock", **found}
+

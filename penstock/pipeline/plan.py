@@ -1,0 +1,116 @@
+"""What a run would do, told before it does it: stages, what is done and why, and what it will cost.
+
+Rows and bytes are counted where that is cheap (a finished dataset) and estimated from a sample where it is not; every
+estimate says so. The model is built on features fitted to the sample, so its parameters are near, not exact, until the
+dataset is there.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from penstock.core.errors import ContractError
+from penstock.core.store import Store
+from penstock.data.dataset import Dataset
+from penstock.data.feed import Feed, batch_size_for, feed_id, fit_encoding
+from penstock.data.prepare import find_dataset
+from penstock.pipeline.stages import pack_key, report_key, train_key
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+
+SAMPLE_ROWS = 2_000
+TIMED_STEPS = 8
+
+
+def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
+    """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`."""
+    notes: list[str] = []
+    dataset = find_dataset(recipe, store)
+    snapshot = recipe.source.snapshot(recipe.base)
+    size_bytes = sum(f.size_bytes for f in snapshot.files)
+    stages = [_prepare_stage(dataset, size_bytes, len(snapshot.files))]
+    if not recipe.inputs or not recipe.targets:
+        notes.append("The recipe has no inputs and targets, so only `prepare` can run.")
+        return {"name": recipe.name, "stages": stages, "notes": notes}
+
+    feed = _feed(recipe, dataset, store)
+    stages.append({"stage": "encode", "done": feed is not None, "why": f"feed {feed.id}" if feed else "features are fitted and rows encoded once the dataset is there", "expects": {}})
+    run = Run.find(store, train_key(recipe, feed)) if feed else None
+    rows, exact = (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
+    expects = {} if run else _cost(recipe, feed, rows, exact, notes)
+    stages.append({"stage": "train", "done": run is not None, "why": run.id if run else "no finished run has this model, data and training", "expects": expects})
+    reference = (store.read_text(f"index/bundle-{pack_key(recipe, run)}") or "").strip() if run else ""
+    stages.append({"stage": "pack", "done": bool(reference), "why": reference or "the weights have not been packed", "expects": {}})
+    reported = False
+    if reference and dataset:
+        from penstock.bundle.bundle import Bundle
+
+        reported = store.has(f"reports/{report_key(recipe, Bundle.open(reference, store, trust=True, replay=False), dataset)}")
+    stages.append({"stage": "evaluate", "done": reported, "why": "its report is there" if reported else "this bundle has not been measured", "expects": {}})
+    return {"name": recipe.name, "stages": stages, "notes": notes}
+
+
+def _prepare_stage(dataset: Dataset | None, size_bytes: int, files: int) -> dict[str, Any]:
+    expects: dict[str, Any] = {"files": files, "bytes": f"{size_bytes:,}"}
+    if dataset is not None:
+        expects["rows"] = f"{dataset.counts['in']:,}"
+    why = f"dataset {dataset.reference}" if dataset else "no version has this content and these words"
+    return {"stage": "prepare", "done": dataset is not None, "why": why, "expects": expects}
+
+
+def _feed(recipe: Recipe, dataset: Dataset | None, store: Store) -> Feed | None:
+    if dataset is None:
+        return None
+    name = feed_id(recipe, dataset)
+    return Feed.open(store, name) if store.has(f"feeds/{name}") else None
+
+
+def _train_rows(recipe: Recipe, dataset: Dataset | None, size_bytes: int) -> tuple[int, bool]:
+    if dataset is not None:
+        return dataset.counts["train"], True
+    sample = recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS)
+    per_row = max(sample.nbytes / max(len(sample), 1), 1)
+    share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
+    rows = int(size_bytes / per_row * share) if len(sample) >= SAMPLE_ROWS else int(len(sample) * share)
+    return (min(rows, recipe.sample) if recipe.sample else rows), False
+
+
+def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]) -> dict[str, Any]:
+    """Parameters, steps, time: a few steps are really taken, on made-up rows."""
+    import torch
+
+    from penstock.model import build_network, decoders_of, fake_batch, parameter_count
+
+    about = "" if exact else "about "
+    try:
+        encoding = feed.encoding if feed else fit_encoding(recipe, recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS))
+    except ContractError as error:
+        notes.append(f"The model could not be sized from a sample of the data: {error.message}")
+        return {"rows": f"{about}{rows:,}"}
+    network = build_network(recipe, encoding, seed=recipe.seed)
+    decoders = decoders_of(recipe, encoding)
+    batch_size = batch_size_for(recipe, rows)
+    targets = encoding.specs("targets")
+    batch = {**fake_batch(encoding.specs("inputs"), batch_size), **fake_batch(targets, batch_size), "weight": torch.ones(batch_size)}
+    phases = recipe.train.objective.phases(decoders, targets)
+    optimiser = torch.optim.AdamW(network.parameters())
+    start = time.perf_counter()
+    for step in range(TIMED_STEPS + 1):
+        if step == 1:
+            start = time.perf_counter()  # the first step warms up
+        for phase in phases:
+            optimiser.zero_grad()
+            phase.loss(network, batch).mean().backward()
+            optimiser.step()
+    per_step = (time.perf_counter() - start) / TIMED_STEPS
+    steps = -(-rows // batch_size) * recipe.train.epochs
+    if recipe.train.max_steps:
+        steps = min(steps, recipe.train.max_steps)
+    parameters = parameter_count(network)
+    memory = parameters * 16 + 64 * sum(t.numel() * t.element_size() for t in batch.values())
+    notes.append("Time is for one process as fast as it is now, if no early stopping happens; more processes may be chosen by a measurement.")
+    return {
+        "rows": f"{about}{rows:,}", "parameters": f"{'' if feed else 'about '}{parameters:,}", "batch_size": batch_size, "steps": f"{about}{steps:,}",
+        "memory": f"about {memory / 2**20:,.0f} MiB", "time": f"up to {steps * per_step:,.0f} s",
+    }

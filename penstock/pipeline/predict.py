@@ -1,0 +1,60 @@
+"""The bulk answer: every row of any readable source through a bundle, streamed, with no row lost.
+
+A row the bundle refuses is written with null answers and the reason in the column `refused`; a row that could not be
+read at all is written to `<output>.unreadable.jsonl` with its file, line and reason.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from penstock.bundle.bundle import Bundle
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
+from penstock.core.events import Events
+from penstock.formats.write import TableWriter
+from penstock.recipe.load import load_recipe
+
+ROWS = 8_192
+"""Rows answered together: large enough for the runtime, small enough for any memory."""
+
+
+def predict_file(bundle: Bundle, declaration: dict[str, Any], output: Path, *, keep: tuple[str, ...], events: Events) -> dict[str, Any]:
+    """Answer a source's rows into `output` (see `api.predict`)."""
+    source: Source = load_recipe({"source": declaration}, name="predict").source
+    snapshot = source.snapshot(Path.cwd())
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="penstock-", dir=output.parent) as scratch, events.stage("predict"):
+        extract = source.extract(snapshot, Path(scratch), memory_bytes=1 << 30, events=events)
+        counts = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
+        with TableWriter(output) as writer:
+            for answered in bundle.predictor().predict_stream(_batches(extract.parquet, extract.schema), keep=keep):
+                refused = answered.num_rows - answered["refused"].null_count if "refused" in answered.column_names else 0
+                counts["refused"] += refused
+                counts["predicted"] += answered.num_rows - refused
+                writer.write(answered)
+                events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
+        if extract.rejected:
+            aside = output.with_name(output.name + ".unreadable.jsonl")
+            with TableWriter(aside) as writer:
+                for path in extract.rejects:
+                    writer.write(pq.read_table(path))
+            events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
+    if counts["refused"]:
+        events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `refused` of {output}")
+    return {**counts, "output": str(output), "bundle": bundle.reference}
+
+
+def _batches(files: list[Path | str], schema: pa.Schema) -> Iterator[pa.Table]:
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(ROWS):
+            table = pa.Table.from_batches([batch]).drop_columns([c for c in (ROW_FILE, ROW_NUMBER) if c in batch.schema.names])
+            for field in schema:
+                if field.name not in table.column_names:
+                    table = table.append_column(field, pa.nulls(len(table), field.type))
+            yield table

@@ -1,0 +1,76 @@
+"""Events on a terminal: one live line for the stage at work, and lines that stay for what should be remembered.
+
+On a terminal the live line moves; into a file or a pipe, each stage gets a line when it ends, so that a log stays short.
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from rich.console import Console as Rich
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from penstock.core.events import Event
+
+
+class Console:
+    """A sink of events that writes to `stream` (standard error, so that results stay alone on standard output)."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._rich = Rich(file=stream, highlight=False, soft_wrap=True)
+        self._live = self._rich.is_terminal
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+
+    def __call__(self, event: Event) -> None:
+        handler = getattr(self, f"_on_{event.name}", None)
+        if handler is not None:
+            handler(event.fields)
+
+    def _on_stage_started(self, fields: dict[str, Any]) -> None:
+        self._stage = fields["stage"]
+        if self._live:
+            self._progress = Progress(
+                SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(bar_width=28), TextColumn("{task.fields[detail]}"), TimeRemainingColumn(compact=True),
+                console=self._rich, transient=True)
+            self._task = self._progress.add_task(self._stage, total=None, detail="")
+            self._progress.start()
+
+    def _on_stage_ended(self, fields: dict[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = self._task = None
+        mark = ("✓", "green") if fields["ok"] else ("✗", "red")
+        self._line(mark, f"{fields['stage']:9} {_seconds(fields['seconds'])}")
+
+    def _on_stage_skipped(self, fields: dict[str, Any]) -> None:
+        self._line(("·", "cyan"), f"{fields['stage']:9} nothing to do: {fields['why']}")
+
+    def _on_said(self, fields: dict[str, Any]) -> None:
+        self._line((" ", "dim"), fields["text"], style="dim")
+
+    def _on_warned(self, fields: dict[str, Any]) -> None:
+        self._line(("!", "yellow"), fields["text"], style="yellow")
+
+    def _on_progress(self, fields: dict[str, Any]) -> None:
+        if self._progress is None or self._task is None:
+            return
+        total = fields.get("total")
+        done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {fields.get('unit', '')}"
+        rest = [f"{word.replace('_', ' ')} {_short(value)}" for word, value in fields.items() if word not in ("stage", "done", "total", "unit") and value is not None]
+        self._progress.update(self._task, completed=fields["done"], total=total, detail="  ".join([done, *rest]))
+
+    def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:
+        self._rich.print(Text.assemble((mark[0], mark[1]), " ", (text, style)))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

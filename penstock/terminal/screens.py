@@ -1,0 +1,161 @@
+"""The screens that end a command, as text. Plain data in, text out; every number shown is in the data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from penstock.pipeline.demo import Shown
+    from penstock.pipeline.stages import Outcome
+
+
+def _render(*things: Any, width: int = 110) -> str:
+    """Tables and text as one text without colour, so that it reads the same in a log."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, highlight=False, no_color=True, soft_wrap=False)
+    for thing in things:
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    return table
+
+
+def number(value: Any) -> str:
+    """A figure as a reader wants it: four digits, thousands grouped, nothing for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def rows_screen(counts: Mapping[str, int]) -> str:
+    """Where every row went."""
+    rest = [(word, counts.get(word, 0)) for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")]
+    return f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
+
+
+def facts_screen(facts: Mapping[str, Any]) -> str:
+    """One fact a line."""
+    width = max((len(word) for word in facts), default=0)
+    lines = []
+    for word, value in facts.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k} {number(v)}" for k, v in value.items() if not isinstance(v, (list, Mapping))) or "…"
+        lines.append(f"{word.replace('_', ' '):{width}}  {number(value)}")
+    return "\n".join(lines)
+
+
+def report_screen(report: Mapping[str, Any]) -> str:
+    """Metrics with their intervals beside the baselines; the slices; the verdict."""
+    things: list[Any] = []
+    classical = report.get("classical") or {}
+    split = next(iter(report.get("metrics", {})), "test")
+    for target, metrics in report.get("metrics", {}).get(split, {}).items():
+        table = _table(f"{target} on the {split} split ({report.get('rows', 0):,} rows)", "metric", "model", "interval", classical.get("model", "classical"), "trivial", right=(1, 2, 3, 4))
+        for metric, value in metrics.items():
+            if isinstance(value, (list, Mapping)):
+                continue
+            low_high = (report.get("intervals", {}).get(target) or {}).get(metric)
+            interval = f"{number(low_high[0])} – {number(low_high[1])}" if low_high and None not in low_high else ""
+            table.add_row(metric, number(value), interval, number((classical.get(target) or {}).get(metric)), number((report.get("baseline", {}).get(target) or {}).get(metric)))
+        things.append(table)
+    slices = report.get("slices") or []
+    if slices:
+        table = _table("by slice (declared ones, then the worst found)", "slice", "rows", "metric", "here", "whole", right=(1, 3, 4))
+        for one in slices[:14]:
+            label = f"{one.get('target') + ': ' if one.get('target') else ''}{one['column']} = {one['value']}"
+            table.add_row(label, number(one["rows"]), one["metric"], number(one["value_of_metric"]), number(one["whole"]))
+        things.append(table)
+    if report.get("verdict"):
+        things.append(str(report["verdict"]))
+    return _render(*things)
+
+
+def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
+    """The short report that ends `penstock run`."""
+    parts: list[str] = []
+    if outcome.dataset is not None:
+        parts.append(rows_screen(outcome.rows()))
+    if outcome.report:
+        parts.append("\n" + report_screen(outcome.report))
+    lines = []
+    for word, thing in (("dataset", outcome.dataset), ("run", outcome.run), ("bundle", outcome.bundle)):
+        if thing is not None:
+            lines.append(f"{word:8} {getattr(thing, 'reference', None) or thing.id}\n         {thing.path}")
+    if outcome.report and outcome.report.get("path"):
+        lines.append(f"report   {outcome.report['path']}")
+    if all(outcome.skipped.values()) and outcome.skipped:
+        lines.append("nothing was run: nothing it depends on has changed.")
+    seconds = sum(outcome.seconds.values())
+    lines.append(f"{seconds:.1f} s, peak memory {size(outcome.peak_memory_bytes)}")
+    if outcome.bundle is not None:
+        where = store or str(outcome.bundle.path.parent.parent)
+        lines.append(f"next     penstock serve {outcome.bundle.reference} --store {where}")
+    return "\n".join([*parts, "", *lines])
+
+
+def plan_screen(plan: Mapping[str, Any]) -> str:
+    """What would run."""
+    table = _table(f"plan of {plan['name']}", "stage", "", "why", "expects", right=())
+    for stage in plan["stages"]:
+        expects = ", ".join(f"{word} {value}" for word, value in stage.get("expects", {}).items())
+        table.add_row(stage["stage"], "done" if stage["done"] else "run", stage["why"], expects)
+    return _render(table, *plan.get("notes", []))
+
+
+def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> str:
+    """What is in a store."""
+    if not rows:
+        return f"no {shelf} in {store}"
+    words = [w for w in rows[0] if any(not isinstance(r.get(w), Mapping) for r in rows)]
+    table = _table(f"{shelf} in {store}", *words)
+    for row in rows:
+        table.add_row(*(number(row.get(word)) for word in words))
+    return _render(table)
+
+
+def show_screen(found: Mapping[str, Any]) -> str:
+    """One artefact."""
+    if "card" in found:
+        return f"{found['reference']}\n{found['path']}\n\n{found['card']}"
+    import json
+
+    return json.dumps(found, indent=2, ensure_ascii=False, default=str)
+
+
+def demo_screen(shown: Shown) -> str:
+    """The served answer that ends `penstock demo`."""
+    import json
+
+    return "\n".join([
+        f"asked    POST {shown.url}/predict  {json.dumps(shown.question, ensure_ascii=False)[:160]}…",
+        f"answered {json.dumps(shown.answer, ensure_ascii=False)}",
+        f"truth    {shown.truth}",
+        "",
+        f"Everything is under {shown.folder}: the lake, recipe.yaml, the store. Try:",
+        f"  penstock run {shown.folder}/recipe.yaml        (nothing has changed: nothing is run)",
+        "  penstock init YOUR.csv --target COLUMN -o recipe.yaml && penstock run recipe.yaml",
+    ])
