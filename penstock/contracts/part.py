@@ -13,6 +13,7 @@ A dotted type imports, and so runs, somebody's module. Recipes that come with an
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import importlib
 import inspect
@@ -168,7 +169,7 @@ class Part(Strict):
         return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(cls.shelf).__path__) if not m.name.startswith("_"))
 
     @classmethod
-    def find(cls, type: str) -> type[Self]:
+    def find(cls, type: str) -> builtins.type[Self]:
         """Open the file that `type` lives in and return its one member of this family.
 
         Raises:

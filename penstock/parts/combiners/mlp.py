@@ -1,0 +1,34 @@
+"""Concatenate, then a multilayer perceptron: the strong and quick default for tables (Gorishniy et al. 2021; 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from penstock.contracts.learn import Combiner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Mlp(Combiner):
+    """Every feature's pooled vector side by side, through `depth` dense layers."""
+
+    width: int = Field(256, ge=1)
+    """Of each layer, and of what decoders get."""
+    depth: int = Field(2, ge=1)
+    """Layers."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """After each layer, in training."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    norm: bool = False
+    """LayerNorm before each activation: steadier with many layers or large learning rates."""
+
+    def build(self, encoders: Sequence[nn.Module]) -> nn.Module:
+        from penstock.nn.blocks import mlp
+        from penstock.nn.combine import Pooled, pooled_width
+
+        layers = mlp(pooled_width(encoders), self.width, self.depth, dropout=self.dropout, activate=self.activation, norm=self.norm)
+        return Pooled(layers, self.width)
