@@ -1,4 +1,4 @@
-"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Tracker.
+"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Tracker, Runtime.
 
 The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it. Shapes:
 B batch, T tokens, W width, F features, K classes.
@@ -160,13 +160,36 @@ class Tracker(Part):
         """A function that takes each event of the run in `folder`; `measured` events have `step` and numbers."""
 
 
+class Runtime(Part):
+    """What runs a bundle's program. Laws: a row is answered alone as in a batch, within 1e-5."""
+
+    shelf: ClassVar[str] = "penstock.parts.runtimes"
+    foreign: ClassVar[bool] = False
+    """True: opening runs code that came with the bundle; it is done only when the user trusts it."""
+
+    @abstractmethod
+    def open(self, folder: Path, program: Mapping[str, Any], *, threads: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """The program as a function: arrays by input name, `[B, …]` each → arrays by output name.
+
+        Args:
+            folder: the bundle's folder, verified.
+            program: what `bundle.json` says of it: `file`, `inputs` and `outputs` (each a list of `name`, `dtype`, `shape` without
+                the batch axis), and the runtime's own facts.
+            threads: how many threads one call may use.
+
+        Raises:
+            BundleError: the program cannot be read.
+            MissingPackage: the runtime is not installed.
+        """
+
+
 def model_inputs(specs: FeatureSpecs) -> list[str]:
     """The batch keys of these features, in the order that an exported program takes them."""
     return [f"{name}.{array}" for name, arrays in specs.items() for array in arrays]
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Tracker", "World", "model_inputs",
+    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Runtime", "Tracker", "World", "model_inputs",
 ]
 
 if TYPE_CHECKING:

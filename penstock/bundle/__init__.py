@@ -1,0 +1,1 @@
+"""The packing room: a finished run → a bundle that answers rows without the training dependencies."""

@@ -1,0 +1,361 @@
+"""Rows as users have them ↔ Arrow columns: frames, tables, dicts of lists, lists of records, JSON.
+
+Python values carry their own types, and one column may hold several (`[39, "40", null]`). A row must be accepted or
+refused for what it is, not for what its neighbours are; so rows whose values have like types are taken together as one
+`Group`, and nothing is coerced across rows. A homogeneous input, the usual case, is one group.
+
+What this file refuses to know: features. It brings numbers to the declared column type only where nothing is lost (39.0
+in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there is the feature's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import Problem, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SHOWN = 20
+"""How many problems an error names."""
+
+Types = Mapping[str, pa.DataType]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of like types, as columns."""
+
+    table: pa.Table
+    places: np.ndarray | None
+    """Where each row stands in the whole, int64 `[n]` ascending; None: these are all the rows, in order."""
+
+
+@dataclass
+class Intake:
+    """Rows as they came, ready to be accepted."""
+
+    groups: list[Group]
+    rows: int
+    refused: dict[int, list[Problem]]
+    """Rows that cannot even be read as columns (a missing field); they are in no group."""
+
+
+def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
+    """One error out of the rows that were refused: each row, field and reason, up to `SHOWN` of them."""
+    every = [Problem((row, *problem.path), problem.text) for row in sorted(refused) for problem in refused[row]]
+    shown = tuple(every[:SHOWN])
+    head = f"{len(refused)} of {rows} row{'s' if rows != 1 else ''} cannot be answered:"
+    lines = [f"  - row {p.path[0]}{', field ' + repr(p.path[1]) if len(p.path) > 1 else ''}: {p.text}" for p in shown]
+    if len(every) > len(shown):
+        lines.append(f"  … and {len(every) - len(shown)} more")
+    return RequestError("\n".join([head, *lines]), shown)
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def from_table(table: pa.Table, required: Types) -> Intake:
+    """An Arrow table, as it is.
+
+    Raises:
+        RequestError: a required column is absent.
+    """
+    absent = [name for name in required if name not in table.column_names]
+    if absent:
+        raise absent_columns(absent, table.column_names)
+    return Intake([Group(table, None)], table.num_rows, {})
+
+
+def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestError:
+    """The error for columns that are not there at all."""
+    free = list(present)
+    problems = tuple(Problem((name,), f"is required, and no such column is there.{did_you_mean(name, free)}") for name in absent[:SHOWN])
+    tail = f" Columns found: {', '.join(free[:40]) or 'none'}{' …' if len(free) > 40 else ''}."
+    return RequestError("the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail, problems)
+
+
+def from_records(records: Sequence[Any], required: Types, optional: Iterable[str] = ()) -> Intake:
+    """A list of mappings, field → value. A missing field refuses its row; a field that is not asked for is ignored.
+
+    Args:
+        records: JSON-like mappings.
+        required: fields that every record must have (null is a value), with the Arrow types of the training data.
+        optional: fields that are carried along where at least one record has them; the other records have null.
+    """
+    refused: dict[int, list[Problem]] = {}
+    columns: dict[str, list[Any] | pa.Array]
+    try:
+        columns = {name: [record[name] for record in records] for name in required}
+        kept = list(records)
+        places: np.ndarray | None = None
+    except (KeyError, TypeError, IndexError):
+        kept, found = [], []
+        for i, record in enumerate(records):
+            problems = _missing_fields(record, required)
+            if problems:
+                refused[i] = problems
+            else:
+                kept.append(record)
+                found.append(i)
+        columns = {name: [record[name] for record in kept] for name in required}
+        places = np.array(found, np.int64)
+    for name in optional:
+        if name not in columns and any(name in record for record in kept):
+            columns[name] = carried([record.get(name) for record in kept])
+    intake = _groups(columns, len(kept), required)
+    if places is None:
+        return intake
+    groups = [Group(g.table, places if g.places is None else places[g.places]) for g in intake.groups]
+    refused.update({int(places[row]): problems for row, problems in intake.refused.items()})
+    return Intake(groups, len(records), refused)
+
+
+def _missing_fields(record: Any, required: Types) -> list[Problem]:
+    if not isinstance(record, Mapping):
+        return [Problem((), f"expected an object with the fields {', '.join(required)}; found {_shown(record)}")]
+    unknown = [str(name) for name in record if name not in required]
+    return [Problem((name,), f"is required but missing (null is allowed).{did_you_mean(name, unknown)}") for name in required if name not in record]
+
+
+def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()) -> Intake:
+    """A mapping of column → list (or array) of values, all of one length.
+
+    Raises:
+        RequestError: a required column is absent, or lengths differ.
+    """
+    absent = [name for name in required if name not in columns]
+    if absent:
+        raise absent_columns(absent, list(columns))
+    values = {name: _values(columns[name], name) for name in required}
+    values.update({name: carried(_values(columns[name], name)) for name in optional if name in columns and name not in required})
+    lengths = {name: len(v) for name, v in values.items()}
+    if len(set(lengths.values())) > 1:
+        raise RequestError(f"the columns have different lengths: {', '.join(f'{n} has {k}' for n, k in lengths.items())}. Give one value a row in each.")
+    rows = next(iter(lengths.values()), 0)
+    return _groups(values, rows, required)
+
+
+def _values(column: Any, name: str) -> list[Any] | pa.Array:
+    if isinstance(column, (pa.Array, pa.ChunkedArray)):
+        return column
+    if isinstance(column, np.ndarray):
+        if column.ndim > 1:
+            return list(column)
+        return column.tolist() if column.dtype == object else pa.array(column)
+    if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
+        raise RequestError(f"the column {name!r} must be a list of values, one a row; found {_shown(column)}")
+    return list(column)
+
+
+def _groups(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types) -> Intake:
+    """The columns as one table if each holds one type, otherwise as several tables of rows with like types.
+
+    A row with a value that no column can hold (an object) is refused here.
+    """
+    arrays: dict[str, pa.Array] = {}
+    mixed: dict[str, list[Any]] = {}
+    for name, values in columns.items():
+        array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _one_type(values, types[name])
+        if array is None:
+            mixed[name] = list(values)
+        else:
+            arrays[name] = array
+    if not mixed:
+        return Intake([Group(pa.table(arrays) if arrays else _no_columns(rows), None)], rows, {})
+    signatures: dict[tuple[str, ...], list[int]] = {}
+    refused: dict[int, list[Problem]] = {}
+    marks = [[_mark(value, types[name]) for value in values] for name, values in mixed.items()]
+    for i, signature in enumerate(zip(*marks, strict=True)):
+        if _ODD in signature:
+            refused[i] = [Problem((name,), f"expected {_wanted(types[name])}; found {_shown(values[i])}") for (name, values), mark in zip(mixed.items(), signature, strict=True) if mark == _ODD]
+        else:
+            signatures.setdefault(signature, []).append(i)
+    groups = []
+    for signature, found in signatures.items():
+        places = np.array(found, np.int64)
+        part = {name: array.take(pa.array(places)) for name, array in arrays.items()}
+        for (name, values), mark in zip(mixed.items(), signature, strict=True):
+            part[name] = _of_mark([values[i] for i in found], mark, types[name])
+        groups.append(Group(pa.table({name: part[name] for name in columns}), places))
+    return Intake(groups, rows, refused)
+
+
+_ODD = "odd"
+"""The mark of a value that no column of the declared type could hold."""
+
+
+def _wanted(declared: pa.DataType) -> str:
+    if pa.types.is_integer(declared) or pa.types.is_floating(declared) or pa.types.is_decimal(declared):
+        return "a number"
+    if pa.types.is_nested(declared):
+        return "a list"
+    if pa.types.is_temporal(declared):
+        return "a date or time"
+    return "true or false" if pa.types.is_boolean(declared) else "one text, number or truth value"
+
+
+def _no_columns(rows: int) -> pa.Table:
+    return pa.table({"": pa.nulls(rows)})
+
+
+def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
+    """All values as one array of one natural type, brought to the declared type where nothing is lost; None if mixed."""
+    try:
+        array = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None
+    kind = array.type
+    if pa.types.is_null(kind):
+        return pa.nulls(len(values), declared)
+    if kind == declared or pa.types.is_string(kind):
+        return array
+    if pa.types.is_nested(kind) and (pa.types.is_struct(kind) or not pa.types.is_nested(declared)):
+        return None  # objects, or lists where one value belongs: row by row, to be refused by name
+    if pa.types.is_integer(declared) and pa.types.is_floating(kind):
+        return _whole(array, declared)
+    if pa.types.is_floating(kind) and any(type(v) is int for v in values) and not pa.types.is_floating(declared):
+        return None  # 1 and 1.5 in a column of neither: they would be spelt alike only because they are together
+    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and pa.types.is_floating(declared):
+        return array.cast(declared, safe=False)
+    if pa.types.is_integer(kind) and pa.types.is_integer(declared):
+        try:
+            return array.cast(declared)
+        except pa.ArrowInvalid:
+            return array
+    return array
+
+
+def _whole(array: pa.Array, declared: pa.DataType) -> pa.Array | None:
+    """Numbers as whole numbers if all of them are (NaN is missing); None if the rows must part ways."""
+    present = pc.fill_null(pc.invert(pc.is_nan(array)), False)
+    values = pc.if_else(present, array, pa.scalar(None, array.type))
+    try:
+        return values.cast(declared)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _mark(value: Any, declared: pa.DataType) -> str:
+    """A word for how a value is taken; equal words go into one array."""
+    if value is None:
+        return "null"
+    if isinstance(value, (bool, np.bool_)):
+        return "bool"
+    if isinstance(value, (int, np.integer)):
+        return "int" if -(2**63) <= value < 2**63 else "huge"
+    if isinstance(value, (float, np.floating)):
+        if pa.types.is_integer(declared) and (value != value or (abs(value) < 2**53 and float(value).is_integer())):
+            return "null" if value != value else "int"
+        return "float"
+    if isinstance(value, str):
+        return "str"
+    if isinstance(value, bytes):
+        return "bytes"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        if not pa.types.is_nested(declared):
+            return _ODD
+        inner = {_mark(v, pa.null()) for v in value}
+        if inner <= {"int", "float", "huge", "null"}:
+            return "numbers"
+        return "list" if inner <= {"str"} else _ODD
+    return type(value).__name__ if type(value).__module__ in ("datetime", "decimal", "pandas._libs.tslibs.timestamps") else _ODD
+
+
+def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
+    if mark == "null":
+        return pa.nulls(len(values), declared)
+    if mark == "int":
+        whole = pa.array([int(v) for v in values], pa.int64())
+        if pa.types.is_floating(declared):
+            return whole.cast(declared, safe=False)
+        return whole
+    if mark in ("float", "huge"):
+        if mark == "huge" and not pa.types.is_floating(declared):
+            return pa.array([str(v) for v in values])
+        return pa.array([float(v) for v in values], pa.float64())
+    if mark == "numbers":
+        return pa.array([[None if v is None else float(v) for v in value] for value in values], pa.list_(pa.float64()))
+    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values])
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# -- the same kind comes out -------------------------------------------------------------------------------------------
+
+
+def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, Callable[[pa.Table], Any]]:
+    """What the user gave, and a function that turns answers into the same kind.
+
+    Args:
+        rows: a pandas or Polars frame, `pa.Table`, `pa.RecordBatch`, dict of lists, or list of dicts.
+
+    Raises:
+        RequestError: it is none of these, or lacks a required column.
+    """
+    if isinstance(rows, pa.Table):
+        return from_table(rows, required), lambda table: table
+    if isinstance(rows, pa.RecordBatch):
+        return from_table(pa.Table.from_batches([rows]), required), one_batch
+    if isinstance(rows, Mapping):
+        return from_columns(rows, required, optional), lambda table: table.to_pydict()
+    if isinstance(rows, (list, tuple)):
+        return from_records(rows, required, optional), lambda table: table.to_pylist()
+    library = type(rows).__module__.split(".")[0]
+    if library == "pandas" and hasattr(rows, "columns"):
+        index = rows.index
+        if absent := [name for name in required if name not in rows.columns]:
+            raise absent_columns(absent, [str(c) for c in rows.columns])
+        columns = {name: _from_series(rows[name]) for name in required}
+        columns.update({name: carried(_from_series(rows[name])) for name in optional if name in rows.columns and name not in columns})
+        return _groups(columns, len(rows), required), lambda table: table.to_pandas().set_axis(index, axis=0)
+    if library == "polars" and hasattr(rows, "to_arrow"):
+        return from_table(rows.to_arrow(), required), lambda table: _polars(table)
+    raise RequestError(f"rows must be a pandas or Polars frame, an Arrow table, a dict of lists or a list of dicts; found {type(rows).__name__}")
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """A table as one record batch, also when it has no rows."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def carried(values: list[Any] | pa.Array) -> pa.Array:
+    """A column that is only carried along: as it is, or as text if one column cannot hold it."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.array([None if v is None else str(v) for v in values])
+
+
+def _from_series(series: Any) -> list[Any] | pa.Array:
+    if series.dtype == object:  # may hold anything; pandas writes a missing value as NaN, NaT or None
+        return [None if missing else value for value, missing in zip(series.tolist(), series.isna().tolist(), strict=True)]
+    return pa.Array.from_pandas(series)
+
+
+def _polars(table: pa.Table) -> Any:
+    import polars
+
+    return polars.from_arrow(table)
+
+
+def slices(tables: Iterable[pa.Table | pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of at most `rows` rows each."""
+    for table in tables:
+        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        for start in range(0, whole.num_rows, rows):
+            yield whole.slice(start, rows)

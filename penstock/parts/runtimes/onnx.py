@@ -1,0 +1,44 @@
+"""An ONNX program run by onnxruntime, on the CPU, without torch.
+
+One thread by default: on the small programs of tables a second thread waits longer than it works, and a server that
+answers many requests has better use for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.contracts.learn import Runtime
+from penstock.core.errors import BundleError
+from penstock.core.needs import need
+
+
+class Onnx(Runtime):
+    """Runs `program["file"]` with onnxruntime."""
+
+    def open(self, folder: Path, program: Mapping[str, Any], *, threads: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        ort = need("onnxruntime", extra="serve", why="answering with a bundle")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if threads == 1:
+            options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle server must not burn a core
+        path = folder / program["file"]
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and each means the same here
+            raise BundleError(f"onnxruntime cannot read {path}: {str(error).splitlines()[0]}") from None
+        inputs = [entry["name"] for entry in program["inputs"]]
+        outputs = [entry["name"] for entry in program["outputs"]]
+        found = [entry.name for entry in session.get_inputs()], [entry.name for entry in session.get_outputs()]
+        if sorted(found[0]) != sorted(inputs) or sorted(found[1]) != sorted(outputs):
+            raise BundleError(f"{path} takes {found[0]} and gives {found[1]}; the bundle says it takes {inputs} and gives {outputs}.")
+
+        def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+
+        return run

@@ -1,0 +1,70 @@
+"""A user's own `torch.nn.Module`, run from the source that came with the bundle: for modules that ONNX cannot express.
+
+The source is executed, so the bundle opens only when trusted. The module takes the collated arrays by name and returns
+one raw tensor per target; the decoders, which are Penstock's, make answers of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from penstock.contracts.learn import Decoder, Runtime
+from penstock.contracts.tensors import TensorSpec
+from penstock.core.errors import BundleError
+from penstock.core.identity import sha256_file
+from penstock.core.needs import need
+
+
+class Torch(Runtime):
+    """Runs `program["class"]` out of `program["file"]`, a Python source file, with the weights in `program["weights"]`."""
+
+    foreign: ClassVar[bool] = True
+
+    def open(self, folder: Path, program: Mapping[str, Any], *, threads: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
+        torch.set_num_threads(threads)  # torch knows one number for the whole process
+        safetensors = need("safetensors.torch", extra="train", why="reading a bundle's weights")
+        module = source_module(folder / program["file"])
+        specs = {side: {name: {array: TensorSpec.load(spec) for array, spec in arrays.items()} for name, arrays in program[side].items()} for side in ("specs", "targets")}
+        offered = {"specs": specs["specs"], "targets": specs["targets"]}
+        arguments = {**program["arguments"], **{word: offered[word] for word in program["given"]}}
+        try:
+            network = getattr(module, program["class"])(**arguments)
+        except (AttributeError, TypeError) as error:
+            raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
+        weights = safetensors.load_file(str(folder / program["weights"]))
+        prefix = program["prefix"]
+        network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
+        network.eval()
+        decoders = {target: Decoder.load(declared) for target, declared in program["decoders"].items()}
+        names = [entry["name"] for entry in program["inputs"]]
+
+        def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+            with torch.inference_mode():
+                raw = network({name: torch.from_numpy(arrays[name]) for name in names})
+                answers = {target: decoder.answer(raw[target], specs["targets"][target]) for target, decoder in decoders.items()}
+            return {f"{target}.{name}": tensor.numpy() for target, found in answers.items() for name, tensor in found.items()}
+
+        return run
+
+
+def source_module(path: Path) -> Any:
+    """The Python file at `path`, executed under a name that its content decides, so that two versions live side by side."""
+    name = f"penstock_bundle_{sha256_file(path)[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BundleError(f"{path} is not a Python source file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        del sys.modules[name]
+        raise BundleError(f"{path} imports what is not installed here: {error}") from None
+    return module
