@@ -1,0 +1,169 @@
+"""Artefacts are whole or absent, and a change is noticed."""
+
+import errno
+import json
+import os
+import threading
+
+import pytest
+
+from penstock.core import store as store_room
+from penstock.core.errors import StoreError
+from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    if request.param == "folder":
+        return Store(tmp_path / "store")
+    return Store(f"memory://store-{tmp_path.name}")
+
+
+def write(store, name="bundles/a", content=b"weights"):
+    with store.draft(name, {"type": "bundle"}) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "w.bin").write_bytes(content)
+
+
+def test_what_is_drafted_can_be_opened_and_listed(store):
+    write(store)
+    artefact = store.open("bundles/a", verify=True)
+    assert (artefact.path / "deep" / "w.bin").read_bytes() == b"weights"
+    assert artefact.manifest["format"] == store_room.FORMAT
+    assert store.names("bundles") == ["bundles/a"]
+    assert store.has("bundles/a") and not store.has("bundles/b")
+
+
+def test_a_bucket_is_read_from_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "one"))
+    url = f"memory://team-{tmp_path.name}"
+    write(Store(url))
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "other"))
+    other = Store(url)
+    assert other.names("bundles") == ["bundles/a"]
+    assert (other.open("bundles/a", verify=True).path / "deep" / "w.bin").read_bytes() == b"weights"
+    assert other.folders("bundles") == ["bundles/a"]
+
+
+def test_a_draft_that_fails_leaves_nothing(store):
+    with pytest.raises(ZeroDivisionError), store.draft("bundles/a", {}) as folder:
+        (folder / "x").write_text("half")
+        1 / 0
+    assert not store.has("bundles/a")
+    assert not list(store.folder.rglob("x"))
+
+
+def test_the_first_to_publish_stands(tmp_path):
+    store = Store(tmp_path)
+    write(store, content=b"first")
+    write(store, content=b"second")
+    assert (store.open("bundles/a").path / "deep" / "w.bin").read_bytes() == b"first"
+
+
+def test_many_may_publish_the_same_at_once(tmp_path):
+    store = Store(tmp_path)
+    threads = [threading.Thread(target=write, args=(store,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.open("bundles/a", verify=True)
+    assert not (tmp_path / ".staging").exists()
+
+
+def test_a_torn_artefact_is_replaced(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "bundles" / "a").mkdir(parents=True)
+    (tmp_path / "bundles" / "a" / "half").write_text("")
+    assert not store.has("bundles/a")
+    write(store)
+    assert store.open("bundles/a", verify=True)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_changed_size_is_noticed(tmp_path, verify):
+    store = Store(tmp_path)
+    write(store)
+    with open(tmp_path / "bundles/a/deep/w.bin", "ab") as file:
+        file.write(b"!")
+    with pytest.raises(StoreError, match="changed or torn"):
+        store.open("bundles/a", verify=verify)
+
+
+def test_a_changed_byte_is_noticed_when_verifying(tmp_path):
+    store = Store(tmp_path)
+    write(store)
+    (tmp_path / "bundles/a/deep/w.bin").write_bytes(b"weighty")
+    with pytest.raises(StoreError, match="was changed"):
+        store.open("bundles/a", verify=True)
+
+
+def test_a_missing_member_a_newer_format_and_no_manifest_are_told(tmp_path):
+    store = Store(tmp_path)
+    write(store)
+    folder = tmp_path / "bundles" / "a"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(StoreError, match="Upgrade"):
+        store.open("bundles/a")
+    (folder / MANIFEST).write_text("{")
+    with pytest.raises(StoreError, match="not a manifest"):
+        store.open("bundles/a")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / "deep/w.bin").unlink()
+    with pytest.raises(StoreError, match="lacks"):
+        store.open("bundles/a")
+    with pytest.raises(StoreError, match="never finished"):
+        Artefact.open(tmp_path)
+    with pytest.raises(StoreError, match="not in the store"):
+        store.open("bundles/zzz")
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store_room, "seal", full)
+    with pytest.raises(StoreError, match="disk is full") as caught:
+        write(store)
+    assert "--store" in str(caught.value)
+    assert not store.has("bundles/a")
+
+
+def test_an_atomic_write_keeps_the_old_content_when_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "alias"
+    atomic_write(path, "old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        atomic_write(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["alias"]
+
+
+def test_an_unknown_protocol_is_a_sentence():
+    with pytest.raises(StoreError, match="cannot open the store"):
+        Store("nosuchthing://x/y")
+
+
+def test_small_files_beside_artefacts(store):
+    assert store.read_text("index/a") is None
+    store.write_text("index/a", "bundle-1")
+    assert store.read_text("index/a") == "bundle-1"
+
+
+def test_a_workspace_grows_in_the_open_and_is_pushed(store, tmp_path, monkeypatch):
+    path = store.workspace("runs/run-1")
+    (path / "events.jsonl").write_text("{}\n")
+    store.push("runs/run-1")
+    assert store.folders("runs") == ["runs/run-1"]
+    if store.is_remote:
+        monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "other"))
+        other = Store(store.url)
+        assert (other.workspace("runs/run-1") / "events.jsonl").read_text() == "{}\n"
