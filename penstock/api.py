@@ -75,7 +75,8 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     if shown_path is not None:
         declaration["path"] = shown_path
-    return write_recipe(findings, source_declaration=declaration, name=chosen)
+    written: str = write_recipe(findings, source_declaration=declaration, name=chosen)
+    return written
 
 
 def _name_of(path: str) -> str:
@@ -236,11 +237,11 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         names = where.names(shelf)
     else:
         raise UserError(f"there is no shelf {shelf!r} in a store; there are datasets, runs, bundles, feeds, reports")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names:
         manifest = where.open(name).manifest
         last = name.split("/")[-1]
-        reference = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
+        reference: str = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
         rows.append({"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}})
     return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
 

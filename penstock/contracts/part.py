@@ -24,7 +24,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, core_schema
 
 from penstock.core.errors import MissingPackage, Problem, RecipeError
@@ -95,10 +103,10 @@ def _wording(entry: Any) -> str:
         options = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
         return f"expected one of {', '.join(options)}; found {shown}.{did_you_mean(str(given), options)}"
     words = {
-        "greater_than": f"must be greater than {ctx.get('gt')}; found {shown}",
-        "greater_than_equal": f"must be at least {ctx.get('ge')}; found {shown}",
-        "less_than": f"must be less than {ctx.get('lt')}; found {shown}",
-        "less_than_equal": f"must be at most {ctx.get('le')}; found {shown}",
+        "greater_than": f"must be greater than {_bound(ctx, 'gt')}; found {shown}",
+        "greater_than_equal": f"must be at least {_bound(ctx, 'ge')}; found {shown}",
+        "less_than": f"must be less than {_bound(ctx, 'lt')}; found {shown}",
+        "less_than_equal": f"must be at most {_bound(ctx, 'le')}; found {shown}",
     }
     if kind in words:
         return words[kind]
@@ -110,6 +118,11 @@ def _wording(entry: Any) -> str:
         if kind.startswith(f"{start}_") and kind.endswith(("_type", "_parsing", "_from_float")):
             return f"expected {what}; found {shown}"
     return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; found {shown}"
+
+
+def _bound(ctx: Mapping[str, Any], name: str) -> str:
+    value = ctx.get(name)
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 class Strict(BaseModel):

@@ -16,7 +16,7 @@ from typing import Any
 
 from penstock.bundle.bundle import Bundle
 from penstock.core.errors import Interrupted, PenstockError, RecipeError
-from penstock.core.events import Events, JsonLines
+from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.memory import MemoryWatch
 from penstock.core.store import FORMAT, Store
@@ -198,7 +198,7 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
     from penstock.train.trainer import train
 
     diary = JsonLines(run.events_path)
-    sinks = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
+    sinks: list[Sink] = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
     for sink in sinks:
         events.attach(sink)
     try:

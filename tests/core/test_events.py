@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from penstock.core.errors import MissingPackage
 from penstock.core.events import Events, JsonLines
 from penstock.core.memory import MemoryWatch, held_bytes
 from penstock.core.needs import need
-from penstock.core.errors import MissingPackage
 
 
 def test_a_stage_is_bracketed_even_when_it_fails(tmp_path):

@@ -1,0 +1,153 @@
+"""Recipes: every mistake at once, overrides, and an identity that only what matters enters."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.errors import RecipeError
+from penstock.recipe import Recipe, load_recipe
+
+SMALL = {"source": {"type": "files", "path": "lake"}, "inputs": {"age": "number"}, "targets": {"income": "binary"}}
+
+
+def text_of(error) -> str:
+    return str(error.value)
+
+
+def test_a_small_recipe_and_its_round_trip():
+    recipe = load_recipe(SMALL, name="adult")
+    assert recipe.name == "adult"
+    again = load_recipe(recipe.declared())
+    assert again == recipe
+    assert again.fingerprint() == recipe.fingerprint()
+    assert json.loads(json.dumps(recipe.declared())) == recipe.declared()
+    assert hash(recipe.inputs["age"]) == hash(again.inputs["age"])
+
+
+@pytest.mark.parametrize("ending", ["yaml", "toml", "json"])
+def test_the_same_recipe_in_three_languages(tmp_path, ending):
+    path = tmp_path / f"people.{ending}"
+    path.write_text({
+        "yaml": "source: {type: files, path: lake}\ninputs: {age: number}\ntargets: {income: binary}\n",
+        "toml": '[source]\ntype = "files"\npath = "lake"\n[inputs]\nage = "number"\n[targets]\nincome = "binary"\n',
+        "json": json.dumps(SMALL)}[ending])
+    recipe = load_recipe(path)
+    assert recipe.name == "people"
+    assert recipe.base == tmp_path.resolve()
+    assert recipe.declared() == load_recipe(SMALL, name="people").declared()
+
+
+def test_numbers_and_words_are_what_people_mean(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("source: {type: files, path: lake}\ntrain: {lr: 3e-4}\nresources: {memory: 2GiB}\nsplit: {by: time, on: yes}\n")
+    recipe = load_recipe(path)
+    assert recipe.train.lr == 3e-4
+    assert recipe.resources.memory == 2 * 2**30
+    assert recipe.split.on == ("yes",)
+
+
+def test_every_mistake_at_once():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe({
+            "source": {"type": "files", "path": "lake"}, "trian": {}, "inputs": {"age": "numbr", "income": "category"}, "targets": {"income": "binary"},
+            "train": {"lr": 0, "optimiser": {"type": "adam"}, "early_stop": {"patients": 3}}, "split": {"train": 0.9}, "resources": {"memory": "lots"}})
+    text = text_of(caught)
+    for piece in ["trian: is not a word known here. Did you mean 'train'?", "inputs.age.type: no feature is called 'numbr'. Did you mean 'number'?",
+                  "train.lr: must be greater than 0", "train.optimiser.type: expected one of adamw, sgd", "train.early_stop.patients", "split: train + validation + test must be 1",
+                  "resources.memory: expected an amount of memory such as 4GiB"]:
+        assert piece in text, text
+    assert len(caught.value.problems) == 7, text
+
+
+def test_what_does_not_hold_together_is_told():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe({**SMALL, "inputs": {"income": "category", "pay": {"type": "binary", "column": "income"}}, "model": {"encoders": {"pai": "linear"}, "decoders": {"incom": "binary"}}})
+    text = text_of(caught)
+    assert "targets.income: is an input as well" in text
+    assert "inputs.pay: reads the column 'income', which is the target" in text
+    assert "model.encoders.pai: is no input. Did you mean 'pay'?" in text
+    assert "model.decoders.incom: is no target. Did you mean 'income'?" in text
+
+
+def test_a_users_own_module_is_told_by_its_type():
+    recipe = load_recipe({**SMALL, "model": {"type": "acme.net:Net", "arguments": {"width": 3}}})
+    assert recipe.model.type == "acme.net:Net"
+    assert load_recipe(recipe.declared()) == recipe
+    with pytest.raises(RecipeError, match=r"model\.argument: is not a word known here\. Did you mean 'arguments'"):
+        load_recipe({**SMALL, "model": {"type": "acme.net:Net", "argument": {}}})
+    with pytest.raises(RecipeError, match=r"model\.combiner\.widht"):
+        load_recipe({**SMALL, "model": {"combiner": {"type": "mlp", "widht": 3}}})
+
+
+def test_overrides():
+    recipe = load_recipe({**SMALL, "clean": ["deduplicate"]}, ["train.lr=3e-4", "train.early_stop=null", "inputs.age=category", "model.combiner.type=residual", "source.path=other"])
+    assert recipe.train.lr == 3e-4
+    assert recipe.train.early_stop is None
+    assert recipe.inputs["age"].type == "category"
+    assert recipe.model.combiner.type == "residual"
+    assert load_recipe({**SMALL, "inputs": {"age": "number"}}, ["inputs.age.missing=median"]).inputs["age"].missing == "median"
+
+
+@pytest.mark.parametrize(("override", "words"), [("train.lr", "written a.b=value"), ("=3", "written a.b=value"), ("train.lr=[", "not YAML"), ("train.lrr=3", "Did you mean 'lr'"), ("clean.4=x", "numbered from 0")])
+def test_overrides_that_do_not_hold(override, words):
+    with pytest.raises(RecipeError, match=words):
+        load_recipe({**SMALL, "clean": ["deduplicate"]}, [override])
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("a: [", "not YAML"), ("- a\n- b\n", "must be a mapping"), ("", "must be a mapping"), ("name: x\nname: y\n", "given twice"), ("name: x\n", "source: is required"), ("a: b: c\n", "line 1")])
+def test_files_that_are_no_recipe(tmp_path, content, words):
+    path = tmp_path / "r.yaml"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(path)
+
+
+def test_files_that_are_not_there(tmp_path):
+    (tmp_path / "real.yaml").write_text("")
+    with pytest.raises(RecipeError, match=r"there is no recipe .*Recipes there: real\.yaml"):
+        load_recipe(tmp_path / "reel.yaml")
+    (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        load_recipe(tmp_path / "r.yaml")
+    (tmp_path / "r.txt").write_text("a: 1")
+    with pytest.raises(RecipeError, match=r"ends in \.yaml"):
+        load_recipe(tmp_path / "r.txt")
+
+
+@pytest.mark.parametrize(("override", "moves"), [
+    ("where='age > 3'", True), ("seed=9", True), ("split.train=0.7", None), ("sample=3", True), ("clean=[deduplicate]", True), ("train.lr=0.1", False),
+    ("inputs.age=category", False), ("resources.memory=1GiB", False), ("store=s3://x/y", False), ("launcher.processes=2", False)])
+def test_only_what_matters_enters_a_datasets_identity(override, moves):
+    recipe = load_recipe({**SMALL, "split": {"train": 0.8}})
+    if moves is None:
+        changed = load_recipe({**SMALL, "split": {"train": 0.7, "validation": 0.2}})
+        moves = True
+    else:
+        changed = load_recipe({**SMALL, "split": {"train": 0.8}}, [override])
+    assert (changed.data_identity() != recipe.data_identity()) == moves
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3), max_leaves=8))
+def test_no_shape_of_data_brings_more_than_a_recipe_error(data):
+    try:
+        load_recipe(data if isinstance(data, dict) else {"source": data, "inputs": data, "train": data, "clean": data, "model": data})
+    except RecipeError as error:
+        assert error.problems or "mapping" in str(error)  # noqa: PT017 - either outcome is right; a crash is not
+
+
+def test_the_schema_for_editors():
+    from penstock.api import schema
+
+    found = schema()
+    assert {"source", "inputs", "targets", "train"} <= set(found["properties"])
+    json.dumps(found)
+
+
+def test_the_python_face():
+    import penstock
+
+    assert penstock.Recipe.load(SMALL, "seed=3").seed == 3
+    assert Recipe is penstock.Recipe
