@@ -58,6 +58,10 @@ class Cells:
     def fraction(self, cell: int) -> Fraction:
         return sum((Fraction(value) * Fraction(2) ** exponent for (owner, exponent), value in self._sums.items() if owner == cell), Fraction(0))
 
+    def highest(self) -> int:
+        """The highest cell that holds anything; -1 if none does."""
+        return max((owner for owner, _ in self._sums), default=-1)
+
     def floats(self, cells: int) -> np.ndarray:
         """The first `cells` sums, each rounded once, `[cells]`."""
         totals: dict[int, Fraction] = {}

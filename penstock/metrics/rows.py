@@ -37,7 +37,7 @@ class Rows:
 
     def correct(self) -> np.ndarray:
         """Whether each row is answered right, `[N]` float64."""
-        return (self.truth == self.predicted).astype(np.float64)
+        return np.asarray(self.truth == self.predicted, np.float64)
 
     def log_loss(self) -> np.ndarray:
         """-log of the probability given to the truth, `[N]`; clipped at the answer's own precision (as scikit-learn does)."""
@@ -46,10 +46,10 @@ class Rows:
             given = np.where(self.truth == 1, self.answer, 1 - self.answer.astype(np.float64))
         else:
             given = self.answer[np.arange(len(self.truth)), self.truth].astype(np.float64)
-        return -np.log(np.clip(given, least, 1 - least))
+        return np.asarray(-np.log(np.clip(given, least, 1 - least)))
 
     def error(self) -> np.ndarray:
-        return self.answer - self.truth
+        return np.asarray(self.answer - self.truth)
 
     def relative_error(self) -> tuple[np.ndarray, np.ndarray]:
         """|error| / |truth|, and where it is defined (truth not 0)."""

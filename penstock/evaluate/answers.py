@@ -1,0 +1,196 @@
+"""The split, answered and measured as it streams by; a sample of its rows is kept for what needs them together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.summary import sample_keys
+from penstock.core.events import Events
+from penstock.metrics import Measures, kind_of, names_for
+from penstock.metrics.names import Kind
+
+if TYPE_CHECKING:
+    from penstock.bundle.bundle import Bundle
+    from penstock.data.dataset import Dataset
+    from penstock.data.encoding import Encoding
+    from penstock.evaluate.trivial import Trivial
+
+SAMPLE = 200_000
+"""Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
+BATCH = 8_192
+
+
+@dataclass
+class Readable:
+    """Rows that can be judged."""
+
+    table: pa.Table
+    columns: Mapping[str, pa.Array]
+    """Canonical columns by feature."""
+    truth: dict[str, np.ndarray]
+    weight: np.ndarray | None
+    reasons: list[str]
+    """Why the others were refused, one a row."""
+
+
+def read(encoding: Encoding, table: pa.Table) -> Readable:
+    """The rows of a raw table whose inputs, targets and weight all are acceptable, with their truths."""
+    accepted = encoding.accept(table, targets=True)
+    reasons = {row: str(problems[0]) for row, problems in accepted.refused.items()}
+    for name, feature in encoding.targets.items():
+        column = accepted.columns[name]
+        unknown = feature.unknown(column, encoding.fitted[name])
+        for row, reason in zip(unknown.rows.tolist(), unknown.reasons, strict=True):
+            reasons.setdefault(row, f"{name}: {reason}")
+        for row in np.flatnonzero(np.asarray(column.is_null())).tolist():
+            reasons.setdefault(row, f"{name}: the target is missing")
+    columns: Mapping[str, pa.Array] = accepted.columns
+    if reasons:
+        good = np.ones(len(table), bool)
+        good[list(reasons)] = False
+        table = table.filter(pa.array(good))
+        columns = encoding.accept(table, targets=True).columns
+    truth = {name: feature.truth(feature.encode(columns[name], encoding.fitted[name]), encoding.fitted[name]) for name, feature in encoding.targets.items()}
+    return Readable(table, columns, truth, weights(encoding, table), list(reasons.values()))
+
+
+def weights(encoding: Encoding, table: pa.Table) -> np.ndarray | None:
+    """The declared weight of each (accepted) row `[n]`."""
+    if not encoding.weight:
+        return None
+    column = pc.cast(table.column(encoding.weight).combine_chunks(), pa.float64())
+    return np.asarray(pc.fill_null(column, 0.0), np.float64)
+
+
+@dataclass
+class Judged:
+    """A split, answered."""
+
+    split: str
+    kinds: dict[str, Kind]
+    thresholds: dict[str, float]
+    scales: dict[str, float]
+    """Number targets: the training split's deviation."""
+    classes: dict[str, Sequence[str]]
+    """Category and binary targets: the classes' names, where the feature tells them."""
+    rows: int = 0
+    refused: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    measures: dict[str, Measures] = field(default_factory=dict)
+    trivial_measures: dict[str, Measures] = field(default_factory=dict)
+    columns: dict[str, pa.Array] = field(default_factory=dict)
+    """Of the sample: canonical inputs by feature."""
+    extra: dict[str, pa.Array] = field(default_factory=dict)
+    """Of the sample: raw columns asked for."""
+    truth: dict[str, np.ndarray] = field(default_factory=dict)
+    answers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    weight: np.ndarray | None = None
+    sample_rows: int = 0
+
+    @property
+    def broken(self) -> list[str]:
+        """Targets with an answer that is not finite."""
+        return [name for name, measures in self.measures.items() if measures.broken]
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        return {name: measures.result() for name, measures in self.measures.items()}
+
+    def baseline(self) -> dict[str, dict[str, Any]]:
+        return {name: measures.result() for name, measures in self.trivial_measures.items()}
+
+    def commonest_reason(self) -> str:
+        return self.reasons.most_common(1)[0][0] if self.reasons else "–"
+
+
+def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mapping[str, Trivial], extra_columns: Sequence[str], events: Events) -> Judged:
+    """Answer every acceptable row of `split` and measure it, the trivial answer beside it."""
+    encoding, predictor = bundle.encoding, bundle.predictor()
+    facts = {name: facts_of(encoding, name) for name in encoding.targets}
+    total = int(dataset.counts.get(split, 0))
+    judged = Judged(
+        split, {}, {name: float((bundle.decision.get(name) or {}).get("threshold", 0.5)) for name in encoding.targets},
+        {name: float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
+    )
+    kept: list[tuple[Readable, dict[str, dict[str, np.ndarray]], np.ndarray]] = []
+    wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
+    done = 0
+    for batch in dataset.batches(split, wanted, BATCH) if total else ():
+        table = pa.Table.from_batches([batch])
+        rows = read(encoding, table)
+        done += len(table)
+        judged.refused += len(rows.reasons)
+        judged.reasons.update(rows.reasons)
+        if len(rows.table):
+            answers = _by_target(predictor.answers(rows.table), list(encoding.targets))
+            _measure(judged, rows, answers, trivial)
+            keep = _sampled(rows.table, total)
+            kept.append((rows, answers, keep))
+        events.progress("evaluate", done, total, "rows")
+    _keep(judged, kept, list(encoding.inputs), extra_columns)
+    return judged
+
+
+def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], trivial: Mapping[str, Trivial]) -> None:
+    judged.rows += len(rows.table)
+    for name, answer in answers.items():
+        if name not in judged.measures:
+            kind = judged.kinds[name] = kind_of(answer)
+            judged.measures[name] = Measures(names_for(kind), threshold=judged.thresholds[name], scale=judged.scales.get(name))
+            if name in trivial:
+                judged.trivial_measures[name] = Measures(names_for(kind), scale=judged.scales.get(name))
+        judged.measures[name].update(rows.truth[name], answer, rows.weight)
+        if name in trivial:
+            judged.trivial_measures[name].update(rows.truth[name], trivial[name].answers(len(rows.table)), rows.weight)
+
+
+def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    """`<target>.<answer>` → by target. The answer's name has no dot; a target's may."""
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in targets}
+    for key, values in answers.items():
+        target, _, answer = key.rpartition(".")
+        found[target][answer] = np.asarray(values)
+    return found
+
+
+def _sampled(table: pa.Table, total: int) -> np.ndarray:
+    """Which rows belong to the sample: those whose id's hash lies below `SAMPLE / total` of its range."""
+    if total <= SAMPLE:
+        return np.ones(len(table), bool)
+    return sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(SAMPLE / total * 2**64))
+
+
+def _keep(judged: Judged, kept: list[tuple[Readable, dict[str, dict[str, np.ndarray]], np.ndarray]], inputs: list[str], extra: Sequence[str]) -> None:
+    if not kept:
+        return
+    masks = [pa.array(mask) for _, _, mask in kept]
+    judged.sample_rows = int(sum(mask.sum() for _, _, mask in kept))
+    judged.columns = {name: pa.concat_arrays([_array(rows.columns[name]).filter(m) for (rows, _, _), m in zip(kept, masks, strict=True)]) for name in inputs}
+    judged.extra = {name: _array(pa.chunked_array([_array(rows.table.column(name)).filter(m) for (rows, _, _), m in zip(kept, masks, strict=True)])) for name in extra}
+    judged.truth = {name: np.concatenate([rows.truth[name][mask] for rows, _, mask in kept]) for name in judged.kinds}
+    judged.answers = {
+        name: {answer: np.concatenate([answers[name][answer][mask] for _, answers, mask in kept]) for answer in kept[0][1][name]} for name in judged.kinds
+    }
+    if kept[0][0].weight is not None:
+        judged.weight = np.concatenate([rows.weight[mask] for rows, _, mask in kept if rows.weight is not None])
+
+
+def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:
+    """What a target's arrays tell of themselves: `classes`, `mean`, `std`, `counts` where there are any."""
+    found: dict[str, Any] = {}
+    for spec in encoding.targets[target].spec(encoding.fitted[target]).values():
+        found |= spec.facts
+    return found

@@ -1,0 +1,189 @@
+"""A quick classical model beside the deep one, so that a user sees whether deep learning pays.
+
+Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's features
+accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts, vectors spread out;
+missing values natively. At most 200,000 training rows, chosen by the hash of the row id; fewer where there are many
+columns or classes. It is untuned: a floor, not a rival at its best.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.summary import sample_keys
+from penstock.core.errors import MissingPackage
+from penstock.core.events import Events
+from penstock.core.identity import derive_seed
+from penstock.core.needs import need
+from penstock.evaluate.answers import Judged, read
+
+if TYPE_CHECKING:
+    from penstock.data.dataset import Dataset
+    from penstock.data.encoding import Encoding
+
+ROWS = 200_000
+CELLS = 40_000_000
+"""Rows times columns: 320 MB of doubles."""
+CLASSES = 100
+CATEGORIES = 254
+WIDEST = 512
+"""A longer vector is left out: boosting over raw pixels is neither quick nor good."""
+
+
+@dataclass
+class Classical:
+    """The classical model's answers on the judged sample."""
+
+    model: str = "gradient boosting"
+    answers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    rows: int = 0
+    seconds: float = 0.0
+    said: str = ""
+    """What was left out, or why there is no comparison."""
+
+
+def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, seed: int, events: Events) -> Classical:
+    """Fit on the training split and answer the judged sample, one model a target."""
+    started = time.perf_counter()
+    try:
+        ensemble = need("sklearn.ensemble", extra="train", why="comparing with gradient boosting")
+    except MissingPackage as error:
+        events.say(f"no classical comparison: {error}")
+        return Classical(said=str(error))
+    widths = _widths(judged.columns)
+    left_out = [name for name, width in widths.items() if width is None]
+    width = sum(w for w in widths.values() if w)
+    said = [f"left out {', '.join(left_out)}: gradient boosting does not read {'them' if len(left_out) > 1 else 'it'}"] if left_out else []
+    if not width:
+        return Classical(said="; ".join([*said, "no input that gradient boosting can read"]))
+    train = int(dataset.counts.get("train", 0))
+    columns, truth, weight = _training_rows(encoding, dataset, limit=min(ROWS, max(CELLS // width, 1_000)), total=train)
+    matrix = _Matrix([name for name in widths if widths[name]])
+    x = matrix.fit(columns)
+    x_judged = matrix.transform(judged.columns)
+    found = Classical(rows=len(x))
+    for target, kind in judged.kinds.items():
+        y = truth[target]
+        chance = derive_seed(seed, "classical", target) % 2**32
+        if kind == "number":
+            stop = len(y) >= 2_000
+            model = ensemble.HistGradientBoostingRegressor(max_iter=200, categorical_features=matrix.categorical, early_stopping=stop, random_state=chance)
+            model.fit(x, y, sample_weight=weight)
+            found.answers[target] = {"value": model.predict(x_judged).astype(np.float64)}
+            continue
+        classes = np.unique(y)
+        count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
+        if len(classes) < 2:
+            said.append(f"{target}: the training sample has one class only")
+            continue
+        if count > CLASSES:
+            said.append(f"{target}: {count:,} classes are too many for a quick model")
+            continue
+        take = slice(None) if count <= 10 else slice(0, max(ROWS * 10 // count, 5_000))
+        some, some_y, some_weight = x[take], y[take], None if weight is None else weight[take]
+        # Early stopping splits by class, so each must have rows to split.
+        stop = len(some_y) >= 5_000 and int(np.unique(some_y, return_counts=True)[1].min()) >= 20
+        model = ensemble.HistGradientBoostingClassifier(
+            max_iter=200 if count <= 10 else 50, categorical_features=matrix.categorical, early_stopping=stop, random_state=chance, max_leaf_nodes=31 if len(some_y) >= 2_000 else 8)
+        model.fit(some, some_y.astype(np.int64), sample_weight=some_weight)
+        probabilities = np.zeros((len(x_judged), count))
+        probabilities[:, model.classes_] = model.predict_proba(x_judged)
+        found.answers[target] = {"probability": probabilities[:, 1]} if kind == "binary" else {"probabilities": probabilities}
+    found.said, found.seconds = "; ".join(said), time.perf_counter() - started
+    return found
+
+
+def _training_rows(encoding: Encoding, dataset: Dataset, *, limit: int, total: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
+    share = limit / max(total, 1)
+    parts = []
+    for batch in dataset.batches("train", [ROW_ID, *encoding.columns(targets=True)]) if total else ():
+        table = pa.Table.from_batches([batch])
+        if share < 1:
+            table = table.filter(pa.array(sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(share * 2**64))))
+        if len(table):
+            parts.append(read(encoding, table))
+    columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in encoding.inputs} if parts else {}
+    truth = {name: np.concatenate([p.truth[name] for p in parts]) if parts else np.empty(0) for name in encoding.targets}
+    weights = [p.weight for p in parts if p.weight is not None]
+    return columns, truth, np.concatenate(weights) if weights else None
+
+
+def _widths(columns: Mapping[str, pa.Array]) -> dict[str, int | None]:
+    """How many matrix columns each becomes; None if it cannot."""
+    return {name: _width(column) for name, column in columns.items()}
+
+
+def _width(column: pa.Array) -> int | None:
+    kind = column.type
+    if pa.types.is_temporal(kind):
+        return 5 if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else None
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return 1
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            return None
+        lengths = pc.drop_null(pc.list_value_length(column))
+        longest = pc.max(lengths).as_py() if len(lengths) else 0
+        return longest if longest and longest <= WIDEST else None
+    return None
+
+
+class _Matrix:
+    """Canonical columns → doubles `[N, D]`; what a category's codes mean is learnt from the training rows."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.codes: dict[str, pa.Array] = {}
+        self.lengths: dict[str, int] = {}
+        self.categorical: list[bool] = []
+
+    def fit(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
+        for name in self.names:
+            column = columns[name]
+            width = _width(column) or 0
+            if _is_text(column):
+                counts = pc.value_counts(column.drop_null())
+                values, how_many = counts.field("values"), np.asarray(counts.field("counts"))
+                self.codes[name] = values.take(pa.array(np.argsort(-how_many, kind="stable")[:CATEGORIES]))
+            elif pa.types.is_nested(column.type):
+                self.lengths[name] = width
+            self.categorical += [_is_text(column)] * (width if name not in self.codes else 1)
+        return self.transform(columns)
+
+    def transform(self, columns: Mapping[str, pa.Array]) -> np.ndarray:
+        return np.concatenate([self._block(name, columns[name]) for name in self.names], axis=1)
+
+    def _block(self, name: str, column: pa.Array) -> np.ndarray:
+        if name in self.codes:
+            code = np.asarray(pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES), np.float64)  # others share a code
+            return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
+        if name in self.lengths:
+            width = self.lengths[name]
+            block = np.full((len(column), width), np.nan)
+            for i, row in enumerate(column.to_pylist()):
+                if row is not None:
+                    block[i, : min(len(row), width)] = np.array(row[:width], np.float64)
+            return block
+        if pa.types.is_temporal(column.type):
+            moment = pc.cast(column, pa.timestamp("us", tz=getattr(column.type, "tz", None)))
+            seconds = pc.divide(pc.cast(pc.cast(moment, pa.int64()), pa.float64()), 1e6)
+            parts: list[Any] = [seconds, pc.month(moment), pc.day(moment), pc.day_of_week(moment), pc.hour(moment)]
+            return np.stack([_doubles(p) for p in parts], axis=1)
+        return _doubles(column)[:, None]
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _doubles(column: pa.Array) -> np.ndarray:
+    number = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+    return np.asarray(pc.fill_null(pc.cast(number, pa.float64()), float("nan")), np.float64)

@@ -1,0 +1,109 @@
+"""A result in words and tables: Markdown for the report's file, plain lines for a terminal. Pure: data in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.evaluate.compare import figure
+
+_LONGEST_MATRIX = 12
+
+
+def report_markdown(result: Mapping[str, Any]) -> str:
+    """The whole report, as Markdown."""
+    split = result["split"]
+    text = ["# Evaluation", "", f"**{result['verdict']}**", "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
+    text += [f"- {note}" for note in result["notes"]]
+    if result.get("overlap"):
+        text.append(f"- overlap of train and test: {_plain(result['overlap'])}")
+    for target, metrics in result["metrics"][split].items():
+        text += ["", f"## {target}", ""]
+        rows = _metric_rows(result, target, metrics)
+        text += _markdown(rows)
+        if result["trivial"].get(target):
+            text += ["", f"Trivial: {result['trivial'][target]}."]
+        classical = result.get("classical") or {}
+        if classical.get(target):
+            text.append(f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s, untuned.")
+        if classical.get("said"):
+            text.append(f"{_head(classical)}: {classical['said']}.")
+        text += _matrix(result, target, metrics)
+    slices = result["slices"]
+    for title, some in (("Slices asked for", [s for s in slices if s["declared"]]), ("The worst slices found", [s for s in slices if not s["declared"]])):
+        if some:
+            text += ["", f"## {title}", "", *_markdown(_slice_rows(some))]
+    if result.get("sampled_rows"):
+        text += ["", f"Intervals, slices and the classical model use a uniform sample of {result['sampled_rows']:,} rows."]
+    return "\n".join(text) + "\n"
+
+
+def report_lines(result: Mapping[str, Any], *, slices: int = 6) -> list[str]:
+    """The short report, as plain lines: the metrics of each target, the worst slices, the verdict."""
+    split = result["split"]
+    lines = [f"{split}: {result['rows']:,} rows" + (f", {result['refused']:,} refused" if result["refused"] else "")]
+    lines += [f"! {note}" for note in result["notes"]]
+    for target, metrics in result["metrics"][split].items():
+        lines += ["", target, *_columns(_metric_rows(result, target, metrics))]
+    for title, some in (("by slice", [s for s in result["slices"] if s["declared"]]), ("worst slices", [s for s in result["slices"] if not s["declared"]])):
+        if some:
+            lines += ["", title, *_columns(_slice_rows(some[:slices]))]
+            if len(some) > slices:
+                lines.append(f"  … and {len(some) - slices} more in the report")
+    return [*lines, "", result["verdict"]]
+
+
+def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[list[str]]:
+    intervals, baseline, classical = ((result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline", "classical"))
+    head = ["metric", "model", *([f"{result['confidence']:.0%} interval"] if intervals else []), *(["trivial"] if baseline else []), *([_head(result["classical"])] if classical else [])]
+    rows = [head]
+    for name, value in metrics.items():
+        if isinstance(value, (list, Mapping)):
+            continue
+        low_high = intervals.get(name)
+        row = [name, _figure(value)]
+        if intervals:
+            row.append(f"{figure(low_high[0])} – {figure(low_high[1])}" if low_high else "–")
+        rows.append([*row, *([_figure(baseline.get(name))] if baseline else []), *([_figure(classical.get(name))] if classical else [])])
+    return rows
+
+
+def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    several = len({s["target"] for s in slices}) > 1
+    return [[*(["target"] if several else []), "slice", "rows", "metric", "here", "whole"]] + [
+        [*([s["target"]] if several else []), f"{s['column']} = {s['value']}", f"{s['rows']:,}", s["metric"], _figure(s["value_of_metric"]), _figure(s["whole"])] for s in slices
+    ]
+
+
+def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[str]:
+    matrix = metrics.get("confusion_matrix")
+    if not matrix or len(matrix) > _LONGEST_MATRIX:
+        return []
+    names = result["classes"].get(target) or [str(i) for i in range(len(matrix))]
+    return ["", "Rows by true class (down) and answered class (across):", "", *_markdown([["", *names], *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True))])]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+    return [line(rows[0]), "|" + "---|" * len(rows[0]), *map(line, rows[1:])]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
+    return ["  " + "  ".join(str(c).ljust(w) if not i else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+
+
+def _head(classical: Mapping[str, Any]) -> str:
+    return str(classical.get("model", "classical"))
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else figure(value)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items()) if isinstance(value, Mapping) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,188 @@
+"""Where the model is weak: metrics by the values of declared columns, and the worst slices found by looking.
+
+The search (after Slice Finder: Chung et al. 2019, arXiv:1807.06068) goes over single columns (categories by value,
+numbers by quartile, timestamps by quartile, missing values apart) and over pairs of the eight most telling columns. A
+slice is reported if it has at least 50 rows and 1 % of them, is worse than the rest by Welch's test at 1 % after
+Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse than each of its halves.
+
+What is averaged a row: whether it was answered right; for a rare positive class (under 10 %) its log loss, since
+accuracy is then blind; for numbers the absolute error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.evaluate.answers import Judged
+from penstock.metrics import better, measure, names_for
+from penstock.metrics.rows import prepare
+
+LEAST_ROWS = 50
+LEAST_SHARE = 0.01
+SIGNIFICANCE = 0.01
+WORST = 10
+_VALUES = 60
+"""Of one column: the commonest are looked at."""
+PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae"}
+
+
+@dataclass
+class Groups:
+    """A column cut into groups."""
+
+    column: str
+    code: np.ndarray
+    """int64 `[N]`; -1 belongs to none."""
+    labels: list[str]
+
+
+def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """The metrics for each value (the 20 commonest; numbers with more than 20 values by quartile) of each declared column."""
+    kind, found = judged.kinds[target], []
+    metric = PRIMARY[kind]
+    names = names_for(kind, scalar=True)
+    truth, answers = judged.truth[target], judged.answers[target]
+
+    def scores(mask: np.ndarray) -> dict[str, Any]:
+        return measure(names, truth[mask], {k: v[mask] for k, v in answers.items()}, None if judged.weight is None else judged.weight[mask],
+                       threshold=judged.thresholds[target], scale=judged.scales.get(target))
+
+    whole = scores(np.ones(len(truth), bool))[metric]
+    for column in columns:
+        groups = cut(column, judged.extra[column], most=20, quartiles_above=20)
+        if groups is None:
+            continue
+        for i, label in enumerate(groups.labels):
+            mask = groups.code == i
+            values = scores(mask)
+            found.append({"target": target, "column": column, "value": label, "rows": int(mask.sum()), "metric": metric, "value_of_metric": values[metric], "whole": whole,
+                          "declared": True, "metrics": values})
+    return found
+
+
+def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
+    """The slices on which the model is worse than on the rest beyond chance, worst first."""
+    metric, value = _row_statistic(judged, target)
+    sign = 1.0 if better(metric) == "higher" else -1.0
+    weight = np.ones(len(value)) if judged.weight is None else judged.weight
+    least = max(LEAST_ROWS, math.ceil(LEAST_SHARE * len(value)))
+    if len(value) < 2 * least or weight.sum() <= 0:
+        return []
+    whole = float((value * weight).sum() / weight.sum())
+    columns = {**judged.columns, **{c: a for c, a in judged.extra.items() if c not in judged.columns}}
+    cuts = [g for g in (cut(name, column) for name, column in columns.items()) if g is not None]
+    singles = [_tests(g, value, weight, sign, least) for g in cuts]
+    telling = sorted((t for t in singles if len(t.groups.labels) <= 16), key=lambda t: -float(np.nanmax(t.gap, initial=-np.inf)))[:8]
+    pairs = []
+    for a, b in combinations(telling, 2):
+        x, y = a.groups, b.groups
+        code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
+        both = _tests(Groups(f"{x.column} × {y.column}", code, [f"{i} × {j}" for i in x.labels for j in y.labels]), value, weight, sign, least)
+        halves = np.fmax(np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels)))
+        both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
+        pairs.append(both)
+    tested = sum(int(np.isfinite(t.gap).sum()) for t in [*singles, *pairs])
+    found: list[dict[str, Any]] = []
+    seen: set[tuple[int, float]] = set()
+    # Singles before pairs where they are as bad: the simpler slice is the better explanation.
+    candidates = [(-float(t.gap[i]), pair, t, int(i)) for pair, group in ((0, singles), (1, pairs)) for t in group for i in np.flatnonzero(t.gap > 0)]
+    for gap, _, t, i in sorted(candidates, key=lambda c: c[:2]):
+        sameness = (int(t.rows[i]), round(gap, 12))  # two columns that say the same give one slice
+        if t.chance[i] * tested < SIGNIFICANCE and sameness not in seen and len(found) < WORST:
+            seen.add(sameness)
+            found.append({"target": target, "column": t.groups.column, "value": t.groups.labels[i], "rows": int(t.rows[i]), "metric": metric,
+                          "value_of_metric": float(t.mean[i]), "whole": whole, "declared": False, "chance": min(float(t.chance[i]) * tested, 1.0)})
+    return found
+
+
+def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
+    rows = prepare(judged.truth[target], judged.answers[target], None, threshold=judged.thresholds[target])
+    if rows.kind == "number":
+        return "mae", np.abs(rows.error())
+    if rows.kind == "binary" and min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1:
+        return "log_loss", rows.log_loss()
+    return "accuracy", rows.correct()
+
+
+@dataclass
+class Tests:
+    """What is known of each group `[G]`."""
+
+    groups: Groups
+    gap: np.ndarray
+    """How far below the whole; NaN where there are too few rows."""
+    mean: np.ndarray
+    rows: np.ndarray
+    chance: np.ndarray
+    """Of such a gap to the rest, if there were none (one-sided Welch)."""
+
+
+def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, least: int) -> Tests:
+    inside = groups.code >= 0
+    code, size = groups.code[inside], len(groups.labels)
+    rows = np.bincount(code, minlength=size).astype(np.float64)
+    total, first, second = (np.bincount(code, weights=x[inside], minlength=size) for x in (weight, weight * value, weight * value**2))
+    all_total, all_first, all_second = weight.sum(), (weight * value).sum(), (weight * value**2).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, rest_mean = first / total, (all_first - first) / (all_total - total)
+        spread = np.maximum(second / total - mean**2, 0) / np.maximum(rows - 1, 1)
+        rest_spread = np.maximum((all_second - second) / (all_total - total) - rest_mean**2, 0) / np.maximum(len(value) - rows - 1, 1)
+        # A floor under the spread: a slice that is all right or all wrong is not infinitely certain.
+        score = sign * (rest_mean - mean) / np.sqrt(spread + rest_spread + (all_second / all_total - (all_first / all_total) ** 2) / np.maximum(rows, 1) ** 2 + 1e-300)
+        gap = sign * (all_first / all_total - mean)
+    enough = (rows >= least) & (len(value) - rows >= least)
+    chance = np.array([0.5 * math.erfc(s / math.sqrt(2)) if math.isfinite(s) else 1.0 for s in score])
+    return Tests(groups, np.where(enough, gap, np.nan), mean, rows, chance)
+
+
+def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: int = 8) -> Groups | None:
+    """A column in groups, or None for what cannot be (lists, bytes) or has one value only."""
+    kind = column.type
+    if pa.types.is_temporal(kind) and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        moments = pc.cast(column, pa.timestamp("us", tz=getattr(kind, "tz", None)))
+        values = np.asarray(pc.fill_null(pc.cast(pc.cast(moments, pa.int64()), pa.float64()), float("nan")))
+        return _quartiles(name, values, lambda v: str(np.datetime64(int(v), "us").astype("datetime64[m]")))
+    if pa.types.is_decimal(kind):
+        column = pc.cast(column, pa.float64())
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        values = np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")))
+        if len(np.unique(values[np.isfinite(values)])) > quartiles_above:
+            return _quartiles(name, values, lambda v: f"{v:.4g}")
+        column = pc.cast(column, pa.string())
+    elif pa.types.is_boolean(kind):
+        column = pc.cast(column, pa.string())
+    elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return None
+    counts = sorted(((e["counts"], e["values"]) for e in pc.value_counts(column).to_pylist()), key=lambda e: (-e[0], e[1] or ""))[:most]
+    if len(counts) < 2:
+        return None
+    labels = [value for _, value in counts]
+    codes = np.full(len(column), -1, np.int64)
+    index = pc.fill_null(pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)), -1)
+    position = np.array([i for i, v in enumerate(labels) if v is not None], np.int64)
+    index = np.asarray(index, np.int64)
+    codes[index >= 0] = position[index[index >= 0]]
+    if None in labels:
+        codes[np.asarray(column.is_null())] = labels.index(None)
+    return Groups(name, codes, ["missing" if v is None else str(v)[:60] for v in labels])
+
+
+def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
+    there = np.isfinite(values)
+    if not there.any():
+        return None
+    edges = np.unique(np.quantile(values[there], [0.25, 0.5, 0.75]))
+    edges = edges[edges < values[there].max()]
+    code = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1).astype(np.int64)
+    if not len(edges) and there.all():
+        return None
+    labels = [f"up to {shown(edges[0])}", *(f"{shown(a)} to {shown(b)}" for a, b in pairwise(edges)), f"above {shown(edges[-1])}"] if len(edges) else [f"{shown(values[there][0])}"]
+    return Groups(name, code, [*labels, "missing"]) if not there.all() else Groups(name, code, labels)
