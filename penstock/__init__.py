@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, Any
 from penstock._version import __version__
 
 if TYPE_CHECKING:
-    from penstock.api import check, evaluate, init, list_artefacts, plan, predict, prepare, resume, run, schema, serve, show, train
+    from penstock.api import (
+        check,
+        evaluate,
+        init,
+        list_artefacts,
+        plan,
+        predict,
+        prepare,
+        resume,
+        run,
+        schema,
+        serve,
+        show,
+        train,
+    )
     from penstock.bundle.bundle import Bundle
     from penstock.contracts.part import Part
     from penstock.core.errors import PenstockError

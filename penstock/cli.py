@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
         import re
 
         found = re.search(r"invalid choice: '([^']*)'", message) or re.search(r"unrecognized arguments: (\S+)", message)
-        known = [*(self._subparsers._group_actions[0].choices or {})] if self._subparsers else []  # type: ignore[union-attr]
+        known = [*(self._subparsers._group_actions[0].choices or {})] if self._subparsers else []
         known += list(self._option_string_actions)
         near = difflib.get_close_matches(found[1].split("=")[0], known, n=1) if found else []
         hint = f" Did you mean {near[0]}?" if near else ""

@@ -1,0 +1,136 @@
+"""Every word of a recipe as a page of Markdown, made from the schema itself, so that it cannot fall behind.
+
+`docs/recipe.md` is this page, and a test compares them: a changed default shows as a changed line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from penstock.contracts.part import Part
+from penstock.recipe.schema import Expect, Join, Model, OwnModel, Recipe
+
+HEAD = """\
+# Every word of a recipe
+
+Made from the schema by `python -m penstock.recipe.describe`. A recipe is YAML, TOML, JSON or a Python mapping. Only `source` is
+required; to train, `inputs` and `targets` too. Paths start from the recipe's folder. `--set a.b=YAML` overrides a word.
+Where a *part* is expected, write its type as one word (`combiner: attention`) or as a mapping with its options
+(`combiner: {type: attention, width: 128}`); `acme.tcn` names the module `acme/tcn.py` of yours.
+"""
+
+
+def describe() -> str:
+    """The whole page."""
+    sections = [HEAD, _section("The recipe", Recipe, level=2)]
+    shown: set[type[BaseModel]] = {Recipe}
+    for record in [*_records(Recipe), Expect, Join, Model, OwnModel]:
+        if record not in shown:
+            shown.add(record)
+            sections.append(_section(_title(record), record, level=2))
+            for inner in _records(record):
+                if inner not in shown:
+                    shown.add(inner)
+                    sections.append(_section(_title(inner), inner, level=3))
+    for family in sorted(Part.__subclasses__(), key=lambda f: f.__name__):
+        if family.__module__.startswith("penstock.contracts"):
+            sections.append(_family(family))
+    return "\n".join(sections)
+
+
+def _title(record: type[BaseModel]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", record.__name__)
+
+
+def _records(record: type[BaseModel]) -> list[type[BaseModel]]:
+    found = []
+    for field in record.model_fields.values():
+        for kind in _leaves(field.annotation):
+            if inspect.isclass(kind) and issubclass(kind, BaseModel) and not issubclass(kind, Part):
+                found.append(kind)
+    return found
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    inner = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal or not inner:
+        return [annotation]
+    return [leaf for one in inner for leaf in _leaves(one)]
+
+
+def _section(title: str, record: type[BaseModel], *, level: int) -> str:
+    lines = [f"{'#' * level} {title}", "", *_purpose(record), "| word | takes | default | meaning |", "|---|---|---|---|"]
+    lines += [_row(name, field) for name, field in record.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _purpose(record: type[BaseModel]) -> list[str]:
+    text = inspect.cleandoc(record.__doc__ or "").strip()
+    return [" ".join(text.split("\n\n")[0].split()), ""] if text else []
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+    return f"| `{field.alias or name}` | {_takes(field.annotation)} | {_default(field)} | {meaning} |"
+
+
+def _takes(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _takes(inner[0])
+    if origin is typing.Literal:
+        return " \\| ".join(f"`{value}`" for value in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " \\| ".join(_takes(one) for one in inner)
+    if origin in (list, tuple):
+        return f"list of {_takes(inner[0])}"
+    if origin is dict:
+        return f"mapping to {_takes(inner[1])}"
+    if annotation is type(None):
+        return "null"
+    if inspect.isclass(annotation) and issubclass(annotation, Part):
+        return f"[{annotation.__name__.lower()}](#{annotation.__name__.lower()}s)"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        title = _title(annotation).lower()
+        return f"[{title}](#{title.replace(' ', '-')})"
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(getattr(annotation, "__name__", ""), "anything")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is PydanticUndefined:
+        return "see there"
+    value = field.default
+    if isinstance(value, BaseModel):
+        return "see there"
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (dict, BaseModel)):
+        value = [v["type"] if isinstance(v, dict) else v for v in value]
+    if isinstance(value, dict) and set(value) == {"type"}:
+        value = value["type"]
+    return f"`{json.dumps(value, ensure_ascii=False, default=str)}`" if value not in ({}, (), [], "") else "none"
+
+
+def _family(family: type[Part]) -> str:
+    purpose = " ".join(inspect.cleandoc(family.__doc__ or "").split("\n\n")[0].split())
+    lines = [f"## {family.__name__}s", "", purpose, ""]
+    for name in family.types():
+        part = family.find(name)
+        text = inspect.cleandoc(part.__doc__ or "").strip()
+        lines += [f"### `{name}` ({family.__name__.lower()})", "", " ".join(text.split("\n\n")[0].split()), ""]
+        if part.model_fields:
+            lines += ["| word | takes | default | meaning |", "|---|---|---|---|", *(_row(n, f) for n, f in part.model_fields.items()), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(describe())  # noqa: T201 - a program of one line
