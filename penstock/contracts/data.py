@@ -9,11 +9,11 @@ happen in training, in batch prediction, over HTTP and in streams.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ REJECT_SCHEMA = pa.schema([
     ("row_id", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("stage", pa.string()), ("column", pa.string()), ("reason", pa.string()), ("row", pa.string()),
 ])
 """A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage that refused it
-(`read`, `expect`, `clean`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
+(`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,11 @@ class Source(Part):
 
 
 class Cleaner(Part):
-    """A step that mends rows. Exactly one of two forms, told by `form`."""
+    """A step that mends rows. Exactly one of two forms, told by `form`.
+
+    Laws (penstock.testing.laws.cleaners): mending keeps `row_id` and the columns; an `expression` keeps every row and
+    mends one row as it mends many; facts are JSON; what is mended at serving equals what was mended at preparing.
+    """
 
     shelf: ClassVar[str] = "penstock.parts.cleaners"
     form: ClassVar[str] = "expression"
@@ -122,18 +126,32 @@ class Cleaner(Part):
     """Under which heading dropped rows are counted: `duplicates` or `filtered`."""
     at_serving: ClassVar[str] = "apply"
     """`apply`: done to requests as well; `skip`: only to training data; `refuse`: a request that needs it is refused."""
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """Declarations of itself that the family's laws judge, over the columns of `penstock.testing.laws.cleaners.TABLE`."""
 
     def needs(self) -> tuple[str, ...]:
         """The columns it reads; a recipe whose source lacks one is refused."""
         return ()
 
-    def fit(self, table: ir.Table) -> dict[str, Any]:
-        """Facts learnt from the training split, as plain data. The default learns nothing."""
+    def expressions(self) -> dict[str, str]:
+        """SQL expressions it was given, by the field that holds them; a recipe with a wrong one is refused."""
+        return {}
+
+    def is_fitted(self) -> bool:
+        """Whether it learns facts from the training split, and so runs after the split."""
+        return type(self).fit is not Cleaner.fit
+
+    def fit(self, table: ir.Table, session: EngineSession) -> dict[str, Any]:
+        """Facts learnt from the training split, as plain data. The default learns nothing.
+
+        Raises:
+            ContractError: a column is of a type it cannot mend.
+        """
         return {}
 
     @abstractmethod
-    def mend(self, table: ir.Table, facts: Mapping[str, Any]) -> ir.Table:
-        """The mended table. It keeps `row_id`, and for `expression` every row."""
+    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+        """The mended table. It keeps `row_id` and columns it does not know; for `expression`, every row."""
 
 
 class Engine(Part):
@@ -143,44 +161,84 @@ class Engine(Part):
 
     @abstractmethod
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
-        """Start it. Use as a context manager."""
+        """Start it. Use as a context manager.
+
+        Args:
+            scratch: a folder for what does not fit in memory; whoever gave it removes it.
+            memory_bytes: the ceiling of the whole process, of which the engine takes its part.
+            threads: the most it may use.
+        """
 
 
-class EngineSession:
-    """A running engine. What `select` cannot say (a pure function over Arrow batches) goes through `map_batches`."""
+class EngineSession(ABC):
+    """A running engine: tables are Ibis expressions, and nothing runs until rows are asked for.
 
-    def __enter__(self) -> EngineSession:
+    Laws (penstock.testing.laws.engines): what is kept, written or streamed has the rows of the expression; `write` keeps
+    the order asked for; null text, NaN and 64-bit whole numbers come back as they went in.
+
+    All methods that run something raise `ContractError` where the data breaks an expression (a text that is no number),
+    `StoreError` where the disk is full, and `UserError` where the memory does not suffice.
+    """
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *problem: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Stop it; tables are gone."""
 
+    @abstractmethod
     def read(self, parquet: Sequence[Path | str]) -> ir.Table:
         """Parquet files united by name, as a table."""
-        raise NotImplementedError
 
-    def keep(self, table: ir.Table, name: str) -> ir.Table:
-        """Compute once, spill to disk as needed, and go on from the result."""
-        raise NotImplementedError
+    @abstractmethod
+    def table(self, rows: pa.Table) -> ir.Table:
+        """A small Arrow table, as a table of the engine."""
 
+    @abstractmethod
+    def keep(self, table: ir.Table) -> ir.Table:
+        """Compute once, on disk, and go on from the result."""
+
+    @abstractmethod
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
-        """A scalar SQL expression (DuckDB's dialect) over `table`'s columns; only expressions are allowed."""
-        raise NotImplementedError
+        """A scalar SQL expression (DuckDB's dialect, penstock.contracts.sql) over `table`'s columns, as a value that composes.
 
+        Raises:
+            RecipeError: it is not allowed, names a column that is not there, or does not fit the columns' types.
+        """
+
+    @abstractmethod
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """The table's rows, streamed."""
-        raise NotImplementedError
+        """The table's rows, streamed; in the order of its `order_by`, if it ends with one."""
 
-    def write(self, table: ir.Table, folder: Path, *, partition: str | None = None) -> int:
-        """Write as Parquet below `folder` (hive folders by `partition`); returns the number of rows."""
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
+        """Write as Parquet into `folder`, rows in the order of the columns `order`; returns the number of rows.
+
+        Files sorted by name hold the rows in order; there is at least one file, so that the schema is there.
+        """
+
+    @abstractmethod
+    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
+        """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several threads."""
+
+    def rows(self, table: ir.Table) -> list[dict[str, Any]]:
+        """A small table's rows as plain data."""
+        return [row for batch in self.batches(table) for row in batch.to_pylist()]
+
+    def count(self, table: ir.Table) -> int:
+        """The number of rows."""
+        return int(self.rows(table.aggregate(n=table.count()))[0]["n"])
 
     def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
         """Update each column's summary with every row. `table` has `row_id`."""
-        raise NotImplementedError
+        columns = list(summaries)
+        for batch in self.batches(table.select(ROW_ID, *columns)):
+            for name in columns:
+                summaries[name].update(batch.column(name), batch.column(ROW_ID))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,205 @@
+"""The SQL that a recipe may say: one scalar expression over a row's columns, in DuckDB's dialect, by an allow-list.
+
+Two readers look at every expression. sqlglot parses it, so that columns can be found and renamed and another engine's
+dialect written from the same tree. Then DuckDB's own parser (which runs nothing) reads what sqlglot wrote, and every
+node of *its* tree must be on the list below: what was checked is what will be run, with no gap between two grammars.
+
+Allowed: operators, CASE, CAST, literals, list and struct access, and functions of the row alone. Refused: queries,
+aggregates, windows, lambdas, files, settings, the environment, the clock and chance (the same recipe must give the same
+rows), and everything not listed.
+
+A name with dots finds the column that is called so (`grades.score`, a nested field that a reader flattened), else a
+field of a struct column. Names are matched exactly first, then without regard to case, as SQL does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+FUNCTIONS = frozenset("""
+abs acos acosh add age array_concat array_contains array_distinct array_extract array_has array_has_all array_has_any
+array_length array_position array_slice array_sort array_to_string array_unique ascii asin asinh atan atan2 atanh base64
+bin bit_count bit_length cardinality cbrt ceil ceiling char_length character_length chr concat concat_ws contains cos
+cosh cot damerau_levenshtein date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day
+dayname dayofmonth dayofweek dayofyear decade decode degrees divide editdist3 element_at ends_with epoch epoch_ms
+epoch_ns epoch_us era even exp factorial flatten floor fmod format from_base64 from_hex gamma gcd greatest
+greatest_common_divisor hamming hex hour instr isfinite isinf isnan isodow isoyear jaccard jaro_similarity
+jaro_winkler_similarity json_array_length json_contains json_exists json_extract json_extract_path
+json_extract_path_text json_extract_string json_keys json_type json_valid json_value julian last_day lcase lcm least
+least_common_multiple left len length like_escape ilike_escape not_like_escape not_ilike_escape levenshtein lgamma list_concat list_contains list_distinct list_element
+list_extract list_has list_has_all list_has_any list_indexof list_position list_reverse_sort list_slice list_sort
+list_unique list_value ln log log10 log2 lower lpad ltrim make_date make_time make_timestamp map map_contains
+map_extract map_extract_value map_keys map_values md5 microsecond millisecond minute mismatches mod month monthname
+multiply nextafter nfc_normalize nullif octet_length ord parse_filename pi position pow power prefix printf quarter
+radians regexp_escape regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace
+regexp_split_to_array repeat replace reverse right round row rpad rtrim second sha1 sha256 sign signbit sin sinh split split_part
+sqrt starts_with str_split str_split_regex strftime string_split string_split_regex string_to_array strip_accents
+strlen strpos strptime struct_extract struct_pack substr substring subtract suffix tan tanh time_bucket timezone to_base
+to_base64 to_days to_hex to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks
+to_years translate trim trunc try_strptime typeof ucase unhex unicode upper url_decode url_encode week weekday weekofyear
+xor year yearweek
+""".split())  # noqa: SIM905 - a list of words reads better as words
+"""Functions of the row alone, by DuckDB's names."""
+
+_NODES = frozenset({"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "BETWEEN", "COLLATE"})
+_OPERATORS = frozenset("+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split())  # noqa: SIM905
+_WHAT = {
+    "SUBQUERY": "a query inside an expression", "WINDOW": "a window function", "STAR": "*", "LAMBDA": "a lambda", "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a column by position", "DEFAULT": "DEFAULT",
+}
+_PLACE = "$"
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression, bound to the columns it reads."""
+
+    text: str
+    """As the recipe has it."""
+    columns: tuple[str, ...]
+    """The columns it reads, as the table spells them, in order of appearance."""
+    template: str
+    """DuckDB SQL in which the i-th of `columns` is written `"$i"`."""
+
+    def fill(self, inputs: Sequence[exp.Expression]) -> exp.Expression:
+        """The sqlglot tree with `inputs` in the columns' places; any dialect can be written from it."""
+        import sqlglot
+        from sqlglot import exp
+
+        def place(node: exp.Expression) -> exp.Expression:
+            if isinstance(node, exp.Column) and node.name.startswith(_PLACE):
+                given = inputs[int(node.name[1:])]
+                return given.copy() if isinstance(given, (exp.Column, exp.Identifier)) else exp.Paren(this=given.copy())
+            return node
+
+        return exp.Paren(this=sqlglot.parse_one(self.template, read="duckdb").transform(place))
+
+
+def bind(text: str, columns: Sequence[str]) -> Expression:
+    """Parse `text`, check it against the allow-list and find its columns among `columns`.
+
+    Raises:
+        RecipeError: it is not one scalar expression, does what is not allowed, or names a column that is not there.
+    """
+    tree = _parse(text)
+    names = list(columns)
+    used: dict[str, int] = {}
+    unknown: dict[str, None] = {}
+    from sqlglot import exp
+
+    def place(node: exp.Expression) -> exp.Expression:
+        if not isinstance(node, exp.Column):
+            return node
+        steps = [part.name for part in node.parts]
+        for cut in range(len(steps), 0, -1):
+            found = _find(".".join(steps[:cut]), names)
+            if found is not None:
+                spot: exp.Expression = exp.column(f"{_PLACE}{used.setdefault(found, len(used))}", quoted=True)
+                for step in steps[cut:]:
+                    spot = exp.Dot(this=exp.Paren(this=spot), expression=exp.to_identifier(step, quoted=True))
+                return spot
+        unknown[".".join(steps)] = None
+        return node
+
+    bound = tree.transform(place)
+    if unknown:
+        word = "column" if len(unknown) == 1 else "columns"
+        hints = "".join(did_you_mean(name, names) for name in unknown)
+        raise RecipeError(f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {shown(names)}.")
+    template = bound.sql(dialect="duckdb", comments=False)
+    _check(template, text)
+    return Expression(text, tuple(used), template)
+
+
+def shown(names: Sequence[str], most: int = 30) -> str:
+    """A list of names, cut where it would drown the message."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _find(name: str, names: Sequence[str]) -> str | None:
+    if name in names:
+        return name
+    return next((n for n in names if n.lower() == name.lower()), None)
+
+
+def _parse(text: str) -> exp.Expression:
+    import sqlglot
+    from sqlglot import exp
+
+    if not text.strip():
+        raise RecipeError("expected an SQL expression; found nothing")
+    try:
+        statements = sqlglot.parse(f"SELECT {text}\n", read="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        first = (getattr(error, "errors", None) or [{}])[0]
+        near = str(first.get("highlight") or "").strip()
+        where = f" near {near!r}" if near else ""
+        raise RecipeError(f"this is not an SQL expression{where}: {first.get('description') or str(error).splitlines()[0]}; found {text!r}") from None
+    select = statements[0] if len(statements) == 1 else None
+    if not isinstance(select, exp.Select):
+        raise RecipeError(f"expected one SQL expression, such as \"age >= 17\"; found {text!r}")
+    others = [word for word, value in select.args.items() if word != "expressions" and value]
+    if others or len(select.expressions) != 1:
+        what = "several" if not others else f"a query ({', '.join(o.strip('_').upper() for o in others)})"
+        raise RecipeError(f"expected one SQL expression, not {what}; found {text!r}")
+    whole = select.expressions[0]
+    if isinstance(whole, exp.Alias):
+        raise RecipeError(f"expected an expression without a name of its own (AS …); found {text!r}")
+    return whole
+
+
+def _check(template: str, text: str) -> None:
+    """Every node that DuckDB's parser sees must be on the list."""
+    answer = json.loads(_parser().cursor().execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {template}"]).fetchone()[0])
+    if answer.get("error"):
+        raise RecipeError(f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}")
+    statements = answer["statements"]
+    node = statements[0]["node"]
+    if len(statements) != 1 or node["type"] != "SELECT_NODE" or node["from_table"]["type"] != "EMPTY" or len(node["select_list"]) != 1:
+        raise RecipeError(f"expected one SQL expression; found {text!r}")
+    for entry in _nodes(node["select_list"]):
+        sort = entry["class"]
+        if sort == "FUNCTION":
+            _check_function(entry, text)
+        elif sort not in _NODES:
+            raise RecipeError(f"{_WHAT.get(sort, sort.lower())} is not allowed here: an expression reads one row's columns and nothing else; found {text!r}")
+        elif sort == "COLUMN_REF" and not entry["column_names"][0].startswith(_PLACE):
+            name = ".".join(entry["column_names"])
+            raise RecipeError(f"{name} is not allowed here: the same recipe must give the same rows whenever it runs; found {text!r}")
+
+
+def _check_function(entry: dict[str, Any], text: str) -> None:
+    name = entry["function_name"]
+    ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in ("", "system", None)  # DuckDB writes `main` where it rewrites syntax
+    if not ours or not (name in FUNCTIONS or name in _OPERATORS):
+        raise RecipeError(f"the function {name!r} is not allowed here.{did_you_mean(name, sorted(FUNCTIONS))} An expression may use functions of one row's values only; found {text!r}")
+
+
+def _nodes(value: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if isinstance(value, dict):
+        if "class" in value:
+            found.append(value)
+        for item in value.values():
+            found += _nodes(item)
+    elif isinstance(value, list):
+        for item in value:
+            found += _nodes(item)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Any:
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "enable_external_access": "false", "threads": "1"})

@@ -1,0 +1,51 @@
+"""SQL expressions of a recipe as values of Ibis, so that they compose with the rest and move between engines.
+
+Ibis has no public node for "this SQL, over these columns" (`Table.sql` makes a table, not a value). `SqlExpression` is
+one: it holds the checked template and its inputs as ordinary children, so Ibis' own rewriting (merging selections,
+renaming) reaches them, and the engine's compiler puts the compiled inputs in their places. sqlglot then writes the tree
+in the engine's dialect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
+import ibis.expr.rules as rlz
+import ibis.expr.types as ir
+from ibis.common.annotations import attribute
+from ibis.common.typing import VarTuple
+
+from penstock.contracts.sql import Expression
+
+
+class SqlExpression(ops.Value):  # type: ignore[misc]
+    """A checked expression over `inputs`."""
+
+    inputs: VarTuple[ops.Value]
+    template: str
+    found: dt.DataType
+
+    shape = rlz.shape_like("inputs")
+
+    @attribute  # type: ignore[untyped-decorator]
+    def dtype(self) -> dt.DataType:
+        return self.found
+
+
+class WritesExpressions:
+    """Mixed into an engine's Ibis compiler: how it writes a `SqlExpression`."""
+
+    def visit_SqlExpression(self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType) -> Any:
+        return Expression("", (), template).fill(inputs)
+
+
+def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
+    """The expression over `table`, whose type is `found`."""
+    inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
+    if not inputs:  # a constant still needs a child to take its shape from
+        import ibis
+
+        inputs = (ibis.literal(0).op(),)
+    return SqlExpression(inputs, bound.template, found).to_expr()
