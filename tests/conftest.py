@@ -1,0 +1,54 @@
+"""What several test rooms share: small real tables, one trained journey, and one torch thread."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data sets (../shared/data) are not on this machine")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """A folder with a recipe and a lake of 600 made-up people in three CSV files, one line of them torn."""
+    import random
+
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "lake").mkdir()
+    random.seed(3)
+    for part in range(3):
+        lines = ["id,age,city,joined,pay"]
+        for i in range(200):
+            age, city = random.randint(18, 80), random.choice(["Bergen", "Oslo", "Tromsø", ""])
+            score = age / 20 + (city == "Oslo") * 1.5 + random.gauss(0, 0.7)
+            lines.append(f"{part * 200 + i},{age if random.random() > 0.05 else ''},{city},2026-01-{random.randint(1, 28):02d},{'high' if score > 3 else 'low'}")
+        if part == 1:
+            lines.insert(50, "7,8")
+        (folder / "lake" / f"part-{part}.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "recipe.yaml").write_text("""
+name: people
+seed: 1
+source: {type: files, path: lake}
+key: id
+inputs: {age: number, city: category, joined: timestamp}
+targets: {pay: {type: binary, positive: high}}
+keep: id
+split: {train: 0.6, validation: 0.2, test: 0.2}
+train: {epochs: 3, batch_size: 64}
+model: {combiner: {type: mlp, width: 32, depth: 1}}
+evaluate: {slices: [city], bootstrap: 50}
+launcher: {type: local, processes: 1, threads: 1}
+""", "utf-8")
+    return folder
