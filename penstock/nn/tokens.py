@@ -18,6 +18,13 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Encoded
 
 
+def undecayed(values: Tensor) -> nn.Parameter:
+    """A parameter that weight decay leaves alone (biases `[F, W]` look like matrices, so they say so themselves)."""
+    parameter = nn.Parameter(values)
+    parameter.no_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
 class FeatureLinear(nn.Module):
     """An affine map of its own for each feature: `[B, F, D] → [B, F, W]`.
 
@@ -32,7 +39,7 @@ class FeatureLinear(nn.Module):
         super().__init__()
         bound = 1 / math.sqrt(scale or inputs)
         self.weight = nn.Parameter(torch.empty(features, inputs, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(features, width).uniform_(-bound, bound))
+        self.bias = undecayed(torch.empty(features, width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1) + self.bias
@@ -81,7 +88,7 @@ class Periodic(nn.Module):
 
     def __init__(self, features: int, frequencies: int, *, scale: float) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(torch.empty(features, frequencies))
+        self.frequency = undecayed(torch.empty(features, frequencies))
         nn.init.trunc_normal_(self.frequency, 0.0, scale, a=-3 * scale, b=3 * scale)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +113,7 @@ class Tokens(nn.Module):
         self.names, self.arrays, self.scalar = list(names), list(arrays), scalar
         self.width, self.pooled_width = width, width * len(names)
         self.layers = layers
-        self.missing = nn.Parameter(torch.randn(len(names), width) / math.sqrt(width)) if missing else None
+        self.missing = undecayed(torch.randn(len(names), width) / math.sqrt(width)) if missing else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         if self.scalar:
