@@ -1,0 +1,1 @@
+"""The larder: sources prepared into immutable versions, encoded once, and handed out in order."""
