@@ -1,0 +1,30 @@
+"""What several cleaners share: names of columns as a recipe gives them, and the columns a table really has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
+
+from penstock.core.errors import ContractError
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+"""One column or a list of columns."""
+
+
+def present(table: ir.Table, columns: Sequence[str]) -> list[str]:
+    """Those of `columns` that the table has: a request need not carry every column that training had."""
+    return [name for name in columns if name in table.columns]
+
+
+def refuse_type(cleaner: str, table: ir.Table, column: str, wanted: str) -> ContractError:
+    return ContractError(f"{cleaner}: the column {column!r} holds {table[column].type()}; expected {wanted}. Leave it out, or derive one that fits.")

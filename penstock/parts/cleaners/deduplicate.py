@@ -1,0 +1,41 @@
+"""Exact duplicates: of rows whose values are all equal, the one with the smallest row id stays.
+
+Two rows are equal when the texts of their values are (a missing value equals a missing value); no approximate match is
+tried. Only the digest of a row is grouped, not the row, so memory does not grow with the width of the table. In a split
+by files it is shown the training files only: a given test or validation file is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Cleaner, EngineSession
+from penstock.contracts.digest import row_digest
+from penstock.parts.cleaners._words import Names
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+class Deduplicate(Cleaner):
+    """Removes rows that are equal to an earlier one (by row id)."""
+
+    form: ClassVar[str] = "global"
+    drops: ClassVar[str] = "duplicates"
+    at_serving: ClassVar[str] = "skip"
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"columns": ["text"]}, {"columns": ["number", "flag"]})
+
+    columns: Names | None = None
+    """Rows are duplicates if these are equal; all columns unless given."""
+
+    def needs(self) -> tuple[str, ...]:
+        return self.columns or ()
+
+    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+        columns = self.columns or [name for name in table.columns if name not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
+        digested = table.mutate(__digest=row_digest(table, columns))
+        groups = digested.group_by("__digest").aggregate(__rows=digested.count(), __first=digested[ROW_ID].min())
+        repeated = groups.filter(groups["__rows"] > 1).select(__of="__digest", __first="__first")
+        paired = digested.left_join(repeated, digested["__digest"] == repeated["__of"])
+        return paired.filter(paired["__first"].isnull() | (paired["__first"] == paired[ROW_ID])).select(*table.columns)

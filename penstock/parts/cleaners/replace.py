@@ -1,0 +1,65 @@
+"""Values that stand for other values, or for nothing: `{"<=50K.": "<=50K", "N/A": null}`.
+
+A value is compared as what its column holds: as text in a column of texts, as a number in a column of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from penstock.contracts.data import Cleaner, EngineSession
+from penstock.core.errors import ContractError
+from penstock.parts.cleaners._words import Names, present
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+class Replace(Cleaner):
+    """Puts values in the place of values."""
+
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"columns": "text", "values": {"a": "b", "": None}}, {"columns": ["number"], "values": {"-1": None, "2": 2.5}}, {"columns": "flag", "values": {"true": False}},
+    )
+
+    columns: Names = Field(min_length=1)
+    values: dict[str, str | int | float | bool | None] = Field(min_length=1)
+    """What is found → what is put there; null for a missing value."""
+
+    def needs(self) -> tuple[str, ...]:
+        return self.columns
+
+    def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
+        return table.mutate(**{name: self._mended(table, name) for name in present(table, self.columns)}) if present(table, self.columns) else table
+
+    def _mended(self, table: ir.Table, name: str) -> ir.Value:
+        import ibis
+
+        column = table[name]
+        found = column.type()
+        branches = []
+        for before, after in self.values.items():
+            now = ibis.null(found) if after is None else ibis.literal(_as(found, after, name), type=found)
+            branches.append((column == ibis.literal(_as(found, before, name), type=found), now))
+        return ibis.cases(*branches, else_=column)
+
+
+def _as(found: Any, value: Any, name: str) -> Any:
+    """`value` as the column's type has it."""
+    try:
+        if found.is_string():
+            return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+        if found.is_boolean():
+            return {"true": True, "false": False}[str(value).lower()]
+        if found.is_integer():
+            return int(value)
+        if found.is_floating() or found.is_decimal():
+            return float(value)
+        if found.is_temporal():
+            return str(value)
+    except (ValueError, KeyError):
+        pass
+    raise ContractError(f"replace: the column {name!r} holds {found}, which {value!r} is not. Declare the column's type, or give a value that fits.")
