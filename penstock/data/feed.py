@@ -1,0 +1,291 @@
+"""Feed: a dataset version, encoded for one set of features. A cache in the store: it may be deleted, and is made again.
+
+Two passes over the dataset, each a stream of batches. The first summarises the training split and fits the features;
+the second encodes every split into shards. Rows that cannot be encoded (a value that a feature refuses, a target that
+is missing or of a class the training split lacks) go to the feed's own quarantine with their reasons: for each split,
+dataset rows = feed rows + quarantined rows.
+
+    feeds/<id>/  fitted.json   <split>-00000.arrow …   quarantine.parquet   manifest.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Fitted
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint
+from penstock.core.store import Artefact, Store, atomic_write, told_plainly
+from penstock.data.encoding import WEIGHT, Accepted, Encoding
+from penstock.data.shards import Shards, ShardWriter, row_id_halves
+from penstock.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from penstock.data.dataset import Dataset
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+BATCH_ROWS = 65_536
+MOST_REASONS = 200
+"""So many different reasons are counted apart; what comes later is counted by column. Every row's own is in the quarantine."""
+
+
+class Feed:
+    """One dataset version, encoded.
+
+    Args:
+        path: its folder.
+        manifest: what was written last.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.id: str = manifest["id"]
+        self.dataset: str = manifest["dataset"]
+        """Reference of the dataset version."""
+        self.rows: dict[str, int] = manifest["rows"]
+        """Encoded rows by split."""
+        self.quarantined_by_split: dict[str, int] = manifest["quarantined"]
+        self.quarantined = sum(self.quarantined_by_split.values())
+        """Rows that could not be encoded."""
+        self.reasons: dict[str, int] = manifest["reasons"]
+        """`column: reason` → rows."""
+
+    @classmethod
+    def open(cls, store: Store, id: str) -> Feed:
+        """The feed `id`.
+
+        Raises:
+            StoreError: it is not there, or was torn or changed.
+        """
+        artefact: Artefact = store.open(f"feeds/{id}")
+        return cls(artefact.path, artefact.manifest)
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """The features as fitted to the training split."""
+        return Encoding.load(json.loads((self.path / "fitted.json").read_text("utf-8")))
+
+    def shards(self, split: str) -> Shards:
+        """The encoded rows of a split.
+
+        Raises:
+            StoreError: there is no such split, or a shard cannot be read.
+        """
+        if split not in self.rows:
+            raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
+        return Shards([self.path / name for name in self.manifest["shards"][split]])
+
+    @property
+    def quarantine(self) -> Path:
+        """A Parquet file of `REJECT_SCHEMA`."""
+        return self.path / "quarantine.parquet"
+
+    def __repr__(self) -> str:
+        return f"Feed({self.id!r}, rows={self.rows})"
+
+
+def feed_id(recipe: Recipe, dataset: Dataset) -> str:
+    """16 hexadecimal digits of the dataset version and of what is declared of features."""
+    return fingerprint("feed", FORMAT, dataset.id, *_declared(recipe))
+
+
+def _declared(recipe: Recipe) -> list[Any]:
+    sides = [{name: feature.declared() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)]
+    return [[list(side.items()) for side in sides], recipe.weight]  # the order of features is the model's order of inputs
+
+
+def batch_size_for(recipe: Recipe, rows: int) -> int:
+    """Rows of a global batch for a training split of `rows`: as declared, or about 1/128 of them as a power of two in 32–1024."""
+    if recipe.train.batch_size != "auto":
+        return recipe.train.batch_size
+    return min(max(1 << max(rows // 128, 1).bit_length() - 1, 32), 1024)
+
+
+def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -> Feed:
+    """Fit the recipe's features to the training split, and encode every split. Returns the finished feed if it is there.
+
+    Raises:
+        RecipeError: a column that the recipe names is not in the dataset; names them all.
+        ContractError: a column cannot be learnt from, or no row is left to learn from.
+        StoreError: the store cannot be written.
+    """
+    id = feed_id(recipe, dataset)
+    name = f"feeds/{id}"
+    if store.has(name):
+        return Feed.open(store, id)
+    encoding = Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
+    _check_columns(recipe, encoding, dataset)
+    _fit(encoding, _train_batches(encoding, dataset, events), events)
+    manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
+    with store.draft(name, manifest) as folder:
+        atomic_write(folder / "fitted.json", json.dumps(encoding.declared(), indent=1, ensure_ascii=False))
+        with told_plainly(folder), _Quarantine(folder / "quarantine.parquet") as quarantine:
+            rows, shards = {}, {}
+            for split in SPLITS:
+                with ShardWriter(folder, split) as writer:
+                    _encode_split(encoding, dataset, split, writer, quarantine, events)
+                rows[split], shards[split] = writer.rows, writer.files
+                found = writer.rows + quarantine.by_split[split]
+                if found != dataset.counts[split]:
+                    raise StoreError(f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of {split}, but {found} were read; it was changed. Prepare it again.")
+        manifest.update(rows=rows, shards=shards, quarantined={split: quarantine.by_split[split] for split in SPLITS}, reasons=dict(quarantine.reasons.most_common()))
+    feed = Feed.open(store, id)
+    if feed.quarantined:
+        often = "; ".join(f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5])
+        events.warn(f"{feed.quarantined} rows could not be encoded and are in {feed.quarantine}: {often}", rows=feed.quarantined, reasons=feed.reasons)
+    return feed
+
+
+def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
+    """The recipe's features fitted to a few rows at hand, to size a model before there is a dataset.
+
+    Raises:
+        ContractError: they cannot be fitted to these rows, or the rows lack a column (a derived or joined one).
+    """
+    encoding = Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
+    absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
+    if absent:
+        raise ContractError(f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing")
+    if ROW_ID not in table.column_names:
+        table = table.append_column(ROW_ID, pa.array([hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(len(table))], pa.string()))
+    _fit(encoding, iter([table]), Events())
+    return encoding
+
+
+def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
+    known = [name for name in dataset.schema.names if name != ROW_ID]
+    problems = [
+        Problem((side, name), f"reads the column {column!r}, which the data lacks.{did_you_mean(column, known)}")
+        for side, features in (("inputs", encoding.inputs), ("targets", encoding.targets))
+        for name, feature in features.items() for column in feature.columns(name) if column not in known
+    ]
+    if encoding.weight and encoding.weight not in known:
+        problems.append(Problem(("weight",), f"is the column {encoding.weight!r}, which the data lacks.{did_you_mean(encoding.weight, known)}"))
+    if problems:
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
+
+
+# -- the first pass ----------------------------------------------------------------------------------------------------
+
+
+def _train_batches(encoding: Encoding, dataset: Dataset, events: Events) -> Iterator[pa.Table]:
+    done = 0
+    for batch in dataset.batches("train", columns=encoding.columns(targets=True), rows=BATCH_ROWS):
+        yield pa.Table.from_batches([batch])
+        done += batch.num_rows
+        events.progress("fit", done, dataset.counts["train"], "rows")
+
+
+def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events) -> None:
+    """Fill `encoding.fitted` from the training split. Every column that cannot be learnt from is named at once."""
+    features = {**encoding.inputs, **encoding.targets}
+    summaries = {name: feature.summary() for name, feature in features.items()}
+    reasons: Counter[str] = Counter()
+    seen = used = 0
+    heaviest = 0.0
+    for table in tables:
+        accepted = encoding.accept(table, targets=True)
+        reasons.update(f"{problem.path[0]}: {problem.text}" for problems in accepted.refused.values() for problem in problems)
+        seen += accepted.rows
+        kept = accepted.kept()
+        used += kept.rows
+        row_ids = _kept_ids(table, accepted)
+        for name, summary in summaries.items():
+            summary.update(kept.columns[name], row_ids)
+        if kept.weight is not None and kept.rows:
+            heaviest = max(heaviest, float(kept.weight.max()))
+    if not seen:
+        raise ContractError("the training split has no rows: there is nothing to learn from. Check `where`, `expect` and `split`")
+    if not used:
+        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in reasons.most_common(10))
+        raise ContractError(f"nothing is left to learn from: every one of the {seen} rows of the training split is refused, for\n{listed}")
+    if encoding.weight and not heaviest:
+        raise ContractError(f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to learn from")
+    complaints: list[str] = []
+    for name, feature in features.items():
+        side = "targets" if name in encoding.targets else "inputs"
+        try:
+            fitted: Fitted = feature.fit(summaries[name].result(), target=side == "targets")
+        except ContractError as error:
+            complaints.append(f"{side}.{name} {error.message}")
+            continue
+        encoding.fitted[name] = json.loads(json.dumps(fitted))  # as it will be read back: lists for tuples
+        for text in fitted.get("said", ()):
+            events.say(f"{side}.{name} {text}", feature=name)
+    if complaints:
+        head = "a column cannot be learnt from" if len(complaints) == 1 else f"{len(complaints)} columns cannot be learnt from"
+        raise ContractError("\n".join([f"{head}:", *(f"  - {text}" for text in complaints)]))
+
+
+def _kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
+    ids = table.column(ROW_ID).combine_chunks()
+    ids = ids if isinstance(ids, pa.Array) else pa.concat_arrays(ids.chunks)
+    if not accepted.refused:
+        return ids
+    return ids.take(pa.array(np.setdiff1d(np.arange(accepted.rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))))
+
+
+# -- the second pass ---------------------------------------------------------------------------------------------------
+
+
+def _encode_split(encoding: Encoding, dataset: Dataset, split: str, writer: ShardWriter, quarantine: _Quarantine, events: Events) -> None:
+    if not dataset.counts[split]:
+        return
+    done = 0
+    for batch in dataset.batches(split, columns=encoding.columns(targets=True), rows=BATCH_ROWS):
+        table = pa.Table.from_batches([batch])
+        accepted = encoding.accept(table, targets=True)
+        quarantine.add(table, accepted, split)
+        writer.write({"row_id": row_id_halves(_kept_ids(table, accepted)), **encoding.encode(accepted.kept())})
+        done += batch.num_rows
+        events.progress("encode", done, dataset.counts[split], "rows", split=split)
+
+
+class _Quarantine:
+    """Refused rows with their reasons, as Parquet; one entry a row, whatever the number of its problems."""
+
+    def __init__(self, path: Path) -> None:
+        self.by_split: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self._writer = pq.ParquetWriter(path, REJECT_SCHEMA, compression="zstd")
+
+    def __enter__(self) -> _Quarantine:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._writer.close()
+
+    def add(self, table: pa.Table, accepted: Accepted, split: str) -> None:
+        if not accepted.refused:
+            return
+        order = sorted(accepted.refused)
+        rows = table.take(pa.array(order)).to_pylist()
+        entries = []
+        for row, place in zip(rows, order, strict=True):
+            problems = accepted.refused[place]
+            text = f"{problems[0].path[0]}: {problems[0].text}"
+            self.reasons[text if text in self.reasons or len(self.reasons) < MOST_REASONS else f"{problems[0].path[0]}: another reason"] += 1
+            reason = problems[0].text if len(problems) == 1 else "; ".join(map(str, problems))
+            entries.append({
+                "row_id": row.pop(ROW_ID), "file": None, "line": None, "stage": "feature", "column": str(problems[0].path[0]), "reason": reason,
+                "row": json.dumps(row, default=str, ensure_ascii=False),
+            })
+        self._writer.write_table(pa.Table.from_pylist(entries, REJECT_SCHEMA))
+        self.by_split[split] += len(entries)
+
+
+__all__ = ["FORMAT", "SPLITS", "WEIGHT", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]

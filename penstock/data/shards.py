@@ -1,0 +1,291 @@
+"""Shards: encoded rows on disk, ready to become tensors.
+
+A shard is an uncompressed Arrow IPC file with one record batch, memory-mapped when read. Dense arrays of one dtype lie
+side by side in one matrix, a fixed-size-list column: a shuffled batch is then one gather a dtype, whatever the number
+of features (forty separate columns are seven times slower to gather from). The schema's metadata holds the layout:
+which array is at which columns of which matrix. Ragged arrays and bytes are list and binary columns of their own.
+
+Beside the features' arrays there are `row_id` (the two halves of the md5, int64) and, if declared, `weight` (float32).
+Anything that reads Arrow reads a shard.
+
+What this file refuses to know: features, order, tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.contracts.summary import sample_keys
+from penstock.core.errors import StoreError
+from penstock.core.store import told_plainly
+
+SHARD_BYTES = 64 * 2**20
+_LAYOUT = b"penstock.layout"
+FORMAT = 1
+
+Arrays = dict[str, np.ndarray]
+
+
+def row_id_halves(row_ids: pa.Array) -> np.ndarray:
+    """md5 row ids (32 hexadecimal digits) as two whole numbers each, int64 `[n, 2]`."""
+    import pyarrow.compute as pc
+
+    halves = [sample_keys(row_ids), sample_keys(pc.utf8_slice_codeunits(row_ids, 16, 32))]
+    return np.stack(halves, axis=1).view(np.int64)
+
+
+def row_id_text(halves: np.ndarray) -> list[str]:
+    """The reverse of `row_id_halves`."""
+    return [f"{high:016x}{low:016x}" for high, low in np.ascontiguousarray(halves).view(np.uint64).tolist()]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an array lies: `width` columns of the matrix of `dtype` from `start`, or an object column of its own."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int = 0
+    ragged: str | None = None
+    """None: dense. Otherwise the dtype of the elements of each row's array, or `bytes`."""
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+class ShardWriter:
+    """Writes the rows of one split as `<prefix>-00000.arrow`, ….  Use as a context manager.
+
+    Args:
+        folder: where the shards go.
+        prefix: usually the split's name.
+        shard_bytes: a shard is closed once it holds about so much; memory stays within a few times that.
+    """
+
+    def __init__(self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES) -> None:
+        self.rows = 0
+        self.files: list[str] = []
+        self.rows_by_file: list[int] = []
+        self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
+        self._pending: list[Arrays] = []
+        self._pending_rows = self._pending_bytes = 0
+        self._places: list[_Place] | None = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *problem: object) -> None:
+        if kind is None:
+            self.close()
+
+    def write(self, arrays: Arrays) -> None:
+        """Add rows: arrays `[n, …]` by name, the same names, dtypes and inner shapes each time."""
+        rows = len(next(iter(arrays.values())))
+        if not rows:
+            return
+        if self._places is None:
+            self._places = _layout(arrays)
+        elif [p.name for p in self._places] != list(arrays):
+            raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
+        per_row = max(_bytes(arrays) // rows, 1)
+        step = max(self._shard_bytes // per_row, 1)
+        start = 0
+        while start < rows:
+            room = max((self._shard_bytes - self._pending_bytes) // per_row, 1) if self._pending_rows else step
+            piece = {name: values[start : start + room] for name, values in arrays.items()}
+            taken = min(room, rows - start)
+            self._pending.append(piece)
+            self._pending_rows += taken
+            self._pending_bytes += taken * per_row
+            start += taken
+            if self._pending_bytes + per_row > self._shard_bytes:
+                self._flush()
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._pending_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._places is not None
+        arrays = {place.name: _join([piece[place.name] for piece in self._pending], place) for place in self._places}
+        rows, name = self._pending_rows, f"{self._prefix}-{len(self.files):05d}.arrow"
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        columns, names = [], []
+        for dtype in dict.fromkeys(p.dtype for p in self._places if p.ragged is None):
+            dense = [p for p in self._places if p.ragged is None and p.dtype == dtype]
+            width = sum(p.width for p in dense)
+            matrix = np.empty((rows, width), _held(dtype))
+            for place in dense:
+                matrix[:, place.start : place.start + place.width] = arrays[place.name].reshape(rows, place.width)
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width))
+            names.append(dtype)
+        for place in self._places:
+            if place.ragged is not None:
+                columns.append(_object_column(arrays[place.name], place.ragged))
+                names.append(place.name)
+        layout = {"format": FORMAT, "arrays": [{"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "ragged": p.ragged} for p in self._places]}
+        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)], metadata={_LAYOUT: json.dumps(layout).encode()})
+        path = self._folder / name
+        with told_plainly(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+        self.files.append(name)
+        self.rows_by_file.append(rows)
+        self.rows += rows
+
+
+class Shards:
+    """The shards of one split, memory-mapped, as one table of `rows`.
+
+    Args:
+        files: the shards, in order; none for an empty split.
+
+    Raises:
+        StoreError: a file is not a shard, or is of a newer format.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self._maps: list[dict[str, Any]] = []
+        self._places: list[_Place] = []
+        starts = [0]
+        for file in files:
+            batch, places = _open(file)
+            if self._places and places != self._places:
+                raise StoreError(f"{file} has another layout than the shards before it; the feed was changed. Delete the feed, and it is made again.")
+            self._places = places
+            held: dict[str, Any] = {}
+            for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
+                column = batch.column(name)
+                held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
+            held.update({place.name: batch.column(place.name) for place in places if place.ragged is not None})
+            self._maps.append(held)
+            starts.append(starts[-1] + batch.num_rows)
+        self._starts = np.array(starts, np.int64)
+        self.rows = starts[-1]
+        self._dtypes = tuple(dict.fromkeys(p.dtype for p in self._places if p.ragged is None))
+
+    @property
+    def names(self) -> list[str]:
+        """The arrays that a row has."""
+        return [place.name for place in self._places]
+
+    def views(self, shard: int) -> Arrays:
+        """The dense arrays of one shard, without a copy; they may not be written to."""
+        return self._split({name: self._maps[shard][name] for name in self._dtypes})
+
+    def gather(self, slots: np.ndarray) -> Arrays:
+        """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own."""
+        slots = np.asarray(slots, np.int64)
+        if not self._maps:
+            if len(slots):
+                raise IndexError(f"there are no rows; found {len(slots)} slots")
+            return {}
+        if len(slots) and (slots.min() < 0 or slots.max() >= self.rows):
+            raise IndexError(f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}")
+        if len(self._maps) == 1:
+            found = {name: self._maps[0][name].take(slots, axis=0) for name in self._dtypes}
+        else:
+            found = self._gather_across(slots)
+        arrays = self._split(found)
+        for place in self._places:
+            if place.ragged is not None:
+                arrays[place.name] = self._objects(place, slots)
+        return {place.name: arrays[place.name] for place in self._places}
+
+    def _gather_across(self, slots: np.ndarray) -> Arrays:
+        """Shard by shard: slots are grouped by the shard they lie in, so that each shard is gathered from once."""
+        shard = np.searchsorted(self._starts, slots, side="right") - 1
+        by_shard = np.argsort(shard, kind="stable")
+        edges = np.searchsorted(shard[by_shard], np.arange(len(self._maps) + 1))
+        found = {name: np.empty((len(slots), self._maps[0][name].shape[1]), _held(name)) for name in self._dtypes}
+        for i in np.flatnonzero(np.diff(edges)).tolist():
+            places = by_shard[edges[i] : edges[i + 1]]
+            local = slots[places] - self._starts[i]
+            for name in self._dtypes:
+                found[name][places] = self._maps[i][name].take(local, axis=0)
+        return found
+
+    def _split(self, matrices: Arrays) -> Arrays:
+        arrays: Arrays = {}
+        for place in self._places:
+            if place.ragged is None:
+                matrix = matrices[place.dtype]
+                if place.shape == ():
+                    values = matrix[:, place.start]
+                else:
+                    values = matrix[:, place.start : place.start + place.width]
+                    if len(place.shape) > 1:
+                        values = values.reshape(len(matrix), *place.shape)
+                arrays[place.name] = values.view(np.bool_) if place.dtype == "bool" else values
+        return arrays
+
+    def _objects(self, place: _Place, slots: np.ndarray) -> np.ndarray:
+        found = np.empty(len(slots), object)
+        shard = np.searchsorted(self._starts, slots, side="right") - 1
+        for k, (i, slot) in enumerate(zip(shard.tolist(), slots.tolist(), strict=True)):
+            value = self._maps[i][place.name][slot - int(self._starts[i])]
+            if place.ragged == "bytes":
+                found[k] = value.as_py()
+            else:
+                found[k] = np.asarray(value.values.to_numpy(zero_copy_only=False), dtype=place.ragged)
+        return found
+
+
+def _held(dtype: str) -> np.dtype:
+    """How a dtype lies in a matrix: Arrow packs booleans into bits, so they are held as bytes."""
+    return np.dtype("uint8" if dtype == "bool" else dtype)
+
+
+def _layout(arrays: Arrays) -> list[_Place]:
+    places: list[_Place] = []
+    filled: dict[str, int] = {}
+    for name, values in arrays.items():
+        if values.dtype == object:
+            first = next((v for v in values if v is not None), None)
+            ragged = "bytes" if isinstance(first, bytes) else str(np.asarray(first).dtype)
+            places.append(_Place(name, "object", (), 0, ragged))
+            continue
+        dtype = values.dtype.name
+        place = _Place(name, dtype, tuple(values.shape[1:]), filled.get(dtype, 0))
+        filled[dtype] = place.start + place.width
+        places.append(place)
+    return places
+
+
+def _join(pieces: list[np.ndarray], place: _Place) -> np.ndarray:
+    whole = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+    if place.ragged is None and (whole.dtype.name != place.dtype or whole.shape[1:] != place.shape):
+        raise ValueError(f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is {whole.dtype.name} {list(whole.shape[1:])} now")
+    return whole
+
+
+def _object_column(values: np.ndarray, ragged: str) -> pa.Array:
+    if ragged == "bytes":
+        return pa.array(list(values), pa.large_binary())
+    lengths = np.fromiter((len(v) for v in values), np.int64, len(values))
+    flat = np.concatenate([np.asarray(v, ragged) for v in values]) if len(values) else np.empty(0, ragged)
+    return pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), pa.array(flat))
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum(values.nbytes if values.dtype != object else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values) for values in arrays.values())
+
+
+def _open(file: Path) -> tuple[pa.RecordBatch, list[_Place]]:
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(file), "r"))
+        layout = json.loads((reader.schema.metadata or {})[_LAYOUT])
+        if layout["format"] > FORMAT:
+            raise StoreError(f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+        places = [_Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"]) for entry in layout["arrays"]]
+        return reader.get_batch(0), places
+    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
+        raise StoreError(f"{file} is not a shard that can be read ({error}). Delete the feed, and it is made again.") from None
