@@ -25,6 +25,7 @@ import pyarrow as pa
 from penstock.bundle import rows as rowing
 from penstock.bundle.rows import Group, Intake
 from penstock.core.errors import Problem, RequestError
+from penstock.data.encoding import Accepted
 
 if TYPE_CHECKING:
     from penstock.bundle.steps import Steps
@@ -38,18 +39,16 @@ Program = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 @dataclass
 class Admitted:
-    """Rows that were accepted and encoded, ready for the program together with others."""
+    """Rows that were accepted, ready to be answered together with others."""
 
-    stored: dict[str, np.ndarray]
-    """Encoded arrays of the accepted rows."""
+    columns: dict[str, pa.Array]
+    """Canonical columns of the accepted rows, by feature."""
     places: np.ndarray
     """Which of the rows that came these are, ascending."""
     rows: int
     """How many rows came."""
     refused: dict[int, list[Problem]]
     """The others, with their reasons."""
-    keep: pa.Table | None = None
-    """Columns carried along, for all rows that came."""
 
 
 class Predictor:
@@ -86,52 +85,39 @@ class Predictor:
     def admit(self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw") -> Admitted:
         """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
         refused = dict(intake.refused)
-        parts: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+        parts: list[tuple[dict[str, pa.Array], np.ndarray]] = []
         for group in intake.groups:
-            if not group.table.num_rows:
-                continue
-            places = np.arange(group.table.num_rows) if group.places is None else group.places
             table = group.table
-            if rows == "raw" and self._steps is not None:
+            if not table.num_rows:
+                continue
+            places = np.arange(table.num_rows) if group.places is None else group.places
+            if rows == "raw" and self._steps:
                 table, problems = self._steps.apply(table)
-                if problems:
-                    refused.update({int(places[row]): found for row, found in problems.items()})
-                    stays = np.setdiff1d(np.arange(len(places)), np.fromiter(problems, np.int64))
-                    places = places[stays]
-            stored, accepted, found = self._encode(table.select(self._prepared))
-            refused.update({int(places[row]): problems for row, problems in found.items()})
-            if len(accepted):
-                parts.append((stored, places[accepted]))
-        stored, places = _together(parts)
-        return Admitted(stored, places, intake.rows, refused)
+                places = _without(places, problems, refused)
+            accepted = self.encoding.accept(table, targets=False)
+            places = _without(places, accepted.refused, refused)
+            if len(places):
+                parts.append((accepted.kept().columns, places))
+        columns, places = _together(parts)
+        return Admitted(columns, places, intake.rows, refused)
 
-    def _encode(self, table: pa.Table) -> tuple[dict[str, np.ndarray], np.ndarray, dict[int, list[Problem]]]:
-        """Stored arrays of the accepted rows, their indices, and the refused rows."""
-        accepted = self.encoding.accept(table, targets=False)
-        indices = np.arange(table.num_rows)
-        if not accepted.refused:
-            return self.encoding.encode(accepted), indices, {}
-        refused = {int(row): list(problems) for row, problems in accepted.refused.items()}
-        stays = np.setdiff1d(indices, np.fromiter(refused, np.int64))
-        if not len(stays):
-            return {}, stays, refused
-        return self.encoding.encode(self.encoding.accept(table.take(pa.array(stays)), targets=False)), stays, refused
-
-    def run(self, stored: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-        """Encoded rows → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows."""
+    def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
+        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows."""
         if not rows:
             return self._no_answers()
-        if rows <= CHUNK:
-            return self._program(self.encoding.collate(dict(stored)))
-        pieces = [self._program(self.encoding.collate({k: v[i : i + CHUNK] for k, v in stored.items()})) for i in range(0, rows, CHUNK)]
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        pieces = []
+        for start in range(0, rows, CHUNK):
+            taken = {name: column.slice(start, CHUNK) for name, column in columns.items()} if rows > CHUNK else dict(columns)
+            stored = self.encoding.encode(Accepted(min(CHUNK, rows - start), taken))
+            pieces.append(self._program(self.encoding.collate(stored)))
+        return pieces[0] if len(pieces) == 1 else {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def answer(self, admitted: Sequence[Admitted]) -> list[pa.Table]:
         """Answer several parties' accepted rows in one go; one table each, of its accepted rows."""
         counts = [len(a.places) for a in admitted]
-        filled = [a.stored for a in admitted if len(a.places)]
-        stored = filled[0] if len(filled) == 1 else {k: np.concatenate([s[k] for s in filled]) for k in filled[0]} if filled else {}
-        table = self._decode(self.run(stored, sum(counts)))
+        filled = [a.columns for a in admitted if len(a.places)]
+        columns = filled[0] if len(filled) == 1 else {name: pa.concat_arrays([c[name] for c in filled]) for name in filled[0]} if filled else {}
+        table = self._decode(self.run(columns, sum(counts)))
         if len(counts) == 1:
             return [table]
         starts = np.cumsum([0, *counts[:-1]])
@@ -158,7 +144,7 @@ class Predictor:
             admitted = self.admit(intake, rows=rows)
             refused.update({start + row: problems for row, problems in admitted.refused.items()})
             if not refused:
-                pieces.append(self.run(admitted.stored, len(admitted.places)))
+                pieces.append(self.run(admitted.columns, len(admitted.places)))
         if refused:
             raise rowing.refusal(refused, rows=table.num_rows)
         if not pieces:
@@ -249,15 +235,24 @@ def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
     return answered.append_column("refused", pa.array(reasons, pa.string()))
 
 
-def _together(parts: list[tuple[dict[str, np.ndarray], np.ndarray]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Stored arrays of several groups, in the rows' own order."""
+def _without(places: np.ndarray, problems: Mapping[int, Sequence[Problem]], refused: dict[int, list[Problem]]) -> np.ndarray:
+    """The places of the rows that have no problem; the others are put into `refused`."""
+    if not problems:
+        return places
+    refused.update({int(places[row]): list(found) for row, found in problems.items()})
+    return np.delete(places, np.fromiter(problems, np.int64, len(problems)))
+
+
+def _together(parts: list[tuple[dict[str, pa.Array], np.ndarray]]) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Canonical columns of several groups, in the rows' own order."""
     if not parts:
         return {}, np.empty(0, np.int64)
     if len(parts) == 1:
         return parts[0]
     places = np.concatenate([p for _, p in parts])
     order = np.argsort(places, kind="stable")
-    return {name: np.concatenate([stored[name] for stored, _ in parts])[order] for name in parts[0][0]}, places[order]
+    taken = pa.array(order)
+    return {name: pa.concat_arrays([columns[name] for columns, _ in parts]).take(taken) for name in parts[0][0]}, places[order]
 
 
 def _kept(intake: Intake, own: Sequence[str], keep: Sequence[str] | None) -> pa.Table:

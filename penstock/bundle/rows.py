@@ -253,7 +253,8 @@ def _mark(value: Any, declared: pa.DataType) -> str:
     if isinstance(value, (int, np.integer)):
         return "int" if -(2**63) <= value < 2**63 else "huge"
     if isinstance(value, (float, np.floating)):
-        if pa.types.is_integer(declared) and (value != value or (abs(value) < 2**53 and float(value).is_integer())):
+        value = float(value)
+        if pa.types.is_integer(declared) and (value != value or (abs(value) < 2**53 and value.is_integer())):
             return "null" if value != value else "int"
         return "float"
     if isinstance(value, str):

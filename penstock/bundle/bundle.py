@@ -1,0 +1,325 @@
+"""Bundle: what is deployed. A folder that holds all it takes to answer rows, and that proves itself when opened.
+
+    bundle.json         what it is and how to read it: names, program, encoding, required columns, serving steps
+    fitted.json         what the features learnt from the training split
+    decision.json       what was decided after training, by target (thresholds)
+    programs/main.onnx  the program; `weights.safetensors` the weights it was made from
+    source/             code of the user's that it needs (rarely): opened only when trusted
+    golden.arrow        rows with their answers, replayed at every opening
+    recipe.yaml, card.md, manifest.json
+
+Opening reads every byte and compares it with the manifest, refuses foreign code, and answers the golden rows: a bundle
+that would answer otherwise than when it was packed does not open. What this file refuses to know: torch, and how a
+bundle is made.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic_core import PydanticCustomError
+
+from penstock.bundle.predictor import Predictor
+from penstock.bundle.steps import Steps
+from penstock.contracts.learn import Runtime
+from penstock.contracts.part import did_you_mean, no_foreign_code
+from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
+from penstock.core.identity import sha256_file
+from penstock.core.store import Artefact, Store
+from penstock.data.encoding import Encoding
+from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import Recipe
+
+FORMAT = 1
+GOLDEN_TOLERANCE = 1e-5
+
+
+class Bundle:
+    """A verified bundle. Made by `Bundle.open` (or `penstock.bundle.pack.pack`).
+
+    Example:
+        >>> bundle = Bundle.open("bundle-0123456789abcdef", Store("./store"))   # doctest: +SKIP
+        >>> bundle.predict([{"age": 39, "education": "Bachelors"}])             # doctest: +SKIP
+        [{'income': '<=50K', 'income_probabilities': {'<=50K': 0.93, '>50K': 0.07}}]
+    """
+
+    def __init__(self, artefact: Artefact, *, trust: bool) -> None:
+        self.path = artefact.path
+        self.manifest = artefact.manifest
+        self.trusted = trust
+        self._facts: dict[str, Any] = self._json("bundle.json")
+        if self._facts.get("format", 0) > FORMAT:
+            raise BundleError(f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+        self.id = str(self.manifest["id"])
+        self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self._facts["schema"])))
+        self.columns: dict[str, pa.DataType] = {field.name: field.type for field in schema}
+        """The raw columns that a request must have, with the Arrow types they had in training."""
+        with self._code():
+            self.encoding = Encoding.load({**self._facts["encoding"], "fitted": self._json("fitted.json")})
+            self.steps = Steps.load(self._facts["steps"])
+            self._runtime = Runtime.load(self._facts["runtime"])
+        if self._runtime.foreign and not trust:
+            raise BundleError(
+                f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}), which is run only if you trust where the bundle came from. "
+                f"Open it with trust=True, or --trust."
+            )
+        self._predictors: dict[int, Predictor] = {}
+
+    @classmethod
+    def open(cls, reference: str | Path, store: Store | str | Path | None = None, trust: bool = False, *, replay: bool = True) -> Bundle:
+        """Open a bundle, verified byte by byte, its golden rows replayed.
+
+        Args:
+            reference: a bundle's folder, `bundle-<16 hex>`, or the beginning of an id that only one bundle has.
+            store: where references are looked up.
+            trust: run code that came with the bundle; otherwise a bundle with any is refused.
+            replay: answer the golden rows and compare; only who does not ask it for answers may leave this out.
+
+        Raises:
+            BundleError: there is no such bundle, or it was changed, is of a newer format, holds untrusted code, or answers
+                otherwise than when it was packed.
+            MissingPackage: its runtime is not installed.
+        """
+        bundle = cls(_artefact(reference, store), trust=trust)
+        if replay:
+            bundle.replay()
+        return bundle
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.reference!r}, name={self.name!r})"
+
+    # -- what it says of itself ----------------------------------------------------------------------------------------
+
+    @property
+    def reference(self) -> str:
+        return f"bundle-{self.id}"
+
+    @property
+    def name(self) -> str:
+        return str(self._facts["name"])
+
+    @property
+    def run(self) -> str:
+        """The run it came from."""
+        return str(self._facts["run"])
+
+    @property
+    def dataset(self) -> str:
+        """The dataset version its run learnt from, `name@id`."""
+        return str(self._facts["dataset"])
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Columns carried along into predictions where they are there."""
+        return tuple(self._facts["keep"])
+
+    @property
+    def serve_options(self) -> dict[str, Any]:
+        """The recipe's `serve` section."""
+        return dict(self._facts["serve"])
+
+    @property
+    def card(self) -> str:
+        """The model card, as Markdown."""
+        return self._member("card.md").read_text("utf-8")
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader wants to know of it, as plain data."""
+        facts = self._facts
+        return {
+            "name": self.name, "run": self.run, "dataset": self.dataset, "created": self.manifest.get("created"), "runtime": self._runtime.type,
+            "columns": facts["columns"], "targets": {name: feature.type for name, feature in self.encoding.targets.items()}, "keep": list(self.keep),
+            "decision": self.decision, "measured": facts["measured"], "validation": facts["validation"], "penstock": facts["penstock"],
+        }
+
+    def recipe(self, trust: bool | None = None) -> Recipe:
+        """What was declared.
+
+        Args:
+            trust: import the parts that did not come with Penstock; what the bundle was opened with unless given.
+
+        Raises:
+            RecipeError: it names foreign parts and is not trusted.
+        """
+        allowed = self.trusted if trust is None else trust
+        with nullcontext() if allowed else no_foreign_code():
+            return load_recipe(self._member("recipe.yaml"), name=self.name)
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def predictor(self, *, threads: int = 1) -> Predictor:
+        """What answers rows.
+
+        Args:
+            threads: how many threads one call of the program may use. One is best for requests; for large batches two are
+                faster where the model is wide.
+        """
+        if threads not in self._predictors:
+            program = self._facts["programs"]["main"]
+            for name in (program["file"], *([program["weights"]] if "weights" in program else [])):
+                self._member(name)
+            self._predictors[threads] = Predictor(
+                encoding=self.encoding,
+                program=self._runtime.open(self.path, program, threads=threads),
+                outputs={entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"])) for entry in program["outputs"]},
+                decision=self.decision, columns=self.columns, keep=self.keep, steps=self.steps,
+            )
+        return self._predictors[threads]
+
+    def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
+        """Answer rows: the kept columns, then `<target>`, `<target>_probabilities` and the like; the same kind comes out.
+
+        Args:
+            rows: a pandas or Polars frame, an Arrow table or record batch, a dict of lists, or a list of dicts, with the columns
+                in `columns`; others are ignored.
+            keep: columns to carry along beside the bundle's own `keep`.
+
+        Raises:
+            RequestError: a column is absent, or a row has a value that cannot be taken: each with row, field and reason.
+        """
+        return self.predictor().predict(rows, keep)
+
+    def golden(self) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        """The golden rows, and the program's answers `{"<target>.<answer>": [n, …]}` when it was packed."""
+        with pa.memory_map(str(self._member("golden.arrow"))) as file:
+            table = pa.ipc.open_file(file).read_all().combine_chunks()
+        rows = pa.Table.from_batches([pa.RecordBatch.from_struct_array(table["row"].chunk(0))]) if table.num_rows else pa.table({n: pa.nulls(0, t) for n, t in self.columns.items()})
+        answers = {}
+        for entry in self._facts["programs"]["main"]["outputs"]:
+            column = table["answer"].combine_chunks().field(entry["name"]) if table.num_rows else pa.array([], pa.float64())
+            flat = column.flatten().to_numpy(zero_copy_only=False) if pa.types.is_list(column.type) else column.to_numpy(zero_copy_only=False)
+            answers[entry["name"]] = flat.reshape(table.num_rows, *(n or 0 for n in entry["shape"]))
+        return rows, answers
+
+    def replay(self) -> float:
+        """Answer the golden rows; returns the largest difference from the answers when it was packed.
+
+        Raises:
+            BundleError: it is more than 1e-5 (as a share of 1, or of the answer's own size if that is more).
+        """
+        rows, expected = self.golden()
+        if not rows.num_rows:
+            return 0.0
+        try:
+            found = self.predictor().answers(rows, rows="raw")
+        except RequestError as error:
+            raise BundleError(f"{self.reference} refuses its own golden rows, which it answered when it was packed: {error.message}") from None
+        worst = 0.0
+        for name, answer in expected.items():
+            apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(1.0, np.abs(answer))
+            apart = np.where(np.isnan(apart), np.inf, apart)
+            worst = max(worst, float(apart.max(initial=0.0)))
+            if worst > GOLDEN_TOLERANCE:
+                row = int(np.argmax(apart.reshape(len(apart), -1).max(axis=1)))
+                raise BundleError(
+                    f"{self.reference} answers its golden row {row} otherwise than when it was packed: {name} is {np.ravel(found[name][row])[:5].tolist()}, "
+                    f"it was {np.ravel(answer[row])[:5].tolist()} (difference {worst:.1e}, allowed {GOLDEN_TOLERANCE:g}). "
+                    f"This machine's runtime or Penstock's encoding computes differently; pack the run again here, or serve it where it was packed."
+                )
+        return worst
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _member(self, name: str) -> Path:
+        """A file of the bundle. Only what the manifest names, and so was verified, is ever read."""
+        if name not in self.manifest["files"]:
+            raise BundleError(f"{self.path} has no {name} in its manifest: it was torn, or is no whole bundle.")
+        return self.path / name
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads(self._member(name).read_text("utf-8"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise BundleError(f"{self.path / name} is not a JSON object.")
+        return found
+
+    @contextmanager
+    def _code(self) -> Iterator[None]:
+        """Within this, parts are loaded: the bundle's own code only if trusted."""
+        try:
+            if self.trusted:
+                for module, file in self._facts["source"].items():
+                    _bring(module, self._member(file))
+                yield
+            else:
+                with no_foreign_code():
+                    yield
+        except (RecipeError, PydanticCustomError) as error:
+            raise BundleError(f"{self.reference} cannot be opened: {_reason(error)}. If you trust where it came from, open it with trust=True, or --trust." if not self.trusted
+                              else f"{self.reference} cannot be opened: {_reason(error)}.") from None
+        except KeyError as error:
+            raise BundleError(f"{self.path / 'bundle.json'} lacks {error}: it was not written by Penstock's pack.") from None
+
+
+def _reason(error: RecipeError | PydanticCustomError) -> str:
+    text = error.message if isinstance(error, RecipeError) else str((error.context or {}).get("text", error))
+    return text.rstrip(".")
+
+
+def _bring(module: str, file: Path) -> None:
+    """Make the bundle's own source importable as `module`, unless that very source already is."""
+    known = sys.modules.get(module)
+    if known is not None:
+        if sha256_file(known.__file__ or "") != sha256_file(file):
+            raise BundleError(f"the module {module!r} is loaded already with another content than {file}; open the bundle in a process of its own.")
+        return
+    spec = importlib.util.spec_from_file_location(module, file)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[module] = made
+    try:
+        spec.loader.exec_module(made)
+    except ImportError as error:
+        del sys.modules[module]
+        raise BundleError(f"{file} imports what is not installed here: {error}") from None
+
+
+def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefact:
+    text = str(reference)
+    folder = Path(text).expanduser()
+    try:
+        if isinstance(reference, Path) or folder.is_dir() or "/" in text:
+            if not folder.is_dir():
+                raise BundleError(f"there is no folder {folder}.")
+            found = Artefact.open(folder, verify=True)
+        else:
+            found = _from_store(text, store)
+    except StoreError as error:
+        raise BundleError(f"this bundle must not be opened: {error.message}") from None
+    if found.manifest.get("type") != "bundle":
+        raise BundleError(f"{found.path} is a {found.manifest.get('type', 'thing')} of Penstock, not a bundle.")
+    return found
+
+
+def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
+    if store is None:
+        raise BundleError(f"there is no folder {text!r} here; to look it up as a reference, say in which store (store=, or --store).")
+    opened = store if isinstance(store, Store) else Store(store)
+    known = [name.split("/")[1] for name in opened.names("bundles")]
+    wanted = text.removeprefix("bundle-").lower()
+    near = [name for name in known if wanted and name.startswith(wanted)] if re.fullmatch(r"[0-9a-f]{1,16}", wanted) else []
+    if len(near) == 1:
+        return opened.open(f"bundles/{near[0]}", verify=True)
+    references = [f"bundle-{name}" for name in known]
+    listed = f"It has {', '.join(references[:10])}{' …' if len(references) > 10 else ''}." if references else "It has no bundles."
+    if near:
+        raise BundleError(f"{text!r} is the beginning of {len(near)} bundles in the store {opened.url}: {', '.join(f'bundle-{n}' for n in near[:10])}. Give more of it.")
+    raise BundleError(f"there is no bundle {text!r} in the store {opened.url}.{did_you_mean(text, references)} {listed}")
+
+
+def encode_schema(columns: Mapping[str, pa.DataType]) -> str:
+    """Names and Arrow types as text, exactly (base64 of Arrow's own form)."""
+    return base64.b64encode(pa.schema(list(columns.items())).serialize().to_pybytes()).decode()

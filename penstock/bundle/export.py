@@ -1,0 +1,120 @@
+"""A trained program → one ONNX file that onnxruntime answers alike.
+
+`torch.export` records the program with a free batch axis, `torch.onnx` translates it. Both are chatty; what they say is
+gathered and shown only if they fail. The file is then stripped of stack traces (they name folders of the machine that
+made it, and make equal programs differ) and of intermediate shapes (which stop later quantisation).
+
+The proof is in `difference`: the same arrays through torch and through onnxruntime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import BundleError
+from penstock.core.needs import need
+
+TOLERANCE = 1e-4
+"""The most that an answer may differ between torch and the exported program, as a share of 1 or of its own size."""
+
+
+class NotExportable(BundleError):
+    """ONNX cannot express this module; it may still be shipped as source."""
+
+
+def write_onnx(program: Any, path: Path) -> None:
+    """Export `program` (a `penstock.model.Program`) to one file.
+
+    Raises:
+        NotExportable: torch or ONNX cannot express it; the message has their reason.
+        MissingPackage: onnx or onnxscript is not installed.
+    """
+    torch = need("torch", extra="train", why="packing a bundle")
+    need("onnx", extra="train", why="packing a bundle")
+    with _quiet() as said:
+        need("onnxscript", extra="train", why="packing a bundle")
+        try:
+            exported = torch.export.export(program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False)
+            translated = torch.onnx.export(exported, dynamo=True, verbose=False, input_names=program.input_names, output_names=program.output_names, optimize=True)
+        except Exception as error:  # whatever a user's forward or the exporter raises means one thing here, and is told
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or (said()[-1:] or [""])[0]
+            raise NotExportable(f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}") from error
+        proto = translated.model_proto
+    _strip(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _strip(proto: Any) -> None:
+    del proto.graph.value_info[:]
+    for holder in (proto, proto.graph, *proto.functions):
+        del holder.metadata_props[:]
+        holder.ClearField("doc_string")
+    for graph in (proto.graph, *proto.functions):
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.ClearField("doc_string")
+    for entry in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del entry.metadata_props[:]
+        entry.ClearField("doc_string")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Callable[[], list[str]]]:
+    """Nothing on standard output, no warnings, no logs below an error; what was printed can be asked for."""
+    heard = io.StringIO()
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    quiet = os.environ.get("TORCH_LOGS") is None  # a maintainer who asks torch for logs gets them
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(heard):
+            warnings.simplefilter("ignore")
+            if quiet:
+                for logger in loggers:
+                    logger.setLevel(logging.CRITICAL)
+            yield lambda: [line.strip() for line in heard.getvalue().splitlines() if line.strip()]
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The program's answers by torch itself, by output name."""
+    torch = need("torch", extra="train", why="packing a bundle")
+    with torch.inference_mode():
+        found = program(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in program.input_names))
+    return {name: tensor.cpu().numpy() for name, tensor in zip(program.output_names, found, strict=True)}
+
+
+def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
+    """The largest difference between two sets of answers, each as a share of 1 or of the answer's own size if that is more."""
+    worst = 0.0
+    for name, left in one.items():
+        right = other[name]
+        if left.shape != right.shape:
+            return float("inf")
+        if not left.size:
+            continue
+        a, b = left.astype(np.float64), right.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):
+            apart = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(b)))
+        worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+    return worst
+
+
+def signature(program: Any, specs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that varies)."""
+    flat = {f"{feature}.{array}": spec for feature, arrays in specs.items() for array, spec in arrays.items()}
+    inputs = [{"name": name, "dtype": flat[name].dtype, "shape": list(flat[name].shape)} for name in program.input_names]
+    example = {name: tensor.cpu().numpy() for name, tensor in zip(program.input_names, program.example(), strict=True)}
+    outputs = [{"name": name, "dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in run_torch(program, example).items()]
+    return inputs, outputs

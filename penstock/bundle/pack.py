@@ -1,0 +1,261 @@
+"""Packing: a finished run → a bundle, proven before it is published.
+
+The network is built from the recipe and the encoding, given the run's weights, and exported to ONNX; the exported program
+must answer golden rows as torch does (within 1e-4), and the bundle's own path from raw rows to answers must agree too.
+A module of the user's that ONNX cannot express is shipped as its source instead, aloud, and opens only when trusted.
+
+A bundle's id is the fingerprint of what it answers with (weights, encoding, steps, decision, recipe), not of the run:
+a reproduced run packs into the same bundle.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock._version import __version__
+from penstock.bundle import card, export
+from penstock.bundle.bundle import FORMAT, Bundle, encode_schema
+from penstock.bundle.predictor import Predictor
+from penstock.bundle.rows import from_table
+from penstock.bundle.steps import Steps
+from penstock.contracts.learn import Decoder, Runtime
+from penstock.core.errors import BundleError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.needs import need
+from penstock.core.store import Store
+from penstock.data.encoding import Accepted, Encoding
+from penstock.recipe.schema import OwnModel, Recipe
+
+if TYPE_CHECKING:
+    from penstock.data.dataset import Dataset
+    from penstock.data.feed import Feed
+    from penstock.run import Run
+
+GOLDEN_ROWS = 64
+_LOOK = 8_192
+"""Rows among which the golden ones are chosen."""
+_ELSEWHERE = ("store", "resources", "engine", "launcher", "trackers")
+"""Words of a recipe that say where and with what it ran; they change no answer, and so no id."""
+
+
+def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *, recipe: Recipe | None = None) -> Bundle:
+    """Make a bundle of a finished run, and publish it.
+
+    Args:
+        run: finished, with its best weights.
+        feed: what it learnt from; its encoding travels.
+        dataset: the version behind the feed; golden rows come from its test split (validation, train if there is none).
+        recipe: what to pack by, where `keep`, `derive` or `serve` changed since; the run's own unless given.
+
+    Raises:
+        BundleError: the program cannot be exported, or answers otherwise than torch.
+        StoreError: the run's weights were changed, or the store cannot be written.
+    """
+    from penstock.model import Program, build_network, decoders_of
+
+    recipe = recipe or run.recipe()
+    safetensors = need("safetensors.torch", extra="train", why="packing a bundle")
+    weights = run.verified("model.safetensors")
+    encoding = feed.encoding
+    network = build_network(recipe, encoding, seed=recipe.seed)
+    network.load_state_dict(safetensors.load_file(str(weights)))
+    decoders = decoders_of(recipe, encoding)
+    program = Program(network, decoders, encoding)
+    inputs, outputs = export.signature(program, encoding.specs("inputs"))
+
+    schema = {f.name: f.type for f in dataset.schema}
+    targets = [c for name, feature in encoding.targets.items() for c in feature.columns(name)]
+    facts = {int(index): found for index, found in dataset.facts.items()}
+    steps, required = Steps.needed(
+        encoding.columns(targets=False), derive=recipe.derive, clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)], schema=schema, targets=targets)
+    columns = {name: schema[name] for name in required}
+    decision = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
+    declared = encoding.declared()
+    fitted = declared.pop("fitted")  # a file of its own, for people and tools
+    whole = recipe.declared()
+    id = fingerprint(
+        "bundle", FORMAT, __version__, sha256_file(weights), declared, fitted, steps.declared(), decision, run.dataset,
+        {word: value for word, value in whole.items() if word not in _ELSEWHERE})
+    manifest: dict[str, Any] = {"type": "bundle", "id": id, "name": recipe.name, "run": run.id, "dataset": dataset.reference}
+    events.say(f"packing bundle-{id}")
+
+    with store.draft(f"bundles/{id}", manifest) as folder:
+        (folder / "programs").mkdir()
+        shutil.copyfile(weights, folder / "weights.safetensors")
+        start = time.perf_counter()
+        runtime, main, source = _program(program, recipe, encoding, decoders, folder, events)
+        seconds = time.perf_counter() - start
+        main |= {"inputs": inputs, "outputs": outputs}
+        source |= _foreign_sources([declared, steps.declared()], folder)
+
+        torch_alone = Predictor(
+            encoding=encoding, program=lambda arrays: export.run_torch(program, arrays), outputs={o["name"]: (o["dtype"], tuple(n or 0 for n in o["shape"])) for o in outputs},
+            decision=decision, columns=columns, keep=recipe.keep, steps=steps)
+        golden = _golden_rows(dataset, list(columns), torch_alone)
+        opened = Runtime.load(runtime).open(folder, main, threads=1)
+        answers, measured = _prove(golden, torch_alone, opened, encoding)
+        measured |= {"export_seconds": round(seconds, 3)}
+        _write_golden(folder / "golden.arrow", golden, answers)
+
+        bundle = {
+            "format": FORMAT, "name": recipe.name, "run": run.id, "dataset": dataset.reference, "penstock": __version__, "runtime": runtime, "programs": {"main": main},
+            "encoding": declared, "columns": {name: str(kind) for name, kind in columns.items()}, "schema": encode_schema(columns), "keep": list(recipe.keep),
+            "steps": steps.declared(), "source": source, "serve": whole["serve"], "measured": measured, "validation": _summary(run).get("validation", {}),
+        }
+        _write_json(folder / "bundle.json", bundle)
+        _write_json(folder / "fitted.json", fitted)
+        _write_json(folder / "decision.json", decision)
+        _write_recipe(folder / "recipe.yaml", recipe, run)
+        (folder / "card.md").write_text(card.write(bundle, recipe=recipe, encoding=encoding, decision=decision, counts=dataset.counts, summary=_summary(run), id=id), "utf-8")
+    made = Bundle.open(f"bundle-{id}", store, trust=True)
+    size = sum(entry["size_bytes"] for entry in made.manifest["files"].values())
+    events.say(f"packed {made.reference} ({size / 2**20:.1f} MiB): it answers as torch does within {measured['difference']:.1e}; exported in {seconds:.1f} s", bundle=made.reference, **measured)
+    return made
+
+
+# -- the program -------------------------------------------------------------------------------------------------------
+
+
+def _program(
+    program: Any, recipe: Recipe, encoding: Encoding, decoders: Mapping[str, Decoder], folder: Path, events: Events,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Write the program: (runtime, what bundle.json says of it, sources by module)."""
+    try:
+        export.write_onnx(program, folder / "programs" / "main.onnx")
+        return {"type": "onnx"}, {"file": "programs/main.onnx"}, {}
+    except export.NotExportable as error:
+        if not isinstance(recipe.model, OwnModel):
+            raise
+        events.warn(f"{error.message}. It is shipped as its source instead: the bundle runs on torch, and opens only with --trust.")
+    module, _, word = recipe.model.type.partition(":")
+    made = getattr(importlib.import_module(module), word)
+    file = _copy_source(module, folder)
+    given = [name for name in ("specs", "targets") if name in inspect.signature(made).parameters and name not in recipe.model.arguments]
+    from penstock.model import target_specs
+
+    specs = {"specs": encoding.specs("inputs"), "targets": target_specs(recipe, encoding)}
+    return {"type": "torch"}, {
+        "file": file, "class": word, "arguments": recipe.model.arguments, "given": given, "weights": "weights.safetensors", "prefix": "module.",
+        "decoders": {name: decoder.declared() for name, decoder in decoders.items()},
+        **{side: {name: {array: spec.declared() for array, spec in arrays.items()} for name, arrays in found.items()} for side, found in specs.items()},
+    }, {module: file}
+
+
+def _copy_source(module: str, folder: Path) -> str:
+    path = inspect.getsourcefile(importlib.import_module(module))
+    if path is None:
+        raise BundleError(f"the module {module!r} has no Python source that could travel in a bundle.")
+    name = f"source/{module.replace('.', '/')}.py"
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / name)
+    return name
+
+
+def _foreign_sources(declared: Any, folder: Path) -> dict[str, str]:
+    """Copies of the modules behind every dotted `type` that a predictor must load."""
+    found: dict[str, str] = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, Mapping):
+            word = value.get("type")
+            if isinstance(word, str) and "." in word and word not in found:
+                found[word] = _copy_source(word, folder)
+            for item in value.values():
+                look(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                look(item)
+
+    look(declared)
+    return found
+
+
+# -- the proof ---------------------------------------------------------------------------------------------------------
+
+
+def _golden_rows(dataset: Dataset, columns: list[str], predictor: Predictor) -> pa.Table:
+    """Up to 64 rows that the bundle must answer alike for ever: some with missing values, the others spread out."""
+    for split in ("test", "validation", "train"):
+        batch = next(iter(dataset.batches(split, columns, rows=_LOOK)), None)
+        if batch is None or not batch.num_rows:
+            continue
+        table = pa.Table.from_batches([batch]).select(columns)
+        admitted = predictor.admit(from_table(table, predictor.columns))
+        table = table.take(pa.array(admitted.places))
+        if not table.num_rows:
+            continue
+        lacking = np.zeros(table.num_rows, bool)
+        for column in table.columns:
+            lacking |= np.asarray(column.is_null())
+        some = np.flatnonzero(lacking)[: GOLDEN_ROWS // 4]
+        others = np.setdiff1d(np.arange(table.num_rows), some)
+        spread = others[np.unique(np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(some)).astype(np.int64))] if len(others) else others
+        return table.take(pa.array(np.sort(np.concatenate([some, spread])))).combine_chunks()
+    raise BundleError(f"{dataset.reference} has no row that the model accepts, so nothing can prove what it answers.")
+
+
+def _prove(golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Encoding) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The runtime's answers to the golden rows, in a batch and row by row, against torch's.
+
+    Raises:
+        BundleError: they differ by more than 1e-4.
+    """
+    wanted = torch_alone.answers(golden, rows="raw")
+    stored = encoding.encode(Accepted(golden.num_rows, torch_alone.admit(from_table(golden, torch_alone.columns)).columns))
+    answers = runtime(encoding.collate(dict(stored)))
+    apart = export.difference(answers, wanted)
+    alone = [runtime(encoding.collate({k: v[i : i + 1] for k, v in stored.items()})) for i in range(golden.num_rows)]
+    single = export.difference({name: np.concatenate([one[name] for one in alone]) for name in answers}, wanted)
+    worst = max(apart, single)
+    if not worst <= export.TOLERANCE:
+        raise BundleError(f"the exported program answers otherwise than torch: the largest difference over {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. "
+                          f"The bundle was not made. Try precision: fp32 and simpler layers, and report it if the layers are Penstock's.")
+    return answers, {"difference": worst, "difference_row_alone": single, "golden_rows": golden.num_rows}
+
+
+def _write_golden(path: Path, rows: pa.Table, answers: Mapping[str, np.ndarray]) -> None:
+    fields = {name: _array(values) for name, values in answers.items()}
+    row = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=[rows.schema.field(i) for i in range(rows.num_columns)])
+    answer = pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+    table = pa.table({"row": row, "answer": answer})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    flat = pa.array(values.reshape(-1))
+    if values.ndim == 1:
+        return flat
+    width = int(np.prod(values.shape[1:]))
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat)
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    return dict(run.facts().get("summary") or {})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), "utf-8")
+
+
+def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
+    """The recipe as the run has it, if it is the same; otherwise as JSON, which is YAML that no reader mistakes."""
+    own = run.path / "recipe.yaml"
+    if run.recipe().declared() == recipe.declared():
+        shutil.copyfile(own, path)
+    else:
+        path.write_text(json.dumps(recipe.declared(), indent=1, ensure_ascii=False), "utf-8")
+
+
+__all__ = ["GOLDEN_ROWS", "pack"]

@@ -1,0 +1,190 @@
+"""What is done to raw rows before they are encoded: derived columns, and cleaners that apply at serving.
+
+The very expressions that prepared the training data are compiled once and run on the embedded engine, in the order in
+which preparing ran them: derived columns, cleaners that learn nothing, cleaners with facts learnt from the training
+split. Only what the model's inputs depend on is kept, so a request need not have columns that would not matter; where a
+cleaner also reads a target, which a request cannot have, that column is null.
+
+The columns that steps read are first brought to the types they had in training, value by value; a value that does not
+fit refuses its own row. A row that breaks an expression (a division, a date that is none) is refused likewise.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.contracts.data import ROW_ID, Cleaner, Engine
+from penstock.contracts.sql import bind
+from penstock.core.errors import BundleError, ContractError, Problem
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+    from penstock.contracts.data import EngineSession
+
+_MEMORY_BYTES = 1 << 30
+
+
+@dataclass
+class Steps:
+    """Derived columns and cleaners, to be applied to requests."""
+
+    derive: dict[str, str] = field(default_factory=dict)
+    """Name → SQL expression, in order."""
+    clean: list[tuple[Cleaner, dict[str, Any]]] = field(default_factory=list)
+    """Cleaners with their facts, in order."""
+    reads: dict[str, pa.DataType] = field(default_factory=dict)
+    """The raw columns that the steps read, with their types in training."""
+    blank: tuple[str, ...] = ()
+    """Those of `reads` that a request cannot have (targets): null."""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._apply: Callable[[pa.Table], pa.Table] | None = None
+
+    @classmethod
+    def needed(
+        cls, wanted: Sequence[str], *, derive: Mapping[str, str], clean: Sequence[tuple[Cleaner, Mapping[str, Any]]], schema: Mapping[str, pa.DataType], targets: Sequence[str],
+    ) -> tuple[Steps, list[str]]:
+        """The steps that the columns `wanted` depend on, and the raw columns that a request must then have.
+
+        Args:
+            wanted: the columns that the encoding reads.
+            derive: the recipe's derived columns.
+            clean: its cleaners with their facts.
+            schema: the dataset's columns.
+            targets: raw columns that a request cannot have.
+
+        Raises:
+            BundleError: a cleaner that the inputs depend on cannot be done to single requests.
+        """
+        need = dict.fromkeys(wanted)
+        kept: list[tuple[Cleaner, dict[str, Any]]] = []
+        ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())  # preparing runs fitted ones after the split
+        for cleaner, facts in reversed(ordered):
+            reads = cleaner.needs()
+            if cleaner.at_serving == "skip" or (reads and not set(reads) & need.keys()):
+                continue
+            if cleaner.at_serving == "refuse":
+                raise BundleError(f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single request. Leave it out, or do not use its columns as inputs.")
+            kept.insert(0, (cleaner, dict(facts)))
+            need.update(dict.fromkeys(reads))
+        derived: dict[str, str] = {}
+        for name, expression in reversed(list(derive.items())):
+            if name in need:
+                derived = {name: expression, **derived}
+                del need[name]
+                need.update(dict.fromkeys(bind(expression, list(schema)).columns))
+        raw = [name for name in schema if name in need and name != ROW_ID]
+        blank = tuple(name for name in raw if name in targets and name not in wanted)
+        required = [name for name in raw if name not in blank]
+        if not derived and not kept:
+            return cls(), required
+        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {c for e in derived.values() for c in bind(e, list(schema)).columns}
+        everything = any(not cleaner.needs() for cleaner, _ in kept)
+        reads = tuple(name for name in raw if everything or name in touched)
+        return cls(derived, kept, {name: schema[name] for name in reads}, blank), required
+
+    def declared(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "derive": self.derive, "clean": [{"cleaner": cleaner.declared(), "facts": facts} for cleaner, facts in self.clean],
+            "reads": base64.b64encode(pa.schema(list(self.reads.items())).serialize().to_pybytes()).decode(), "blank": list(self.blank),
+        }
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Steps:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["reads"])))
+        return cls(
+            dict(data["derive"]), [(Cleaner.load(entry["cleaner"]), dict(entry["facts"])) for entry in data["clean"]],
+            {f.name: f.type for f in schema}, tuple(data["blank"]))
+
+    def __bool__(self) -> bool:
+        return bool(self.derive or self.clean)
+
+    # -- applying ------------------------------------------------------------------------------------------------------
+
+    def apply(self, table: pa.Table) -> tuple[pa.Table, dict[int, list[Problem]]]:
+        """The table after the steps, and the rows they refuse (which are not in the table; the others keep their order)."""
+        if not self:
+            return table, {}
+        refused: dict[int, list[Problem]] = {}
+        columns: dict[str, pa.Array] = {}
+        for name, kind in self.reads.items():
+            if name in self.blank:
+                columns[name] = pa.nulls(table.num_rows, kind)
+                continue
+            columns[name], wrong = cast(table[name].combine_chunks(), kind)
+            for row, text in wrong.items():
+                refused.setdefault(row, []).append(Problem((name,), text))
+        given = pa.table({**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])})
+        if refused:
+            given = given.take(pa.array(np.setdiff1d(np.arange(table.num_rows), np.fromiter(refused, np.int64))))
+        made = self._made(given, refused)
+        places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
+        rest = table if len(places) == table.num_rows else table.take(pa.array(places))
+        changed = {name: made[name] for name in made.column_names if name != ROW_ID and name not in self.blank}
+        return pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}), refused
+
+    def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
+        """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
+        try:
+            return self._compiled()(given)
+        except ContractError as error:
+            if given.num_rows == 1:
+                refused.setdefault(int(given[ROW_ID][0].as_py()), []).append(Problem((), error.message))
+                return self._compiled()(given.slice(0, 0))
+            half = given.num_rows // 2
+            return pa.concat_tables([self._made(given.slice(0, half), refused), self._made(given.slice(half), refused)])
+
+    def _compiled(self) -> Callable[[pa.Table], pa.Table]:
+        with self._lock:
+            if self._apply is None:
+                scratch = tempfile.mkdtemp(prefix="penstock-serve-")
+                session = Engine.load("embedded").open(Path(scratch), memory_bytes=_MEMORY_BYTES, threads=1)
+                weakref.finalize(self, _close, session, scratch)
+                schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
+                self._apply = session.compiled(schema, lambda table: self._built(table, session))
+            return self._apply
+
+    def _built(self, table: ir.Table, session: EngineSession) -> ir.Table:
+        for name, expression in self.derive.items():
+            table = table.mutate(**{name: session.sql(table, expression)})
+        for cleaner, facts in self.clean:
+            table = cleaner.mend(table, facts, session)
+        return table
+
+
+def _close(session: EngineSession, scratch: str) -> None:
+    session.close()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    """A column in another type, value by value, and why the values that do not fit do not (they are null)."""
+    if column.type == kind:
+        return column, {}
+    try:
+        return column.cast(kind), {}
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    parts: list[pa.Array] = []
+    wrong: dict[int, str] = {}
+    for i in range(len(column)):
+        try:
+            parts.append(column.slice(i, 1).cast(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            wrong[i] = f"expected {kind}; found {str(column[i].as_py())[:80]!r}"
+            parts.append(pa.nulls(1, kind))
+    return pa.concat_arrays(parts), wrong

@@ -1,0 +1,1 @@
+"""Answers over HTTP: plain JSON, and the Open Inference Protocol, version 2."""

@@ -1,0 +1,170 @@
+"""Dynamic batching: requests that arrive together are answered together, by one thread that owns the program.
+
+Each request is admitted (accepted and encoded) on its own, so a bad one fails alone; then the admitted ones share one
+call of the program. While the thread works, arrivals queue, so under load batches form by themselves. Waiting for
+company (`wait_ms`) is worth it only if there is company: the first request waits only until as many have arrived as the
+last batch had, so a lone client is answered at once.
+
+The queue is bounded: a server that is asked for more than it can answer says so at once (`Busy`) instead of answering
+everybody too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.bundle.rows import Intake, refusal
+from penstock.core.errors import PenstockError, RequestError
+
+if TYPE_CHECKING:
+    from penstock.bundle.predictor import Admitted, Predictor
+
+
+class Busy(PenstockError):
+    """The queue is full, or the server is stopping; a 503 over HTTP."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's rows, waiting for their answer."""
+
+    intake: Callable[[], Intake]
+    """Reads the request's rows as columns; called by the answering thread. May raise `RequestError`."""
+    rows: int
+    answer: asyncio.Future[pa.Table]
+    arrived: float = field(default_factory=time.perf_counter)
+
+
+class Batcher:
+    """Answers jobs in batches.
+
+    Args:
+        predictor: what answers.
+        max_batch: a batch takes another request only while its rows stay at or below this; one request may have more.
+        wait_ms: how long the first request of a batch may wait for company.
+        max_queued: rows that may wait; beyond, requests are turned away.
+        on_batch: told the rows and the requests of each batch.
+    """
+
+    def __init__(self, predictor: Predictor, *, max_batch: int, wait_ms: float, max_queued: int, on_batch: Callable[[int, int], None] = lambda rows, requests: None) -> None:
+        self._predictor = predictor
+        self._max_batch = max_batch
+        self._wait_seconds = wait_ms / 1000
+        self._max_queued = max_queued
+        self._on_batch = on_batch
+        self._queue: deque[Job] = deque()
+        self._queued_rows = 0
+        self._arrived = asyncio.Event()
+        self._company = 1
+        self._closing = False
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-answers")
+
+    def start(self) -> None:
+        """Begin to answer, in the running event loop."""
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    async def close(self) -> None:
+        """Answer what is queued, then stop."""
+        self._closing = True
+        self._arrived.set()
+        if self._worker is not None:
+            await self._worker
+        self._thread.shutdown()
+
+    @property
+    def queued_rows(self) -> int:
+        return self._queued_rows
+
+    async def answer(self, intake: Callable[[], Intake], rows: int) -> pa.Table:
+        """The answers to one request's rows, one row each, in order.
+
+        Raises:
+            RequestError: a row cannot be taken; each is named.
+            Busy: too many rows are waiting, or the server is stopping.
+        """
+        if self._closing:
+            raise Busy("the server is stopping; ask another, or later")
+        if self._queue and self._queued_rows + rows > self._max_queued:
+            raise Busy(f"{self._queued_rows} rows are waiting already; ask again later")
+        job = Job(intake, rows, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._queued_rows += rows
+        self._arrived.set()
+        return await job.answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._queue:
+                if self._closing:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._company_or_deadline()
+            batch = self._take()
+            self._company = len(batch)
+            live = [job for job in batch if not job.answer.done()]  # one that timed out or hung up is not worth the work
+            if not live:
+                continue
+            for job, outcome in zip(live, await loop.run_in_executor(self._thread, self._answer, live), strict=True):
+                if job.answer.done():
+                    continue
+                if isinstance(outcome, BaseException):
+                    job.answer.set_exception(outcome)
+                else:
+                    job.answer.set_result(outcome)
+
+    async def _company_or_deadline(self) -> None:
+        deadline = self._queue[0].arrived + self._wait_seconds
+        while len(self._queue) < self._company and self._queued_rows < self._max_batch and not self._closing:
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                return
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), left)
+            except TimeoutError:
+                return
+
+    def _take(self) -> list[Job]:
+        batch = [self._queue.popleft()]
+        rows = batch[0].rows
+        while self._queue and rows + self._queue[0].rows <= self._max_batch:
+            rows += self._queue[0].rows
+            batch.append(self._queue.popleft())
+        self._queued_rows -= rows
+        return batch
+
+    def _answer(self, jobs: list[Job]) -> list[pa.Table | BaseException]:
+        """In the answering thread: each job's answers, or its own error."""
+        outcomes: list[pa.Table | BaseException | None] = [None] * len(jobs)
+        admitted: list[tuple[int, Admitted]] = []
+        for i, job in enumerate(jobs):
+            try:
+                intake = job.intake()
+                one = self._predictor.admit(intake)
+                if one.refused:
+                    raise refusal(one.refused, rows=one.rows)
+                admitted.append((i, one))
+            except RequestError as error:
+                outcomes[i] = error
+            except Exception as error:  # noqa: BLE001 - handed to the one request that caused it, which answers 500; the others go on
+                outcomes[i] = error
+        if admitted:
+            self._on_batch(sum(one.rows for _, one in admitted), len(admitted))
+            try:
+                tables: list[pa.Table] | list[BaseException] = self._predictor.answer([one for _, one in admitted])
+            except Exception as error:  # noqa: BLE001 - likewise: every request of the batch is told
+                tables = [error] * len(admitted)
+            for (i, _), table in zip(admitted, tables, strict=True):
+                outcomes[i] = table
+        return [outcome if outcome is not None else RuntimeError("no outcome") for outcome in outcomes]

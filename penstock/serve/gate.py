@@ -1,0 +1,80 @@
+"""What every request passes through: a request id, the bearer token, and the meters. Plain ASGI, to cost next to nothing.
+
+Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no secrets.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from pydantic_core import to_json
+
+from penstock.serve.metering import Meters
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = ("/v2/health/live", "/v2/health/ready")
+_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Gate:
+    """Wraps an app.
+
+    Args:
+        token: the bearer token asked for; None for none.
+        route_of: a path → the route it is counted under (few, so that a scanner does not fill the meters).
+    """
+
+    def __init__(self, app: App, *, token: str | None, meters: Meters, route_of: Callable[[str], str]) -> None:
+        self._app = app
+        self._token = token.encode() if token else None
+        self._meters = meters
+        self._route_of = route_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()  # whatever else is sent might forge lines in a log
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        status = 500
+
+        async def send_on(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id)]}
+            await send(message)
+
+        self._meters.in_flight.inc()
+        try:
+            if self._token is not None and scope["path"] not in OPEN and not self._may_pass(headers.get(b"authorization", b"")):
+                self._meters.error("unauthorised")
+                await _refuse(send_on, request_id.decode())
+            else:
+                await self._app(scope, receive, send_on)
+        finally:
+            self._meters.in_flight.dec()
+            self._meters.request(self._route_of(scope["path"]), status, time.perf_counter() - start)
+
+    def _may_pass(self, authorization: bytes) -> bool:
+        scheme, _, given = authorization.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token or b"")
+
+
+async def _refuse(send: Send, request_id: str) -> None:
+    body = to_json({"error": "this server asks for a bearer token: send the header  Authorization: Bearer <token>", "request_id": request_id})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"www-authenticate", b"Bearer")]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

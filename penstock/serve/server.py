@@ -1,0 +1,120 @@
+"""The server: uvicorn around the application, stopped gracefully; in the foreground (`serve`) or in a thread (`Serving`)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Self
+
+import uvicorn
+
+from penstock.bundle.bundle import Bundle
+from penstock.core.errors import PenstockError, UserError
+from penstock.core.events import Events
+from penstock.recipe.schema import Serve
+from penstock.serve.app import DRAIN_SECONDS, create_app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, but a signal ends it with success once all is answered, instead of being raised again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:  # asked twice: now
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _listen(options: Serve) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        where = f"{options.host}:{options.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"{where} is in use by another program. Choose another port (serve.port, --port), or 0 for any that is free.") from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"this user may not listen at {where}: ports below 1024 are reserved. Choose a higher one (serve.port, --port).") from None
+        raise UserError(f"cannot listen at {where}: {error.strerror or error}. Check serve.host and serve.port.") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _make(bundle: Bundle, options: Serve) -> tuple[_Server, socket.socket, str]:
+    app = create_app(bundle, options)
+    listener = _listen(options)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=int(max(options.timeout_seconds, DRAIN_SECONDS)), server_header=False)
+    return _Server(config), listener, f"http://{shown}:{port}"
+
+
+def serve(bundle: Bundle, options: Serve, events: Events) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C; what is being answered then is finished first.
+
+    Raises:
+        UserError: the port is in use, or a token is asked for and not there.
+    """
+    server, listener, url = _make(bundle, options)
+    events.say(f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)", url=url)
+    with contextlib.closing(listener):
+        server.run(sockets=[listener])
+    events.say("stopped; all that was asked has been answered")
+
+
+class Serving:
+    """A server in a thread of this process: `with Serving(bundle, Serve(port=0), events) as server: … server.url`."""
+
+    def __init__(self, bundle: Bundle, options: Serve, events: Events) -> None:
+        self._server, self._listener, self.url = _make(bundle, options)
+        self._events = events
+        self._thread = threading.Thread(target=self._run, name="penstock-serve", daemon=True)
+        self._error: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._listener])
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that started us
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        deadline = time.monotonic() + 30
+        while not self._server.started:
+            if self._error is not None or not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise PenstockError("the server did not start") from self._error
+            time.sleep(0.005)
+        self._events.say(f"serving at {self.url}", url=self.url)
+        return self
+
+    def stop(self) -> None:
+        """Finish what is being answered, then stop."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._listener.close()
+
+    def __exit__(self, *problem: object) -> None:
+        self.stop()

@@ -1,0 +1,120 @@
+"""Bundles for tests, packed for real from small stand-ins of a dataset, a feed and a run (whose weights are those of the seed)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+from safetensors.torch import save_file
+
+from penstock.core.events import Event, Events
+from penstock.core.store import Store
+from penstock.data.encoding import Encoding
+from penstock.model import build_network
+from penstock.recipe.load import load_recipe
+
+DECLARED: dict[str, Any] = {
+    "name": "people", "seed": 5, "source": {"type": "files", "path": "lake"}, "keep": ["id"],
+    "inputs": {
+        "age": "number", "income": "number", "city": "category", "code": "category", "member": "binary",
+        "joined": "timestamp", "place": {"type": "vector", "length": 2},
+    },
+    "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category", "score": "number"},
+    "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
+}
+
+
+def people(rows: int = 300, *, seed: int = 1) -> pa.Table:
+    """Made-up rows of every type, some values missing."""
+    chance = random.Random(seed)
+
+    def maybe(value: Any) -> Any:
+        return None if chance.random() < 0.1 else value
+
+    return pa.table({
+        "id": pa.array(range(rows), pa.int64()),
+        "age": pa.array([maybe(chance.randint(16, 90)) for _ in range(rows)], pa.int64()),
+        "income": pa.array([maybe(chance.lognormvariate(10, 1)) for _ in range(rows)], pa.float64()),
+        "city": pa.array([maybe(chance.choice(["Oslo", "Bergen", "Tromsø"])) for _ in range(rows)], pa.string()),
+        "code": pa.array([maybe(chance.choice([2**60 + 1, 2**60 + 2, 7])) for _ in range(rows)], pa.int64()),
+        "member": pa.array([maybe(chance.random() < 0.5) for _ in range(rows)], pa.bool_()),
+        "joined": pa.array([maybe(f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}") for _ in range(rows)], pa.string()),
+        "place": pa.array([maybe([chance.random(), chance.gauss(0, 1)]) for _ in range(rows)], pa.list_(pa.float64())),
+        "pay": pa.array([chance.choice(["low", "high"]) for _ in range(rows)], pa.string()),
+        "kind": pa.array([chance.choice(["a", "b", "c"]) for _ in range(rows)], pa.string()),
+        "score": pa.array([chance.gauss(100, 20) for _ in range(rows)], pa.float64()),
+    })
+
+
+def fitted(declared: dict[str, Any], table: pa.Table) -> Encoding:
+    """The recipe's features, fitted to all of `table`."""
+    recipe = load_recipe(declared)
+    ids = pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(table.num_rows)])
+    encoding = Encoding(recipe.inputs, recipe.targets)
+    accepted = encoding.accept(table, targets=True)
+    for name, feature in {**recipe.inputs, **recipe.targets}.items():
+        summary = feature.summary()
+        summary.update(accepted.columns[name], ids)
+        encoding.fitted[name] = feature.fit(summary.result(), target=name in recipe.targets)
+    return encoding
+
+
+class FakeDataset:
+    """A dataset whose test split is `table`."""
+
+    def __init__(self, table: pa.Table, facts: dict[Any, Any] | None = None) -> None:
+        self.name, self.id, self.facts = "people", "0123456789abcdef", facts or {}
+        self._table = table
+        self.schema = table.schema
+        self.counts = {"in": table.num_rows, "train": 0, "validation": 0, "test": table.num_rows, "quarantined": 0, "duplicates": 0, "filtered": 0}
+        self.reference = f"{self.name}@{self.id}"
+
+    def batches(self, split: str, columns: Any = None, rows: int = 65_536) -> Any:
+        if split == "test":
+            yield from self._table.select(columns).to_batches(max_chunksize=rows)
+
+
+class FakeRun:
+    """A finished run with the weights that the seed gives."""
+
+    def __init__(self, folder: Path, recipe: Any, encoding: Encoding, network: Any = None) -> None:
+        self.path, self.id, self.dataset = folder, "run-01hzzzzzzzzzzzzzzzzzzzzzzz", "people@0123456789abcdef"
+        self._recipe = recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        made = network or build_network(recipe, encoding, seed=recipe.seed)
+        save_file({k: v.contiguous().clone() for k, v in made.state_dict().items()}, str(folder / "model.safetensors"))
+        (folder / "recipe.yaml").write_text(json.dumps(recipe.declared()), "utf-8")
+
+    def recipe(self) -> Any:
+        return self._recipe
+
+    def verified(self, name: str) -> Path:
+        return self.path / name
+
+    def facts(self) -> dict[str, Any]:
+        return {"summary": {"parameters": 10, "epochs": 3, "validation": {"pay": {"roc_auc": 0.8}}}}
+
+
+def make(folder: Path, declared: dict[str, Any] | None = None, table: pa.Table | None = None, *, derived: pa.Table | None = None, facts: dict[Any, Any] | None = None) -> tuple[Any, Store, list[Event]]:
+    """A packed bundle, its store, and what was said while packing.
+
+    Args:
+        derived: the prepared rows, where `table` is raw and the recipe derives or cleans.
+    """
+    from penstock.bundle.pack import pack
+
+    declared = declared or DECLARED
+    table = people() if table is None else table
+    prepared = table if derived is None else derived
+    recipe = load_recipe(declared)
+    encoding = fitted(declared, prepared)
+    store = Store(folder / "store")
+    heard: list[Event] = []
+    run = FakeRun(folder / "run", recipe, encoding)
+    bundle = pack(run, SimpleNamespace(encoding=encoding, id="feed"), FakeDataset(prepared, facts), store, Events(heard.append))  # type: ignore[arg-type]
+    return bundle, store, heard
