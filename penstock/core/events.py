@@ -5,8 +5,10 @@ Rooms `emit`; they never print. A sink is any callable that takes an `Event`.
 
 from __future__ import annotations
 
+import errno
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,14 +76,25 @@ class Events:
 
 
 class JsonLines:
-    """A sink that appends each event to a file, one line of JSON, flushed at once (a diary survives a kill)."""
+    """A sink that appends each event to a file, one line of JSON, flushed at once (a diary survives a kill).
+
+    On a full disk lines wait for the next event (the last 10,000 of them): what the diary tells of goes on.
+    """
 
     def __init__(self, path: Path, *, skip: tuple[str, ...] = ("progress",)) -> None:
         self._path = path
         self._skip = skip
+        self._waiting: deque[str] = deque(maxlen=10_000)
 
     def __call__(self, event: Event) -> None:
         if event.name in self._skip:
             return
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(event.line() + "\n")
+        self._waiting.append(event.line() + "\n")
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write("".join(self._waiting))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        else:
+            self._waiting.clear()

@@ -43,6 +43,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(name, path.parent.stat().st_mode & 0o666)  # mkstemp makes it private; a store is shared as its folders are
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""TensorBoard: the numbers of a run as event files in its folder (`tensorboard --logdir store/runs`).
+
+Only `measured` events with a `step` are shown, each number under its own name; the diary has the rest. The package is
+imported when the first such event comes, since it takes a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from penstock.contracts.learn import Tracker
+from penstock.core.errors import MissingPackage
+from penstock.core.events import Event
+
+_AXES = ("step", "epoch")
+
+
+class Tensorboard(Tracker):
+    """Event files for TensorBoard."""
+
+    folder: str = "tensorboard"
+    """Below the run's folder."""
+
+    def sink(self, folder: Path) -> Callable[[Event], None]:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise MissingPackage(
+                "the tracker 'tensorboard' needs the package 'tensorboard', which is not installed. Install it with:  pip install 'penstock[train]', "
+                "or leave the tracker out of the recipe with `trackers: []`."
+            )
+        return _Sink(folder / self.folder)
+
+
+class _Sink:
+    """Opens a writer for the first number; each event is on disk when the call returns, so a closed run's files change no more."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if event.name != "measured" or not isinstance(event.fields.get("step"), int):
+            return
+        numbers = {name: float(value) for name, value in event.fields.items() if name not in _AXES and isinstance(value, (int, float)) and not isinstance(value, bool)}
+        if self._writer is None:
+            self._writer = _open(self._folder)
+        for name, value in numbers.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(name.replace(".", "/"), value, event.fields["step"], walltime=event.time)
+        self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorboard imports what is deprecated elsewhere
+        from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(str(folder))

@@ -1,0 +1,375 @@
+"""The diary of one attempt at training: `runs/run-<ulid>/`.
+
+    recipe.yaml         what was declared, whole (passwords inside URLs are blanked: a diary is read by others)
+    run.json            who, when, how it stands; rewritten atomically by `record`
+    world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and what a
+                        measurement chose (processes, threads), which resume and reproduce reuse
+    events.jsonl        append-only
+    checkpoints/, report/, model.safetensors
+    manifest.json       written last, by `finish`; its existence means that the run is done
+
+A run grows in the open, so its state must survive a kill: a status "running" whose process is dead reads as
+"interrupted". What this room refuses to know: what a trainer does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from penstock.core.errors import StoreError, UserError
+from penstock.core.identity import new_ulid
+from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
+from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import Recipe
+
+STATUSES = ("running", "interrupted", "failed", "done")
+WEIGHTS = "model.safetensors"
+_PACKAGES = (
+    "penstock", "numpy", "pyarrow", "pandas", "pydantic", "duckdb", "ibis-framework", "sqlglot", "torch", "safetensors",
+    "onnx", "onnxscript", "onnxruntime", "scikit-learn",
+)
+_STALE_SECONDS = 600.0
+"""A run on another machine whose diary has been silent for so long is taken for dead."""
+_CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+@")
+
+
+class Run:
+    """One attempt, finished or not.
+
+    Args:
+        store: where it lies.
+        id: `run-<ulid>`.
+    """
+
+    def __init__(self, store: Store, id: str) -> None:
+        self.store = store
+        self.id = id
+        self.path = store.workspace(f"runs/{id}")
+        self._facts: dict[str, Any] = _read_json(self.path / "run.json")
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, status={self.status!r})"
+
+    # -- making and finding ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, store: Store, recipe: Recipe, *, dataset: str, feed: str, key: str, parent: str | None = None) -> Run:
+        """Begin a diary.
+
+        Args:
+            store: where.
+            recipe: what was declared.
+            dataset: reference of the dataset version, `name@id`.
+            feed: id of the feed.
+            key: fingerprint of all that decides the answer; `find` looks a finished run up by it.
+            parent: the run it goes back to, if any.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        id = f"run-{new_ulid()}"
+        path = store.workspace(f"runs/{id}")
+        declared = _without_credentials(recipe.declared())
+        atomic_write(path / "recipe.yaml", yaml.dump(declared, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        atomic_write(path / "world.json", _json(world_now()))
+        facts = {
+            "format": FORMAT, "id": id, "name": recipe.name, "status": "running", "key": key, "dataset": dataset, "feed": feed, "parent": parent,
+            "created": _now(), "base": str(recipe.base), "process": _this_process(),
+        }
+        atomic_write(path / "run.json", _json(facts))
+        (path / "checkpoints").mkdir(exist_ok=True)
+        return cls(store, id)
+
+    @classmethod
+    def open(cls, store: Store, reference: str) -> Run:
+        """The run `reference`, finished or not.
+
+        Raises:
+            UserError: there is none of that name; says which there are.
+            StoreError: its record cannot be read.
+        """
+        known = [name.split("/")[1] for name in store.folders("runs")]
+        if reference not in known:
+            recent = ", ".join(reversed(known[-5:]))
+            raise UserError(f"there is no run {reference!r} in the store {store.url}. " + (f"The latest there: {recent}." if known else "It has no runs."))
+        return cls(store, reference)
+
+    @classmethod
+    def find(cls, store: Store, key: str) -> Run | None:
+        """The newest finished run with this key."""
+        for name in reversed(store.names("runs")):
+            if store.open(name).manifest.get("key") == key:
+                return cls(store, name.split("/")[1])
+        return None
+
+    # -- what it says of itself --------------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """All of run.json, with the status as it is now."""
+        return {**self._facts, "status": self.status}
+
+    @property
+    def key(self) -> str:
+        return str(self._facts["key"])
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self._facts.get("name", ""))
+
+    @property
+    def dataset(self) -> str:
+        return str(self._facts["dataset"])
+
+    @property
+    def feed(self) -> str:
+        return str(self._facts["feed"])
+
+    @property
+    def parent(self) -> str | None:
+        return self._facts.get("parent")
+
+    @property
+    def created(self) -> str:
+        """UTC, as 2026-11-21T07:50:24Z."""
+        return str(self._facts["created"])
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What training said at its end; None before."""
+        return self._facts.get("summary")
+
+    @property
+    def status(self) -> str:
+        """`running`, `interrupted`, `failed` or `done`; `running` only while its process lives."""
+        if (self.path / MANIFEST).is_file():
+            return "done"
+        status = str(self._facts.get("status"))
+        return "interrupted" if status == "running" and not self._is_alive() else status
+
+    def _is_alive(self) -> bool:
+        import psutil
+
+        process = self._facts.get("process", {})
+        if process.get("host") != socket.gethostname():
+            # Nobody can look into another machine; a live run writes its diary every few seconds.
+            touched = max((p.stat().st_mtime for p in (self.events_path, self.path / "run.json") if p.exists()), default=0.0)
+            return time.time() - touched < _STALE_SECONDS
+        try:
+            found = psutil.Process(int(process["pid"]))
+            # A pid may have been given to somebody else since.
+            return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+        except (psutil.NoSuchProcess, KeyError):
+            return False
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def weights(self) -> Path:
+        """The best weights, once training has ended."""
+        return self.path / WEIGHTS
+
+    def recipe(self) -> Recipe:
+        """What was declared, as it was."""
+        file = self.path / "recipe.yaml"
+        if not file.is_file():
+            raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
+        return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
+
+    def world(self) -> dict[str, Any]:
+        """world.json: code, packages, hardware, and `chosen` once something was."""
+        return _read_json(self.path / "world.json")
+
+    # -- what is written ---------------------------------------------------------------------------------------------
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Put these facts into run.json. A finished run takes none.
+
+        Raises:
+            StoreError: the run is finished, or the disk is full.
+        """
+        if (self.path / MANIFEST).is_file():
+            raise StoreError(f"{self.id} is finished and is not edited any more.")
+        if facts.get("status", "running") not in STATUSES:
+            raise ValueError(f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}")
+        self._facts = {**self._facts, **facts}
+        atomic_write(self.path / "run.json", _json(self._facts))
+        if facts.get("status") in ("interrupted", "failed"):
+            self.store.push(f"runs/{self.id}")  # so that another machine can go on with it
+
+    def begin(self) -> None:
+        """This process works on it now.
+
+        Raises:
+            UserError: the run is finished, or another living process works on it.
+        """
+        status = self.status
+        if status == "done":
+            raise UserError(f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it.")
+        process = self._facts.get("process", {})
+        mine = process.get("pid") == os.getpid() and process.get("host") == socket.gethostname()
+        if status == "running" and not mine:
+            raise UserError(f"{self.id} is being trained right now by process {process.get('pid')} on {process.get('host')}. Stop that one first.")
+        self.record({"status": "running", "process": _this_process(), "error": None})
+
+    def choose(self, chosen: Mapping[str, Any]) -> None:
+        """Record in world.json what a measurement (or a rule) chose, under `chosen`."""
+        world = self.world()
+        atomic_write(self.path / "world.json", _json({**world, "chosen": {**world.get("chosen", {}), **chosen}}))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Close the diary: status `done`, checksums of every file, the manifest last; then up to the bucket, if it is one.
+
+        Raises:
+            StoreError: it is finished already, or cannot be written.
+        """
+        self.record({"status": "done", "finished": _now(), "summary": dict(summary)})
+        manifest = {word: self._facts.get(word) for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")}
+        seal(self.path, {"type": "run", **manifest})
+        self.store.push(f"runs/{self.id}")
+
+    def verified(self, name: str = WEIGHTS) -> Path:
+        """A file of the run; for a finished run only if every byte of it is as it was sealed.
+
+        Raises:
+            StoreError: it is not there, or was changed.
+        """
+        if (self.path / MANIFEST).is_file():
+            Artefact.open(self.path, verify=True)
+        if not (self.path / name).is_file():
+            raise StoreError(f"{self.id} ({self.status}) has no {name}: its training never came to an end. Finish it with:  penstock resume {self.id}")
+        return self.path / name
+
+
+# -- the world ---------------------------------------------------------------------------------------------------------
+
+
+def world_now() -> dict[str, Any]:
+    """What this process would make a run depend on: code, packages, Python, hardware."""
+    import psutil
+
+    packages: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "format": FORMAT,
+        "code": _code(Path.cwd()),
+        "packages": packages,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "hardware": {
+            "host": socket.gethostname(), "machine": platform.machine(), "processor": _processor(), "cores": cores(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+    }
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text("utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _code(folder: Path) -> dict[str, Any] | None:
+    """The git commit that `folder` is at and the SHA-256 of what differs from it; None outside a repository."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    diff = _git(folder, "diff", "--no-ext-diff", "--binary", "HEAD")
+    return {"commit": commit.decode().strip(), "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None}
+
+
+def _git(folder: Path, *words: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _this_process() -> dict[str, Any]:
+    import psutil
+
+    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:500]}
+
+
+# -- small things ------------------------------------------------------------------------------------------------------
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that our own loader reads back as the same data: it takes 1e-3 for a number, so such a text is quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+for _first in "-+0123456789":
+    _Dumper.yaml_implicit_resolvers = {**_Dumper.yaml_implicit_resolvers, _first: [*_Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)]}
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(r"\1:***@", value)
+    if isinstance(value, Mapping):
+        return {key: _without_credentials(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_credentials(item) for item in value]
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StoreError(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StoreError(f"{path} cannot be read as JSON; it was changed after it was written.")
+    if found.get("format", 0) > FORMAT:
+        raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+    return found
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,104 @@
+"""How weights move: optimisers, the rate's schedule, the moving average.
+
+The schedule is a pure function of the step, so a checkpoint keeps no state of it (a plateau's scale is the watch's).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from penstock.recipe.schema import Schedule, Train
+
+
+def total_steps(train: Train, steps_an_epoch: int) -> int:
+    """The optimiser steps that the recipe asks for (early stopping may end sooner)."""
+    steps = train.epochs * steps_an_epoch
+    return steps if train.max_steps is None else min(steps, train.max_steps)
+
+
+def rate(schedule: Schedule, step: int, total: int, scale: float = 1.0) -> float:
+    """The learning rate of step `step` (from 0) of `total`, as a share of the declared one.
+
+    Args:
+        scale: what a plateau has made of the rate so far; the other schedules take 1.
+    """
+    warm = round(schedule.warmup * total)
+    if step < warm:
+        return (step + 1) / (warm + 1) * scale  # never 0: a step that moves nothing is wasted
+    if schedule.type != "cosine":
+        return scale
+    part = (step - warm) / max(total - warm, 1)
+    return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
+
+
+def decay_groups(model: nn.Module, parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters in two groups, order kept: with decay; without (biases, norms, embeddings, and what calls itself so by
+    a true attribute `no_decay`)."""
+    bare: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or "norm" in type(module).__name__.lower():
+            bare |= {id(p) for p in module.parameters(recurse=False)}
+    kept: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in parameters:
+        is_free = parameter.ndim <= 1 or id(parameter) in bare or getattr(parameter, "no_decay", False)
+        (free if is_free else kept).append(parameter)
+    groups = [{"params": kept, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights are on."""
+    groups = decay_groups(model, parameters, train.weight_decay)
+    chosen = train.optimiser
+    if chosen.type == "sgd":
+        # Nesterov without momentum means nothing, and torch refuses it.
+        return torch.optim.SGD(groups, lr=train.lr, momentum=chosen.momentum, nesterov=chosen.nesterov and chosen.momentum > 0, fused=True)
+    return torch.optim.AdamW(groups, lr=train.lr, betas=chosen.betas, fused=True)
+
+
+class MovingAverage:
+    """An exponential moving average of the weights (Polyak and Juditsky 1992); float buffers are averaged, others copied.
+
+    The decay starts low, (1 + step) / (10 + step), so that a short run is not held back by its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._live = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, torch.Tensor)}
+        self.tensors = {name: tensor.detach().clone() for name, tensor in self._live.items()}
+        smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
+        self._average = [self.tensors[name] for name in smooth]
+        self._source = [self._live[name].detach() for name in smooth]
+        self._rest = [name for name in self._live if name not in set(smooth)]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After step `step` (from 0)."""
+        torch._foreach_lerp_(self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)))
+        for name in self._rest:
+            self.tensors[name].copy_(self._live[name])
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within this the model computes with the average (storages are exchanged, nothing is copied)."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, live in self._live.items():
+            live.data, self.tensors[name].data = self.tensors[name].data, live.data

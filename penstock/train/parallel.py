@@ -1,0 +1,208 @@
+"""What the world does to a model: processes, devices, threads, precision, compilation.
+
+Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer: clearing them,
+their norm, clipping and the sum over ranks are one operation each, whatever the number of tensors, and the loss, the
+weights of the rows and a wish to stop ride along in the same collective. A rank with an empty slice of a small last
+batch just adds zeros, where DDP would hang or weigh it wrongly. What is given up: DDP sends while it still goes
+backward, which pays for big models on slow networks; strategies that do belong here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from penstock.contracts.learn import World
+from penstock.core.errors import UserError
+from penstock.core.events import Events
+
+_RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
+"""Where a launcher says that ranks meet, as torch's `init_method`; without it the MASTER_ADDR and MASTER_PORT of the environment."""
+_ALIGN = 16
+"""Elements between which views start: 64 bytes, a cache line and a vector register."""
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def joined(world: World) -> Iterator[None]:
+    """Within this, ranks can talk (a process group that a launcher has made already is used as it is)."""
+    if world.size == 1 or dist.is_initialized():
+        yield
+        return
+    backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= world.size else "gloo"
+    dist.init_process_group(backend, init_method=os.environ.get(_RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gathered(value: Any, world: World) -> list[Any] | None:
+    """Every rank's value, in order, at rank 0; None at the others."""
+    if world.size == 1:
+        return [value]
+    found: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    dist.gather_object(value, found)
+    return found
+
+
+def shared(value: Any, world: World) -> Any:
+    """Rank 0's value, at every rank. Also a barrier."""
+    if world.size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def device_of(world: World) -> torch.device:
+    """The accelerator of this rank if the machine has one, otherwise the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def even_buffers(model: nn.Module, world: World) -> None:
+    """Give every rank what rank 0's layers remember of batches (running means); weights are equal already. Not their mean: so
+    rank 0's checkpoint is the whole truth."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+class Gradients:
+    """The gradients of some parameters, as views into one buffer a dtype, and three numbers that are summed with them."""
+
+    def __init__(self, parameters: list[nn.Parameter], world: World, device: torch.device) -> None:
+        self._world = world
+        self._on_cpu = device.type == "cpu"
+        self._parameters = parameters
+        sizes: dict[torch.dtype, int] = {torch.float32: _ALIGN}  # the first places hold loss, weight and wish to stop
+        offsets = []
+        for parameter in parameters:
+            offset = sizes.get(parameter.dtype, 0)
+            offsets.append(offset)
+            sizes[parameter.dtype] = offset + -(-parameter.numel() // _ALIGN) * _ALIGN
+        self._flat = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
+        self._views = [self._flat[p.dtype][o : o + p.numel()].view(p.shape) for p, o in zip(parameters, offsets, strict=True)]
+        self._extra = self._flat[torch.float32][:3]
+        self._parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self._flat.items()]
+        self._parts = [part for part in self._parts if part.numel()]
+
+    def clear(self) -> None:
+        for flat in self._flat.values():
+            flat.zero_()
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+
+    def reduce(self, loss: Tensor, weight: Tensor | float, stop: bool) -> Any:
+        """Sum over ranks: the gradients in place, and (loss, weight, stop), floats on a CPU, a tensor on an accelerator."""
+        if self._world.size == 1 and self._on_cpu:
+            return float(loss), float(weight), float(stop)
+        extra = self._extra
+        extra[0] = loss
+        extra[1] = weight
+        extra[2] = float(stop)
+        if self._world.size > 1:
+            for flat in self._flat.values():
+                dist.all_reduce(flat)
+        return extra.tolist() if self._on_cpu else extra.clone()
+
+    def norm(self) -> Any:
+        """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None) for part in self._parts]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        return float(norm) if self._on_cpu else norm
+
+    def clip(self, norm: Any, most: float) -> None:
+        """Shorten it to `most` if it is longer; `norm` is what `norm` has said."""
+        if not self._on_cpu:
+            self.scale((most / (norm + 1e-6)).clamp_max(1.0))
+        elif norm > most:
+            self.scale(most / (norm + 1e-6))
+
+    def scale(self, factor: Tensor | float) -> None:
+        for part in self._parts:
+            part.mul_(factor)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+class Precision:
+    """fp32 as it is; bf16 and fp16 by autocast, weights and sums stay fp32; fp16 scales the loss so that small gradients live."""
+
+    def __init__(self, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._device = device.type
+        self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+    def lowered(self) -> contextlib.AbstractContextManager[Any]:
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device, self._dtype)
+
+
+def compiled(model: nn.Module, device: torch.device) -> Any:
+    """The model, compiled when first called.
+
+    Raises:
+        UserError: there is no C++ compiler, which torch.compile needs on a CPU.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++", "c++"))):
+        raise UserError("train.compile needs a C++ compiler, and none (g++, clang++) is on the PATH. Install one (on Debian: apt install g++), or set train.compile: false.")
+    return torch.compile(model)
+
+
+@contextmanager
+def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[None]:
+    """Within this, torch computes with so many threads and, if asked, with deterministic kernels; afterwards as before.
+
+    An operation that has no deterministic kernel is computed all the same, and said aloud once: the recipe asks for them
+    where there are some.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filling: Any = torch.utils.deterministic
+    fill = filling.fill_uninitialized_memory
+    if deterministic and torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    with warnings.catch_warnings():
+        said: set[str] = set()
+        otherwise = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
+            text = str(message).split(",")[0]
+            if "deterministic" not in text:
+                otherwise(message, category, filename, lineno, file, line)
+            elif text not in said:
+                said.add(text)
+                events.warn(f"two runs may differ in the last digits: {text}.")
+
+        warnings.showwarning = show
+        warnings.filterwarnings("always", message=".*does not have a deterministic implementation")
+        torch.set_num_threads(threads)
+        if deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            filling.fill_uninitialized_memory = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.use_deterministic_algorithms(before[1], warn_only=before[2])
+            filling.fill_uninitialized_memory = fill

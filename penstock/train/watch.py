@@ -1,0 +1,89 @@
+"""What the validation split's verdicts lead to: which epoch is best, when to stop, when to lower the rate.
+
+Pure: numbers in, decisions out; the whole memory is plain data and travels in checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass
+class Watch:
+    """The best epoch so far, and how long it has been.
+
+    Args:
+        better: whether a `higher` or a `lower` value is better.
+        patience: epochs without improvement after which `is_over`; None never ends.
+        min_delta: an improvement smaller than this does not count.
+    """
+
+    better: Literal["higher", "lower"] = "lower"
+    patience: int | None = None
+    min_delta: float = 0.0
+    best_value: float | None = None
+    best_epoch: int | None = None
+    waited: int = 0
+
+    def see(self, epoch: int, value: float | None) -> bool:
+        """Whether `epoch` is the best so far. No value (nothing to validate on): the latest is the best. NaN never is."""
+        if value is None:
+            improved = True
+        elif math.isnan(value):
+            improved = False
+        elif self.best_value is None:
+            improved = True
+        elif self.better == "higher":
+            improved = value > self.best_value + self.min_delta
+        else:
+            improved = value < self.best_value - self.min_delta
+        if improved:
+            self.best_value, self.best_epoch, self.waited = value, epoch, 0
+        else:
+            self.waited += 1
+        return improved
+
+    @property
+    def is_over(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+    def memory(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        self.best_value, self.best_epoch, self.waited = memory["best_value"], memory["best_epoch"], memory["waited"]
+
+
+@dataclass
+class Plateau:
+    """Multiplies the rate with `factor` when the validation loss has not improved for `patience` epochs, down to `floor`."""
+
+    factor: float
+    patience: int
+    floor: float
+    scale: float = 1.0
+    best: float | None = None
+    waited: int = 0
+
+    def see(self, loss: float | None) -> bool:
+        """Whether the rate was lowered."""
+        if loss is None:
+            return False
+        if self.best is None or loss < self.best:
+            self.best, self.waited = loss, 0
+            return False
+        self.waited += 1
+        if self.waited < self.patience:
+            return False
+        self.waited = 0
+        lower = max(self.scale * self.factor, self.floor)
+        changed, self.scale = lower < self.scale, lower
+        return changed
+
+    def memory(self) -> dict[str, Any]:
+        return {"scale": self.scale, "best": self.best, "waited": self.waited}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        self.scale, self.best, self.waited = memory["scale"], memory["best"], memory["waited"]
