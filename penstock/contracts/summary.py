@@ -29,7 +29,8 @@ class Summary(ABC):
 
         Args:
             column: canonical values `[n]`; nulls are missing values.
-            row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls.
+            row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls; or `sample_keys` of them, for those
+                who update many summaries with the same rows.
         """
 
     @abstractmethod
@@ -80,8 +81,9 @@ class ExactSum:
 class Moments(Summary):
     """Count, missing, least, greatest, mean and population deviation of a column of doubles.
 
-    The deviation is taken about a fixed origin (zero) from exact sums of x and of x² rounded to a double, so it loses
-    at most one rounding a row, equally on every engine.
+    The deviation is taken about a fixed origin (zero) from exact sums of x and of x² in two doubles each, so that it is
+    right even where the mean dwarfs it (times, identifiers), and equal on every engine. Magnitudes above 1e150 are left
+    out of it: their squares are no doubles.
     """
 
     def __init__(self) -> None:
@@ -96,9 +98,8 @@ class Moments(Summary):
         if len(values):
             self.min, self.max = min(self.min, float(values.min())), max(self.max, float(values.max()))
             self._sum.add(values)
-            with np.errstate(over="ignore", under="ignore"):
-                squares = values * values
-            self._squares.add(squares[np.isfinite(squares)])
+            for part in exact_squares(values):
+                self._squares.add(part)
 
     def merge(self, other: Moments) -> None:
         self.count += other.count
@@ -115,6 +116,47 @@ class Moments(Summary):
         return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": float(variance) ** 0.5}
 
 
+class _BottomK:
+    """The values of the `size` rows with the smallest keys, ties by value. Kept lazily: sorted only once twice as many have come."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._keys: list[np.ndarray] = []
+        self._values: list[pa.Array] = []
+        self._held = 0
+        self._most: np.uint64 | None = None
+
+    def add(self, keys: np.ndarray, values: pa.Array) -> None:
+        if self._most is not None:
+            near = np.flatnonzero(keys <= self._most)
+            keys, values = keys[near], values.take(pa.array(near))
+        if len(keys):
+            self._keys.append(keys)
+            self._values.append(values)
+            self._held += len(keys)
+        if self._held > 2 * self.size:
+            self._settle()
+
+    def _settle(self) -> None:
+        if len(self._keys) <= 1 and self._held <= self.size:
+            return
+        keys, values = np.concatenate(self._keys), pa.concat_arrays(self._values)
+        order = pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=[("key", "ascending"), ("value", "ascending")])[: self.size]
+        keys, values = keys[np.asarray(order)], values.take(order)
+        self._keys, self._values, self._held = [keys], [values], len(keys)
+        if self._held == self.size:
+            self._most = keys[-1]
+
+    def merge(self, other: _BottomK) -> None:
+        for keys, values in zip(other._keys, other._values, strict=True):
+            self.add(keys, values)
+
+    def values(self) -> pa.Array | None:
+        """In the order of their keys; None if there are none."""
+        self._settle()
+        return self._values[0] if self._values else None
+
+
 class Quantiles(Summary):
     """Quantiles from the `size` rows with the smallest row ids (Cohen and Kaplan 2007, bottom-k sketch).
 
@@ -124,32 +166,30 @@ class Quantiles(Summary):
     def __init__(self, *, size: int = 20_000) -> None:
         self.size = size
         self.count = 0
-        self._keys = np.empty(0, np.uint64)
-        self._values = np.empty(0, np.float64)
+        self._sample = _BottomK(size)
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = present_numbers(column)
-        values = np.asarray(pc.cast(column.filter(present), pa.float64()))
-        self._take(sample_keys(row_ids.filter(present)), values, len(values))
-
-    def _take(self, keys: np.ndarray, values: np.ndarray, count: int) -> None:
-        self.count += count
-        if len(self._keys) == self.size and len(keys):
-            near = keys <= self._keys[-1]
-            keys, values = keys[near], values[near]
-        keys, values = np.concatenate([self._keys, keys]), np.concatenate([self._values, values])
-        order = np.lexsort((values, keys))[: self.size]
-        self._keys, self._values = keys[order], values[order]
+        values = pc.cast(column.filter(present), pa.float64())
+        self.count += len(values)
+        self._sample.add(sample_keys(row_ids.filter(present)), values)
 
     def merge(self, other: Quantiles) -> None:
-        self._take(other._keys, other._values, other.count)
+        self.count += other.count
+        self._sample.merge(other._sample)
+
+    def values(self) -> np.ndarray:
+        """The sampled values, ascending."""
+        found = self._sample.values()
+        return np.empty(0, np.float64) if found is None else np.sort(np.asarray(found))
 
     def quantiles(self, at: np.ndarray) -> list[float]:
         """The values below which a share `at` of the sample lies (linear interpolation)."""
-        return [float(v) for v in np.quantile(self._values, at)] if len(self._values) else []
+        values = self.values()
+        return [float(v) for v in np.quantile(values, at)] if len(values) else []
 
     def result(self) -> dict[str, Any]:
-        return {"count": self.count, "sampled": len(self._values), "quantiles": self.quantiles(np.linspace(0, 1, 101))}
+        return {"count": self.count, "sampled": len(self.values()), "quantiles": self.quantiles(np.linspace(0, 1, 101))}
 
 
 class Frequencies(Summary):
@@ -162,8 +202,7 @@ class Frequencies(Summary):
         self.limit, self.size = limit, size
         self.count = self.missing = 0
         self._counts: dict[Any, int] | None = {}
-        self._keys = np.empty(0, np.uint64)
-        self._sample: list[Any] = []
+        self._sample = _BottomK(size)
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = column.is_valid()
@@ -173,17 +212,10 @@ class Frequencies(Summary):
         if self._counts is not None and len(values):
             for entry in pc.value_counts(values).to_pylist():
                 self._counts[entry["values"]] = self._counts.get(entry["values"], 0) + entry["counts"]
-        keys = sample_keys(row_ids.filter(present))
-        if len(self._keys) == self.size and len(keys):
-            near = np.flatnonzero(keys <= self._keys[-1])
-            keys, values = keys[near], values.take(pa.array(near))
-        self._take(keys, values.to_pylist())
+        self._forget_if_too_many()
+        self._sample.add(sample_keys(row_ids.filter(present)), values)
 
-    def _take(self, keys: np.ndarray, values: list[Any]) -> None:
-        keys = np.concatenate([self._keys, keys])
-        values = self._sample + values
-        order = np.argsort(keys, kind="stable")[: self.size]
-        self._keys, self._sample = keys[order], [values[i] for i in order]
+    def _forget_if_too_many(self) -> None:
         if self._counts is not None and len(self._counts) > self.limit:
             self._counts = None
 
@@ -195,17 +227,19 @@ class Frequencies(Summary):
                 self._counts[value] = self._counts.get(value, 0) + count
         else:
             self._counts = None
-        self._take(other._keys, other._sample)
+        self._forget_if_too_many()
+        self._sample.merge(other._sample)
 
     def result(self) -> dict[str, Any]:
         """`values` as `[value, count]` pairs, commonest first, ties by value."""
         if self._counts is not None:
             counts, exact = self._counts, True
         else:
+            sample = self._sample.values()
             counts, exact = {}, False
-            for value in self._sample:
-                counts[value] = counts.get(value, 0) + 1
-            scale = self.count / max(len(self._sample), 1)
+            for entry in pc.value_counts(sample).to_pylist() if sample is not None else ():
+                counts[entry["values"]] = entry["counts"]
+            scale = self.count / max(len(sample) if sample is not None else 0, 1)
             counts = {value: max(1, round(count * scale)) for value, count in counts.items()}
         pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
         return {"count": self.count, "missing": self.missing, "distinct": len(pairs), "exact": exact, "values": [list(pair) for pair in pairs]}
@@ -247,6 +281,17 @@ class Count(Summary):
         return {"count": self.count, "missing": self.missing}
 
 
+def exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The squares of doubles as two doubles each, whose sum is exact but for underflow (Dekker 1971); those beyond 1e150 left out."""
+    values = values[np.abs(values) < 1e150]
+    with np.errstate(under="ignore"):
+        large = values * 134217729.0
+        high = large - (large - values)
+        low = values - high
+        squares = values * values
+        return squares, ((high * high - squares) + 2 * high * low) + low * low
+
+
 def present_numbers(column: pa.Array) -> pa.Array:
     """Where a column of numbers has a finite one, as booleans without nulls."""
     return pc.fill_null(pc.is_finite(pc.cast(column, pa.float64())), False)
@@ -258,7 +303,9 @@ def doubles(column: pa.Array) -> np.ndarray:
 
 
 def sample_keys(row_ids: pa.Array) -> np.ndarray:
-    """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`."""
+    """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`; such numbers (uint64) stay as they are."""
+    if pa.types.is_uint64(row_ids.type):
+        return np.asarray(row_ids)
     if not len(row_ids):
         return np.empty(0, np.uint64)
     text = np.asarray(pc.cast(pc.utf8_slice_codeunits(row_ids, 0, 16), pa.binary(16)).cast(pa.binary(16)).to_numpy(zero_copy_only=False), dtype="S16")

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Fitted
 from penstock.contracts.part import did_you_mean
+from penstock.contracts.summary import sample_keys
 from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
@@ -203,9 +204,9 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events) -> None
         seen += accepted.rows
         kept = accepted.kept()
         used += kept.rows
-        row_ids = _kept_ids(table, accepted)
+        keys = pa.array(sample_keys(_kept_ids(table, accepted)))  # once, not once a feature
         for name, summary in summaries.items():
-            summary.update(kept.columns[name], row_ids)
+            summary.update(kept.columns[name], keys)
         if kept.weight is not None and kept.rows:
             heaviest = max(heaviest, float(kept.weight.max()))
     if not seen:

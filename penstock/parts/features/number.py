@@ -89,7 +89,7 @@ class _Edges(Quantiles):
     """A sample's median, and where to cut it into at most `BINS` bins."""
 
     def result(self) -> dict[str, Any]:
-        return {"median": next(iter(self.quantiles(np.array([0.5]))), None), "edges": edges_of(np.sort(self._values))}
+        return {"median": next(iter(self.quantiles(np.array([0.5]))), None), "edges": edges_of(self.values())}
 
 
 def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[float]:
