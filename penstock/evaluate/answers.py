@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import sample_keys
@@ -42,32 +41,17 @@ class Readable:
 
 
 def read(encoding: Encoding, table: pa.Table) -> Readable:
-    """The rows of a raw table whose inputs, targets and weight all are acceptable, with their truths."""
+    """The rows of a prepared table whose inputs, targets and weight all are acceptable, with their truths."""
     accepted = encoding.accept(table, targets=True)
-    reasons = {row: str(problems[0]) for row, problems in accepted.refused.items()}
-    for name, feature in encoding.targets.items():
-        column = accepted.columns[name]
-        unknown = feature.unknown(column, encoding.fitted[name])
-        for row, reason in zip(unknown.rows.tolist(), unknown.reasons, strict=True):
-            reasons.setdefault(row, f"{name}: {reason}")
-        for row in np.flatnonzero(np.asarray(column.is_null())).tolist():
-            reasons.setdefault(row, f"{name}: the target is missing")
-    columns: Mapping[str, pa.Array] = accepted.columns
-    if reasons:
+    reasons = [str(problems[0]) for _, problems in sorted(accepted.refused.items())]
+    if accepted.refused:
         good = np.ones(len(table), bool)
-        good[list(reasons)] = False
-        table = table.filter(pa.array(good))
-        columns = encoding.accept(table, targets=True).columns
-    truth = {name: feature.truth(feature.encode(columns[name], encoding.fitted[name]), encoding.fitted[name]) for name, feature in encoding.targets.items()}
-    return Readable(table, columns, truth, weights(encoding, table), list(reasons.values()))
-
-
-def weights(encoding: Encoding, table: pa.Table) -> np.ndarray | None:
-    """The declared weight of each (accepted) row `[n]`."""
-    if not encoding.weight:
-        return None
-    column = pc.cast(table.column(encoding.weight).combine_chunks(), pa.float64())
-    return np.asarray(pc.fill_null(column, 0.0), np.float64)
+        good[list(accepted.refused)] = False
+        table, accepted = table.filter(pa.array(good)), accepted.kept()
+    stored = {
+        f"{name}.{array}": values for name, feature in encoding.targets.items() for array, values in feature.encode(accepted.columns[name], encoding.fitted[name]).items()
+    }
+    return Readable(table, accepted.columns, encoding.truth(stored), None if accepted.weight is None else accepted.weight.astype(np.float64), reasons)
 
 
 @dataclass

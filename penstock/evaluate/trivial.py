@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from penstock.evaluate.answers import facts_of, weights
+from penstock.data.encoding import Encoding
+from penstock.evaluate.answers import facts_of, read
 from penstock.metrics.exact import Cells
 
 if TYPE_CHECKING:
-    from penstock.contracts.data import Feature, Fitted
     from penstock.data.dataset import Dataset
-    from penstock.data.encoding import Encoding
 
 _ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value"}
 
@@ -38,20 +37,17 @@ class Trivial:
 
 def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
     """The trivial answer to each target that is a class or a number, from one pass over the training split's targets."""
+    alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
-    columns = sorted({c for name, feature in encoding.targets.items() for c in feature.columns(name)} | ({encoding.weight} if encoding.weight else set()))
-    for batch in dataset.batches("train", columns) if dataset.counts.get("train") else ():
-        table = pa.Table.from_batches([batch])
-        weight = weights(encoding, table)
+    for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
+        rows = read(alone, pa.Table.from_batches([batch]))
+        weight = np.ones(len(rows.table)) if rows.weight is None else rows.weight
         for name, feature in encoding.targets.items():
-            truth, good = _truth(feature, name, table, encoding.fitted[name])
-            counted = np.ones(len(truth)) if weight is None else weight[good]
-            counted = np.where(np.isfinite(counted) & (counted > 0), counted, 0.0)
             if feature.decoder == "number":
-                sums[name].add(0, counted)
-                sums[name].add_products(1, counted, truth.astype(np.float64))
-            else:
-                sums[name].add(truth.astype(np.int64), counted)
+                sums[name].add(0, weight)
+                sums[name].add_products(1, weight, rows.truth[name].astype(np.float64))
+            elif feature.decoder in _ANSWERS:
+                sums[name].add(rows.truth[name].astype(np.int64), weight)
     found = {}
     for name, feature in encoding.targets.items():
         if feature.decoder not in _ANSWERS:
@@ -63,7 +59,7 @@ def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
             found[name] = Trivial("value", np.array(mean), f"always answering the mean, {mean:.4g}")
             continue
         names = facts.get("classes") or []
-        counts = sums[name].floats(max(len(names), 2)) if names else _all_counts(sums[name])
+        counts = sums[name].floats(len(names) or max(sums[name].highest() + 1, 2))
         share = counts / max(counts.sum(), 1e-300)
         top = int(np.argmax(share))
         called = str(names[top]) if names else f"class {top}"
@@ -71,16 +67,3 @@ def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
         found[name] = Trivial(_ANSWERS[feature.decoder], np.array(share[1]) if feature.decoder == "binary" else share, text)
     return found
 
-
-def _all_counts(cells: Cells) -> np.ndarray:
-    return cells.floats(max(cells.highest() + 1, 2))
-
-
-def _truth(feature: Feature, name: str, table: pa.Table, fitted: Fitted) -> tuple[np.ndarray, np.ndarray]:
-    """The truths of the rows that have one, and where those are."""
-    columns = [table.column(c).combine_chunks() for c in feature.columns(name)]
-    canonical, refused = feature.accept(columns)
-    good = np.asarray(canonical.is_valid()).astype(bool).copy()
-    good[refused.rows] = False
-    good[feature.unknown(canonical, fitted).rows] = False
-    return feature.truth(feature.encode(canonical.filter(pa.array(good)), fitted), fitted), good
