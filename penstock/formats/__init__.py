@@ -1,0 +1,25 @@
+"""How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec URL.
+
+    places      where files lie: finding, opening, hashing; refusals told in one sentence
+    options     `Reading`: the words with which a recipe says how to read
+    texts       bytes → UTF-8 (compression, encodings), and what a file seems to be
+    dialect     CSV's grammar, read with care: every record, its line, and why it cannot be read
+    delimited   CSV and TSV, fast where the text is plain, careful where it is not
+    jsonlines   JSON lines, nested fields flattened
+    columnar    Parquet and Arrow, nested fields flattened
+    typed       the narrowest type that holds all of a column; changing from one type to another exactly
+    rejects     rows that cannot be read, put aside
+    extract     many files → one set of columns in plain Parquet, and rejects
+    write       batches → a file
+
+Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or dataset.
+"""
+
+from __future__ import annotations
+
+from penstock.formats.extract import ReadTable, extract, read_table
+from penstock.formats.options import Reading
+from penstock.formats.reader import Input
+from penstock.formats.write import TableWriter, write
+
+__all__ = ["Input", "ReadTable", "Reading", "TableWriter", "extract", "read_table", "write"]

@@ -1,0 +1,257 @@
+"""CSV's grammar, read with care: every record, the line it begins on, and why it cannot be read.
+
+What is asked of a file, in the words of RFC 4180: a cell that begins with a quote ends with one, and what follows is a
+delimiter or the line's end; a quote within is doubled (or escaped). A quote elsewhere is a character like any other. A
+record that breaks this is rejected as one line, and reading goes on at the next, so that a stray quote costs one row and
+not the rest of the file. Lines end with LF or CRLF.
+
+This is the slow and certain reader. `plain_cut` tells where the fast one may be trusted: it looks at every quote in a
+block and is content only if each opens or closes a cell as it should, in which case both readers agree by construction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+LONGEST_RECORD = 8 << 20
+"""Bytes. A quoted cell that is longer is taken for one whose closing quote is missing."""
+
+_LIKE_A_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one file is written. One ASCII byte each."""
+
+    delimiter: bytes = b","
+    quote: bytes | None = b'"'
+    escape: bytes | None = None
+    comment: bytes | None = None
+    strip: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    line: int
+    """From 1."""
+    raw: bytes
+    cells: list[bytes]
+    reason: str = ""
+    """Why it cannot be read; then `cells` is empty."""
+
+
+class Careful:
+    """Reads records out of a buffer. After the iteration, `consumed` bytes and `line` lines are behind."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.consumed = 0
+        self.line = 1
+
+    def records(self, buffer: bytes, line: int, *, final: bool, width: int = 0) -> Iterator[Record]:
+        """Every whole record of `buffer`, which begins on `line`; with `final`, its end is the file's.
+
+        `width` is the number of cells where it is known: a line of white space is a row only where there is one column.
+        """
+        d = self.dialect
+        special = (d.quote or b"") + (d.escape or b"")
+        position = self.consumed = 0
+        self.line = line
+        while position < len(buffer):
+            end = buffer.find(b"\n", position)
+            if end < 0:
+                if not final:
+                    return
+                end = len(buffer)
+            raw = buffer[position:end].removesuffix(b"\r")
+            after, lines = end + 1, 1
+            blank = not raw or (d.strip and width != 1 and not raw.strip())
+            if blank or (d.comment and raw.startswith(d.comment)):
+                pass
+            elif not any(c in raw for c in special):
+                yield self._decodable(Record(self.line, raw, raw.split(d.delimiter)))
+            else:
+                cells, stop, reason = self._quoted(buffer, position)
+                if reason == "open" and not final and len(buffer) - position < LONGEST_RECORD:
+                    return
+                if reason:
+                    reason = "a quoted cell is never closed" if reason == "open" else reason
+                    yield self._decodable(Record(self.line, raw, [], reason))
+                else:
+                    if stop >= len(buffer) and not final:
+                        return
+                    raw = buffer[position:stop].removesuffix(b"\r")
+                    after, lines = stop + 1, 1 + raw.count(b"\n")
+                    yield self._decodable(Record(self.line, raw, cells))
+            position = self.consumed = min(after, len(buffer))
+            self.line += lines
+
+    @staticmethod
+    def _decodable(record: Record) -> Record:
+        try:
+            record.raw.decode()
+        except UnicodeDecodeError as error:
+            return replace(record, cells=[], reason=f"byte {error.start + 1} (0x{record.raw[error.start]:02x}) is not of the file's encoding")
+        return record
+
+    def _quoted(self, buffer: bytes, position: int) -> tuple[list[bytes], int, str]:
+        """The cells of the record at `position`, where its line ends, and what is wrong with it."""
+        d = self.dialect
+        cells: list[bytes] = []
+        size = len(buffer)
+        while True:
+            start = position
+            if d.strip:
+                while start < size and buffer[start] in b" \t" and buffer[start : start + 1] != d.delimiter:
+                    start += 1
+            if d.quote and buffer[start : start + 1] == d.quote:
+                cell, position, reason = self._cell(buffer, start + 1)
+                if reason:
+                    return [], 0, reason
+                if d.strip:
+                    while position < size and buffer[position] in b" \t" and buffer[position : position + 1] != d.delimiter:
+                        position += 1
+                if buffer[position : position + 2] == b"\r\n" or (position == size - 1 and buffer[position:] == b"\r"):
+                    position += 1
+            else:
+                cell, position = self._bare(buffer, position)
+            cells.append(cell)
+            if position >= size or buffer[position : position + 1] == b"\n":
+                return cells, position, ""
+            if buffer[position : position + 1] != d.delimiter:
+                return [], 0, f"cell {len(cells)} goes on after its closing quote with {buffer[position : position + 12].decode('utf-8', 'replace')!r}; a quote within a cell is doubled"
+            position += 1
+
+    def _cell(self, buffer: bytes, start: int) -> tuple[bytes, int, str]:
+        d, parts, position = self.dialect, [], start
+        quote = d.quote or b""
+        while True:
+            end = buffer.find(quote, position)
+            escaped = buffer.find(d.escape, position, end if end >= 0 else len(buffer)) if d.escape else -1
+            if escaped >= 0:
+                if escaped + 1 >= len(buffer):
+                    return b"", 0, "open"
+                parts += [buffer[position:escaped], buffer[escaped + 1 : escaped + 2]]
+                position = escaped + 2
+            elif end < 0:
+                return b"", 0, "open"
+            else:
+                if end - start > LONGEST_RECORD:
+                    return b"", 0, "open"
+                parts.append(buffer[position:end])
+                position = end + 1
+                if buffer[position : position + 1] != quote:
+                    return b"".join(parts), position, ""
+                parts.append(quote)
+                position += 1
+
+    def _bare(self, buffer: bytes, position: int) -> tuple[bytes, int]:
+        d, parts = self.dialect, []
+        end = buffer.find(b"\n", position)
+        end = len(buffer) if end < 0 else end
+        while True:
+            stop = buffer.find(d.delimiter, position, end)
+            stop = end if stop < 0 else stop
+            escaped = buffer.find(d.escape, position, stop) if d.escape else -1
+            if escaped < 0:
+                break
+            parts += [buffer[position:escaped], buffer[escaped + 1 : escaped + 2]]
+            position = escaped + 2
+            if escaped + 1 >= end:  # an escaped line end: the escape stands for itself
+                return b"".join(parts[:-1]) + buffer[escaped:end].removesuffix(b"\r"), end
+        cell = b"".join([*parts, buffer[position:stop]])
+        return (cell.removesuffix(b"\r") if stop == end else cell), stop
+
+
+def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
+    """How many bytes of `buffer` are whole records that the fast reader reads as `Careful` does; None if any is doubtful."""
+    d = dialect
+    if d.quote is None or d.quote not in buffer:
+        cut = len(buffer) if final else buffer.rfind(b"\n") + 1
+    else:
+        data = np.frombuffer(buffer, np.uint8)
+        quotes = np.flatnonzero(data == d.quote[0])
+        ends = np.flatnonzero(data == 10)
+        outside = ends[(np.searchsorted(quotes, ends) & 1) == 0]
+        if final and len(quotes) % 2 == 0:
+            cut = len(buffer)
+        elif final:
+            return None
+        else:
+            cut = int(outside[-1]) + 1 if len(outside) else 0
+        quotes = quotes[: int(np.searchsorted(quotes, cut))]
+        if len(quotes):
+            edge = np.zeros(256, bool)
+            edge[[d.delimiter[0], 10]] = True
+            padded = np.concatenate([[10], data[:cut], [10]]).astype(np.uint8)
+            before, behind = padded[quotes[0::2]], padded[quotes[1::2] + 2]
+            doubled = quotes[1:-1:2] + 1 == quotes[2::2]
+            opens = edge[before]
+            opens[1:] |= doubled
+            edge[13] = True
+            closes = edge[behind]
+            closes[:-1] |= doubled
+            if not (opens.all() and closes.all()):
+                return None
+    plain = buffer[:cut] if cut < len(buffer) else buffer
+    if plain.count(b"\r") != plain.count(b"\r\n") or (d.escape and d.escape in plain):
+        return None
+    if d.comment and (plain.startswith(d.comment) or b"\n" + d.comment in plain):
+        return None
+    return cut
+
+
+# -- looks ---------------------------------------------------------------------------------------------------------------
+
+
+def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | None:
+    """The delimiter that cuts the first records into equally many cells, or None if there is one column."""
+    best: tuple[float, int] = (0.0, 1)
+    found = None
+    for candidate in (b",", b"\t", b";", b"|"):
+        if candidate in (dialect.quote, dialect.escape):
+            continue
+        widths = widths_of(head_records(text, replace(dialect, delimiter=candidate), final=final))
+        if not widths:
+            continue
+        width, count = max(((w, c) for w, c in Counter(widths).items() if w > 1), key=lambda x: (x[1], x[0]), default=(1, 0))
+        score = (round(count / len(widths), 1), width)
+        if width > 1 and score[0] >= 0.5 and score > best:
+            best, found = score, candidate
+    return found
+
+
+def head_records(text: bytes, dialect: Dialect, *, final: bool, most: int = 200) -> list[Record]:
+    found = []
+    for record in Careful(dialect).records(text, 1, final=final):
+        found.append(record)
+        if len(found) == most:
+            break
+    return found
+
+
+def widths_of(records: list[Record]) -> list[int]:
+    return [len(r.cells) for r in records if not r.reason]
+
+
+def seems_header(records: list[Record]) -> bool:
+    """Whether the first record has names: unlike each other, unlike values, and not found again below."""
+    if not records or records[0].reason:
+        return False
+    names = [c.decode().strip() for c in records[0].cells]
+    rest = [r for r in records[1:] if not r.reason]
+    if rest and len(names) != Counter(widths_of(rest)).most_common(1)[0][0]:
+        return False
+    if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > 64:
+        return False
+    full = [n for n in names if n]
+    below = [{r.cells[i].decode().strip() for r in rest if i < len(r.cells)} for i in range(len(names))]
+    values = any(any(_LIKE_A_VALUE.fullmatch(v) for v in cells) for cells in below)
+    if any(n and n in cells for n, cells in zip(names, below, strict=True)):
+        return False
+    return values or len(set(full)) == len(full)

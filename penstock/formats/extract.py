@@ -1,0 +1,436 @@
+"""Many files → one set of columns in plain Parquet, and rejects. Told top to bottom in `extract`.
+
+Two passes: every file is scanned; the columns are united by name (first spelling wins; a column that a file lacks is
+missing there) and typed by all the data; then every row is written once, with `ROW_FILE` and `ROW_NUMBER`. Where a type
+proves too narrow (`Widen`), the second pass begins again with that column as text, and says so.
+
+Folders called `name=value` below the root (Hive's layout) give a column `name`, unless the file has one.
+
+Memory: blocks of bytes in flight × workers, one row group in the writer; nothing grows with the data but the scratch
+folder, which holds CSV cells as compressed Arrow between the passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.core.errors import SourceError
+from penstock.core.events import Events
+from penstock.core.store import told_plainly
+from penstock.formats.columnar import Columnar
+from penstock.formats.delimited import Delimited
+from penstock.formats.jsonlines import JsonLines
+from penstock.formats.options import Reading
+from penstock.formats.places import find, relative, size_of
+from penstock.formats.reader import LINE, Context, Input, Reader, check_words
+from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.texts import format_of
+from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
+
+GROUP_ROWS = 122_880
+"""Rows of a row group, at most: DuckDB's vector of work."""
+GROUP_BYTES = 64 << 20
+FILE_ROWS = 8_000_000
+
+
+def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None) -> Extract:
+    """Read every row of the files into Parquet under `scratch`; put bad rows aside.
+
+    Args:
+        inputs: in the order of the snapshot: `ROW_FILE` is an index into them.
+        memory_bytes: what all of it may take.
+        limit: read about so many rows of each file only.
+
+    Raises:
+        SourceError: a file cannot be read as a whole, or a row is bad and its `on_bad_row` is `fail`.
+    """
+    workers = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    block = min(8 << 20, max(256 << 10, memory_bytes // (96 * workers)))
+    with told_plainly(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        rejects = Rejects(scratch / "rejects.parquet")
+        context = Context(scratch, rejects, events, block if limit is None else 128 << 10, workers, limit)
+        readers: list[Reader] = []
+        try:
+            for i, input in enumerate(inputs):
+                _unchanged(input)
+                reader = _reader(input, context)
+                readers.append(reader)
+                reader.scan()
+                events.progress("extract", i + 1, 2 * len(inputs), "files")
+            if not readers:
+                raise SourceError("the source has no files.")
+            _csv_words(readers)
+            partitions = [_partitions(r) for r in readers]
+            plan = _plan(readers, partitions, events)
+            made, rows = _write(readers, partitions, plan, scratch, block, events)
+            if not rows and not rejects.count:
+                raise SourceError(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
+            if not rows:
+                events.warn(f"not one of {rejects.count} rows could be read. The first: {rejects.first}.")
+            return Extract(parquet=list(made), schema=plan.schema(), rejects=rejects.close(), rows=rows, rejected=rejects.count)
+        finally:
+            rejects.close()
+            for reader in readers:
+                reader.close()
+
+
+def _all(inputs: Sequence[Input]) -> str:
+    return f"{inputs[0].url} has" if len(inputs) == 1 else f"{inputs[0].path} and {len(inputs) - 1} more files have"
+
+
+def _reader(input: Input, context: Context) -> Reader:
+    declared = input.reading.format
+    format = format_of(input.url) if declared == "auto" else declared
+    if declared != "auto" and input.size_bytes == 0:
+        raise SourceError(f"{input.url} is empty: it has no rows and no columns.")
+    if format in ("csv", "tsv"):
+        return Delimited(input, context)
+    return JsonLines(input, context) if format == "jsonl" else Columnar(input, context, format)
+
+
+def _unchanged(input: Input) -> None:
+    if input.size_bytes is not None and (now := size_of(input.url)) != input.size_bytes:
+        raise SourceError(f"{input.url} has changed while it was being prepared: it had {input.size_bytes} bytes, now {now}. Run again when it is at rest.")
+
+
+def _csv_words(readers: list[Reader]) -> None:
+    """Words for formats that none of the files has would be ignored; refuse them."""
+    for kinds, words, what in (((Delimited,), "only_csv", "CSV"), ((Delimited, JsonLines), "only_text", "CSV and JSON lines")):
+        by_words: dict[tuple[str, ...], list[Reader]] = {}
+        for reader in readers:
+            by_words.setdefault(tuple(getattr(reader.input.reading, words)()), []).append(reader)
+        for found, members in by_words.items():
+            if found and not any(isinstance(m, kinds) for m in members):
+                raise SourceError(f"source: {', '.join(found)} {'is' if len(found) == 1 else 'are'} for {what}, but {members[0].input.path} is neither; leave {'it' if len(found) == 1 else 'them'} out, or set `format`.")
+
+
+def _partitions(reader: Reader) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    names = {n.lower() for n in reader.columns}
+    chosen = reader.input.reading.columns
+    for step in reader.input.path.split("/")[:-1]:
+        name, equals, value = step.partition("=")
+        name = reader.input.reading.rename.get(name, name)
+        if equals and name and name.lower() not in names and (not chosen or name in chosen):
+            reader.raw_names.add(step.partition("=")[0])
+            found[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return found
+
+
+# -- the columns ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Plan:
+    """The columns of the whole source."""
+
+    kinds: dict[str, pa.DataType]
+    forced: dict[str, str]
+    """Columns whose type the recipe forces."""
+    spelling: dict[str, str]
+    """By name in lower case: the spelling that won."""
+
+    def schema(self) -> pa.Schema:
+        return pa.schema(list(self.kinds.items()))
+
+    def wanted(self, reader: Reader) -> dict[str, pa.DataType]:
+        """What to ask of a reader, in its spelling."""
+        asked = {}
+        for name in reader.columns:
+            final = self.spelling[name.lower()]
+            asked[name] = pa.string() if final in self.forced else self.kinds[final]
+        return asked
+
+
+def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events: Events) -> _Plan:
+    spelling: dict[str, str] = {}
+    kinds: dict[str, pa.DataType] = {}
+    texts: dict[str, TextTypes] = {}
+    inexact: set[str] = set()
+    parts: dict[str, TextTypes] = {}
+    for reader, part in zip(readers, partitions, strict=True):
+        for name, kind in reader.columns.items():
+            final = spelling.setdefault(name.lower(), name)
+            if final != name:
+                reader.say(f"spells the column {final!r} as {name!r}; they are taken for one.", warn=True)
+            if isinstance(kind, TextTypes):
+                texts[final] = kind
+                if kind.inexact:
+                    inexact.add(final)
+                kinds.setdefault(final, pa.null())
+            else:
+                known = kinds.get(final, pa.null())
+                united = unite(known, kind)
+                if united is None:
+                    raise SourceError(f"the column {final!r} is {kind} in {reader.input.path} and {known} in files before it; bytes cannot be united with anything else.")
+                if not united.equals(known) and not pa.types.is_null(known) and not pa.types.is_null(kind):
+                    events.say(f"the column {final!r} has several types in the files ({known}, {kind}); it is read as {united}.")
+                kinds[final] = united
+            if name in reader.inexact:
+                inexact.add(final)
+        for name, value in part.items():
+            final = spelling.setdefault(name.lower(), name)
+            kinds.setdefault(final, pa.null())
+            types = parts.setdefault(final, TextTypes())
+            if value is not None:
+                types.observe(pa.array([value]))
+    for name, types in [*texts.items(), *parts.items()]:
+        united = unite(kinds[name], types.result())
+        if united is None:
+            raise SourceError(f"the column {name!r} is bytes in some files and text in others.")
+        kinds[name] = united
+    if parts:
+        events.say(f"the folders' names give the column{'s' if len(parts) > 1 else ''} {', '.join(parts)}.")
+    for name, kind in kinds.items():
+        kinds[name] = settle(kind)
+        if name in inexact and _inner(kinds[name]).equals(pa.float64()):
+            kinds[name] = pa.string()
+        if name in inexact and pa.types.is_string(kinds[name]) and name in texts and texts[name].number:
+            events.warn(f"the column {name!r} has whole numbers too large for float64 beside fractions; it is read as text. Force it with `types: {{{name}: number}}`.")
+    forced: dict[str, str] = {}
+    for reader in readers:
+        for name, must in reader.input.reading.types_.items():
+            final = spelling.get(name.lower(), name)
+            if forced.setdefault(final, must) != must:
+                raise SourceError(f"source.types gives {name!r} two types, {forced[final]} and {must}.")
+    check_words(readers, set(parts))
+    already = {n for n, must in forced.items() if kinds[n].equals(FORCED[must]) or (must == "timestamp" and pa.types.is_timestamp(kinds[n]))}
+    forced = {n: must for n, must in forced.items() if n not in already}
+    kinds |= {n: FORCED[must] for n, must in forced.items()}
+    return _Plan(_ordered(kinds, readers), forced, spelling)
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    return _inner(kind.value_type) if pa.types.is_list(kind) else kind
+
+
+def _ordered(kinds: dict[str, pa.DataType], readers: list[Reader]) -> dict[str, pa.DataType]:
+    chosen = readers[0].input.reading.columns
+    first = [n for n in chosen if n in kinds]
+    return {n: kinds[n] for n in [*first, *(k for k in kinds if k not in first)]}
+
+
+# -- the rows ------------------------------------------------------------------------------------------------------------
+
+
+def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events) -> tuple[list[Path], int]:
+    while True:
+        held: list[tuple[int, Reject]] = []
+        writer = RowGroups(scratch, plan, block)
+        try:
+            for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
+                number = 0
+                for batch in ahead(reader.batches(plan.wanted(reader)), 1):
+                    good, rejects = _finish(batch, plan, part, index, number)
+                    held += [(index, r) for r in rejects]
+                    if reader.input.reading.on_bad_row == "fail" or len(held) > 100_000:
+                        _put_aside(readers, held)
+                    number += good.num_rows
+                    writer.add(good)
+                _unchanged(reader.input)
+                events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
+            _put_aside(readers, held)
+            return writer.close(), writer.rows
+        except Widen as found:
+            writer.abandon()
+            if pa.types.is_string(plan.kinds[found.column]):
+                raise SourceError(f"the column {found.column!r} cannot be read as {plan.kinds[found.column]}.") from None
+            events.warn(f"the column {found.column!r} has values that {plan.kinds[found.column]} cannot hold exactly; it is read as text.")
+            plan.kinds[found.column] = pa.string()
+        except BaseException:
+            writer.abandon()
+            raise
+
+
+def _put_aside(readers: list[Reader], held: list[tuple[int, Reject]]) -> None:
+    for index, reject in held:
+        readers[index].reject(reject)
+    held.clear()
+
+
+def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], index: int, number: int) -> tuple[pa.RecordBatch, list[Reject]]:
+    """A reader's batch in the final columns, without rows whose values are not of a forced type."""
+    here = {plan.spelling[n.lower()]: i for i, n in enumerate(batch.schema.names) if n != LINE}
+    constants = {plan.spelling[n.lower()]: v for n, v in part.items()}
+    arrays: list[pa.Array] = []
+    wrong: dict[int, tuple[str, str]] = {}
+    for name, kind in plan.kinds.items():
+        if name in here:
+            array = batch.column(here[name])
+        elif constants.get(name) is not None:
+            array = pa.repeat(pa.scalar(constants[name]), batch.num_rows)
+        else:
+            arrays.append(pa.nulls(batch.num_rows, kind))
+            continue
+        if name in plan.forced:
+            array, bad = force(to_text(array), plan.forced[name])
+            for row, reason in bad.items():
+                wrong.setdefault(row, (name, reason))
+        arrays.append(convert(array, kind, name))
+    rejects: list[Reject] = []
+    if wrong:
+        lines = batch.column(LINE)
+        for row, (name, reason) in sorted(wrong.items()):
+            raw = batch.slice(row, 1).drop_columns([LINE]).to_pylist()[0]
+            rejects.append(Reject(lines[row].as_py(), reason, json.dumps(raw, ensure_ascii=False, default=str), name))
+        keep = pa.array([i not in wrong for i in range(batch.num_rows)])
+        arrays = [a.filter(keep) for a in arrays]
+    rows = batch.num_rows - len(wrong)
+    arrays += [pa.repeat(pa.scalar(index, pa.int32()), rows), pa.array(range(number, number + rows), pa.int64())]
+    return pa.RecordBatch.from_arrays(arrays, schema=_with_places(plan.schema())), rejects
+
+
+def _with_places(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+
+
+class RowGroups:
+    """Writes batches as Parquet in row groups of a good size."""
+
+    def __init__(self, folder: Path, plan: _Plan, block: int) -> None:
+        self._folder = folder
+        self._schema = _with_places(plan.schema())
+        self._most_bytes = min(GROUP_BYTES, block * 8)
+        self._held: list[pa.RecordBatch] = []
+        self._held_rows = self._held_bytes = self._file_rows = 0
+        self._writer: pq.ParquetWriter | None = None
+        self.files: list[Path] = []
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._held_bytes += batch.nbytes
+        self.rows += batch.num_rows
+        if self._held_rows >= GROUP_ROWS or self._held_bytes >= self._most_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None or self._file_rows >= FILE_ROWS:
+            self._end()
+            path = self._folder / f"rows-{len(self.files):05d}.parquet"
+            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True)
+            self.files.append(path)
+            self._file_rows = 0
+        whole = pa.Table.from_batches(self._held, self._schema)
+        self._writer.write_table(whole, row_group_size=GROUP_ROWS)
+        self._file_rows += whole.num_rows
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> list[Path]:
+        if self._held or not self.files:
+            self._flush()
+        self._end()
+        return self.files
+
+    def abandon(self) -> None:
+        self._held = []
+        self._end()
+        for file in self.files:
+            file.unlink(missing_ok=True)
+
+
+def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
+    """The same items, made by another thread, `depth` ahead."""
+    made: queue.Queue[tuple[str, object]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[str, object]) -> bool:
+        while not stop.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked, which raises it
+            put(("error", error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = made.get()
+            if kind == "item":
+                yield item  # type: ignore[misc]
+            elif kind == "error":
+                raise item  # type: ignore[misc]
+            else:
+                return
+    finally:
+        stop.set()
+        thread.join()
+
+
+# -- one readable thing --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ReadTable:
+    """A file, glob or folder, read whole into scratch."""
+
+    schema: pa.Schema
+    rows: int
+    rejected: int
+    rejects: list[Path]
+    """Parquet files of `REJECT_SCHEMA`."""
+    parquet: list[Path]
+    files: list[str]
+    """`ROW_FILE` is an index into these paths."""
+
+    def batches(self, rows: int = 65_536, *, places: bool = False) -> Iterator[pa.RecordBatch]:
+        """The good rows, in order, streamed; with `places`, `ROW_FILE` and `ROW_NUMBER` beside the columns."""
+        columns = [*self.schema.names, *([ROW_FILE, ROW_NUMBER] if places else [])]
+        for path in self.parquet:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                yield from file.iter_batches(rows, columns=columns)
+
+
+def read_table(path: str, scratch: Path | None = None, *, reading: Reading | None = None, base: Path | None = None, memory_bytes: int = 1 << 30, events: Events | None = None) -> ReadTable:
+    """Read any path, glob, folder or URL into typed rows, streamed from `scratch`; bad rows are in `rejects`.
+
+    Args:
+        path: what to read.
+        scratch: a folder for the rows between reading and use, the caller's to delete; a temporary one unless given.
+        reading: how; everything is judged by looks unless given.
+        base: where relative paths start; the working folder unless given.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    reading = reading or Reading()
+    scratch = scratch or Path(tempfile.mkdtemp(prefix="penstock-read-"))
+    found = find(path, base or Path.cwd(), format=reading.format)
+    names = relative(found)
+    inputs = [Input(names[f.url], f.url, reading, f.size_bytes) for f in sorted(found, key=lambda f: names[f.url])]
+    made = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
+    return ReadTable(made.schema, made.rows, made.rejected, made.rejects, [Path(p) for p in made.parquet], [i.path for i in inputs])

@@ -1,0 +1,121 @@
+"""`Reading`: the words with which a recipe says how files are read. One record for all formats; a word that makes no
+sense for the files at hand is refused when they are read, never ignored."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
+
+from penstock.contracts.part import Strict, mistakes
+from penstock.core.errors import Problem
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
+
+
+def one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
+
+
+class Reading(Strict):
+    """How a file's bytes become rows."""
+
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow"] = "auto"
+    """`auto`: by the file's ending (`.gz` and `.zst` apart), else by its first bytes."""
+    header: Literal["auto", True, False] = "auto"
+    """CSV: whether the first line has the columns' names. `auto` judges by its looks and says so where there is none."""
+    names: Names = ()
+    """CSV: the columns' names, in place of a header's."""
+    delimiter: str | None = None
+    """CSV: one character between cells, or `auto`: the one of , ; tab | that fits."""
+    quote: str | None = '"'
+    """CSV: what cells with delimiters or line ends are wrapped in; null: a quote is a character like any other."""
+    escape: str | None = None
+    """CSV: the character before a quote or delimiter that is meant literally; a quote is doubled unless given."""
+    encoding: str = "utf-8"
+    """CSV and JSON lines: any encoding Python knows, or `auto`: by the byte-order mark, else UTF-8, else Latin-1, aloud."""
+    skip_rows: int = Field(0, ge=0)
+    """CSV: how many lines at the top are no data."""
+    comment: str | None = None
+    """CSV: lines that begin with this are no data."""
+    na: Names = ()
+    """Texts that stand for a missing value. An empty CSV cell is always one."""
+    strip: bool = True
+    """CSV: take white space off both ends of each cell."""
+    trim_end: dict[str, str] = {}
+    """By column: what is cut off the end of its texts, once."""
+    rename: dict[str, str] = {}
+    """From the names in the files to better ones; all other words use the new names."""
+    types_: dict[str, Literal["text", "integer", "number", "boolean", "timestamp"]] = Field({}, alias="types")
+    """By column: the type it must have; a row whose value is not of it is bad."""
+    columns: Names = ()
+    """The columns to read; all unless given."""
+    on_bad_row: Literal["quarantine", "fail"] = "quarantine"
+    """What becomes of a row that cannot be read."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Reading:
+        problems: list[Problem] = []
+        if self.delimiter == "auto":
+            object.__setattr__(self, "delimiter", None)
+        for word in ("delimiter", "quote", "escape"):
+            value = getattr(self, word)
+            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
+                problems.append(Problem((word,), f"expected one ASCII character; found {value!r}"))
+        given = [c for c in (self.delimiter, self.quote, self.escape) if c is not None]
+        if len(given) != len(set(given)):
+            problems.append(Problem((), "delimiter, quote and escape must differ (a doubled quote needs no `escape`)"))
+        if self.comment == "":
+            problems.append(Problem(("comment",), "must not be empty; leave it out if there are no comments"))
+        if self.encoding != "auto":
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                problems.append(Problem(("encoding",), f"no encoding is called {self.encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis"))
+        problems += _twice("names", self.names) + _twice("columns", self.columns) + _twice("rename", tuple(self.rename.values()))
+        if problems:
+            raise mistakes(*problems)
+        return self
+
+    def only_csv(self) -> list[str]:
+        """The words given that only CSV understands."""
+        plain = Reading()
+        return [w for w in ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip") if getattr(self, w) != getattr(plain, w)]
+
+    def only_text(self) -> list[str]:
+        """The words given that only CSV and JSON lines understand."""
+        return ["encoding"] if self.encoding != "utf-8" else []
+
+    def options(self) -> dict[str, Any]:
+        """These words alone, as a recipe spells them (a subclass has others beside them)."""
+        return {field.alias or name: getattr(self, name) for name, field in Reading.model_fields.items()}
+
+    def plain(self) -> Reading:
+        """These words alone, as a `Reading`."""
+        return Reading.model_validate(self.options())
+
+
+def _twice(word: str, values: tuple[str, ...]) -> list[Problem]:
+    return [Problem((word,), f"{value!r} is there twice") for value in dict.fromkeys(v for v in values if values.count(v) > 1)]
+
+
+class FilesAs(Reading):
+    """Files with reading options of their own, over the shared ones. Only the words given count."""
+
+    path: Names
+    """A path, glob or folder, or a list of them."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: Any) -> dict[str, Any]:
+        given = {(field.alias or name, name) for name, field in type(self).model_fields.items() if name in self.model_fields_set}
+        whole = handler(self)
+        return {word: whole[word if word in whole else name] for word, name in sorted(given)}
+
+    def over(self, shared: Reading) -> Reading:
+        """The shared options with these put over them."""
+        own = {f.alias or n: getattr(self, n) for n, f in Reading.model_fields.items() if n in self.model_fields_set}
+        return Reading.model_validate({**shared.options(), **own})

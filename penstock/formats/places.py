@@ -1,0 +1,290 @@
+"""Where files lie: finding, opening and hashing them, on this machine or at any URL that fsspec knows.
+
+All refusals of an operating system or a cloud become one sentence here (`plainly`). Credentials come from where each
+cloud's own tools look for them (environment, profile, instance role); a recipe has no place for them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from penstock.core.errors import SourceError
+from penstock.core.needs import need
+from penstock.core.store import atomic_write
+
+ENDINGS = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+}
+"""File endings that name a format."""
+PACKED = (".gz", ".zst", ".zstd")
+
+_MAGIC = re.compile(r"[*?[]")
+_PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure")}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, as it is now."""
+
+    url: str
+    """An absolute local path, or a URL."""
+    root: str
+    """Where it was looked for: a folder, in the same spelling."""
+    size_bytes: int
+    stamp: str
+    """Changes when the file does: a time in nanoseconds, or an etag. Empty where the place has neither."""
+
+
+def is_remote(url: str) -> bool:
+    return "://" in url and not url.startswith("file://")
+
+
+def ending(path: str) -> str:
+    """The format a file's ending names, or nothing."""
+    name = PurePosixPath(path).name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return ENDINGS.get(PurePosixPath(name).suffix, "")
+
+
+@contextmanager
+def plainly(url: str) -> Iterator[None]:
+    """Tell refusals in one sentence, as a `SourceError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"there is no {url}. ({_first_line(error)})") from None
+    except PermissionError as error:
+        raise SourceError(f"{url} may not be read: {_first_line(error)}. Give yourself the permission, or other credentials.") from None
+    except _strange() as error:
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        if "credential" in said.lower():
+            raise SourceError(f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://.") from None
+        raise SourceError(f"cannot read {url}: {said}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
+
+
+def _strange() -> tuple[type[BaseException], ...]:
+    """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
+    found: list[type[BaseException]] = [OSError]
+    for module, name in (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("google.auth.exceptions", "GoogleAuthError"),
+                         ("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError")):
+        error = getattr(sys.modules.get(module), name, None)
+        if error is not None:
+            found.append(error)
+    return tuple(found)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        MissingPackage: the protocol's package is not installed.
+        SourceError: there is no such protocol.
+    """
+    import fsspec
+
+    protocol = url.split("://", 1)[0]
+    if protocol in _PACKAGES:
+        module, extra = _PACKAGES[protocol]
+        need(module, extra=extra, why=f"reading {protocol}:// URLs")
+    try:
+        with plainly(url):
+            system, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise SourceError(f"{url}: reading {protocol}:// needs more than is installed: {_first_line(error)}") from None
+    except ValueError as error:
+        raise SourceError(f"{url}: {_first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory.") from None
+    return system, path
+
+
+def open_bytes(url: str) -> BinaryIO:
+    """Open a file for reading; it can be sought."""
+    with plainly(url):
+        if is_remote(url):
+            system, path = filesystem(url)
+            return system.open(path, "rb", block_size=4 << 20)  # type: ignore[no-any-return]
+        return open(url, "rb")
+
+
+def size_of(url: str) -> int:
+    with plainly(url):
+        if is_remote(url):
+            system, path = filesystem(url)
+            system.invalidate_cache()
+            return int(system.info(path)["size"])
+        return os.stat(url).st_size
+
+
+# -- finding -------------------------------------------------------------------------------------------------------------
+
+
+def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
+    """The files that a path, glob, folder or URL names, sorted.
+
+    A folder gives the files below it whose ending names a format (all, where `format` is given); files and folders whose
+    names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
+
+    Raises:
+        SourceError: nothing is there, or it may not be read.
+    """
+    if is_remote(entry):
+        return _find_remote(entry, format)
+    path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
+    if os.path.isdir(path):
+        names = _walk(path)
+        return _sift(entry, path, [_stat(n, path) for n in names], format)
+    if os.path.exists(path):
+        return [_stat(path, os.path.dirname(path))]
+    if glob.has_magic(path):
+        root = path[: _MAGIC.search(path).start()].rsplit(os.sep, 1)[0] or os.sep  # type: ignore[union-attr]
+        names = sorted(n for n in glob.glob(path, recursive=True) if os.path.isfile(n) and _visible(os.path.relpath(n, root)))
+        if not names:
+            raise SourceError(f"nothing matches {entry} (looked in {root}).{_near_glob(path)}")
+        return [_stat(n, root) for n in names]
+    raise SourceError(f"there is no {path}.{_near(os.path.dirname(path), os.path.basename(path))}")
+
+
+def _walk(path: str) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    with plainly(path):
+        found: list[str] = []
+        for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+            folders[:] = sorted(f for f in folders if _visible(f))
+            found += [os.path.join(folder, n) for n in names if _visible(n)]
+        return sorted(found)
+
+
+def _stat(path: str, root: str) -> Found:
+    with plainly(path):
+        stat = os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r.")
+        return Found(path, root, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _visible(path: str) -> bool:
+    return not any(step.startswith((".", "_")) and step not in (".", "..") for step in path.replace(os.sep, "/").split("/"))
+
+
+def _sift(entry: str, root: str, found: list[Found], format: str) -> list[Found]:
+    if not found:
+        raise SourceError(f"the folder {entry} ({root}) has no files. Name a folder with data in it.")
+    tables = [f for f in found if format != "auto" or ending(f.url)]
+    if not tables:
+        some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
+        raise SourceError(f"the folder {entry} has no file whose ending names a format ({' '.join(ENDINGS)}); found {some}. Name the files themselves, or set `format`.")
+    return tables
+
+
+def _near(folder: str, name: str) -> str:
+    if not os.path.isdir(folder):
+        parent = os.path.dirname(folder)
+        return f" The folder {folder} is not there either." + (_near(parent, os.path.basename(folder)) if os.path.isdir(parent) else "")
+    names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    return f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else f" {folder} is empty."
+
+
+def _near_glob(path: str) -> str:
+    folder = os.path.dirname(path)
+    return "" if glob.has_magic(folder) else _near(folder, os.path.basename(path))
+
+
+def _find_remote(entry: str, format: str) -> list[Found]:
+    system, path = filesystem(entry)
+    with plainly(entry):
+        system.invalidate_cache()
+        if glob.has_magic(path):
+            root = path[: _MAGIC.search(path).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
+            listed = system.glob(path, detail=True)
+            infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(root) :].strip("/"))]
+            if not infos:
+                raise SourceError(f"nothing matches {entry}.")
+            return [_info(system, i, root) for i in infos]
+        if system.isfile(path):
+            return [_info(system, system.info(path), path.rsplit("/", 1)[0])]
+        listed = system.find(path, detail=True)
+        infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(path) :].strip("/"))]
+        if not infos and not system.isdir(path):
+            parent, name = path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
+            beside = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in system.ls(parent, detail=False)] if parent and system.isdir(parent) else []
+            near = difflib.get_close_matches(name, beside, n=3, cutoff=0.6)
+            raise SourceError(f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else ""))
+    return _sift(entry, path, [_info(system, i, path) for i in infos], format)
+
+
+def _info(system: Any, info: dict[str, Any], root: str) -> Found:
+    stamp = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated") if info.get(key)), "")
+    return Found(system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp)
+
+
+def relative(found: Iterable[Found]) -> dict[str, str]:
+    """By URL: the path from the root that all were looked for under, with `/`."""
+    files = list(found)
+    roots = {f.root.replace(os.sep, "/").rstrip("/") for f in files}
+    root = roots.pop() if len(roots) == 1 else _common(roots)
+    paths = {f.url: f.url.replace(os.sep, "/") for f in files}
+    return {url: path[len(root) :].lstrip("/") if root and path.startswith(f"{root}/") else path.lstrip("/") for url, path in paths.items()}
+
+
+def _common(roots: set[str]) -> str:
+    steps = [r.split("/") for r in roots]
+    shared = []
+    for column in zip(*steps, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    root = "/".join(shared)
+    return "" if root.endswith((":/", ":")) else root
+
+
+# -- hashing -------------------------------------------------------------------------------------------------------------
+
+
+def hashes(found: list[Found], memo: Path | None) -> list[str]:
+    """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again."""
+    known: dict[str, dict[str, Any]] = {}
+    if memo is not None and memo.is_file():
+        try:
+            known = json.loads(memo.read_text("utf-8"))
+        except ValueError:
+            known = {}  # a memo only saves time: a torn one is written anew
+
+    def digest(file: Found) -> str:
+        entry = known.get(file.url)
+        if isinstance(entry, dict) and file.stamp and entry.get("size_bytes") == file.size_bytes and entry.get("stamp") == file.stamp:
+            return str(entry["sha256"])
+        sha = hashlib.sha256()
+        with open_bytes(file.url) as stream, plainly(file.url):
+            while chunk := stream.read(1 << 20):
+                sha.update(chunk)
+        return sha.hexdigest()
+
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(digest, found))
+    fresh = {f.url: {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
+    if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
+        atomic_write(memo, json.dumps({**known, **fresh}, indent=0))
+    return digests

@@ -1,0 +1,155 @@
+"""What every reader of a format promises, and what they share: names made usable, things said once.
+
+A file is read in two passes. `scan` learns its columns, over all of its rows, and puts aside what cannot be read; then,
+when the columns of all files are known, `batches` gives the rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import SourceError
+from penstock.core.events import Events
+from penstock.formats.options import Reading
+from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.typed import TextTypes
+
+LINE = "\0line"
+"""The column in which readers give each row's line; no file can have a column of this name."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to read."""
+
+    path: str
+    """What it is called in lineage and rejects."""
+    url: str
+    reading: Reading = field(default_factory=Reading)
+    size_bytes: int | None = None
+    """What it must measure; not checked where it is None."""
+
+
+@dataclass
+class Context:
+    """What the readers of one extract share."""
+
+    scratch: Path
+    rejects: Rejects
+    events: Events
+    block_bytes: int
+    workers: int
+    limit: int | None = None
+    """Read about so many rows of each file, then stop."""
+    texts: dict[str, TextTypes] = field(default_factory=dict)
+    """By name in lower case: what the text columns of that name could be, over all files."""
+    said: set[str] = field(default_factory=set)
+
+    def text(self, name: str) -> TextTypes:
+        return self.texts.setdefault(name.lower(), TextTypes())
+
+    def say(self, path: str, text: str, *, warn: bool = False) -> None:
+        """Say something of a file, once: the files after it, of which the same is true, say nothing."""
+        if text not in self.said:
+            self.said.add(text)
+            (self.events.warn if warn else self.events.say)(f"{path} {text}", file=path)
+
+
+class Reader(ABC):
+    """Reads one file of one format."""
+
+    def __init__(self, input: Input, context: Context) -> None:
+        self.input = input
+        self.context = context
+        self.columns: dict[str, pa.DataType | TextTypes] = {}
+        """After `scan`: the columns by their final names; text whose type its values decide has a `TextTypes`."""
+        self.inexact: set[str] = set()
+        """After `scan`: columns with an integer that float64 cannot hold (for formats whose integers are not int64 already)."""
+        self.raw_names: set[str] = set()
+        """After `scan`: the names as the file has them."""
+
+    @abstractmethod
+    def scan(self) -> None:
+        """Learn the columns, and put rows that cannot be read aside.
+
+        Raises:
+            SourceError: the file cannot be read as a whole.
+        """
+
+    @abstractmethod
+    def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        """The rows that can be read, in order, with their `LINE`; only columns in `kinds`, of those types or of types
+        that `typed.convert` makes into them."""
+
+    def close(self) -> None:
+        """Forget what was kept on disk."""
+        return
+
+    def say(self, text: str, *, warn: bool = False) -> None:
+        self.context.say(self.input.path, text, warn=warn)
+
+    def reject(self, reject: Reject) -> None:
+        self.context.rejects.add(self.input.path, reject, fail=self.input.reading.on_bad_row == "fail")
+
+    def final_names(self, raw: list[str]) -> list[str]:
+        """The names as the user will know them: renamed, none empty, none twice (whatever the case of its letters,
+        which engines do not tell apart), none that Penstock needs itself."""
+        rename = self.input.reading.rename
+        names: list[str] = []
+        taken = {ROW_FILE, ROW_NUMBER}
+        self.raw_names.update(raw)
+        for i, found in enumerate(raw):
+            clean = found.strip("\ufeff \t\r\n\0")
+            self.raw_names.add(clean)
+            wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
+            name, n = wanted, 2
+            while name.lower() in taken:
+                name, n = f"{wanted}_{n}", n + 1
+            taken.add(name.lower())
+            names.append(name)
+            if name != wanted:
+                self.say(f"has more than one column called {wanted!r} (or Penstock needs that name itself); the later one is called {name!r}.", warn=True)
+            elif not clean and not found:
+                self.say(f"has a column without a name; it is called {name!r}.", warn=True)
+        return names
+
+
+def mended_texts(array: pa.Array, name: str, reading: Reading, *, empty_is_missing: bool) -> pa.Array:
+    """A text column after `trim_end` and `na`."""
+    ending = reading.trim_end.get(name)
+    if ending:
+        array = pc.if_else(pc.ends_with(array, ending), pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(pa.string()), array)
+    markers = [*reading.na, *([""] if empty_is_missing else [])]
+    if markers:
+        missing = pc.is_in(array, pa.array(markers, pa.string()))
+        if pc.any(missing).as_py():
+            array = pc.if_else(missing, pa.scalar(None, pa.string()), array)
+    return array
+
+
+def check_words(readers: list[Reader], names: set[str]) -> None:
+    """Refuse words that name columns no file has.
+
+    Raises:
+        SourceError: naming the word and what is near.
+    """
+    groups: dict[str, list[Reader]] = {}
+    for reader in readers:
+        groups.setdefault(reader.input.reading.model_dump_json(), []).append(reader)
+    for members in groups.values():
+        reading = members[0].input.reading
+        here = names | {n for m in members for n in m.columns}
+        raw = {n for m in members for n in m.raw_names}
+        for word, wanted, known in (("rename", reading.rename, raw), ("columns", reading.columns, here), ("types", reading.types_, here), ("trim_end", reading.trim_end, here)):
+            for name in wanted:
+                if name not in known:
+                    some = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
+                    raise SourceError(f"source.{word}: {members[0].input.path} has no column {name!r}.{did_you_mean(name, sorted(known))} Its columns: {some}")

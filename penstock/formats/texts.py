@@ -1,0 +1,140 @@
+"""Bytes → UTF-8: decompression, encodings, and what a file seems to be.
+
+A `TextStream` gives UTF-8 bytes whatever the file holds. Bytes that the declared encoding does not know come through as
+bytes that are not UTF-8, so that the row they are in is rejected, and no other.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from penstock.core.errors import SourceError
+from penstock.formats.places import ending, open_bytes, plainly
+
+_NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
+LONGEST_LINE = 64 << 20
+"""Bytes. A longer line means that the file is no text table."""
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _NOT_UTF8 * (error.end - error.start), error.end
+
+
+codecs.register_error("penstock.mark", _mark)
+
+
+def opened(url: str) -> BinaryIO:
+    """The file's bytes, decompressed if its first bytes say it is gzip or Zstandard."""
+    raw = open_bytes(url)
+    with plainly(url):
+        magic = raw.read(4)
+        raw.seek(0)
+    packing = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
+    if packing is None:
+        return raw
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)  # type: ignore[no-any-return]
+
+
+def head(url: str, size: int = 1 << 16) -> bytes:
+    """The first bytes, decompressed."""
+    with opened(url) as stream:
+        return _read(stream, url, size)
+
+
+def _read(stream: BinaryIO, url: str, size: int) -> bytes:
+    try:
+        with plainly(url):
+            found = b""
+            while len(found) < size and (more := stream.read(size - len(found))):
+                found += more
+            return found
+    except SourceError as error:
+        if "ompress" in error.message or "zlib" in error.message.lower() or "zstd" in error.message.lower():
+            raise SourceError(f"{url} is damaged: it ends early or cannot be unpacked ({error.message.rsplit(': ', 1)[-1]}). Fetch it again.") from None
+        raise
+
+
+def format_of(url: str) -> str:
+    """The format of a file: its first bytes where they are plain (Parquet, Arrow), else its ending, else its looks.
+
+    Raises:
+        SourceError: it is empty, or no table that can be read here.
+    """
+    start = head(url, 4096)
+    named = ending(url)
+    if not start:
+        raise SourceError(f"{url} is empty: it has no rows and no columns.")
+    if start[:4] == b"PAR1":
+        return "parquet"
+    if start[:6] == b"ARROW1" or (start[:4] == b"\xff\xff\xff\xff" and named in ("", "arrow")):
+        return "arrow"
+    if named:
+        return named
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text[:1] == b"{":
+        return "jsonl"
+    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SourceError(f"{url} is neither text, Parquet nor Arrow (its first bytes are {start[:8]!r}). Say what it is with `format`, if it is one of csv, tsv, jsonl, parquet, arrow.")
+    return "csv"
+
+
+def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
+    """The encoding to read with; `auto` looks at the whole file."""
+    start = head(url, 4)
+    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if declared != "auto":
+        if utf16 and codecs.lookup(declared).name == "utf-8":
+            raise SourceError(f"{url} begins with the mark of UTF-16. Set `encoding: utf-16`.")
+        return declared
+    if utf16:
+        return "utf-16"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with opened(url) as stream:
+        try:
+            while chunk := _read(stream, url, 1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            say("is not UTF-8; read as Latin-1, which knows every byte. If letters look wrong, set `encoding`, for example cp1252.")
+            return "latin-1"
+    return "utf-8"
+
+
+class TextStream:
+    """The text of a file as UTF-8 bytes, without a byte-order mark, in blocks."""
+
+    def __init__(self, url: str, encoding: str) -> None:
+        self.url = url
+        self._stream = opened(url)
+        self._decoder = None if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") else codecs.getincrementaldecoder(encoding)("penstock.mark")
+        self._encoding = encoding
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        """About `size` bytes; none only at the end."""
+        while True:
+            chunk = _read(self._stream, self.url, size)
+            if self._decoder is None:
+                text = chunk
+            else:
+                text = self._decoder.decode(chunk, final=not chunk).encode("utf-8", "surrogatepass")
+            if text and not self._begun:
+                self._begun = True
+                text = text.removeprefix(codecs.BOM_UTF8)
+            if text or not chunk:
+                return text
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()

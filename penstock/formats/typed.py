@@ -1,0 +1,307 @@
+"""The narrowest type that holds all of a column, and exact ways from one type to another.
+
+The types a source gives: boolean, int64, float64, timestamp in microseconds (with UTC where the text has an offset),
+string, binary, and lists of these. A text column is narrowed by *all* its values: `true`/`false` in any case; integers
+whose text is exactly that of an int64 (no leading zeros: `01234` is a code); numbers (no leading zeros, no `+`; a column
+with an integer that float64 cannot hold stays text, since ids must stay exact); ISO 8601 timestamps; else text.
+
+From type to type: int → float → text; what cannot be changed without loss raises `Widen`, and the extract begins again
+with that column as text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NAIVE = pa.timestamp("us")
+ZONED = pa.timestamp("us", "UTC")
+FORCED = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "timestamp": NAIVE}
+
+_WORDS = pa.array(["true", "false"])
+_INTEGER = r"^-?\d{15,}$"
+_NOT_FINITE = r"(?i)^-?(nan|inf|infinity)$"
+
+
+class Widen(Exception):
+    """A column cannot be of the type chosen without losing something; it must be text. Never leaves this room."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+
+class TextTypes:
+    """What a column of text could be, by all values observed so far. Flags only ever fall, so threads may share one."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self.boolean = self.integer = self.number = self.naive = self.zoned = True
+        self.inexact = False
+        """An integer was seen that float64 cannot hold."""
+
+    def observe(self, array: pa.Array) -> None:
+        """Narrow by a string array; nulls say nothing."""
+        if not (self.boolean or self.integer or self.number or self.naive or self.zoned):
+            self.seen = self.seen or array.null_count < len(array)
+            return
+        values = array.drop_null() if array.null_count else array
+        if not len(values):
+            return
+        self.seen = True
+        if self.boolean:
+            first = values[0].as_py()
+            self.boolean = len(first) < 6 and pc.all(pc.is_in(pc.utf8_lower(values), _WORDS)).as_py()
+        if self.integer or self.number:
+            self._observe_numbers(values)
+        for flag, kind in (("naive", NAIVE), ("zoned", ZONED)):
+            if getattr(self, flag):
+                setattr(self, flag, _casts(values, kind))
+
+    def _observe_numbers(self, values: pa.Array) -> None:
+        if self.integer:
+            whole = _cast(values, pa.int64())
+            if whole is not None and whole.cast(pa.string()).equals(values):
+                if not self.inexact:
+                    numbers = whole.to_numpy(zero_copy_only=False)
+                    large = numbers[(numbers > 2**53) | (numbers < -(2**53))]
+                    self.inexact = any(int(float(n)) != int(n) for n in large)
+                return
+            self.integer = False
+        self.number = self.number and self._numbers(values)
+
+    def _numbers(self, values: pa.Array) -> bool:
+        floats = _cast(values, pa.float64())
+        if floats is None:
+            return False
+        first, second, third = (_byte(values, i) for i in range(3))
+        minus = first == ord("-")
+        lead, after = np.where(minus, second, first), np.where(minus, third, second)
+        if (first == ord("+")).any() or ((lead == ord("0")) & (after >= ord("0")) & (after <= ord("9"))).any():
+            return False
+        odd = ~np.isfinite(floats.to_numpy(zero_copy_only=False))
+        if odd.any() and not pc.all(pc.match_substring_regex(values.filter(pa.array(odd)), _NOT_FINITE)).as_py():
+            return False
+        long = values.filter(pc.greater(pc.binary_length(values), 15))
+        if len(long):
+            for text in long.filter(pc.match_substring_regex(long, _INTEGER)).to_pylist():
+                if not -(2**63) <= int(text) < 2**63 or int(float(text)) != int(text):
+                    self.inexact = True
+                    break
+        return True
+
+    def result(self) -> pa.DataType:
+        """The narrowest type; text where nothing was seen."""
+        if not self.seen:
+            return pa.null()
+        if self.boolean:
+            return pa.bool_()
+        if self.integer:
+            return pa.int64()
+        if self.number and not self.inexact:
+            return pa.float64()
+        return NAIVE if self.naive else ZONED if self.zoned else pa.string()
+
+
+def _casts(values: pa.Array, kind: pa.DataType) -> bool:
+    head = values[0].as_py()
+    return len(head) >= 10 and head[4] == "-" and _cast(values, kind) is not None
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """The cast, or None. A few are tried first: Arrow is slow to fail, since it words an error for every value."""
+    try:
+        values[:32].cast(kind)
+        return values.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _byte(values: pa.Array, index: int) -> np.ndarray:
+    """The byte at `index` of each text; 0 where it is shorter."""
+    if not len(values) or values.nbytes == 0:
+        return np.zeros(len(values), np.uint8)
+    _, offsets, data = values.buffers()
+    if data is None or data.size == 0:
+        return np.zeros(len(values), np.uint8)
+    begin = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    raw = np.frombuffer(data, np.uint8)
+    places = begin[:-1] + index
+    return np.where(places < begin[1:], raw[np.minimum(places, len(raw) - 1)], 0).astype(np.uint8)
+
+
+def canonical(kind: pa.DataType) -> pa.DataType:
+    """The type that a column stored as `kind` is given as."""
+    t = pa.types
+    if t.is_dictionary(kind):
+        return canonical(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return canonical(kind.storage_type)
+    if t.is_run_end_encoded(kind):
+        return canonical(kind.value_type)
+    if t.is_null(kind) or t.is_boolean(kind):
+        return kind
+    if t.is_integer(kind):
+        return pa.int64()
+    if t.is_decimal(kind):
+        return (pa.int64() if kind.precision <= 18 else pa.string()) if kind.scale == 0 else pa.float64()
+    if t.is_floating(kind) or t.is_duration(kind):
+        return pa.float64()
+    if t.is_timestamp(kind):
+        return ZONED if kind.tz else NAIVE
+    if t.is_date(kind):
+        return NAIVE
+    if t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind) or t.is_binary_view(kind):
+        return pa.binary()
+    if _is_list(kind):
+        return pa.list_(canonical(kind.value_type))
+    return pa.string()  # text; times of day, maps and intervals as text
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind) or t.is_large_list_view(kind))
+
+
+def unite(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """The narrowest type that holds both; None where there is none (binary and anything else)."""
+    if a.equals(b) or pa.types.is_null(b):
+        return a
+    if pa.types.is_null(a):
+        return b
+    if {a, b} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if pa.types.is_binary(a) or pa.types.is_binary(b):
+        return None
+    if pa.types.is_list(a) and pa.types.is_list(b):
+        inner = unite(a.value_type, b.value_type)
+        return None if inner is None else pa.list_(inner)
+    return pa.string()
+
+
+def settle(kind: pa.DataType) -> pa.DataType:
+    """`kind` with text for what was never seen."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    return pa.list_(settle(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
+def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
+    """`array` as `kind`, exactly.
+
+    Raises:
+        Widen: something would be lost.
+    """
+    if array.type.equals(kind):
+        return array
+    t = pa.types
+    if isinstance(array.type, pa.BaseExtensionType):
+        return convert(array.storage, kind, column)
+    if t.is_dictionary(array.type):
+        return convert(array.dictionary_decode(), kind, column)
+    if t.is_run_end_encoded(array.type):
+        return convert(pc.run_end_decode(array), kind, column)
+    if t.is_string(kind):
+        return to_text(array)
+    try:
+        if t.is_list(kind) and _is_list(array.type):
+            sizes, values = pieces(array)
+            return rebuild(sizes, convert(values, kind.value_type, column))
+        if t.is_duration(array.type):
+            per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
+            return pc.divide(array.cast(pa.int64()).cast(pa.float64()), float(per_second))
+        if t.is_decimal(array.type) and t.is_floating(kind):
+            return array.cast(pa.float64())
+        return array.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise Widen(column) from None
+
+
+def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """A list array as lengths (null where the list is) and all elements."""
+    sizes = pc.list_value_length(array).cast(pa.int32())
+    if pa.types.is_fixed_size_list(array.type) and array.null_count:
+        sizes = pc.if_else(array.is_valid(), sizes, pa.scalar(None, pa.int32()))
+    return sizes, array.flatten()
+
+
+def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
+    """Undo `pieces`."""
+    counts = pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=sizes.is_null() if sizes.null_count else None)
+
+
+def to_text(array: pa.Array) -> pa.Array:
+    """Any array as text: numbers as JSON has them, timestamps as ISO 8601, nested values as JSON."""
+    t = pa.types
+    if t.is_integer(array.type) or t.is_large_string(array.type) or t.is_string_view(array.type) or t.is_null(array.type) or t.is_decimal(array.type):
+        return array.cast(pa.string())
+    if t.is_string(array.type):
+        return array
+    return pa.array([None if v is None else word(v) for v in array.to_pylist()], pa.string())
+
+
+def word(value: Any) -> str:
+    """A value as text, the same wherever it is met."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+# -- types the recipe forces ----------------------------------------------------------------------------------------------
+
+_SAY = {"integer": "an integer that fits in 64 bits", "number": "a number", "boolean": "true or false", "timestamp": "an ISO 8601 timestamp"}
+_TRUE, _FALSE = {"true", "t", "yes", "y", "1", "1.0"}, {"false", "f", "no", "n", "0", "0.0"}
+
+
+def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
+    """A text array as the type a recipe forces, and the rows whose value is not of it, with reasons.
+
+    More is understood than is guessed: `+5`, `007` and `5.0` are integers if told so; `yes` and `1` are booleans; a
+    timestamp with an offset becomes UTC without one.
+    """
+    if type == "text":
+        return array, {}
+    coded = array.dictionary_encode()
+    made: list[Any] = []
+    wrong: dict[int, str] = {}
+    for i, text in enumerate(coded.dictionary.to_pylist()):
+        value = _forced(text.strip(), type)
+        made.append(value)
+        if value is None:
+            wrong[i] = f"expected {_SAY[type]}; found {text[:80]!r}"
+    values = pa.array(made, FORCED[type]).take(coded.indices)
+    if not wrong:
+        return values, {}
+    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
+    return values, {int(row): wrong[int(codes[row])] for row in np.flatnonzero(np.isin(codes, list(wrong)))}
+
+
+def _forced(text: str, type: str) -> Any:
+    if type == "integer":
+        if not re.fullmatch(r"[-+]?\d+(\.0*)?", text, re.ASCII):
+            return None
+        number = int(text.split(".")[0])
+        return number if -(2**63) <= number < 2**63 else None
+    if type == "number":
+        return float(text) if re.fullmatch(r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)", text, re.IGNORECASE | re.ASCII) else None
+    if type == "boolean":
+        return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
