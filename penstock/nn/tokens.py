@@ -26,18 +26,17 @@ def undecayed(values: Tensor) -> nn.Parameter:
 
 
 class FeatureLinear(nn.Module):
-    """An affine map of its own for each feature: `[B, F, D] → [B, F, W]`.
+    """An affine map of its own for each feature: `[B, F, D] → [B, F, W]`, initialised as `nn.Linear` is.
 
     Args:
         features: F.
         inputs: D.
         width: W.
-        scale: inputs that are non-zero at once, for the initial scale (uniform in ±1/√scale, as `nn.Linear`'s); D unless given.
     """
 
-    def __init__(self, features: int, inputs: int, width: int, *, scale: float | None = None) -> None:
+    def __init__(self, features: int, inputs: int, width: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(scale or inputs)
+        bound = 1 / math.sqrt(inputs)
         self.weight = nn.Parameter(torch.empty(features, inputs, width).uniform_(-bound, bound))
         self.bias = undecayed(torch.empty(features, width).uniform_(-bound, bound))
 
@@ -75,6 +74,24 @@ class PiecewiseLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x.unsqueeze(-1) - self.left) * self.slope).clamp(0.0, 1.0)
+
+
+class StraightAndBent(nn.Module):
+    """A linear map of the number plus a linear map of its bins: `[B, F] → [B, F, W]`.
+
+    The second starts at zero (Gorishniy et al. 2024, "TabM", piecewise-linear embeddings version B): a feature begins as a straight
+    line and bends where the data say so. On small tables this is worth much; on large ones it costs nothing.
+    """
+
+    def __init__(self, edges: Sequence[Sequence[float]], width: int) -> None:
+        super().__init__()
+        self.bins = PiecewiseLinear(edges)
+        self.straight = FeatureLinear(len(edges), 1, width)
+        self.bent = nn.Parameter(torch.zeros(len(edges), self.bins.bins, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.straight(x.unsqueeze(-1)) + torch.bmm(self.bins(x).transpose(0, 1), self.bent).transpose(0, 1)
+        return out
 
 
 class Periodic(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.nn.tokens import FeatureLinear, Lookup, Periodic, PiecewiseLinear, Tokens
+from penstock.nn.tokens import FeatureLinear, Lookup, Periodic, PiecewiseLinear, StraightAndBent, Tokens
 
 torch.set_num_threads(1)
 finite = st.floats(-100, 100, width=32)
@@ -49,6 +49,16 @@ def test_each_feature_has_a_linear_map_of_its_own() -> None:
     x = torch.randn(7, 3, 5)
     for f in range(3):
         torch.testing.assert_close(layer(x)[:, f], x[:, f] @ layer.weight[f] + layer.bias[f])
+
+
+def test_a_feature_begins_as_a_straight_line_and_bends_at_its_edges() -> None:
+    layer = StraightAndBent([[-1.0, 0.0, 1.0]], 2)
+    x = torch.tensor([[-1.0], [-0.5], [0.0], [0.5], [1.0]])
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x).diff(dim=0).diff(dim=0), torch.zeros(3, 1, 2), atol=1e-6, rtol=0)
+        layer.bent[0, 1] = 1.0
+        bend = layer(x).diff(dim=0).diff(dim=0)
+        torch.testing.assert_close(bend[:, 0], torch.tensor([[0.0, 0.0], [0.5, 0.5], [0.0, 0.0]]), atol=1e-6, rtol=0)
 
 
 def test_waves_have_their_frequency() -> None:
