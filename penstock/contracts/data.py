@@ -206,6 +206,8 @@ class EngineSession(ABC):
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
         """A scalar SQL expression (DuckDB's dialect, penstock.contracts.sql) over `table`'s columns, as a value that composes.
 
+        An exact decimal (`0.5 * age` is one in DuckDB) comes as a double, as features and other engines have numbers.
+
         Raises:
             RecipeError: it is not allowed, names a column that is not there, or does not fit the columns' types.
         """

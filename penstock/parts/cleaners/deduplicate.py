@@ -34,8 +34,8 @@ class Deduplicate(Cleaner):
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
         columns = self.columns or [name for name in table.columns if name not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
-        digested = table.mutate(__digest=row_digest(table, columns))
-        groups = digested.group_by("__digest").aggregate(__rows=digested.count(), __first=digested[ROW_ID].min())
-        repeated = groups.filter(groups["__rows"] > 1).select(__of="__digest", __first="__first")
-        paired = digested.left_join(repeated, digested["__digest"] == repeated["__of"])
-        return paired.filter(paired["__first"].isnull() | (paired["__first"] == paired[ROW_ID])).select(*table.columns)
+        digested = table.mutate(__p_digest=row_digest(table, columns))
+        groups = digested.group_by("__p_digest").aggregate(__p_rows=digested.count(), __p_first=digested[ROW_ID].min())
+        repeated = groups.filter(groups["__p_rows"] > 1).select(__p_of="__p_digest", __p_first="__p_first")
+        paired = digested.left_join(repeated, digested["__p_digest"] == repeated["__p_of"])
+        return paired.filter(paired["__p_first"].isnull() | (paired["__p_first"] == paired[ROW_ID])).select(*table.columns)

@@ -119,7 +119,8 @@ class Session(EngineSession):
         except duckdb.Error as error:
             types = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
             raise RecipeError(f"{_first_line(error, bound.columns)} ({types or 'no columns'}); found {expression!r}") from None
-        return value(table, bound, found)
+        made = value(table, bound, found)
+        return made.cast("float64") if found.is_decimal() else made
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():
@@ -137,7 +138,7 @@ class Session(EngineSession):
         return self._copy(table, folder, order=order, compression="zstd")
 
     def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        name, place = self._name("request"), "__place"
+        name, place = self._name("request"), "__p_place"
         self._duck.register(name, pa.table([*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())], names=[*schema.names, place]))
         built = build(self._named(name))
         query = self._query(built.order_by(place).drop(place))

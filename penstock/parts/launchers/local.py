@@ -35,7 +35,7 @@ from penstock.contracts.learn import Launcher, World
 from penstock.core.errors import Interrupted, PenstockError, TrainingError
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 2.0
 """How long the others may take to end by themselves once a rank has failed."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

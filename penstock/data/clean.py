@@ -1,0 +1,46 @@
+"""Derived columns and cleaners, in their order.
+
+The order. Derived columns come first, one after another. Then the cleaners, each group as declared, with the split
+between them:
+
+    before the split    what learns nothing: row by row, or over all rows (deduplication, filters)
+    after the split     what is fitted on the training split, row by row
+
+So a fitted cleaner never sees validation or test rows, and no row is dropped after the shares were dealt out. A bundle
+applies the same steps to requests in the same order (penstock.bundle.steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from penstock.contracts.data import Cleaner, EngineSession
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+Steps = list[tuple[int, Cleaner]]
+"""Cleaners with their places in the recipe."""
+
+
+def around_split(cleaners: Sequence[Cleaner]) -> tuple[Steps, Steps]:
+    """The cleaners before and after the split, in the order in which they run."""
+    numbered = list(enumerate(cleaners))
+    return [(i, c) for i, c in numbered if not c.is_fitted()], [(i, c) for i, c in numbered if c.is_fitted()]
+
+
+def moved(cleaners: Sequence[Cleaner]) -> str:
+    """A sentence, where cleaners do not run in the order they were declared in."""
+    before, after = around_split(cleaners)
+    if [i for i, _ in before + after] == list(range(len(cleaners))):
+        return ""
+    names = " → ".join(c.type for _, c in before + after)
+    return f"clean runs {names}: what learns from the training split runs after what does not"
+
+
+def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSession) -> ir.Table:
+    """The table with new columns; an expression may use those above it."""
+    for name, text in expressions.items():
+        table = table.mutate(**{name: session.sql(table, text)})
+    return table

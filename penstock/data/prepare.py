@@ -1,0 +1,486 @@
+"""Preparing, told top to bottom: from declared sources to an immutable dataset version.
+
+    snapshot → id → (there already? then that) → extract → row ids → joins → where → sample → derive → expect
+             → clean → split → clean with what the training split taught → write → profile
+
+Each step is an Ibis expression on the recipe's engine; nothing runs before it must. The rows are computed once, on disk
+(`keep`), when their split is known; what stands before is scanned a second time only where a count is owed (`where`,
+`expect`, a row to quarantine).
+
+Identity. The id is the fingerprint of the snapshots (names and content, no places or times), of what the recipe says of
+data, of how sources are read (without their paths), and of the format. Where rows lie, engine, threads and memory do
+not enter: they change no row.
+
+Order. Rows are written in the order of their row id, so that positions in a feed mean the same rows everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from penstock._version import __version__
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Cleaner, EngineSession, Extract, Snapshot, Source
+from penstock.contracts.digest import key_text, md5, row_digest
+from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError, SourceError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint
+from penstock.core.store import Store, told_plainly
+from penstock.data.clean import around_split, derive, moved
+from penstock.data.dataset import SPLITS, Dataset
+from penstock.data.ledger import COLUMN, REASON, Ledger
+from penstock.data.profile import profile
+from penstock.data.split import SPLIT, assign
+from penstock.data.validate import column_problems, expect, place, typed_problems
+from penstock.recipe.schema import Join, Recipe
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+FORMAT = 1
+"""Of what is written. It enters every dataset's id: raise it when the same recipe would give other rows."""
+_MEMO = "index/hashes.json"
+_OURS = (ROW_FILE, ROW_NUMBER)
+_EXAMPLES = 3
+_OVERLAP_MEANS = "rows whose values all equal those of a training row"
+
+
+# -- the whole ------------------------------------------------------------------------------------------------------------
+
+
+def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
+    """Make the dataset version that `recipe` declares, or return it if it is there.
+
+    Raises:
+        RecipeError: the recipe names columns that are not there, or has expressions that do not hold; all of them at once.
+        SourceError: data that cannot be found or read.
+        ContractError: the data breaks a promise with `on_violation: fail`, a join is not to-one, or nothing is left to train on.
+        StoreError: the disk is full, or the store may not be written.
+    """
+    survey = _survey(recipe, store)
+    name = f"datasets/{recipe.name}/{survey.id}"
+    if store.has(name):
+        return Dataset(store.open(name))
+    start = time.perf_counter()
+    manifest: dict[str, Any] = {}
+    with _scratch(store) as scratch, store.draft(name, manifest) as folder:
+        work = _Work(recipe, events, folder, scratch, survey)
+        with told_plainly(folder):
+            work.extract()
+            with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=_threads(recipe)) as session:
+                made = work.crunch(session)
+        manifest |= {
+            "type": "dataset", "name": recipe.name, "id": survey.id, **made, "lineage": _lineage(recipe, survey, work), "seconds": round(time.perf_counter() - start, 3),
+        }
+    events.say(f"{manifest['counts']['in']:,} rows in = {work.ledger.sentence()}", counts=manifest["counts"])
+    return Dataset(store.open(name))
+
+
+def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
+    """The finished version that `recipe` declares over its sources as they are now, if there is one."""
+    name = f"datasets/{recipe.name}/{_survey(recipe, store).id}"
+    return Dataset(store.open(name)) if store.has(name) else None
+
+
+def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
+    """16 hexadecimal digits: equal if and only if the same rows would come out."""
+    identity = recipe.data_identity()
+    identity["join"] = [{**join.declared(), "source": _reading(join.source)} for join in recipe.join]
+    return fingerprint("dataset", FORMAT, snapshot.declared(), [other.declared() for other in joined], _reading(recipe.source), identity)
+
+
+def _reading(source: Source) -> dict[str, Any]:
+    """How a source is read: all it declares but the places, for which the snapshot stands with names and content."""
+    def without_path(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {word: value for word, value in options.items() if word != "path"}
+
+    return {word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value for word, value in without_path(source.declared()).items()}
+
+
+@dataclass
+class _Survey:
+    """What would be read, and what it is called."""
+
+    snapshot: Snapshot
+    joined: list[Snapshot]
+    id: str
+
+
+def _survey(recipe: Recipe, store: Store) -> _Survey:
+    memo = store.folder / _MEMO
+    snapshot = recipe.source.snapshot(recipe.base, memo)
+    joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
+    return _Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Path]:
+    """A folder on the store's own disk, which must have room for the rows anyway; always removed."""
+    staging = store.folder / ".staging"
+    with told_plainly(staging):
+        staging.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if staging.is_dir() and not any(staging.iterdir()):
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _threads(recipe: Recipe) -> int:
+    """As declared, or all that this process may use."""
+    if recipe.resources.threads:
+        return recipe.resources.threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# -- the steps ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Work:
+    """One preparation under way."""
+
+    recipe: Recipe
+    events: Events
+    folder: Path
+    scratch: Path
+    survey: _Survey
+    main: Extract = field(init=False)
+    lookups: list[Extract] = field(init=False)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps = 0
+        self.files = self.survey.snapshot.files
+        self.paths = [file.path for file in self.files]
+        self.ledger = Ledger(self.folder / "quarantine", self.paths)
+
+    def extract(self) -> None:
+        """Every source as plain Parquet; then all that is wrong with the recipe's columns, at once."""
+        memory = self.recipe.resources.memory
+        self._step("extract")
+        self.main = self.recipe.source.extract(self.survey.snapshot, self.scratch / "source", memory_bytes=memory, events=self.events)
+        self.lookups = [
+            join.source.extract(snapshot, self.scratch / f"join-{i}", memory_bytes=memory, events=self.events)
+            for i, (join, snapshot) in enumerate(zip(self.recipe.join, self.survey.joined, strict=True))
+        ]
+        if not self.main.rows:
+            files = ", ".join(self.paths[:5])
+            unread = f" {self.main.rejected:,} rows could not be read." if self.main.rejected else ""
+            raise ContractError(f"there are no rows to learn from in {files}.{unread} Check the path, and how the files are read.")
+        names = [name for extract in (self.main, *self.lookups) for name in extract.schema.names]
+        reserved = [name for name in names if name.startswith("__p_") or name in _OURS]
+        if reserved:
+            raise SourceError(f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source.")
+        problems = column_problems(self.recipe, _named(self.main), [_named(lookup) for lookup in self.lookups])
+        problems += self._split_problems()
+        if problems:
+            raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
+
+    def crunch(self, session: EngineSession) -> dict[str, Any]:
+        """From extracts to written rows; what the manifest says of them."""
+        recipe, ledger = self.recipe, self.ledger
+        with ledger:
+            rejected = ledger.rejects(self.main.rejects)
+            table = self._identify(session)
+            for i, join in enumerate(recipe.join):
+                table = self._join(session, table, i, join)
+            table = self._where(session, table)
+            table = self._sample(session, table)
+            table = self._derive(session, table)
+            raw_schema = {name: str(found) for name, found in table.schema().items() if name not in (ROW_ID, *_OURS)}
+            table = self._expect(session, table)
+            table = self._clean(session, table)
+            kept = self._split(session, table)
+            final, facts = self._fitted(session, kept)
+            self._write(session, final)
+        self._step("profile")
+        train = sorted((self.folder / "rows" / "split=train").glob("*.parquet"))
+        self._save("profile.json", profile(session, train))
+        made: dict[str, Any] = {
+            "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()), "raw_schema": raw_schema,
+            "schema": {name: str(found) for name, found in final.schema().items() if name not in (SPLIT, *_OURS)},
+            "facts": {str(place): found for place, found in facts.items()},
+        }
+        if recipe.split.by == "files":
+            made["overlap"] = self._overlap(session, final)
+        self._warn_of_quarantine()
+        return made
+
+    def _identify(self, session: EngineSession) -> ir.Table:
+        """Rows with their ids: of the declared key, or of file and place."""
+        import ibis
+
+        self._step("row ids")
+        table = _read(session, self.main)
+        if ROW_ID in self.main.schema.names:
+            self.events.say(f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called 'source_{ROW_ID}' here")
+        if self.recipe.key:
+            return self._by_key(session, table)
+        prefixes = [f"{file.path}|{file.sha256}|" for file in self.files]
+        if len(prefixes) == 1:
+            return table.mutate(**{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))})
+        names = session.table(pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes}))
+        paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
+        return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop("__p_index", "__p_prefix")
+
+    def _by_key(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        """A row without a key, or with one that an earlier row has, is quarantined."""
+        import ibis
+
+        key = list(self.recipe.key)
+        label = ", ".join(key)
+        text = key_text(table, key)
+        table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
+        # Rows of one key by their place in the source: the earliest stays.
+        spot = table[ROW_FILE].cast("string").lpad(10, "0") + ":" + table[ROW_NUMBER].cast("string").lpad(20, "0")
+        groups = table.select(ROW_ID, __p_spot=spot).filter(lambda t: t[ROW_ID].notnull()).group_by(ROW_ID).aggregate(__p_rows=lambda t: t.count(), __p_first=lambda t: t["__p_spot"].min())
+        repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first"))
+        lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0]["n"]
+        if not lost and not session.count(repeated):
+            return table.drop("__p_key")
+        paired = table.mutate(__p_spot=spot).left_join(repeated, table[ROW_ID] == repeated["__p_of"])
+        later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
+        reason = ibis.cases((paired["__p_key"].isnull(), "the key is missing"), (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]), else_=ibis.null("string"))
+        marked = paired.mutate(**{COLUMN: ibis.literal(label), REASON: reason}).drop("__p_key", "__p_spot", "__p_of", "__p_first")
+        return self.ledger.sift(session, marked, "key")
+
+    def _join(self, session: EngineSession, table: ir.Table, number: int, join: Join) -> ir.Table:
+        """Each row with what the one row of the other source that has its key brings."""
+        import ibis
+
+        self._step(f"join {number}")
+        extract = self.lookups[number]
+        theirs = _read(session, extract)
+        if extract.rejected:
+            folder = self.folder / f"quarantine-join-{number}"  # rows of another source: kept, but no rows of ours
+            with Ledger(folder, [file.path for file in self.survey.joined[number].files]) as aside:
+                aside.rejects(extract.rejects)
+            self.events.warn(f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they bring nothing, and are in {folder.name}", rows=extract.rejected)
+        pairs = dict(join.on) if isinstance(join.on, dict) else {name: name for name in join.on}
+        brought = list(join.columns) if join.columns is not None else [name for name in _named(extract) if name not in pairs.values()]
+        texts = [ours for ours, other in pairs.items() if type(table[ours].type()) is not type(theirs[other].type()) and not _both_numbers(table, ours, theirs, other)]
+        for ours in texts:
+            self.events.say(f"join[{number}]: {ours!r} is {table[ours].type()} here and {theirs[pairs[ours]].type()} there; they are compared as text")
+        keys = {f"__p_key{i}": theirs[other].cast("string") if ours in texts else theirs[other] for i, (ours, other) in enumerate(pairs.items())}
+        lookup = theirs.select(**keys, **{f"__p_with_{join.prefix}{name}": theirs[name] for name in brought}, __p_found=ibis.literal(True))
+        self._refuse_many(session, table, lookup, pairs, texts, number)
+        matches = [(table[ours].cast("string") if ours in texts else table[ours]) == lookup[f"__p_key{i}"] for i, ours in enumerate(pairs)]
+        joined = table.left_join(lookup, matches).drop(*keys)
+        joined = joined.rename({f"{join.prefix}{name}": f"__p_with_{join.prefix}{name}" for name in brought})
+        if join.missing == "keep":
+            return joined.drop("__p_found")
+        label = ", ".join(pairs)
+        if join.missing == "fail":
+            lost = joined.filter(joined["__p_found"].isnull())
+            count = session.count(lost)
+            if count:
+                first = session.rows(lost.order_by([ROW_FILE, ROW_NUMBER]).limit(_EXAMPLES))
+                shown = "; ".join(f"{place(row, self.paths)}: " + ", ".join(f"{name}={row[name]!r}" for name in pairs) for row in first)
+                raise ContractError(f"join[{number}]: {count:,} rows find no row by {label} ({shown}), and `missing: fail` says that every row must. Use `missing: keep` or `quarantine`, or mend the joined source.")
+            return joined.drop("__p_found")
+        reason = joined["__p_found"].isnull().ifelse(ibis.literal("finds no row in the joined source"), ibis.null("string"))
+        return self.ledger.sift(session, joined.mutate(**{COLUMN: ibis.literal(label), REASON: reason}).drop("__p_found"), "join")
+
+    def _refuse_many(self, session: EngineSession, table: ir.Table, lookup: ir.Table, pairs: Mapping[str, str], texts: list[str], number: int) -> None:
+        keys = [f"__p_key{i}" for i in range(len(pairs))]
+        groups = lookup.group_by(keys).aggregate(__p_rows=lookup.count())
+        repeated = session.keep(groups.filter(groups["__p_rows"] > 1))
+        if not session.count(repeated):
+            return
+        matches = [(table[ours].cast("string") if ours in texts else table[ours]) == repeated[f"__p_key{i}"] for i, ours in enumerate(pairs)]
+        hit = session.keep(repeated.semi_join(table, matches))
+        count = session.count(hit)
+        if count:
+            first = session.rows(hit.order_by(keys).limit(_EXAMPLES))
+            shown = "; ".join(", ".join(f"{other}={row[k]!r}" for k, other in zip(keys, pairs.values(), strict=True)) + f" ({row['__p_rows']:,} rows)" for row in first)
+            raise ContractError(f"join[{number}]: a join is to-one, but {count:,} keys have more than one row in the joined source: {shown}. Deduplicate it, or add columns to `on`.")
+
+    def _where(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        if self.recipe.where is None:
+            return table
+        self._step("where")
+        self._typed(session, table, [(("where",), self.recipe.where)], condition=True)
+        keeps = session.sql(table, self.recipe.where).fill_null(False)
+        self.ledger.counts["filtered"] += int(session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"] or 0)
+        return table.filter(keeps)
+
+    def _sample(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        """The rows with the smallest digests; as row ids differ, exactly so many."""
+        if self.recipe.sample is None:
+            return table
+        self._step("sample")
+        chance = md5(table[ROW_ID] + f"|sample:{self.recipe.seed}")
+        rows = session.count(table)
+        if rows <= self.recipe.sample:
+            return table
+        chosen = table.select(__p_chance=chance).order_by("__p_chance").limit(self.recipe.sample)
+        last = session.rows(chosen.aggregate(last=chosen["__p_chance"].max()))[0]["last"]
+        self.ledger.counts["filtered"] += rows - self.recipe.sample
+        return table.filter(chance <= last)
+
+    def _derive(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        problems: list[Problem] = []
+        for name, text in self.recipe.derive.items():
+            found = typed_problems(session, table, [(("derive", name), text)], condition=False)
+            problems += found
+            if not found:
+                table = derive(table, {name: text}, session)
+        if problems:
+            raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
+        return table
+
+    def _expect(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        if not self.recipe.expect:
+            return table
+        self._step("expect")
+        judged = expect(table, self.recipe.expect, session=session, events=self.events, paths=self.paths)
+        return self.ledger.sift(session, judged, "expect") if REASON in judged.columns else judged
+
+    def _clean(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        """Cleaners that learn nothing; what the global ones drop is counted."""
+        before, _ = around_split(self.recipe.clean)
+        if said := moved(self.recipe.clean):
+            self.events.say(said)
+        known: int | None = None
+        for i, cleaner in before:
+            self._step(f"clean {cleaner.type}")
+            self._typed(session, table, [(("clean", i, word), text) for word, text in cleaner.expressions().items()], condition=True)
+            if cleaner.form != "global":
+                table = _same_columns(cleaner, table, cleaner.mend(table, {}, session))
+                continue
+            if known is None:
+                table = session.keep(table)
+                known = session.count(table)
+            table = session.keep(self._mend_all(cleaner, table, session))
+            left = session.count(table)
+            self.ledger.counts[cleaner.drops] += known - left
+            known = left
+        return table
+
+    def _mend_all(self, cleaner: Cleaner, table: ir.Table, session: EngineSession) -> ir.Table:
+        """A global cleaner over all rows; over training rows alone where it removes duplicates and files give the splits."""
+        if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
+            return _same_columns(cleaner, table, cleaner.mend(table, {}, session))
+        given = [i for i, file in enumerate(self.files) if file.split in ("validation", "test")]
+        ours = table.filter(~table[ROW_FILE].isin(given))
+        return _same_columns(cleaner, table, cleaner.mend(ours, {}, session)).union(table.filter(table[ROW_FILE].isin(given)))
+
+    def _split(self, session: EngineSession, table: ir.Table) -> ir.Table:
+        """Rows with their split, computed once and kept."""
+        self._step("split")
+        recipe = self.recipe
+        seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
+        placed = session.keep(assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session))
+        sifted = self.ledger.sift(session, placed, "split")
+        counts = {row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))}
+        self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
+        if not counts.get("train"):
+            raise ContractError(f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and `split`; the quarantine would say why rows were put aside: {self._why()}")
+        for name, share in (("validation", recipe.split.validation), ("test", recipe.split.test)):
+            if not counts.get(name) and share and recipe.split.by != "files":
+                self.events.warn(f"no row fell to {name}, with {sum(counts.values()):,} rows in all")
+        return sifted
+
+    def _fitted(self, session: EngineSession, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
+        """Cleaners that learn from the training split; each sees what those before it mended."""
+        facts: dict[int, dict[str, Any]] = {}
+        for i, cleaner in around_split(self.recipe.clean)[1]:
+            self._step(f"clean {cleaner.type}")
+            facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), session)
+            table = _same_columns(cleaner, table, cleaner.mend(table, facts[i], session))
+        return table, facts
+
+    def _write(self, session: EngineSession, table: ir.Table) -> None:
+        self._step("write")
+        columns = [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS))]
+        for name in SPLITS:
+            written = session.write(table.filter(table[SPLIT] == name).select(columns), self.folder / "rows" / f"split={name}", order=[ROW_ID])
+            if written != self.ledger.counts[name]:
+                raise PenstockError(f"{self.ledger.counts[name]:,} rows belong to {name}, but {written:,} were written. This is a defect of Penstock; nothing was kept.")
+
+    def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
+        """How many rows of the given splits have an equal in train; nothing is removed."""
+        columns = [name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS)]
+        digested = table.select(SPLIT, __p_digest=row_digest(table, columns))
+        train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
+        given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
+        counts = {row[SPLIT]: int(row["n"]) for row in session.rows(given.group_by(SPLIT).aggregate(n=given.count()))}
+        overlap = {name: counts.get(name, 0) for name in ("validation", "test")}
+        if overlap["test"]:
+            self.events.say(f"{overlap['test']:,} of {self.ledger.counts['test']:,} rows of the given test split are also in train; the test split is left as it was given", overlap=overlap)
+        return {**overlap, "means": _OVERLAP_MEANS}
+
+    # -- small change ---------------------------------------------------------------------------------------------------
+
+    def _split_problems(self) -> list[Problem]:
+        given = [file.split for file in self.files]
+        if self.recipe.split.by == "files" and "train" not in given:
+            return [Problem(("split", "by"), "is `files`, but the source names no file under `train`; give it `train:` and `test:` instead of `path:`")]
+        if self.recipe.split.by != "files" and any(given):
+            return [Problem(("split", "by"), f"is `{self.recipe.split.by}`, but the source gives files for each split; say `by: files`, or list all files under `path` to mix them")]
+        return []
+
+    def _typed(self, session: EngineSession, table: ir.Table, expressions: list[tuple[tuple[str | int, ...], str]], *, condition: bool) -> None:
+        if problems := typed_problems(session, table, expressions, condition=condition):
+            raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
+
+    def _step(self, step: str) -> None:
+        self._steps += 1
+        self.events.progress("prepare", self._steps, None, "steps", step=step)
+
+    def _save(self, name: str, data: dict[str, Any]) -> None:
+        import json
+
+        with told_plainly(self.folder / name):
+            (self.folder / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
+
+    def _why(self) -> str:
+        told = [f"{entry['rows']:,} at {entry['stage']}" + (f" ({entry['column']}: {entry['example']})" if entry["column"] else f" ({entry['example']})") for entry in self.ledger.reasons.values()]
+        return "; ".join(told[:5]) or "none were"
+
+    def _warn_of_quarantine(self) -> None:
+        if self.ledger.counts["quarantined"]:
+            self.events.warn(f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}", rows=self.ledger.counts["quarantined"])
+
+
+def _read(session: EngineSession, extract: Extract) -> ir.Table:
+    table = session.read(extract.parquet) if extract.parquet else session.table(extract.schema.empty_table())
+    return table.rename({f"source_{ROW_ID}": ROW_ID}) if ROW_ID in table.columns else table
+
+
+def _named(extract: Extract) -> list[str]:
+    """A source's columns as they are called here."""
+    return [f"source_{ROW_ID}" if name == ROW_ID else name for name in extract.schema.names]
+
+
+def _both_numbers(table: ir.Table, ours: str, other_table: ir.Table, other: str) -> bool:
+    return bool(table[ours].type().is_numeric() and other_table[other].type().is_numeric())
+
+
+def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:
+    """A cleaner mends values; it must not change what columns there are."""
+    if set(after.columns) != set(before.columns):
+        raise PenstockError(f"the cleaner {cleaner.type!r} changed the columns: {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values.")
+    return after.select(*before.columns)
+
+
+def _lineage(recipe: Recipe, survey: _Survey, work: _Work) -> dict[str, Any]:
+    def files(snapshot: Snapshot) -> list[dict[str, Any]]:
+        return [{"path": f.path, "url": f.url, "size_bytes": f.size_bytes, "sha256": f.sha256, "split": f.split} for f in snapshot.files]
+
+    return {
+        "source": files(survey.snapshot), "joined": [{"files": files(s), "rows": e.rows, "rejected": e.rejected} for s, e in zip(survey.joined, work.lookups, strict=True)],
+        "declared": recipe.data_identity(), "reading": recipe.source.declared(), "engine": recipe.engine.declared(), "penstock": __version__,
+    }
