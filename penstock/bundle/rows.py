@@ -10,13 +10,14 @@ in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there i
 
 from __future__ import annotations
 
+import datetime
+import decimal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RequestError
@@ -208,84 +209,99 @@ def _no_columns(rows: int) -> pa.Table:
 
 
 def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
-    """All values as one array of one natural type, brought to the declared type where nothing is lost; None if mixed."""
-    try:
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return None
-    kind = array.type
-    if pa.types.is_null(kind):
+    """All values as one array if each would be taken so alone; None if rows must part ways.
+
+    pyarrow would read `[0.5, False]` as two numbers; so what goes together is decided by Python types first.
+    """
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
         return pa.nulls(len(values), declared)
-    if kind == declared or pa.types.is_string(kind):
-        return array
-    if pa.types.is_nested(kind) and (pa.types.is_struct(kind) or not pa.types.is_nested(declared)):
-        return None  # objects, or lists where one value belongs: row by row, to be refused by name
-    if pa.types.is_integer(declared) and pa.types.is_floating(kind):
-        return _whole(array, declared)
-    if pa.types.is_floating(kind) and any(type(v) is int for v in values) and not pa.types.is_floating(declared):
-        return None  # 1 and 1.5 in a column of neither: they would be spelt alike only because they are together
-    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and pa.types.is_floating(declared):
-        return array.cast(declared, safe=False)
-    if pa.types.is_integer(kind) and pa.types.is_integer(declared):
-        try:
-            return array.cast(declared)
-        except pa.ArrowInvalid:
-            return array
-    return array
-
-
-def _whole(array: pa.Array, declared: pa.DataType) -> pa.Array | None:
-    """Numbers as whole numbers if all of them are (NaN is missing); None if the rows must part ways."""
-    present = pc.fill_null(pc.invert(pc.is_nan(array)), False)
-    values = pc.if_else(present, array, pa.scalar(None, array.type))
+    if kinds == {str}:
+        return pa.array(values, pa.string())
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
     try:
-        return values.cast(declared)
-    except pa.ArrowInvalid:
+        if kinds == {int} and not pa.types.is_floating(declared):
+            return _fitting(pa.array(values, pa.int64()), declared)
+        if kinds == {float} and not pa.types.is_integer(declared):
+            return _fitting(pa.array(values, pa.float64()), declared)
+        if kinds <= {int, float} and pa.types.is_floating(declared):
+            return pa.array([None if v is None else float(v) for v in values], pa.float64()).cast(declared, safe=False)
+    except OverflowError:
         return None
+    if kinds == {list} and pa.types.is_nested(declared):
+        inner = {type(v) for value in values if value is not None for v in value}
+        if inner <= {int, float, type(None)}:
+            return _of_mark(values, "numbers", declared)
+    marks = {_mark(value, declared) for value in values}
+    known = marks - {"null"}
+    return _of_mark(values, known.pop(), declared) if len(known) == 1 and _ODD not in known else None
+
+
+def _fitting(array: pa.Array, declared: pa.DataType) -> pa.Array:
+    """Whole numbers as the declared kind of whole numbers, doubles as doubles or floats; another type is left as it came."""
+    alike = (pa.types.is_integer(declared) and pa.types.is_integer(array.type)) or (pa.types.is_floating(declared) and pa.types.is_floating(array.type))
+    return array.cast(declared, safe=False) if alike and pa.types.is_floating(declared) else array
 
 
 def _mark(value: Any, declared: pa.DataType) -> str:
     """A word for how a value is taken; equal words go into one array."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return "null"
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, bool):
         return "bool"
-    if isinstance(value, (int, np.integer)):
+    if isinstance(value, int):
+        if pa.types.is_floating(declared):
+            return "float"
         return "int" if -(2**63) <= value < 2**63 else "huge"
-    if isinstance(value, (float, np.floating)):
-        value = float(value)
-        if pa.types.is_integer(declared) and (value != value or (abs(value) < 2**53 and value.is_integer())):
-            return "null" if value != value else "int"
+    if isinstance(value, float):
+        if pa.types.is_integer(declared):
+            return "null" if value != value else "int" if abs(value) < 2**53 and value.is_integer() else "float"
         return "float"
     if isinstance(value, str):
         return "str"
     if isinstance(value, bytes):
         return "bytes"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        if not pa.types.is_nested(declared):
-            return _ODD
+    if isinstance(value, decimal.Decimal):
+        return "decimal"
+    if isinstance(value, datetime.datetime):
+        return "datetime" if value.tzinfo is None else "instant"
+    if isinstance(value, datetime.date):
+        return "date"
+    if isinstance(value, (list, tuple, np.ndarray)) and pa.types.is_nested(declared):
         inner = {_mark(v, pa.null()) for v in value}
-        if inner <= {"int", "float", "huge", "null"}:
-            return "numbers"
-        return "list" if inner <= {"str"} else _ODD
-    return type(value).__name__ if type(value).__module__ in ("datetime", "decimal", "pandas._libs.tslibs.timestamps") else _ODD
+        return "numbers" if inner <= {"int", "float", "huge", "null"} else "list" if inner <= {"str", "null"} else _ODD
+    return _ODD
 
 
 def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
+    """Values of one mark, nulls among them, as an array whose type follows from the mark and the declared type alone."""
     if mark == "null":
         return pa.nulls(len(values), declared)
     if mark == "int":
-        whole = pa.array([int(v) for v in values], pa.int64())
-        if pa.types.is_floating(declared):
-            return whole.cast(declared, safe=False)
-        return whole
-    if mark in ("float", "huge"):
-        if mark == "huge" and not pa.types.is_floating(declared):
-            return pa.array([str(v) for v in values])
-        return pa.array([float(v) for v in values], pa.float64())
+        return pa.array([None if v is None or v != v else int(v) for v in values], pa.int64())
+    if mark == "float":
+        return _fitting(pa.array([None if v is None else _double(v) for v in values], pa.float64()), declared)
     if mark == "numbers":
-        return pa.array([[None if v is None else float(v) for v in value] for value in values], pa.list_(pa.float64()))
-    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values])
+        return pa.array([None if value is None else [None if v is None else _double(v) for v in value] for value in values], pa.list_(pa.float64()))
+    if mark in ("huge", "decimal"):
+        if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
+            return pa.array([None if v is None else _double(v) for v in values], pa.float64())
+        return pa.array([None if v is None else str(v) for v in values], pa.string())
+    kinds = {
+        "bool": pa.bool_(), "str": pa.string(), "bytes": pa.binary(), "list": pa.list_(pa.string()), "date": pa.date32(), "datetime": pa.timestamp("us"),
+        "instant": pa.timestamp("us", "UTC"),
+    }
+    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], kinds[mark])
+
+
+def _double(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond any double: as infinite as it is to the model
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _shown(value: Any) -> str:

@@ -118,3 +118,46 @@ def make(folder: Path, declared: dict[str, Any] | None = None, table: pa.Table |
     run = FakeRun(folder / "run", recipe, encoding)
     bundle = pack(run, SimpleNamespace(encoding=encoding, id="feed"), FakeDataset(prepared, facts), store, Events(heard.append))  # type: ignore[arg-type]
     return bundle, store, heard
+
+
+_shared: list[tuple[Any, Store]] = []
+
+
+def shared(tmp_path_factory: Any) -> tuple[Any, Store]:
+    """One bundle for all tests that only read it (packing takes seconds), and its store."""
+    if not _shared:
+        bundle, store, _ = make(tmp_path_factory.mktemp("bundle"))
+        _shared.append((bundle, store))
+    return _shared[0]
+
+
+def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows as the world sends them: missing, unseen and extreme values, whole numbers as floats, numbers as text."""
+    chance = random.Random(seed)
+    cities: list[Any] = ["Oslo", "Bergen", "Tromsø", "Nowhere", "", " Oslo ", "naïve \u4e2d\U0001f600", "x" * 2_000, None, 7, True]
+    numbers: list[Any] = [None, 0, -1, 1e300, -1e300, 1e-300, 2**62, "41", " 3.5 ", True, 39, 39.0]
+    records: list[dict[str, Any]] = []
+    for _ in range(rows):
+        usual = chance.random() < 0.5
+        records.append({
+            "id": chance.randrange(10**6),
+            "age": chance.randint(16, 90) if usual else chance.choice(numbers),
+            "income": chance.lognormvariate(10, 1) if usual else chance.choice(numbers),
+            "city": chance.choice(["Oslo", "Bergen"]) if usual else chance.choice(cities),
+            "code": chance.choice([2**60 + 1, 2**60 + 2, 7]) if usual else chance.choice([None, -(2**63), 2**63 - 1, 7.0, "7", 0]),
+            "member": chance.random() < 0.5 if usual else chance.choice([None, True, "true", "no", 1, 0, "perhaps"]),
+            "joined": f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}" if usual else chance.choice([None, "1970-01-01", "1900-01-01T00:00:00", "2999-12-31"]),
+            "place": [chance.random(), chance.gauss(0, 1)] if usual else chance.choice([None, [0, 0], [1e30, -1e30], [1, 2.5]]),
+        })
+    return records
+
+
+def apart(one: Any, other: Any) -> float:
+    """The largest difference between two answers (numbers as a share of 1 or of their size); infinite if words differ."""
+    if isinstance(one, dict):
+        return max((apart(one[k], other[k]) for k in one), default=0.0) if one.keys() == other.keys() else float("inf")
+    if isinstance(one, (list, tuple)):
+        return max((apart(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
+    if isinstance(one, float) or isinstance(other, float):
+        return abs(one - other) / max(1.0, abs(other))
+    return 0.0 if one == other else float("inf")

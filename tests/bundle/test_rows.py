@@ -1,0 +1,110 @@
+"""Rows of any kind as columns: nothing is coerced across rows, and what is absent is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.bundle import rows
+from penstock.core.errors import RequestError
+
+TYPES = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
+plain = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.lists(st.floats(allow_nan=False), max_size=3) | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
+
+
+def by_row(intake: rows.Intake) -> dict[int, dict]:
+    found = {}
+    for group in intake.groups:
+        places = range(group.table.num_rows) if group.places is None else group.places.tolist()
+        for place, row in zip(places, group.table.to_pylist(), strict=True):
+            found[place] = {name: (str(group.table.schema.field(name).type), value) for name, value in row.items()}
+    return found
+
+
+def same(one: tuple, other: tuple) -> bool:
+    (kind, a), (other_kind, b) = one, other
+    return (a is None and b is None) or (kind == other_kind and (a == b or (a != a and b != b) or str(a) == str(b)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys(TYPES, plain)), max_size=6))
+def test_a_row_is_read_alone_as_among_others(records):
+    together = rows.from_records(records, TYPES)
+    found = by_row(together)
+    assert sorted([*found, *together.refused]) == list(range(len(records)))
+    for i, record in enumerate(records):
+        alone = rows.from_records([record], TYPES)
+        assert bool(alone.refused) == (i in together.refused)
+        if i in found:
+            mine = by_row(alone)[0]
+            assert all(same(mine[name], found[i][name]) for name in TYPES), (mine, found[i])
+
+
+def test_one_type_a_column_is_one_group():
+    intake = rows.from_records([{"n": 1, "s": "a"}, {"n": None, "s": None}, {"n": 3.0, "s": "b"}], {"n": pa.int64(), "s": pa.string()})
+    assert len(intake.groups) == 1
+    assert intake.groups[0].table.to_pydict() == {"n": [1, None, 3], "s": ["a", None, "b"]}
+    assert intake.groups[0].table.schema.field("n").type == pa.int64()
+
+
+def test_a_half_is_not_cut_to_a_whole_number():
+    intake = rows.from_records([{"n": 39.5}, {"n": 39}], {"n": pa.int64()})
+    values = {place: row["n"][1] for place, row in by_row(intake).items()}
+    assert values == {0: 39.5, 1: 39}
+
+
+def test_an_object_is_refused_by_name():
+    intake = rows.from_records([{"n": 1}, {"n": {"a": 1}}, {"n": [1]}], {"n": pa.int64()})
+    assert {row: str(p[0]) for row, p in intake.refused.items()} == {1: "n: expected a number; found {'a': 1}", 2: "n: expected a number; found [1]"}
+
+
+def test_a_missing_field_is_named_and_what_was_meant():
+    intake = rows.from_records([{"age": 1}, {"agee": 2}, 5], {"age": pa.int64()})
+    assert intake.refused[1][0].text == "is required but missing (null is allowed). Did you mean 'agee'?"
+    assert "found 5" in intake.refused[2][0].text
+    assert by_row(intake).keys() == {0}
+
+
+def test_absent_columns_say_what_is_there():
+    with pytest.raises(RequestError, match="age: is required") as caught:
+        rows.from_table(pa.table({"agee": [1], "b": [2]}), {"age": pa.int64()})
+    assert "Did you mean 'agee'?" in str(caught.value) and "Columns found: agee, b." in str(caught.value)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(RequestError, match="a has 2, b has 1"):
+        rows.from_columns({"a": [1, 2], "b": [1]}, {"a": pa.int64(), "b": pa.int64()})
+    with pytest.raises(RequestError, match="must be a list of values"):
+        rows.from_columns({"a": "abc"}, {"a": pa.string()})
+
+
+def test_pandas_nan_in_an_object_column_is_missing():
+    frame = pd.DataFrame({"s": ["a", np.nan, None], "n": [1.0, np.nan, 3.0]})
+    intake, back = rows.read(frame, {"s": pa.string(), "n": pa.int64()}, ())
+    assert intake.groups[0].table["s"].to_pylist() == ["a", None, None]
+    assert list(back(pa.table({"y": [1, 2, 3]})).index) == [0, 1, 2]
+
+
+def test_no_rows_at_all_of_no_kind():
+    with pytest.raises(RequestError, match="found int"):
+        rows.read(5, {}, ())
+
+
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 5))
+def test_slices_keep_every_row(sizes, most):
+    tables = [pa.table({"a": list(range(n))}) for n in sizes]
+    pieces = list(rows.slices(tables, most))
+    assert all(0 < p.num_rows <= most for p in pieces)
+    assert [v for p in pieces for v in p["a"].to_pylist()] == [v for t in tables for v in t["a"].to_pylist()]
+
+
+def test_a_refusal_names_twenty_and_counts_the_rest():
+    from penstock.core.errors import Problem
+
+    error = rows.refusal({row: [Problem(("age",), "is bad")] for row in range(30)}, rows=40)
+    assert len(error.problems) == 20 and error.problems[0].path == (0, "age")
+    assert str(error).startswith("30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad") and str(error).endswith("… and 10 more")
