@@ -17,8 +17,7 @@ from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.pipeline.stages import Outcome, Pipeline
-from penstock.recipe.load import load_recipe
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
 
 RecipeLike = Recipe | str | Path | Mapping[str, Any]

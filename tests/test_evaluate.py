@@ -112,7 +112,7 @@ def test_what_is_measured_is_what_measure_says(good):
 
 
 def test_beside_it_stand_the_trivial_and_the_classical_answer(good):
-    result, test, _ = good
+    result, _, _ = good
     baseline, classical = result["baseline"]["pay"], result["classical"]
     assert baseline["roc_auc"] == 0.5 and 0.4 < baseline["accuracy"] < 0.65
     assert "always answering" in result["trivial"]["pay"]

@@ -45,7 +45,7 @@ print(*[type(getattr(penstock, verb)).__name__ for verb in ("train", "run", "eva
 def test_describing_and_planning_words_need_no_torch():
     assert run("""
 import sys
-from penstock.recipe import load_recipe
+from penstock.recipe.schema import load_recipe
 load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"a": "number"}, "targets": {"b": "binary"}})
 from penstock.api import schema
 schema()

@@ -37,7 +37,7 @@ from penstock.core.errors import BundleError, RecipeError, RequestError, StoreEr
 from penstock.core.identity import sha256_file
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
-from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import load_recipe
 from penstock.recipe.schema import Recipe
 
 FORMAT = 1

@@ -78,7 +78,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     targets = [c for name, feature in encoding.targets.items() for c in feature.columns(name)]
     facts = {int(index): found for index, found in dataset.facts.items()}
     steps, required = Steps.needed(
-        encoding.columns(targets=False), derive=recipe.derive, clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)], schema=schema, targets=targets)
+        encoding.columns(targets=False), derived=recipe.derive, clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)], schema=schema, targets=targets)
     columns = {name: schema[name] for name in required}
     decision = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
     declared = encoding.declared()

@@ -83,10 +83,7 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """`loc` without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
     for i, step in enumerate(loc):
-        if isinstance(data, Mapping) and step in data:
-            data = data[step]
-            path.append(step)
-        elif isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data):
+        if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
             data = data[step]
             path.append(step)
         elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):
@@ -144,12 +141,20 @@ class Strict(BaseModel):
         known = cls.words()
         problems = [Problem((str(word),), f"is not a word known here.{did_you_mean(str(word), known)} Known: {', '.join(known) or 'none'}.") for word in data if word not in known]
         try:
-            made = handler({word: value for word, value in data.items() if word in known})
+            made = handler({word: cls._completed(word, value) for word, value in data.items() if word in known})
         except ValidationError as error:
             raise mistakes(*problems, *flatten(error, data)) from None
         if problems:
             raise mistakes(*problems)
         return made
+
+    @classmethod
+    def _completed(cls, word: str, value: Any) -> Any:
+        """A part's options given without its `type` are options of the default: `launcher: {processes: 2}`."""
+        default = cls.model_fields[word].default if word in cls.model_fields else None
+        if isinstance(default, dict) and set(default) == {"type"} and isinstance(value, Mapping) and "type" not in value:
+            return {**default, **value}
+        return value
 
     @classmethod
     def words(cls) -> list[str]:
@@ -254,7 +259,7 @@ class Part(Strict):
         options: list[dict[str, Any]] = [{"type": "string", "enum": cls.types()}, {"type": "string", "pattern": r"\."}]
         for name in cls.types():
             found = cls.find(name)
-            option = found.model_json_schema()
+            option = _inlined(found.model_json_schema())
             option["properties"] = {"type": {"const": name}, **option.get("properties", {})}
             option["required"] = ["type", *option.get("required", [])]
             option["description"] = inspect.getdoc(found) or ""
@@ -263,6 +268,22 @@ class Part(Strict):
 
     def declared(self) -> dict[str, Any]:
         return {"type": self.type, **super().declared()}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema without `$defs` of its own, so that it can stand inside another."""
+    definitions = schema.pop("$defs", {})
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, dict):
+            reference = node.get("$ref", "")
+            if isinstance(reference, str) and reference.startswith("#/$defs/"):
+                return walk({**definitions[reference.removeprefix("#/$defs/")], **{k: v for k, v in node.items() if k != "$ref"}})
+            return {key: walk(value) for key, value in node.items()}
+        return [walk(item) for item in node] if isinstance(node, list) else node
+
+    inlined: dict[str, Any] = walk(schema)
+    return inlined
 
 
 def type_of(part: type[Part]) -> str:

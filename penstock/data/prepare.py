@@ -199,7 +199,6 @@ class _Work:
             table = self._where(session, table)
             table = self._sample(session, table)
             table = self._derive(session, table)
-            raw_schema = {name: str(found) for name, found in table.schema().items() if name not in (ROW_ID, *_OURS)}
             table = self._expect(session, table)
             table = self._clean(session, table)
             kept = self._split(session, table)
@@ -209,8 +208,8 @@ class _Work:
         train = sorted((self.folder / "rows" / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(session, train))
         made: dict[str, Any] = {
-            "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()), "raw_schema": raw_schema,
-            "schema": {name: str(found) for name, found in final.schema().items() if name not in (SPLIT, *_OURS)},
+            "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()),
+            "schema": {name: str(final[name].type()) for name in _written(final)},
             "facts": {str(place): found for place, found in facts.items()},
         }
         if recipe.split.by == "files":
@@ -404,7 +403,7 @@ class _Work:
 
     def _write(self, session: EngineSession, table: ir.Table) -> None:
         self._step("write")
-        columns = [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS))]
+        columns = _written(table)
         for name in SPLITS:
             written = session.write(table.filter(table[SPLIT] == name).select(columns), self.folder / "rows" / f"split={name}", order=[ROW_ID])
             if written != self.ledger.counts[name]:
@@ -412,7 +411,7 @@ class _Work:
 
     def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
         """How many rows of the given splits have an equal in train; nothing is removed."""
-        columns = [name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS)]
+        columns = [name for name in _written(table) if name != ROW_ID]
         digested = table.select(SPLIT, __p_digest=row_digest(table, columns))
         train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
         given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
@@ -453,6 +452,11 @@ class _Work:
     def _warn_of_quarantine(self) -> None:
         if self.ledger.counts["quarantined"]:
             self.events.warn(f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}", rows=self.ledger.counts["quarantined"])
+
+
+def _written(table: ir.Table) -> list[str]:
+    """The columns of a dataset: `row_id` first."""
+    return [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS))]
 
 
 def _read(session: EngineSession, extract: Extract) -> ir.Table:

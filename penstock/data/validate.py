@@ -182,7 +182,8 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
             measured, limit = _comparable(value, bound, word, promise.type)
             outside = measured < limit if word == "min" else measured > limit
             # A text that is no number has no place among numbers; `type` says so too where it is declared.
-            add(f"{word}: {bound}", there & (outside | measured.isnull()), f"at {'least' if word == 'min' else 'most'} {bound}")
+            limit_text = f"{bound:g}" if isinstance(bound, float) else bound
+            add(f"{word}: {limit_text}", there & (outside | measured.isnull()), f"at {'least' if word == 'min' else 'most'} {limit_text}")
     if promise.allowed is not None:
         options = _options(value, promise.allowed)
         add("allowed", there & ~value.isin(options), f"one of {shown([str(v) for v in promise.allowed], 12)}")

@@ -23,7 +23,7 @@ from penstock.evaluate.compare import verdict
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
 from penstock.metrics import intervals, measure, names_for
-from penstock.recipe import Recipe
+from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle

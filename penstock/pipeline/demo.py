@@ -17,8 +17,7 @@ from penstock.core.events import Events
 from penstock.core.needs import need
 from penstock.core.store import atomic_write
 from penstock.pipeline.stages import Outcome, Pipeline
-from penstock.recipe.load import load_recipe
-from penstock.recipe.schema import Serve
+from penstock.recipe.schema import Serve, load_recipe
 
 FILES = 4
 

@@ -18,7 +18,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
 from penstock.core.events import Events
 from penstock.formats.write import TableWriter
-from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import load_recipe
 
 ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory."""

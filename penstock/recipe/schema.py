@@ -6,18 +6,21 @@ has its reason beside it. What is not built is not a word: an unknown section is
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
-from penstock.contracts.part import Strict, did_you_mean, mistakes, part
-from penstock.core.errors import Problem
+from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
+from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
+from penstock.recipe.read import override, read_recipe
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -205,6 +208,17 @@ class OwnModel(Strict):
     """Keyword arguments of the class. If it takes `specs` or `targets`, it is given the specs of the inputs or targets."""
 
 
+def _which_model(value: Any) -> Any:
+    # A union would report the mistakes of both branches; the word `type` decides which one the user meant.
+    if isinstance(value, (Model, OwnModel)):
+        return value
+    chosen = OwnModel if isinstance(value, Mapping) and "type" in value else Model
+    try:
+        return chosen.model_validate(value)
+    except ValidationError as error:
+        raise mistakes(*flatten(error, value)) from None
+
+
 class Evaluate(Strict):
     """What is measured on the test split."""
 
@@ -270,7 +284,7 @@ class Recipe(Strict):
     """A column of non-negative numbers: how much each row counts, in training and in metrics."""
     keep: Names = ()
     """Columns carried along into predictions."""
-    model: Model | OwnModel = Field(default_factory=lambda: Model())
+    model: Annotated[Model | OwnModel, BeforeValidator(_which_model)] = Field(default_factory=lambda: Model())
     train: Train = Field(default_factory=lambda: Train())
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
@@ -286,15 +300,6 @@ class Recipe(Strict):
     def base(self) -> Path:
         """The folder that relative paths start from."""
         return self._base
-
-    @model_validator(mode="before")
-    @classmethod
-    def _which_model(cls, data: Any) -> Any:
-        # A union would report the mistakes of both branches; the word `type` decides which one the user meant.
-        if isinstance(data, dict) and isinstance(data.get("model"), dict):
-            model = data["model"]
-            data = {**data, "model": (OwnModel if "type" in model else Model).model_validate(model)}
-        return data
 
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
@@ -325,13 +330,11 @@ class Recipe(Strict):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], *overrides: str) -> Recipe:
-        """A recipe from a file or a mapping, with overrides such as `"train.lr=3e-4"` (see `recipe.load.load_recipe`).
+        """A recipe from a file or a mapping, with overrides such as `"train.lr=3e-4"` (see `load_recipe`).
 
         Raises:
             RecipeError: every mistake at once, each with its path.
         """
-        from penstock.recipe.load import load_recipe  # load imports this module
-
         return load_recipe(source, overrides)
 
     def data_identity(self) -> dict[str, Any]:
@@ -343,3 +346,41 @@ class Recipe(Strict):
     def fingerprint(self) -> str:
         """16 hexadecimal digits of everything declared."""
         return fingerprint(self.declared())
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None, name: str | None = None) -> Recipe:
+    """A recipe from a file (`.yaml`, `.yml`, `.toml`, `.json`) or a mapping.
+
+    Args:
+        source: the file, or plain data.
+        overrides: `a.b=YAML` each, applied in order; a step that is a number indexes a list.
+        base: the folder that relative paths start from; the file's own, or the working folder.
+        name: a name where the recipe has none; the file's unless given.
+
+    Raises:
+        RecipeError: every mistake at once, each with its path.
+    """
+    where = "the recipe"
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        where = str(path)
+        data = read_recipe(path)
+        base = base or path.resolve().parent
+        name = name or path.name.split(".")[0]
+        if foreign_code_allowed() and str(base) not in sys.path:
+            sys.path.append(str(base))  # so that `type: acme.tcn` finds a module beside the recipe
+    else:
+        data = json.loads(json.dumps(source, default=str))
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where} must be a mapping with at least `source`; found {type(data).__name__}. See `penstock init` for a start.")
+    data = dict(data)
+    for text in overrides:
+        override(data, text)
+    if not data.get("name"):
+        data["name"] = name or "unnamed"
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError.of(flatten(error, data), where=where) from None
+    recipe._base = (base or Path.cwd()).resolve()
+    return recipe

@@ -16,7 +16,7 @@ from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.data.encoding import Encoding
 from penstock.model import build_network
-from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import load_recipe
 
 DECLARED: dict[str, Any] = {
     "name": "people", "seed": 5, "source": {"type": "files", "path": "lake"}, "keep": ["id"],

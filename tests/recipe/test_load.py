@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import RecipeError
-from penstock.recipe import Recipe, load_recipe
+from penstock.recipe.schema import Recipe, load_recipe
 
 SMALL = {"source": {"type": "files", "path": "lake"}, "inputs": {"age": "number"}, "targets": {"income": "binary"}}
 

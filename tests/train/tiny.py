@@ -13,7 +13,7 @@ from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.data.feed import SPLITS, Feed, fit_encoding
 from penstock.data.shards import ShardWriter, row_id_halves
-from penstock.recipe.load import load_recipe
+from penstock.recipe.schema import load_recipe
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 

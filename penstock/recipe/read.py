@@ -1,20 +1,16 @@
-"""Reading a recipe: YAML, TOML, JSON or a Python mapping, with overrides such as `train.lr=3e-4`."""
+"""A recipe's text as plain data: YAML, TOML or JSON, and overrides such as `train.lr=3e-4`. It knows no word of the schema."""
 
 from __future__ import annotations
 
 import json
-import sys
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from penstock.contracts.part import flatten, foreign_code_allowed
 from penstock.core.errors import Problem, RecipeError
-from penstock.recipe.schema import Recipe
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,13 +29,13 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_FLOAT = __import__("re").compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
     _Loader.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))
 # `on`, `off`, `yes`, `no` stay words: a recipe says `on: person_id`.
 for _first, _rules in list(_Loader.yaml_implicit_resolvers.items()):
     _Loader.yaml_implicit_resolvers[_first] = [r for r in _rules if r[0] != "tag:yaml.org,2002:bool"]
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
@@ -56,45 +52,12 @@ def parse_yaml(text: str, *, where: str) -> Any:
         raise RecipeError(f"{place}: this is not YAML: {getattr(error, 'problem', None) or error}. Check the indentation and quotes there.") from None
 
 
-def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None, name: str | None = None) -> Recipe:
-    """A recipe from a file (`.yaml`, `.yml`, `.toml`, `.json`) or a mapping.
-
-    Args:
-        source: the file, or plain data.
-        overrides: `a.b=YAML` each, applied in order; a step that is a number indexes a list.
-        base: the folder that relative paths start from; the file's own, or the working folder.
-        name: a name where the recipe has none; the file's unless given.
+def read_recipe(path: Path) -> Any:
+    """A recipe file as plain data.
 
     Raises:
-        RecipeError: every mistake at once, each with its path.
+        RecipeError: it is not there, or is not what its ending says.
     """
-    where = "the recipe"
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        where = str(path)
-        data = _read(path)
-        base = base or path.resolve().parent
-        name = name or path.name.split(".")[0]
-        if foreign_code_allowed() and str(base) not in sys.path:
-            sys.path.append(str(base))  # so that `type: acme.tcn` finds a module beside the recipe
-    else:
-        data = json.loads(json.dumps(source, default=str))
-    if not isinstance(data, Mapping):
-        raise RecipeError(f"{where} must be a mapping with at least `source`; found {type(data).__name__}. See `penstock init` for a start.")
-    data = dict(data)
-    for override in overrides:
-        _override(data, override)
-    if not data.get("name"):
-        data["name"] = name or "unnamed"
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError.of(flatten(error, data), where=where) from None
-    recipe._base = (base or Path.cwd()).resolve()
-    return recipe
-
-
-def _read(path: Path) -> Any:
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f" Recipes there: {', '.join(beside[:8])}." if beside else ""
@@ -115,7 +78,12 @@ def _read(path: Path) -> Any:
     return parse_yaml(text, where=str(path))
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list.
+
+    Raises:
+        RecipeError: it is not of that form, or an index is out of range.
+    """
     path, equals, value = text.partition("=")
     steps = path.strip().split(".")
     if not equals or not all(steps):
