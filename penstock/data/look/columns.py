@@ -67,10 +67,13 @@ class Look:
         return bool(pa.types.is_string(self.type))
 
     @cached_property
+    def trimmed(self) -> pa.Array:
+        return pc.utf8_trim_whitespace(self.raw) if self.is_text else self.raw
+
+    @cached_property
     def counts(self) -> Counter[Any]:
         """How often each value occurs, missing and empty ones left out (text: trimmed)."""
-        column = pc.utf8_trim_whitespace(self.raw) if self.is_text else self.raw
-        return Counter({e["values"]: e["counts"] for e in pc.value_counts(column).to_pylist() if e["values"] not in (None, "") and e["values"] == e["values"]})
+        return Counter({e["values"]: e["counts"] for e in pc.value_counts(self.trimmed).to_pylist() if e["values"] not in (None, "") and e["values"] == e["values"]})
 
     @cached_property
     def markers(self) -> list[str]:
@@ -110,7 +113,7 @@ class Look:
         """Each row as a double, NaN where it is missing or none `[N]`."""
         if self.is_text:
             table = {v: float(v) for v in self.present if _NUMBER.fullmatch(v)}
-            return np.array([table.get((v or "").strip(), np.nan) for v in self.raw.to_pylist()], np.float64)
+            return np.array([table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64)
         column = self.raw.cast(pa.int8()) if pa.types.is_boolean(self.type) else self.raw
         if pa.types.is_temporal(self.type):
             column = pc.cast(pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))), pa.int64())
@@ -126,7 +129,7 @@ class Look:
     def codes(self) -> np.ndarray:
         """Each row's value as a whole number from 0, missing ones -1 `[N]`."""
         place = {v: i for i, v in enumerate(self.present)}
-        return np.array([place.get(v.strip() if isinstance(v, str) else v, -1) if v == v else -1 for v in self.raw.to_pylist()], np.int64)
+        return np.array([place.get(v, -1) if v == v else -1 for v in self.trimmed.to_pylist()], np.int64)
 
     @cached_property
     def named_id(self) -> bool:
@@ -150,13 +153,13 @@ def judge(look: Look) -> Finding:
         return Finding(name, None, "missing in every row looked at", role="constant")
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
         first = kind.field(0).name if pa.types.is_struct(kind) and kind.num_fields else "field"
-        return Finding(name, None, "an object; features read single values", role="list", hint=f"derive: {{{key(f'{name}_{first}')}: {quoted_sql(name)}.{first}}}")
+        return Finding(name, None, "an object; features read single values", role="list", hint=_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}"))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(look)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return Finding(name, None, "bytes; no feature of this version reads them", role="text")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=f"derive: {{{key(f'{name}_seconds')}: \"epoch({sql(name)})\"}}")
+        return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=_hint(f"{name}_seconds", f"epoch({sql(name)})"))
     if look.filled == 0:
         return Finding(name, None, f"missing in every row looked at{look.na_words()}", role="constant")
     if look.distinct == 1 and look.filled == look.rows:
@@ -210,7 +213,7 @@ def _text(look: Look) -> Finding:
     if moments:
         return moments
     if texts and sum(v[:1] in "[{" and v[-1:] in "]}" for v in texts) > 0.9 * len(texts):
-        return Finding(name, None, "JSON within text; derive single values from it", role="list", hint=f"derive: {{{key(f'{name}_field')}: \"json_extract_string({sql(name)}, '$.field')\"}}")
+        return Finding(name, None, "JSON within text; derive single values from it", role="list", hint=_hint(f"{name}_field", f"json_extract_string({sql(name)}, '$.field')"))
     if distinct == 2:
         return Finding(name, "binary", f"two values, {shown(texts[0])} and {shown(texts[1])}{look.missing_words()}{look.na_words()}", look.na())
     words = sum(len(v.split()) * present[v] for v in present if isinstance(v, str)) / max(filled, 1)
@@ -223,7 +226,7 @@ def _text(look: Look) -> Finding:
             return Finding(name, None, f"an identifier: {distinct:,} of {filled:,} values differ", role="identifier")
     if (words >= 5 and share > 0.3) or length > 80:
         return Finding(name, None, f"text of about {words:.0f} words ({shown(texts[0])}); this version has no text feature", role="text",
-                       hint=f"derive: {{{key(f'{name}_words')}: \"len(string_split({sql(name)}, ' '))\"}}")
+                       hint=_hint(f"{name}_words", f"len(string_split({sql(name)}, ' '))"))
     if filled >= FEW and share > 0.5:
         return Finding(name, None, f"{distinct:,} different values in {filled:,} rows ({shown(texts[0])}): hardly any recurs, so a category would learn nothing", role="text")
     alike = _alike(texts)
@@ -264,8 +267,8 @@ def _list(look: Look) -> Finding:
         if same:
             return Finding(name, "vector", f"lists of {lengths[0].as_py()} numbers each{look.missing_words() if look.raw.null_count else ''}", {"length": lengths[0].as_py()})
         return Finding(name, None, f"lists of numbers of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0}; a vector has one length", role="list",
-                       hint=f"derive: {{{key(f'{name}_mean')}: {quoted_sql(f'list_avg({sql(name)})')}, {key(f'{name}_count')}: {quoted_sql(f'len({sql(name)})')}}}")
-    return Finding(name, None, "lists; features read single values", role="list", hint=f"derive: {{{key(f'{name}_first')}: {quoted_sql(f'{sql(name)}[1]')}, {key(f'{name}_count')}: {quoted_sql(f'len({sql(name)})')}}}")
+                       hint=_hint(f"{name}_mean", f"list_avg({sql(name)})", f"{name}_count", f"len({sql(name)})"))
+    return Finding(name, None, "lists; features read single values", role="list", hint=_hint(f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"))
 
 
 def _alike(texts: list[str]) -> tuple[str, str] | None:
@@ -336,5 +339,11 @@ def sql(name: str) -> str:
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
-def quoted_sql(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'" if '"' in text else quoted(text)
+def _hint(*pairs: str) -> str:
+    """Names and SQL in turn, as the `derive` of a recipe."""
+    return "derive: {" + ", ".join(f"{key(name)}: {_quoted_sql(text)}" for name, text in zip(pairs[::2], pairs[1::2], strict=True)) + "}"
+
+
+def _quoted_sql(text: str) -> str:
+    """SQL in single quotes where it has double ones, for the reader's sake."""
+    return "'" + text.replace("'", "''") + "'" if '"' in text and text.isprintable() else quoted(text)

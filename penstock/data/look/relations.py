@@ -107,32 +107,34 @@ def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
 
     Of a pair the number is kept (it has an order, the category has not), else the one that comes first.
     """
+    alike: dict[bytes, list[tuple[Look, Finding]]] = {}
+    for look, finding in columns:
+        if finding.type in ("number", "category", "binary") and look.distinct >= 2 and look.rows >= 30:
+            alike.setdefault(_signature(look), []).append((look, finding))
     found: dict[str, str] = {}
-    candidates = [(look, finding) for look, finding in columns if finding.type in ("number", "category", "binary") and look.distinct >= 2]
-    for i, (a, finding_a) in enumerate(candidates):
-        for b, finding_b in candidates[i + 1 :]:
-            if a.name in found or b.name in found or a.distinct != b.distinct or a.filled != b.filled or a.rows < 30 or not _same(a, b):
-                continue
-            if finding_b.type == "number" and finding_a.type != "number":
-                found[a.name] = b.name
-            else:
-                found[b.name] = a.name
+    for group in alike.values():
+        kept = next((look.name for look, finding in group if finding.type == "number"), group[0][0].name)
+        found |= {look.name: kept for look, _ in group if look.name != kept}
     return found
 
 
-def _same(a: Look, b: Look) -> bool:
-    if not np.array_equal(a.codes < 0, b.codes < 0):
-        return False
-    if a.distinct <= a.filled / 5:
-        rarest = sorted(a.present.values())
-        if a.distinct == 2 and rarest[0] < 5:
-            return False
-        return len(np.unique(a.codes * (b.distinct + 1) + b.codes)) == a.distinct + bool(np.any(a.codes < 0))
-    if a.numeric_share == 1 and b.numeric_share == 1:  # many values: the same order, or the opposite one
-        there = np.isfinite(a.numbers) & np.isfinite(b.numbers)
-        x, y = _ranks(a.numbers[there]), _ranks(b.numbers[there])
-        return bool(np.array_equal(x, y) or np.array_equal(x, y.max() + y.min() - y))
-    return a.codes.tolist() == b.codes.tolist() and list(map(str, a.present)) == list(map(str, b.present))
+def _signature(look: Look) -> bytes:
+    """Equal for columns that say the same.
+
+    Where values recur: which rows share a value, whatever it is. Where hardly any does, that says nothing, so numbers are
+    compared by their order (up or down) and texts by what they are.
+    """
+    if look.distinct == 2 and min(look.present.values()) < 5:  # two rare flags may agree by chance
+        return look.name.encode() + b" alone"
+    if look.distinct <= look.filled / 5:
+        _, first, place = np.unique(look.codes, return_index=True, return_inverse=True)
+        return b"shares" + bytes(np.argsort(np.argsort(first))[place].astype(np.int32).tobytes())
+    if look.numeric_share == 1:
+        there = np.isfinite(look.numbers)
+        up = _ranks(look.numbers[there])
+        order: bytes = min(up.tobytes(), (up.max() + up.min() - up).tobytes())
+        return b"".join([b"order", there.tobytes(), order])
+    return b"texts" + "\x00".join("" if v is None else str(v) for v in look.trimmed.to_pylist()).encode("utf-8", "surrogatepass")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
