@@ -20,6 +20,9 @@ from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
 
+CHECKED_ROWS = 10_000
+"""How many rows `check` looks at to know the columns (JSON lines may have rarer ones; a run knows them all)."""
+
 RecipeLike = Recipe | str | Path | Mapping[str, Any]
 
 
@@ -91,11 +94,14 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         RecipeError: every mistake, each with its path.
         SourceError: the source cannot be read.
     """
-    from penstock.data.prepare import check_columns
+    from penstock.data.validate import column_problems
 
     checked = as_recipe(recipe, overrides)
     if data:
-        check_columns(checked)
+        sources = [checked.source, *(join.source for join in checked.join)]
+        columns = [source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names for source in sources]
+        if problems := column_problems(checked, columns[0], columns[1:]):
+            raise RecipeError.of(problems, where=f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,")
     return checked
 
 
@@ -103,7 +109,7 @@ def plan(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path
     """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory and time expected."""
     from penstock.pipeline.plan import make_plan
 
-    chosen = check(recipe, overrides=overrides)
+    chosen = check(recipe, overrides=overrides, data=False)
     return make_plan(chosen, store_of(chosen, store))
 
 

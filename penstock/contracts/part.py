@@ -83,7 +83,10 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """`loc` without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
     for i, step in enumerate(loc):
-        if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+            path.append(step)
+        elif isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data):
             data = data[step]
             path.append(step)
         elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):

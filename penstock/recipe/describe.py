@@ -33,7 +33,8 @@ def describe() -> str:
     """The whole page."""
     sections = [HEAD, _section("The recipe", Recipe, level=2)]
     shown: set[type[BaseModel]] = {Recipe}
-    for record in [*_records(Recipe), Expect, Join, Model, OwnModel]:
+    records: list[type[BaseModel]] = [*_records(Recipe), Expect, Join, Model, OwnModel]
+    for record in records:
         if record not in shown:
             shown.add(record)
             sections.append(_section(_title(record), record, level=2))

@@ -111,7 +111,7 @@ def test_a_mistake_in_json(lake, capsys):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["rnu", "x"], "Did you mean run?"), (["show", "what"], "is no reference"), (["show", "run-nosuch"], "run"), (["show", "bundle-0000000000000000"], "bundle"),
-    (["show", "a@0000000000000000"], "not in the store"), (["predict", "bundle-0000000000000000", "x", "-o", "y.csv"], "bundle"), (["resume", "run-nosuch"], "run"),
+    (["show", "a@0000000000000000"], "has no dataset a@0000000000000000"), (["predict", "bundle-0000000000000000", "x", "-o", "y.csv"], "bundle"), (["resume", "run-nosuch"], "run"),
     (["run", "nosuch.yaml"], "there is no recipe")])
 def test_words_on_the_command_line(tmp_path, capsys, arguments, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
