@@ -37,8 +37,7 @@ from penstock.core.errors import BundleError, RecipeError, RequestError, StoreEr
 from penstock.core.identity import sha256_file
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
-from penstock.recipe.schema import load_recipe
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, load_recipe
 
 FORMAT = 1
 GOLDEN_TOLERANCE = 1e-5

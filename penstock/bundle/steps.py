@@ -27,6 +27,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem
+from penstock.data.clean import derive
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -55,13 +56,13 @@ class Steps:
 
     @classmethod
     def needed(
-        cls, wanted: Sequence[str], *, derive: Mapping[str, str], clean: Sequence[tuple[Cleaner, Mapping[str, Any]]], schema: Mapping[str, pa.DataType], targets: Sequence[str],
+        cls, wanted: Sequence[str], *, derived: Mapping[str, str], clean: Sequence[tuple[Cleaner, Mapping[str, Any]]], schema: Mapping[str, pa.DataType], targets: Sequence[str],
     ) -> tuple[Steps, list[str]]:
         """The steps that the columns `wanted` depend on, and the raw columns that a request must then have.
 
         Args:
             wanted: the columns that the encoding reads.
-            derive: the recipe's derived columns.
+            derived: the recipe's derived columns.
             clean: its cleaners with their facts.
             schema: the dataset's columns.
             targets: raw columns that a request cannot have.
@@ -80,21 +81,21 @@ class Steps:
                 raise BundleError(f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single request. Leave it out, or do not use its columns as inputs.")
             kept.insert(0, (cleaner, dict(facts)))
             need.update(dict.fromkeys(reads))
-        derived: dict[str, str] = {}
-        for name, expression in reversed(list(derive.items())):
+        made: dict[str, str] = {}
+        for name, expression in reversed(list(derived.items())):
             if name in need:
-                derived = {name: expression, **derived}
+                made = {name: expression, **made}
                 del need[name]
                 need.update(dict.fromkeys(bind(expression, list(schema)).columns))
         raw = [name for name in schema if name in need and name != ROW_ID]
         blank = tuple(name for name in raw if name in targets and name not in wanted)
         required = [name for name in raw if name not in blank]
-        if not derived and not kept:
+        if not made and not kept:
             return cls(), required
-        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {c for e in derived.values() for c in bind(e, list(schema)).columns}
+        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {c for e in made.values() for c in bind(e, list(schema)).columns}
         everything = any(not cleaner.needs() for cleaner, _ in kept)
         reads = tuple(name for name in raw if everything or name in touched)
-        return cls(derived, kept, {name: schema[name] for name in reads}, blank), required
+        return cls(made, kept, {name: schema[name] for name in reads}, blank), required
 
     def declared(self) -> dict[str, Any]:
         """As plain data."""
@@ -159,8 +160,7 @@ class Steps:
             return self._apply
 
     def _built(self, table: ir.Table, session: EngineSession) -> ir.Table:
-        for name, expression in self.derive.items():
-            table = table.mutate(**{name: session.sql(table, expression)})
+        table = derive(table, self.derive, session)
         for cleaner, facts in self.clean:
             table = cleaner.mend(table, facts, session)
         return table
