@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -239,19 +240,20 @@ def widths_of(records: list[Record]) -> list[int]:
     return [len(r.cells) for r in records if not r.reason]
 
 
-def seems_header(records: list[Record]) -> bool:
-    """Whether the first record has names: unlike each other, unlike values, and not found again below."""
+def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
+    """Whether the first record has names: unlike values, and not found again below. `perhaps` where all below is text too,
+    so that nothing sets the names apart but that they differ from each other."""
     if not records or records[0].reason:
-        return False
+        return "no"
     names = [c.decode().strip() for c in records[0].cells]
     rest = [r for r in records[1:] if not r.reason]
     if rest and len(names) != Counter(widths_of(rest)).most_common(1)[0][0]:
-        return False
+        return "no"
     if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > 64:
-        return False
+        return "no"
     full = [n for n in names if n]
     below = [{r.cells[i].decode().strip() for r in rest if i < len(r.cells)} for i in range(len(names))]
     values = any(any(_LIKE_A_VALUE.fullmatch(v) for v in cells) for cells in below)
     if any(n and n in cells for n, cells in zip(names, below, strict=True)):
-        return False
-    return values or len(set(full)) == len(full)
+        return "no"
+    return "yes" if values else "perhaps" if len(set(full)) == len(full) else "no"

@@ -381,7 +381,7 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
         while True:
             kind, item = made.get()
             if kind == "item":
-                yield item  # type: ignore[misc]
+                yield item
             elif kind == "error":
                 raise item  # type: ignore[misc]
             else:

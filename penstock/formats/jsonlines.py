@@ -45,7 +45,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-_scan = json.JSONDecoder(object_pairs_hook=_object).scan_once
+_scan = json.JSONDecoder(object_pairs_hook=_object).scan_once  # type: ignore[attr-defined]
 _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 

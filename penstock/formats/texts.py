@@ -79,7 +79,7 @@ def format_of(url: str) -> str:
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if text[:1] == b"{":
         return "jsonl"
-    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if start.count(b"\0") * 10 > len(start) and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SourceError(f"{url} is neither text, Parquet nor Arrow (its first bytes are {start[:8]!r}). Say what it is with `format`, if it is one of csv, tsv, jsonl, parquet, arrow.")
     return "csv"
 

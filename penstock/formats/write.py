@@ -119,7 +119,7 @@ class TableWriter:
             self._sink.close()
         self._file.close()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> TableWriter:
         return self
 
     def __exit__(self, kind: object, *problem: object) -> None:
