@@ -105,7 +105,10 @@ class Loader:
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rest of the current epoch; then the loader stands at the next one's beginning."""
+        """The rest of the current epoch; then the loader stands at the next one's beginning.
+
+        A batch that was handed out counts as done: a state taken while it is in use begins with the next one.
+        """
         epoch = self.epoch
         pieces = 0
         for position, batch in self.batches(epoch, self.position):

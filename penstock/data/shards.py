@@ -93,8 +93,7 @@ class ShardWriter:
             return
         if self._places is None:
             self._places = _layout(arrays)
-        elif [p.name for p in self._places] != list(arrays):
-            raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
+        self._check(arrays)
         per_row = max(_bytes(arrays) // rows, 1)
         step = max(self._shard_bytes // per_row, 1)
         start = 0
@@ -109,6 +108,14 @@ class ShardWriter:
             if self._pending_bytes + per_row > self._shard_bytes:
                 self._flush()
 
+    def _check(self, arrays: Arrays) -> None:
+        assert self._places is not None
+        if [p.name for p in self._places] != list(arrays):
+            raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
+        for place, values in zip(self._places, arrays.values(), strict=True):
+            if values.dtype.name != place.dtype or values.shape[1:] != place.shape:
+                raise ValueError(f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is {values.dtype.name} {list(values.shape[1:])} now")
+
     def close(self) -> None:
         """Write what is pending."""
         if self._pending_rows:
@@ -116,7 +123,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         assert self._places is not None
-        arrays = {place.name: _join([piece[place.name] for piece in self._pending], place) for place in self._places}
+        arrays = {place.name: np.concatenate([piece[place.name] for piece in self._pending]) for place in self._places}
         rows, name = self._pending_rows, f"{self._prefix}-{len(self.files):05d}.arrow"
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         columns, names = [], []
@@ -258,13 +265,6 @@ def _layout(arrays: Arrays) -> list[_Place]:
         filled[dtype] = place.start + place.width
         places.append(place)
     return places
-
-
-def _join(pieces: list[np.ndarray], place: _Place) -> np.ndarray:
-    whole = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-    if place.ragged is None and (whole.dtype.name != place.dtype or whole.shape[1:] != place.shape):
-        raise ValueError(f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is {whole.dtype.name} {list(whole.shape[1:])} now")
-    return whole
 
 
 def _object_column(values: np.ndarray, ragged: str) -> pa.Array:

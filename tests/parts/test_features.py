@@ -146,6 +146,13 @@ def test_any_column_of_numbers_encodes_to_finite_values(values: list[float | Non
     assert found["missing"] == [float(v is None) for v in values]
 
 
+def test_a_target_of_zero_is_told_as_zero() -> None:
+    feature = part("number")
+    column, fitted = fit(Specimen(feature, (pa.array([0.0, 1.0, 1e-3, 7.0, 1e6]),), target=True))
+    truth = feature.truth(feature.encode(column, fitted), fitted)
+    assert truth[0] == 0 and truth[3] == pytest.approx(7, abs=0.1) and truth[4] == pytest.approx(1e6)
+
+
 # -- binaries ----------------------------------------------------------------------------------------------------------
 
 

@@ -82,7 +82,10 @@ class Number(Feature):
         return {"": pa.array(np.asarray(arrays["value"], np.float64))}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
-        return np.asarray(stored["value"].astype(np.float64) * fitted["std"] + fitted["mean"])
+        deviation = stored["value"].astype(np.float64) * fitted["std"]
+        found = deviation + fitted["mean"]
+        # What float32 cannot tell from zero is zero: relative errors are undefined there, not enormous.
+        return np.where(np.abs(found) <= np.abs(deviation) * 2**-23, 0.0, found)
 
 
 class _Edges(Quantiles):
