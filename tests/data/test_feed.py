@@ -143,3 +143,20 @@ def test_the_same_rows_in_other_batches_are_fitted_alike(tmp_path: Path) -> None
     one, other = FakeDataset({"train": table}), FakeDataset({"train": table})
     other.splits["train"] = other.splits["train"].take(pa.array(np.random.default_rng(1).permutation(3_000)))
     assert write(one, tmp_path / "a").encoding == write(other, tmp_path / "b").encoding
+
+
+def test_from_a_prepared_dataset_to_batches(tmp_path: Path) -> None:
+    from penstock.data.loader import Loader
+    from penstock.data.prepare import prepare
+
+    lines = [f"{i % 90},{'cook' if i % 3 else 'smith'},{'yes' if i % 4 == 0 else 'no' if i % 50 else ''}" for i in range(600)]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,job,y", *lines]), "utf-8")
+    declared = recipe(**{**WORDS, "source": {"type": "files", "path": str(tmp_path / "rows.csv")}})
+    store = Store(tmp_path / "store")
+    dataset = prepare(declared, store, Events())
+    feed = write_feed(declared, dataset, store, Events())
+    assert {split: feed.rows[split] + feed.quarantined_by_split[split] for split in feed.rows} == {split: dataset.counts[split] for split in feed.rows}
+    assert sum(dataset.counts[split] for split in feed.rows) == 600
+    assert feed.quarantined == 6 and feed.reasons == {"y: target is missing": 6}, "of every hundredth row the target is missing"
+    seen = [row for batch in Loader(feed, batch_size=64, numpy=True) for row in row_id_text(batch["row_id"])]
+    assert len(seen) == feed.rows["train"] and set(seen) <= set(dataset.table("train", ["x"])["row_id"].to_pylist())

@@ -1,0 +1,162 @@
+"""Summaries: exact whatever the order, and merged halves equal the whole."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.contracts.summary import (
+    Count,
+    ExactSum,
+    Frequencies,
+    Moments,
+    Quantiles,
+    Together,
+    exact_squares,
+    sample_keys,
+)
+from penstock.testing.laws import summaries as laws
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+modest = st.floats(-1e100, 1e100, allow_subnormal=False)
+NUMBERS = st.lists(st.one_of(st.none(), finite), max_size=60).map(lambda v: pa.array(v, pa.float64()))
+TEXTS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "ä", "", "c" * 40])), max_size=60).map(lambda v: pa.array(v, pa.string()))
+quick = settings(deadline=None, max_examples=60)
+
+
+@quick
+@given(NUMBERS)
+@pytest.mark.parametrize("make", [Moments, lambda: Quantiles(size=7), Count, lambda: Together(a=Moments(), b=Quantiles(size=3))], ids=["moments", "quantiles", "count", "together"])
+def test_laws_of_numbers(make, column):
+    laws.check(make, column)
+
+
+@quick
+@given(TEXTS)
+@pytest.mark.parametrize("make", [Frequencies, lambda: Frequencies(limit=2, size=5), Count], ids=["frequencies", "sampled", "count"])
+def test_laws_of_texts(make, column):
+    laws.check(make, column)
+
+
+@quick
+@given(TEXTS)
+def test_laws_where_several_values_have_one_row_id(column):
+    """Lists are summarised flattened: their values share the id of their row."""
+    row_ids = laws.ids(1).take(pa.array([0] * len(column), pa.int64()))
+    laws.check(lambda: Frequencies(limit=1, size=4), column, row_ids)
+
+
+@quick
+@given(st.lists(finite), st.randoms(use_true_random=False))
+def test_sums_are_exact_in_any_order(values, random):
+    wanted = sum(map(Fraction, values), Fraction(0))
+    total = ExactSum()
+    total.add(np.array(values, np.float64))
+    assert total.fraction() == wanted
+    random.shuffle(values)
+    cut = len(values) // 2
+    left, right = ExactSum(), ExactSum()
+    left.add(np.array(values[:cut], np.float64))
+    right.add(np.array(values[cut:], np.float64))
+    right.merge(left)
+    assert right.fraction() == wanted
+    with np.errstate(over="ignore"):
+        if abs(wanted) <= Fraction(1.7e308):
+            assert float(right) == math.fsum(values) if all(abs(v) < 1e300 for v in values) else float(right) == float(wanted)
+
+
+def test_a_sum_beyond_doubles_is_infinite():
+    total = ExactSum()
+    total.add(np.array([1.7e308] * 4))
+    assert float(total) == math.inf
+
+
+@quick
+@given(st.lists(modest))
+def test_squares_are_exact(values):
+    array = np.array(values, np.float64)
+    high, low = exact_squares(array)
+    for value, a, b in zip(values, high, low, strict=True):
+        exact = Fraction(value) ** 2
+        assert Fraction(float(a)) + Fraction(float(b)) == exact or abs(value) < 1e-140  # underflow is owned up to
+
+
+@quick
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.sampled_from([0.0, 1e9, 1.7e15]))
+def test_moments_are_right_even_where_the_mean_dwarfs_the_deviation(values, far):
+    column = np.array(values) + far
+    summary = Moments()
+    summary.update(pa.array(column), laws.ids(len(column)))
+    found = summary.result()
+    exact = [Fraction(v) for v in column]
+    mean = sum(exact) / len(exact)
+    assert found["mean"] == float(mean)
+    variance = sum((v - mean) ** 2 for v in exact) / len(exact)
+    assert found["std"] == pytest.approx(float(variance) ** 0.5, rel=1e-12, abs=1e-150)
+    assert (found["min"], found["max"], found["count"]) == (column.min(), column.max(), len(column))
+
+
+def test_what_is_no_finite_number_is_missing():
+    summary = Moments()
+    summary.update(pa.array([1.0, None, float("nan"), float("inf"), 3.0]), laws.ids(5))
+    assert summary.result() == {"count": 2, "missing": 3, "min": 1.0, "max": 3.0, "mean": 2.0, "std": 1.0}
+
+
+def test_whole_numbers_beyond_doubles_are_taken_at_their_nearest():
+    summary = Moments()
+    summary.update(pa.array([2**60 + 1, 2**60 + 1]), laws.ids(2))
+    assert summary.result()["mean"] == float(2**60)
+
+
+def test_zero_has_one_sign_whatever_the_order():
+    for values in ([-0.0, 0.0], [0.0, -0.0]):
+        summary = Moments()
+        summary.update(pa.array(values), laws.ids(2))
+        assert math.copysign(1, summary.result()["min"]) == math.copysign(1, summary.result()["max"]) == 1
+
+
+@quick
+@given(st.lists(finite, min_size=1, max_size=80), st.integers(1, 20), st.randoms(use_true_random=False))
+def test_bottom_k_is_the_k_smallest_row_ids_whatever_the_order(values, size, random):
+    row_ids = laws.ids(len(values)).to_pylist()
+    wanted = [v for _, v in sorted(zip(row_ids, values, strict=True))][:size]
+    pairs = list(zip(row_ids, values, strict=True))
+    random.shuffle(pairs)
+    summary = Quantiles(size=size)
+    for start in range(0, len(pairs), 7):
+        part = pairs[start : start + 7]
+        summary.update(pa.array([v for _, v in part], pa.float64()), pa.array([i for i, _ in part], pa.string()))
+    assert sorted(summary._values) == sorted(wanted) and summary.count == len(values)
+
+
+def test_quantiles_of_few_rows_are_those_of_the_rows():
+    summary = Quantiles()
+    values = np.arange(1001.0)
+    summary.update(pa.array(values), laws.ids(1001))
+    assert summary.quantiles(np.array([0, 0.25, 0.5, 1])) == [0, 250, 500, 1000]
+    assert len(summary.result()["quantiles"]) == 101
+
+
+def test_frequencies_are_exact_up_to_the_limit_and_scaled_beyond():
+    exact = Frequencies(limit=3)
+    exact.update(pa.array(["b", "a", "b", None, "c"]), laws.ids(5))
+    assert exact.result() == {"count": 4, "missing": 1, "distinct": 3, "exact": True, "values": [["b", 2], ["a", 1], ["c", 1]]}
+    beyond = Frequencies(limit=3, size=100)
+    beyond.update(pa.array([str(i % 50) for i in range(1_000)]), laws.ids(1_000))
+    assert not beyond.result()["exact"] and beyond.result()["count"] == 1_000
+    assert sum(count for _, count in beyond.result()["values"]) == pytest.approx(1_000, rel=0.02)
+
+
+@quick
+@given(st.lists(st.text(max_size=5), max_size=20))
+def test_sample_keys_are_the_first_64_bits(texts):
+    import hashlib
+
+    digests = [hashlib.md5(t.encode()).hexdigest() for t in texts]
+    assert sample_keys(pa.array(digests, pa.string())).tolist() == [int(d[:16], 16) for d in digests]
