@@ -36,8 +36,9 @@ epoch_ns epoch_us era even exp factorial flatten floor fmod format from_base64 f
 greatest_common_divisor hamming hex hour instr isfinite isinf isnan isodow isoyear jaccard jaro_similarity
 jaro_winkler_similarity json_array_length json_contains json_exists json_extract json_extract_path
 json_extract_path_text json_extract_string json_keys json_type json_valid json_value julian last_day lcase lcm least
-least_common_multiple left len length like_escape ilike_escape not_like_escape not_ilike_escape levenshtein lgamma list_concat list_contains list_distinct list_element
-list_extract list_has list_has_all list_has_any list_indexof list_position list_reverse_sort list_slice list_sort
+least_common_multiple left len length like_escape ilike_escape not_like_escape not_ilike_escape levenshtein lgamma
+list_avg list_concat list_contains list_count list_distinct list_element list_first list_last list_max list_median list_min
+list_product list_stddev_pop list_sum list_var_pop list_extract list_has list_has_all list_has_any list_indexof list_position list_reverse_sort list_slice list_sort
 list_unique list_value ln log log10 log2 lower lpad ltrim make_date make_time make_timestamp map map_contains
 map_extract map_extract_value map_keys map_values md5 microsecond millisecond minute mismatches mod month monthname
 multiply nextafter nfc_normalize nullif octet_length ord parse_filename pi position pow power prefix printf quarter
