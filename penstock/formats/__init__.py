@@ -10,6 +10,8 @@
     typed       the narrowest type that holds all of a column; changing from one type to another exactly
     rejects     rows that cannot be read, put aside
     extract     many files → one set of columns in plain Parquet, and rejects
+    groups      batches → Parquet in good row groups
+    table       any one readable thing as a table
     write       batches → a file
 
 Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or dataset.
@@ -17,9 +19,10 @@ Rows are never dropped: each one is in the extract or in the rejects. This room 
 
 from __future__ import annotations
 
-from penstock.formats.extract import ReadTable, extract, read_table
+from penstock.formats.extract import extract
 from penstock.formats.options import Reading
 from penstock.formats.reader import Input
+from penstock.formats.table import ReadTable, read_table
 from penstock.formats.write import TableWriter, write
 
 __all__ = ["Input", "ReadTable", "Reading", "TableWriter", "extract", "read_table", "write"]

@@ -3,6 +3,8 @@ JSON lines are. Values come in the types they are stored in; `typed.convert` mak
 
 from __future__ import annotations
 
+import glob
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +38,22 @@ def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
             yield child_name, rebuild(sizes, child)
     else:
         yield name, array
+
+
+def _missing_vectors(file: pq.ParquetFile) -> bool:
+    """Whether a list of a fixed size may be missing somewhere."""
+    fixed = {f.name for f in file.schema_arrow if _has_fixed(f.type)}
+    if not fixed:
+        return False
+    groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
+    chunks = [c for g in groups for c in map(g.column, range(g.num_columns)) if c.path_in_schema.split(".")[0] in fixed]
+    return any(c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count for c in chunks)
+
+
+def _has_fixed(kind: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(kind):
+        return True
+    return any(_has_fixed(kind.field(i).type) for i in range(kind.num_fields))
 
 
 class Columnar(Reader):
@@ -88,7 +106,7 @@ class Columnar(Reader):
         # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is ours.
         with open_bytes(self.input.url) as raw:
             source: Any = raw if is_remote(self.input.url) else pa.memory_map(self.input.url.removeprefix("file://"))
-            with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
+            with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
                 yield file
 
     @contextmanager
@@ -105,6 +123,9 @@ class Columnar(Reader):
     def _raw_batches(self) -> Iterator[pa.RecordBatch]:
         if self._format == "parquet":
             with self._parquet() as file:
+                if _missing_vectors(file):
+                    yield from self._by_duckdb(file.schema_arrow)
+                    return
                 widest = max((file.metadata.row_group(g).total_byte_size / max(file.metadata.row_group(g).num_rows, 1) for g in range(file.num_row_groups)), default=1)
                 rows = int(min(_MOST_ROWS, max(256, self.context.block_bytes * 2 / max(widest, 1))))
                 yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
@@ -114,6 +135,27 @@ class Columnar(Reader):
             for batch in whole:
                 for start in range(0, batch.num_rows, _MOST_ROWS):
                     yield batch.slice(start, _MOST_ROWS)
+
+    def _by_duckdb(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Arrow (25) writes missing lists of a fixed size to Parquet and cannot read them back; DuckDB can."""
+        import duckdb
+
+        path = self.input.url.removeprefix("file://")
+        copy = self.context.scratch / f"copy-{id(self):x}.parquet"
+        if is_remote(self.input.url):
+            with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
+                shutil.copyfileobj(raw, file, 1 << 20)
+            path = str(copy)
+        try:
+            with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as connection:
+                reader = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [glob.escape(path)]).to_arrow_reader(_MOST_ROWS // 8)
+                for batch in reader:
+                    arrays = [a.cast(f.type) if pa.types.is_duration(f.type) else a for a, f in zip(batch.columns, schema, strict=True)]  # DuckDB has no durations
+                    yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
+        except duckdb.Error as error:
+            raise ValueError(str(error)) from None
+        finally:
+            copy.unlink(missing_ok=True)
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         done = 0

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import tempfile
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.errors import SourceError
@@ -31,18 +27,13 @@ from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.columnar import Columnar
 from penstock.formats.delimited import Delimited
+from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.jsonlines import JsonLines
-from penstock.formats.options import Reading
-from penstock.formats.places import find, relative, size_of
+from penstock.formats.places import size_of
 from penstock.formats.reader import LINE, Context, Input, Reader, check_words
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.texts import format_of
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
-
-GROUP_ROWS = 122_880
-"""Rows of a row group, at most: DuckDB's vector of work."""
-GROUP_BYTES = 64 << 20
-FILE_ROWS = 8_000_000
 
 
 def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None) -> Extract:
@@ -75,12 +66,13 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             _csv_words(readers)
             partitions = [_partitions(r) for r in readers]
             plan = _plan(readers, partitions, events)
-            made, rows = _write(readers, partitions, plan, scratch, block, events)
-            if not rows and not rejects.count:
+            made, rows, late = _write(readers, partitions, plan, scratch, block, events)
+            rejected = rejects.count + late.count
+            if not rows and not rejected:
                 raise SourceError(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
             if not rows:
-                events.warn(f"not one of {rejects.count} rows could be read. The first: {rejects.first}.")
-            return Extract(parquet=list(made), schema=plan.schema(), rejects=rejects.close(), rows=rows, rejected=rejects.count)
+                events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
+            return Extract(parquet=list(made), schema=plan.schema(), rejects=[*rejects.close(), *late.close()], rows=rows, rejected=rejected)
         finally:
             rejects.close()
             for reader in readers:
@@ -226,39 +218,34 @@ def _ordered(kinds: dict[str, pa.DataType], readers: list[Reader]) -> dict[str, 
 # -- the rows ------------------------------------------------------------------------------------------------------------
 
 
-def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events) -> tuple[list[Path], int]:
+def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events) -> tuple[list[Path], int, Rejects]:
+    """The second pass: the files written, their rows, and the rows whose values are not of a forced type."""
     while True:
-        held: list[tuple[int, Reject]] = []
-        writer = RowGroups(scratch, plan, block)
+        rejects = Rejects(scratch / "rejects-by-type.parquet")
+        writer = RowGroups(scratch, _with_places(plan.schema()), block)
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
-                number = 0
+                number, fail = 0, reader.input.reading.on_bad_row == "fail"
                 for batch in ahead(reader.batches(plan.wanted(reader)), 1):
-                    good, rejects = _finish(batch, plan, part, index, number)
-                    held += [(index, r) for r in rejects]
-                    if reader.input.reading.on_bad_row == "fail" or len(held) > 100_000:
-                        _put_aside(readers, held)
+                    good, bad = _finish(batch, plan, part, index, number)
+                    for reject in bad:
+                        rejects.add(reader.input.path, reject, fail=fail)
                     number += good.num_rows
                     writer.add(good)
                 _unchanged(reader.input)
                 events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
-            _put_aside(readers, held)
-            return writer.close(), writer.rows
-        except Widen as found:
+            return writer.close(), writer.rows, rejects
+        except BaseException as error:
             writer.abandon()
-            if pa.types.is_string(plan.kinds[found.column]):
-                raise SourceError(f"the column {found.column!r} cannot be read as {plan.kinds[found.column]}.") from None
-            events.warn(f"the column {found.column!r} has values that {plan.kinds[found.column]} cannot hold exactly; it is read as text.")
-            plan.kinds[found.column] = pa.string()
-        except BaseException:
-            writer.abandon()
-            raise
-
-
-def _put_aside(readers: list[Reader], held: list[tuple[int, Reject]]) -> None:
-    for index, reject in held:
-        readers[index].reject(reject)
-    held.clear()
+            for path in rejects.close():
+                path.unlink()
+            if not isinstance(error, Widen):
+                raise
+            name = error.column
+            if pa.types.is_string(plan.kinds[name]):
+                raise SourceError(f"the column {name!r} cannot be read as text in every file, nor as anything else.") from None
+            events.warn(f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as text.")
+            plan.kinds[name] = pa.string()
 
 
 def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], index: int, number: int) -> tuple[pa.RecordBatch, list[Reject]]:
@@ -295,142 +282,3 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
 
 def _with_places(schema: pa.Schema) -> pa.Schema:
     return schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
-
-
-class RowGroups:
-    """Writes batches as Parquet in row groups of a good size."""
-
-    def __init__(self, folder: Path, plan: _Plan, block: int) -> None:
-        self._folder = folder
-        self._schema = _with_places(plan.schema())
-        self._most_bytes = min(GROUP_BYTES, block * 8)
-        self._held: list[pa.RecordBatch] = []
-        self._held_rows = self._held_bytes = self._file_rows = 0
-        self._writer: pq.ParquetWriter | None = None
-        self.files: list[Path] = []
-        self.rows = 0
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        self._held.append(batch)
-        self._held_rows += batch.num_rows
-        self._held_bytes += batch.nbytes
-        self.rows += batch.num_rows
-        if self._held_rows >= GROUP_ROWS or self._held_bytes >= self._most_bytes:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._writer is None or self._file_rows >= FILE_ROWS:
-            self._end()
-            path = self._folder / f"rows-{len(self.files):05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True)
-            self.files.append(path)
-            self._file_rows = 0
-        whole = pa.Table.from_batches(self._held, self._schema)
-        self._writer.write_table(whole, row_group_size=GROUP_ROWS)
-        self._file_rows += whole.num_rows
-        self._held, self._held_rows, self._held_bytes = [], 0, 0
-
-    def _end(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def close(self) -> list[Path]:
-        if self._held or not self.files:
-            self._flush()
-        self._end()
-        return self.files
-
-    def abandon(self) -> None:
-        self._held = []
-        self._end()
-        for file in self.files:
-            file.unlink(missing_ok=True)
-
-
-def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
-    """The same items, made by another thread, `depth` ahead."""
-    made: queue.Queue[tuple[str, object]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: tuple[str, object]) -> bool:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked, which raises it
-            put(("error", error))
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = made.get()
-            if kind == "item":
-                yield item
-            elif kind == "error":
-                raise item  # type: ignore[misc]
-            else:
-                return
-    finally:
-        stop.set()
-        thread.join()
-
-
-# -- one readable thing --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class ReadTable:
-    """A file, glob or folder, read whole into scratch."""
-
-    schema: pa.Schema
-    rows: int
-    rejected: int
-    rejects: list[Path]
-    """Parquet files of `REJECT_SCHEMA`."""
-    parquet: list[Path]
-    files: list[str]
-    """`ROW_FILE` is an index into these paths."""
-
-    def batches(self, rows: int = 65_536, *, places: bool = False) -> Iterator[pa.RecordBatch]:
-        """The good rows, in order, streamed; with `places`, `ROW_FILE` and `ROW_NUMBER` beside the columns."""
-        columns = [*self.schema.names, *([ROW_FILE, ROW_NUMBER] if places else [])]
-        for path in self.parquet:
-            with pq.ParquetFile(path, pre_buffer=False) as file:
-                yield from file.iter_batches(rows, columns=columns)
-
-
-def read_table(path: str, scratch: Path | None = None, *, reading: Reading | None = None, base: Path | None = None, memory_bytes: int = 1 << 30, events: Events | None = None) -> ReadTable:
-    """Read any path, glob, folder or URL into typed rows, streamed from `scratch`; bad rows are in `rejects`.
-
-    Args:
-        path: what to read.
-        scratch: a folder for the rows between reading and use, the caller's to delete; a temporary one unless given.
-        reading: how; everything is judged by looks unless given.
-        base: where relative paths start; the working folder unless given.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    reading = reading or Reading()
-    scratch = scratch or Path(tempfile.mkdtemp(prefix="penstock-read-"))
-    found = find(path, base or Path.cwd(), format=reading.format)
-    names = relative(found)
-    inputs = [Input(names[f.url], f.url, reading, f.size_bytes) for f in sorted(found, key=lambda f: names[f.url])]
-    made = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
-    return ReadTable(made.schema, made.rows, made.rejected, made.rejects, [Path(p) for p in made.parquet], [i.path for i in inputs])

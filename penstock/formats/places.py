@@ -168,8 +168,10 @@ def _walk(path: str) -> list[str]:
 
     with plainly(path):
         found: list[str] = []
+        seen: set[str] = set()
         for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
-            folders[:] = sorted(f for f in folders if _visible(f))
+            seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
+            folders[:] = sorted(f for f in folders if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen)
             found += [os.path.join(folder, n) for n in names if _visible(n)]
         return sorted(found)
 

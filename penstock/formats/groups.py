@@ -1,0 +1,110 @@
+"""Batches → Parquet in row groups of a good size, and a thread that works ahead of its reader."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+GROUP_ROWS = 122_880
+"""Rows of a row group, at most: DuckDB's unit of work."""
+GROUP_BYTES = 64 << 20
+FILE_ROWS = 8_000_000
+
+
+class RowGroups:
+    """Writes batches as Parquet in row groups of a good size."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, block: int) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._most_bytes = min(GROUP_BYTES, block * 8)
+        self._held: list[pa.RecordBatch] = []
+        self._held_rows = self._held_bytes = self._file_rows = 0
+        self._writer: pq.ParquetWriter | None = None
+        self.files: list[Path] = []
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._held_bytes += batch.nbytes
+        self.rows += batch.num_rows
+        if self._held_rows >= GROUP_ROWS or self._held_bytes >= self._most_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None or self._file_rows >= FILE_ROWS:
+            self._end()
+            path = self._folder / f"rows-{len(self.files):05d}.parquet"
+            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True)
+            self.files.append(path)
+            self._file_rows = 0
+        whole = pa.Table.from_batches(self._held, self._schema)
+        self._writer.write_table(whole, row_group_size=GROUP_ROWS)
+        self._file_rows += whole.num_rows
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> list[Path]:
+        if self._held or not self.files:
+            self._flush()
+        self._end()
+        return self.files
+
+    def abandon(self) -> None:
+        self._held = []
+        self._end()
+        for file in self.files:
+            file.unlink(missing_ok=True)
+
+
+def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
+    """The same items, made by another thread, `depth` ahead."""
+    made: queue.Queue[tuple[str, object]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[str, object]) -> bool:
+        while not stop.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked, which raises it
+            put(("error", error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = made.get()
+            if kind == "item":
+                yield item
+            elif kind == "error":
+                raise item  # type: ignore[misc]
+            else:
+                return
+    finally:
+        stop.set()
+        thread.join()
