@@ -160,7 +160,7 @@ def test_where_there_is_no_signal_it_is_said():
     train, chance = people(1_000, 1, signal=0), np.random.default_rng(4)
     model = Model(fitted(INPUTS, {**PAY, "euros": "number"}, train), lambda table: {"pay.probability": chance.random(len(table)), "euros.value": chance.normal(size=len(table)) * 300})
     result = evaluate(model, Rows(train=train, test=people(600, 2, signal=0)), recipe(), Events())
-    pay, euros = result["verdict"].split(" euros: ")
+    pay, euros = result["verdict"].split("\neuros: ")
     assert "pay: no signal: the model does not beat always answering" in pay
     assert "no signal: the model does not beat always answering the mean" in euros
     assert abs(result["baseline"]["euros"]["r2"]) < 0.05 and result["metrics"]["test"]["euros"]["r2"] < 0

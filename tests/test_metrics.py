@@ -293,6 +293,15 @@ def test_a_sample_of_more_rows_gives_an_interval_about_the_whole_that_is_narrowe
     assert of_more[0] < 0.5 < of_more[1]
 
 
+def test_an_interval_lies_about_the_value_and_within_what_the_measure_can_be():
+    chance = np.random.default_rng(1)
+    p = chance.random(150)
+    truth = (chance.random(150) < p).astype(int)
+    at, (low, high) = measure(["ece"], truth, {"probability": p})["ece"], intervals(["ece"], truth, {"probability": p})["ece"]
+    assert 0 <= low <= at <= high
+    assert intervals(["accuracy"], truth, {"probability": truth * 1.0})["accuracy"] == [1, 1]
+
+
 def test_two_hundred_resamplings_of_sixteen_thousand_rows_take_a_moment():
     chance = np.random.default_rng(0)
     truth = (chance.random(16_281) < 0.24).astype(int)

@@ -60,10 +60,10 @@ class Difference:
 
 
 def verdict(judged: Judged, trivial: Mapping[str, Trivial], classical: Classical, *, resamples: int, confidence: float, seed: int) -> str:
-    """A sentence or two for each target."""
+    """A sentence or two for each target, a line each."""
     if not judged.rows:
         return "nothing was measured: there are no rows to judge by."
-    return " ".join(_one(judged, name, trivial.get(name), classical, resamples, confidence, derive_seed(seed, "verdict", name)) for name in judged.kinds)
+    return "\n".join(_one(judged, name, trivial.get(name), classical, resamples, confidence, derive_seed(seed, "verdict", name)) for name in judged.kinds)
 
 
 def _one(judged: Judged, name: str, trivial: Trivial | None, classical: Classical, resamples: int, confidence: float, seed: int) -> str:

@@ -13,7 +13,7 @@ _LONGEST_MATRIX = 12
 def report_markdown(result: Mapping[str, Any]) -> str:
     """The whole report, as Markdown."""
     split = result["split"]
-    text = ["# Evaluation", "", f"**{result['verdict']}**", "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
+    text = ["# Evaluation", "", *(f"- **{line}**" for line in result["verdict"].splitlines()), "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
     text += [f"- {note}" for note in result["notes"]]
     if result.get("overlap"):
         text.append(f"- overlap of train and test: {_plain(result['overlap'])}")
@@ -50,7 +50,7 @@ def report_lines(result: Mapping[str, Any], *, slices: int = 6) -> list[str]:
             lines += ["", title, *_columns(_slice_rows(some[:slices]))]
             if len(some) > slices:
                 lines.append(f"  … and {len(some) - slices} more in the report")
-    return [*lines, "", result["verdict"]]
+    return [*lines, "", *result["verdict"].splitlines()]
 
 
 def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[list[str]]:

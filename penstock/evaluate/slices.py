@@ -3,7 +3,7 @@
 The search (after Slice Finder: Chung et al. 2019, arXiv:1807.06068) goes over single columns (categories by value,
 numbers by quartile, timestamps by quartile, missing values apart) and over pairs of the eight most telling columns. A
 slice is reported if it has at least 50 rows and 1 % of them, is worse than the rest by Welch's test at 1 % after
-Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse than each of its halves.
+Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse than each of its halves. Of slices that are mostly the same rows one is told.
 
 What is averaged a row: whether it was answered right; for a rare positive class (under 10 %) its log loss, since
 accuracy is then blind; for numbers the absolute error.
@@ -28,7 +28,12 @@ from penstock.metrics.rows import prepare
 LEAST_ROWS = 50
 LEAST_SHARE = 0.01
 SIGNIFICANCE = 0.01
-WORST = 10
+WORST = 5
+"""Of single columns, and of pairs."""
+ALIKE = 0.5
+"""Two slices that share this much of their rows (Jaccard) are told as one."""
+NAMED = 8
+"""Values of a declared column that are shown by name."""
 _VALUES = 60
 """Of one column: the commonest are looked at."""
 PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae"}
@@ -45,7 +50,7 @@ class Groups:
 
 
 def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """The metrics for each value (the 20 commonest; numbers with more than 20 values by quartile) of each declared column."""
+    """The metrics for each value of each declared column: the eight commonest and all others together; numbers with more values by quartile."""
     kind, found = judged.kinds[target], []
     metric = PRIMARY[kind]
     names = names_for(kind, scalar=True)
@@ -57,9 +62,11 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
 
     whole = scores(np.ones(len(truth), bool))[metric]
     for column in columns:
-        groups = cut(column, judged.extra[column], most=20, quartiles_above=20)
+        groups = cut(column, judged.extra[column], most=NAMED, quartiles_above=NAMED)
         if groups is None:
             continue
+        if (groups.code < 0).any():
+            groups = Groups(column, np.where(groups.code < 0, len(groups.labels), groups.code), [*groups.labels, "all others"])
         for i, label in enumerate(groups.labels):
             mask = groups.code == i
             values = scores(mask)
@@ -90,17 +97,20 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
         both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
         pairs.append(both)
     tested = sum(int(np.isfinite(t.gap).sum()) for t in [*singles, *pairs])
-    found: list[dict[str, Any]] = []
-    seen: set[tuple[int, float]] = set()
-    # Singles before pairs where they are as bad: the simpler slice is the better explanation.
-    candidates = [(-float(t.gap[i]), pair, t, int(i)) for pair, group in ((0, singles), (1, pairs)) for t in group for i in np.flatnonzero(t.gap > 0)]
-    for gap, _, t, i in sorted(candidates, key=lambda c: c[:2]):
-        sameness = (int(t.rows[i]), round(gap, 12))  # two columns that say the same give one slice
-        if t.chance[i] * tested < SIGNIFICANCE and sameness not in seen and len(found) < WORST:
-            seen.add(sameness)
-            found.append({"target": target, "column": t.groups.column, "value": t.groups.labels[i], "rows": int(t.rows[i]), "metric": metric,
-                          "value_of_metric": float(t.mean[i]), "whole": whole, "declared": False, "chance": min(float(t.chance[i]) * tested, 1.0)})
-    return found
+    found = []
+    masks: list[np.ndarray] = []
+    for group in (singles, pairs):  # singles first: of two slices that are nearly the same rows, the simpler is the better explanation
+        candidates = sorted(((-float(t.gap[i]), n, int(i)) for n, t in enumerate(group) for i in np.flatnonzero(t.gap > 0) if t.chance[i] * tested < SIGNIFICANCE))
+        taken = 0
+        for _, n, i in candidates:
+            t = group[n]
+            mask = t.groups.code == i
+            if taken < WORST and all((mask & other).sum() < ALIKE * (mask | other).sum() for other in masks):
+                taken += 1
+                masks.append(mask)
+                found.append({"target": target, "column": t.groups.column, "value": t.groups.labels[i], "rows": int(t.rows[i]), "metric": metric,
+                              "value_of_metric": float(t.mean[i]), "whole": whole, "declared": False, "chance": min(float(t.chance[i]) * tested, 1.0)})
+    return sorted(found, key=lambda s: -sign * (whole - s["value_of_metric"]))
 
 
 def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:

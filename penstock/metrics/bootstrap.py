@@ -4,6 +4,10 @@ Each resampling gives every row a Poisson(1) count (Hanley and MacGibbon 2006), 
 the multinomial bootstrap without its bookkeeping. Every measure is then a matrix product of counts `[R, N]` with per-row
 statistics `[N]`. Rankings are sorted once: a resampling changes weights, never the order.
 
+A resampling repeats some rows and lacks others, which shifts a few measures as a whole (a calibration error grows, a mean
+over classes loses the rare ones); so an interval is moved until its median is the value measured, and never beyond
+the values that the measure can have (Efron 1981, the bias-corrected percentile, in its simplest form).
+
 Beyond `ROWS` rows (or a bound on work for many classes) a sample of the rows is resampled and the spread shrunk by
 √(sample / rows): the m-out-of-n bootstrap, whose spread falls as 1/√m (Bickel, Götze and van Zwet 1997).
 """
@@ -77,14 +81,19 @@ def intervals(
         truth, answers = truth[pick], {key: answers[key][pick]}
         weight = None if weight is None else weight[pick]
     draws = resampled(names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale)
-    found = {name: percentiles(draws[name], confidence) for name in names}
-    if population > len(truth):
-        at = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
-        shrink = (len(truth) / population) ** 0.5
-        for name, interval in found.items():
-            centre = (whole or {}).get(name)
-            if interval is not None and at[name] is not None:
-                found[name] = [(at[name] if centre is None else centre) + (edge - at[name]) * shrink for edge in interval]
+    at = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
+    shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
+    found: dict[str, list[float] | None] = {}
+    for name in names:
+        interval = percentiles(draws[name], confidence)
+        centre = (whole or {}).get(name)
+        centre = at[name] if centre is None else centre
+        if interval is None or centre is None:
+            found[name] = None
+            continue
+        middle = float(np.nanmedian(draws[name]))
+        least, most_of_it = METRICS[name].bounds
+        found[name] = [float(np.clip(centre + (edge - middle) * shrink, least, most_of_it)) for edge in interval]
     return found
 
 

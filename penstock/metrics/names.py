@@ -5,6 +5,7 @@ A target's kind is read off its answers: `probability` [N] is binary, `probabili
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,13 @@ class Metric:
     meaning: str
     scalar: bool = True
     """False for what is a list (per class) or a matrix; such have no interval."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and greatest value it can have."""
+        if self.name == "r2":
+            return -math.inf, 1.0
+        return 0.0, 1.0 if self.better == "higher" or self.name == "ece" else math.inf
 
 
 METRICS: dict[str, Metric] = {m.name: m for m in (
