@@ -103,7 +103,7 @@ def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mappi
         split, {}, {name: float((bundle.decision.get(name) or {}).get("threshold", 0.5)) for name in encoding.targets},
         {name: float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
-    kept: list[tuple[Readable, dict[str, dict[str, np.ndarray]], np.ndarray]] = []
+    kept: list[Kept] = []
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
     for batch in dataset.batches(split, wanted, BATCH) if total else ():
@@ -115,10 +115,9 @@ def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mappi
         if len(rows.table):
             answers = _by_target(predictor.answers(rows.table), list(encoding.targets))
             _measure(judged, rows, answers, trivial)
-            keep = _sampled(rows.table, total)
-            kept.append((rows, answers, keep))
+            kept.append(_sampled(rows, answers, total, [*encoding.inputs], extra_columns))
         events.progress("evaluate", done, total, "rows")
-    _keep(judged, kept, list(encoding.inputs), extra_columns)
+    _keep(judged, kept)
     return judged
 
 
@@ -144,26 +143,42 @@ def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[st
     return found
 
 
-def _sampled(table: pa.Table, total: int) -> np.ndarray:
-    """Which rows belong to the sample: those whose id's hash lies below `SAMPLE / total` of its range."""
-    if total <= SAMPLE:
-        return np.ones(len(table), bool)
-    return sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(SAMPLE / total * 2**64))
+@dataclass
+class Kept:
+    """A batch's rows that belong to the sample."""
+
+    columns: dict[str, pa.Array]
+    extra: dict[str, pa.Array]
+    truth: dict[str, np.ndarray]
+    answers: dict[str, dict[str, np.ndarray]]
+    weight: np.ndarray | None
+    rows: int
 
 
-def _keep(judged: Judged, kept: list[tuple[Readable, dict[str, dict[str, np.ndarray]], np.ndarray]], inputs: list[str], extra: Sequence[str]) -> None:
+def _sampled(rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], total: int, inputs: Sequence[str], extra: Sequence[str]) -> Kept:
+    """The rows whose id's hash lies below `SAMPLE / total` of its range; all of them if they are few."""
+    mask = np.ones(len(rows.table), bool)
+    if total > SAMPLE:
+        mask = sample_keys(rows.table.column(ROW_ID).combine_chunks()) < np.uint64(int(SAMPLE / total * 2**64))
+    arrow = pa.array(mask)
+    return Kept(
+        {name: _array(rows.columns[name]).filter(arrow) for name in inputs}, {name: _array(rows.table.column(name)).filter(arrow) for name in extra},
+        {name: truth[mask] for name, truth in rows.truth.items()}, {name: {a: v[mask] for a, v in answer.items()} for name, answer in answers.items()},
+        None if rows.weight is None else rows.weight[mask], int(mask.sum()),
+    )
+
+
+def _keep(judged: Judged, kept: list[Kept]) -> None:
     if not kept:
         return
-    masks = [pa.array(mask) for _, _, mask in kept]
-    judged.sample_rows = int(sum(mask.sum() for _, _, mask in kept))
-    judged.columns = {name: pa.concat_arrays([_array(rows.columns[name]).filter(m) for (rows, _, _), m in zip(kept, masks, strict=True)]) for name in inputs}
-    judged.extra = {name: _array(pa.chunked_array([_array(rows.table.column(name)).filter(m) for (rows, _, _), m in zip(kept, masks, strict=True)])) for name in extra}
-    judged.truth = {name: np.concatenate([rows.truth[name][mask] for rows, _, mask in kept]) for name in judged.kinds}
-    judged.answers = {
-        name: {answer: np.concatenate([answers[name][answer][mask] for _, answers, mask in kept]) for answer in kept[0][1][name]} for name in judged.kinds
-    }
-    if kept[0][0].weight is not None:
-        judged.weight = np.concatenate([rows.weight[mask] for rows, _, mask in kept if rows.weight is not None])
+    first = kept[0]
+    judged.sample_rows = sum(k.rows for k in kept)
+    judged.columns = {name: pa.concat_arrays([k.columns[name] for k in kept]) for name in first.columns}
+    judged.extra = {name: pa.concat_arrays([k.extra[name] for k in kept]) for name in first.extra}
+    judged.truth = {name: np.concatenate([k.truth[name] for k in kept]) for name in judged.kinds}
+    judged.answers = {name: {a: np.concatenate([k.answers[name][a] for k in kept]) for a in answers} for name, answers in first.answers.items()}
+    if first.weight is not None:
+        judged.weight = np.concatenate([k.weight for k in kept if k.weight is not None])
 
 
 def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
