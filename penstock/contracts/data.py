@@ -334,6 +334,10 @@ class Feature(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot be a target")
 
+    def decide(self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted) -> dict[str, Any]:
+        """What must be decided on the validation split before this target can be answered (thresholds), as plain data."""
+        return {}
+
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
         raise NotImplementedError(f"{type(self).__name__} cannot be a target")
