@@ -11,6 +11,7 @@ id (a uniform sample without replacement whatever the partition), so they too ar
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import Any, Self
@@ -50,19 +51,35 @@ class ExactSum:
 
     def add(self, values: np.ndarray) -> None:
         """Add finite doubles `[n]`."""
-        if not len(values):
-            return
         for start in range(0, len(values), 1 << 24):
             mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
-            whole = np.ldexp(mantissa, 53).astype(np.int64)
-            high, low = whole >> 26, whole & ((1 << 26) - 1)
-            base = int(exponent.min())
-            slot = (exponent - base).astype(np.int64)
-            highs = np.bincount(slot, weights=high.astype(np.float64))  # exact: |high| ≤ 2^27 over 2^24 rows
-            lows = np.bincount(slot, weights=low.astype(np.float64))
-            for i in np.flatnonzero((highs != 0) | (lows != 0)):
-                key = base + int(i) - 53
-                self._by_exponent[key] = self._by_exponent.get(key, 0) + (int(highs[i]) << 26) + int(lows[i])
+            self._add(mantissa, exponent)
+
+    def add_squares(self, values: np.ndarray) -> None:
+        """Add the squares of finite doubles `[n]`, exactly: each mantissa's square is two doubles (Dekker 1971), its exponent doubles."""
+        for start in range(0, len(values), 1 << 24):
+            mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
+            large = mantissa * 134217729.0
+            high = large - (large - mantissa)
+            low = mantissa - high
+            square = mantissa * mantissa
+            for part in (square, ((high * high - square) + 2 * high * low) + low * low):
+                finer, more = np.frexp(part)
+                self._add(finer, more + 2 * exponent)
+
+    def _add(self, mantissa: np.ndarray, exponent: np.ndarray) -> None:
+        """Add mantissa · 2^exponent; at most 2^24 of them."""
+        if not len(mantissa):
+            return
+        whole = np.ldexp(mantissa, 53).astype(np.int64)
+        high, low = whole >> 26, whole & ((1 << 26) - 1)
+        base = int(exponent.min())
+        slot = (exponent - base).astype(np.int64)
+        highs = np.bincount(slot, weights=high.astype(np.float64))  # exact: |high| ≤ 2^27 over 2^24 rows
+        lows = np.bincount(slot, weights=low.astype(np.float64))
+        for i in np.flatnonzero((highs != 0) | (lows != 0)):
+            key = base + int(i) - 53
+            self._by_exponent[key] = self._by_exponent.get(key, 0) + (int(highs[i]) << 26) + int(lows[i])
 
     def merge(self, other: ExactSum) -> None:
         for key, value in other._by_exponent.items():
@@ -75,15 +92,14 @@ class ExactSum:
         return total
 
     def __float__(self) -> float:
-        return float(self.fraction())
+        return _rounded(self.fraction())
 
 
 class Moments(Summary):
     """Count, missing, least, greatest, mean and population deviation of a column of doubles.
 
-    The deviation is taken about a fixed origin (zero) from exact sums of x and of x² in two doubles each, so that it is
-    right even where the mean dwarfs it (times, identifiers), and equal on every engine. Magnitudes above 1e150 are left
-    out of it: their squares are no doubles.
+    The deviation is taken about a fixed origin (zero) from the exact sums of x and of x², and rounded at the end, so that it
+    is right even where the mean dwarfs it (times, identifiers) or squares are no doubles, and equal on every engine.
     """
 
     def __init__(self) -> None:
@@ -96,10 +112,10 @@ class Moments(Summary):
         self.missing += len(column) - len(values)
         self.count += len(values)
         if len(values):
-            self.min, self.max = min(self.min, float(values.min())), max(self.max, float(values.max()))
+            # + 0.0: of -0.0 and 0.0 whichever came first would win.
+            self.min, self.max = min(self.min, float(values.min()) + 0.0), max(self.max, float(values.max()) + 0.0)
             self._sum.add(values)
-            for part in exact_squares(values):
-                self._squares.add(part)
+            self._squares.add_squares(values)
 
     def merge(self, other: Moments) -> None:
         self.count += other.count
@@ -113,7 +129,7 @@ class Moments(Summary):
             return {"count": 0, "missing": self.missing, "min": None, "max": None, "mean": None, "std": None}
         mean = self._sum.fraction() / self.count
         variance = max(self._squares.fraction() / self.count - mean * mean, Fraction(0))
-        return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": float(variance) ** 0.5}
+        return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": _root(variance)}
 
 
 class _BottomK:
@@ -170,7 +186,7 @@ class Quantiles(Summary):
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = present_numbers(column)
-        values = pc.cast(column.filter(present), pa.float64())
+        values = pc.cast(column.filter(present), pa.float64(), safe=False)
         self.count += len(values)
         self._sample.add(sample_keys(row_ids.filter(present)), values)
 
@@ -281,25 +297,30 @@ class Count(Summary):
         return {"count": self.count, "missing": self.missing}
 
 
-def exact_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The squares of doubles as two doubles each, whose sum is exact but for underflow (Dekker 1971); those beyond 1e150 left out."""
-    values = values[np.abs(values) < 1e150]
-    with np.errstate(under="ignore"):
-        large = values * 134217729.0
-        high = large - (large - values)
-        low = values - high
-        squares = values * values
-        return squares, ((high * high - squares) + 2 * high * low) + low * low
+def _rounded(value: Fraction) -> float:
+    """The nearest double; infinity beyond them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _root(value: Fraction) -> float:
+    """The square root, also where `value` itself is too large or too small for a double."""
+    if not value:
+        return 0.0
+    half = (value.numerator.bit_length() - value.denominator.bit_length()) // 2
+    return math.ldexp(math.sqrt(float(value / Fraction(4) ** half)), half)
 
 
 def present_numbers(column: pa.Array) -> pa.Array:
     """Where a column of numbers has a finite one, as booleans without nulls."""
-    return pc.fill_null(pc.is_finite(pc.cast(column, pa.float64())), False)
+    return pc.fill_null(pc.is_finite(pc.cast(column, pa.float64(), safe=False)), False)
 
 
 def doubles(column: pa.Array) -> np.ndarray:
-    """The finite numbers of a column as doubles."""
-    return np.asarray(pc.cast(column.filter(present_numbers(column)), pa.float64()))
+    """The finite numbers of a column as doubles (64-bit whole numbers at their nearest)."""
+    return np.asarray(pc.cast(column.filter(present_numbers(column)), pa.float64(), safe=False))
 
 
 def sample_keys(row_ids: pa.Array) -> np.ndarray:
