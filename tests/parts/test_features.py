@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -122,6 +122,8 @@ def test_a_constant_number_says_so_as_an_input_and_is_refused_as_a_target() -> N
         fit(Specimen(part("number"), (pa.array([3, 3]),), target=True))
     with pytest.raises(ContractError, match="missing in every row"):
         fit(Specimen(part("number"), (pa.array([None, None], pa.float64()),)))
+    with pytest.raises(ContractError, match="up to 1e\\+200; a target is answered in single precision"):
+        fit(Specimen(part("number"), (pa.array([3, 1e200]),), target=True))
     with pytest.raises(ContractError, match="cannot be filled"):
         fit(Specimen(part("number", missing="zero"), (pa.array([3, 4]),), target=True))
 
@@ -137,8 +139,10 @@ def test_edges_are_ascending_and_few_and_a_common_value_takes_one() -> None:
     assert len(small["edges"]) <= 150 // 8 + 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True)), min_size=1, max_size=40), st.booleans())
+@example([1e200, -1e200, 1.0], False)
+@example([1.7e308, 1.6e308, -5e-324], False)
 def test_any_column_of_numbers_encodes_to_finite_values(values: list[float | None], constant: bool) -> None:
     train = pa.array([1.0] * 3 if constant else [*values, 0.0], pa.float64())
     found = encode(part("number"), train, pa.array(values, pa.float64()))
@@ -294,6 +298,11 @@ def test_vectors_of_the_wrong_length_are_refused() -> None:
     assert part("vector", columns=["x", "y"]).columns("where") == ("x", "y")
     found = encode(part("vector", length=2), pa.array([[0.0, 5.0], [2.0, 5.0]]), pa.array([[None, 5.0], [2.0, 7.0]]))
     assert found == {"value": [[0.0, 0.0], [1.0, 0.0]], "missing": [1.0, 0.0]}
+
+
+def test_a_vector_of_absurd_numbers_stays_finite() -> None:
+    train = pa.array([[1.7e308, 1e200], [-1.7e308, -1e200], [1.0, 1.0]])
+    assert np.isfinite(encode(part("vector", length=2), train, train)["value"]).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"columns": ["x"], "column": "y"}, {"columns": ["x", "y"], "length": 3}, {"columns": ["x"], "lenght": 1}])

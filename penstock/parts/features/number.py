@@ -57,6 +57,11 @@ class Number(Feature):
             raise ContractError(f"is {moments['min']:g} in every row of the training split: there is nothing to learn")
         if target and self.missing in ("median", "zero"):
             raise ContractError(f"a target's missing values cannot be filled (`missing: {self.missing}`): their rows are quarantined. Leave `missing` out")
+        largest = max(abs(moments["min"]), abs(moments["max"]))
+        if target and largest > 1e37:
+            raise ContractError(f"has values up to {largest:g}; a target is answered in single precision, up to 1e37. Derive it in larger units, or bound it under `expect`")
+        if largest >= 1e150:  # the squares are no doubles, so neither is the deviation
+            moments = {**moments, "std": moments["max"] / 2 - moments["min"] / 2}
         if constant:
             said.append(f"is {moments['min']:g} in every row of the training split, so the model cannot learn from it")
         fitted = {**moments, "median": result["quantiles"]["median"], "target": target, "constant": constant, "said": said}
@@ -75,7 +80,7 @@ class Number(Feature):
         fill = 0.0 if self.missing == "zero" else fitted["median" if self.missing == "median" else "mean"]
         values = standardised(np.asarray(pc.fill_null(column, fill).to_numpy(zero_copy_only=False), np.float64), fitted)
         if fitted["target"]:
-            return {"value": np.clip(values, -1e30, 1e30).astype(np.float32)}
+            return {"value": values.astype(np.float32)}
         return {"value": np.clip(values, *_bounds(fitted)).astype(np.float32), "missing": (~there).astype(np.float32)}
 
     def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
@@ -120,11 +125,11 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
 
 
 def standardised(values: np.ndarray, fitted: Fitted) -> np.ndarray:
-    """Doubles in the user's units → deviations from the mean, in doubles; zeros if the column is constant."""
+    """Doubles in the user's units → deviations from the mean, in doubles that a float32 can hold; zeros if the column is constant."""
     if not fitted["std"]:
         return np.zeros_like(values)
     with np.errstate(over="ignore"):
-        return np.asarray((values - fitted["mean"]) / fitted["std"])
+        return np.asarray(np.clip((values - fitted["mean"]) / fitted["std"], -1e30, 1e30))
 
 
 def _bounds(fitted: Fitted) -> tuple[float, float]:

@@ -114,7 +114,7 @@ class Vector(Feature):
         with np.errstate(over="ignore"):
             inside = np.clip(values, 2 * low - high, 2 * high - low)  # like a number: one training range beyond either end
             scaled = np.where(std > 0, (inside - mean) / np.where(std > 0, std, 1), 0.0)
-        return {"value": scaled.astype(np.float32), "missing": np.asarray(gaps.any(axis=1), np.float32)}
+        return {"value": np.clip(scaled, -1e30, 1e30).astype(np.float32), "missing": np.asarray(gaps.any(axis=1), np.float32)}
 
 
 class _Components(Summary):
