@@ -33,8 +33,7 @@ import yaml
 from penstock.core.errors import StoreError, UserError
 from penstock.core.identity import new_ulid
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
-from penstock.recipe.schema import load_recipe
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, load_recipe
 
 STATUSES = ("running", "interrupted", "failed", "done")
 WEIGHTS = "model.safetensors"

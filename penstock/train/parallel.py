@@ -103,7 +103,7 @@ class Gradients:
         self._views = [self._flat[p.dtype][o : o + p.numel()].view(p.shape) for p, o in zip(parameters, offsets, strict=True)]
         self._extra = self._flat[torch.float32][:3]
         self._parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self._flat.items()]
-        self._parts = [part for part in self._parts if part.numel()]
+        self._parts = [part for part in self._parts if part.numel()] or self._parts
 
     def clear(self) -> None:
         for flat in self._flat.values():

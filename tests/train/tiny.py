@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.data.feed import SPLITS, Feed, fit_encoding
 from penstock.data.shards import ShardWriter, row_id_halves
-from penstock.recipe.schema import load_recipe
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
 
 
@@ -36,7 +36,7 @@ def tiny_table(rows: int, *, seed: int = 0) -> pa.Table:
     y = (a + b * (c == "red") + 0.3 * chance.normal(size=rows)) > 0
     z = np.where(y, 3.0, -1.0) + 0.1 * a
     ids = [hashlib.md5(f"{seed}-{i}".encode()).hexdigest() for i in range(rows)]
-    return pa.table({"row_id": ids, "a": a, "b": b, "c": c, "y": np.where(y, "yes", "no"), "z": z, "w": chance.integers(0, 4, rows).astype(float)})
+    return pa.table({"row_id": pa.array(ids, pa.string()), "a": a, "b": b, "c": c, "y": np.where(y, "yes", "no"), "z": z, "w": chance.integers(0, 4, rows).astype(float)})
 
 
 def tiny_feed(store: Store, recipe: Recipe, *, rows: int = 500, validation: int = 200, change: Any = None) -> Feed:
@@ -44,8 +44,6 @@ def tiny_feed(store: Store, recipe: Recipe, *, rows: int = 500, validation: int 
     encoding = fit_encoding(recipe, tables["train"])
     id = hashlib.md5(repr((rows, validation, recipe.inputs, recipe.targets, recipe.weight)).encode()).hexdigest()[:16]
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": "tiny@0123456789abcdef", "quarantined": dict.fromkeys(SPLITS, 0), "reasons": {}}
-    import json
-
     with store.draft(f"feeds/{id}", manifest) as folder:
         (folder / "fitted.json").write_text(json.dumps(encoding.declared()))
         manifest["rows"], manifest["shards"] = {}, {}

@@ -1,0 +1,178 @@
+"""The diary of one attempt."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.errors import StoreError, UserError
+from penstock.core.store import Artefact, Store
+from penstock.recipe.read import parse_yaml
+from penstock.run import Run, _Dumper, world_now
+from tests.train.tiny import tiny_recipe
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def make(store, tmp_path, **words):
+    return Run.create(store, tiny_recipe(tmp_path), **{"dataset": "tiny@0123456789abcdef", "feed": "f" * 16, "key": "k" * 16, **words})
+
+
+def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
+    recipe = tiny_recipe(tmp_path)
+    run = Run.create(store, recipe, dataset="tiny@0123456789abcdef", feed="f" * 16, key="k" * 16, parent="run-x")
+    again = Run.open(store, run.id)
+    assert again.recipe().declared() == recipe.declared()
+    assert again.recipe().base == recipe.base
+    assert (again.status, again.dataset, again.feed, again.key, again.parent, again.name) == ("running", "tiny@0123456789abcdef", "f" * 16, "k" * 16, "run-x", "tiny")
+    assert again.summary is None
+    world = again.world()
+    assert world["packages"]["torch"]
+    assert world["hardware"]["cores"] >= 1
+
+
+def test_find_returns_the_newest_finished_run_of_a_key(store, tmp_path):
+    first, second, other = make(store, tmp_path), make(store, tmp_path), make(store, tmp_path, key="o" * 16)
+    make(store, tmp_path)  # never finished
+    assert Run.find(store, "k" * 16) is None
+    for run in (first, second, other):
+        run.finish({"epochs": 3})
+    found = Run.find(store, "k" * 16)
+    assert found is not None
+    assert found.id == second.id
+    assert (found.status, found.summary) == ("done", {"epochs": 3})
+    Artefact.open(found.path, verify=True)
+
+
+def test_a_finished_run_is_not_edited(store, tmp_path):
+    run = make(store, tmp_path)
+    run.finish({})
+    with pytest.raises(StoreError, match="finished"):
+        run.record({"status": "failed"})
+    with pytest.raises(UserError, match="nothing to go on with"):
+        Run.open(store, run.id).begin()
+
+
+def test_an_unknown_run_is_answered_with_those_there_are(store, tmp_path):
+    with pytest.raises(UserError, match="no runs"):
+        Run.open(store, "run-x")
+    run = make(store, tmp_path)
+    with pytest.raises(UserError, match=run.id):
+        Run.open(store, "run-x")
+
+
+def test_a_run_whose_process_died_is_interrupted(store, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from penstock.core.store import Store; from penstock.run import Run; from tests.train.tiny import tiny_recipe;"
+        "r = Run.create(Store(sys.argv[1]), tiny_recipe(Path(sys.argv[2])), dataset='d@0', feed='f', key='k'); print(r.id, r.status)"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path)], capture_output=True, text=True, check=True).stdout.split()
+    assert said[1] == "running"
+    run = Run.open(store, said[0])
+    assert run.status == "interrupted"
+    run.begin()
+    assert Run.open(store, said[0]).status == "running"
+
+
+def test_a_run_in_other_hands_is_left_alone(store, tmp_path):
+    run = make(store, tmp_path)
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        import psutil
+
+        run.record({"process": {**run.facts()["process"], "pid": sleeper.pid, "started": psutil.Process(sleeper.pid).create_time()}})
+        assert run.status == "running"
+        with pytest.raises(UserError, match=f"process {sleeper.pid}"):
+            run.begin()
+    finally:
+        sleeper.communicate(b"\n")
+    assert run.status == "interrupted"
+
+
+def test_a_silent_run_on_another_machine_is_taken_for_dead(store, tmp_path):
+    run = make(store, tmp_path)
+    run.record({"process": {"pid": 1, "started": 0.0, "host": "elsewhere"}})
+    assert run.status == "running"
+    os.utime(run.path / "run.json", (0, 0))
+    assert run.status == "interrupted"
+
+
+def test_passwords_in_urls_stay_out_of_the_diary(store, tmp_path):
+    recipe = tiny_recipe(tmp_path).model_copy(update={"store": "s3://user:hunter2@host/bucket"})
+    run = Run.create(store, recipe, dataset="d@0", feed="f", key="k")
+    text = "".join(p.read_text() for p in run.path.glob("*.*"))
+    assert "hunter2" not in text
+    assert "s3://user:***@host/bucket" in text
+
+
+def test_a_torn_record_is_a_sentence(store, tmp_path):
+    run = make(store, tmp_path)
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(StoreError, match=r"run\.json cannot be read"):
+        Run.open(store, run.id)
+
+
+def test_what_was_chosen_is_kept(store, tmp_path):
+    run = make(store, tmp_path)
+    run.choose({"processes": 2, "threads": 1})
+    assert Run.open(store, run.id).world()["chosen"] == {"processes": 2, "threads": 1}
+
+
+def test_verified_weights(store, tmp_path):
+    run = make(store, tmp_path)
+    with pytest.raises(StoreError, match="penstock resume"):
+        run.verified()
+    run.weights.write_bytes(b"abc")
+    run.finish({})
+    assert run.verified() == run.weights
+    run.weights.write_bytes(b"abd")
+    with pytest.raises(StoreError, match="was changed"):
+        run.verified()
+
+
+def test_runs_in_a_bucket(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "here"))
+    run = make(Store("memory://bucket-of-runs"), tmp_path)
+    run.record({"status": "interrupted"})
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "there"))
+    elsewhere = Store("memory://bucket-of-runs")
+    again = Run.open(elsewhere, run.id)
+    assert again.status == "interrupted"
+    again.finish({"epochs": 1})
+    found = Run.find(elsewhere, "k" * 16)
+    assert found is not None
+    assert found.summary == {"epochs": 1}
+
+
+def test_the_code_is_named_inside_a_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert world_now()["code"] is None
+    for words in (["init", "-q"], ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", *words], check=True)
+    code = world_now()["code"]
+    assert len(code["commit"]) == 40
+    assert code["diff_sha256"] is None
+    (tmp_path / "a.py").write_text("1")
+    subprocess.run(["git", "add", "a.py"], check=True)
+    assert world_now()["code"]["diff_sha256"]
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+    | st.sampled_from(["1e3", "1e-3", "yes", "on", "null", "~", "2024-01-01", "0x1f", "1_000", ".inf", "true", "12:30", "=", "<<"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4), inner, max_size=3), max_leaves=8)
+
+
+@settings(deadline=None)
+@given(plain)
+def test_what_is_written_as_yaml_is_read_back(data):
+    assert json.dumps(parse_yaml(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)

@@ -1,0 +1,506 @@
+"""Training whole: the same weights whatever happens on the way."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from penstock.contracts.learn import World
+from penstock.core.errors import Interrupted, RecipeError, StoreError, TrainingError, UserError
+from penstock.core.identity import sha256_file
+from penstock.core.store import Store
+from penstock.data.loader import Loader
+from penstock.model import build_network
+from penstock.run import Run
+from penstock.train import checkpoint as checkpoint_file
+from penstock.train import measure as measure_file
+from penstock.train.checkpoint import Checkpoint, read_tensors
+from penstock.train.learner import Learner
+from penstock.train.trainer import train
+from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run, tiny_table
+
+TWO = {"type": "local", "processes": 2, "threads": 1}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def trained(store, tmp_path):
+    """Train a tiny recipe; returns (run, summary, what was heard)."""
+
+    def go(*, rows=500, validation=200, change=None, run=None, resume=False, **words):
+        recipe = tiny_recipe(tmp_path, **words)
+        feed = tiny_feed(store, recipe, rows=rows, validation=validation, change=change)
+        run = run or tiny_run(store, recipe, feed)
+        heard = Heard()
+        return run, train(recipe, feed, run, heard.events, resume=resume), heard
+
+    return go
+
+
+def weights(run):
+    return sha256_file(run.weights)
+
+
+# -- it learns, and says what it does --------------------------------------------------------------------------------
+
+
+def test_it_learns_and_sums_up(trained):
+    run, summary, heard = trained(epochs=6)
+    assert summary["steps"] == 48
+    assert summary["validation"]["y"]["roc_auc"] > 0.85
+    assert set(summary) == {
+        "epochs", "steps", "best_epoch", "ended", "validation_loss", "validation", "train_loss", "parameters", "seconds", "examples_per_second", "processes", "threads"}
+    assert (summary["processes"], summary["threads"], summary["ended"]) == (1, 1, "epochs")
+    assert run.world()["chosen"]["threads"] == 1
+    assert len([f for f in heard.fields("measured") if "validation_loss" in f]) == 6
+    last = heard.fields("progress")[-1]
+    assert (last["stage"], last["done"], last["unit"], last["epoch"]) == ("train", 48, "steps", 6)
+    recipe = run.recipe()
+    feed_weights = read_tensors(run.weights)
+    network = build_network(recipe, tiny_feed(run.store, recipe).encoding, seed=0)
+    network.load_state_dict(feed_weights)
+    json.dumps(summary)
+
+
+@pytest.mark.parametrize("words", [
+    {}, {"ema": 0.9}, {"optimiser": "sgd", "lr": 0.1, "schedule": {"type": "plateau", "patience": 1}, "clip": None}, {"precision": "bf16"}, {"precision": "fp16"},
+    {"accumulate": 3, "schedule": {"type": "constant"}}, {"class_weights": {"y": "balanced"}},
+])
+def test_two_trainings_give_the_same_bytes(trained, words):
+    (one, first, _), (two, second, _) = trained(epochs=2, **words), trained(epochs=2, **words)
+    assert weights(one) == weights(two)
+    assert first["validation"] == second["validation"]
+    assert first["validation"]["y"]["roc_auc"] > 0.6
+
+
+def test_another_seed_gives_others(trained):
+    assert weights(trained(epochs=1)[0]) != weights(trained(epochs=1, seed=4)[0])
+
+
+def test_several_targets(trained):
+    _, summary, _ = trained(epochs=2, targets={"y": "binary", "z": "number", "c2": {"type": "category", "column": "y"}})
+    assert set(summary["validation"]) == {"y", "z", "c2"}
+    assert summary["validation"]["z"]["rmse"] > 0
+
+
+def test_the_best_epoch_is_kept_and_waiting_ends_it(trained):
+    run, summary, heard = trained(epochs=30, lr=0.3, early_stop={"patience": 2, "metric": "y.roc_auc"}, schedule="constant")
+    assert summary["ended"] == "early_stop"
+    assert summary["epochs"] == summary["best_epoch"] + 2
+    values = [f["validation.y.roc_auc"] for f in heard.fields("measured") if "validation_loss" in f]
+    assert summary["validation"]["y"]["roc_auc"] == max(values)
+    best = Checkpoint.read(run.checkpoints / f"step-{8 * summary['best_epoch']:010d}")
+    assert all(torch.equal(best.model[name], tensor) for name, tensor in read_tensors(run.weights).items())
+    assert any("stopped after epoch" in text for text in heard.texts())
+
+
+def test_a_metric_that_cannot_be_watched(trained):
+    with pytest.raises(RecipeError, match=r"train\.early_stop\.metric.*Did you mean 'y\.roc_auc'"):
+        trained(early_stop={"metric": "y.rocauc"})
+
+
+def test_without_validation_rows_the_last_epoch_counts(trained):
+    _, summary, heard = trained(validation=0, epochs=2, early_stop={"patience": 1})
+    assert (summary["best_epoch"], summary["validation_loss"], summary["validation"]) == (2, None, {})
+    assert any("no early stopping" in text for text in heard.texts("warned"))
+
+
+def test_max_steps_may_end_within_an_epoch(trained):
+    _, summary, _ = trained(max_steps=11)
+    assert (summary["steps"], summary["epochs"], summary["ended"]) == (11, 2, "max_steps")
+
+
+def test_the_average_is_what_is_judged_and_kept(trained):
+    run, _, _ = trained(epochs=2, ema=0.9)
+    last = Checkpoint.read(run.checkpoints / "step-0000000016")
+    kept = read_tensors(run.weights)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in last.average.items())
+    assert not all(torch.equal(kept[name], tensor) for name, tensor in last.model.items())
+
+
+# -- exact, whatever the cut -------------------------------------------------------------------------------------------
+
+
+def plain_steps(feed, recipe, count):
+    """The same training by hand: one process, whole batches, torch's own weighted mean, clipping and optimiser."""
+    network = build_network(recipe, feed.encoding, seed=recipe.seed).train()
+    free = [p for n, p in network.named_parameters() if p.ndim <= 1 or getattr(p, "no_decay", False) or "embedding" in n]
+    kept = [p for p in network.parameters() if not any(p is f for f in free)]
+    groups = [{"params": kept, "weight_decay": recipe.train.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    moving = torch.optim.SGD(groups, lr=recipe.train.lr, momentum=0.9, nesterov=True)
+    for position, batch in Loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
+        if position == count:
+            break
+        moving.zero_grad()
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(network(batch)["y"], batch["y.label"], reduction="none")
+        ((losses * batch["weight"]).sum() / batch["weight"].sum()).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        moving.step()
+    return network.state_dict()
+
+
+NO_CHANCE = {"model": {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.0}}, "schedule": {"type": "constant", "warmup": 0.0}, "optimiser": "sgd", "lr": 0.05}
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 100])
+def test_a_step_is_the_weighted_mean_however_it_is_cut(store, tmp_path, accumulate):
+    recipe = tiny_recipe(tmp_path, weight="w", accumulate=accumulate, **NO_CHANCE)
+    feed = tiny_feed(store, recipe)
+    learner = Learner(recipe, feed, World())
+    learner.network.train()
+    for position, batch in Loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
+        learner.step(batch, rows=len(batch["row_id"]), step=position, total=100, scale=1.0)
+    for name, tensor in plain_steps(feed, recipe, 8).items():
+        torch.testing.assert_close(learner.network.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_take_the_same_way_as_one(trained):
+    # 97 rows in batches of 32: the last batch has one row, so that one rank's slice is empty.
+    same = {"rows": 97, "validation": 31, "batch_size": 32, "epochs": 2, "weight": "w", **NO_CHANCE}
+    one, first, _ = trained(**same)
+    two, second, heard = trained(launcher=TWO, **same)
+    assert (second["processes"], second["steps"]) == (2, first["steps"])
+    for name, tensor in read_tensors(one.weights).items():
+        torch.testing.assert_close(read_tensors(two.weights)[name], tensor, rtol=1e-4, atol=1e-6)
+    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
+    assert second["validation"]["y"]["accuracy"] == first["validation"]["y"]["accuracy"]
+    assert [f["step"] for f in heard.fields("measured") if "validation_loss" in f] == [4, 8]
+
+
+# -- killed, stopped, resumed ------------------------------------------------------------------------------------------
+
+
+
+def start_slowly(store, tmp_path, **words):
+    """Train in a process of its own (a fork, which is there at once), 50 ms a step; it ends with the error's exit code."""
+    recipe = tiny_recipe(tmp_path, **words)
+    feed = tiny_feed(store, recipe)
+    run = tiny_run(store, recipe, feed)
+    run.record({"status": "interrupted"})  # free for another process to take
+    pid = os.fork()
+    if pid:
+        return recipe, feed, run, pid
+    code = 1
+    try:
+        step = Learner.step
+
+        def slowly(self, batch, **words):
+            time.sleep(0.05)
+            return step(self, batch, **words)
+
+        Learner.step = slowly
+        train(recipe, feed, run, Heard().events)
+    except Interrupted as error:
+        run.record({"status": "interrupted", "error": str(error)})
+        code = error.exit_code
+    finally:
+        os._exit(code)
+
+
+def await_checkpoint(run, name, pid):
+    until = time.monotonic() + 60
+    while not any(path.name >= name for path in run.checkpoints.glob("step-*")):
+        assert time.monotonic() < until
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it ended by itself"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("every", "words"), [(60.0, {}), (0.12, {"ema": 0.9, "accumulate": 2, "precision": "fp16"})], ids=["at an epoch's end", "within an epoch"])
+def test_killed_and_resumed_is_as_if_nothing_had_happened(store, tmp_path, trained, every, words):
+    whole, first, _ = trained(**words)
+    recipe, feed, run, pid = start_slowly(store, tmp_path, checkpoint={"every_seconds": every, "keep": 2}, **words)
+    await_checkpoint(run, "step-0000000008" if every == 60.0 else "step-0000000009", pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert Run.open(store, run.id).status == "interrupted"
+    again, heard = Run.open(store, run.id), Heard()
+    second = train(recipe, feed, again, heard.events, resume=True)
+    went_on = int(heard.texts()[0].split("step-")[1])
+    assert (went_on % 8 == 0) == (every == 60.0)
+    assert weights(again) == weights(whole)
+    assert {w: second[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")} == {
+        w: first[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(store, tmp_path, trained, number):
+    whole, _, _ = trained()
+    recipe, feed, run, pid = start_slowly(store, tmp_path)
+    await_checkpoint(run, "step-0000000008", pid)
+    os.kill(pid, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert f"A checkpoint is saved; resume with: penstock resume {run.id}" in Run.open(store, run.id).facts()["error"]
+    train(recipe, feed, Run.open(store, run.id), Heard().events, resume=True)
+    assert weights(run) == weights(whole)
+
+
+def interrupt_after(steps, monkeypatch):
+    """A Ctrl-C in this process after so many steps."""
+    step = Learner.step
+
+    def counted(self, batch, **words):
+        done = step(self, batch, **words)
+        if words["step"] + 1 == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Learner, "step", counted)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 15, 23, 24])
+def test_stopped_anywhere_and_resumed(trained, monkeypatch, steps):
+    whole, _, _ = trained()
+    recipe = whole.recipe()
+    feed = tiny_feed(whole.store, recipe)
+    run = tiny_run(whole.store, recipe, feed)
+    with monkeypatch.context() as patched:
+        interrupt_after(steps, patched)
+        with pytest.raises(Interrupted, match="penstock resume"):
+            train(recipe, feed, run, Heard().events)
+    summary = train(recipe, feed, Run.open(run.store, run.id), Heard().events, resume=True)
+    assert summary["steps"] == 24
+    assert weights(run) == weights(whole)
+
+
+def test_resumed_on_another_number_of_processes_takes_the_same_way(trained, monkeypatch, tmp_path):
+    whole, _, _ = trained(**NO_CHANCE)
+    recipe = tiny_recipe(tmp_path, **NO_CHANCE)
+    feed = tiny_feed(whole.store, recipe)
+    run = tiny_run(whole.store, recipe, feed)
+    with monkeypatch.context() as patched:
+        interrupt_after(10, patched)
+        with pytest.raises(Interrupted):
+            train(recipe, feed, run, Heard().events)
+    heard = Heard()
+    train(tiny_recipe(tmp_path, launcher=TWO, **NO_CHANCE), feed, run, heard.events, resume=True)
+    assert any("after 1 process × 1 thread" in text for text in heard.texts("warned"))
+    for name, tensor in read_tensors(whole.weights).items():
+        torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_ctrl_c_stops_all_processes_after_a_checkpoint(store, tmp_path):
+    recipe = tiny_recipe(tmp_path, launcher=TWO, epochs=5000)
+    feed = tiny_feed(store, recipe)
+    run = tiny_run(store, recipe, feed)
+    heard = Heard()
+    heard.events.attach(lambda e: os.kill(os.getpid(), signal.SIGINT) if e.name == "measured" and e.fields["step"] == 8 else None)
+    with pytest.raises(Interrupted, match="A checkpoint is saved"):
+        train(recipe, feed, run, heard.events)
+    assert Checkpoint.read(max(run.checkpoints.glob("step-*"))).state["processes"] == 2
+
+
+def test_a_finished_run_is_not_resumed(trained):
+    run, summary, _ = trained()
+    run.finish(summary)
+    with pytest.raises(UserError, match="is finished"):
+        trained(run=run, resume=True)
+
+
+def test_resume_without_a_checkpoint_starts_anew_aloud(trained):
+    whole, _, _ = trained()
+    recipe = whole.recipe()
+    feed = tiny_feed(whole.store, recipe)
+    run, heard = tiny_run(whole.store, recipe, feed), Heard()
+    train(recipe, feed, run, heard.events, resume=True)
+    assert "no checkpoint" in heard.texts()[0]
+    assert weights(run) == weights(whole)
+
+
+def test_lost_best_weights_are_said_and_others_taken(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, epochs=4)
+    feed = tiny_feed(store, recipe)
+    run, heard = tiny_run(store, recipe, feed), Heard()
+    with monkeypatch.context() as patched:
+        interrupt_after(20, patched)
+        with pytest.raises(Interrupted):
+            train(recipe, feed, run, heard.events)
+    best = max(run.checkpoints.glob("step-*")).parent / f"step-{Checkpoint.read(max(run.checkpoints.glob('step-*'))).state['place']['best_step']:010d}"
+    (best / "model.safetensors").write_bytes(b"")
+    heard = Heard()
+    summary = train(recipe, feed, run, heard.events, resume=True)
+    assert any("the best weights so far" in text for text in heard.texts("warned"))
+    assert summary["best_epoch"] > 2
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def spoil(stored):
+    stored["a.value"][[13, 400]] = np.inf
+
+
+@pytest.mark.parametrize("launcher", [{"type": "local", "processes": 1, "threads": 1}, TWO])
+def test_a_loss_that_is_not_finite_names_step_and_rows(trained, launcher):
+    ids = tiny_table(500)["row_id"].to_pylist()
+    with pytest.raises(TrainingError, match=r"not finite at step \d+, row") as caught:
+        trained(change=spoil, launcher=launcher)
+    assert any(ids[i] in str(caught.value) for i in (13, 400))
+    assert "train.lr" in str(caught.value)
+
+
+def test_a_rank_that_dies_is_named_and_the_checkpoint_too(store, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\nimport torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Linear(2, 1)\n        self.calls = 0\n"
+        "    def forward(self, batch):\n        self.calls += self.training\n        if os.environ.get('RANK') == '1' and self.calls > 12:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return {'y': self.w(torch.stack([batch['a.value'], batch['b.value']], 1))[:, 0]}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = tiny_recipe(tmp_path, launcher=TWO, model={"type": "deadly:Net"})
+    feed = tiny_feed(store, recipe)
+    run = tiny_run(store, recipe, feed)
+    with pytest.raises(TrainingError, match=rf"process 1 was killed by SIGKILL.*step-0000000008 is kept; go on from it with: penstock resume {run.id}"):
+        train(recipe, feed, run, Heard().events)
+
+
+def test_a_full_disk_stops_no_training(trained, monkeypatch):
+    whole, _, _ = trained()
+
+    def full(self, *_, **__):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(checkpoint_file.Checkpoints, "write", full)
+    run, _, heard = trained()
+    assert weights(run) == weights(whole)
+    assert len([t for t in heard.texts("warned") if "training goes on without: the disk is full" in t]) == 3
+
+
+def test_no_rows_is_a_sentence(store, tmp_path):
+    recipe = tiny_recipe(tmp_path)
+    feed = tiny_feed(store, recipe)
+    feed.rows = {**feed.rows, "train": 0}
+    with pytest.raises(TrainingError, match="no rows"):
+        train(recipe, feed, tiny_run(store, recipe, feed), Heard().events)
+
+
+def test_compile_without_a_compiler_is_a_sentence(trained, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"C\+\+ compiler"):
+        trained(compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's compiler imports what torch deprecates
+def test_compiled_learns_alike(trained):
+    _, plain, _ = trained(**NO_CHANCE)
+    run, compiled, _ = trained(compile=True, **NO_CHANCE)
+    assert compiled["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-3)
+    assert not any(name.startswith("_orig_mod") for name in read_tensors(run.weights))
+
+
+# -- starting from another run ---------------------------------------------------------------------------------------
+
+
+def test_starting_from_earlier_weights_says_what_fits(trained):
+    first, summary, _ = trained(epochs=2)
+    first.finish(summary)
+    run, _, heard = trained(**{"from": first.id, "max_steps": 1, "lr": 1e-12, "weight_decay": 0.0, "targets": {"y": "binary", "z": "number"}})
+    said = next(text for text in heard.texts() if "start from" in text)
+    assert "these start anew" in said and "z" in said
+    ours, theirs = read_tensors(run.weights), read_tensors(first.weights)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-9)
+
+
+def test_starting_from_nothing_that_fits_is_refused(trained):
+    first, summary, _ = trained(epochs=1)
+    first.finish(summary)
+    path = first.weights
+    other, _, _ = trained(epochs=1, model={"combiner": {"type": "mlp", "width": 16, "depth": 2}})
+    checkpoint_file.write_weights(other.weights, {"alien": torch.zeros(3)})
+    with pytest.raises(UserError, match="nothing of it"):
+        trained(**{"from": other.id})
+    with pytest.raises(UserError, match="no run"):
+        trained(**{"from": "run-none"})
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(StoreError, match="was changed"):
+        trained(**{"from": first.id})
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------------
+
+
+def test_threads_are_measured_said_and_recorded(trained, monkeypatch):
+    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "_TRY_SECONDS", 0.05)
+    before = torch.get_num_threads()
+    run, summary, heard = trained(launcher="local", epochs=1)
+    assert torch.get_num_threads() == before
+    said = heard.texts()[0]
+    assert "1 process × 1 thread:" in said and "examples/s" in said
+    chosen = run.world()["chosen"]
+    assert (chosen["processes"], chosen["threads"]) == (summary["processes"], summary["threads"])
+    assert chosen["examples_per_second"]["1x1"] > 0
+
+
+def test_long_trainings_try_more_processes(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, launcher="local", epochs=100_000)
+    feed = tiny_feed(store, recipe)
+    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "speed", lambda world, *_: 1000.0 / world.threads)
+    local = type(recipe.launcher)
+
+    def found(speed):
+        heard = Heard()
+
+        def launch(self, function, arguments, *, processes, threads):
+            assert (function, processes, threads) == (measure_file._trial, 2, 1)
+            if speed is None:
+                raise TrainingError("no room")
+            return speed
+
+        monkeypatch.setattr(local, "launch", launch)
+        chosen = measure_file.choose(recipe, feed, store.url, heard.events)
+        assert chosen.threads == 1
+        return chosen.processes, heard
+
+    assert found(1500.0)[0] == 2
+    assert found(1100.0)[0] == 1  # too little to be worth it
+    one, heard = found(None)
+    assert one == 1
+    assert "no room" in heard.texts("warned")[0]
+    short = tiny_recipe(tmp_path, launcher="local", epochs=3)
+    assert "2x1" not in measure_file.choose(short, feed, store.url, Heard().events).speeds
+
+
+def test_a_trial_is_real_steps(store, tmp_path):
+    recipe = tiny_recipe(tmp_path)
+    feed = tiny_feed(store, recipe)
+    assert measure_file._trial(World(), recipe, store.url, feed.id, 0.05) > 100
+
+
+def test_declared_numbers_are_obeyed_and_resume_keeps_the_choice(store, tmp_path):
+    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": 2})
+    feed = tiny_feed(store, recipe)
+    chosen = measure_file.choose(recipe, feed, store.url, Heard().events)
+    assert chosen.processes == 2
+    earlier = {"processes": 3, "threads": 5}
+    free = tiny_recipe(tmp_path, launcher="local")
+    again = measure_file.choose(free, feed, store.url, Heard().events, earlier=earlier)
+    assert (again.processes, again.threads) == (3, 5)
+
+
+def test_measuring_leaves_no_trace_in_the_weights(trained, monkeypatch):
+    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "_TRY_SECONDS", 0.02)
+    speeds = iter([100.0, 1.0])
+    real = measure_file.speed
+    monkeypatch.setattr(measure_file, "speed", lambda *arguments: (real(*arguments), next(speeds))[1])
+    measured, _, _ = trained(launcher="local", epochs=1)
+    declared, _, _ = trained(epochs=1)
+    assert weights(measured) == weights(declared)
+
+
+def test_training_in_a_thread_takes_no_signals(trained):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(trained(epochs=1)[1]["steps"]))
+    thread.start()
+    thread.join()
+    assert found == [8]
