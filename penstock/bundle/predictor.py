@@ -23,13 +23,12 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.bundle import rows as rowing
-from penstock.bundle.rows import Group, Intake
-from penstock.core.errors import Problem, RequestError
-from penstock.data.encoding import Accepted
+from penstock.bundle.rows import Intake, Mixed
+from penstock.core.errors import Problem
+from penstock.data.encoding import Accepted, Encoding
 
 if TYPE_CHECKING:
     from penstock.bundle.steps import Steps
-    from penstock.data.encoding import Encoding
 
 CHUNK = 4096
 """Rows answered at once: enough that numpy and the runtime are busy, few enough that memory is a matter of megabytes."""
@@ -85,21 +84,38 @@ class Predictor:
     def admit(self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw") -> Admitted:
         """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
         refused = dict(intake.refused)
-        parts: list[tuple[dict[str, pa.Array], np.ndarray]] = []
-        for group in intake.groups:
-            table = group.table
-            if not table.num_rows:
-                continue
-            places = np.arange(table.num_rows) if group.places is None else group.places
-            if rows == "raw" and self._steps:
-                table, problems = self._steps.apply(table)
-                places = _without(places, problems, refused)
-            accepted = self.encoding.accept(table, targets=False)
-            places = _without(places, accepted.refused, refused)
-            if len(places):
-                parts.append((accepted.kept().columns, places))
-        columns, places = _together(parts)
-        return Admitted(columns, places, intake.rows, refused)
+        table, mixed = intake.table, intake.mixed
+        places = np.arange(table.num_rows) if intake.places is None else intake.places
+        if rows == "raw" and self._steps:
+            table, mixed, problems = self._steps.apply(table, mixed)
+            places = _without(places, problems, refused)
+        accepted = self._accept(table, mixed) if len(places) else Accepted(0)
+        places = _without(places, accepted.refused, refused)
+        return Admitted(accepted.kept().columns, places, intake.rows, refused)
+
+    def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
+        """Canonical columns; a feature whose raw columns are of several types takes the rows of each by themselves."""
+        if not mixed:
+            return self.encoding.accept(table, targets=False)
+        whole = Accepted(table.num_rows)
+        for name, feature in self.encoding.inputs.items():
+            alone = Encoding({name: feature}, {}, self.encoding.fitted)
+            columns = feature.columns(name)
+            labels = np.zeros(table.num_rows, np.int64)
+            for column in columns:
+                if column in mixed:
+                    labels = labels * len(mixed[column].pieces) + mixed[column].labels
+            parts = []
+            for label in np.unique(labels):
+                found = np.flatnonzero(labels == label)
+                taken = pa.array(found)
+                one = alone.accept(pa.table({c: mixed[c].take(found) if c in mixed else table[c].take(taken) for c in columns}), targets=False)
+                for row, problems in one.refused.items():
+                    whole.refused.setdefault(int(found[row]), []).extend(problems)
+                parts.append((found, one.columns[name]))
+            order = np.argsort(np.concatenate([found for found, _ in parts]), kind="stable")
+            whole.columns[name] = pa.concat_arrays([column for _, column in parts]).take(pa.array(order))
+        return whole
 
     def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
         """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows."""
@@ -179,13 +195,15 @@ class Predictor:
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
         """Raw rows of any kind → answers of the same kind (see `Bundle.predict`)."""
         intake, back = rowing.read(rows, self.columns, [*self.keep, *(keep or ())])
-        if len(intake.groups) == 1 and not intake.refused:
-            return back(self.predict_table(intake.groups[0].table, keep))
+        if not intake.mixed and not intake.refused:
+            return back(self.predict_table(intake.table, keep))
         admitted = self.admit(intake)
         if admitted.refused:
             raise rowing.refusal(admitted.refused, rows=admitted.rows)
-        answered = self.answer([admitted])[0]
-        return back(self._with_kept(_kept(intake, self.keep, keep), answered, keep))
+        kept = intake.table
+        for name in {*self.keep, *(keep or ())} & intake.mixed.keys():
+            kept = kept.append_column(name, rowing.carried(intake.mixed[name].joined(_as_text)))
+        return back(self._with_kept(kept, self.answer([admitted])[0], keep))
 
     def predict_stream(
         self, batches: Iterable[pa.Table | pa.RecordBatch], keep: Sequence[str] | None = None, *, on_refused: Literal["raise", "null"] = "null",
@@ -243,33 +261,8 @@ def _without(places: np.ndarray, problems: Mapping[int, Sequence[Problem]], refu
     return np.delete(places, np.fromiter(problems, np.int64, len(problems)))
 
 
-def _together(parts: list[tuple[dict[str, pa.Array], np.ndarray]]) -> tuple[dict[str, pa.Array], np.ndarray]:
-    """Canonical columns of several groups, in the rows' own order."""
-    if not parts:
-        return {}, np.empty(0, np.int64)
-    if len(parts) == 1:
-        return parts[0]
-    places = np.concatenate([p for _, p in parts])
-    order = np.argsort(places, kind="stable")
-    taken = pa.array(order)
-    return {name: pa.concat_arrays([columns[name] for columns, _ in parts]).take(taken) for name in parts[0][0]}, places[order]
+def _as_text(piece: pa.Array) -> pa.Array:
+    return pa.array([None if v is None else str(v) for v in piece.to_pylist()], pa.string())
 
 
-def _kept(intake: Intake, own: Sequence[str], keep: Sequence[str] | None) -> pa.Table:
-    """The kept columns of all groups, in the rows' own order."""
-    names = [*own, *(keep or ())]
-    columns: dict[str, list[Any]] = {}
-    for name in names:
-        values: list[Any] = [None] * intake.rows
-        for group in intake.groups:
-            if name not in group.table.column_names:
-                break
-            places: Iterable[int] = range(intake.rows) if group.places is None else group.places.tolist()
-            for place, value in zip(places, group.table[name].to_pylist(), strict=True):
-                values[place] = value
-        else:
-            columns[name] = values
-    return pa.table({name: rowing.carried(values) for name, values in columns.items()})
-
-
-__all__ = ["CHUNK", "Admitted", "Group", "Intake", "Predictor", "RequestError", "spread"]
+__all__ = ["CHUNK", "Admitted", "Predictor", "spread"]

@@ -1,8 +1,8 @@
 """Rows as users have them ↔ Arrow columns: frames, tables, dicts of lists, lists of records, JSON.
 
 Python values carry their own types, and one column may hold several (`[39, "40", null]`). A row must be accepted or
-refused for what it is, not for what its neighbours are; so rows whose values have like types are taken together as one
-`Group`, and nothing is coerced across rows. A homogeneous input, the usual case, is one group.
+refused for what it is, not for what its neighbours are; so a column whose values are of several types stays in as many
+pieces (`Mixed`), and nothing is coerced across rows. A column of one type, the usual case, is one array.
 
 What this file refuses to know: features. It brings numbers to the declared column type only where nothing is lost (39.0
 in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there is the feature's to say.
@@ -31,23 +31,50 @@ SHOWN = 20
 Types = Mapping[str, pa.DataType]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows of like types, as columns."""
+class Mixed:
+    """A column whose values are of several types: one piece a type.
 
-    table: pa.Table
-    places: np.ndarray | None
-    """Where each row stands in the whole, int64 `[n]` ascending; None: these are all the rows, in order."""
+    Args:
+        labels: which piece each row's value is in, `[n]`.
+        pieces: the values of each piece, in the order of their rows.
+    """
+
+    def __init__(self, labels: np.ndarray, pieces: Sequence[pa.Array]) -> None:
+        self.labels = labels
+        self.pieces = list(pieces)
+        self._rank = np.zeros(len(labels), np.int64)
+        for label in range(len(self.pieces)):
+            mine = labels == label
+            self._rank[mine] = np.arange(int(mine.sum()))
+
+    def take(self, rows: np.ndarray) -> pa.Array:
+        """The values of `rows`, which must all be in one piece."""
+        return self.pieces[int(self.labels[rows[0]])].take(pa.array(self._rank[rows]))
+
+    def only(self, rows: np.ndarray) -> Mixed:
+        """The same for some of the rows, ascending."""
+        return Mixed(self.labels[rows], [piece.take(pa.array(self._rank[rows[self.labels[rows] == label]])) for label, piece in enumerate(self.pieces)])
+
+    def joined(self, alike: Callable[[pa.Array], pa.Array]) -> pa.Array:
+        """All values as one array, each piece made alike first."""
+        order = np.argsort(np.concatenate([np.flatnonzero(self.labels == label) for label in range(len(self.pieces))]), kind="stable")
+        return pa.concat_arrays([alike(piece) for piece in self.pieces]).take(pa.array(order))
 
 
 @dataclass
 class Intake:
     """Rows as they came, ready to be accepted."""
 
-    groups: list[Group]
+    table: pa.Table
+    """The columns of one type."""
+    mixed: dict[str, Mixed]
+    """The others, over the same rows."""
+    places: np.ndarray | None
+    """Where each of these rows stands in what came, ascending; None: they are all the rows that came, in order."""
     rows: int
+    """How many rows came."""
     refused: dict[int, list[Problem]]
-    """Rows that cannot even be read as columns (a missing field); they are in no group."""
+    """Rows that cannot even be read as columns (a missing field), by their place in what came."""
 
 
 def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
@@ -73,7 +100,7 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     absent = [name for name in required if name not in table.column_names]
     if absent:
         raise absent_columns(absent, table.column_names)
-    return Intake([Group(table, None)], table.num_rows, {})
+    return Intake(table, {}, None, table.num_rows, {})
 
 
 def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestError:
@@ -112,12 +139,11 @@ def from_records(records: Sequence[Any], required: Types, optional: Iterable[str
     for name in optional:
         if name not in columns and any(name in record for record in kept):
             columns[name] = carried([record.get(name) for record in kept])
-    intake = _groups(columns, len(kept), required)
+    intake = _columns(columns, len(kept), required)
     if places is None:
         return intake
-    groups = [Group(g.table, places if g.places is None else places[g.places]) for g in intake.groups]
     refused.update({int(places[row]): problems for row, problems in intake.refused.items()})
-    return Intake(groups, len(records), refused)
+    return Intake(intake.table, intake.mixed, places if intake.places is None else places[intake.places], len(records), refused)
 
 
 def _missing_fields(record: Any, required: Types) -> list[Problem]:
@@ -142,7 +168,7 @@ def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable
     if len(set(lengths.values())) > 1:
         raise RequestError(f"the columns have different lengths: {', '.join(f'{n} has {k}' for n, k in lengths.items())}. Give one value a row in each.")
     rows = next(iter(lengths.values()), 0)
-    return _groups(values, rows, required)
+    return _columns(values, rows, required)
 
 
 def _values(column: Any, name: str) -> list[Any] | pa.Array:
@@ -157,37 +183,33 @@ def _values(column: Any, name: str) -> list[Any] | pa.Array:
     return list(column)
 
 
-def _groups(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types) -> Intake:
-    """The columns as one table if each holds one type, otherwise as several tables of rows with like types.
+def _columns(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Types) -> Intake:
+    """Each column as one array if it holds one type, otherwise in pieces.
 
     A row with a value that no column can hold (an object) is refused here.
     """
     arrays: dict[str, pa.Array] = {}
-    mixed: dict[str, list[Any]] = {}
+    marks: dict[str, list[str]] = {}
     for name, values in columns.items():
         array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _one_type(values, types[name])
         if array is None:
-            mixed[name] = list(values)
+            marks[name] = [_mark(value, types[name]) for value in values]
         else:
             arrays[name] = array
-    if not mixed:
-        return Intake([Group(pa.table(arrays) if arrays else _no_columns(rows), None)], rows, {})
-    signatures: dict[tuple[str, ...], list[int]] = {}
+    table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(rows)})
+    if not marks:
+        return Intake(table, {}, None, rows, {})
     refused: dict[int, list[Problem]] = {}
-    marks = [[_mark(value, types[name]) for value in values] for name, values in mixed.items()]
-    for i, signature in enumerate(zip(*marks, strict=True)):
-        if _ODD in signature:
-            refused[i] = [Problem((name,), f"expected {_wanted(types[name])}; found {_shown(values[i])}") for (name, values), mark in zip(mixed.items(), signature, strict=True) if mark == _ODD]
-        else:
-            signatures.setdefault(signature, []).append(i)
-    groups = []
-    for signature, found in signatures.items():
-        places = np.array(found, np.int64)
-        part = {name: array.take(pa.array(places)) for name, array in arrays.items()}
-        for (name, values), mark in zip(mixed.items(), signature, strict=True):
-            part[name] = _of_mark([values[i] for i in found], mark, types[name])
-        groups.append(Group(pa.table({name: part[name] for name in columns}), places))
-    return Intake(groups, rows, refused)
+    for name, found in marks.items():
+        for i in [i for i, mark in enumerate(found) if mark == _ODD]:
+            refused.setdefault(i, []).append(Problem((name,), f"expected {_wanted(types[name])}; found {_shown(columns[name][i])}"))
+    stays = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
+    mixed = {}
+    for name, found in marks.items():
+        words = sorted({found[i] for i in stays})
+        labels = np.array([words.index(found[i]) for i in stays], np.int64)
+        mixed[name] = Mixed(labels, [_of_mark([columns[name][i] for i in stays[labels == label]], word, types[name]) for label, word in enumerate(words)])
+    return Intake(table.take(pa.array(stays)), mixed, stays, rows, refused) if refused else Intake(table, mixed, None, rows, {})
 
 
 _ODD = "odd"
@@ -336,7 +358,7 @@ def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, C
             raise absent_columns(absent, [str(c) for c in rows.columns])
         columns = {name: _from_series(rows[name]) for name in required}
         columns.update({name: carried(_from_series(rows[name])) for name in optional if name in rows.columns and name not in columns})
-        return _groups(columns, len(rows), required), lambda table: table.to_pandas().set_axis(index, axis=0)
+        return _columns(columns, len(rows), required), lambda table: table.to_pandas().set_axis(index, axis=0)
     if library == "polars" and hasattr(rows, "to_arrow"):
         return from_table(rows.to_arrow(), required), lambda table: _polars(table)
     raise RequestError(f"rows must be a pandas or Polars frame, an Arrow table, a dict of lists or a list of dicts; found {type(rows).__name__}")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from penstock.bundle.rows import Mixed
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem
@@ -116,17 +117,26 @@ class Steps:
 
     # -- applying ------------------------------------------------------------------------------------------------------
 
-    def apply(self, table: pa.Table) -> tuple[pa.Table, dict[int, list[Problem]]]:
-        """The table after the steps, and the rows they refuse (which are not in the table; the others keep their order)."""
+    def apply(self, table: pa.Table, mixed: Mapping[str, Mixed] | None = None) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
+        """The rows after the steps, and the rows they refuse (which are no longer there; the others keep their order).
+
+        Args:
+            table: columns of one type.
+            mixed: columns of several; those that the steps read come out as columns of one type.
+        """
+        pieces = dict(mixed or {})
         if not self:
-            return table, {}
+            return table, pieces, {}
         refused: dict[int, list[Problem]] = {}
         columns: dict[str, pa.Array] = {}
         for name, kind in self.reads.items():
             if name in self.blank:
                 columns[name] = pa.nulls(table.num_rows, kind)
                 continue
-            columns[name], wrong = cast(table[name].combine_chunks(), kind)
+            if name in pieces:
+                columns[name], wrong = _cast_mixed(pieces.pop(name), kind)
+            else:
+                columns[name], wrong = cast(_whole(table[name]), kind)
             for row, text in wrong.items():
                 refused.setdefault(row, []).append(Problem((name,), text))
         given = pa.table({**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])})
@@ -134,9 +144,11 @@ class Steps:
             given = given.take(pa.array(np.setdiff1d(np.arange(table.num_rows), np.fromiter(refused, np.int64))))
         made = self._made(given, refused)
         places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
-        rest = table if len(places) == table.num_rows else table.take(pa.array(places))
+        rest = table
+        if len(places) != table.num_rows:
+            rest, pieces = table.take(pa.array(places)), {name: column.only(places) for name, column in pieces.items()}
         changed = {name: made[name] for name in made.column_names if name != ROW_ID and name not in self.blank}
-        return pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}), refused
+        return pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}), pieces, refused
 
     def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
         """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
@@ -169,6 +181,21 @@ class Steps:
 def _close(session: EngineSession, scratch: str) -> None:
     session.close()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _cast_mixed(column: Mixed, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    wrong: dict[int, str] = {}
+    made = []
+    for label, piece in enumerate(column.pieces):
+        found, problems = cast(piece, kind)
+        rows = np.flatnonzero(column.labels == label)
+        wrong.update({int(rows[i]): text for i, text in problems.items()})
+        made.append(found)
+    return Mixed(column.labels, made).joined(lambda piece: piece), wrong
 
 
 def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:

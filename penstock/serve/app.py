@@ -26,12 +26,14 @@ from penstock._version import __version__
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import from_records
 from penstock.core.errors import Problem, RequestError, UserError
+from penstock.core.events import Events
 from penstock.recipe.schema import Serve
 from penstock.serve import protocol
 from penstock.serve.batching import Batcher, Busy
 from penstock.serve.describe import openapi_of
 from penstock.serve.gate import Gate
 from penstock.serve.metering import Meters
+from penstock.serve.page import PAGE
 from penstock.serve.protocol import Malformed, TooLarge
 
 QUEUED_BATCHES = 100
@@ -53,8 +55,11 @@ def token_of(options: Serve) -> str | None:
     return token.strip()
 
 
-def create_app(bundle: Bundle, options: Serve) -> FastAPI:
+def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> FastAPI:
     """An ASGI application that answers with `bundle`.
+
+    Args:
+        events: told of defects, each with its traceback; nobody unless given.
 
     Raises:
         UserError: a token is asked for and not there.
@@ -77,7 +82,7 @@ def create_app(bundle: Bundle, options: Serve) -> FastAPI:
         ready = False
         await batcher.close()
 
-    app = FastAPI(title=f"Penstock: {name}", version=bundle.reference, lifespan=life, redoc_url=None)
+    app = FastAPI(title=f"Penstock: {name}", version=bundle.reference, lifespan=life, redoc_url=None, docs_url=None)
     app.openapi = lambda: openapi_of(bundle, options)  # type: ignore[method-assign]
 
     def reply(content: Any, status: int = 200) -> Response:
@@ -95,12 +100,7 @@ def create_app(bundle: Bundle, options: Serve) -> FastAPI:
         assert isinstance(error, HTTPException)
         return reply({"error": f"{request.method} {request.url.path}: {error.detail}", "request_id": request.state.request_id}, error.status_code)
 
-    async def broken(request: Request, error: Exception) -> Response:
-        meters.error("defect")
-        return reply({"error": f"a defect of this server's ({type(error).__name__}); its log says more", "request_id": request.state.request_id}, 500)
-
     app.add_exception_handler(HTTPException, not_there)
-    app.add_exception_handler(Exception, broken)
 
     @app.get("/")
     async def hello() -> Response:
@@ -112,7 +112,7 @@ def create_app(bundle: Bundle, options: Serve) -> FastAPI:
     @app.post("/predict")
     async def predict(request: Request) -> Response:
         body = protocol.parse_json(await _body(request, options.max_request_bytes))
-        records = _records(body, options.max_rows)
+        records = _records(body, options.max_rows, wrapped="records" not in columns)
         kept = [name for name in bundle.keep if name not in columns and any(isinstance(r, dict) and name in r for r in records)]
         table = await asyncio.wait_for(batcher.answer(lambda: from_records(records, columns), len(records)), options.timeout_seconds)
         predictions = table.to_pylist()
@@ -120,6 +120,10 @@ def create_app(bundle: Bundle, options: Serve) -> FastAPI:
         if carried:
             predictions = [{**{name: record.get(name) for name in carried}, **prediction} for record, prediction in zip(records, predictions, strict=True)]
         return reply({"predictions": predictions, "model": bundle.reference, "request_id": request.state.request_id})
+
+    @app.get("/docs")
+    async def page() -> Response:
+        return Response(PAGE, media_type="text/html")
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -167,7 +171,7 @@ def create_app(bundle: Bundle, options: Serve) -> FastAPI:
         return Response(content, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(head)})
 
     plain = {route.path for route in app.routes if "{" not in route.path}  # type: ignore[attr-defined]
-    app.add_middleware(Gate, token=token, meters=meters, route_of=lambda path: path if path in plain else _route(path))
+    app.add_middleware(Gate, token=token, meters=meters, events=events or Events(), route_of=lambda path: path if path in plain else _route(path))
     return app
 
 
@@ -177,11 +181,14 @@ def _route(path: str) -> str:
     return "other"
 
 
-def _records(body: Any, most: int) -> list[Any]:
-    """The records of a `/predict` body: `{"records": […]}`, a list of records, or one record."""
+def _records(body: Any, most: int, *, wrapped: bool) -> list[Any]:
+    """The records of a `/predict` body: `{"records": […]}`, a list of records, or one record.
+
+    `wrapped`: no column is called `records`, so that word can only mean the wrapping.
+    """
     records = body
     if isinstance(body, dict):
-        records = body["records"] if "records" in body and isinstance(body["records"], list) else [body]
+        records = body["records"] if "records" in body and (wrapped or isinstance(body["records"], list)) else [body]
     if not isinstance(records, list):
         raise Malformed('expected {"records": [{field: value, …}, …]}; found something else')
     if len(records) > most:

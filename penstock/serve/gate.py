@@ -1,6 +1,9 @@
 """What every request passes through: a request id, the bearer token, and the meters. Plain ASGI, to cost next to nothing.
 
-Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no secrets.
+Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no secrets, and the
+page, which is an empty shell until its visitor types the token in.
+
+A defect ends here: the client gets a 500 with the request's id and no traceback, the events get the traceback.
 """
 
 from __future__ import annotations
@@ -8,12 +11,14 @@ from __future__ import annotations
 import hmac
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pydantic_core import to_json
 
+from penstock.core.events import Events
 from penstock.serve.metering import Meters
 
 Scope = MutableMapping[str, Any]
@@ -21,7 +26,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/v2/health/live", "/v2/health/ready")
+OPEN = ("/v2/health/live", "/v2/health/ready", "/docs")
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -33,10 +38,11 @@ class Gate:
         route_of: a path → the route it is counted under (few, so that a scanner does not fill the meters).
     """
 
-    def __init__(self, app: App, *, token: str | None, meters: Meters, route_of: Callable[[str], str]) -> None:
+    def __init__(self, app: App, *, token: str | None, meters: Meters, events: Events, route_of: Callable[[str], str]) -> None:
         self._app = app
         self._token = token.encode() if token else None
         self._meters = meters
+        self._events = events
         self._route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,12 +54,12 @@ class Gate:
         given = headers.get(b"x-request-id", b"")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()  # whatever else is sent might forge lines in a log
         scope.setdefault("state", {})["request_id"] = request_id.decode()
-        status = 500
+        status, started = 500, False
 
         async def send_on(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id)]}
             await send(message)
 
@@ -64,6 +70,12 @@ class Gate:
                 await _refuse(send_on, request_id.decode())
             else:
                 await self._app(scope, receive, send_on)
+        except Exception as error:  # noqa: BLE001 - the one place where a defect is told; the server goes on for the others
+            self._meters.error("defect")
+            self._events.warn(f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}", request_id=request_id.decode())
+            if not started:
+                said = to_json({"error": f"a defect of this server's ({type(error).__name__}); its log says more", "request_id": request_id.decode()})
+                await _answer(send_on, 500, said)
         finally:
             self._meters.in_flight.dec()
             self._meters.request(self._route_of(scope["path"]), status, time.perf_counter() - start)
@@ -75,6 +87,10 @@ class Gate:
 
 async def _refuse(send: Send, request_id: str) -> None:
     body = to_json({"error": "this server asks for a bearer token: send the header  Authorization: Bearer <token>", "request_id": request_id})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"www-authenticate", b"Bearer")]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await _answer(send, 401, body, (b"www-authenticate", b"Bearer"))
+
+
+async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    usual = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*usual, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -61,8 +61,8 @@ def _listen(options: Serve) -> socket.socket:
     return listener
 
 
-def _make(bundle: Bundle, options: Serve) -> tuple[_Server, socket.socket, str]:
-    app = create_app(bundle, options)
+def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, socket.socket, str]:
+    app = create_app(bundle, options, events)
     listener = _listen(options)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -76,7 +76,7 @@ def serve(bundle: Bundle, options: Serve, events: Events) -> None:
     Raises:
         UserError: the port is in use, or a token is asked for and not there.
     """
-    server, listener, url = _make(bundle, options)
+    server, listener, url = _make(bundle, options, events)
     events.say(f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)", url=url)
     with contextlib.closing(listener):
         server.run(sockets=[listener])
@@ -87,7 +87,7 @@ class Serving:
     """A server in a thread of this process: `with Serving(bundle, Serve(port=0), events) as server: … server.url`."""
 
     def __init__(self, bundle: Bundle, options: Serve, events: Events) -> None:
-        self._server, self._listener, self.url = _make(bundle, options)
+        self._server, self._listener, self.url = _make(bundle, options, events)
         self._events = events
         self._thread = threading.Thread(target=self._run, name="penstock-serve", daemon=True)
         self._error: BaseException | None = None

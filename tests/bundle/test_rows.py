@@ -17,11 +17,17 @@ plain = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() |
 
 
 def by_row(intake: rows.Intake) -> dict[int, dict]:
-    found = {}
-    for group in intake.groups:
-        places = range(group.table.num_rows) if group.places is None else group.places.tolist()
-        for place, row in zip(places, group.table.to_pylist(), strict=True):
-            found[place] = {name: (str(group.table.schema.field(name).type), value) for name, value in row.items()}
+    places = range(intake.rows) if intake.places is None else intake.places.tolist()
+    found: dict[int, dict] = {place: {} for place in places}
+    for i, place in enumerate(places):
+        for name in TYPES:
+            if name in intake.mixed:
+                array = intake.mixed[name].take(np.array([i]))
+            elif name in intake.table.column_names:
+                array = intake.table[name].slice(i, 1)
+            else:
+                continue
+            found[place][name] = (str(array.type), array[0].as_py())
     return found
 
 
@@ -44,11 +50,19 @@ def test_a_row_is_read_alone_as_among_others(records):
             assert all(same(mine[name], found[i][name]) for name in TYPES), (mine, found[i])
 
 
-def test_one_type_a_column_is_one_group():
+def test_a_column_of_one_type_is_one_array():
     intake = rows.from_records([{"n": 1, "s": "a"}, {"n": None, "s": None}, {"n": 3.0, "s": "b"}], {"n": pa.int64(), "s": pa.string()})
-    assert len(intake.groups) == 1
-    assert intake.groups[0].table.to_pydict() == {"n": [1, None, 3], "s": ["a", None, "b"]}
-    assert intake.groups[0].table.schema.field("n").type == pa.int64()
+    assert not intake.mixed and intake.places is None
+    assert intake.table.to_pydict() == {"n": [1, None, 3], "s": ["a", None, "b"]}
+    assert intake.table.schema.field("n").type == pa.int64()
+
+
+def test_a_column_of_several_types_is_in_pieces():
+    intake = rows.from_records([{"s": v} for v in ["a", 1, None, "b", True]], {"s": pa.string()})
+    column = intake.mixed["s"]
+    assert sorted(str(p.type) for p in column.pieces) == ["bool", "int64", "string", "string"]
+    assert column.joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == ["a", "1", "None", "b", "True"]
+    assert column.only(np.array([1, 3])).joined(lambda p: pa.array([str(v) for v in p.to_pylist()], pa.string())).to_pylist() == ["1", "b"]
 
 
 def test_a_half_is_not_cut_to_a_whole_number():
@@ -85,7 +99,7 @@ def test_lengths_must_agree():
 def test_pandas_nan_in_an_object_column_is_missing():
     frame = pd.DataFrame({"s": ["a", np.nan, None], "n": [1.0, np.nan, 3.0]})
     intake, back = rows.read(frame, {"s": pa.string(), "n": pa.int64()}, ())
-    assert intake.groups[0].table["s"].to_pylist() == ["a", None, None]
+    assert intake.table["s"].to_pylist() == ["a", None, None]
     assert list(back(pa.table({"y": [1, 2, 3]})).index) == [0, 1, 2]
 
 

@@ -42,7 +42,7 @@ def test_only_what_the_inputs_depend_on_is_kept(schema):
 
 def test_derived_columns_one_after_another(schema):
     made, _ = steps(schema, ["more", "year"])
-    table, refused = made.apply(RAW)
+    table, _, refused = made.apply(RAW)
     assert refused == {}
     assert table["more"].to_pylist() == [4.0, 4.5, None, None] and table["year"].to_pylist() == [2020, 2021, None, 2020]
 
@@ -53,7 +53,7 @@ def test_cleaners_run_in_the_order_of_preparing_and_after_deriving(schema):
     made, required = steps(schema, ["a", "word"], clip, fill, (Cleaner.load("trim"), {}), (Cleaner.load("deduplicate"), {}))
     assert [c.type for c, _ in made.clean] == ["fill", "trim", "clip_outliers"]
     assert made.blank == ("answer",) and "answer" not in required
-    table, _ = made.apply(RAW.drop_columns("answer"))
+    table, _, _ = made.apply(RAW.drop_columns("answer"))
     assert table["a"].to_pylist() == [1, 2, 100, 100] and table["word"].to_pylist() == ["x", "y", None, "z"]
     assert "answer" not in table.column_names and ROW_ID not in table.column_names
 
@@ -66,16 +66,27 @@ def test_one_row_is_mended_as_among_many(schema):
 
 def test_a_value_that_does_not_fit_refuses_its_own_row(schema):
     made, _ = steps(schema, ["more"])
-    table, refused = made.apply(pa.table({"a": ["1", "many", "3"], "b": [1.0, 1.0, 1.0]}))
+    table, _, refused = made.apply(pa.table({"a": ["1", "many", "3"], "b": [1.0, 1.0, 1.0]}))
     assert table["more"].to_pylist() == [3.0, 7.0]
     assert {row: str(p[0]) for row, p in refused.items()} == {1: "a: expected int64; found 'many'"}
 
 
 def test_a_row_that_breaks_an_expression_refuses_itself_alone(schema):
     made, _ = steps(schema, ["year"])
-    table, refused = made.apply(pa.table({"when": ["2020-01-01", "no date", "2021-01-01", "neither"]}))
+    table, _, refused = made.apply(pa.table({"when": ["2020-01-01", "no date", "2021-01-01", "neither"]}))
     assert table["year"].to_pylist() == [2020, 2021] and sorted(refused) == [1, 3]
     assert "no date" in str(refused[1][0])
+
+
+def test_a_column_of_several_types_is_made_one(schema):
+    from penstock.bundle.rows import from_records
+
+    made, _ = steps(schema, ["more", "word"])
+    intake = from_records([{"a": 1, "b": 1.0, "word": 5}, {"a": "x", "b": 1, "word": "w"}, {"a": "2", "b": 1.0, "word": "v"}], {"a": pa.int64(), "b": pa.float64(), "word": pa.string()})
+    assert sorted(intake.mixed) == ["a", "word"]
+    table, mixed, refused = made.apply(intake.table, intake.mixed)
+    assert table["more"].to_pylist() == [3.0, 5.0] and sorted(refused) == [1]
+    assert mixed["word"].joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == ["5", "v"]
 
 
 def test_as_data_and_back(schema):
