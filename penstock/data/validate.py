@@ -232,11 +232,12 @@ def _comparable(value: ir.Value, bound: float | str, word: str, declared: str | 
     import ibis
 
     found = value.type()
-    if isinstance(bound, str) and (found.is_numeric() or declared in ("integer", "number")):
+    if isinstance(bound, str) and declared != "timestamp":
         try:
             bound = float(bound)
         except ValueError:
-            raise RecipeError("", (Problem((word,), f"expected a number, since the column holds {found}; found {bound!r}"),)) from None
+            if found.is_numeric() or declared in ("integer", "number"):
+                raise RecipeError("", (Problem((word,), f"expected a number, since the column holds {found}; found {bound!r}"),)) from None
     if not isinstance(bound, str):
         if found.is_numeric():
             return value, ibis.literal(int(bound) if float(bound).is_integer() and found.is_integer() else bound)
