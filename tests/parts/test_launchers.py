@@ -13,6 +13,7 @@ import pytest
 from penstock.contracts.learn import Launcher
 from penstock.core.errors import Interrupted, RecipeError, TrainingError
 from penstock.recipe.schema import load_recipe
+from penstock.testing.laws import launchers as laws
 
 
 def local(**words):
@@ -66,18 +67,6 @@ def wait_for_term(world, path):
         raise Interrupted(f"rank {world.rank} has heard")
 
 
-def add_up(world):
-    import torch
-    import torch.distributed as dist
-
-    from penstock.train.parallel import gathered, joined, shared
-
-    with joined(world):
-        number = torch.tensor([float(world.rank + 1)])
-        dist.all_reduce(number)
-        return float(number), gathered(world.rank, world), shared(world.rank if world.rank == 0 else None, world)
-
-
 def print_much(world):
     print("not for the standard output")  # a parent may print JSON there
     return b"x" * 3_000_000
@@ -102,10 +91,6 @@ def test_two_processes_know_their_place():
     word, rank, size, threads, omp, policy, pid = local().launch(place, ("a",), processes=2, threads=1)
     assert (word, rank, size, threads, omp, policy) == ("a", 0, 2, 1, "1", "passive")
     assert pid != os.getpid()
-
-
-def test_two_processes_reach_each_other():
-    assert local().launch(add_up, (), processes=2, threads=1) == (3.0, [0, 1], 0)
 
 
 def test_what_a_child_prints_is_not_on_our_standard_output(capfd):
@@ -178,3 +163,9 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path):
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("type", Launcher.types())
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_laws(type, law):
+    law(Launcher.load(type))

@@ -7,6 +7,7 @@ import pytest
 from penstock.contracts.learn import Tracker
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
+from penstock.testing.laws import trackers as laws
 
 
 def test_measured_numbers_become_event_files_at_once(tmp_path):
@@ -31,3 +32,9 @@ def test_an_absent_package_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"penstock\[train\].*trackers: \[\]"):
         Tracker.load("tensorboard").sink(tmp_path)
+
+
+@pytest.mark.parametrize("type", Tracker.types())
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_laws(type, law):
+    law(Tracker.load(type))

@@ -1,0 +1,89 @@
+"""The laws of launchers: `check(Launcher.load("local"))`. They start real processes, a few seconds each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock.contracts.learn import Launcher, World
+from penstock.core.errors import PenstockError, RecipeError
+from penstock.testing.laws import _learning as _
+
+Law = Callable[[Launcher], None]
+
+
+def _where(world: World, word: str) -> tuple[str, int, int, int]:
+    return word, world.rank, world.size, world.threads
+
+
+def _meet(world: World) -> tuple[float, list[Any] | None]:
+    import torch
+    import torch.distributed as dist
+
+    from penstock.train.parallel import gathered, joined
+
+    with joined(world):
+        number = torch.tensor([float(world.rank + 1)])
+        if world.size > 1:
+            dist.all_reduce(number)
+        return float(number), gathered((world.rank, world.local_rank), world)
+
+
+def _refuse(world: World) -> None:
+    if world.rank == world.size - 1:
+        raise RecipeError("the last rank refuses")
+    if world.size > 1:
+        _meet(world)
+
+
+def one(launcher: Launcher) -> None:
+    """One process: rank 0 of 1, with the arguments and threads given; its value comes back."""
+    found = launcher.launch(_where, ("word",), processes=1, threads=1)
+    assert found == ("word", 0, 1, 1), f"one: expected ('word', 0, 1, 1); found {found}"
+
+
+def two(launcher: Launcher) -> None:
+    """Two processes reach each other; rank 0's value comes back."""
+    total, ranks = launcher.launch(_meet, (), processes=2, threads=1)
+    assert total == 3.0, f"two: the sum over ranks is 3; found {total}"
+    assert ranks is not None and [rank for rank, _local in ranks] == [0, 1], f"two: expected ranks 0 and 1; found {ranks}"
+
+
+def errors(launcher: Launcher) -> None:
+    """The error that a rank raised comes back as it was, and ends the others."""
+    for processes in (1, 2):
+        found: PenstockError | None = None
+        try:
+            launcher.launch(_refuse, (), processes=processes, threads=1)
+        except PenstockError as error:
+            found = error
+        assert isinstance(found, RecipeError) and "the last rank refuses" in str(found), f"errors: expected the rank's own RecipeError; found {found!r}"
+
+
+def limits(launcher: Launcher) -> None:
+    """Processes and threads are whole numbers of at least 1, or None for a measurement."""
+    for value in launcher.limits():
+        assert value is None or (isinstance(value, int) and value >= 1), f"limits: found {launcher.limits()}"
+
+
+def declared(launcher: Launcher) -> None:
+    """Declared → loaded → declared is the identity."""
+    _.declared_again("declared", launcher)
+
+
+def light(launcher: Launcher) -> None:
+    """The head of its file imports no torch."""
+    _.light_head("light", launcher)
+
+
+LAWS: tuple[Law, ...] = (limits, declared, light, one, two, errors)
+
+
+def check(launcher: Launcher) -> None:
+    """Judge one launcher by every law.
+
+    Raises:
+        AssertionError: it breaks a law.
+    """
+    for law in LAWS:
+        law(launcher)
