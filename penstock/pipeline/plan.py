@@ -7,11 +7,16 @@ dataset is there.
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import ContractError
+import pyarrow as pa
+
+from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
+from penstock.data.clean import derive
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.data.prepare import find_dataset
@@ -76,6 +81,15 @@ def _train_rows(recipe: Recipe, dataset: Dataset | None, size_bytes: int) -> tup
     return (min(rows, recipe.sample) if recipe.sample else rows), False
 
 
+def _sample(recipe: Recipe) -> pa.Table:
+    """The first rows with their derived columns (joined ones come only with preparing)."""
+    table = recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS)
+    if not recipe.derive:
+        return table
+    with tempfile.TemporaryDirectory(prefix="penstock-") as scratch, recipe.engine.open(Path(scratch), memory_bytes=recipe.resources.memory, threads=1) as session:
+        return pa.Table.from_batches(list(session.batches(derive(session.table(table), recipe.derive, session))))
+
+
 def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]) -> dict[str, Any]:
     """Parameters, steps, time: a few steps are really taken, on made-up rows."""
     import torch
@@ -84,8 +98,8 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
 
     about = "" if exact else "about "
     try:
-        encoding = feed.encoding if feed else fit_encoding(recipe, recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS))
-    except ContractError as error:
+        encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
+    except (ContractError, RecipeError) as error:
         notes.append(f"The model could not be sized from a sample of the data: {error.message}")
         return {"rows": f"{about}{rows:,}"}
     network = build_network(recipe, encoding, seed=recipe.seed)

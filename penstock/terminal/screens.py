@@ -132,9 +132,10 @@ def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> st
         return f"no {shelf} in {store}"
     words = [w for w in rows[0] if any(not isinstance(r.get(w), Mapping) for r in rows)]
     table = _table(f"{shelf} in {store}", *words)
+    table.columns[0].no_wrap = True  # a reference is there to be copied
     for row in rows:
         table.add_row(*(number(row.get(word)) for word in words))
-    return _render(table)
+    return _render(table, width=140)
 
 
 def show_screen(found: Mapping[str, Any]) -> str:
