@@ -7,7 +7,7 @@ of a value is the engine's own cast to text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -33,19 +33,18 @@ def key_text(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
 def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     """A digest of a row's values: equal for two rows if and only if the texts of all values are (null equals null).
 
-    Each text is led by its length, so that no two rows can be cut into the same string.
+    Each text that may hold anything is led by its length, so that no two rows can be cut into the same string.
     """
     import ibis
 
-    whole = ibis.literal("")
+    texts: list[Any] = []
     for name in columns:
         column = table[name]
         text = column.cast("string")
-        if column.type().is_numeric() or column.type().is_temporal() or column.type().is_boolean():
-            whole = whole + (text + ";").fill_null("~")
-        else:
-            whole = whole + (text.length().cast("string") + ":" + text).fill_null("~")
-    return md5(whole)
+        if not (column.type().is_numeric() or column.type().is_temporal() or column.type().is_boolean()):
+            text = text.length().cast("string") + ":" + text
+        texts.append(text.fill_null("~"))
+    return md5(ibis.literal(";").join(texts))  # one concatenation: a chain of + would copy the growing text for each column
 
 
 def below(digest: ir.StringValue, share: float) -> ir.BooleanValue:

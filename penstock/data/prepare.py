@@ -359,10 +359,8 @@ class _Work:
             if cleaner.form != "global":
                 table = _same_columns(cleaner, table, cleaner.mend(table, {}, session))
                 continue
-            if known is None:
-                table = session.keep(table)
-                known = session.count(table)
-            table = session.keep(self._mend_all(cleaner, table, session))
+            known = session.count(table) if known is None else known
+            table = self._mend_all(cleaner, table, session)
             left = session.count(table)
             self.ledger.counts[cleaner.drops] += known - left
             known = left
@@ -374,7 +372,8 @@ class _Work:
             return _same_columns(cleaner, table, cleaner.mend(table, {}, session))
         given = [i for i, file in enumerate(self.files) if file.split in ("validation", "test")]
         ours = table.filter(~table[ROW_FILE].isin(given))
-        return _same_columns(cleaner, table, cleaner.mend(ours, {}, session)).union(table.filter(table[ROW_FILE].isin(given)))
+        mended = cleaner.mend(ours, {}, session)
+        return table if mended is ours else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
 
     def _split(self, session: EngineSession, table: ir.Table) -> ir.Table:
         """Rows with their split, computed once and kept."""

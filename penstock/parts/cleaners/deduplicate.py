@@ -1,7 +1,8 @@
 """Exact duplicates: of rows whose values are all equal, the one with the smallest row id stays.
 
 Two rows are equal when the texts of their values are (a missing value equals a missing value); no approximate match is
-tried. Only the digest of a row is grouped, not the row, so memory does not grow with the width of the table. In a split
+tried. Only digests are grouped, not rows, so memory does not grow with the width of the table; and the rows are joined with
+nothing but the ids of those to drop. In a split
 by files it is shown the training files only: a given test or validation file is never touched.
 """
 
@@ -34,8 +35,11 @@ class Deduplicate(Cleaner):
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
         columns = self.columns or [name for name in table.columns if name not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
-        digested = table.mutate(__p_digest=row_digest(table, columns))
-        groups = digested.group_by("__p_digest").aggregate(__p_rows=digested.count(), __p_first=digested[ROW_ID].min())
-        repeated = groups.filter(groups["__p_rows"] > 1).select(__p_of="__p_digest", __p_first="__p_first")
-        paired = digested.left_join(repeated, digested["__p_digest"] == repeated["__p_of"])
-        return paired.filter(paired["__p_first"].isnull() | (paired["__p_first"] == paired[ROW_ID])).select(*table.columns)
+        digests = session.keep(table.select(ROW_ID, __p_digest=row_digest(table, columns)))
+        groups = digests.group_by("__p_digest").aggregate(__p_rows=digests.count(), __p_first=digests[ROW_ID].min())
+        repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first"))
+        if not session.count(repeated):
+            return table
+        paired = digests.inner_join(repeated, "__p_digest")
+        later = session.keep(paired.filter(paired[ROW_ID] != paired["__p_first"]).select(ROW_ID))
+        return table.anti_join(later, ROW_ID)
