@@ -28,6 +28,7 @@ from penstock.bundle.bundle import FORMAT, Bundle, encode_schema
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.rows import from_table
 from penstock.bundle.steps import Steps
+from penstock.contracts.data import Feature
 from penstock.contracts.learn import Decoder, Runtime
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 64
 _LOOK = 8_192
 """Rows among which the golden ones are chosen."""
+_DECIDED_ON = 200_000
 _ELSEWHERE = ("store", "resources", "engine", "launcher", "trackers")
 """Words of a recipe that say where and with what it ran; they change no answer, and so no id."""
 
@@ -80,7 +82,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     steps, required = Steps.needed(
         encoding.columns(targets=False), derived=recipe.derive, clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)], schema=schema, targets=targets)
     columns = {name: schema[name] for name in required}
-    decision = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
+    decision = _decide(program, encoding, dataset, events)
     declared = encoding.declared()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
     whole = recipe.declared()
@@ -122,6 +124,44 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     size = sum(entry["size_bytes"] for entry in made.manifest["files"].values())
     events.say(f"packed {made.reference} ({size / 2**20:.1f} MiB): it answers as torch does within {measured['difference']:.1e}; exported in {seconds:.1f} s", bundle=made.reference, **measured)
     return made
+
+
+# -- the decision ------------------------------------------------------------------------------------------------------
+
+
+def _decide(program: Any, encoding: Encoding, dataset: Dataset, events: Events) -> dict[str, dict[str, Any]]:
+    """By target, what answers are turned into words with: 0.5 as a binary's threshold, and what a feature itself decides on
+    the validation split (its first 200,000 rows; those of the training split, said aloud, if there is none)."""
+    decision: dict[str, dict[str, Any]] = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
+    deciding = [name for name, feature in encoding.targets.items() if type(feature).decide is not Feature.decide]
+    if not deciding:
+        return decision
+    answers: list[dict[str, np.ndarray]] = []
+    truths: list[dict[str, np.ndarray]] = []
+    weights: list[np.ndarray] = []
+    for split in ("validation", "train"):
+        seen = 0
+        for batch in dataset.batches(split, encoding.columns(targets=True), rows=_LOOK):
+            accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
+            if accepted.rows:
+                stored = encoding.encode(accepted)
+                answers.append(export.run_torch(program, encoding.collate(stored)))
+                truths.append(encoding.truth(stored))
+                weights += [stored["weight"]] if "weight" in stored else []
+            seen += accepted.rows
+            if seen >= _DECIDED_ON:
+                break
+        if seen:
+            if split == "train":
+                events.warn(f"there are no validation rows to decide on for {', '.join(deciding)}; the training rows are used, which flatters the decision")
+            break
+    if not answers:
+        raise BundleError(f"{dataset.reference} has no row on which to decide for {', '.join(deciding)}.")
+    weight = np.concatenate(weights) if weights else None
+    for name in deciding:
+        own = {key.rpartition(".")[2]: np.concatenate([found[key] for found in answers]) for key in answers[0] if key.rpartition(".")[0] == name}
+        decision[name] |= encoding.targets[name].decide(own, np.concatenate([found[name] for found in truths]), weight, encoding.fitted[name])
+    return decision
 
 
 # -- the program -------------------------------------------------------------------------------------------------------

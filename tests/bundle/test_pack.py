@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +83,18 @@ def test_derived_columns_and_cleaners_travel(tmp_path):
     assert made.apart(ours.to_pylist(), prepared.to_pylist()) <= 1e-5
     answer = bundle.predict([{"age": 30, "city": "Oslo", "income": 1.0}, {"age": 30, "city": " Oslo", "income": "1"}])
     assert answer[0] == answer[1]
+
+
+def test_a_feature_of_the_users_travels_and_decides(tmp_path):
+    declared = {**own("Plain"), "targets": {"pay": {"type": "tests.bundle.feature_of_test_pack", "positive": "high"}, "kind": "category"}}
+    bundle, store, _ = made.make(tmp_path, declared)
+    assert bundle.decision == {"pay": {"threshold": 0.9, "rows": 300}, "kind": {}}
+    assert {p["pay"] for p in bundle.predict([{"age": 30}])} == {"low"}
+    with pytest.raises(BundleError, match="--trust"):
+        Bundle.open(bundle.reference, store)
+    code = "import sys; from penstock.bundle.bundle import Bundle; print(Bundle.open(sys.argv[1], trust=True).predict([{'age': 30}])[0]['pay'])"
+    done = subprocess.run([sys.executable, "-P", "-c", code, str(bundle.path)], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0 and done.stdout == "low\n", done.stderr  # the feature's module is nowhere but in the bundle
 
 
 def test_an_exported_program_that_differs_is_refused(exported, tmp_path, monkeypatch):

@@ -242,6 +242,39 @@ def test_triton_is_told_what_is_wrong(triton):
         triton.infer("people", tensors(made.people(1), binary=True)[1:])
 
 
+def test_an_answer_is_not_held_back(server):
+    import http.client
+
+    client = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    body, seconds = json.dumps(made.people(1).to_pylist()), []
+    for _ in range(25):
+        start = time.perf_counter()
+        client.request("POST", "/predict", body)
+        with client.getresponse() as response:
+            response.read()
+        seconds.append(time.perf_counter() - start)
+    client.close()
+    assert sorted(seconds)[5] < 0.03, seconds  # Nagle's algorithm would hold every one back by 40 ms, on any machine
+
+
+def test_the_room_says_what_it_lacks():
+    code = """
+import importlib.abc, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastapi":
+            raise ModuleNotFoundError("blocked", name=name)
+sys.meta_path.insert(0, Block())
+from penstock.core.errors import MissingPackage
+try:
+    import penstock.serve.server
+except MissingPackage as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "answering over HTTP needs the package 'fastapi'" in done.stdout and "penstock[serve]" in done.stdout, done.stderr
+
+
 # -- starting and stopping ---------------------------------------------------------------------------------------------
 
 
