@@ -103,7 +103,13 @@ def _reading(source: Source) -> dict[str, Any]:
     def without_path(options: Mapping[str, Any]) -> dict[str, Any]:
         return {word: value for word, value in options.items() if word != "path"}
 
-    return {word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value for word, value in without_path(source.declared()).items()}
+    def without_roots(loads: Mapping[str, Any]) -> dict[str, Any]:
+        return {column: {word: value for word, value in how.items() if word != "root"} for column, how in loads.items()}
+
+    declared = without_path(source.declared())
+    if isinstance(declared.get("load"), Mapping):
+        declared["load"] = without_roots(declared["load"])
+    return {word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value for word, value in declared.items()}
 
 
 @dataclass
@@ -380,7 +386,7 @@ class _Work:
         self._step("split")
         recipe = self.recipe
         seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
-        placed = session.keep(assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session))
+        placed = session.keep(assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session, events=self.events))
         sifted = self.ledger.sift(session, placed, "split")
         counts = {row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))}
         self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}

@@ -3,7 +3,8 @@
 `hash`: a row's side depends on its id (or its group) and the seed alone, so it keeps its side when the data grows; the
 shares are met in expectation. `stratify`: rows are ranked by that same hash within each value, so the shares are met to
 one row a value, at the price that a row may change sides when the data grows. `time`: the earliest to train, rows of
-one moment never parted. `column`, `files`: as given; by files, a missing validation file is carved out of train by hash.
+one moment never parted. `column`, `files`: as given; where train and test are given but no validation, it is carved out of
+train by hash, and the given test is left as it is.
 
 A row that no rule can place is quarantined, with the reason.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, EngineSession
 from penstock.contracts.digest import below, key_text, md5
+from penstock.core.events import Events
 from penstock.data.ledger import COLUMN, REASON
 from penstock.recipe.schema import Split
 
@@ -25,7 +27,7 @@ SPLIT = "__p_split"
 NAMES = ("train", "validation", "test")
 
 
-def assign(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None], session: EngineSession) -> ir.Table:
+def assign(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None], session: EngineSession, events: Events | None = None) -> ir.Table:
     """The table with `SPLIT`, and `COLUMN` and `REASON` for rows that cannot be placed.
 
     Args:
@@ -33,11 +35,12 @@ def assign(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | No
         seed: of the split.
         files: the split that each source file belongs to, by `ROW_FILE`.
         session: asked for the number of rows, where a rule needs it.
+        events: told of a validation split carved out of a given train.
     """
     if split.by == "files":
         return _placed(table, by_files(table, split, seed=seed, files=files))
     if split.by == "column":
-        return _by_column(table, str((split.on or ("",))[0]))
+        return _by_column(table, split, seed, session, events)
     if split.by == "time":
         return _by_time(table, split, session)
     if split.stratify:
@@ -90,12 +93,20 @@ def _unplaced(table: ir.Table, placed: ir.StringValue, column: str, reason: ir.S
     return table.mutate(**{COLUMN: lost.ifelse(ibis.literal(column), nothing), REASON: lost.ifelse(reason, nothing)})
 
 
-def _by_column(table: ir.Table, column: str) -> ir.Table:
+def _by_column(table: ir.Table, split: Split, seed: int, session: EngineSession, events: Events | None) -> ir.Table:
     import ibis
 
+    column = str((split.on or ("",))[0])
     text = table[column].cast("string")
     reason = (ibis.literal("found '") + text + "', expected train, validation or test").fill_null("is missing, so the row has no split")
-    return _unplaced(table, text.isin(NAMES).ifelse(text, ibis.null("string")), column, reason)
+    placed = text.isin(NAMES).ifelse(text, ibis.null("string"))
+    if split.validation:
+        given = session.rows(table.aggregate(**{name: (text == name).any() for name in NAMES}))[0]
+        if given["train"] and given["test"] and not given["validation"]:
+            placed = ((text == "train") & below(_chance(table, None, seed), split.validation)).ifelse(ibis.literal("validation"), placed)
+            if events is not None:
+                events.say(f"{column!r} names no row validation; {split.validation:.0%} of its train rows are taken for it, by hash, and its test rows are left as they are (set `split.validation` for another share)")
+    return _unplaced(table, placed, column, reason)
 
 
 def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:

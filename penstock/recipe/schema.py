@@ -15,27 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
+from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
 from penstock.recipe.read import override, read_recipe
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
-
-def parse_bytes(value: Any) -> Any:
-    """`4GiB`, `500 MB` or a number, as bytes."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", value)
-        if not match or match[2].upper() not in _UNITS:
-            raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
-        return int(float(match[1]) * _UNITS[match[2].upper()])
-    return value
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 
 
 def one_or_many(value: Any) -> Any:
@@ -84,7 +70,9 @@ class Split(Strict):
 
     by: Literal["hash", "time", "column", "files"] = "hash"
     """`hash`: by a seeded hash of the row id, or of `on`, so a row keeps its side when the data grows; `time`: the earliest
-    to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or `test`; `files`: the source's files do."""
+    to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or `test`; `files`: the source's files do.
+    Where a given train and test come without a validation split, `validation` is the share of train that becomes it, by
+    hash; the given test is left as it is."""
     on: Names | None = None
     """`hash`: columns whose equal values must stay together (groups); `time`, `column`: the column."""
     stratify: str | None = None
