@@ -77,17 +77,18 @@ class PiecewiseLinear(nn.Module):
 
 
 class StraightAndBent(nn.Module):
-    """A linear map of the number plus a linear map of its bins: `[B, F] → [B, F, W]`.
+    """A linear map of the number plus a linear map of its bins, which starts at zero: `[B, F] → [B, F, W]`.
 
-    The second starts at zero (Gorishniy et al. 2024, "TabM", piecewise-linear embeddings version B): a feature begins as a straight
-    line and bends where the data say so. On small tables this is worth much; on large ones it costs nothing.
+    So a feature begins as a straight line and bends where the data say so (Gorishniy et al. 2024, "TabM", piecewise-linear
+    embeddings version B).
     """
 
-    def __init__(self, edges: Sequence[Sequence[float]], width: int) -> None:
+    def __init__(self, bins: PiecewiseLinear, width: int) -> None:
         super().__init__()
-        self.bins = PiecewiseLinear(edges)
-        self.straight = FeatureLinear(len(edges), 1, width)
-        self.bent = nn.Parameter(torch.zeros(len(edges), self.bins.bins, width))
+        self.bins = bins
+        features, count = bins.left.shape
+        self.straight = FeatureLinear(features, 1, width)
+        self.bent = nn.Parameter(torch.zeros(features, count, width))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.straight(x.unsqueeze(-1)) + torch.bmm(self.bins(x).transpose(0, 1), self.bent).transpose(0, 1)

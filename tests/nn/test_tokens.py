@@ -52,7 +52,7 @@ def test_each_feature_has_a_linear_map_of_its_own() -> None:
 
 
 def test_a_feature_begins_as_a_straight_line_and_bends_at_its_edges() -> None:
-    layer = StraightAndBent([[-1.0, 0.0, 1.0]], 2)
+    layer = StraightAndBent(PiecewiseLinear([[-1.0, 0.0, 1.0]]), 2)
     x = torch.tensor([[-1.0], [-0.5], [0.0], [0.5], [1.0]])
     with torch.no_grad():
         torch.testing.assert_close(layer(x).diff(dim=0).diff(dim=0), torch.zeros(3, 1, 2), atol=1e-6, rtol=0)
