@@ -172,7 +172,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4), inner, max_size=3), max_leaves=8)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(data):
     assert json.dumps(parse_yaml(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from penstock.contracts.learn import Decoder, Phase, World
 from penstock.contracts.tensors import FeatureSpecs
-from penstock.core.errors import TrainingError
+from penstock.core.errors import StoreError, TrainingError
 from penstock.core.identity import derive_seed
 from penstock.data.feed import Feed
 from penstock.data.shards import row_id_text
@@ -216,7 +216,17 @@ class Learner:
         return {name: tensor for phase in self._phases for name, tensor in flatten_optimiser(phase.optimiser, self._names, phase.declared.name).items()}
 
     def recall(self, model: Mapping[str, Tensor], optimiser: Mapping[str, Tensor], average: dict[str, Tensor], scaler: dict[str, Any] | None) -> None:
-        """Take up what a checkpoint holds."""
+        """Take up what a checkpoint holds.
+
+        Raises:
+            StoreError: its tensors are not this model's: other code built it.
+        """
+        ours = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        differing = sorted(name for name in {*ours, *model} if name not in model or ours.get(name) != list(model[name].shape))
+        if differing:
+            raise StoreError(
+                f"the checkpoint is of another model: {len(differing)} tensors differ ({', '.join(differing[:4])}{', …' if len(differing) > 4 else ''}). The code "
+                "has changed since the run began; its world.json says which commit and packages it was. Go back to those, or train anew.")
         self.network.load_state_dict(dict(model))
         for phase in self._phases:
             restore_optimiser(phase.optimiser, self._names, phase.declared.name, optimiser)

@@ -87,11 +87,12 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
     if candidates == [1] and (processes == 1 or available == 1):
         return Chosen(1, 1, "there is one core")
     speeds: dict[str, float] = {}
-    start = time.perf_counter()
+    start: float | None = None
     for count in candidates:
-        if speeds and time.perf_counter() - start > _ALL_SECONDS:
+        if start is not None and time.perf_counter() - start > _ALL_SECONDS:
             break
         speeds[f"1x{count}"] = speed(World(threads=count), recipe, feed, _TRY_SECONDS)
+        start = start or time.perf_counter()  # the first one also pays for what torch imports late, seconds sometimes
         if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
             break  # still more threads will not mend it
     best = max(speeds, key=lambda word: speeds[word])

@@ -28,7 +28,8 @@ def following(path: Path, events: Events) -> Iterator[None]:
     path.unlink(missing_ok=True)
     path.touch()
     ended = threading.Event()
-    thread = threading.Thread(target=_follow, args=(path, events, ended), daemon=True)
+    failed: list[Exception] = []
+    thread = threading.Thread(target=_follow, args=(path, events, ended, failed), daemon=True)
     thread.start()
     try:
         yield
@@ -36,9 +37,18 @@ def following(path: Path, events: Events) -> Iterator[None]:
         ended.set()
         thread.join()
         path.unlink(missing_ok=True)
+    if failed:
+        raise failed[0]  # a listener's; training went on without it
 
 
-def _follow(path: Path, events: Events, ended: threading.Event) -> None:
+def _follow(path: Path, events: Events, ended: threading.Event, failed: list[Exception]) -> None:
+    try:
+        _tell_all(path, events, ended)
+    except Exception as error:  # noqa: BLE001 - raised again where the training was started
+        failed.append(error)
+
+
+def _tell_all(path: Path, events: Events, ended: threading.Event) -> None:
     with open(path, encoding="utf-8") as file:
         rest = ""
         while True:

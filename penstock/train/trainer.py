@@ -10,9 +10,7 @@ agree on travels in a collective: a wish to stop with the gradients, the verdict
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,17 +19,17 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.contracts.part import did_you_mean
-from penstock.core.errors import Interrupted, Problem, RecipeError, StoreError, TrainingError, UserError
+from penstock.core.errors import Interrupted, StoreError, TrainingError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.feed import Feed, batch_size_for
 from penstock.data.loader import Loader
-from penstock.metrics import METRICS, Measures, better
+from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.checkpoint import AVERAGE, MODEL, Checkpoint, Checkpoints, read_tensors, write_weights
+from penstock.train.judge import flat, judge, value_of, watched_of
 from penstock.train.learner import Learner, NotFinite, Number
 from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
@@ -42,8 +40,6 @@ from penstock.train.watch import Plateau, Watch
 
 _TELL_SECONDS = 0.5
 """How often progress is told and measured."""
-_JUDGED_ROWS = 4096
-"""Rows of a validation batch, unless training's are more."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     earlier = run.world().get("chosen") if resume else None
     chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
     if not earlier:
-        run.choose(chosen.declared())
+        accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        run.choose({**chosen.declared(), "accelerators": accelerators})
 
     relay = run.path / ".events" if chosen.processes > 1 else None
     job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None)
@@ -152,7 +149,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         batch_size = batch_size_for(recipe, feed.rows["train"])
         loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
         learner = Learner(recipe, feed, world)
-        watched = _watched(recipe, learner)
+        watched = watched_of(recipe, learner)
         total = total_steps(options, len(loader))
         validates = bool(feed.rows.get("validation"))
         if not validates and (options.early_stop or options.schedule.type == "plateau"):
@@ -163,7 +160,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             watch.patience, watch.min_delta = options.early_stop.patience, options.early_stop.min_delta
         plateau = Plateau(options.schedule.factor, options.schedule.patience, options.schedule.floor) if options.schedule.type == "plateau" else None
         place = Place()
-        keeper = _Keeper(job, learner, watch, plateau, events)
+        keeper = _Keeper(job, learner, loader, watch, plateau, events)
         if job.checkpoint:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
@@ -224,8 +221,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
 
             # -- the epoch's verdict: the same at every rank -----------------------------------------------------------
             even_buffers(learner.network, world)
-            verdict = _judge(learner, feed, recipe, world, batch_size, watched) if validates else None
-            value = _value(verdict, watched, events)
+            verdict = judge(learner, feed, recipe, world, batch_size) if validates else None
+            value = value_of(verdict, watched, events)
             best = watch.see(epoch + 1, value) or place.best_step is None
             if plateau and plateau.see(verdict["loss"] if verdict else None):
                 events.say(f"epoch {epoch + 1}: the validation loss has not improved; the rate is now {options.lr * plateau.scale:.2g}")
@@ -234,7 +231,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             if best:
                 place.best_step, place.best = place.step, {"epoch": epoch + 1, "train_loss": train_loss, **(verdict or {"loss": None, "targets": {}})}
             place.ended = "max_steps" if place.step == options.max_steps else "epochs" if place.epoch == options.epochs else "early_stop" if watch.is_over else None
-            events.emit("measured", step=place.step, epoch=epoch + 1, train_loss=train_loss, is_best=best, **_flat(verdict))
+            events.emit("measured", step=place.step, epoch=epoch + 1, train_loss=train_loss, is_best=best, **flat(verdict))
             place.seconds = elapsed()
             keeper.write(place, world, best=best)
             saved = time.perf_counter()
@@ -254,84 +251,14 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         }
 
 
-# -- judging -----------------------------------------------------------------------------------------------------------
-
-
-def _watched(recipe: Recipe, learner: Learner) -> str:
-    """`loss`, or the `<target>.<metric>` that decides which epoch is best.
-
-    Raises:
-        RecipeError: there is no such target, or its decoder has no such metric.
-    """
-    word = recipe.train.early_stop.metric if recipe.train.early_stop else "loss"
-    if word == "loss":
-        return word
-    target, _, metric = word.rpartition(".")
-    scalars = {name: [m for m in decoder.metrics if m in METRICS and METRICS[m].scalar] for name, decoder in learner.decoders.items()}
-    if metric not in scalars.get(target, []):
-        known = ["loss", *(f"{name}.{m}" for name, metrics in scalars.items() for m in metrics)]
-        raise RecipeError.of([Problem(("train", "early_stop", "metric"), f"{word!r} cannot be watched.{did_you_mean(word, known)} Known: {', '.join(known)}.")], where=f"the recipe {recipe.name}")
-    return word
-
-
-def _judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, watched: str) -> dict[str, Any]:
-    """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the same at every rank."""
-    learner.network.eval()
-    encoding = feed.encoding
-    loader = Loader(feed, "validation", batch_size=max(batch_size, _JUDGED_ROWS), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
-    measures = {name: Measures(decoder.metrics) for name, decoder in learner.decoders.items()}
-    loss = weight = 0.0
-    with learner.average.in_place() if learner.average else nullcontext():
-        for _, batch in loader.batches(0):
-            if not len(batch["row_id"]):
-                continue
-            weights = batch["weight"].numpy() if "weight" in batch else None
-            summed, answers = learner.judge(batch)
-            loss += float(summed)
-            weight += float(weights.sum(dtype="float64")) if weights is not None else len(batch["row_id"])
-            for name, measure in measures.items():
-                stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
-                truth = encoding.targets[name].truth(stored, encoding.fitted[name])
-                measure.update(truth, {word: answer.cpu().numpy() for word, answer in answers[name].items()}, weights)
-    everyone = gathered((loss, weight, measures), world)
-    verdict = None
-    if everyone is not None:
-        first, *others = everyone
-        for _, _, theirs in others:
-            for name, measure in first[2].items():
-                measure.merge(theirs[name])
-        whole = math.fsum(part[0] for part in everyone) / max(math.fsum(part[1] for part in everyone), 1e-30)
-        verdict = {"loss": whole, "targets": {name: measure.result() for name, measure in first[2].items()}}
-    found: dict[str, Any] = shared(verdict, world)
-    return found
-
-
-def _value(verdict: Mapping[str, Any] | None, watched: str, events: Events) -> float | None:
-    """What decides about the epoch; None without validation, NaN where it is undefined."""
-    if verdict is None:
-        return None
-    target, _, metric = watched.rpartition(".")
-    value = verdict["loss"] if watched == "loss" else verdict["targets"][target][metric]
-    if value is None or not math.isfinite(value):
-        events.warn(f"{watched} is undefined on the validation split (too few rows, or one class only); this epoch does not count as an improvement")
-        return math.nan
-    return float(value)
-
-
-def _flat(verdict: Mapping[str, Any] | None) -> dict[str, Any]:
-    if verdict is None:
-        return {}
-    return {"validation_loss": verdict["loss"], **{f"validation.{target}.{metric}": value for target, values in verdict["targets"].items() for metric, value in values.items()}}
-
-
 # -- keeping -----------------------------------------------------------------------------------------------------------
 
 
 class _Keeper:
     """Rank 0's hands: checkpoints, and the final weights. The other ranks wait where they must."""
 
-    def __init__(self, job: Job, learner: Learner, watch: Watch, plateau: Plateau | None, events: Events) -> None:
-        self._learner, self._watch, self._plateau, self._events = learner, watch, plateau, events
+    def __init__(self, job: Job, learner: Learner, loader: Loader, watch: Watch, plateau: Plateau | None, events: Events) -> None:
+        self._learner, self._loader, self._watch, self._plateau, self._events = learner, loader, watch, plateau, events
         self._folder = Path(job.folder)
         self._checkpoints = Checkpoints(self._folder / "checkpoints", job.recipe.train.checkpoint.keep)
         self._unwritten: dict[str, torch.Tensor] | None = None
@@ -345,7 +272,7 @@ class _Keeper:
             scaler = learner.precision.scaler
             state = {
                 "place": asdict(place), "watch": self._watch.memory(), "plateau": self._plateau.memory() if self._plateau else None,
-                "scaler": scaler.state_dict() if scaler else None, "processes": world.size,
+                "scaler": scaler.state_dict() if scaler else None, "loader": self._loader.state_dict(), "processes": world.size,
             }
             average = learner.average.tensors if learner.average else {}
             try:
@@ -360,8 +287,13 @@ class _Keeper:
                     self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (average or learner.network.state_dict()).items()}
 
     def recall(self, path: Path) -> Place:
-        """Take up the checkpoint in `path`."""
+        """Take up the checkpoint in `path`.
+
+        Raises:
+            UserError, StoreError: it belongs to another order of rows, or to another model.
+        """
         kept = Checkpoint.read(path)
+        self._loader.load_state_dict(kept.state["loader"])
         self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"])
         self._watch.recall(kept.state["watch"])
         if self._plateau and kept.state["plateau"]:

@@ -253,6 +253,14 @@ def test_what_is_told_elsewhere_is_heard_here(tmp_path):
     assert not (tmp_path / "relay").exists()
 
 
+def test_a_listener_that_fails_is_heard_of(tmp_path):
+    def fail(event):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), following(tmp_path / "relay", Events(fail)):
+        telling(tmp_path / "relay").say("x")
+
+
 def test_a_first_signal_asks_and_a_second_insists():
     code = (
         "import os, signal\nfrom penstock.train.stop import Stop\n"

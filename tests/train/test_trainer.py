@@ -331,6 +331,21 @@ def test_lost_best_weights_are_said_and_others_taken(store, tmp_path, monkeypatc
     assert summary["best_epoch"] > 2
 
 
+def test_a_checkpoint_of_another_model_is_a_sentence(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path)
+    feed = tiny_feed(store, recipe)
+    run = tiny_run(store, recipe, feed)
+    with monkeypatch.context() as patched:
+        interrupt_after(3, patched)
+        with pytest.raises(Interrupted):
+            train(recipe, feed, run, Heard().events)
+    other = tiny_recipe(tmp_path, model={"combiner": {"type": "mlp", "width": 8, "depth": 2}})
+    with pytest.raises(StoreError, match=r"of another model.*world"):
+        train(other, feed, run, Heard().events, resume=True)
+    with pytest.raises(UserError, match="batch_size was 64 and is 32"):
+        train(tiny_recipe(tmp_path, batch_size=32), feed, run, Heard().events, resume=True)
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -338,7 +353,7 @@ def spoil(stored):
     stored["a.value"][[13, 400]] = np.inf
 
 
-@pytest.mark.parametrize("launcher", [{"type": "local", "processes": 1, "threads": 1}, TWO])
+@pytest.mark.parametrize("launcher", [{"type": "local", "processes": 1, "threads": 1}, pytest.param(TWO, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_names_step_and_rows(trained, launcher):
     ids = tiny_table(500)["row_id"].to_pylist()
     with pytest.raises(TrainingError, match=r"not finite at step \d+, row") as caught:

@@ -6,6 +6,7 @@ imported when the first such event comes, since it takes a second.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
 import warnings
@@ -46,12 +47,17 @@ class _Sink:
         if event.name != "measured" or not isinstance(event.fields.get("step"), int):
             return
         numbers = {name: float(value) for name, value in event.fields.items() if name not in _AXES and isinstance(value, (int, float)) and not isinstance(value, bool)}
-        if self._writer is None:
-            self._writer = _open(self._folder)
-        for name, value in numbers.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(name.replace(".", "/"), value, event.fields["step"], walltime=event.time)
-        self._writer.flush()
+        try:
+            if self._writer is None:
+                self._writer = _open(self._folder)
+            for name, value in numbers.items():
+                if math.isfinite(value):
+                    self._writer.add_scalar(name.replace(".", "/"), value, event.fields["step"], walltime=event.time)
+            self._writer.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._writer = None  # the disk is full, which the trainer says; what comes later goes into another file
 
     def close(self) -> None:
         if self._writer is not None:

@@ -1,0 +1,92 @@
+"""The validation split's verdict on an epoch: its loss, every target's metrics, and the one number that is watched.
+
+Measures merge exactly, so the verdict is the same whatever the number of processes; only rank 0 merges, all hear it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from penstock.contracts.learn import World
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import Problem, RecipeError
+from penstock.core.events import Events
+from penstock.data.feed import Feed
+from penstock.data.loader import Loader
+from penstock.metrics import METRICS, Measures
+from penstock.recipe.schema import Recipe
+from penstock.train.learner import Learner
+from penstock.train.parallel import gathered, shared
+
+_ROWS = 4096
+"""Rows of a validation batch, unless training's are more."""
+
+
+def watched_of(recipe: Recipe, learner: Learner) -> str:
+    """`loss`, or the `<target>.<metric>` that decides which epoch is best.
+
+    Raises:
+        RecipeError: there is no such target, or its decoder has no such metric.
+    """
+    word = recipe.train.early_stop.metric if recipe.train.early_stop else "loss"
+    if word == "loss":
+        return word
+    target, _, metric = word.rpartition(".")
+    scalars = {name: [m for m in decoder.metrics if m in METRICS and METRICS[m].scalar] for name, decoder in learner.decoders.items()}
+    if metric not in scalars.get(target, []):
+        known = ["loss", *(f"{name}.{m}" for name, metrics in scalars.items() for m in metrics)]
+        raise RecipeError.of([Problem(("train", "early_stop", "metric"), f"{word!r} cannot be watched.{did_you_mean(word, known)} Known: {', '.join(known)}.")], where=f"the recipe {recipe.name}")
+    return word
+
+
+def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int) -> dict[str, Any]:
+    """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the same at every rank."""
+    learner.network.eval()
+    encoding = feed.encoding
+    loader = Loader(feed, "validation", batch_size=max(batch_size, _ROWS), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
+    measures = {name: Measures(decoder.metrics) for name, decoder in learner.decoders.items()}
+    loss = weight = 0.0
+    with learner.average.in_place() if learner.average else nullcontext():
+        for _, batch in loader.batches(0):
+            if not len(batch["row_id"]):
+                continue
+            weights = batch["weight"].numpy() if "weight" in batch else None
+            summed, answers = learner.judge(batch)
+            loss += float(summed)
+            weight += float(weights.sum(dtype="float64")) if weights is not None else len(batch["row_id"])
+            for name, measure in measures.items():
+                stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
+                truth = encoding.targets[name].truth(stored, encoding.fitted[name])
+                measure.update(truth, {word: answer.cpu().numpy() for word, answer in answers[name].items()}, weights)
+    everyone = gathered((loss, weight, measures), world)
+    verdict = None
+    if everyone is not None:
+        first, *others = everyone
+        for _, _, theirs in others:
+            for name, measure in first[2].items():
+                measure.merge(theirs[name])
+        whole = math.fsum(part[0] for part in everyone) / max(math.fsum(part[1] for part in everyone), 1e-30)
+        verdict = {"loss": whole, "targets": {name: measure.result() for name, measure in first[2].items()}}
+    found: dict[str, Any] = shared(verdict, world)
+    return found
+
+
+def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) -> float | None:
+    """What decides about the epoch; None without validation, NaN where it is undefined."""
+    if verdict is None:
+        return None
+    target, _, metric = watched.rpartition(".")
+    value = verdict["loss"] if watched == "loss" else verdict["targets"][target][metric]
+    if value is None or not math.isfinite(value):
+        events.warn(f"{watched} is undefined on the validation split (too few rows, or one class only); this epoch does not count as an improvement")
+        return math.nan
+    return float(value)
+
+
+def flat(verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {"validation_loss": verdict["loss"], **{f"validation.{target}.{metric}": value for target, values in verdict["targets"].items() for metric, value in values.items()}}
