@@ -161,7 +161,10 @@ class Tracker(Part):
 
 
 class Runtime(Part):
-    """What runs a bundle's program. Laws: a row is answered alone as in a batch, within 1e-5."""
+    """What runs a bundle's program.
+
+    Laws (penstock.testing.laws.runtimes): a row is answered alone as in a batch, within 1e-5; calls leave no trace.
+    """
 
     shelf: ClassVar[str] = "penstock.parts.runtimes"
     foreign: ClassVar[bool] = False
@@ -180,6 +183,13 @@ class Runtime(Part):
         Raises:
             BundleError: the program cannot be read.
             MissingPackage: the runtime is not installed.
+        """
+
+    @abstractmethod
+    def specimen(self, folder: Path) -> dict[str, Any]:
+        """Write a small program for the laws to judge, and return what `bundle.json` would say of it.
+
+        It takes `a.value` and `b.value`, float32 `[B]`, and gives `y.value`, float32 `[B]`: a + 2 b.
         """
 
 

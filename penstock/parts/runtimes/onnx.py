@@ -42,3 +42,15 @@ class Onnx(Runtime):
             return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
 
         return run
+
+    def specimen(self, folder: Path) -> dict[str, Any]:
+        onnx = need("onnx", extra="train", why="making an ONNX program")
+        helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
+        graph = helper.make_graph(
+            [helper.make_node("Mul", ["b.value", "two"], ["twice"]), helper.make_node("Add", ["a.value", "twice"], ["y.value"])], "specimen",
+            [helper.make_tensor_value_info(name, numbers, ["rows"]) for name in ("a.value", "b.value")], [helper.make_tensor_value_info("y.value", numbers, ["rows"])],
+            [helper.make_tensor("two", numbers, [], [2.0])])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        (folder / "main.onnx").write_bytes(model.SerializeToString())
+        entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")]
+        return {"file": "main.onnx", "inputs": entries[:2], "outputs": entries[2:]}

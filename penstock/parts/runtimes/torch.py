@@ -51,6 +51,33 @@ class Torch(Runtime):
 
         return run
 
+    def specimen(self, folder: Path) -> dict[str, Any]:
+        torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
+        safetensors = need("safetensors.torch", extra="train", why="writing a bundle's weights")
+        (folder / "net.py").write_text(_SPECIMEN, "utf-8")
+        safetensors.save_file({"module.two": torch.tensor(2.0)}, str(folder / "weights.safetensors"))
+        entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")]
+        target = TensorSpec("float32", role="target", facts={"mean": 0.0, "std": 1.0})
+        return {
+            "file": "net.py", "class": "Net", "arguments": {}, "given": [], "weights": "weights.safetensors", "prefix": "module.", "inputs": entries[:2], "outputs": entries[2:],
+            "decoders": {"y": {"type": "number"}}, "specs": {}, "targets": {"y": {"value": target.declared()}},
+        }
+
+
+_SPECIMEN = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.two = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        return {"y": batch["a.value"] + self.two * batch["b.value"]}
+"""
+
 
 def source_module(path: Path) -> Any:
     """The Python file at `path`, executed under a name that its content decides, so that two versions live side by side."""
