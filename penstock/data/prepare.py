@@ -26,21 +26,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from penstock._version import __version__
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Cleaner, EngineSession, Extract, Snapshot, Source
-from penstock.contracts.digest import key_text, md5, row_digest
+from penstock.contracts.digest import md5, row_digest
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import Store, told_plainly
 from penstock.data.clean import around_split, derive, moved
 from penstock.data.dataset import SPLITS, Dataset
-from penstock.data.ledger import COLUMN, REASON, Ledger
+from penstock.data.join import ToOne
+from penstock.data.ledger import REASON, Ledger
 from penstock.data.profile import profile
+from penstock.data.rowid import by_key, by_place, column_names, read_extract
 from penstock.data.split import SPLIT, assign
-from penstock.data.validate import column_problems, expect, place, typed_problems
+from penstock.data.validate import column_problems, expect, typed_problems
 from penstock.recipe.schema import Join, Recipe
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ FORMAT = 1
 """Of what is written. It enters every dataset's id: raise it when the same recipe would give other rows."""
 _MEMO = "index/hashes.json"
 _OURS = (ROW_FILE, ROW_NUMBER)
-_EXAMPLES = 3
 _OVERLAP_MEANS = "rows whose values all equal those of a training row"
 
 
@@ -189,7 +188,7 @@ class _Work:
         reserved = [name for name in names if name.startswith("__p_") or name in _OURS]
         if reserved:
             raise SourceError(f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source.")
-        problems = column_problems(self.recipe, _named(self.main), [_named(lookup) for lookup in self.lookups])
+        problems = column_problems(self.recipe, column_names(self.main), [column_names(lookup) for lookup in self.lookups])
         problems += self._split_problems()
         if problems:
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
@@ -224,93 +223,21 @@ class _Work:
         return made
 
     def _identify(self, session: EngineSession) -> ir.Table:
-        """Rows with their ids: of the declared key, or of file and place."""
-        import ibis
-
         self._step("row ids")
-        table = _read(session, self.main)
         if ROW_ID in self.main.schema.names:
             self.events.say(f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called 'source_{ROW_ID}' here")
-        if self.recipe.key:
-            return self._by_key(session, table)
-        prefixes = [f"{file.path}|{file.sha256}|" for file in self.files]
-        if len(prefixes) == 1:
-            return table.mutate(**{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))})
-        names = session.table(pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes}))
-        paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
-        return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop("__p_index", "__p_prefix")
-
-    def _by_key(self, session: EngineSession, table: ir.Table) -> ir.Table:
-        """A row without a key, or with one that an earlier row has, is quarantined."""
-        import ibis
-
-        key = list(self.recipe.key)
-        label = ", ".join(key)
-        text = key_text(table, key)
-        table = table.mutate(**{ROW_ID: md5(text), "__p_key": text})
-        # Rows of one key by their place in the source: the earliest stays.
-        spot = table[ROW_FILE].cast("string").lpad(10, "0") + ":" + table[ROW_NUMBER].cast("string").lpad(20, "0")
-        groups = table.select(ROW_ID, __p_spot=spot).filter(lambda t: t[ROW_ID].notnull()).group_by(ROW_ID).aggregate(__p_rows=lambda t: t.count(), __p_first=lambda t: t["__p_spot"].min())
-        repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first"))
-        lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0]["n"]
-        if not lost and not session.count(repeated):
-            return table.drop("__p_key")
-        paired = table.mutate(__p_spot=spot).left_join(repeated, table[ROW_ID] == repeated["__p_of"])
-        later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
-        reason = ibis.cases((paired["__p_key"].isnull(), "the key is missing"), (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]), else_=ibis.null("string"))
-        marked = paired.mutate(**{COLUMN: ibis.literal(label), REASON: reason}).drop("__p_key", "__p_spot", "__p_of", "__p_first")
-        return self.ledger.sift(session, marked, "key")
+        table = read_extract(session, self.main)
+        return by_key(session, table, list(self.recipe.key), self.ledger) if self.recipe.key else by_place(session, table, self.files)
 
     def _join(self, session: EngineSession, table: ir.Table, number: int, join: Join) -> ir.Table:
-        """Each row with what the one row of the other source that has its key brings."""
-        import ibis
-
         self._step(f"join {number}")
         extract = self.lookups[number]
-        theirs = _read(session, extract)
         if extract.rejected:
             folder = self.folder / f"quarantine-join-{number}"  # rows of another source: kept, but no rows of ours
             with Ledger(folder, [file.path for file in self.survey.joined[number].files]) as aside:
                 aside.rejects(extract.rejects)
             self.events.warn(f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they bring nothing, and are in {folder.name}", rows=extract.rejected)
-        pairs = dict(join.on) if isinstance(join.on, dict) else {name: name for name in join.on}
-        brought = list(join.columns) if join.columns is not None else [name for name in _named(extract) if name not in pairs.values()]
-        texts = [ours for ours, other in pairs.items() if type(table[ours].type()) is not type(theirs[other].type()) and not _both_numbers(table, ours, theirs, other)]
-        for ours in texts:
-            self.events.say(f"join[{number}]: {ours!r} is {table[ours].type()} here and {theirs[pairs[ours]].type()} there; they are compared as text")
-        keys = {f"__p_key{i}": theirs[other].cast("string") if ours in texts else theirs[other] for i, (ours, other) in enumerate(pairs.items())}
-        lookup = theirs.select(**keys, **{f"__p_with_{join.prefix}{name}": theirs[name] for name in brought}, __p_found=ibis.literal(True))
-        self._refuse_many(session, table, lookup, pairs, texts, number)
-        matches = [(table[ours].cast("string") if ours in texts else table[ours]) == lookup[f"__p_key{i}"] for i, ours in enumerate(pairs)]
-        joined = table.left_join(lookup, matches).drop(*keys)
-        joined = joined.rename({f"{join.prefix}{name}": f"__p_with_{join.prefix}{name}" for name in brought})
-        if join.missing == "keep":
-            return joined.drop("__p_found")
-        label = ", ".join(pairs)
-        if join.missing == "fail":
-            lost = joined.filter(joined["__p_found"].isnull())
-            count = session.count(lost)
-            if count:
-                first = session.rows(lost.order_by([ROW_FILE, ROW_NUMBER]).limit(_EXAMPLES))
-                shown = "; ".join(f"{place(row, self.paths)}: " + ", ".join(f"{name}={row[name]!r}" for name in pairs) for row in first)
-                raise ContractError(f"join[{number}]: {count:,} rows find no row by {label} ({shown}), and `missing: fail` says that every row must. Use `missing: keep` or `quarantine`, or mend the joined source.")
-            return joined.drop("__p_found")
-        reason = joined["__p_found"].isnull().ifelse(ibis.literal("finds no row in the joined source"), ibis.null("string"))
-        return self.ledger.sift(session, joined.mutate(**{COLUMN: ibis.literal(label), REASON: reason}).drop("__p_found"), "join")
-
-    def _refuse_many(self, session: EngineSession, table: ir.Table, lookup: ir.Table, pairs: Mapping[str, str], texts: list[str], number: int) -> None:
-        keys = [f"__p_key{i}" for i in range(len(pairs))]
-        groups = lookup.group_by(keys).aggregate(__p_rows=lookup.count())
-        repeated = session.keep(groups.filter(groups["__p_rows"] > 1))
-        if not session.count(repeated):
-            return
-        matches = [(table[ours].cast("string") if ours in texts else table[ours]) == repeated[f"__p_key{i}"] for i, ours in enumerate(pairs)]
-        hit = session.keep(repeated.semi_join(table, matches))
-        count = session.count(hit)
-        if count:
-            first = session.rows(hit.order_by(keys).limit(_EXAMPLES))
-            shown = "; ".join(", ".join(f"{other}={row[k]!r}" for k, other in zip(keys, pairs.values(), strict=True)) + f" ({row['__p_rows']:,} rows)" for row in first)
-            raise ContractError(f"join[{number}]: a join is to-one, but {count:,} keys have more than one row in the joined source: {shown}. Deduplicate it, or add columns to `on`.")
+        return ToOne(session, join, extract, word=f"join[{number}]").onto(table, self.ledger, self.events, self.paths)
 
     def _where(self, session: EngineSession, table: ir.Table) -> ir.Table:
         if self.recipe.where is None:
@@ -462,20 +389,6 @@ class _Work:
 def _written(table: ir.Table) -> list[str]:
     """The columns of a dataset: `row_id` first."""
     return [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS))]
-
-
-def _read(session: EngineSession, extract: Extract) -> ir.Table:
-    table = session.read(extract.parquet) if extract.parquet else session.table(extract.schema.empty_table())
-    return table.rename({f"source_{ROW_ID}": ROW_ID}) if ROW_ID in table.columns else table
-
-
-def _named(extract: Extract) -> list[str]:
-    """A source's columns as they are called here."""
-    return [f"source_{ROW_ID}" if name == ROW_ID else name for name in extract.schema.names]
-
-
-def _both_numbers(table: ir.Table, ours: str, other_table: ir.Table, other: str) -> bool:
-    return bool(table[ours].type().is_numeric() and other_table[other].type().is_numeric())
 
 
 def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:

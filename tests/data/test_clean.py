@@ -81,7 +81,7 @@ def test_null_and_a_text_that_looks_like_it_are_no_duplicates(lake):
 
 def test_clip_outliers_learns_from_the_training_split_alone(lake):
     lake.put("rows.parquet", pa.table({"x": [float(i) for i in range(100)] + [1e6, -1e6], "s": ["train"] * 100 + ["test"] * 2, "w": list(range(102))}))
-    dataset = lake.prepare(clean=[{"type": "clip_outliers", "columns": ["x", "w"], "quantiles": [0.1, 0.9]}], split={"by": "column", "on": "s"})
+    dataset = lake.prepare(clean=[{"type": "clip_outliers", "columns": ["x", "w"], "quantiles": [0.1, 0.9]}], split={"by": "column", "on": "s", "validation": 0})
     limits = dataset.facts[0]["x"]
     assert limits == pytest.approx({"low": 9.9, "high": 89.1}) and dataset.facts == {0: {"x": limits, "w": limits}}
     assert sorted(r["x"] for r in dataset.table("test").to_pylist()) == [limits["low"], limits["high"]]
