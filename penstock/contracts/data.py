@@ -287,6 +287,36 @@ class Feature(Part):
         """The raw columns that the feature called `name` reads."""
         return (self.column or name,)
 
+    # -- where a row is a step of a series, and a sample is many rows (the recipe's `samples`) ---------------------------
+
+    spans: ClassVar[bool] = False
+    """True: of a sample it reads many steps; False: one value."""
+
+    def reach(self, *, target: bool) -> tuple[int, int]:
+        """The steps that it reads of a sample, as offsets `[start, stop)` from the anchor, the first step that is not known yet.
+
+        A plain input is the value at the last known step, a plain target the value at the anchor.
+        """
+        return (0, 1) if target else (-1, 0)
+
+    def whole(self, name: str) -> Feature:
+        """The feature as requests know it: the steps of a sample in one raw column, called as the feature is."""
+        return self
+
+    def step(self) -> Feature:
+        """The feature of a single step, fitted and encoded as the whole is, step by step."""
+        return self
+
+    def unfit(self, *, target: bool, sampled: bool) -> str | None:
+        """Why it cannot be an input (a target) as it is declared, or None."""
+        return None
+
+    # -- a row's way -----------------------------------------------------------------------------------------------------
+
+    def row_bytes(self) -> int:
+        """About how much memory one row takes, raw and accepted: pieces of rows are cut so that memory stays bounded."""
+        return 64
+
     @abstractmethod
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that cannot be.
@@ -344,10 +374,25 @@ class Feature(Part):
 
 
 class Augmentation(Part):
-    """A random change to a stored row that keeps its meaning; its chance is a function of the row's key alone."""
+    """A random change to a stored row that keeps its meaning; its chance is a function of the row's key alone
+    (penstock.contracts.chance).
+
+    Laws (penstock.testing.laws.augmentations): shape and dtype are kept; one key, one change, alone as in a batch; what came
+    in is left as it was.
+    """
 
     shelf: ClassVar[str] = "penstock.parts.augmentations"
 
     @abstractmethod
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        """The changed values of one row."""
+        """The changed values of one row, such as a picture `[H, W, C]`: a new array of the same shape and dtype."""
+
+    def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """The changed values of many rows `[n, …]`, each as `apply` changes it with its key (uint64 `[n]`).
+
+        The default goes row by row; override it where the whole batch can be changed at once.
+        """
+        found = np.empty_like(values)
+        for i, key in enumerate(keys.tolist()):
+            found[i] = self.apply(values[i], key)
+        return found

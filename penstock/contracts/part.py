@@ -38,6 +38,8 @@ from pydantic_core import PydanticCustomError, core_schema
 from penstock.core.errors import MissingPackage, Problem, RecipeError
 
 _foreign_code_allowed: ContextVar[bool] = ContextVar("foreign_code_allowed", default=True)
+_described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozenset())
+"""The families whose JSON Schema is being written."""
 
 
 @contextmanager
@@ -83,10 +85,7 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """`loc` without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
     for i, step in enumerate(loc):
-        if isinstance(data, Mapping) and step in data:
-            data = data[step]
-            path.append(step)
-        elif isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data):
+        if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
             data = data[step]
             path.append(step)
         elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):
@@ -260,6 +259,20 @@ class Part(Strict):
         if not cls.is_family():
             return handler(schema)
         options: list[dict[str, Any]] = [{"type": "string", "enum": cls.types()}, {"type": "string", "pattern": r"\."}]
+        outer = _described.get()
+        if cls in outer:  # a part that holds parts of its own family: one level is told in full
+            return {"anyOf": [*options, {"type": "object", "required": ["type"]}]}
+        mark = _described.set(outer | {cls})
+        try:
+            options += cls._options()
+        finally:
+            _described.reset(mark)
+        return {"anyOf": options}
+
+    @classmethod
+    def _options(cls) -> list[dict[str, Any]]:
+        """A JSON Schema for each type on the shelf."""
+        options = []
         for name in cls.types():
             found = cls.find(name)
             option = _inlined(found.model_json_schema())
@@ -267,7 +280,7 @@ class Part(Strict):
             option["required"] = ["type", *option.get("required", [])]
             option["description"] = inspect.getdoc(found) or ""
             options.append(option)
-        return {"anyOf": options}
+        return options
 
     def declared(self) -> dict[str, Any]:
         return {"type": self.type, **super().declared()}

@@ -15,20 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.contracts.chance import mix
 from penstock.core.identity import derive_seed
 
 _ROUNDS = 6
 _GOLDEN = 0x9E3779B97F4A7C15
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """A bijection of uint64 in which every bit of the input moves every bit of the output (splitmix64; Steele et al. 2014)."""
-    values = values ^ (values >> np.uint64(30))
-    values = values * np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values
 
 
 @dataclass(frozen=True)

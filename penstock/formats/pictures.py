@@ -1,0 +1,265 @@
+"""Pictures: bytes of any common format → pixels uint8 [H, W, C] of one size, or the reason why not.
+
+Pillow decodes; it lets go of the interpreter lock while it does, so a batch is decoded by a few threads. A JPEG much
+larger than what is wanted is decoded at a half, a quarter or an eighth (draft mode). What is honoured: EXIF orientation,
+transparency (laid over white), CMYK, palettes, 16 bits (scaled, not cut off), the first picture of several. What is
+refused: formats that run programs or read other files (EPS, …), more pixels than allowed (looked up in the header, before
+anything is decoded), samples without a known range, and whatever is torn: a half picture is not a picture.
+
+Pillow warns of what it then reads all the same (odd EXIF, palettes with transparency); a warning helps nobody among a
+million pictures, so warnings that come from its modules are kept silent.
+
+What this file refuses to know: columns, features, what pixels are for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from penstock.core.needs import need
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF")
+"""What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG)."""
+MOST_PIXELS = 64_000_000
+"""Unless told otherwise: more than any camera in a pocket gives, and less than would hurt to decode."""
+PADDING = 128
+"""The grey beside a picture that was fitted into another shape."""
+JPEG_QUALITY = 95
+_CHUNK = 16
+"""Pictures a thread takes at once: a small one takes 50 µs, and handing it over about as much."""
+
+_WRONG = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, ZeroDivisionError, AssertionError, struct.error, zlib.error)
+"""What Pillow's decoders raise for bytes that are no picture after all."""
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+_DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+Resize = Literal["fit", "crop", "stretch"]
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+class BadPicture(Exception):
+    """Bytes that are no picture that can be used; the text says why."""
+
+
+def pillow() -> Any:
+    """The module `PIL.Image`.
+
+    Raises:
+        MissingPackage: Pillow is not installed.
+    """
+    return need("PIL.Image", extra="images", why="reading pictures")
+
+
+def from_text(text: str) -> bytes:
+    """The bytes of a picture that came as text: base64 (also of the URL's alphabet), with or without a `data:` URI's head.
+
+    Raises:
+        BadPicture: it is neither.
+    """
+    if head := _DATA_URI.match(text):
+        text = text[head.end() :]
+    elif text[:5].lower() == "data:":
+        raise BadPicture("a data URI without base64; expected data:image/…;base64,…")
+    text = re.sub(r"\s+", "", text).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise BadPicture(f"the text {shown!r} is not a picture in base64 (paths are read by the source, never by a feature)") from None
+
+
+def decode(data: bytes, height: int, width: int, channels: int, *, resize: Resize = "crop", most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """One picture as pixels.
+
+    Args:
+        data: the bytes of a file.
+        height: H, `width` W, `channels` C (1 is grey, 3 is red, green, blue).
+        resize: `crop` fills the shape and cuts off what stands over, evenly; `fit` shows all and pads with grey; `stretch` distorts.
+        most_pixels: the most that the picture itself may have.
+
+    Returns:
+        uint8 `[H, W, C]`, the caller's own.
+
+    Raises:
+        BadPicture: it cannot be read, or is larger than allowed.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    image = _opened(data, most_pixels)
+    try:
+        turn = _orientation(image)
+        wanted = (height, width) if turn >= 5 else (width, height)
+        if image.format == "JPEG" and min(image.size[0] / wanted[0], image.size[1] / wanted[1]) >= 4:
+            image.draft(mode, (2 * wanted[0], 2 * wanted[1]))
+        image.load()
+        image = _in_mode(image, mode)
+        if turn > 1:
+            image = image.transpose(getattr(pillow().Transpose, _TURNS[turn]))
+        image = _resized(image, width, height, resize)
+        return np.array(image, np.uint8).reshape(height, width, channels)
+    except MemoryError:
+        raise BadPicture(f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory") from None
+    except _WRONG as error:
+        raise BadPicture(f"a {image.format} picture that cannot be read: {_brief(error)}") from None
+
+
+def _opened(data: bytes, most_pixels: int) -> Any:
+    """The picture with its header read. Not `Image.open`, whose own limit of pixels warns where ours refuses."""
+    Image = pillow()
+    if not data:
+        raise BadPicture("no bytes: an empty file")
+    _hushed()
+    known = _plugins(Image)
+    prefix = data[:16]
+    complaint = ""
+    for name in FORMATS:
+        if name not in known:  # a Pillow built without it
+            continue
+        make, accept = known[name]
+        try:
+            if accept(prefix) is not True:
+                continue
+            image = make(io.BytesIO(data), "")
+        except _WRONG as error:
+            complaint = complaint or f"looks like {name}, but its header cannot be read: {_brief(error)}"
+            continue
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise BadPicture(f"a picture of {width} × {height} pixels")
+        if width * height > most_pixels:
+            raise BadPicture(f"a picture of {width} × {height} pixels; at most {most_pixels:,} are read (max_pixels)")
+        return image
+    if complaint:
+        raise BadPicture(complaint)
+    raise BadPicture(f"{len(data):,} bytes that are no picture of a known format; they begin with {data[:8]!r}")
+
+
+def _plugins(Image: Any) -> Any:
+    if not all(name in Image.OPEN for name in ("JPEG", "TIFF")):
+        with _lock:
+            Image.init()
+    return Image.OPEN
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _orientation(image: Any) -> int:
+    """EXIF's word on which side is up, 1 to 8; what cannot be read says nothing."""
+    try:
+        turn = image.getexif().get(0x0112, 1)
+    except _WRONG:
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _in_mode(image: Any, mode: str) -> Any:
+    Image = pillow()
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(np.clip((values + 128) // 257, 0, 255).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise BadPicture("32 bits a sample, whose range nobody knows; save it with 8 or 16 bits")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        image = white.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
+    Image = pillow()
+    own_width, own_height = image.size
+    if (own_width, own_height) == (width, height):
+        return image
+    bilinear = Image.Resampling.BILINEAR  # Pillow widens the filter when it makes smaller, so nothing aliases
+    if resize == "stretch":
+        return image.resize((width, height), bilinear)
+    if resize == "crop":
+        scale = min(own_width / width, own_height / height)
+        across, down = width * scale, height * scale
+        left, top = (own_width - across) / 2, (own_height - down) / 2
+        return image.resize((width, height), bilinear, box=(left, top, min(left + across, own_width), min(top + down, own_height)))
+    scale = min(width / own_width, height / own_height)
+    across, down = max(1, min(width, round(own_width * scale))), max(1, min(height, round(own_height * scale)))
+    whole = Image.new(image.mode, (width, height), PADDING if image.mode == "L" else (PADDING,) * 3)
+    whole.paste(image.resize((across, down), bilinear), ((width - across) // 2, (height - down) // 2))
+    return whole
+
+
+# -- pixels as JPEG, and back ------------------------------------------------------------------------------------------
+
+
+def to_jpeg(pixels: np.ndarray) -> bytes:
+    """uint8 `[H, W, C]` as a JPEG of quality 95 with full colour resolution: about a sixth of the bytes, a few levels away."""
+    Image = pillow()
+    out = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def from_jpeg(data: bytes, out: np.ndarray) -> None:
+    """What `to_jpeg` gave, into uint8 `[H, W, C]`."""
+    _hushed()
+    image = _plugins(pillow())["JPEG"][0](io.BytesIO(data), "")
+    out[...] = np.asarray(image).reshape(out.shape)
+
+
+# -- many at once ------------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+    """`work` on each item, in order, by as many threads as there are cores (up to eight)."""
+    global _pool
+    threads = min(os.cpu_count() or 1, 8)
+    if len(items) <= _CHUNK or threads == 1:
+        return [work(item) for item in items]
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(threads, thread_name_prefix="penstock-pictures")
+        pool = _pool
+
+    def several(some: Iterable[Item]) -> list[Found]:
+        return [work(item) for item in some]
+
+    pieces = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    return [found for piece in pool.map(several, pieces) for found in piece]
+
+
+def _after_fork() -> None:
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)  # threads do not survive a fork
+
+
+def _hushed() -> None:
+    """Pillow's own warnings kept silent; asked for again each time, since whoever tests resets the filters."""
+    if not any(rule[0] == "ignore" and rule[3] is not None and rule[3].pattern == _PILLOW for rule in warnings.filters):
+        warnings.filterwarnings("ignore", module=_PILLOW)
+
+
+_PILLOW = r"PIL\."

@@ -1,0 +1,231 @@
+"""A picture: the bytes of a file (JPEG, PNG, …), or the same as base64 text, ↔ pixels of one size.
+
+`accept` decodes: only a picture that was decoded whole is known to be one, and what is refused must be refused before
+anything is stored. Its canonical form is the pixels at the declared size, so nothing is decoded a second time: the
+summary counts them, `encode` stores them. Small pictures wait in the shards as pixels; large ones as JPEG made anew at the
+declared size (a 12-megapixel original is 3 MB, its 224 × 224 picture 30 kB), decoded for each batch by threads. A request
+goes the same way, through the same JPEG, so what is served is what was learnt.
+
+Augmentations change pixels in `collate`, in training alone; the i-th of the list has a chance of its own.
+
+Mean and deviation come from an exact histogram of each channel. The model, not this file, scales by them: a program takes
+uint8, which is a quarter of the bytes to move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BeforeValidator, Field
+
+from penstock.contracts.chance import salted
+from penstock.contracts.data import NOBODY, Augmentation, Feature, Fitted, Refused, Stored
+from penstock.contracts.summary import Summary
+from penstock.contracts.tensors import TensorSpec
+from penstock.core.errors import ContractError
+from penstock.formats.pictures import (
+    MOST_PIXELS,
+    BadPicture,
+    Resize,
+    decode,
+    from_jpeg,
+    from_text,
+    pillow,
+    spread,
+    to_jpeg,
+)
+from penstock.parts.features import _raw
+
+AS_PIXELS = 128 * 128
+"""Pictures of at most so many pixels are stored as they are, unless told otherwise: reading them is quicker than decoding."""
+_MOST_SIDE = 2048
+_RAW_BYTES = 32_768
+"""What an encoded picture is taken to have, where only its bound on memory is wanted."""
+
+
+def _shape(value: Any) -> Any:
+    sides = (value, value) if isinstance(value, int) else value
+    good = isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE for n in sides)
+    if isinstance(value, bool) or not good:
+        raise ValueError(f"expected a side in pixels, or [height, width], each from 1 to {_MOST_SIDE}; found {value!r}")
+    return value if isinstance(value, int) else tuple(value)
+
+
+class ImageFeature(Feature):
+    """A picture as bytes (or base64 text, or a structure with a field `bytes`): pixels of one size."""
+
+    encoder: ClassVar[str] = "resnet"
+    canonical: ClassVar[pa.DataType] = pa.large_binary()
+
+    size: Annotated[int | tuple[int, int], BeforeValidator(_shape)] = 64
+    """A side in pixels, or [height, width]: what every picture is brought to."""
+    channels: Literal[1, 3] = 3
+    """3: red, green, blue; 1: grey."""
+    resize: Resize = "crop"
+    """`crop` fills the shape and cuts off evenly what stands over; `fit` shows all of it and pads with grey; `stretch` distorts."""
+    augment: tuple[Augmentation, ...] = ()
+    """What is done to pictures in training, one after another: `[flip, {type: rotate, degrees: 15}]`."""
+    stored: Literal["auto", "pixels", "jpeg"] = "auto"
+    """How rows wait between epochs: `pixels` as they are; `jpeg` in a sixth of the room, a few levels of 255 away, in training and
+    serving alike; `auto` is pixels up to 128 × 128."""
+    missing: Literal["flag", "error"] = "flag"
+    """A missing picture: `flag` lets the model know (it is shown a learnt vector); `error` refuses the row."""
+    max_pixels: int = Field(MOST_PIXELS, ge=1, le=500_000_000)
+    """A picture with more pixels is refused before it is decoded: a small file may unpack to gigabytes."""
+
+    @property
+    def height(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[1]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def as_jpeg(self) -> bool:
+        """Whether rows are stored as JPEG."""
+        return self.stored == "jpeg" or (self.stored == "auto" and self.height * self.width > AS_PIXELS)
+
+    def row_bytes(self) -> int:
+        return _RAW_BYTES + 2 * self.height * self.width * self.channels
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
+        column, refused = self._bytes(_raw.one(columns))
+        pillow()  # absent, it is told once and not for each row
+        values = column.to_pylist()
+        read = spread(self._read, values)
+        wrong = [row for row, found in enumerate(read) if isinstance(found, str)]
+        spoilt = Refused(np.array(wrong, np.int64), [str(read[row]) for row in wrong])
+        found = pa.array([pixels if isinstance(pixels, bytes) else None for pixels in read], pa.large_binary())
+        refused = _raw.together(refused, spoilt)
+        return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
+
+    def _read(self, data: bytes | None) -> bytes | str | None:
+        """Pixels, or the reason why there are none; None if missing."""
+        if data is None:
+            return None
+        try:
+            return decode(data, *self.shape, resize=self.resize, most_pixels=self.max_pixels).tobytes()
+        except BadPicture as problem:
+            return str(problem)
+
+    def _bytes(self, column: pa.Array) -> tuple[pa.Array, Refused]:
+        """The raw column as bytes, null where missing or refused."""
+        kind = column.type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # the layout of Hugging Face's data sets
+            return self._bytes(_raw.plain(pc.struct_field(column, "bytes")))
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
+            return column, NOBODY
+        if not pa.types.is_string(kind):
+            name = str(kind).partition("[")[0].partition("<")[0]
+            return pa.nulls(len(column), pa.binary()), _raw.refusing(column, _raw.present(column), lambda value: f"a {name} is not a picture; expected the bytes of a file, or base64 text")
+        found: list[bytes | None] = []
+        wrong: dict[int, str] = {}
+        for row, text in enumerate(_raw.stripped(column, self.na).to_pylist()):
+            data = None
+            if text is not None:
+                try:
+                    data = from_text(text)
+                except BadPicture as problem:
+                    wrong[row] = str(problem)
+            found.append(data)
+        return pa.array(found, pa.large_binary()), Refused(np.array(list(wrong), np.int64), list(wrong.values()))
+
+    # -- what is learnt ------------------------------------------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        return _Levels(self.channels)
+
+    def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
+        if not result["count"]:
+            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+        said = []
+        if not any(result["std"]):
+            said.append("is the same plain picture in every row of the training split, so the model cannot learn from it")
+        return {**result, "said": said}
+
+    def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
+        facts = {"mean": fitted["mean"], "std": fitted["std"]}
+        shape = (self.channels, self.height, self.width)
+        return {"pixels": TensorSpec("uint8", shape, "pixels", ("channel", "height", "width"), facts=facts), "missing": TensorSpec("float32", role="mask")}
+
+    # -- stored, and back ----------------------------------------------------------------------------------------------
+
+    def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
+        there = _raw.present(column)
+        missing = (~there).astype(np.float32)
+        pixels = np.zeros((len(column), *self.shape), np.uint8)
+        if there.any():
+            pixels[there] = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.uint8).reshape(-1, *self.shape)
+        if not self.as_jpeg:
+            return {"pixels": pixels, "missing": missing}
+        coded = np.empty(len(column), object)
+        coded[:] = spread(lambda row: to_jpeg(pixels[row]) if there[row] else b"", range(len(column)))
+        return {"jpeg": coded, "missing": missing}
+
+    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        missing = stored["missing"]
+        pixels = stored["pixels"] if "pixels" in stored else self._decoded(stored["jpeg"])
+        if keys is not None:
+            for place, augmentation in enumerate(self.augment):
+                pixels = augmentation.apply_all(pixels, salted(keys, place))
+            if self.augment and missing.any():
+                pixels[missing > 0.5] = 0
+        return {"pixels": pixels.transpose(0, 3, 1, 2), "missing": missing}
+
+    def _decoded(self, coded: np.ndarray) -> np.ndarray:
+        pixels = np.zeros((len(coded), *self.shape), np.uint8)
+
+        def read(row: int) -> None:
+            if coded[row]:
+                from_jpeg(coded[row], pixels[row])
+
+        spread(read, range(len(coded)))
+        return pixels
+
+
+class _Levels(Summary):
+    """How often each of the 256 levels occurs in each channel: exact, so mean and deviation are the same in whatever order."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = self.missing = 0
+        self._levels = np.zeros((channels, 256), np.int64)
+
+    def update(self, column: pa.Array, row_ids: pa.Array) -> None:
+        there = column.drop_null()
+        self.count += len(there)
+        self.missing += len(column) - len(there)
+        channels = len(self._levels)
+        for start in range(0, len(there), 256):
+            values = np.frombuffer(b"".join(there.slice(start, 256).to_pylist()), np.uint8).reshape(-1, channels)
+            for channel in range(channels):
+                self._levels[channel] += np.bincount(values[:, channel], minlength=256)
+
+    def merge(self, other: Self) -> None:
+        self.count += other.count
+        self.missing += other.missing
+        self._levels += other._levels
+
+    def result(self) -> dict[str, Any]:
+        """`mean` and `std` of each channel, in levels from 0 to 255."""
+        mean, std = [], []
+        for levels in self._levels.tolist():
+            total = sum(levels)
+            first = sum(level * often for level, often in enumerate(levels))
+            second = sum(level * level * often for level, often in enumerate(levels))
+            mean.append(first / total if total else 0.0)
+            std.append(((second * total - first * first) / (total * total)) ** 0.5 if total else 0.0)  # whole numbers up to the division
+        return {"count": self.count, "missing": self.missing, "mean": mean, "std": std}
+
+
