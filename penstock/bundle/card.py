@@ -45,7 +45,7 @@ def write(
     lines += [
         "## Intended use, and limits", "",
         f"- It is meant for rows like those of `{bundle['dataset']}`: same columns, same meaning, same population. For others its figures say nothing.",
-        "- A category that it never saw is answered as an unseen one; a number far outside the training range is answered as if it lay at the range's edge.",
+        "- A category that it never saw is answered as an unseen one; a number further outside the training range than that range is wide is answered as if it lay just so far outside.",
         "- Its probabilities are those of the training data's base rates; they are not calibrated beyond what training does.",
         "- It was not examined for fairness, privacy or resistance to attack. Do so before it decides about people.", "",
     ]
