@@ -350,7 +350,7 @@ def test_a_checkpoint_of_another_model_is_a_sentence(store, tmp_path, monkeypatc
 
 
 def spoil(stored):
-    stored["a.value"][[13, 400]] = np.inf
+    stored["y.label"][[13, 400]] = np.nan
 
 
 @pytest.mark.parametrize("launcher", [{"type": "local", "processes": 1, "threads": 1}, pytest.param(TWO, marks=pytest.mark.slow)])
