@@ -247,7 +247,7 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         manifest = where.open(name).manifest
         last = name.split("/")[-1]
         reference: str = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
-        row = {"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}}
+        row: dict[str, Any] = {"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}}
         if "counts" in row:
             row["rows"] = row["counts"]["in"]
         rows.append(row)

@@ -13,6 +13,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -44,13 +45,21 @@ def write_onnx(program: Any, path: Path) -> None:
         need("onnxscript", extra="train", why="packing a bundle")
         try:
             exported = torch.export.export(program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False)
-            translated = torch.onnx.export(exported, dynamo=True, verbose=False, input_names=program.input_names, output_names=program.output_names, optimize=True)
+            translated = torch.onnx.export(
+                exported, dynamo=True, verbose=False, input_names=program.input_names, output_names=program.output_names, optimize=True,
+                custom_translation_table=_translations())
         except Exception as error:  # whatever a user's forward or the exporter raises means one thing here, and is told
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or (said()[-1:] or [""])[0]
             raise NotExportable(f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}") from error
         proto = translated.model_proto
     _strip(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _translations() -> dict[Any, Any]:
+    """How the house's own operators are written in ONNX; none unless a recurrent network is in the program."""
+    recurrent = sys.modules.get("penstock.nn.recurrent")
+    return recurrent.onnx_translations() if recurrent else {}
 
 
 def _strip(proto: Any) -> None:

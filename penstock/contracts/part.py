@@ -86,7 +86,7 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     path: list[int | str] = []
     for i, step in enumerate(loc):
         if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
-            data = data[step]
+            data = data[step]  # type: ignore[index]
             path.append(step)
         elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):
             path.append(step)  # a missing field

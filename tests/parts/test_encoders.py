@@ -16,11 +16,11 @@ from penstock.testing.laws._learning import declarations, inputs
 
 torch.set_num_threads(1)
 DECLARED = [part for type in Encoder.types() for part in declarations(Encoder.find(type))]
-TABLES = {"embedding", "linear", "periodic", "piecewise"}
+JUDGED = {"bag", "embedding", "linear", "periodic", "piecewise", "rnn", "textcnn", "transformer"}
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("encoder", [p for p in DECLARED if p.type in TABLES], ids=lambda part: f"{part.type}-{part}")
+@pytest.mark.parametrize("encoder", [p for p in DECLARED if p.type in JUDGED], ids=lambda part: f"{part.type}-{part}")
 def test_laws(encoder: Encoder, law: laws.Law) -> None:
     groups = laws.readable(encoder)
     assert groups
@@ -29,7 +29,8 @@ def test_laws(encoder: Encoder, law: laws.Law) -> None:
 
 
 @pytest.mark.parametrize(("type", "wanted"), [
-    ("piecewise", {"number", "binary"}), ("periodic", {"number", "binary"}), ("linear", {"number", "binary", "timestamp", "vector"}), ("embedding", {"category"}),
+    ("piecewise", {"number", "binary"}), ("periodic", {"number", "binary"}), ("linear", {"number", "binary", "timestamp", "vector"}), ("embedding", {"category"}), ("bag", {"text", "grams"}),
+    ("textcnn", {"text", "grams"}), ("rnn", {"text", "grams"}), ("transformer", {"text", "grams"}),
 ])
 def test_what_each_reads(type: str, wanted: set[str]) -> None:
     assert set(laws.readable(Encoder.load(type))) == wanted

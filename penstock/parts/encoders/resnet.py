@@ -1,8 +1,8 @@
 """A residual network over pictures: pre-activation blocks (He, Zhang, Ren and Sun 2016), as wide and deep as it is told.
 
 Design: shaped by the picture's size. Up to 48 pixels the CIFAR form (a 3 × 3 stem, full resolution first); above it the
-stem makes smaller by 2 or 4; then one level of blocks for each halving down to 8 × 8. What comes out is the last map: its
-64 places or fewer are the tokens, their mean is `pooled`. Given up: bottleneck blocks, which pay beyond the sizes that a
+stem makes smaller by 2 or 4; then one level of blocks for each halving, down to 7 to 12 pixels a side. What comes out is the
+last map: its places are the tokens, their mean is `pooled`. Given up: bottleneck blocks, which pay beyond the sizes that a
 first model needs.
 """
 

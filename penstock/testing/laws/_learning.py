@@ -34,7 +34,7 @@ def declarations(found: type[Any]) -> list[Any]:
 
 
 def inputs() -> dict[str, FeatureSpecs]:
-    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary, category, timestamp, vector."""
+    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary, category, timestamp, vector, text."""
     missing = TensorSpec("float32", role="mask")
 
     def number(edges: list[float]) -> dict[str, TensorSpec]:
@@ -43,12 +43,17 @@ def inputs() -> dict[str, FeatureSpecs]:
     def times() -> dict[str, TensorSpec]:
         return {"cyclic": TensorSpec("float32", (4,), "values", axes=("part",)), "since": TensorSpec("float32", role="values"), "missing": missing}
 
+    def words() -> dict[str, TensorSpec]:
+        return {"tokens": TensorSpec("int64", (None,), "index", axes=("time",), cardinality=40), "mask": TensorSpec("bool", (None,), "mask", axes=("time",))}
+
     return {
         "number": {"age": number([-1.0, 0.0, 1.5]), "fare.paid": number([-2.0, -0.5, 0.0, 0.25, 2.0]), "type": number([0.5])},
         "binary": {"smokes": {"value": TensorSpec("float32", role="values"), "missing": missing}, "drinks": {"value": TensorSpec("float32", role="values"), "missing": missing}},
         "category": {"job": {"index": TensorSpec("int64", role="index", cardinality=7)}, "town": {"index": TensorSpec("int64", role="index", cardinality=3)}},
         "timestamp": {"since": times(), "until": times()},
         "vector": {"signal": {"value": TensorSpec("float32", (6,), "values", axes=("component",)), "missing": missing}},
+        "text": {"bio": words()},
+        "grams": {"bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}},
     }
 
 
