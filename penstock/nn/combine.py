@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from penstock.contracts.learn import Encoded
 from penstock.nn.attention import Block, with_class_token
+from penstock.nn.modalities import ModalityDropout
 
 
 def pooled_width(encoders: Sequence[Any]) -> int:
@@ -20,11 +21,13 @@ def pooled_width(encoders: Sequence[Any]) -> int:
 class Pooled(nn.Module):
     """Pooled vectors side by side, through `layers` `[B, ΣW] → [B, W]`. What comes out is one token."""
 
-    def __init__(self, layers: nn.Module, width: int) -> None:
+    def __init__(self, layers: nn.Module, width: int, *, modality_dropout: float = 0.0) -> None:
         super().__init__()
         self.layers, self.width = layers, width
+        self.drop = ModalityDropout(modality_dropout)
 
     def forward(self, parts: list[Encoded]) -> Encoded:
+        parts = self.drop(parts)
         pooled: Tensor = self.layers(torch.cat([part.pooled for part in parts], dim=1) if len(parts) > 1 else parts[0].pooled)
         return Encoded(pooled.unsqueeze(1), torch.ones((pooled.shape[0], 1), dtype=torch.bool, device=pooled.device), pooled)
 
@@ -32,14 +35,16 @@ class Pooled(nn.Module):
 class Attended(nn.Module):
     """All tokens and one learnt class token attend to one another; `pooled` is what the class token became."""
 
-    def __init__(self, blocks: Sequence[Block], width: int) -> None:
+    def __init__(self, blocks: Sequence[Block], width: int, *, modality_dropout: float = 0.0) -> None:
         super().__init__()
         self.width = width
+        self.drop = ModalityDropout(modality_dropout)
         self.token = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, parts: list[Encoded]) -> Encoded:
+        parts = self.drop(parts)
         tokens = torch.cat([part.tokens for part in parts], dim=1)
         mask = torch.cat([part.mask for part in parts], dim=1)
         x, there = with_class_token(self.token, tokens, mask)

@@ -36,6 +36,9 @@ class AttentionCombiner(Combiner):
     """Of what is attended to, in training."""
     residual_dropout: float = Field(0.0, ge=0, lt=1)
     """Of what a block adds, in training."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """In training, the chance that a row does not hear an encoder at all; it always hears one. Columns that are encoded together
+    go together."""
 
     @model_validator(mode="after")
     def _divides(self) -> AttentionCombiner:
@@ -52,4 +55,4 @@ class AttentionCombiner(Combiner):
 
         hidden = max(1, round(self.width * self.hidden))
         drops = {"dropout": self.dropout, "attention_dropout": self.attention_dropout, "residual_dropout": self.residual_dropout}
-        return Attended([Block(self.width, self.heads, hidden, **drops) for _ in range(self.depth)], self.width)
+        return Attended([Block(self.width, self.heads, hidden, **drops) for _ in range(self.depth)], self.width, modality_dropout=self.modality_dropout)
