@@ -29,9 +29,8 @@ def write(
     lines += ["## Targets", "", "| target | type | answers | decided |", "|---|---|---|---|"]
     for name, feature in encoding.targets.items():
         classes = next((spec.facts["classes"] for spec in encoding.specs("targets")[name].values() if spec.facts.get("classes")), None)
-        said = f"one of {len(classes)}: {', '.join(map(str, classes[:8]))}{', …' if len(classes) > 8 else ''}" if classes else "a number"
-        decided = ", ".join(f"{k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in decision.get(name, {}).items()) or "–"
-        lines.append(f"| {_cell(name)} | {feature.type} | {_cell(said)} | {decided} |")
+        said = f"{'any' if feature.decoder == 'set' else 'one'} of {len(classes)}: {', '.join(map(str, classes[:8]))}{', …' if len(classes) > 8 else ''}" if classes else "a number"
+        lines.append(f"| {_cell(name)} | {feature.type} | {_cell(said)} | {_cell(decided(decision.get(name, {})))} |")
     lines += ["", "## Inputs", "", "| input | type | columns |", "|---|---|---|"]
     lines += [f"| {_cell(name)} | {feature.type} | {_cell(', '.join(feature.columns(name)))} |" for name, feature in encoding.inputs.items()]
     lines += ["", "## Required columns of a request", "", *(f"- `{name}` ({kind})" for name, kind in bundle["columns"].items()), ""]
@@ -50,6 +49,17 @@ def write(
         "- It was not examined for fairness, privacy or resistance to attack. Do so before it decides about people.", "",
     ]
     return "\n".join(lines)
+
+
+def decided(decision: Mapping[str, Any]) -> str:
+    """What was decided after training, in a few words."""
+    found = []
+    for word, value in decision.items():
+        if isinstance(value, Mapping) and value and all(isinstance(v, (int, float)) for v in value.values()):
+            found.append(f"{len(value)} {word}, {min(value.values()):.2g} to {max(value.values()):.2g}")
+        else:
+            found.append(f"{word} {value:g}" if isinstance(value, (int, float)) else f"{word} {value}")
+    return ", ".join(found) or "–"
 
 
 def _listed(names: Any, most: int = 8) -> str:

@@ -161,6 +161,7 @@ def _decide(program: Any, encoding: Encoding, dataset: Dataset, events: Events) 
     for name in deciding:
         own = {key.rpartition(".")[2]: np.concatenate([found[key] for found in answers]) for key in answers[0] if key.rpartition(".")[0] == name}
         decision[name] |= encoding.targets[name].decide(own, np.concatenate([found[name] for found in truths]), weight, encoding.fitted[name])
+        events.say(f"decided for {name} on {sum(len(found[name]) for found in truths):,} rows: {card.decided(decision[name])}", target=name)
     return decision
 
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from penstock.bundle import rows as rowing
 from penstock.bundle.rows import Intake, Mixed
+from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
 from penstock.data.encoding import Accepted, Encoding
 
@@ -126,7 +127,7 @@ class Predictor:
             taken = {name: column.slice(start, CHUNK) for name, column in columns.items()} if rows > CHUNK else dict(columns)
             stored = self.encoding.encode(Accepted(min(CHUNK, rows - start), taken))
             pieces.append(self._program(self.encoding.collate(stored)))
-        return pieces[0] if len(pieces) == 1 else {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        return pieces[0] if len(pieces) == 1 else {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def answer(self, admitted: Sequence[Admitted]) -> list[pa.Table]:
         """Answer several parties' accepted rows in one go; one table each, of its accepted rows."""
@@ -166,7 +167,7 @@ class Predictor:
         if not pieces:
             self._intake(table, rows)
             return self._no_answers()
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        return {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def predict_table(self, table: pa.Table, keep: Sequence[str] | None = None, *, rows: Literal["raw", "prepared"] = "raw") -> pa.Table:
         """An answer to every row, in order: the kept columns, then `<target>`, `<target>_probabilities` and the like.

@@ -5,8 +5,11 @@ Shapes leave out the batch axis. Letters used across the house: B batch, T token
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 Role = Literal["values", "index", "mask", "pixels", "target"]
 
@@ -38,3 +41,17 @@ class TensorSpec:
 
 FeatureSpecs = dict[str, dict[str, TensorSpec]]
 """Feature name → array name → spec. In a batch the array is called `<feature>.<array>`."""
+
+
+def open_axes_alike(pieces: Sequence[np.ndarray], fill: float = 0) -> list[np.ndarray]:
+    """Arrays of several batches `[n, …]` with open axes made equally long at their ends, so that they can be joined."""
+    longest = tuple(max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces), strict=True))
+    return [
+        piece if piece.shape[1:] == longest else np.pad(piece, [(0, 0), *((0, most - size) for most, size in zip(longest, piece.shape[1:], strict=True))], constant_values=fill)
+        for piece in pieces
+    ]
+
+
+def joined(pieces: Sequence[np.ndarray], fill: float = 0) -> np.ndarray:
+    """Several batches' rows as one array, open axes padded with `fill`."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(open_axes_alike(pieces, fill))

@@ -23,7 +23,7 @@ from penstock.core.identity import derive_seed
 from penstock.metrics.exact import precision_area, roc_area, ties
 from penstock.metrics.measure import class_scores, measure
 from penstock.metrics.names import ANSWER, METRICS, chosen, kind_of
-from penstock.metrics.rows import BINS, Rows, prepare
+from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Threshold, prepare
 
 ROWS = 200_000
 _CHUNK = 1 << 22
@@ -34,20 +34,20 @@ _POISSON = np.repeat(np.arange(9), np.round(65536 * np.diff(np.concatenate([[0],
 
 def resampled(
     names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, resamples: int, seed: int,
-    threshold: float = 0.5, scale: float | None = None,
+    threshold: Threshold = 0.5, scale: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Each scalar measure over `resamples` resamplings `[R]`; not a number where one is undefined.
 
     Two models judged on the same rows with one seed meet the same resamplings, so their difference is a paired one.
     """
-    names = [n for n in chosen(names, kind_of(answers)) if METRICS[n].scalar]
+    names = [n for n in chosen(names, kind_of(answers, truth)) if METRICS[n].scalar]
     rows = prepare(truth, answers, weight, threshold=threshold)
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     if rows.broken or not len(rows.truth) or not resamples:
         return {name: np.full(resamples, np.nan) for name in names}
     judges = _judges(rows, set(names), scale)
-    for counts in _counts(len(rows.truth), resamples, seed):
-        weights = counts * rows.weight
+    for counts in _counts(rows.resampled, resamples, seed):
+        weights = rows.spread(counts) * rows.weight
         for judge in judges:
             for name, values in judge(weights).items():
                 if name in found:
@@ -57,7 +57,7 @@ def resampled(
 
 def intervals(
     names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, resamples: int = 200, confidence: float = 0.95,
-    seed: int = 0, *, threshold: float = 0.5, scale: float | None = None, whole: Mapping[str, Any] | None = None, population: int | None = None,
+    seed: int = 0, *, threshold: Threshold = 0.5, scale: float | None = None, whole: Mapping[str, Any] | None = None, population: int | None = None,
 ) -> dict[str, list[float] | None]:
     """A percentile interval `[low, high]` of each scalar measure; None where it is undefined.
 
@@ -69,15 +69,16 @@ def intervals(
         seed: equal seeds and rows give equal intervals.
         whole, population: where the rows given are a sample of more: the measures over all of them, and how many they are.
     """
-    names = [n for n in chosen(names, kind_of(answers)) if METRICS[n].scalar]
+    kind = kind_of(answers, truth)
+    names = [n for n in chosen(names, kind) if METRICS[n].scalar]
     population = len(truth) if population is None else population
-    width = answers["probabilities"].shape[1] if "probabilities" in answers and {"roc_auc", "average_precision"} & set(names) else 1
+    width = int(np.prod(answers["probabilities"].shape[1:])) if "probabilities" in answers and (kind in ("set", "sequence") or {"roc_auc", "average_precision"} & set(names)) else 1
     most = max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
     if len(truth) > most:
         if whole is None:
             whole = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
         pick = np.sort(np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False))
-        key = ANSWER[kind_of(answers)]
+        key = ANSWER[kind]
         truth, answers = truth[pick], {key: answers[key][pick]}
         weight = None if weight is None else weight[pick]
     draws = resampled(names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale)
@@ -121,9 +122,9 @@ def _judges(rows: Rows, names: set[str], scale: float | None) -> list[Any]:
     judges: list[Any] = []
     if rows.kind == "number":
         return [_numbers(rows, scale)]
-    statistics = {n: f for n, f in (("accuracy", rows.correct), ("log_loss", rows.log_loss)) if n in names}
+    statistics = [n for n in ROW_MEANS if n in names]
     if statistics:
-        table = np.stack([f() for f in statistics.values()], axis=1)
+        table = np.stack([rows.statistic(n) for n in statistics], axis=1)
         judges.append(lambda w: dict(zip(statistics, _divide(w @ table, w.sum(axis=1)[:, None]).T, strict=True)))
     if "ece" in names:
         bins, gap = rows.calibration()
@@ -160,13 +161,10 @@ def _numbers(rows: Rows, scale: float | None) -> Any:
 
 
 def _by_class(rows: Rows) -> Any:
-    right = np.flatnonzero(rows.truth == rows.predicted)
+    hits = rows.hits()
 
     def judge(w: np.ndarray) -> dict[str, np.ndarray]:
-        def count(classes: np.ndarray, w: np.ndarray) -> np.ndarray:
-            return np.stack([np.bincount(classes, weights=one, minlength=rows.classes) for one in w])
-
-        return class_scores(count(rows.truth, w), count(rows.predicted, w), count(rows.truth[right], w[:, right]))
+        return class_scores(*(np.stack([np.bincount(label, weights=one[row], minlength=rows.classes) for one in w]) for row, label in hits))
 
     return judge
 

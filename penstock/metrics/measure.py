@@ -21,7 +21,7 @@ import numpy as np
 
 from penstock.metrics.exact import Cells, grouped, precision_area, roc_area
 from penstock.metrics.names import chosen, kind_of
-from penstock.metrics.rows import BINS, Rows, prepare
+from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Threshold, prepare
 
 RANKED_VALUES = 1 << 21
 """About 40 MB."""
@@ -58,7 +58,7 @@ class _Sums(Meter):
 
 
 class Share(_Sums):
-    """A per-row statistic's weighted mean: accuracy, log_loss."""
+    """A per-row statistic's weighted mean (`Rows.statistic`): accuracy, log_loss."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Share(_Sums):
 
     def update(self, rows: Rows) -> None:
         self.cells.add(0, rows.weight)
-        self.cells.add(1, rows.weight * (rows.correct() if self.name == "accuracy" else rows.log_loss()))
+        self.cells.add(1, rows.weight * rows.statistic(self.name))
 
     def result(self) -> dict[str, Any]:
         return {self.name: _ratio(self.cells.fraction(1), self.cells.fraction(0))}
@@ -112,16 +112,15 @@ class Classes(_Sums):
 
     def update(self, rows: Rows) -> None:
         self.classes = rows.classes
-        right = rows.truth == rows.predicted
-        self.cells.add(rows.truth * 3, rows.weight)
-        self.cells.add(rows.predicted * 3 + 1, rows.weight)
-        self.cells.add(rows.truth[right] * 3 + 2, rows.weight[right])
+        for what, (row, label) in enumerate(rows.hits()):
+            if len(row):
+                self.cells.add(label * 3 + what, rows.weight[row])
 
     def result(self) -> dict[str, Any]:
         true, answered, both = self.cells.floats(3 * self.classes).reshape(-1, 3).T
         result = class_scores(true[None], answered[None], both[None])
-        per_class = result.pop("f1_per_class")[0]
-        return {**{name: _number(values[0]) for name, values in result.items()}, "f1_per_class": [_number(v) for v in per_class]}
+        each = [_number(v) for v in result.pop("f1_per_class")[0]]
+        return {**{name: _number(values[0]) for name, values in result.items()}, "f1_per_class": each, "f1_per_label": each}
 
 
 class Matrix(_Sums):
@@ -169,7 +168,7 @@ class Ranking(Meter):
     def update(self, rows: Rows) -> None:
         self.values += rows.answer.size
         self.classes = rows.classes
-        self._kept.append(replace(rows, predicted=np.empty(0, np.int64), truth=rows.truth.astype(np.int32)))
+        self._kept.append(replace(rows, predicted=np.empty(0, np.int64), truth=rows.truth if rows.kind == "set" else rows.truth.astype(np.int32)))
         self._spill()
 
     def merge(self, other: Self) -> None:
@@ -223,7 +222,7 @@ def class_scores(true: np.ndarray, answered: np.ndarray, both: np.ndarray) -> di
         filled, rows = np.nan_to_num(f1), true.sum(axis=1)
         scores = {
             "f1_macro": np.where(there.any(axis=1), filled.sum(axis=1) / there.sum(axis=1), np.nan),
-            "f1_micro": np.where(rows > 0, both.sum(axis=1) / rows, np.nan),
+            "f1_micro": np.where(rows > 0, 2 * both.sum(axis=1) / (rows + answered.sum(axis=1)), np.nan),
             "f1_weighted": np.where(rows > 0, (filled * true).sum(axis=1) / rows, np.nan),
             "f1_per_class": f1,
         }
@@ -238,11 +237,11 @@ def class_scores(true: np.ndarray, answered: np.ndarray, both: np.ndarray) -> di
 class Measures:
     """All measures asked for of one target: update, merge, result."""
 
-    def __init__(self, names: Sequence[str], *, threshold: float = 0.5, scale: float | None = None) -> None:
+    def __init__(self, names: Sequence[str], *, threshold: Threshold = 0.5, scale: float | None = None) -> None:
         """
         Args:
             names: metrics (`penstock.metrics.METRICS`).
-            threshold: binary: the least probability that is answered as positive.
+            threshold: the least probability that is answered as positive; of a set one for all labels, or one a label `[K]`.
             scale: the deviation that `mse_standardised` is in units of; the training split's, or None for the truth's own.
         """
         self.names, self.threshold, self.scale = tuple(names), threshold, scale
@@ -255,15 +254,16 @@ class Measures:
         """Take in rows.
 
         Args:
-            truth: class indices `[N]` (0 or 1; 0 … K-1), or numbers `[N]` in the user's units.
-            answers: `{"probability": [N]}`, `{"probabilities": [N, K]}` or `{"value": [N]}`.
+            truth: class indices `[N]` (0 or 1; 0 … K-1), or numbers `[N]` in the user's units; of a set 1 for each label `[N, K]`; of a
+                sequence class indices `[N, T]`, -1 where there is no step.
+            answers: `{"probability": [N]}`, `{"probabilities": [N, K]}` (of a sequence `[N, T, K]`) or `{"value": [N]}`.
             weight: how much each row counts `[N]`; all alike unless given.
 
         Raises:
             RecipeError: a name is unknown or does not suit the target.
         """
         if not self._meters:
-            self._meters = self._needed(chosen(self.names, kind_of(answers)))
+            self._meters = self._needed(chosen(self.names, kind_of(answers, np.asarray(truth))))
         rows = prepare(truth, answers, weight, threshold=self.threshold)
         self.rows += len(np.asarray(truth))
         self.broken += rows.broken
@@ -274,7 +274,7 @@ class Measures:
     def _needed(self, names: Sequence[str]) -> dict[str, Meter]:
         meters: dict[str, Meter] = {}
         for name in names:
-            if name in ("accuracy", "log_loss"):
+            if name in ROW_MEANS:
                 meters.setdefault(name, Share(name))
             elif name in ("roc_auc", "average_precision"):
                 meters.setdefault("ranking", Ranking())
@@ -309,7 +309,7 @@ class Measures:
 
 
 def measure(
-    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, threshold: float = 0.5, scale: float | None = None,
+    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, threshold: Threshold = 0.5, scale: float | None = None,
 ) -> dict[str, Any]:
     """`Measures` in one go; arguments and errors are theirs.
 

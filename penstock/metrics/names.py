@@ -1,6 +1,7 @@
 """The names of the measures: what each is, which way is better, which targets it judges.
 
-A target's kind is read off its answers: `probability` [N] is binary, `probabilities` [N, K] a category, `value` a number.
+A target's kind is read off its answers: `probability` [N] is binary, `value` a number, `probabilities` [N, K] a category, or a
+set where the truth is [N, K] as well, and `probabilities` [N, T, K] a sequence (a class for each step).
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from typing import Any, Literal
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
 
-Kind = Literal["binary", "category", "number"]
-ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value"}
+Kind = Literal["binary", "category", "number", "set", "sequence"]
+ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities"}
 
 _BOTH: tuple[Kind, ...] = ("binary", "category")
+_STEPS: tuple[Kind, ...] = ("binary", "category", "sequence")
+_SETS: tuple[Kind, ...] = ("binary", "category", "set")
+_CLASSES: tuple[Kind, ...] = ("binary", "category", "set", "sequence")
+_SET: tuple[Kind, ...] = ("set",)
 _ONE: tuple[Kind, ...] = ("binary",)
 _NUMBER: tuple[Kind, ...] = ("number",)
 
@@ -41,18 +46,21 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {m.name: m for m in (
-    Metric("roc_auc", "higher", _BOTH, "chance that a positive row is ranked above a negative one, ties counting half; for a category the mean over classes, each against the rest"),
-    Metric("average_precision", "higher", _BOTH, "area under precision over recall, as steps; for a category the mean over classes"),
-    Metric("accuracy", "higher", _BOTH, "share of rows answered right"),
-    Metric("log_loss", "lower", _BOTH, "mean of -log(probability given to the truth), in nats"),
+    Metric("roc_auc", "higher", _SETS, "chance that a positive row is ranked above a negative one, ties counting half; for a category or set the mean over classes, each against the rest"),
+    Metric("average_precision", "higher", _SETS, "area under precision over recall, as steps; for a category or set the mean over classes"),
+    Metric("label_ranking_average_precision", "higher", _SET, "for each label of a row, the share of a row's labels among those ranked as high, averaged"),
+    Metric("subset_accuracy", "higher", _SET, "share of rows whose labels are all answered, and no other"),
+    Metric("accuracy", "higher", _STEPS, "share of rows (of a sequence: steps) answered right"),
+    Metric("log_loss", "lower", _CLASSES, "mean of -log(probability given to the truth), in nats; of a set the mean over its labels"),
     Metric("ece", "lower", _BOTH, "expected calibration error over 15 equal bins: how far probabilities are from shares (Naeini 2015; Guo 2017)"),
     Metric("precision", "higher", _ONE, "share of the rows answered positive that are"),
     Metric("recall", "higher", _ONE, "share of the positive rows that are answered so"),
     Metric("f1", "higher", _ONE, "harmonic mean of precision and recall"),
-    Metric("f1_macro", "higher", _BOTH, "mean of the classes' f1, every class alike"),
-    Metric("f1_micro", "higher", _BOTH, "f1 of all classes' counts together; with one class a row this is accuracy"),
-    Metric("f1_weighted", "higher", _BOTH, "mean of the classes' f1, weighted by how many rows each has"),
-    Metric("f1_per_class", "higher", _BOTH, "each class's f1, a list", scalar=False),
+    Metric("f1_macro", "higher", _CLASSES, "mean of the classes' f1, every class alike"),
+    Metric("f1_micro", "higher", _CLASSES, "f1 of all classes' counts together; with one class a row this is accuracy"),
+    Metric("f1_weighted", "higher", _CLASSES, "mean of the classes' f1, weighted by how many rows each has"),
+    Metric("f1_per_class", "higher", _STEPS, "each class's f1, a list", scalar=False),
+    Metric("f1_per_label", "higher", _SET, "each label's f1, a list", scalar=False),
     Metric("confusion_matrix", "higher", _BOTH, "rows by true class (rows) and answered class (columns)", scalar=False),
     Metric("r2", "higher", _NUMBER, "share of the truth's variance that is explained; 0 is what its mean reaches"),
     Metric("rmse", "lower", _NUMBER, "root of the mean squared error, in the target's units"),
@@ -63,7 +71,7 @@ METRICS: dict[str, Metric] = {m.name: m for m in (
 )}
 
 DEFAULTS: dict[Kind, tuple[str, ...]] = {
-    kind: tuple(m.name for m in METRICS.values() if kind in m.kinds and m.name != "mse_standardised") for kind in ("binary", "category", "number")
+    kind: tuple(m.name for m in METRICS.values() if kind in m.kinds and m.name != "mse_standardised") for kind in ANSWER
 }
 
 
@@ -83,12 +91,21 @@ def names_for(kind: Kind, *, scalar: bool = False) -> tuple[str, ...]:
     return tuple(n for n in DEFAULTS[kind] if METRICS[n].scalar or not scalar)
 
 
-def kind_of(answers: Mapping[str, Any]) -> Kind:
-    """The kind of target that gave these answers."""
+def kind_of(answers: Mapping[str, Any], truth: Any = None) -> Kind:
+    """The kind of target that gave these answers.
+
+    Args:
+        answers: by name.
+        truth: the target's truth; without it a set cannot be told from a category.
+    """
+    if "probabilities" in answers:
+        if len(getattr(answers["probabilities"], "shape", ())) == 3:
+            return "sequence"
+        return "set" if len(getattr(truth, "shape", ())) == 2 else "category"
     for kind, key in ANSWER.items():
         if key in answers:
             return kind
-    raise RecipeError(f"answers to be measured need one of {', '.join(ANSWER.values())}; found {', '.join(answers) or 'none'}")
+    raise RecipeError(f"answers to be measured need one of {', '.join(dict.fromkeys(ANSWER.values()))}; found {', '.join(answers) or 'none'}")
 
 
 def chosen(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
