@@ -239,9 +239,31 @@ def test_targets_that_cannot_be_learnt_are_told() -> None:
 
     fails(["x", "x"], "one class, 'x'")
     fails([f"{i}" for i in range(300)], "nearly one class a row")
-    fails(["a", "b"], "`rare` has no meaning", rare=3)
+    fails(["a", "b"], "`rare` is for inputs", rare=3)
+    fails(["a", "b", "c"], "none of them with the 2 rows", pool=2)
+    fails(["other", "other", "a"], "has a class 'other' of its own, with 2 rows", pool=2)
     _, fitted = fit(Specimen(part("category"), (pa.array(["10", "2", "10", "x"]),), target=True))
     assert fitted["values"] == ["2", "10", "x"]
+
+
+def test_rare_classes_of_a_target_are_one() -> None:
+    values = pa.array(["b"] * 5 + ["a"] * 6 + ["c"] * 2 + ["d"])
+    feature = part("category", pool=5)
+    _, fitted = fit(Specimen(feature, (values,), target=True))
+    assert fitted["values"] == ["a", "b", "other"] and fitted["counts"] == [6, 5, 3]
+    assert "2 classes with fewer than 5 rows, 3 rows in all" in fitted["said"][0]
+    served = pa.array(["d", "a", "never seen", "other"])
+    assert feature.encode(served, fitted)["index"].tolist() == [2, 0, 2, 2] and not len(feature.unknown(served, fitted).rows)
+    assert feature.decode({"probabilities": np.eye(3, dtype=np.float32)}, fitted, {})[""].to_pylist() == ["a", "b", "other"]
+
+    _, fitted = fit(Specimen(part("category", pool=2), (pa.array(["a", "a", "b", "b"]),), target=True))
+    assert fitted["values"] == ["a", "b"] and not fitted["said"], "nothing is rare, so nothing is pooled"
+    assert len(part("category", pool=2).unknown(pa.array(["c"]), fitted).rows) == 1
+
+    _, fitted = fit(Specimen(part("category", pool=2, pooled="rest"), (pa.array(["other", "other", "b"]),), target=True))
+    assert fitted["values"] == ["other", "rest"]
+    with pytest.raises(ContractError, match="`pool` is for targets"):
+        fit(Specimen(part("category", pool=2), (values,)))
 
 
 def test_many_classes_are_answered_by_the_likeliest() -> None:

@@ -4,7 +4,8 @@ As an input, 0 is missing and 1 is unseen; the values follow from 2, commonest f
 times are pooled with the unseen: what occurred once in training is the best example there is of what will occur for
 the first time later (Good 1953), so that the index 1 is trained and not left as it was initialised.
 
-As a target, the classes are in sorted order from 0, and a class that the training split lacks is refused.
+As a target, the classes are in sorted order from 0, and a class that the training split lacks is refused. With `pool`, the
+classes with fewer rows are one, the last, and so is whatever training never saw: it is rarer still.
 
 A value is text without surrounding white space; the numbers 3 and 3.0 are both "3".
 """
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from penstock.contracts.data import Feature, Fitted, Refused, Stored
+from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
 from penstock.contracts.summary import Frequencies, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -41,6 +42,10 @@ class Category(Feature):
     """For an input: values seen fewer times than this in the training split are pooled with the unseen; 2 unless given."""
     limit: int = Field(50_000, ge=1)
     """For an input: the most values that are told apart; the rarer ones beyond are pooled with the unseen, said aloud."""
+    pool: int | None = Field(None, ge=2)
+    """For a target: classes with fewer rows than this in the training split are learnt, judged and answered as one."""
+    pooled: str = Field("other", min_length=1)
+    """What that one class is called."""
     missing: Literal["flag", "error"] = "flag"
     """A missing input: `flag` gives it an index of its own; `error` refuses the row."""
 
@@ -57,6 +62,8 @@ class Category(Feature):
         return self._fit_target(result) if target else self._fit_input(result)
 
     def _fit_input(self, result: dict[str, Any]) -> Fitted:
+        if self.pool is not None:
+            raise ContractError("is an input, and `pool` is for targets. An input's rare values are pooled by `rare`")
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in result["values"] if count >= rare]
         kept, said = often[: self.limit], []
@@ -75,18 +82,31 @@ class Category(Feature):
     def _fit_target(self, result: dict[str, Any]) -> Fitted:
         distinct, count = result["distinct"], result["count"]
         if self.rare is not None:
-            raise ContractError("a target's classes are never pooled, so `rare` has no meaning there. Leave it out")
+            raise ContractError("is a target, and `rare` is for inputs. A target's rare classes are pooled by `pool`")
         if distinct == 1:
             raise ContractError(f"is a target with one class, {result['values'][0][0]!r}, in all {count} rows of the training split: there is nothing to learn. Check `where` and the split")
-        if distinct > MOST_CLASSES:
-            raise ContractError(f"is a target with {distinct:,} classes; at most {MOST_CLASSES:,} can be learnt. If it is a quantity, declare `type: number`")
-        if distinct > 100 and distinct > count / 2:
-            raise ContractError(f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot be learnt. If it is a quantity, declare `type: number`")
-        counts = dict(result["values"])
+        counts = {value: n for value, n in result["values"] if n >= (self.pool or 1)}
         classes = sorted(counts, key=_order)
-        return {"values": classes, "counts": [counts[value] for value in classes], "count": count, "missing": result["missing"], "distinct": distinct, "target": True, "said": []}
+        if len(classes) > MOST_CLASSES:
+            raise ContractError(f"is a target with {len(classes):,} classes; at most {MOST_CLASSES:,} can be learnt. If it is a quantity, declare `type: number`")
+        if len(classes) > 100 and len(classes) > count / 2:
+            raise ContractError(f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot be learnt. If it is a quantity, declare `type: number`")
+        said, rest = [], count - sum(counts.values())
+        if rest:
+            if self.pooled in counts:
+                raise ContractError(f"has a class {self.pooled!r} of its own, with {counts[self.pooled]} rows, beside the rare ones that `pool` would call so. Name those otherwise with `pooled`")
+            if not classes:
+                raise ContractError(f"has {distinct:,} classes, none of them with the {self.pool} rows that `pool` asks for: nothing is left to tell apart")
+            said.append(f"has {distinct - len(classes):,} classes with fewer than {self.pool} rows, {rest:,} rows in all; they are learnt and answered as {self.pooled!r}")
+            classes, counts = [*classes, self.pooled], {**counts, self.pooled: rest}
+        return {
+            "values": classes, "counts": [counts[value] for value in classes], "count": count, "missing": result["missing"], "distinct": distinct, "target": True,
+            "pools": bool(rest), "said": said,
+        }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
+        if fitted.get("pools"):
+            return NOBODY
         strange = (_index(column, fitted["values"]) < 0) & _raw.present(column)
         return _raw.refusing(column, strange, lambda value: f"{_raw.shown(value)} is not among the {len(fitted['values'])} classes of the training split")
 
@@ -98,7 +118,7 @@ class Category(Feature):
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         index = _index(column, fitted["values"])
         if fitted["target"]:
-            return {"index": np.maximum(index, 0)}
+            return {"index": np.where(index >= 0, index, len(fitted["values"]) - 1 if fitted.get("pools") else 0)}
         return {"index": np.where(index >= 0, index + 2, _raw.present(column).astype(np.int64))}
 
     def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
