@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.contracts.data import Feature
-from penstock.contracts.learn import Decoder, Encoded, Encoder, model_inputs
+from penstock.contracts.learn import Combiner, Decoder, Encoded, Encoder, model_inputs
 from penstock.contracts.part import did_you_mean, foreign_code_allowed
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import Problem, RecipeError
@@ -94,6 +94,14 @@ def encoders_of(recipe: Recipe, encoding: Encoding) -> dict[str, tuple[Encoder, 
     return found
 
 
+def combiner_of(recipe: Recipe, decoders: Mapping[str, Decoder]) -> Combiner:
+    """The combiner that the recipe names, or the one that all its decoders ask for; `mlp` where they ask for different ones."""
+    if isinstance(recipe.model, Model) and recipe.model.combiner is not None:
+        return recipe.model.combiner
+    asked = {decoder.combiner for decoder in decoders.values()}
+    return Combiner.load(asked.pop() if len(asked) == 1 else "mlp")
+
+
 def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
     """The targets' specs, with the fact `weights` (one a class, in the order of `classes`) where the recipe weighs classes.
 
@@ -159,7 +167,7 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
     if problems:
         raise RecipeError.of(problems, where=_where(recipe))
 
-    combiner = recipe.model.combiner
+    combiner = combiner_of(recipe, decoders)
     width = combiner.token_width()
     encoders: dict[str, nn.Module] = {}
     for key, encoder, names in _groups(inputs, {name: encoder for name, (encoder, _) in chosen.items()}):
@@ -176,7 +184,7 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
     heads: dict[str, nn.Module] = {}
     for name, decoder in decoders.items():
         with seeded(seed, "model", "decoders", name):
-            heads[name] = decoder.build(targets[name], int(combined.width))  # type: ignore[arg-type]
+            heads[name] = decoder.build_on(targets[name], combined)
     return Network(encoders, combined, heads)
 
 
@@ -359,6 +367,6 @@ def parameter_count(network: nn.Module) -> int:
 
 
 __all__ = [
-    "Encoding", "Network", "OwnNetwork", "Program", "build_network", "decoders_of", "encoders_of", "fake_batch", "parameter_count", "seeded", "target_specs",
+    "Encoding", "Network", "OwnNetwork", "Program", "build_network", "combiner_of", "decoders_of", "encoders_of", "fake_batch", "parameter_count", "seeded", "target_specs",
 ]
 

@@ -79,6 +79,8 @@ class Decoder(Part):
     shelf: ClassVar[str] = "penstock.parts.decoders"
     metrics: ClassVar[tuple[str, ...]] = ()
     """The metrics that suit its target, best known first; the first is watched by early stopping unless the recipe says."""
+    combiner: ClassVar[str] = "mlp"
+    """The combiner that a model uses where all its decoders ask for this one and the recipe names none; `mlp` if they differ."""
 
     @abstractmethod
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
@@ -87,6 +89,10 @@ class Decoder(Part):
     @abstractmethod
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         """A module with `forward(encoded: Encoded, target: dict[str, Tensor] | None = None) → Tensor` raw `[B, …]`."""
+
+    def build_on(self, spec: Mapping[str, TensorSpec], combiner: nn.Module) -> nn.Module:
+        """As `build`, for a decoder that wants to know more of the built combiner than its `width`."""
+        return self.build(spec, int(combiner.width))  # type: ignore[arg-type]
 
     @abstractmethod
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:

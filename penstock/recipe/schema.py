@@ -94,6 +94,27 @@ class Split(Strict):
         return self
 
 
+class Samples(Strict):
+    """A row is one step of a series, and a sample is many of them: what is known before an anchor, and what comes from it on.
+
+    Features of type `series` say how many steps they read (`window` before the anchor, `horizon` from it on); a plain input is
+    its value at the last known step, a plain target its value at the anchor. A sample belongs to the split that holds all it
+    forecasts; what it looks back on may lie in an earlier split, never in a later one.
+    """
+
+    time: str
+    """The column that orders the steps: times, dates or numbers."""
+    entity: Names = ()
+    """The columns that tell one series from another; without any, all rows are one series."""
+    stride: int = Field(1, ge=1)
+    """A training sample begins at every so many steps."""
+    stride_eval: int = Field(1, ge=1)
+    """Likewise for validation and test; with the horizon, forecasts follow one another without overlapping."""
+    on_gap: Literal["split", "error", "ignore"] = "split"
+    """Where two steps are not as far apart as steps usually are: no sample reaches across (`split`), the run ends (`error`), or
+    steps are taken as they come (`ignore`). Two steps of one series at one time end the run unless `ignore`."""
+
+
 class EarlyStop(Strict):
     """Stop when the watched metric of the validation split has not improved."""
 
@@ -177,12 +198,18 @@ class Train(Strict):
     """Stop after so many optimiser steps, whatever `epochs` says."""
 
 
+def _mlp_unless_named(value: Any) -> Any:
+    """`combiner: {width: 64}`: options without a type are those of the usual one."""
+    return {"type": "mlp", **value} if isinstance(value, Mapping) and "type" not in value else value
+
+
 class Model(Strict):
     """Encoders → combiner → decoders; each feature has a default, so that none needs to be named."""
 
     encoders: dict[str, Encoder] = {}
     """By input, or by feature type in angle brackets: `<number>`, to change them all at once."""
-    combiner: Combiner = Field(part("mlp"), validate_default=True)
+    combiner: Annotated[Combiner | None, BeforeValidator(_mlp_unless_named)] = None
+    """Unless given, the one that the targets ask for: `variables` where every target is a series, otherwise `mlp`."""
     decoders: dict[str, Decoder] = {}
     """By target."""
 
@@ -266,6 +293,8 @@ class Recipe(Strict):
     expect: dict[str, Expect] = {}
     clean: list[Cleaner] = []
     split: Split = Split()
+    samples: Samples | None = None
+    """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
     inputs: dict[str, Feature] = {}
     targets: dict[str, Feature] = {}
     weight: str | None = None
@@ -302,11 +331,9 @@ class Recipe(Strict):
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))
                 if side == "targets" and not feature.decoder:
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be a target"))
-        target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
-        for name, feature in self.inputs.items():
-            for column in feature.columns(name):
-                if column in target_columns:
-                    problems.append(Problem(("inputs", name), f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give the answer away"))
+                if why := feature.unfit(target=side == "targets", sampled=self.samples is not None):
+                    problems.append(Problem((side, name), why))
+        problems += self._sample_problems(self.samples) if self.samples else self._leaks()
         if isinstance(self.model, Model):
             inputs = [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
             problems += [Problem(("model", "encoders", n), f"is no input.{did_you_mean(n, inputs)}") for n in self.model.encoders if n not in inputs]
@@ -315,6 +342,36 @@ class Recipe(Strict):
         if problems:
             raise mistakes(*problems)
         return self
+
+    def _leaks(self) -> list[Problem]:
+        """Inputs that read a target's column."""
+        target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
+        return [
+            Problem(("inputs", name), f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give the answer away")
+            for name, feature in self.inputs.items() for column in feature.columns(name) if column in target_columns
+        ]
+
+    def _sample_problems(self, samples: Samples) -> list[Problem]:
+        """What cannot be where rows are steps."""
+        problems: list[Problem] = []
+        features = {**self.inputs, **self.targets}
+        if features and not any(feature.spans for feature in features.values()):
+            problems.append(Problem(("samples",), "is for features of type series, and there is none"))
+        if self.split.by == "hash" and (not self.split.on or not set(self.split.on) <= set(samples.entity)):
+            problems.append(Problem(("split",), "by hash would scatter the steps of one series. Use `by: time` with `on: " + samples.time + "`, or `by: hash` with `on:` columns of `samples.entity`"))
+        raw = {column: name for name, feature in features.items() if not feature.spans for column in feature.columns(name)}
+        for name, feature in features.items():
+            side = "inputs" if name in self.inputs else "targets"
+            if feature.spans and (name in raw or name in (samples.time, *samples.entity)):
+                problems.append(Problem((side, name), "has the name of a column that is read as it is; requests could not tell them apart. Call the series otherwise"))
+        for name, feature in self.inputs.items():
+            first, last = feature.reach(target=False)
+            for target, other in self.targets.items():
+                start, stop = other.reach(target=True)
+                shared = [column for column in feature.columns(name) if column in other.columns(target)]
+                if shared and (max(first, start) < min(last, stop) or not (feature.spans or other.spans)):
+                    problems.append(Problem(("inputs", name), f"reads the column {shared[0]!r} where the target {target!r} does: it would give the answer away"))
+        return problems
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], *overrides: str) -> Recipe:

@@ -52,6 +52,8 @@ def inputs() -> dict[str, FeatureSpecs]:
         "category": {"job": {"index": TensorSpec("int64", role="index", cardinality=7)}, "town": {"index": TensorSpec("int64", role="index", cardinality=3)}},
         "timestamp": {"since": times(), "until": times()},
         "vector": {"signal": {"value": TensorSpec("float32", (6,), "values", axes=("component",)), "missing": missing}},
+        "series": {"past": {"values": TensorSpec("float32", (12, 3), "values", axes=("time", "variable"), facts={"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], "window": 12}),
+                            "mask": TensorSpec("bool", (12,), "mask", axes=("time",))}},
         "text": {"bio": words()},
         "grams": {"bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}},
     }
@@ -63,7 +65,15 @@ def targets() -> dict[str, dict[str, TensorSpec]]:
         "number": {"value": TensorSpec("float32", role="target", facts={"mean": 30.0, "std": 12.0})},
         "binary": {"label": TensorSpec("float32", role="target", facts={"classes": ["no", "yes"], "counts": [70, 30]})},
         "category": {"index": TensorSpec("int64", role="target", cardinality=4, facts={"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10]})},
+        "series": _forecast(),
+        "quantiles": _forecast(quantiles=[0.1, 0.5, 0.9]),
     }
+
+
+def _forecast(**facts: Any) -> dict[str, TensorSpec]:
+    shape, axes = (4, 3), ("time", "variable")
+    known: dict[str, Any] = {"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], **facts}
+    return {"values": TensorSpec("float32", shape, "target", axes=axes, facts=known), "present": TensorSpec("float32", shape, "mask", axes=axes)}
 
 
 def built(build: Callable[[], nn.Module], *, seed: int = 0) -> nn.Module:
