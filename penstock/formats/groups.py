@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,8 +19,14 @@ FILE_ROWS = 8_000_000
 class RowGroups:
     """Writes batches as Parquet in row groups of a good size."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, block: int) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, block: int, *, large: Sequence[str] = ()) -> None:
+        """
+        Args:
+            block: bytes of a batch; a row group has up to eight.
+            large: columns of long values that never repeat: a dictionary of them would be waste.
+        """
         self._folder = folder
+        self._dictionary: list[str] | bool = [n for n in schema.names if n not in large] if large else True
         self._schema = schema
         self._most_bytes = min(GROUP_BYTES, block * 8)
         self._held: list[pa.RecordBatch] = []
@@ -41,7 +47,7 @@ class RowGroups:
         if self._writer is None or self._file_rows >= FILE_ROWS:
             self._end()
             path = self._folder / f"rows-{len(self.files):05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True)
+            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True, use_dictionary=self._dictionary)
             self.files.append(path)
             self._file_rows = 0
         whole = pa.Table.from_batches(self._held, self._schema)

@@ -124,6 +124,16 @@ def open_bytes(url: str) -> BinaryIO:
         return open(url, "rb")
 
 
+def read_whole(url: str) -> bytes:
+    """All of a file, which must be small enough to hold."""
+    with plainly(url):
+        if is_remote(url):
+            system, path = filesystem(url)
+            return bytes(system.cat_file(path))
+        with open(url, "rb", buffering=0) as file:
+            return file.read()
+
+
 def size_of(url: str) -> int:
     with plainly(url):
         if is_remote(url):
@@ -159,7 +169,7 @@ def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
         if not names:
             raise SourceError(f"nothing matches {entry} (looked in {root}).{_near_glob(path)}")
         return [_stat(n, root) for n in names]
-    raise SourceError(f"there is no {path}.{_near(os.path.dirname(path), os.path.basename(path))}")
+    raise SourceError(f"there is no {path}.{near(os.path.dirname(path), os.path.basename(path))}")
 
 
 def _walk(path: str) -> list[str]:
@@ -198,20 +208,21 @@ def _sift(entry: str, root: str, found: list[Found], format: str) -> list[Found]
     return tables
 
 
-def _near(folder: str, name: str) -> str:
+def near(folder: str, name: str) -> str:
+    """What is in a folder that may have been meant, as a sentence."""
     if not os.path.isdir(folder):
         parent = os.path.dirname(folder)
-        return f" The folder {folder} is not there either." + (_near(parent, os.path.basename(folder)) if os.path.isdir(parent) else "")
+        return f" The folder {folder} is not there either." + (near(parent, os.path.basename(folder)) if os.path.isdir(parent) else "")
     names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if near:
-        return f" Did you mean {' or '.join(map(repr, near))}?"
+    alike = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if alike:
+        return f" Did you mean {' or '.join(map(repr, alike))}?"
     return f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else f" {folder} is empty."
 
 
 def _near_glob(path: str) -> str:
     folder = os.path.dirname(path)
-    return "" if glob.has_magic(folder) else _near(folder, os.path.basename(path))
+    return "" if glob.has_magic(folder) else near(folder, os.path.basename(path))
 
 
 def _find_remote(entry: str, format: str) -> list[Found]:
@@ -224,9 +235,9 @@ def _find_remote(entry: str, format: str) -> list[Found]:
             infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(root) :].strip("/"))]
             if not infos:
                 raise SourceError(f"nothing matches {entry}.")
-            return [_info(system, i, root) for i in infos]
+            return [found_remote(system, i, root) for i in infos]
         if system.isfile(path):
-            return [_info(system, system.info(path), path.rsplit("/", 1)[0])]
+            return [found_remote(system, system.info(path), path.rsplit("/", 1)[0])]
         listed = system.find(path, detail=True)
         infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(path) :].strip("/"))]
         if not infos and not system.isdir(path):
@@ -234,10 +245,11 @@ def _find_remote(entry: str, format: str) -> list[Found]:
             beside = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in system.ls(parent, detail=False)] if parent and system.isdir(parent) else []
             near = difflib.get_close_matches(name, beside, n=3, cutoff=0.6)
             raise SourceError(f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else ""))
-    return _sift(entry, path, [_info(system, i, path) for i in infos], format)
+    return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)
 
 
-def _info(system: Any, info: dict[str, Any], root: str) -> Found:
+def found_remote(system: Any, info: dict[str, Any], root: str) -> Found:
+    """A file as an fsspec listing tells of it."""
     stamp = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated") if info.get(key)), "")
     return Found(system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp)
 
@@ -278,15 +290,18 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
         entry = known.get(file.url)
         if isinstance(entry, dict) and file.stamp and entry.get("size_bytes") == file.size_bytes and entry.get("stamp") == file.stamp:
             return str(entry["sha256"])
+        if file.size_bytes <= 1 << 20:
+            return hashlib.sha256(read_whole(file.url)).hexdigest()
         sha = hashlib.sha256()
         with open_bytes(file.url) as stream, plainly(file.url):
             while chunk := stream.read(1 << 20):
                 sha.update(chunk)
         return sha.hexdigest()
 
-    with ThreadPoolExecutor(4) as pool:
-        digests = list(pool.map(digest, found))
+    with ThreadPoolExecutor(4) as pool:  # in portions: handing over a small file would take longer than reading it
+        portions = [found[i : i + 64] for i in range(0, len(found), 64)] if len(found) > 256 else [[f] for f in found]
+        digests = [d for portion in pool.map(lambda files: [digest(f) for f in files], portions) for d in portion]
     fresh = {f.url: {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
-        atomic_write(memo, json.dumps({**known, **fresh}, indent=0))
+        atomic_write(memo, json.dumps({**known, **fresh}))
     return digests

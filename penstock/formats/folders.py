@@ -1,0 +1,109 @@
+"""What lies below a folder, local or at a URL: every file, whatever it is, for sources whose rows are files.
+
+Unlike tables (`places.find`), names with a leading underscore are data here: cameras write `_DSC0001.jpg`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import SourceError
+from penstock.formats.members import hidden
+from penstock.formats.places import Found, filesystem, found_remote, is_remote, near, plainly
+
+
+@dataclass
+class Folder:
+    """A folder's files, sorted by path."""
+
+    root: str
+    files: list[tuple[str, Found]] = field(default_factory=list)
+    """Path from the root, with `/`, and the file."""
+    odd: list[str] = field(default_factory=list)
+    """Paths that cannot be read as files: links that lead nowhere, sockets, devices."""
+
+
+def local_path(entry: str, base: Path) -> str:
+    """An entry of a recipe as an absolute local path."""
+    return os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
+
+
+def is_folder(entry: str, base: Path) -> bool:
+    """Whether it is a folder, here or at its URL."""
+    if not is_remote(entry):
+        return os.path.isdir(local_path(entry, base))
+    system, path = filesystem(entry)
+    with plainly(entry):
+        system.invalidate_cache()
+        return bool(system.isdir(path))
+
+
+def walk(entry: str, base: Path) -> Folder:
+    """Every file below a folder that is not hidden. Links are followed, but not in a circle.
+
+    Raises:
+        SourceError: it is not there, may not be read, or has names that are not UTF-8.
+    """
+    if is_remote(entry):
+        return _walk_remote(entry)
+    root = local_path(entry, base)
+    if not os.path.isdir(root):
+        raise SourceError(f"there is no folder {root}.{near(os.path.dirname(root), os.path.basename(root))}")
+    found = Folder(root)
+    with plainly(root):
+        start = os.stat(root)
+        _walk_local(root, "", ((start.st_dev, start.st_ino),), found)
+    found.files.sort(key=lambda pair: pair[0])
+    return found
+
+
+def _walk_local(folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: Folder) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = f"{prefix}{entry.name}"
+            if hidden(entry.name):
+                continue
+            if not path.isascii():
+                _utf8(path, folder)
+            try:
+                is_dir = entry.is_dir()
+                info = entry.stat()
+            except FileNotFoundError:
+                found.odd.append(path)
+                continue
+            if is_dir:
+                place = (info.st_dev, info.st_ino)
+                if place not in above:
+                    _walk_local(entry.path, f"{path}/", (*above, place), found)
+            elif entry.is_file():
+                found.files.append((path, Found(entry.path, found.root, info.st_size, str(info.st_mtime_ns))))
+            else:
+                found.odd.append(path)
+
+
+def _utf8(path: str, folder: str) -> None:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        name = os.fsencode(path)
+        raise SourceError(f"{folder} has a file whose name is not UTF-8: {name!r}. Rename it, for example with convmv.") from None
+
+
+def _walk_remote(entry: str) -> Folder:
+    system, path = filesystem(entry)
+    with plainly(entry):
+        system.invalidate_cache()
+        listed: dict[str, dict[str, Any]] = system.find(path, detail=True)
+        if not listed and not system.isdir(path):
+            raise SourceError(f"there is no folder {entry}.")
+        root = path.rstrip("/")
+        found = Folder(system.unstrip_protocol(root))
+        for name, info in sorted(listed.items()):
+            below = name[len(root) :].strip("/")
+            if below and not hidden(below) and info["type"] == "file":
+                found.files.append((below, found_remote(system, info, root)))
+    return found
+

@@ -1,0 +1,435 @@
+"""Many files, of a folder or inside archives → rows: a file is a row of `path`, what the path tells, and `content`.
+
+One pass over the bytes. What must be known before it (whether all files hold text, whether they lie in subfolders) comes
+from the names alone: of a folder, of an archive's index, or, where a compressed tar has no index and the recipe does not
+say, from a pass of its own over the tar's headers.
+
+Rows of an archive are numbered in the archive's order, which its hash fixes.
+
+Memory: files are read in portions of bytes, a few ahead; rows go to Parquet in batches of so many bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, SourceFile
+from penstock.core.errors import SourceError
+from penstock.core.events import Events
+from penstock.core.store import told_plainly
+from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
+from penstock.formats.groups import RowGroups, ahead
+from penstock.formats.members import ParentFolder, Pattern, decoded, hidden, is_text, safe
+from penstock.formats.places import is_remote, read_whole, size_of
+from penstock.formats.rejects import Reject, Rejects
+
+PATH, CONTENT = "path", "content"
+_BATCH_ROWS = 8_192
+_PORTION_FILES = 256
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How files become rows."""
+
+    pattern: Pattern | None = None
+    """None: every file, and the folder it is in."""
+    content: Literal["auto", "bytes", "text"] = "auto"
+    encoding: str = "utf-8"
+    max_bytes: int = 64 << 20
+    fail: bool = False
+    """Whether a file that cannot be a row ends the run."""
+
+
+@dataclass
+class Names:
+    """What the names of all files tell."""
+
+    files: int = 0
+    in_folders: int = 0
+    texts: int = 0
+    size_bytes: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, path: str, size_bytes: int) -> None:
+        self.files += 1
+        self.in_folders += "/" in path
+        self.texts += is_text(path)
+        self.size_bytes += size_bytes
+        if len(self.shown) < _SHOWN:
+            self.shown.append(path)
+
+
+@dataclass(frozen=True)
+class Some:
+    """`wanted` of `files`, spread evenly."""
+
+    wanted: int
+    files: int
+
+    def has(self, line: int) -> bool:
+        """Whether the file number `line`, from 1, is one of them."""
+        return line * self.wanted // self.files > (line - 1) * self.wanted // self.files
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the rows look like."""
+
+    pattern: Pattern | ParentFolder
+    text: bool
+
+    def schema(self) -> pa.Schema:
+        content = pa.string() if self.text else pa.binary()
+        return pa.schema([(PATH, pa.string()), *((name, pa.string()) for name in self.pattern.columns), (CONTENT, content)])
+
+
+@dataclass
+class LeftOut:
+    """What is no row, counted, with the first of each."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, what: str, path: str) -> None:
+        self.counts[what] += 1
+        self.first.setdefault(what, path)
+
+    def say(self, where: str, events: Events) -> None:
+        if self.counts:
+            told = "; ".join(f"{n:,} {what}, such as {self.first[what]}" for what, n in sorted(self.counts.items()))
+            events.say(f"left out of {where}: {told}.")
+
+
+@dataclass(slots=True)
+class Item:
+    """A file that is a row, or cannot be one."""
+
+    file: int
+    """Index into the snapshot's files."""
+    line: int
+    """From 1, among the files of an archive that are meant."""
+    path: str
+    values: Mapping[str, str | None]
+    content: bytes | str | None
+    reason: str | None
+    size_bytes: int = 0
+
+
+# -- what is known before --------------------------------------------------------------------------------------------------
+
+
+def shape_of(how: Gathering, names: Names | None, events: Events | None = None) -> Shape:
+    """What the rows look like, said where it was chosen.
+
+    Raises:
+        SourceError: an encoding is given for files that are no texts.
+    """
+    events = events or Events()
+    pattern: Pattern | ParentFolder
+    if how.pattern is not None:
+        pattern = how.pattern
+    else:
+        assert names is not None
+        pattern = ParentFolder(folders=names.in_folders > 0)
+        if names.in_folders:
+            events.say("each file is a row; its `label` is the name of the folder it is in (say otherwise with `pattern`).")
+    if how.content != "auto":
+        text = how.content == "text"
+    elif pattern.ending:
+        text = is_text(f"x{pattern.ending}")
+    else:
+        assert names is not None
+        text = 0 < names.texts == names.files
+        if 0 < names.texts < names.files:
+            events.warn(f"{names.texts:,} of {names.files:,} files have an ending of text, the others not; all are read as bytes. Narrow `pattern`, or set `content`.")
+    if not text and how.encoding != "utf-8":
+        raise SourceError(f"source.encoding: {how.encoding} is given, but the files are read as bytes (their endings name no text). Set `content: text`, or leave `encoding` out.")
+    return Shape(pattern, text)
+
+
+def needs_names(how: Gathering) -> bool:
+    """Whether the names of all files must be known before the first is read."""
+    return how.pattern is None or (how.content == "auto" and not how.pattern.ending)
+
+
+def index(files: Sequence[SourceFile], how: Gathering, *, within: int | None = None) -> Names:
+    """The names in archives, from their indexes or headers.
+
+    Args:
+        within: of a compressed tar look at so many bytes only.
+    """
+    names = Names()
+    pattern = how.pattern or ParentFolder(folders=False)
+    for file in files:
+        with open_archive(file.url) as archive:
+            for entry in _entries(archive, within):
+                path, _ = safe(entry.name)
+                if entry.type in ("file", "odd") and not hidden(path) and pattern.match(path) is not None:
+                    names.add(path, entry.size_bytes)
+    return names
+
+
+def _entries(archive: Archive, within: int | None) -> Iterator[Entry]:
+    for entry in archive.entries():
+        if within is not None and not archive.in_any_order and entry.offset > within:
+            return
+        yield entry
+
+
+# -- items ---------------------------------------------------------------------------------------------------------------
+
+
+def _judge(data: bytes | None, size: int, shape: Shape, how: Gathering) -> tuple[bytes | str | None, str | None, bool]:
+    """Content, or the reason why there is none, and whether the encoding was guessed."""
+    if data is None:
+        return None, f"has {size:,} bytes, more than `max_bytes` ({how.max_bytes:,})", False
+    if not shape.text:
+        return (data, None, False) if data else (None, "is empty", False)
+    try:
+        text, guessed = decoded(data, how.encoding)
+    except ValueError as error:
+        return None, str(error), False
+    return text, None, guessed
+
+
+def archive_items(index: int, archive: Archive, shape: Shape, how: Gathering, left: LeftOut, guessed: LeftOut, *, some: Some | None = None, within: int | None = None) -> Iterator[Item]:
+    """The rows of one archive, in its order; links, devices and what the pattern does not mean are left out, counted."""
+    seen: set[int] = set()
+    line = 0
+    for entry in _entries(archive, within):
+        path, unsafe = safe(entry.name)
+        if entry.type == "folder" or hidden(path):
+            continue
+        values = shape.pattern.match(path)
+        if values is None:
+            left.add("files that `pattern` does not match", path)
+            continue
+        if entry.type in ("link", "device"):
+            left.add(f"{entry.type}s", path)
+            continue
+        line += 1
+        if some is not None and not some.has(line):
+            continue
+        if hash(path) in seen:
+            left.add("second files of one name (which are rows all the same)", path)
+        seen.add(hash(path))
+        reason, content, guess = unsafe or entry.problem, None, False
+        if reason is None:
+            try:
+                data = archive.read(entry) if entry.size_bytes <= how.max_bytes else None
+                content, reason, guess = _judge(data, entry.size_bytes, shape, how)
+            except DamagedMember as error:
+                reason = str(error)
+        if guess:
+            guessed.add("files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", path)
+        yield Item(index, line, path, values, content, None if reason is None else f"{path}: {reason}", entry.size_bytes)
+
+
+def file_items(files: Sequence[tuple[int, SourceFile]], shape: Shape, how: Gathering, guessed: LeftOut, block: int) -> Iterator[Item]:
+    """The rows of files that lie in a folder, read by several threads, in order."""
+    for (i, file), data in read_ahead(files, how.max_bytes, block):
+        values = shape.pattern.match(file.path)
+        if values is None:
+            raise AssertionError(f"{file.path} is in the snapshot, but the pattern does not match it")
+        content, reason, guess = _judge(data, file.size_bytes, shape, how)
+        if guess:
+            guessed.add("files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", file.path)
+        yield Item(i, 1, file.path, values, content, reason, file.size_bytes)
+
+
+def read_ahead(files: Sequence[tuple[int, SourceFile]], max_bytes: int, block: int) -> Iterator[tuple[tuple[int, SourceFile], bytes | None]]:
+    """Each file's bytes (None where there are more than `max_bytes`), in order, a few portions ahead.
+
+    Raises:
+        SourceError: a file is gone or has changed since the snapshot.
+    """
+    if not files:
+        return
+    workers = 16 if is_remote(files[0][1].url) else max(2, min(4, os.cpu_count() or 1))
+    portions = _portions(files, block // 2)
+    with ThreadPoolExecutor(workers, thread_name_prefix="penstock-read") as pool:
+        waiting: deque[tuple[list[tuple[int, SourceFile]], Future[list[bytes | None]]]] = deque()
+        try:
+            while True:
+                while len(waiting) <= workers and (portion := next(portions, None)):
+                    waiting.append((portion, pool.submit(_read_portion, portion, max_bytes)))
+                if not waiting:
+                    return
+                portion, future = waiting.popleft()
+                yield from zip(portion, future.result(), strict=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _portions(files: Iterable[tuple[int, SourceFile]], most_bytes: int) -> Iterator[list[tuple[int, SourceFile]]]:
+    held: list[tuple[int, SourceFile]] = []
+    size = 0
+    for pair in files:
+        held.append(pair)
+        size += pair[1].size_bytes
+        if len(held) >= _PORTION_FILES or size >= most_bytes:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def _read_portion(portion: list[tuple[int, SourceFile]], max_bytes: int) -> list[bytes | None]:
+    return [None if file.size_bytes > max_bytes else _whole(file) for _, file in portion]
+
+
+def _whole(file: SourceFile) -> bytes:
+    data = read_whole(file.url)
+    if len(data) != file.size_bytes:
+        raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {len(data)}. Run again when it is at rest.")
+    return data
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Items → Parquet and rejects, in bounded batches."""
+
+    def __init__(self, shape: Shape, files: Sequence[SourceFile], scratch: Path, *, block: int, fail: bool) -> None:
+        self._shape = shape
+        self._files = files
+        self._scratch = scratch
+        self._block = block
+        self._fail = fail
+        schema = shape.schema()
+        self.schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+        self.rejects = Rejects(scratch / "rejects.parquet")
+
+    def batches(self, items: Iterable[Item]) -> Iterator[pa.RecordBatch]:
+        """Good items as batches; the others go to the rejects."""
+        held: list[Item] = []
+        size, file, number, numbers = 0, -1, 0, []
+        for item in items:
+            if item.file != file:
+                file, number = item.file, 0
+            if item.reason is not None:
+                row = json.dumps({PATH: item.path, **item.values}, ensure_ascii=False)
+                self.rejects.add(self._files[item.file].path, Reject(item.line, item.reason, row), fail=self._fail)
+                continue
+            held.append(item)
+            numbers.append(number)
+            number += 1
+            size += item.size_bytes + len(item.path) + 64
+            if size >= self._block or len(held) >= _BATCH_ROWS:
+                yield self._batch(held, numbers)
+                held, size, numbers = [], 0, []
+        if held:
+            yield self._batch(held, numbers)
+
+    def _batch(self, items: list[Item], numbers: list[int]) -> pa.RecordBatch:
+        text = pa.string()
+        columns = [pa.array([i.values[name] for i in items], text) for name in self._shape.pattern.columns]
+        return pa.RecordBatch.from_arrays([
+            pa.array([i.path for i in items], text), *columns, pa.array([i.content for i in items], self.schema.field(CONTENT).type),
+            pa.array([i.file for i in items], pa.int32()), pa.array(numbers, pa.int64()),
+        ], schema=self.schema)
+
+    def write(self, items: Iterable[Item], events: Events, *, files: int) -> Extract:
+        """All items; an extract of them."""
+        with told_plainly(self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            groups = RowGroups(self._scratch, self.schema, self._block, large=(PATH, CONTENT))
+            try:
+                for batch in ahead(self.batches(items), 1):
+                    groups.add(batch)
+                    events.progress("extract", batch.column(ROW_FILE)[-1].as_py() + 1, files, "files", rows=groups.rows)
+                made = groups.close()
+            except BaseException:
+                groups.abandon()
+                raise
+            finally:
+                rejects = self.rejects.close()
+            return Extract(list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count)
+
+
+def gather_files(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, memory_bytes: int, events: Events, named: Sequence[SourceFile] | None = None) -> Extract:
+    """A row for each file of a folder. `ROW_FILE` is an index into `files`.
+
+    Args:
+        named: the files whose names decide what the rows look like, if not these.
+
+    Raises:
+        SourceError: a file cannot be read, or cannot be a row while `fail` is set.
+    """
+    names = Names()
+    for file in named or files:
+        names.add(file.path, file.size_bytes)
+    shape = shape_of(how, names, events)
+    block, guessed = _block(memory_bytes), LeftOut()
+    made = Writer(shape, files, scratch, block=block, fail=how.fail).write(file_items(list(enumerate(files)), shape, how, guessed, block), events, files=len(files))
+    _tell(made, guessed, events)
+    return made
+
+
+def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, memory_bytes: int, events: Events, names: Names | None = None, some: Some | None = None, within: int | None = None) -> Extract:
+    """A row for each file in archives. `ROW_FILE` is an index into `files`.
+
+    Args:
+        names: what is in them, if it is known.
+        some: take these only.
+        within: of a compressed tar read so many bytes only.
+
+    Raises:
+        SourceError: an archive is damaged, holds nothing that is meant, or a file cannot be a row while `fail` is set.
+    """
+    for file in files:
+        _unchanged(file)
+    if names is None and needs_names(how):
+        names = index(files, how)
+        streams = [f.path for f in files if not _in_any_order(f)]
+        if streams:
+            events.say(f"{streams[0]}{f' and {len(streams) - 1} more' if len(streams) > 1 else ''}: a compressed tar has no index, so it is read twice: names first, then files. Give `pattern` with an ending (such as '**/*.jpg') to have it read once.")
+    shape = shape_of(how, names, events)
+    left, guessed = LeftOut(), LeftOut()
+
+    def items() -> Iterator[Item]:
+        for i, file in enumerate(files):
+            with open_archive(file.url, warn=lambda text, path=file.path: events.warn(f"{path} {text}")) as archive:  # type: ignore[misc]
+                yield from archive_items(i, archive, shape, how, left, guessed, some=some, within=within)
+            _unchanged(file)
+
+    made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(items(), events, files=len(files))
+    where = files[0].path if len(files) == 1 else f"{len(files)} archives"
+    if not made.rows and not made.rejected:
+        other = left.first.get("files that `pattern` does not match")
+        wanted = f"nothing in it matches `pattern` {how.pattern.text!r}; it has files such as {other!r}" if how.pattern is not None and other else "it has no files"
+        raise SourceError(f"{files[0].url if len(files) == 1 else where}: {wanted}.")
+    left.say(where, events)
+    _tell(made, guessed, events)
+    return made
+
+
+def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:
+    for what, count in guessed.counts.items():
+        events.warn(f"{count:,} {what}, such as {guessed.first[what]}.")
+
+
+def _block(memory_bytes: int) -> int:
+    return min(8 << 20, max(256 << 10, memory_bytes // 96))
+
+
+def _unchanged(file: SourceFile) -> None:
+    if (now := size_of(file.url)) != file.size_bytes:
+        raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {now}. Run again when it is at rest.")
+
+
+def _in_any_order(file: SourceFile) -> bool:
+    with open_archive(file.url) as archive:
+        return archive.in_any_order

@@ -1,0 +1,163 @@
+"""Files that are rows: which of them, what their paths tell, and how their bytes become text. Pure; nothing is opened here.
+
+A `Pattern` is a glob with names: `{label}` is any text within one step of a path and becomes a column, `*` and `?` stay
+within a step, `**` is any number of steps. Paths are relative to the folder's or archive's root, with `/`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import PurePosixPath
+
+TEXT_ENDINGS = frozenset([
+    ".txt", ".text", ".md", ".rst", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".xml", ".html", ".htm",
+    ".yaml", ".yml", ".toml", ".log", ".tex", ".srt", ".vtt", ".eml", ".fasta", ".fa", ".fna", ".faa", ".ffn",
+    ".fastq", ".fq", ".vcf", ".smi", ".pdb", ".py", ".js", ".ts", ".java", ".c", ".h", ".cpp", ".hpp", ".cs", ".go",
+    ".rs", ".rb", ".php", ".r", ".sql", ".sh",
+])
+"""Endings of files that hold text."""
+JUNK = frozenset(["__MACOSX", "Thumbs.db", "desktop.ini"])
+"""What operating systems leave behind; like names that begin with a dot, never data."""
+_TOKEN = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<many>\*+)|(?P<one>\?)|\[(?P<set>!?\]?[^\]/]*)\]|(?P<text>[^*?\[{]+|.)", re.DOTALL)
+
+
+class Pattern:
+    """A compiled pattern.
+
+    >>> Pattern("{split}/{label}/*.jpg").match("train/cat/1.jpg")
+    {'split': 'train', 'label': 'cat'}
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.columns: tuple[str, ...] = ()
+        """The names in braces, in order."""
+        steps = text.split("/")
+        if not text or "" in steps or any(s in (".", "..") for s in steps):
+            raise ValueError(f"expected a path below the root, such as '{{label}}/*.jpg', without empty steps, '.' or '..'; found {text!r}")
+        made = []
+        for i, step in enumerate(steps):
+            last = i == len(steps) - 1
+            if step == "**":
+                made.append(".+" if last else "(?:[^/]+/)*")
+            else:
+                made.append(self._step(step) + ("" if last else "/"))
+        self._compiled = re.compile("".join(made), re.DOTALL)
+        tail = re.split(r"[*?\]}]", steps[-1])[-1]
+        self.ending = PurePosixPath(f"x{tail}" if tail.startswith(".") else tail).suffix.lower()
+        """The ending that every match has, such as `.jpg`; empty where the pattern leaves it open."""
+
+    def _step(self, step: str) -> str:
+        made = ""
+        for token in _TOKEN.finditer(step):
+            name = token["name"]
+            if name is not None:
+                if not name.isidentifier():
+                    raise ValueError(f"a name in braces becomes a column, so it is a word such as {{label}}; found {{{name}}}")
+                made += f"(?P={name})" if name in self.columns else f"(?P<{name}>[^/]+)"
+                self.columns += () if name in self.columns else (name,)
+            elif token["many"] is not None:
+                if len(token["many"]) > 1:
+                    raise ValueError(f"`**` stands for whole steps, as in 'a/**/b'; found {step!r}")
+                made += "[^/]*"
+            elif token["one"] is not None:
+                made += "[^/]"
+            elif token["set"]:
+                inner = token["set"]
+                negated, inner = inner.startswith("!"), inner.removeprefix("!")
+                made += f"[{'^/' if negated else ''}{inner.replace(chr(92), chr(92) * 2).replace('[', chr(92) + '[').replace(']', chr(92) + ']').replace('^', chr(92) + '^')}]"
+            else:
+                made += re.escape(token[0])
+        try:
+            re.compile(made.replace("(?P=", "(?:"))
+        except re.error:
+            raise ValueError(f"cannot be understood: {step!r}") from None
+        return made
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """What the path tells, or None if it is not meant."""
+        found = self._compiled.fullmatch(path)
+        return None if found is None else found.groupdict()
+
+
+class ParentFolder:
+    """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is in."""
+
+    text = ""
+    ending = ""
+
+    def __init__(self, *, folders: bool) -> None:
+        self.columns = ("label", "name") if folders else ()
+
+    def match(self, path: str) -> dict[str, str | None] | None:
+        if not self.columns:
+            return {}
+        steps = path.rsplit("/", 2)
+        return {"label": steps[-2] if len(steps) > 1 else None, "name": steps[-1]}
+
+
+def hidden(path: str) -> bool:
+    """Whether a path names something that is never data."""
+    return any((step[:1] == "." and step not in (".", "..")) or step in JUNK for step in path.split("/"))
+
+
+def safe(path: str) -> tuple[str, str | None]:
+    """An archive's name for a file as a plain relative path, and why it must be refused, if it must."""
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    reason = None
+    if ".." in steps:
+        reason = "its name leads out of the archive"
+    elif not steps:
+        reason = "it has no name"
+    elif "\0" in path:
+        reason = "its name has a zero byte"
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        reason = "its name is not UTF-8"
+    plain = "/".join(step for step in steps if step != "..")
+    return plain.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0"), reason
+
+
+def is_text(path: str) -> bool:
+    """Whether a path's ending says that it holds text."""
+    return PurePosixPath(path).suffix.lower() in TEXT_ENDINGS
+
+
+def check_encoding(encoding: str) -> str | None:
+    """What is wrong with the name of an encoding."""
+    if encoding == "auto":
+        return None
+    try:
+        b"".decode(encoding)
+    except LookupError:
+        return f"no encoding of text is called {encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis, or auto"
+    return None
+
+
+def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
+    """Text without a byte-order mark, and whether it had to be guessed (`auto`, and not UTF-8).
+
+    Raises:
+        ValueError: saying why the bytes are not text of that encoding.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if encoding == "auto":
+        if utf16:
+            return decoded(data, "utf-16")
+        try:
+            return data.removeprefix(codecs.BOM_UTF8).decode("utf-8"), False
+        except UnicodeDecodeError:
+            return data.decode("latin-1"), True
+    utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    try:
+        return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(encoding).removeprefix("\ufeff"), False
+    except UnicodeDecodeError as error:
+        hint = "it begins with the mark of UTF-16" if utf8 and utf16 else f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it ends early"
+        raise ValueError(f"is not {encoding}: {hint}; name its `encoding`, or use auto") from None
+    except UnicodeError as error:  # utf-16 without its mark, idna and the like
+        raise ValueError(f"is not {encoding}: {error}; name its `encoding`, or use auto") from None

@@ -1,0 +1,242 @@
+"""Tar, plain or packed (gzip, Zstandard, bzip2, xz), read forward in large pieces.
+
+The reader is ours, since the standard library's ends silently at a torn header or a missing end mark: here a tar whose
+end is not marked is refused. POSIX ustar and pax, GNU long names and base-256 numbers are understood (header fields are
+parsed by `tarfile.TarInfo.frombuf`); sparse files are not, and are told. Tars joined end to end are read on.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from penstock.core.errors import SourceError
+from penstock.formats.entry import Archive, Entry, said
+from penstock.formats.places import plainly
+
+_BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+_CHUNK = 1 << 20
+_NAMES_BYTES = 1 << 20
+"""A longer name or header is a sign of damage."""
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, ValueError)
+
+
+def unpacked(raw: BinaryIO, packing: str) -> Any:
+    """A stream of the unpacked bytes."""
+    if packing == "xz":
+        return lzma.LZMAFile(raw)
+    if packing == "bz2":
+        return bz2.BZ2File(raw)
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)
+
+
+class _Stream:
+    """Bytes read forward in large pieces, with the place; seeking forward where the source can."""
+
+    def __init__(self, url: str, raw: BinaryIO, packing: str | None) -> None:
+        self.url = url
+        self.place = 0
+        """Of the next byte."""
+        self._raw = raw
+        self._source = raw if packing is None else unpacked(raw, packing)
+        self._packing = packing
+        self._held = b""
+        self._at = 0
+        self._end: int | None = None
+        if packing is None:
+            with plainly(url):
+                self._end = raw.seek(0, 2)
+                raw.seek(0)
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+        if len(self._held) - self._at < size:
+            pieces, found = [self._held[self._at :]], len(self._held) - self._at
+            while found < size and (more := self._more(max(_CHUNK, size - found) if self._end is None else max(1 << 16, size - found))):
+                pieces.append(more)
+                found += len(more)
+            self._held, self._at = b"".join(pieces), 0
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        self.place += len(piece)
+        return piece
+
+    def _more(self, size: int) -> bytes:
+        try:
+            return bytes(self._source.read(size))
+        except _DAMAGE as error:
+            if self._packing is None:
+                with plainly(self.url):
+                    raise
+            raise SourceError(f"{self.url} is damaged or cut short: it cannot be unpacked beyond byte {self.place:,} of the tar in it ({said(error)}). Fetch it again.") from None
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes; returns how many there were."""
+        have = len(self._held) - self._at
+        if size <= have:
+            self._at += size
+            self.place += size
+            return size
+        if self._end is not None:
+            size = max(0, min(size, self._end - self.place))
+            self.seek(self.place + size)
+            return size
+        done = 0
+        while done < size and (piece := self.take(min(_CHUNK, size - done))):
+            done += len(piece)
+        return done
+
+    def seek(self, place: int) -> None:
+        """Go to a place; only where the source can."""
+        with plainly(self.url):
+            self._raw.seek(place)
+        self._held, self._at, self.place = b"", 0, place
+
+    def close(self) -> None:
+        if self._source is not self._raw:
+            self._source.close()
+        self._raw.close()
+
+
+class Tar(Archive):
+    """A tar. Entries are given while the stream passes them."""
+
+    def __init__(self, url: str, raw: BinaryIO, packing: str | None, warn: Callable[[str], None]) -> None:
+        super().__init__(url)
+        self.in_any_order = packing is None
+        self._stream = _Stream(url, raw, packing)
+        self._warn = warn
+        self._last = "its beginning"
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _cut(self, where: str) -> SourceError:
+        return SourceError(f"{self.url} is cut short: it ends {where}, after {self._last}. Fetch it again.")
+
+    def _exactly(self, size: int, what: str) -> bytes:
+        found = self._stream.take(size)
+        if len(found) < size:
+            raise self._cut(f"within {what} at byte {self._stream.place:,}")
+        return found
+
+    def entries(self) -> Iterator[Entry]:
+        stream = self._stream
+        if self.in_any_order:
+            stream.seek(0)
+        ended = joined = False
+        while True:
+            start = stream.place
+            block = stream.take(_BLOCK)
+            if not block and ended:
+                return
+            if len(block) < _BLOCK:
+                if ended:  # a few bytes after the end mark, as some writers leave
+                    return
+                raise self._cut(f"at byte {stream.place:,} without the two empty blocks that close a tar") if start else SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.")
+            if block == _ZEROS:
+                ended = True
+                continue
+            header = self._header(block, start, ended)
+            if header is None:
+                return
+            if ended and not joined:
+                joined = True
+                self._warn("is several tars joined end to end; all are read.")
+            ended = False
+            entry, end = header
+            yield entry
+            if self.in_any_order and stream.place != end and stream.place > end:
+                stream.seek(end)
+            elif stream.place < end:
+                wanted = end - stream.place
+                if stream.skip(wanted) < wanted:
+                    raise self._cut(f"within {entry.name!r} at byte {stream.place:,}")
+            elif stream.place > end:
+                raise AssertionError("an entry was read beyond its end")
+            self._last = repr(entry.name)
+
+    def _header(self, block: bytes, start: int, ended: bool) -> tuple[Entry, int] | None:
+        """The entry whose first header block this is, and where the next begins; None for rubbish after the end."""
+        extra: dict[str, str] = {}
+        while True:
+            try:
+                info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except tarfile.HeaderError:
+                if ended:
+                    self._warn(f"has bytes after its end that are no tar (from byte {start:,}); they are not read.")
+                    return None
+                if start == 0:
+                    raise SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.") from None
+                raise SourceError(f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a tar. Fetch it again.") from None
+            if info.type not in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+                break
+            if not 0 <= info.size <= _NAMES_BYTES:
+                raise SourceError(f"{self.url} is damaged: the header at byte {start:,} is {info.size:,} bytes long. Fetch it again.")
+            data = self._exactly(_padded(info.size), "a header")[: info.size]
+            if info.type == tarfile.GNUTYPE_LONGNAME:
+                extra["path"] = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+                extra |= self._pax(data, start)
+            block = self._exactly(_BLOCK, "a header")
+        return self._entry(info, block, extra, start)
+
+    def _pax(self, data: bytes, start: int) -> dict[str, str]:
+        """Records `length key=value\\n`."""
+        found: dict[str, str] = {}
+        rest = data
+        while rest.strip(b"\0"):
+            length, space, _ = rest.partition(b" ")
+            size = int(length) if length.isdigit() and len(length) < 9 else 0
+            record = rest[len(length) + 1 : size - 1]
+            if not space or size < 5 or size > len(rest) or b"=" not in record:
+                raise SourceError(f"{self.url} is damaged: the extended header at byte {start:,} cannot be read. Fetch it again.")
+            key, _, value = record.partition(b"=")
+            found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+            rest = rest[size:]
+        return found
+
+    def _entry(self, info: tarfile.TarInfo, block: bytes, extra: dict[str, str], start: int) -> tuple[Entry, int]:
+        stream = self._stream
+        name = extra.get("path", info.name)
+        size = int(extra["size"]) if extra.get("size", "").isdigit() else info.size
+        if size < 0:
+            raise SourceError(f"{self.url} is damaged: {name!r} at byte {start:,} says it has {size:,} bytes. Fetch it again.")
+        type, problem = "file", None
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            more = block[482]
+            while more:
+                more = self._exactly(_BLOCK, "a header")[504]
+            type, problem = "odd", "it is a sparse file, which is not read here; pack it without --sparse"
+        elif any(key.startswith("GNU.sparse.") for key in extra):
+            type, problem = "odd", "it is a sparse file, which is not read here; pack it without --sparse"
+        elif info.isdir():
+            type, size = "folder", 0
+        elif info.issym() or info.islnk():
+            type, size = "link", 0
+        elif info.isdev():
+            type, size = "device", 0
+        elif info.type not in tarfile.REGULAR_TYPES:
+            type, problem = "odd", f"it is a member of the unknown type {info.type!r}"
+        return Entry(name, type, size, stream.place, problem), stream.place + _padded(size)
+
+    def read(self, entry: Entry) -> bytes:
+        if self.in_any_order and self._stream.place != entry.offset:
+            self._stream.seek(entry.offset)
+        if self._stream.place != entry.offset:
+            raise AssertionError("a compressed tar gives each member only as it passes")
+        found = self._stream.take(entry.size_bytes)
+        if len(found) < entry.size_bytes:
+            raise self._cut(f"within {entry.name!r} at byte {self._stream.place:,}")
+        return found
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
