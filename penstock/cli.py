@@ -165,7 +165,7 @@ def _print(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> N
 
 def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A source with reading options from `--set word=YAML`; a path given on the command line starts from here."""
-    from penstock.recipe.load import parse_yaml
+    from penstock.recipe.read import parse_yaml
 
     declaration: dict[str, Any] = {"type": "files", "path": path if "://" in path else os.path.abspath(path)}
     for override in overrides:
