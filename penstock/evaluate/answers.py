@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import sample_keys
+from penstock.contracts.tensors import joined
 from penstock.core.events import Events
 from penstock.metrics import Measures, kind_of, names_for
 from penstock.metrics.names import Kind
+from penstock.metrics.rows import Threshold
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
@@ -60,7 +62,8 @@ class Judged:
 
     split: str
     kinds: dict[str, Kind]
-    thresholds: dict[str, float]
+    thresholds: dict[str, Threshold]
+    """By target; of a set one a label."""
     scales: dict[str, float]
     """Number targets: the training split's deviation."""
     classes: dict[str, Sequence[str]]
@@ -100,7 +103,7 @@ def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mappi
     facts = {name: facts_of(encoding, name) for name in encoding.targets}
     total = int(dataset.counts.get(split, 0))
     judged = Judged(
-        split, {}, {name: float((bundle.decision.get(name) or {}).get("threshold", 0.5)) for name in encoding.targets},
+        split, {}, {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
         {name: float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
     kept: list[Kept] = []
@@ -125,7 +128,7 @@ def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.
     judged.rows += len(rows.table)
     for name, answer in answers.items():
         if name not in judged.measures:
-            kind = judged.kinds[name] = kind_of(answer)
+            kind = judged.kinds[name] = kind_of(answer, rows.truth[name])
             judged.measures[name] = Measures(names_for(kind), threshold=judged.thresholds[name], scale=judged.scales.get(name))
             if name in trivial:
                 judged.trivial_measures[name] = Measures(names_for(kind), scale=judged.scales.get(name))
@@ -175,8 +178,8 @@ def _keep(judged: Judged, kept: list[Kept]) -> None:
     judged.sample_rows = sum(k.rows for k in kept)
     judged.columns = {name: pa.concat_arrays([k.columns[name] for k in kept]) for name in first.columns}
     judged.extra = {name: pa.concat_arrays([k.extra[name] for k in kept]) for name in first.extra}
-    judged.truth = {name: np.concatenate([k.truth[name] for k in kept]) for name in judged.kinds}
-    judged.answers = {name: {a: np.concatenate([k.answers[name][a] for k in kept]) for a in answers} for name, answers in first.answers.items()}
+    judged.truth = {name: joined([k.truth[name] for k in kept], fill=-1) for name in judged.kinds}
+    judged.answers = {name: {a: joined([k.answers[name][a] for k in kept]) for a in answers} for name, answers in first.answers.items()}
     if first.weight is not None:
         judged.weight = np.concatenate([k.weight for k in kept if k.weight is not None])
 
@@ -185,6 +188,13 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:
+    """What a bundle decided: one threshold, or one a class."""
+    if "thresholds" in decision:
+        return np.array([decision["thresholds"].get(str(name), 0.5) for name in facts.get("classes", ())])
+    return float(decision.get("threshold", 0.5))
 
 
 def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A quick classical model beside the deep one, so that a user sees whether deep learning pays.
+"""A quick classical model beside the deep one, so that a user sees whether deep learning pays. Words and sets have their own (`linear`).
 
 Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's features
 accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts, vectors spread out;
@@ -22,11 +22,13 @@ import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import sample_keys
+from penstock.contracts.tensors import joined
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.evaluate.answers import Judged, read
+from penstock.evaluate.linear import NAME, is_worded, linear_model
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
@@ -51,6 +53,11 @@ class Classical:
     seconds: float = 0.0
     said: str = ""
     """What was left out, or why there is no comparison."""
+    thresholds: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of sets: one a label."""
+
+    def threshold(self, target: str) -> Any:
+        return self.thresholds.get(target, 0.5)
 
 
 def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, seed: int, events: Events) -> Classical:
@@ -62,14 +69,16 @@ def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, see
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))
+    if is_worded(encoding, judged):
+        with threads.threadpool_limits(1):
+            return linear_model(encoding, dataset, judged, Classical(model=NAME), rows=ROWS, seed=seed)
     widths = _widths(judged.columns)
     left_out = [name for name, width in widths.items() if width is None]
     width = sum(w for w in widths.values() if w)
     said = [f"left out {', '.join(left_out)}: gradient boosting does not read {'them' if len(left_out) > 1 else 'it'}"] if left_out else []
     if not width:
         return Classical(said="; ".join([*said, "no input that gradient boosting can read"]))
-    train = int(dataset.counts.get("train", 0))
-    columns, truth, weight = _training_rows(encoding, dataset, limit=min(ROWS, max(CELLS // width, 1_000)), total=train)
+    columns, truth, weight = split_rows(encoding, dataset, "train", limit=min(ROWS, max(CELLS // width, 1_000)))
     matrix = _Matrix([name for name in widths if widths[name]])
     x = matrix.fit(columns)
     x_judged = matrix.transform(judged.columns)
@@ -81,6 +90,9 @@ def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, see
                 model = ensemble.HistGradientBoostingRegressor(
                     max_iter=200, categorical_features=matrix.categorical, early_stopping=len(x) >= 2_000, max_leaf_nodes=_leaves(len(x)), random_state=seed_here)
                 found.answers[target] = {"value": model.fit(x, truth[target], sample_weight=weight).predict(x_judged).astype(np.float64)}
+                continue
+            if kind not in ("binary", "category"):
+                said.append(f"{target}: gradient boosting does not answer a {kind}")
                 continue
             count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
             answer, why_not = _classes(ensemble, x, truth[target].astype(np.int64), weight, x_judged, count, matrix.categorical, seed_here)
@@ -118,17 +130,19 @@ def _leaves(rows: int) -> int:
     return 31 if rows >= 2_000 else 8
 
 
-def _training_rows(encoding: Encoding, dataset: Dataset, *, limit: int, total: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
+def split_rows(encoding: Encoding, dataset: Dataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
+    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights."""
+    total = int(dataset.counts.get(split, 0))
     share = limit / max(total, 1)
     parts = []
-    for batch in dataset.batches("train", [ROW_ID, *encoding.columns(targets=True)]) if total else ():
+    for batch in dataset.batches(split, [ROW_ID, *encoding.columns(targets=True)]) if total else ():
         table = pa.Table.from_batches([batch])
         if share < 1:
             table = table.filter(pa.array(sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(share * 2**64))))
         if len(table):
             parts.append(read(encoding, table))
     columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in encoding.inputs} if parts else {}
-    truth = {name: np.concatenate([p.truth[name] for p in parts]) if parts else np.empty(0) for name in encoding.targets}
+    truth = {name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0) for name in encoding.targets}
     weights = [p.weight for p in parts if p.weight is not None]
     return columns, truth, np.concatenate(weights) if weights else None
 

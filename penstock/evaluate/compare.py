@@ -18,7 +18,9 @@ from penstock.evaluate.classical import Classical
 from penstock.evaluate.trivial import Trivial
 from penstock.metrics import better, measure, percentiles, resampled
 
-JUDGED_BY = {"binary": ("roc_auc", "log_loss"), "category": ("accuracy", "log_loss"), "number": ("r2", "mae")}
+JUDGED_BY = {
+    "binary": ("roc_auc", "log_loss"), "category": ("accuracy", "log_loss"), "number": ("r2", "mae"), "set": ("average_precision", "log_loss"), "sequence": ("accuracy", "log_loss"),
+}
 """What decides, and what is asked if that sees nothing."""
 FEW = 100
 _MOST = 50_000

@@ -111,7 +111,7 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
     if model.said:
         found["said"] = model.said
     for name, answers in model.answers.items():
-        found[name] = measure(names_for(judged.kinds[name]), judged.truth[name], answers, judged.weight, scale=judged.scales.get(name))
+        found[name] = measure(names_for(judged.kinds[name]), judged.truth[name], answers, judged.weight, threshold=model.threshold(name), scale=judged.scales.get(name))
     return found
 
 

@@ -6,7 +6,8 @@ slice is reported if it has at least 50 rows and 1 % of them, is worse than the 
 Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse than each of its halves. Of slices that are mostly the same rows one is told.
 
 What is averaged a row: whether it was answered right; for a rare positive class (under 10 %) its log loss, since
-accuracy is then blind; for numbers the absolute error.
+accuracy is then blind; for numbers the absolute error; for sets the label ranking average precision; for sequences the
+share of steps answered right.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ NAMED = 8
 """Values of a declared column that are shown by name."""
 _VALUES = 60
 """Of one column: the commonest are looked at."""
-PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae"}
+PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae", "set": "label_ranking_average_precision", "sequence": "accuracy"}
 
 
 @dataclass
@@ -117,6 +118,12 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
     rows = prepare(judged.truth[target], judged.answers[target], None, threshold=judged.thresholds[target])
     if rows.kind == "number":
         return "mae", np.abs(rows.error())
+    if rows.kind == "set":
+        return "label_ranking_average_precision", rows.label_ranking()
+    if rows.owner is not None:  # the mean over a row's steps; a row without any is as good as the rest
+        steps = np.bincount(rows.owner, minlength=rows.owners)
+        right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
+        return "accuracy", np.where(steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows.truth) else 0.0)
     if rows.kind == "binary" and min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1:
         return "log_loss", rows.log_loss()
     return "accuracy", rows.correct()

@@ -1,6 +1,6 @@
 """The trivial answer: what one would say of every row, knowing the training split's targets and nothing of the row.
 
-Classes: each class's share of the training split, so the commonest one is answered. Numbers: the mean.
+Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share. Numbers: the mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from penstock.metrics.exact import Cells
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
 
-_ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value"}
+_ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities"}
 
 
 @dataclass
@@ -46,6 +46,11 @@ def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
             if feature.decoder == "number":
                 sums[name].add(0, weight)
                 sums[name].add_products(1, weight, rows.truth[name].astype(np.float64))
+            elif feature.decoder == "set":
+                row, label = np.nonzero(rows.truth[name])
+                sums[name].add(0, weight)
+                if len(row):
+                    sums[name].add(label + 1, weight[row])
             elif feature.decoder in _ANSWERS:
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
     found = {}
@@ -59,6 +64,12 @@ def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
             found[name] = Trivial("value", np.array(mean), f"always answering the mean, {mean:.4g}")
             continue
         names = facts.get("classes") or []
+        if feature.decoder == "set":
+            total, *counts_of = sums[name].floats(len(names) + 1)
+            shares = np.array(counts_of) / max(total, 1e-300)
+            most = int(np.argmax(shares))
+            found[name] = Trivial("probabilities", shares, f"always answering each label's share ({str(names[most])!r}, the commonest, {shares[most]:.1%} of the training rows)")
+            continue
         counts = sums[name].floats(len(names) or max(sums[name].highest() + 1, 2))
         share = counts / max(counts.sum(), 1e-300)
         top = int(np.argmax(share))
