@@ -125,9 +125,9 @@ def stem_stride(side: int) -> int:
 
 
 def halvings(side: int) -> int:
-    """How often the rest must halve what the stem leaves, to come to at most 8 pixels a side."""
+    """How often the rest must halve what the stem leaves, to come to 7 to 12 pixels a side."""
     left, found = -(-side // stem_stride(side)), 0
-    while left > 8:
+    while left > 12:
         left, found = -(-left // 2), found + 1
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Encoded
 from penstock.contracts.tensors import TensorSpec
 from penstock.nn.attention import Block, with_class_token
-from penstock.nn.images import Absent, Standardised, conv, told
+from penstock.nn.images import Absent, Standardised, conv, stem_stride, told
 
 
 class Patches(nn.Module):
@@ -33,8 +33,9 @@ class Patches(nn.Module):
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
         self.standardised = Standardised(spec["pixels"])
         self.beyond = (-across % patch, -height % patch)
-        self.early = nn.Sequential(conv(channels, inner // 2), nn.GroupNorm(1, inner // 2), nn.GELU())
-        self.cut = nn.Conv2d(inner // 2, inner, patch, patch)
+        stride = next(n for n in (4, 2, 1) if n <= stem_stride(max(height, across)) and patch % n == 0)
+        self.early = nn.Sequential(conv(channels, inner // 2, 2 * stride + 1, stride), nn.GroupNorm(1, inner // 2), nn.GELU())
+        self.cut = nn.Conv2d(inner // 2, inner, patch // stride, patch // stride)
         count = -(-height // patch) * -(-across // patch)
         self.places = nn.Parameter(torch.randn(count, inner) * 0.02)
         self.token = nn.Parameter(torch.randn(inner) * 0.02)
