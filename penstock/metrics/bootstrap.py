@@ -21,9 +21,10 @@ import numpy as np
 
 from penstock.core.identity import derive_seed
 from penstock.metrics.exact import precision_area, roc_area, ties
+from penstock.metrics.forecast import Forecasting
 from penstock.metrics.measure import class_scores, measure
-from penstock.metrics.names import ANSWER, METRICS, chosen, kind_of
-from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Threshold, prepare
+from penstock.metrics.names import METRICS, chosen, kind_of
+from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Scale, Threshold, prepare
 
 ROWS = 200_000
 _CHUNK = 1 << 22
@@ -34,14 +35,14 @@ _POISSON = np.repeat(np.arange(9), np.round(65536 * np.diff(np.concatenate([[0],
 
 def resampled(
     names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, resamples: int, seed: int,
-    threshold: Threshold = 0.5, scale: float | None = None,
+    threshold: Threshold = 0.5, scale: Scale = None,
 ) -> dict[str, np.ndarray]:
     """Each scalar measure over `resamples` resamplings `[R]`; not a number where one is undefined.
 
     Two models judged on the same rows with one seed meet the same resamplings, so their difference is a paired one.
     """
     names = [n for n in chosen(names, kind_of(answers, truth)) if METRICS[n].scalar]
-    rows = prepare(truth, answers, weight, threshold=threshold)
+    rows = prepare(truth, answers, weight, threshold=threshold, scale=scale)
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     if rows.broken or not len(rows.truth) or not resamples:
         return {name: np.full(resamples, np.nan) for name in names}
@@ -57,7 +58,7 @@ def resampled(
 
 def intervals(
     names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, resamples: int = 200, confidence: float = 0.95,
-    seed: int = 0, *, threshold: Threshold = 0.5, scale: float | None = None, whole: Mapping[str, Any] | None = None, population: int | None = None,
+    seed: int = 0, *, threshold: Threshold = 0.5, scale: Scale = None, whole: Mapping[str, Any] | None = None, population: int | None = None,
 ) -> dict[str, list[float] | None]:
     """A percentile interval `[low, high]` of each scalar measure; None where it is undefined.
 
@@ -78,8 +79,7 @@ def intervals(
         if whole is None:
             whole = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
         pick = np.sort(np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False))
-        key = ANSWER[kind]
-        truth, answers = truth[pick], {key: answers[key][pick]}
+        truth, answers = truth[pick], {name: values[pick] for name, values in answers.items()}
         weight = None if weight is None else weight[pick]
     draws = resampled(names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale)
     at = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
@@ -117,11 +117,11 @@ def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield table[draws]
 
 
-def _judges(rows: Rows, names: set[str], scale: float | None) -> list[Any]:
+def _judges(rows: Rows, names: set[str], scale: Scale) -> list[Any]:
     """Functions from weights `[r, N]` to measures `[r]`, each prepared once."""
     judges: list[Any] = []
     if rows.kind == "number":
-        return [_numbers(rows, scale)]
+        return [_numbers(rows, None if isinstance(scale, Forecasting) else scale)]
     statistics = [n for n in ROW_MEANS if n in names]
     if statistics:
         table = np.stack([rows.statistic(n) for n in statistics], axis=1)

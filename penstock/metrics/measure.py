@@ -20,11 +20,14 @@ from typing import Any, Self
 import numpy as np
 
 from penstock.metrics.exact import Cells, grouped, precision_area, roc_area
-from penstock.metrics.names import chosen, kind_of
-from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Threshold, prepare
+from penstock.metrics.forecast import Forecasting
+from penstock.metrics.names import Kind, chosen, kind_of
+from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Scale, Threshold, prepare
 
 RANKED_VALUES = 1 << 21
 """About 40 MB."""
+ERRORS = ("mse", "mae", "mse_standardised")
+"""Means over rows of a series; of numbers, part of one meter with the others."""
 MATRIX_CLASSES = 1_000
 """Beyond so many classes the confusion matrix is null: nobody reads it, and it would not fit."""
 
@@ -65,8 +68,11 @@ class Share(_Sums):
         self.name = name
 
     def update(self, rows: Rows) -> None:
+        values = rows.statistic(self.name)
+        if np.isnan(values).any():  # a measure that this target has not: no naive forecast to compare with
+            return
         self.cells.add(0, rows.weight)
-        self.cells.add(1, rows.weight * rows.statistic(self.name))
+        self.cells.add(1, np.minimum(rows.weight * values, np.finfo(np.float64).max / 4))
 
     def result(self) -> dict[str, Any]:
         return {self.name: _ratio(self.cells.fraction(1), self.cells.fraction(0))}
@@ -237,7 +243,7 @@ def class_scores(true: np.ndarray, answered: np.ndarray, both: np.ndarray) -> di
 class Measures:
     """All measures asked for of one target: update, merge, result."""
 
-    def __init__(self, names: Sequence[str], *, threshold: Threshold = 0.5, scale: float | None = None) -> None:
+    def __init__(self, names: Sequence[str], *, threshold: Threshold = 0.5, scale: Scale = None) -> None:
         """
         Args:
             names: metrics (`penstock.metrics.METRICS`).
@@ -263,18 +269,19 @@ class Measures:
             RecipeError: a name is unknown or does not suit the target.
         """
         if not self._meters:
-            self._meters = self._needed(chosen(self.names, kind_of(answers, np.asarray(truth))))
-        rows = prepare(truth, answers, weight, threshold=self.threshold)
+            kind = kind_of(answers, np.asarray(truth))
+            self._meters = self._needed(chosen(self.names, kind), kind)
+        rows = prepare(truth, answers, weight, threshold=self.threshold, scale=self.scale)
         self.rows += len(np.asarray(truth))
         self.broken += rows.broken
         if not self.broken:
             for meter in self._meters.values():
                 meter.update(rows)
 
-    def _needed(self, names: Sequence[str]) -> dict[str, Meter]:
+    def _needed(self, names: Sequence[str], kind: Kind) -> dict[str, Meter]:
         meters: dict[str, Meter] = {}
         for name in names:
-            if name in ROW_MEANS:
+            if name in ROW_MEANS and (kind == "series" or name not in ERRORS):
                 meters.setdefault(name, Share(name))
             elif name in ("roc_auc", "average_precision"):
                 meters.setdefault("ranking", Ranking())
@@ -285,7 +292,7 @@ class Measures:
             elif name in ("precision", "recall") or name.startswith("f1"):
                 meters.setdefault("classes", Classes())
             else:
-                meters.setdefault("errors", Errors(self.scale))
+                meters.setdefault("errors", Errors(None if isinstance(self.scale, Forecasting) else self.scale))
         return meters
 
     def merge(self, other: Measures) -> None:
@@ -309,7 +316,7 @@ class Measures:
 
 
 def measure(
-    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, threshold: Threshold = 0.5, scale: float | None = None,
+    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, threshold: Threshold = 0.5, scale: Scale = None,
 ) -> dict[str, Any]:
     """`Measures` in one go; arguments and errors are theirs.
 

@@ -1,7 +1,7 @@
 """The names of the measures: what each is, which way is better, which targets it judges.
 
 A target's kind is read off its answers: `probability` [N] is binary, `value` a number, `probabilities` [N, K] a category, or a
-set where the truth is [N, K] as well, and `probabilities` [N, T, K] a sequence (a class for each step).
+set where the truth is [N, K] as well, and `probabilities` [N, T, K] a sequence (a class for each step); `values` [N, H, V] is a series.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Literal
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
 
-Kind = Literal["binary", "category", "number", "set", "sequence"]
-ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities"}
+Kind = Literal["binary", "category", "number", "set", "sequence", "series"]
+ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities", "series": "values"}
 
 _BOTH: tuple[Kind, ...] = ("binary", "category")
 _STEPS: tuple[Kind, ...] = ("binary", "category", "sequence")
@@ -24,6 +24,8 @@ _CLASSES: tuple[Kind, ...] = ("binary", "category", "set", "sequence")
 _SET: tuple[Kind, ...] = ("set",)
 _ONE: tuple[Kind, ...] = ("binary",)
 _NUMBER: tuple[Kind, ...] = ("number",)
+_SERIES: tuple[Kind, ...] = ("series",)
+_NUMBERS: tuple[Kind, ...] = ("number", "series")
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,18 @@ METRICS: dict[str, Metric] = {m.name: m for m in (
     Metric("confusion_matrix", "higher", _BOTH, "rows by true class (rows) and answered class (columns)", scalar=False),
     Metric("r2", "higher", _NUMBER, "share of the truth's variance that is explained; 0 is what its mean reaches"),
     Metric("rmse", "lower", _NUMBER, "root of the mean squared error, in the target's units"),
-    Metric("mae", "lower", _NUMBER, "mean absolute error, in the target's units"),
-    Metric("mse", "lower", _NUMBER, "mean squared error, in the target's units squared"),
+    Metric("mae", "lower", _NUMBERS, "mean absolute error, in the target's units"),
+    Metric("mse", "lower", _NUMBERS, "mean squared error, in the target's units squared"),
     Metric("mape", "lower", _NUMBER, "mean of |error| / |truth| over rows whose truth is not 0; 0.1 is ten per cent"),
-    Metric("mse_standardised", "lower", _NUMBER, "mean squared error over the squared deviation `scale` (the training split's; the truth's own unless given)"),
+    Metric("mse_standardised", "lower", _NUMBERS, "mean squared error over the squared deviation `scale` (the training split's; the truth's own unless given); of a series each variable by its own"),
+    Metric("mae_standardised", "lower", _SERIES, "mean absolute error over the variable's deviation in the training split"),
+    Metric("smape", "lower", _SERIES, "symmetric mean absolute percentage error: mean of 2·|error| / (|truth| + |answer|), from 0 to 2"),
+    Metric("mase", "lower", _SERIES, "mean absolute error over that of the seasonal naive forecast within the training split; below 1 is better than it (Hyndman and Koehler 2006)"),
+    Metric("pinball", "lower", _SERIES, "twice the pinball loss, mean over the quantiles, in deviations; without quantiles that of the median, which is the absolute error"),
 )}
 
 DEFAULTS: dict[Kind, tuple[str, ...]] = {
-    kind: tuple(m.name for m in METRICS.values() if kind in m.kinds and m.name != "mse_standardised") for kind in ANSWER
+    kind: tuple(m.name for m in METRICS.values() if kind in m.kinds and (m.name != "mse_standardised" or kind == "series")) for kind in ANSWER
 }
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from penstock.contracts.tensors import open_axes_alike
 from penstock.core.errors import PenstockError
+from penstock.metrics.forecast import FORECAST, Forecasting, statistics
 from penstock.metrics.names import ANSWER, Kind, kind_of
 
 BINS = 15
 """Of the calibration error."""
-ROW_MEANS = ("accuracy", "subset_accuracy", "log_loss", "label_ranking_average_precision")
+ROW_MEANS = ("accuracy", "subset_accuracy", "log_loss", "label_ranking_average_precision", *FORECAST)
 """Measures that are the mean of a statistic of each row (`Rows.statistic`)."""
 
 
@@ -38,9 +39,11 @@ class Rows:
     broken: int
     """Rows whose answer or truth is not finite."""
     owner: np.ndarray | None = None
-    """Of a sequence: which row each step belongs to, int64 `[N]`, ascending."""
+    """Of a sequence: which row each step belongs to, int64 `[N]`, ascending; of a series, which block of rows each belongs to."""
     owners: int = 0
     """Of a sequence: how many rows there are, those without a step included."""
+    statistics: Mapping[str, np.ndarray] | None = None
+    """Of a series: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept then."""
 
     @property
     def resampled(self) -> int:
@@ -58,6 +61,8 @@ class Rows:
 
     def statistic(self, name: str) -> np.ndarray:
         """What a measure averages over rows, `[N]`."""
+        if self.statistics is not None:
+            return self.statistics[name]
         if name in ("accuracy", "subset_accuracy"):
             return self.correct()
         return self.label_ranking() if name == "label_ranking_average_precision" else self.log_loss()
@@ -131,7 +136,11 @@ Threshold = float | Sequence[float] | np.ndarray
 """The least probability that is answered: one, or one a label `[K]`."""
 
 
-def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None, *, threshold: Threshold) -> Rows:
+Scale = float | Forecasting | None
+"""What errors are in units of: of a number its deviation in the training split, of a series each variable's and more; None: the truth's own."""
+
+
+def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None, *, threshold: Threshold, scale: Scale = None) -> Rows:
     """Check and align what is to be measured.
 
     Raises:
@@ -147,8 +156,9 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
     weights = np.ones(len(truth)) if weight is None else np.asarray(weight, np.float64)
     if weights.shape != (len(truth),) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
         raise PenstockError(f"weights must be one finite number that is not negative for each of {len(truth)} rows; found shape {weights.shape}")
-    if not np.all(weights > 0):
-        truth, answer, weights = truth[weights > 0], answer[weights > 0], weights[weights > 0]
+    keep = weights > 0 if not np.all(weights > 0) else None
+    if keep is not None:
+        truth, answer, weights = truth[keep], answer[keep], weights[keep]
     if kind == "number":
         if answer.ndim > 1 or truth.ndim > 1:  # several numbers a row count as so many rows
             if answer.size != truth.size:
@@ -157,6 +167,16 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
         truth, answer = truth.astype(np.float64).reshape(-1), answer.astype(np.float64).reshape(-1)
         broken = int((~(np.isfinite(truth) & np.isfinite(answer))).sum())
         return Rows(kind, truth, answer, weights, np.empty(0, np.int64), 0, broken)
+    if kind == "series":
+        if truth.shape != answer.shape or truth.ndim != 3:
+            raise PenstockError(f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]")
+        answers = {name: values[keep] for name, values in answers.items()} if keep is not None else answers
+        by_row, there, bad = statistics(truth, answers, scale if isinstance(scale, Forecasting) else None)
+        count = int(there.sum())
+        owner = np.arange(count) // (scale.block if isinstance(scale, Forecasting) else 1)
+        nothing = np.zeros(count)
+        return Rows("series", nothing, nothing, weights[there], np.empty(0, np.int64), 0, int(bad.sum()), owner, int(owner[-1]) + 1 if count else 0,
+                    {name: values[there] for name, values in by_row.items()})
     if kind == "set":
         if truth.shape != answer.shape or not answer.shape[1]:
             raise PenstockError(f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]")

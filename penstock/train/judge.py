@@ -16,7 +16,7 @@ from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
 from penstock.data.feed import Feed
 from penstock.data.loader import Loader
-from penstock.metrics import METRICS, Measures
+from penstock.metrics import METRICS, Forecasting, Measures
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.parallel import gathered, shared
@@ -47,7 +47,8 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
     learner.network.eval()
     encoding = feed.encoding
     loader = Loader(feed, "validation", batch_size=max(batch_size, _ROWS), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
-    measures = {name: Measures(decoder.metrics) for name, decoder in learner.decoders.items()}
+    scales = {name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()}) for name, arrays in learner.specs.items()}
+    measures = {name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()}
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
         for _, batch in loader.batches(0):
