@@ -34,7 +34,7 @@ def declarations(found: type[Any]) -> list[Any]:
 
 
 def inputs() -> dict[str, FeatureSpecs]:
-    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary, category, timestamp, vector, text."""
+    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary, category, timestamp, vector, series, image, text."""
     missing = TensorSpec("float32", role="mask")
 
     def number(edges: list[float]) -> dict[str, TensorSpec]:
@@ -55,6 +55,7 @@ def inputs() -> dict[str, FeatureSpecs]:
         "series": {"past": {"values": TensorSpec("float32", (12, 3), "values", axes=("time", "variable"), facts={"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], "window": 12}),
                             "mask": TensorSpec("bool", (12,), "mask", axes=("time",))}},
         "text": {"bio": words()},
+        "image": {"photo": {"pixels": TensorSpec("uint8", (3, 10, 13), "pixels", axes=("channel", "height", "width"), facts={"mean": [120.0, 90.0, 100.0], "std": [60.0, 0.0, 50.0]}), "missing": missing}},
         "grams": {"bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}},
     }
 

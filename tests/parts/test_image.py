@@ -1,0 +1,128 @@
+"""The image feature by the laws of features, stored either way; and what laws cannot say."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from penstock.contracts.data import Feature
+from penstock.core.errors import ContractError, RecipeError
+from penstock.recipe.schema import load_recipe
+from penstock.testing.laws import features as laws
+from penstock.testing.laws.augmentations import keys
+from penstock.testing.laws.features import Specimen, fit
+from tests.parts.pictures_made import album, coded, picture
+
+RNG = np.random.default_rng(1)
+GOOD, LABELS = album(20)
+ODD = [None, b"not a picture", b"", GOOD[0][:80], coded(Image.new("L", (3, 90), 200)), coded(picture("cross", RNG), "JPEG"), coded(Image.new("RGBA", (20, 20), (9, 9, 9, 0)))]
+RAW = pa.array([*GOOD, *ODD], pa.binary())
+AS_TEXT = pa.array([None if b is None else base64.b64encode(b).decode() for b in (*GOOD[:3], *ODD)] + ["  ", "NONE", "/etc/hosts.png"], pa.string())
+AS_STRUCT = pa.array([None if b is None else {"bytes": b, "path": "x.png"} for b in (*GOOD[:3], *ODD)], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+
+
+def image(**options: Any) -> Any:
+    return Feature.load({"type": "image", **options})
+
+
+SPECIMENS = [
+    Specimen(image(size=12), (RAW,), served=(AS_TEXT,)),
+    Specimen(image(size=[9, 14], channels=1, resize="fit", na=["NONE"]), (RAW.cast(pa.large_binary()),), served=(AS_STRUCT,)),
+    Specimen(image(size=12, stored="jpeg", resize="stretch", augment=["flip", {"type": "choice", "of": ["rotate", "colour"]}]), (RAW,), served=(AS_TEXT,)),
+    Specimen(image(size=[200, 90]), (RAW,)),
+]
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
+def test_laws(specimen: Specimen, law: laws.Law) -> None:
+    law(specimen)
+
+
+def test_refused_rows_are_told_why() -> None:
+    _, refused = image(size=8).accept([RAW])
+    reasons = dict(zip(refused.rows.tolist(), refused.reasons, strict=True))
+    assert list(reasons) == [21, 22, 23]
+    assert "13 bytes that are no picture" in reasons[21] and "empty" in reasons[22] and "cannot be read" in reasons[23]
+    _, refused = image(size=8).accept([AS_TEXT])
+    assert "not a picture in base64 (paths are read by the source" in refused.reasons[-1]
+    for column in (pa.array([3]), pa.array([[1, 2]]), pa.array([True])):
+        _, refused = image(size=8).accept([column])
+        assert "is not a picture; expected the bytes of a file, or base64 text" in refused.reasons[0]
+    _, refused = image(size=8, max_pixels=100).accept([RAW.slice(0, 1)])
+    assert refused.reasons == ["a picture of 24 × 20 pixels; at most 100 are read (max_pixels)"]
+
+
+def test_bytes_text_and_structures_are_the_same_picture() -> None:
+    feature = image(size=10)
+    wanted = feature.accept([RAW.slice(0, 3)])[0]
+    assert feature.accept([AS_TEXT.slice(0, 3)])[0].equals(wanted) and feature.accept([AS_STRUCT.slice(0, 3)])[0].equals(wanted)
+    assert feature.accept([pa.array(["data:image/png;base64," + base64.b64encode(GOOD[0]).decode()])])[0].equals(wanted.slice(0, 1))
+    assert feature.accept([pa.nulls(2)])[0].null_count == 2
+
+
+def test_mean_and_deviation_are_those_of_the_pixels() -> None:
+    feature = image(size=[20, 24])
+    column, fitted = fit(Specimen(feature, (RAW.slice(0, 20),)))
+    pixels = feature.collate(feature.encode(column, fitted), fitted)["pixels"].astype(np.float64)
+    assert fitted["mean"] == pytest.approx(pixels.mean(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    assert fitted["std"] == pytest.approx(pixels.std(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    spec = feature.spec(fitted)["pixels"]
+    assert (spec.shape, spec.role, spec.dtype, spec.facts["mean"]) == ((3, 20, 24), "pixels", "uint8", fitted["mean"])
+
+
+def test_nothing_to_learn_is_told() -> None:
+    with pytest.raises(ContractError, match="missing in every row"):
+        fit(Specimen(image(size=4), (pa.nulls(3, pa.binary()),)))
+    _, fitted = fit(Specimen(image(size=4), (pa.array([coded(Image.new("RGB", (9, 9), "red"))] * 2),)))
+    assert "same plain picture" not in str(fitted["said"]) or fitted["std"] == [0, 0, 0]
+
+
+def test_a_missing_picture_is_zeros_and_told_whatever_is_done_to_the_others() -> None:
+    for stored in ("pixels", "jpeg"):
+        feature = image(size=12, stored=stored, augment=[{"type": "erase", "chance": 1, "most": 1}, {"type": "colour", "brightness": 1}])
+        column, fitted = fit(Specimen(feature, (pa.array([GOOD[0], None, GOOD[1]], pa.binary()),)))
+        for own in (None, keys(3)):
+            arrays = feature.collate(feature.encode(column, fitted), fitted, own)
+            assert arrays["missing"].tolist() == [0, 1, 0] and not arrays["pixels"][1].any() and arrays["pixels"][0].any()
+
+
+def test_large_pictures_wait_as_jpeg_and_look_the_same() -> None:
+    assert not image(size=128).as_jpeg and image(size=129).as_jpeg and image(size=8, stored="jpeg").as_jpeg and not image(size=500, stored="pixels").as_jpeg
+    photo = coded(Image.effect_mandelbrot((300, 200), (-2, -1, 1, 1), 60).convert("RGB"), "JPEG", quality=95)
+    found = {}
+    for stored in ("pixels", "jpeg"):
+        feature = image(size=160, stored=stored)
+        column, fitted = fit(Specimen(feature, (pa.array([photo, None]),)))
+        kept = feature.encode(column, fitted)
+        found[stored] = feature.collate(kept, fitted)["pixels"]
+        assert set(kept) == {stored, "missing"}
+    assert len(kept["jpeg"][0]) < 160 * 160 * 3 / 2 and kept["jpeg"][1] == b""
+    assert np.abs(found["pixels"].astype(int) - found["jpeg"]).mean() < 3
+
+
+def test_augmentations_happen_in_training_alone_and_follow_the_row() -> None:
+    feature = image(size=12, augment=["flip", "shift", "colour"])
+    column, fitted = fit(Specimen(feature, (RAW.slice(0, 20),)))
+    stored = feature.encode(column, fitted)
+    plain, own = feature.collate(stored, fitted)["pixels"], keys(20)
+    changed = feature.collate(stored, fitted, own)["pixels"]
+    assert not np.array_equal(plain, changed) and np.array_equal(plain, feature.collate(stored, fitted)["pixels"]), "what is stored is left as it was"
+    some = np.array([3, 17, 4])
+    assert np.array_equal(feature.collate({k: v[some] for k, v in stored.items()}, fitted, own[some])["pixels"], changed[some])
+
+
+@pytest.mark.parametrize(("options", "why"), [
+    ({"size": 0}, "a side in pixels"), ({"size": [3]}, "a side in pixels"), ({"size": "large"}, "a side in pixels"), ({"size": True}, "a side in pixels"),
+    ({"channels": 2}, "channels"), ({"resize": "cover"}, "expected one of fit, crop, stretch"), ({"sice": 3}, "Did you mean 'size'"),
+])
+def test_options_are_checked(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"photo": {"type": "image", **options}}, "targets": {"y": "category"}})
+    with pytest.raises(RecipeError, match="the feature 'image' cannot be a target"):
+        load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"y": "category"}, "targets": {"photo": "image"}})
