@@ -1,0 +1,48 @@
+"""The recipes reach what the project promises of them, on the real data, with one seed (docs/benchmarks.md has more)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def run(name: str, tmp_path: Path, shared_data: Path) -> dict[str, Any]:
+    recipe = ROOT / "recipes" / f"{name}.yaml"
+    assert shared_data.is_dir()
+    done = subprocess.run([sys.executable, "-m", "penstock", "run", str(recipe), "--json", "--store", str(tmp_path / "store")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcome = json.loads(done.stdout)
+    rows = outcome["rows"]
+    assert rows["in"] == sum(n for word, n in rows.items() if word != "in")
+    return outcome
+
+
+def test_adult(tmp_path, shared_data):
+    outcome = run("adult", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 32_561 + 16_281
+    assert outcome["rows"]["test"] == 16_281
+    metrics = outcome["metrics"]["test"]["income"]
+    assert metrics["roc_auc"] >= 0.920
+    assert metrics["accuracy"] >= 0.865
+    assert outcome["baseline"]["income"]["accuracy"] < 0.77
+
+
+def test_restaurant(tmp_path, shared_data):
+    outcome = run("restaurant", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 2548
+    assert outcome["metrics"]["test"]["type_of_food"]["accuracy"] > outcome["baseline"]["type_of_food"]["accuracy"] + 0.1
+    assert outcome["metrics"]["test"]["rating"]["rmse"] < outcome["baseline"]["rating"]["rmse"]
+
+
+def test_grades_have_no_signal_and_the_report_says_so(tmp_path, shared_data):
+    outcome = run("grades", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 280
+    assert "no signal" in outcome["verdict"]
