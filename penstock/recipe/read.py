@@ -78,6 +78,41 @@ def read_recipe(path: Path) -> Any:
     return parse_yaml(text, where=str(path))
 
 
+_INCLUDED = ("content_of", "lines_of")
+_LARGEST = 64 * 2**20
+
+
+def include(data: Any, base: Path) -> Any:
+    """Plain data in which `{content_of: FILE}` has become that file's text, and `{lines_of: FILE}` its lines that are not empty.
+
+    So a part that needs a small file (names of labels, a tokenizer) declares what is in it: the part's identity and the
+    bundle hold the content, and nobody looks for the file again.
+
+    Args:
+        data: a recipe's `inputs` or `targets`.
+        base: the folder that relative paths start from.
+
+    Raises:
+        RecipeError: a file is not there, is no UTF-8 text, or is larger than 64 MiB.
+    """
+    if isinstance(data, list):
+        return [include(item, base) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if len(data) == 1 and (word := next(iter(data))) in _INCLUDED and isinstance(data[word], str):
+        path = base / data[word]
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise RecipeError(f"{word}: {path} is larger than 64 MiB; a recipe includes small files only.")
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise RecipeError(f"{word}: {path} cannot be read ({error.strerror or error}). Paths are relative to the recipe.") from None
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{word}: {path} is not UTF-8 text (byte {error.start}).") from None
+        return text if word == "content_of" else [line.strip() for line in text.splitlines() if line.strip()]
+    return {word: include(value, base) for word, value in data.items()}
+
+
 def override(data: dict[str, Any], text: str) -> None:
     """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list.
 

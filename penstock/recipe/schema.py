@@ -21,7 +21,7 @@ from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objec
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
-from penstock.recipe.read import override, read_recipe
+from penstock.recipe.read import include, override, read_recipe
 
 
 def one_or_many(value: Any) -> Any:
@@ -423,6 +423,8 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         override(data, text)
     if not data.get("name"):
         data["name"] = name or "unnamed"
+    if foreign_code_allowed():  # a recipe that came with an artefact has its files' contents in it, and reads none
+        data |= {side: include(data[side], (base or Path.cwd()).resolve()) for side in ("inputs", "targets") if side in data}
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
