@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from penstock.run import Run
 
 GOLDEN_ROWS = 64
+FEWEST_GOLDEN = 4
+GOLDEN_BYTES = 4 * 2**20
+"""Golden rows are replayed whenever a bundle opens; with large pictures there are fewer of them."""
 _LOOK = 8_192
 """Rows among which the golden ones are chosen."""
 _DECIDED_ON = 200_000
@@ -141,7 +144,7 @@ def _decide(program: Any, encoding: Encoding, dataset: Dataset, events: Events) 
     weights: list[np.ndarray] = []
     for split in ("validation", "train"):
         seen = 0
-        for batch in dataset.batches(split, encoding.columns(targets=True), rows=_LOOK):
+        for batch in dataset.batches(split, encoding.columns(targets=True), rows=encoding.rows_at_once(_LOOK)):
             accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
             if accepted.rows:
                 stored = encoding.encode(accepted)
@@ -228,7 +231,7 @@ def _foreign_sources(declared: Any, folder: Path) -> dict[str, str]:
 def _golden_rows(dataset: Dataset, columns: list[str], predictor: Predictor) -> pa.Table:
     """Up to 64 rows that the bundle must answer alike for ever: some with missing values, the others spread out."""
     for split in ("test", "validation", "train"):
-        batch = next(iter(dataset.batches(split, columns, rows=_LOOK)), None)
+        batch = next(iter(dataset.batches(split, columns, rows=predictor.encoding.rows_at_once(_LOOK))), None)
         if batch is None or not batch.num_rows:
             continue
         table = pa.Table.from_batches([batch]).select(columns)
@@ -242,8 +245,15 @@ def _golden_rows(dataset: Dataset, columns: list[str], predictor: Predictor) -> 
         some = np.flatnonzero(lacking)[: GOLDEN_ROWS // 4]
         others = np.setdiff1d(np.arange(table.num_rows), some)
         spread = others[np.unique(np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(some)).astype(np.int64))] if len(others) else others
-        return table.take(pa.array(np.sort(np.concatenate([some, spread])))).combine_chunks()
+        return _small(table.take(pa.array(np.sort(np.concatenate([some, spread]))))).combine_chunks()
     raise BundleError(f"{dataset.reference} has no row that the model accepts, so nothing can prove what it answers.")
+
+
+def _small(golden: pa.Table) -> pa.Table:
+    """Every second row again and again, until they are small (large pictures) or few."""
+    while golden.get_total_buffer_size() > GOLDEN_BYTES and golden.num_rows > FEWEST_GOLDEN:
+        golden = golden.take(pa.array(np.arange(0, golden.num_rows, 2)))
+    return golden
 
 
 def _prove(golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Encoding) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -76,6 +76,7 @@ class Predictor:
         self._decision = {target: dict(decided) for target, decided in decision.items()}
         self._steps = steps
         self._prepared = tuple(encoding.columns(targets=False))
+        self._chunk = encoding.rows_at_once(CHUNK)
         self._empty = self._decode(self._no_answers())
         self.answer_schema: pa.Schema = self._empty.schema
         """`<target>`, `<target>_probabilities` and the like."""
@@ -119,13 +120,13 @@ class Predictor:
         return whole
 
     def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
-        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows."""
+        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows, fewer where rows are large."""
         if not rows:
             return self._no_answers()
         pieces = []
-        for start in range(0, rows, CHUNK):
-            taken = {name: column.slice(start, CHUNK) for name, column in columns.items()} if rows > CHUNK else dict(columns)
-            stored = self.encoding.encode(Accepted(min(CHUNK, rows - start), taken))
+        for start in range(0, rows, self._chunk):
+            taken = {name: column.slice(start, self._chunk) for name, column in columns.items()} if rows > self._chunk else dict(columns)
+            stored = self.encoding.encode(Accepted(min(self._chunk, rows - start), taken))
             pieces.append(self._program(self.encoding.collate(stored)))
         return pieces[0] if len(pieces) == 1 else {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
 
@@ -156,8 +157,8 @@ class Predictor:
         """
         pieces = []
         refused: dict[int, list[Problem]] = {}
-        for start in range(0, table.num_rows, CHUNK):
-            intake = self._intake(table.slice(start, CHUNK), rows)
+        for start in range(0, table.num_rows, self._chunk):
+            intake = self._intake(table.slice(start, self._chunk), rows)
             admitted = self.admit(intake, rows=rows)
             refused.update({start + row: problems for row, problems in admitted.refused.items()})
             if not refused:
@@ -183,8 +184,8 @@ class Predictor:
             return self._with_kept(table, self._empty, keep)
         pieces = []
         refused: dict[int, list[Problem]] = {}
-        for start in range(0, table.num_rows, CHUNK):
-            piece = table.slice(start, CHUNK)
+        for start in range(0, table.num_rows, self._chunk):
+            piece = table.slice(start, self._chunk)
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             refused.update({start + row: problems for row, problems in admitted.refused.items()})
             if not refused:
@@ -220,7 +221,7 @@ class Predictor:
             RequestError: a column is absent, or, with `raise`, rows were refused.
         """
         seen = 0
-        for piece in rowing.slices(batches, CHUNK):
+        for piece in rowing.slices(batches, self._chunk):
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             if admitted.refused and on_refused == "raise":
                 raise rowing.refusal({seen + row: problems for row, problems in admitted.refused.items()}, rows=seen + piece.num_rows)

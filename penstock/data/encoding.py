@@ -26,6 +26,10 @@ from penstock.core.identity import fingerprint
 
 FORMAT = 1
 WEIGHT = "weight"
+_PIECE_BYTES = 32 * 2**20
+"""About what rows that are worked on at once may take, where they are large (pictures)."""
+_PLAIN_BYTES = 64
+_FEWEST = 16
 
 
 @dataclass
@@ -74,6 +78,11 @@ class Encoding:
         sides = [self.inputs, self.targets] if targets else [self.inputs]
         found = [column for side in sides for name, feature in side.items() for column in feature.columns(name)]
         return list(dict.fromkeys([*found, *([self.weight] if targets and self.weight else [])]))
+
+    def rows_at_once(self, most: int) -> int:
+        """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large (pictures)."""
+        large = sum(size for feature in self._features.values() if (size := feature.row_bytes()) > _PLAIN_BYTES)
+        return min(most, max(_PIECE_BYTES // large, _FEWEST)) if large else most
 
     def accept(self, table: pa.Table, *, targets: bool) -> Accepted:
         """Raw columns of whatever type → canonical columns, and the rows that cannot be taken.

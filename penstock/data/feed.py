@@ -31,6 +31,8 @@ from penstock.core.identity import fingerprint
 from penstock.core.store import Artefact, Store, atomic_write, told_plainly
 from penstock.data.encoding import WEIGHT, Accepted, Encoding
 from penstock.data.shards import Shards, ShardWriter, row_id_halves
+from penstock.data.steps import step_encoding, whole_encoding
+from penstock.data.windows import WindowShards
 from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 65_536
+_SHOWN_BYTES = 64
 MOST_REASONS = 200
 """So many different reasons are counted apart; what comes later is counted by column. Every row's own is in the quarantine."""
 
@@ -59,6 +62,8 @@ class Feed:
         """Reference of the dataset version."""
         self.rows: dict[str, int] = manifest["rows"]
         """Encoded rows by split."""
+        self.samples: dict[str, int] | None = manifest.get("samples")
+        """Where a row is a step of a series: samples by split. None: a row is a sample."""
         self.quarantined_by_split: dict[str, int] = manifest["quarantined"]
         self.quarantined = sum(self.quarantined_by_split.values())
         """Rows that could not be encoded."""
@@ -80,15 +85,24 @@ class Feed:
         """The features as fitted to the training split."""
         return Encoding.load(json.loads((self.path / "fitted.json").read_text("utf-8")))
 
-    def shards(self, split: str) -> Shards:
-        """The encoded rows of a split.
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What there is to learn from by split: samples, which are the rows unless rows are steps."""
+        return self.rows if self.samples is None else self.samples
+
+    def shards(self, split: str) -> Shards | WindowShards:
+        """The encoded rows of a split, or its samples.
 
         Raises:
             StoreError: there is no such split, or a shard cannot be read.
         """
         if split not in self.rows:
             raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
-        return Shards([self.path / name for name in self.manifest["shards"][split]])
+        found = self._shards(split)
+        return WindowShards(found, self._shards("steps"), self._shards("singles"), self.manifest["windows"]) if "windows" in self.manifest else found
+
+    def _shards(self, name: str) -> Shards:
+        return Shards([self.path / file for file in self.manifest["shards"][name]])
 
     @property
     def quarantine(self) -> Path:
@@ -106,11 +120,12 @@ def feed_id(recipe: Recipe, dataset: Dataset) -> str:
 
 def _declared(recipe: Recipe) -> list[Any]:
     sides = [{name: feature.declared() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)]
-    return [[list(side.items()) for side in sides], recipe.weight]  # the order of features is the model's order of inputs
+    declared = [[list(side.items()) for side in sides], recipe.weight]  # the order of features is the model's order of inputs
+    return declared if recipe.samples is None else [*declared, recipe.samples.declared()]
 
 
 def batch_size_for(recipe: Recipe, rows: int) -> int:
-    """Rows of a global batch for a training split of `rows`: as declared, or about 1/128 of them as a power of two in 32–1024."""
+    """Rows (or samples) of a global batch for a training split of `rows`: as declared, or about 1/128 of them as a power of two in 32–1024."""
     if recipe.train.batch_size != "auto":
         return recipe.train.batch_size
     return min(max(1 << max(rows // 128, 1).bit_length() - 1, 32), 1024)
@@ -128,21 +143,26 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -
     name = f"feeds/{id}"
     if store.has(name):
         return Feed.open(store, id)
-    encoding = Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
+    encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
     _fit(encoding, _train_batches(encoding, dataset, events), events)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with store.draft(name, manifest) as folder:
-        atomic_write(folder / "fitted.json", json.dumps(encoding.declared(), indent=1, ensure_ascii=False))
         with told_plainly(folder), _Quarantine(folder / "quarantine.parquet") as quarantine:
-            rows, shards = {}, {}
+            if recipe.samples is None:
+                rows, shards = _write_rows(encoding, dataset, folder, quarantine, events)
+            else:
+                from penstock.data.sampled import write_samples
+
+                whole = whole_encoding(recipe)
+                rows, shards, more = write_samples(recipe, dataset, encoding, whole, folder, quarantine.add, events)
+                manifest.update(more)
+                encoding = whole
             for split in SPLITS:
-                with ShardWriter(folder, split) as writer:
-                    _encode_split(encoding, dataset, split, writer, quarantine, events)
-                rows[split], shards[split] = writer.rows, writer.files
-                found = writer.rows + quarantine.by_split[split]
+                found = rows[split] + quarantine.by_split[split]
                 if found != dataset.counts[split]:
                     raise StoreError(f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of {split}, but {found} were read; it was changed. Prepare it again.")
+        atomic_write(folder / "fitted.json", json.dumps(encoding.declared(), indent=1, ensure_ascii=False))
         manifest.update(rows=rows, shards=shards, quarantined={split: quarantine.by_split[split] for split in SPLITS}, reasons=dict(quarantine.reasons.most_common()))
     feed = Feed.open(store, id)
     if feed.quarantined:
@@ -151,20 +171,32 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -
     return feed
 
 
+def _write_rows(encoding: Encoding, dataset: Dataset, folder: Path, quarantine: _Quarantine, events: Events) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Every split's rows as shards: rows and files by split."""
+    rows, shards = {}, {}
+    for split in SPLITS:
+        with ShardWriter(folder, split) as writer:
+            _encode_split(encoding, dataset, split, writer, quarantine, events)
+        rows[split], shards[split] = writer.rows, writer.files
+    return rows, shards
+
+
 def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
     """The recipe's features fitted to a few rows at hand, to size a model before there is a dataset.
 
     Raises:
         ContractError: they cannot be fitted to these rows, or the rows lack a column (a derived or joined one).
     """
-    encoding = Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
+    encoding = step_encoding(recipe)
     absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
     if absent:
         raise ContractError(f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing")
     if ROW_ID not in table.column_names:
         table = table.append_column(ROW_ID, pa.array([hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(len(table))], pa.string()))
     _fit(encoding, iter([table]), Events())
-    return encoding
+    whole = whole_encoding(recipe)
+    whole.fitted = encoding.fitted
+    return whole
 
 
 def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
@@ -174,6 +206,11 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
         for side, features in (("inputs", encoding.inputs), ("targets", encoding.targets))
         for name, feature in features.items() for column in feature.columns(name) if column not in known
     ]
+    if recipe.samples:
+        problems += [
+            Problem(("samples", word), f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}")
+            for word, columns in (("time", (recipe.samples.time,)), ("entity", recipe.samples.entity)) for column in columns if column not in known
+        ]
     if encoding.weight and encoding.weight not in known:
         problems.append(Problem(("weight",), f"is the column {encoding.weight!r}, which the data lacks.{did_you_mean(encoding.weight, known)}"))
     if problems:
@@ -185,7 +222,7 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
 
 def _train_batches(encoding: Encoding, dataset: Dataset, events: Events) -> Iterator[pa.Table]:
     done = 0
-    for batch in dataset.batches("train", columns=encoding.columns(targets=True), rows=BATCH_ROWS):
+    for batch in dataset.batches("train", columns=encoding.columns(targets=True), rows=encoding.rows_at_once(BATCH_ROWS)):
         yield pa.Table.from_batches([batch])
         done += batch.num_rows
         events.progress("fit", done, dataset.counts["train"], "rows")
@@ -247,7 +284,7 @@ def _encode_split(encoding: Encoding, dataset: Dataset, split: str, writer: Shar
     if not dataset.counts[split]:
         return
     done = 0
-    for batch in dataset.batches(split, columns=encoding.columns(targets=True), rows=BATCH_ROWS):
+    for batch in dataset.batches(split, columns=encoding.columns(targets=True), rows=encoding.rows_at_once(BATCH_ROWS)):
         table = pa.Table.from_batches([batch])
         accepted = encoding.accept(table, targets=True)
         quarantine.add(table, accepted, split)
@@ -283,10 +320,17 @@ class _Quarantine:
             reason = problems[0].text if len(problems) == 1 else "; ".join(map(str, problems))
             entries.append({
                 "row_id": row.pop(ROW_ID), "file": None, "line": None, "stage": "feature", "column": str(problems[0].path[0]), "reason": reason,
-                "row": json.dumps(row, default=str, ensure_ascii=False),
+                "row": json.dumps(row, default=_plain, ensure_ascii=False),
             })
         self._writer.write_table(pa.Table.from_pylist(entries, REJECT_SCHEMA))
         self.by_split[split] += len(entries)
+
+
+def _plain(value: object) -> str:
+    """What JSON does not know, as text; bytes that are more than a word only by their number and hash (the dataset has them)."""
+    if isinstance(value, bytes) and len(value) > _SHOWN_BYTES:
+        return f"{len(value):,} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
+    return str(value)
 
 
 __all__ = ["FORMAT", "SPLITS", "WEIGHT", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]

@@ -109,7 +109,7 @@ def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mappi
     kept: list[Kept] = []
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
-    for batch in dataset.batches(split, wanted, BATCH) if total else ():
+    for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
         table = pa.Table.from_batches([batch])
         rows = read(encoding, table)
         done += len(table)
@@ -165,7 +165,7 @@ def _sampled(rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], total
         mask = sample_keys(rows.table.column(ROW_ID).combine_chunks()) < np.uint64(int(SAMPLE / total * 2**64))
     arrow = pa.array(mask)
     return Kept(
-        {name: _array(rows.columns[name]).filter(arrow) for name in inputs}, {name: _array(rows.table.column(name)).filter(arrow) for name in extra},
+        {name: _sampled_input(_array(rows.columns[name]), arrow) for name in inputs}, {name: _array(rows.table.column(name)).filter(arrow) for name in extra},
         {name: truth[mask] for name, truth in rows.truth.items()}, {name: {a: v[mask] for a, v in answer.items()} for name, answer in answers.items()},
         None if rows.weight is None else rows.weight[mask], int(mask.sum()),
     )
@@ -188,6 +188,13 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _sampled_input(column: pa.Array, mask: pa.Array) -> pa.Array:
+    """The rows where `mask`; nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the memory."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return pa.nulls(mask.true_count, column.type)
+    return column.filter(mask)
 
 
 def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:

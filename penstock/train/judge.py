@@ -22,7 +22,7 @@ from penstock.train.learner import Learner
 from penstock.train.parallel import gathered, shared
 
 _ROWS = 4096
-"""Rows of a validation batch, unless training's are more."""
+"""Rows of a validation batch, unless training's are more, or rows are large."""
 
 
 def watched_of(recipe: Recipe, learner: Learner) -> str:
@@ -46,7 +46,7 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
     """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the same at every rank."""
     learner.network.eval()
     encoding = feed.encoding
-    loader = Loader(feed, "validation", batch_size=max(batch_size, _ROWS), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
+    loader = Loader(feed, "validation", batch_size=max(batch_size, encoding.rows_at_once(_ROWS)), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
     scales = {name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()}) for name, arrays in learner.specs.items()}
     measures = {name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()}
     loss = weight = 0.0
