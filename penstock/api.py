@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from penstock.bundle.bundle import Bundle
+from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
@@ -48,6 +51,18 @@ def _as_store(store: str | Path | Store | None) -> Store:
     return store if isinstance(store, Store) else Store(store or "./store")
 
 
+def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless so."""
+    from penstock.formats.folders import holds_no_tables
+
+    declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
+    if "type" in declaration:
+        return declaration
+    path, others = declaration.get("path"), declaration.keys() - {"path"}
+    rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (not others and isinstance(path, str) and holds_no_tables(path, Path.cwd()))
+    return {"type": "folder" if rows_are_files else "files", **declaration}
+
+
 def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, rows: int = 20_000, name: str | None = None, shown_path: str | None = None) -> str:
     """Look at the data and write a commented recipe for it.
 
@@ -68,8 +83,7 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     from penstock.contracts.data import Source
     from penstock.data.look import look, write_recipe
 
-    declaration = dict(source) if isinstance(source, Mapping) else {"type": "files", "path": str(source)}
-    declaration.setdefault("type", "files")
+    declaration = _as_source(source)
     probe = load_recipe({"source": declaration}, name="init")
     reader: Source = probe.source
     table = reader.sample(reader.snapshot(Path.cwd()), rows)
@@ -201,7 +215,7 @@ def predict(
     from penstock.pipeline.predict import predict_file
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
-    declaration = dict(source) if isinstance(source, Mapping) else {"type": "files", "path": str(source)}
+    declaration = _as_source(source)
     return predict_file(opened, declaration, Path(output), keep=tuple(keep), events=events or Events())
 
 
@@ -220,7 +234,11 @@ def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = Non
     unknown = sorted(set(declared) - set(Serve.words()))
     if unknown:
         raise RecipeError(f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.words())}")
-    serve_forever(opened, Serve.model_validate(declared), events or Events())
+    try:
+        chosen = Serve.model_validate(declared)
+    except ValidationError as error:
+        raise RecipeError.of(flatten(error, declared), where="how to serve") from None
+    serve_forever(opened, chosen, events or Events())
 
 
 def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> list[dict[str, Any]]:

@@ -35,6 +35,9 @@ examples:
 class _Parser(argparse.ArgumentParser):
     """argparse, with a "did you mean" for commands and options."""
 
+    json = False
+    """Whether `--json` is among the arguments: a mistake in the others is then told as JSON too."""
+
     def error(self, message: str) -> Any:
         import difflib
         import re
@@ -46,7 +49,10 @@ class _Parser(argparse.ArgumentParser):
         hint = f" Did you mean {near[0]}?" if near else ""
         if found and "invalid choice" in message and self._subparsers:
             message = f"there is no command {found[1]!r}."
-        self.exit(2, f"penstock: {message}{hint} See `{self.prog} --help`.\n")
+        said = f"{message.rstrip('.')}.{hint} See `{self.prog} --help`."
+        if self.json:
+            _print_error("UsageError", said)
+        self.exit(2, f"penstock: {said}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,12 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     with contextlib.suppress(AttributeError, ValueError):  # a closed or replaced stream
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    _Parser.json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(arguments)
     try:
         return int(options.handler(options))
     except PenstockError as error:
         return _failed(options, error)
     except KeyboardInterrupt:
+        if options.json:
+            _print_error("KeyboardInterrupt", "stopped; nothing half-made was kept.")
         print("penstock: stopped; nothing half-made was kept.", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -133,23 +142,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import traceback
 
         traceback.print_exc()
+        if options.json:
+            _print_error(type(error).__name__, str(error))
         print(f"penstock: this is a defect of Penstock, not of your input: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
 
 
 def _failed(options: argparse.Namespace, error: PenstockError) -> int:
     if options.json:
-        problems = [{"path": list(p.path), "text": p.text} for p in getattr(error, "problems", ())]
-        print(json.dumps({"error": type(error).__name__, "message": error.message, "problems": problems}, ensure_ascii=False))
+        _print_error(type(error).__name__, error.message, [{"path": list(p.path), "text": p.text} for p in getattr(error, "problems", ())])
     print(f"penstock: {error.message}", file=sys.stderr)
     return error.exit_code
+
+
+def _print_error(name: str, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
+    print(json.dumps({"error": name, "message": message, "problems": list(problems)}, ensure_ascii=False))
 
 
 def _events(options: argparse.Namespace) -> Events:
     from penstock.core.events import Events
     from penstock.terminal.console import Console
 
-    return Events(Console(sys.stderr))
+    return Events(Console(sys.stderr, results=options.json))
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
@@ -167,7 +181,7 @@ def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A source with reading options from `--set word=YAML`; a path given on the command line starts from here."""
     from penstock.recipe.read import parse_yaml
 
-    declaration: dict[str, Any] = {"type": "files", "path": path if "://" in path else os.path.abspath(path)}
+    declaration: dict[str, Any] = {"path": path if "://" in path else os.path.abspath(path)}
     for override in overrides:
         word, equals, value = override.partition("=")
         if not equals:

@@ -5,14 +5,16 @@ Unlike tables (`places.find`), names with a leading underscore are data here: ca
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import SourceError
+from penstock.formats.archive import is_archive
 from penstock.formats.members import hidden
-from penstock.formats.places import Found, filesystem, found_remote, is_remote, near, plainly
+from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly
 
 
 @dataclass
@@ -39,6 +41,13 @@ def is_folder(entry: str, base: Path) -> bool:
     with plainly(entry):
         system.invalidate_cache()
         return bool(system.isdir(path))
+
+
+def holds_no_tables(entry: str, base: Path) -> bool:
+    """Whether a path is archives, or a folder in which no file's ending names a table's format: its files would be rows."""
+    if is_archive(entry):
+        return True
+    return not glob.has_magic(entry) and is_folder(entry, base) and not any(ending(path) for path, _ in walk(entry, base).files)
 
 
 def walk(entry: str, base: Path) -> Folder:

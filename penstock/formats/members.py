@@ -85,19 +85,19 @@ class Pattern:
 
 
 class ParentFolder:
-    """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is in."""
+    """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is in.
+
+    A file's own name is no column (but in `path`): it often gives the answer away, or is a mere number.
+    """
 
     text = ""
     ending = ""
 
     def __init__(self, *, folders: bool) -> None:
-        self.columns = ("label", "name") if folders else ()
+        self.columns = ("label",) if folders else ()
 
-    def match(self, path: str) -> dict[str, str | None] | None:
-        if not self.columns:
-            return {}
-        steps = path.rsplit("/", 2)
-        return {"label": steps[-2] if len(steps) > 1 else None, "name": steps[-1]}
+    def match(self, path: str) -> dict[str, str | None]:
+        return {"label": path.rsplit("/", 2)[-2] if "/" in path else None} if self.columns else {}
 
 
 def hidden(path: str) -> bool:

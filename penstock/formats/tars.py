@@ -118,6 +118,11 @@ class Tar(Archive):
     def close(self) -> None:
         self._stream.close()
 
+    def copy_to(self, target: BinaryIO) -> None:
+        """Write the unpacked tar to a file. Only before anything else is read."""
+        while piece := self._stream.take(_CHUNK):
+            target.write(piece)
+
     def _cut(self, where: str) -> SourceError:
         return SourceError(f"{self.url} is cut short: it ends {where}, after {self._last}. Fetch it again.")
 

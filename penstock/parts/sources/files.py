@@ -3,30 +3,39 @@
     source: data/*.parquet                                    # inside a recipe: {type: files, path: …}
     source: {type: files, train: adult.data, test: {path: adult.test, skip_rows: 1}, names: […], na: "?"}
 
+    source: {type: files, path: styles.csv, load: {image: {root: images, ending: .jpg}}}   # a column that names pictures
+
 How bytes become rows is decided in `penstock.formats`; here, only which files, and with which words each is read.
+
+A snapshot's files are the tables, then the files that their rows name; to know these, the columns in `load` are read.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.contracts.data import ROW_FILE, Extract, Snapshot, Source, SourceFile
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.extract import extract
+from penstock.formats.loading import load_columns
+from penstock.formats.loads import Load, owners, prefix, survey
 from penstock.formats.options import FilesAs, Names, Reading
 from penstock.formats.places import Found, find, hashes, relative
 from penstock.formats.reader import Input
 
 _SAMPLED_FILES = 16
+_SAMPLE_BYTES = 64 << 20
+"""Of files that rows name."""
 
 
 def _as_files(value: Any) -> Any:
@@ -46,6 +55,8 @@ class Files(Source, Reading):
     """Files of the training split, for `split: {by: files}`; a mapping has reading options of its own beside `path`."""
     validation: Split = None
     test: Split = None
+    load_: dict[str, Load] = Field({}, alias="load")
+    """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Files:
@@ -56,7 +67,19 @@ class Files(Source, Reading):
             raise mistakes(Problem(("path",), "is required but missing (or `train` and `test`)"))
         if splits and self.train is None:
             raise mistakes(Problem(("train",), f"is required beside {', '.join(splits)}"))
+        for _, _, reading in self._groups():
+            if missing := [column for column in self.load_ if reading.columns and column not in reading.columns]:
+                raise mistakes(*(Problem(("load", column), f"is not among the `columns` read: {', '.join(reading.columns)}") for column in missing))
+        made = [load.as_.lower() for load in self.load_.values() if load.as_ is not None]
+        if len(made) > len(set(made)):
+            raise mistakes(Problem(("load",), "makes one column twice; each `as` must differ"))
         return self
+
+    def declared(self) -> dict[str, Any]:
+        whole = super().declared()
+        if not self.load_:
+            del whole["load"]  # so that datasets made before there was this word keep their ids
+        return whole
 
     def _groups(self) -> Iterator[tuple[str | None, tuple[str, ...], Reading]]:
         """Split, paths and how to read them."""
@@ -79,21 +102,66 @@ class Files(Source, Reading):
         names = relative(files)
         known = zip(files, hashes(files, memo), strict=True)
         made = [SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1]) for f, sha in known]
-        return Snapshot(tuple(sorted(made, key=lambda f: (f.path, f.url))))
+        tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
+        return Snapshot((*tables, *self._named(tables, base, memo)))
+
+    def _named(self, tables: tuple[SourceFile, ...], base: Path, memo: Path | None) -> list[SourceFile]:
+        """The files that rows name."""
+        if not self.load_:
+            return []
+        inputs = [replace(i, reading=_only(i.reading, tuple(self.load_))) for i in self._inputs(tables)]
+        with tempfile.TemporaryDirectory(prefix="penstock-look-") as scratch:
+            try:
+                made = extract(inputs, Path(scratch), memory_bytes=256 << 20, events=Events())
+            except SourceError as error:
+                raise SourceError(error.message.replace("source.columns:", "source.load:")) from None
+            values = {column: pa.chunked_array([pq.read_table(path, columns=[column])[column].combine_chunks() for path in made.parquet]).unique().drop_null().to_pylist() for column in self.load_}
+        taken = {file.url for file in tables}
+        found: list[SourceFile] = []
+        for owner, columns in owners(self.load_).items():
+            mine = survey(owner, {column: (self.load_[column], values[column]) for column in columns}, base, memo)
+            if twice := [f.url for f in mine if f.url in taken]:
+                raise SourceError(f"source.load.{owner}: {twice[0]} is read already, as a table or below another root. Give columns whose files lie together one `root`.")
+            taken |= {file.url for file in mine}
+            found += mine
+        return found
+
+    def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
+        starts = tuple(map(prefix, self.load_))
+        return tuple(f for f in snapshot.files if not (starts and f.path.startswith(starts)))
 
     def _inputs(self, files: tuple[SourceFile, ...]) -> list[Input]:
         how = {split: reading for split, _, reading in self._groups()}
         return [Input(f.path, f.url, how[f.split], f.size_bytes) for f in files]
 
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
-        return extract(self._inputs(snapshot.files), scratch, memory_bytes=memory_bytes, events=events)
+        tables = self._tables(snapshot)
+        if not self.load_:
+            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events)
+        inputs = self._inputs(tables)
+        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events)
+        return load_columns(made, self.load_, snapshot.files, scratch, memory_bytes=memory_bytes, events=events, fails=lambda i: inputs[i].reading.on_bad_row == "fail")
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        step = max(1, len(snapshot.files) // _SAMPLED_FILES)
-        files = snapshot.files[::step][:_SAMPLED_FILES]
+        tables = self._tables(snapshot)
+        step = max(1, len(tables) // _SAMPLED_FILES)
+        files = tables[::step][:_SAMPLED_FILES]
         each = max(1, -(-rows // len(files)))
-        with tempfile.TemporaryDirectory(prefix="penstock-sample-") as scratch:
-            made = extract(self._inputs(files), Path(scratch), memory_bytes=256 << 20, events=Events(), limit=each)
+        with tempfile.TemporaryDirectory(prefix="penstock-sample-") as folder:
+            scratch = Path(folder)
+            made = extract(self._inputs(files), scratch / "tables", memory_bytes=256 << 20, events=Events(), limit=each)
             whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
             pieces = [whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each) for i in range(len(files))]
-            return pa.concat_tables(pieces).select(made.schema.names)
+            chosen = pa.concat_tables(pieces)
+            if not self.load_:
+                return chosen.select(made.schema.names)
+            pq.write_table(chosen, scratch / "chosen.parquet")
+            seen = load_columns(replace(made, parquet=[scratch / "chosen.parquet"]), self.load_, (*files, *snapshot.files[len(tables) :]), scratch, memory_bytes=256 << 20, events=Events(), fails=lambda i: False, most_bytes=_SAMPLE_BYTES)
+            return pq.read_table(seen.parquet, columns=seen.schema.names)
+
+
+def _only(reading: Reading, columns: tuple[str, ...]) -> Reading:
+    """The same, for some columns alone; bad rows are told of when all columns are read."""
+    options = reading.options()
+    chosen = {word: {name: value for name, value in options[word].items() if name in columns} for word in ("types", "trim_end")}
+    return Reading.model_validate({**options, **chosen, "columns": columns, "on_bad_row": "quarantine"})

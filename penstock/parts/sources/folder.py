@@ -1,6 +1,6 @@
 """`folder`: files that are rows: pictures, texts, sequences, of a folder or inside tar and zip archives.
 
-    source: {type: folder, path: photos}                                     # photos/<label>/<name>
+    source: {type: folder, path: photos}                                     # photos/<label>/…
     source: {type: folder, path: cifar10.tar.gz, pattern: "cifar10/{split}/{label}/{name}.jpg"}
     source: {type: folder, path: "s3://lake/shards/*.tar", pattern: "**/{label}/*.txt", content: text}
 
@@ -47,8 +47,7 @@ class Folder(Source):
     pattern: str | None = None
     """Which files, by their path from the folder's or archive's root, and what the path tells: `{split}/{label}/*.jpg`. A
     name in braces becomes a column and stands for any text within one step, `*` and `?` stay within a step, `**` is any
-    number of steps. Unless given, every file, with `label` (the name of the folder it is in) and `name` where there are
-    subfolders."""
+    number of steps. Unless given, every file, with `label`, the name of the folder it is in, where there are subfolders."""
     content: Literal["auto", "bytes", "text"] = "auto"
     """What `content` holds. `auto`: text where the endings of all files are those of text (.txt, .md, .csv, .json, …)."""
     encoding: str = "utf-8"
