@@ -36,25 +36,30 @@ class Expect(Strict):
     """What a column promises (the data contract). A row that breaks it goes the way of `on_violation`."""
 
     type: Literal["integer", "number", "text", "boolean", "timestamp"] | None = None
+    """What every value must be; a text column of numbers holds numbers."""
     min: float | str | None = None
     """Least value (numbers; timestamps as text)."""
     max: float | str | None = None
+    """Greatest value."""
     allowed: tuple[str | int | float | bool, ...] | None = None
     """The only values it may have."""
     pattern: str | None = None
     """A regular expression (RE2) the whole text must match."""
     not_null: bool = False
+    """No missing values."""
     unique: bool = False
     """No value twice; the rows after the first (by row id) break it."""
     max_missing: float | None = Field(None, ge=0, le=1)
     """The largest share of missing values; breaking it fails the run whatever `on_violation` says."""
     on_violation: Literal["quarantine", "fail", "warn"] = "quarantine"
+    """Where a row goes that breaks a promise: aside with its reason, to the end of the run, or on with a warning."""
 
 
 class Join(Strict):
     """A to-one join: each row finds at most one row of another source. More than one is refused."""
 
     source: Source
+    """Where the other rows come from."""
     on: dict[str, str] | Names
     """Columns equal in both, or a mapping from ours to theirs."""
     columns: Names | None = None
@@ -163,6 +168,20 @@ def _named(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+class Start(Strict):
+    """Where weights start."""
+
+    weights: str
+    """A finished run (`run-…`) or a bundle (`bundle-…`) in the store: every tensor of an equal name and shape is taken, and the
+    rest is said. An encoder's name is its type and its input's name."""
+    only: Names = ()
+    """Inputs whose encoders are taken, and nothing else; all that fits unless given."""
+
+
+def _start(value: Any) -> Any:
+    return {"weights": value} if isinstance(value, str) else value
+
+
 class Train(Strict):
     """How the model learns."""
 
@@ -190,8 +209,10 @@ class Train(Strict):
     class_weights: dict[str, Literal["balanced"] | dict[str, float]] = {}
     """By target: weights of its classes in the loss; `balanced` weighs each class by 1/frequency."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
-    from_: str | None = Field(None, alias="from")
-    """A run whose best weights to start from; every tensor with an equal name and shape is taken, and the rest is said."""
+    from_: Annotated[Start | None, BeforeValidator(_start)] = Field(None, alias="from")
+    """Earlier weights to start from: a run, a bundle, or `{weights: bundle-…, only: [bio]}`. See `fitted_from` of the features."""
+    freeze: Names = ()
+    """Inputs whose encoders stay as they start."""
     deterministic: bool = True
     """Ask torch for deterministic kernels, so that one seed on one machine gives one set of weights."""
     max_steps: int | None = Field(None, ge=1)
@@ -279,8 +300,11 @@ class Recipe(Strict):
     name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """Names the datasets; the recipe file's name unless given."""
     seed: int = 0
+    """The one seed: split, sample, initialisation, shuffling and chance in training are derived from it by name."""
     source: Source
+    """Where rows come from."""
     join: list[Join] = []
+    """Other sources whose columns are brought to each row, in order."""
     where: str | None = None
     """A SQL condition on the source's columns (joined ones included); the other rows are counted as filtered."""
     sample: int | None = Field(None, ge=1)
@@ -290,13 +314,18 @@ class Recipe(Strict):
     derive: dict[str, str] = {}
     """New columns as SQL expressions."""
     engine: Engine = Field(part("embedded"), validate_default=True)
+    """Where rows are crunched; it changes no answer."""
     expect: dict[str, Expect] = {}
+    """The data contract, by column."""
     clean: list[Cleaner] = []
+    """Steps that mend or drop rows, in order; those that learn from the training split come after the split."""
     split: Split = Split()
     samples: Samples | None = None
     """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
     inputs: dict[str, Feature] = {}
+    """What the model sees: name → feature. The name is the column unless the feature says `column`."""
     targets: dict[str, Feature] = {}
+    """What it answers; several are learnt together."""
     weight: str | None = None
     """A column of non-negative numbers: how much each row counts, in training and in metrics."""
     keep: Names = ()
@@ -306,7 +335,9 @@ class Recipe(Strict):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     launcher: Launcher = Field(part("local"), validate_default=True)
+    """Where training runs, on how many processes and threads; it changes no answer beyond rounding."""
     trackers: list[Tracker] = Field([part("tensorboard")], validate_default=True)
+    """Where a run's measurements are shown beside its own diary."""
     resources: Resources = Resources()
     store: str = "./store"
     """A folder, or a bucket such as s3://team/penstock."""
@@ -333,6 +364,10 @@ class Recipe(Strict):
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be a target"))
                 if why := feature.unfit(target=side == "targets", sampled=self.samples is not None):
                     problems.append(Problem((side, name), why))
+        problems += [
+            Problem(("targets", name, "over"), f"{over!r} is no input.{did_you_mean(over, list(self.inputs))}")
+            for name, feature in self.targets.items() if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
+        ]
         problems += self._sample_problems(self.samples) if self.samples else self._leaks()
         if isinstance(self.model, Model):
             inputs = [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
@@ -364,6 +399,11 @@ class Recipe(Strict):
             side = "inputs" if name in self.inputs else "targets"
             if feature.spans and (name in raw or name in (samples.time, *samples.entity)):
                 problems.append(Problem((side, name), "has the name of a column that is read as it is; requests could not tell them apart. Call the series otherwise"))
+        spanned = {column for name, feature in features.items() if feature.spans for column in feature.columns(name)}
+        for i, cleaner in enumerate(self.clean):
+            mended = sorted(spanned & set(cleaner.needs()))
+            if cleaner.at_serving == "apply" and mended:
+                problems.append(Problem(("clean", i), f"mends {mended[0]!r}, the steps of a series: in a request, which has whole windows, it could not. Use the series' own `missing`, or `derive` a column"))
         for name, feature in self.inputs.items():
             first, last = feature.reach(target=False)
             for target, other in self.targets.items():
