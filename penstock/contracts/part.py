@@ -203,6 +203,8 @@ class Part(Strict):
         word = cls.__name__.lower()
         if "." in type and not foreign_code_allowed():
             raise RecipeError(f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust")
+        if not all(step.isidentifier() for step in name.split(".")):
+            raise RecipeError(f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path of a module of yours")
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -95,6 +95,8 @@ def test_a_strangers_part_is_refused_where_code_is_not_trusted():
 def test_a_part_that_cannot_be_opened_says_why():
     assert "needs the package 'nosuchpackage'" in problems({"combiner": "acme_parts.hungry"})[0]
     assert "must define exactly one combiner, found 0" in problems({"combiner": "acme_parts.empty"})[0]
+    for strange in (".", "..", "a..b", "a b", "a/b.c", "", ".mlp"):
+        assert "is no name of a combiner" in problems({"combiner": strange})[0]
     assert "Is 'acmee' importable" in problems({"combiner": "acmee.ghost"})[0]
 
 
