@@ -221,6 +221,8 @@ def _wanted(declared: pa.DataType) -> str:
         return "a number"
     if pa.types.is_nested(declared):
         return "a list"
+    if pa.types.is_binary(declared) or pa.types.is_large_binary(declared):
+        return "bytes, or base64 text"
     if pa.types.is_temporal(declared):
         return "a date or time"
     return "true or false" if pa.types.is_boolean(declared) else "one text, number or truth value"

@@ -7,13 +7,16 @@ the page that describes them; the description of a record comes from the bundle.
 Statuses: 400 not JSON or not of the protocol; 401 no token; 404; 413 too large; 415 a compressed body; 422 rows that
 cannot be taken, each with row, field and reason; 503 too slow, too busy or stopping. Every error is
 `{"error": …, "request_id": …}`, a 422 with `problems` beside.
+
+Bytes, such as pictures, are base64 text in JSON (a `data:` URI does as well); where they are all that the model reads,
+the body may be the picture itself (`Content-Type: image/jpeg`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -86,7 +89,7 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     app.openapi = lambda: openapi_of(bundle, options)  # type: ignore[method-assign]
 
     def reply(content: Any, status: int = 200) -> Response:
-        return Response(to_json(content, inf_nan_mode="constants"), status, media_type="application/json")
+        return Response(to_json(content, inf_nan_mode="constants", bytes_mode="base64"), status, media_type="application/json")
 
     def problem(request: Request, error: Exception) -> Response:
         status, reason, more = _meaning(error)
@@ -111,8 +114,9 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        body = protocol.parse_json(await _body(request, options.max_request_bytes))
-        records = _records(body, options.max_rows, wrapped="records" not in columns)
+        content = await _body(request, options.max_request_bytes)
+        raw = _raw(request, content, columns)
+        records = raw if raw is not None else _records(protocol.parse_json(content), options.max_rows, wrapped="records" not in columns)
         kept = [name for name in bundle.keep if name not in columns and any(isinstance(r, dict) and name in r for r in records)]
         table = await asyncio.wait_for(batcher.answer(lambda: from_records(records, columns), len(records)), options.timeout_seconds)
         predictions = table.to_pylist()
@@ -194,6 +198,21 @@ def _records(body: Any, most: int, *, wrapped: bool) -> list[Any]:
     if len(records) > most:
         raise TooLarge(f"the request has {len(records)} rows; at most {most} are taken at once (serve.max_rows)")
     return records
+
+
+def _raw(request: Request, content: bytes, columns: Mapping[str, pa.DataType]) -> list[Any] | None:
+    """The one record of a body that is a picture itself (`Content-Type: image/…`); None for JSON.
+
+    Raises:
+        Malformed: the model reads more than one column, or none of bytes.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        return None
+    only = next(iter(columns), "")
+    if len(columns) != 1 or not protocol.is_bytes(columns[only]):
+        raise Malformed(f"a body of {kind} is one column of bytes, but the model reads {', '.join(f'{name} ({type})' for name, type in columns.items())}; send JSON, with bytes as base64")
+    return [{only: content}]
 
 
 async def _body(request: Request, most: int) -> bytes:

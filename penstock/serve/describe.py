@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 from typing import Any
@@ -10,6 +11,9 @@ import pyarrow as pa
 
 from penstock.bundle.bundle import Bundle
 from penstock.recipe.schema import Serve
+from penstock.serve.protocol import is_bytes
+
+_MOST_EXAMPLE_BYTES = 4_096
 
 
 def openapi_of(bundle: Bundle, options: Serve) -> dict[str, Any]:
@@ -97,6 +101,8 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
         return {"type": ["object", "null"], "properties": {field.name: field_schema(field.type) for field in kind}}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return {"type": ["array", "null"], "items": field_schema(kind.value_type)}
+    if is_bytes(kind):
+        return {"type": ["string", "null"], "contentEncoding": "base64"}
     return {"type": ["string", "null"]}
 
 
@@ -113,7 +119,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return base64.b64encode(value).decode() if len(value) <= _MOST_EXAMPLE_BYTES else None  # a page is no place for a photo
     if isinstance(value, list):
         return [plain(v) for v in value]
     return value

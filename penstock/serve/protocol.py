@@ -4,7 +4,8 @@ Inputs are the raw columns, each a tensor `[n]` or `[n, 1]` (a column of vectors
 carries its values: what is acceptable is the feature's to say, as everywhere. Missing values: null in JSON data; NaN in
 floating-point tensors; an empty element in BYTES tensors (they cannot hold null, and an empty cell of a CSV file is
 missing as well). Outputs are the predictions `<target>` (BYTES, FP64, INT64 or BOOL) and `<target>_probabilities`
-(FP32 `[n, classes]`, whose classes the model's metadata lists), and the like.
+(FP32 `[n, classes]`, whose classes the model's metadata lists), and the like. A column of bytes (pictures) is BYTES: the
+bytes themselves in binary, base64 text in JSON.
 
 The binary extension (github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md): after the JSON,
 whose length is in the header `Inference-Header-Content-Length`, come the tensors' bytes, little-endian, row-major; BYTES
@@ -218,7 +219,7 @@ def _values(entry: Mapping[str, Any], blob: bytes | None, kind: pa.DataType) -> 
         if sort == "BYTES":
             data = [None if v == "" else v for v in data]
     elif sort == "BYTES":
-        data = _elements(name, blob, size)
+        data = _elements(name, blob, size, as_text=not is_bytes(kind))
     else:
         dtype = np.dtype(_NUMPY[sort])
         if len(blob) != size * dtype.itemsize:
@@ -253,9 +254,14 @@ def _check_values(name: str, sort: str, data: Sequence[Any]) -> None:
         raise RequestError(f"value {i} of the input {name!r} is {value!r}, which is no {sort}", (Problem((i, name), f"expected {sort}; found {value!r}"),))
 
 
-def _elements(name: str, blob: bytes, size: int) -> list[str | None]:
-    """BYTES elements as text; an empty one is missing."""
-    found: list[str | None] = []
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column holds bytes, such as pictures."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _elements(name: str, blob: bytes, size: int, *, as_text: bool) -> list[str | bytes | None]:
+    """BYTES elements as text, or as they are for a column of bytes; an empty one is missing."""
+    found: list[str | bytes | None] = []
     at = 0
     while at < len(blob):
         if at + 4 > len(blob):
@@ -265,7 +271,8 @@ def _elements(name: str, blob: bytes, size: int) -> list[str | None]:
         if at + length > len(blob):
             raise Malformed(f"the bytes of the input {name!r} end within element {len(found)}")
         try:
-            found.append(blob[at : at + length].decode() if length else None)
+            element = blob[at : at + length]
+            found.append((element.decode() if as_text else element) if length else None)
         except UnicodeDecodeError:
             raise RequestError(f"element {len(found)} of the input {name!r} is not UTF-8", (Problem((len(found), name), "expected text in UTF-8"),)) from None
         at += length
