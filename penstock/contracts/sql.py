@@ -145,7 +145,10 @@ def _parse(text: str) -> exp.Expression:
         first = (getattr(error, "errors", None) or [{}])[0]
         near = str(first.get("highlight") or "").strip()
         where = f" near {near!r}" if near else ""
-        raise RecipeError(f"this is not an SQL expression{where}: {first.get('description') or str(error).splitlines()[0]}; found {text!r}") from None
+        said = str(first.get("description") or str(error).splitlines()[0])
+        if "<class" in said:  # sqlglot names its own classes where an operand is missing
+            said = "something is missing there"
+        raise RecipeError(f"this is not an SQL expression{where}: {said}; found {text!r}") from None
     select = statements[0] if len(statements) == 1 else None
     if not isinstance(select, exp.Select):
         raise RecipeError(f"expected one SQL expression, such as \"age >= 17\"; found {text!r}")

@@ -40,7 +40,7 @@ from penstock.data.ledger import REASON, Ledger
 from penstock.data.profile import profile
 from penstock.data.rowid import by_key, by_place, column_names, read_extract
 from penstock.data.split import SPLIT, assign
-from penstock.data.validate import column_problems, expect, typed_problems
+from penstock.data.validate import column_problems, expect, learning_problems, typed_problems
 from penstock.recipe.schema import Join, Recipe
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
     survey = _survey(recipe, store)
     name = f"datasets/{recipe.name}/{survey.id}"
     if store.has(name):
-        return Dataset(store.open(name))
+        return _checked(recipe, Dataset(store.open(name)))
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
     with _scratch(store) as scratch, store.draft(name, manifest) as folder:
@@ -85,9 +85,20 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
 
 
 def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
-    """The finished version that `recipe` declares over its sources as they are now, if there is one."""
+    """The finished version that `recipe` declares over its sources as they are now, if there is one.
+
+    Raises:
+        RecipeError: it is there, and lacks columns that the recipe names.
+    """
     name = f"datasets/{recipe.name}/{_survey(recipe, store).id}"
-    return Dataset(store.open(name)) if store.has(name) else None
+    return _checked(recipe, Dataset(store.open(name))) if store.has(name) else None
+
+
+def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """A dataset that is there already, held against what the recipe names beyond the words that make its id."""
+    if problems := learning_problems(recipe, [name for name in dataset.manifest["schema"] if name != ROW_ID]):
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
+    return dataset
 
 
 def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
@@ -217,7 +228,7 @@ class _Work:
             "schema": {name: str(final[name].type()) for name in _written(final)},
             "facts": {str(place): found for place, found in facts.items()},
         }
-        if recipe.split.by == "files":
+        if recipe.split.by in ("files", "column"):
             made["overlap"] = self._overlap(session, final)
         self._warn_of_quarantine()
         return made

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, EngineSession
 from penstock.contracts.digest import below, key_text, md5
+from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
 from penstock.data.ledger import COLUMN, REASON
 from penstock.recipe.schema import Split
@@ -116,6 +117,8 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     time = table[column]
     if time.type().is_floating():
         time = time.isnan().ifelse(ibis.null(time.type()), time)
+    elif time.type().is_string():
+        time = _as_time(table, column, session)
     timed = table.select(__p_time=time).filter(lambda t: t["__p_time"].notnull())
     moments = timed.group_by("__p_time").aggregate(__p_rows=timed.count())
     # Rows before each moment: a moment goes where its first row goes.
@@ -129,7 +132,26 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     joined = table.mutate(__p_time=time).cross_join(ends)
     moment = joined["__p_time"]
     placed = ibis.cases((moment.isnull(), ibis.null("string")), (moment <= joined["__p_train"], "train"), (moment <= joined["__p_seen"], "validation"), else_="test")
-    return _unplaced(joined, placed, column, ibis.literal("is missing, so the row has no place in time")).drop("__p_time", "__p_train", "__p_seen")
+    found = ibis.literal("found '") + joined[column].cast("string") + "', which is no time; expected one such as 2024-01-31 12:00"
+    reason = found.fill_null("is missing, so the row has no place in time") if joined[column].type().is_string() else ibis.literal("is missing, so the row has no place in time")
+    return _unplaced(joined, placed, column, reason).drop("__p_time", "__p_train", "__p_seen")
+
+
+def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
+    """Texts as the moments they name: they would otherwise be put in the order of their letters.
+
+    Raises:
+        RecipeError: most of them name none.
+    """
+    time = table[column].strip().try_cast("timestamp")
+    strange = table.filter(table[column].notnull() & time.isnull())
+    counts = session.rows(table.aggregate(there=table[column].count(), times=time.count()))[0]
+    if 2 * counts["times"] < counts["there"]:
+        example = session.rows(strange.select(found=table[column]).limit(1))[0]["found"]
+        raise RecipeError.of([Problem(("split", "on"), (
+            f"{column!r} holds texts such as {example!r}, which are no times as ISO 8601 writes them; by their letters they would not come in the order of time. "
+            f"Derive a time and split by it, such as  derive: {{when: \"strptime({column}, '%d/%m/%Y')\"}}  split: {{by: time, on: when}}"))], where="the recipe")
+    return time
 
 
 def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:

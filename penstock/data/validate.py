@@ -84,16 +84,32 @@ def column_problems(recipe: Recipe, columns: Sequence[str], joined: Sequence[Seq
         miss(("split", "on"), name, here)
     if recipe.split.stratify:
         miss(("split", "stratify"), recipe.split.stratify, here)
+    return problems + learning_problems(recipe, here)
+
+
+def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
+    """Every column that is not there of those that are named for what follows preparing: they are no part of a dataset's
+    identity, so a dataset that is there already must be asked again.
+
+    Args:
+        columns: of the prepared rows.
+    """
+    problems: list[Problem] = []
+
+    def miss(path: tuple[str | int, ...], name: str) -> None:
+        if name not in columns:
+            problems.append(Problem(path, f"there is no column {name!r}.{did_you_mean(name, list(columns))} Columns: {shown(columns)}."))
+
     for side, features in (("inputs", recipe.inputs), ("targets", recipe.targets)):
         for name, feature in features.items():
             for column in feature.columns(name):
-                miss((side, name) if column == name else (side, name, "column"), column, here)
+                miss((side, name) if column == name else (side, name, "column"), column)
     if recipe.weight:
-        miss(("weight",), recipe.weight, here)
+        miss(("weight",), recipe.weight)
     for name in recipe.keep:
-        miss(("keep",), name, here)
+        miss(("keep",), name)
     for name in recipe.evaluate.slices:
-        miss(("evaluate", "slices"), name, here)
+        miss(("evaluate", "slices"), name)
     return problems
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.contracts.part import did_you_mean
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
+from penstock.data.steps import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import Classical, classical_model
 from penstock.evaluate.compare import verdict
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
 
 
-def evaluate(bundle: Bundle, dataset: Dataset, recipe: Recipe, events: Events) -> dict[str, Any]:
+def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, events: Events) -> dict[str, Any]:
     """Measure a bundle on a dataset's test split.
 
     Args:
@@ -49,6 +50,10 @@ def evaluate(bundle: Bundle, dataset: Dataset, recipe: Recipe, events: Events) -
     started = time.perf_counter()
     options = recipe.evaluate
     notes: list[str] = []
+    dataset, overlap = dataset if isinstance(dataset, SampledDataset) else seen(dataset, recipe), 1
+    if recipe.samples is not None:
+        overlap = max(1, *(-(-feature.reach(target=True)[1] // recipe.samples.stride_eval) for feature in recipe.targets.values()))
+        notes.append("rows are steps of series here, and what is measured are samples: a window with its horizon, from each step on" + ("" if recipe.samples.stride_eval == 1 else f" that is a multiple of {recipe.samples.stride_eval}"))
     encoding = bundle.encoding
     known = [name for name in dataset.schema.names if not name.startswith("__")]
     slices_by = []
@@ -62,14 +67,14 @@ def evaluate(bundle: Bundle, dataset: Dataset, recipe: Recipe, events: Events) -
         notes.append("the test split has no rows, so the validation split was measured instead: it chose the epoch, so these figures flatter the model")
 
     trivial = trivial_answers(encoding, dataset) if options.baselines else {}
-    judged = answer_split(bundle, dataset, split, trivial=trivial, extra_columns=slices_by, events=events)
+    judged = answer_split(bundle, dataset, split, trivial=trivial, extra_columns=slices_by, events=events, overlap=overlap)
     if judged.refused:
         notes.append(f"{judged.refused:,} rows of the {split} split were refused by a feature and are not measured, most often: {judged.commonest_reason()}")
     if judged.broken:
         notes.append("the model answered numbers that are not finite, so nothing can be measured: " + ", ".join(judged.broken))
     if not judged.rows:
         notes.append(f"nothing was measured: no row of the {split} split could be judged. Give `split` a test share, or look at the quarantine")
-    for note in notes:
+    for note in notes[recipe.samples is not None :]:
         events.warn(note)
 
     model = classical_model(encoding, dataset, judged, seed=recipe.seed, events=events) if options.baselines and judged.rows else Classical(said="not asked for")
@@ -88,7 +93,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, recipe: Recipe, events: Events) -
         "notes": notes,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    events.say(result["verdict"])
+    events.say(result["verdict"], result=True)
     return {word: _finite(value) for word, value in result.items()}
 
 

@@ -6,6 +6,7 @@ read at all is written to `<output>.unreadable.jsonl` with its file, line and re
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
+from penstock.core.errors import RequestError, SourceError
 from penstock.core.events import Events
 from penstock.formats.write import TableWriter
 from penstock.recipe.schema import load_recipe
@@ -28,10 +30,20 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: Path, *, k
     """Answer a source's rows into `output` (see `api.predict`)."""
     source: Source = load_recipe({"source": declaration}, name="predict").source
     snapshot = source.snapshot(Path.cwd())
+    if same := next((f.url for f in snapshot.files if "://" not in f.url and output.exists() and os.path.samefile(f.url, output)), None):
+        raise RequestError(f"the answers would overwrite {same}, which is to be read. Give `--output` another name.")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=output.parent) as scratch, events.stage("predict"):
         extract = source.extract(snapshot, Path(scratch), memory_bytes=1 << 30, events=events)
         counts = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
+        if extract.rejected:
+            aside = output.with_name(output.name + ".unreadable.jsonl")
+            with TableWriter(aside) as writer:
+                for path in extract.rejects:
+                    writer.write(pq.read_table(path))
+            events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
+        if extract.rejected and not extract.rows:
+            raise SourceError(f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {aside} has their reasons. Check how the input is to be read: its delimiter, encoding, header.")
         with TableWriter(output) as writer:
             for answered in bundle.predictor().predict_stream(_batches(extract.parquet, extract.schema), keep=keep):
                 refused = answered.num_rows - answered["refused"].null_count if "refused" in answered.column_names else 0
@@ -39,12 +51,6 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: Path, *, k
                 counts["predicted"] += answered.num_rows - refused
                 writer.write(answered)
                 events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
-        if extract.rejected:
-            aside = output.with_name(output.name + ".unreadable.jsonl")
-            with TableWriter(aside) as writer:
-                for path in extract.rejects:
-                    writer.write(pq.read_table(path))
-            events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
     if counts["refused"]:
         events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `refused` of {output}")
     return {**counts, "output": str(output), "bundle": bundle.reference}

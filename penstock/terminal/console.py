@@ -5,10 +5,12 @@ On a terminal the live line moves; into a file or a pipe, each stage gets a line
 
 from __future__ import annotations
 
+import textwrap
 from typing import IO, Any
 
 from rich.console import Console as Rich
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from penstock.core.events import Event
@@ -17,7 +19,12 @@ from penstock.core.events import Event
 class Console:
     """A sink of events that writes to `stream` (standard error, so that results stay alone on standard output)."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], *, results: bool = True) -> None:
+        """
+        Args:
+            results: also tell what the screen that ends the command will tell again (events with the field `result`).
+        """
+        self._results = results
         self._rich = Rich(file=stream, highlight=False, soft_wrap=True)
         self._live = self._rich.is_terminal
         self._progress: Progress | None = None
@@ -33,8 +40,9 @@ class Console:
         self._stage = fields["stage"]
         if self._live:
             self._progress = Progress(
-                SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(bar_width=28), TextColumn("{task.fields[detail]}"), TimeRemainingColumn(compact=True),
-                console=self._rich, transient=True)
+                SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(bar_width=28 if self._rich.width >= 100 else 12),
+                TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)), TimeRemainingColumn(compact=True),
+                console=self._rich, transient=True, expand=True)
             self._task = self._progress.add_task(self._stage, total=None, detail="")
             self._progress.start()
 
@@ -49,7 +57,8 @@ class Console:
         self._line(("·", "cyan"), f"{fields['stage']:9} nothing to do: {fields['why']}")
 
     def _on_said(self, fields: dict[str, Any]) -> None:
-        self._line((" ", "dim"), fields["text"], style="dim")
+        if self._results or not fields.get("result"):
+            self._line((" ", "dim"), fields["text"], style="dim")
 
     def _on_warned(self, fields: dict[str, Any]) -> None:
         self._line(("!", "yellow"), fields["text"], style="yellow")
@@ -59,15 +68,22 @@ class Console:
             return
         total = fields.get("total")
         done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {fields.get('unit', '')}"
-        rest = [f"{word.replace('_', ' ')} {_short(value)}" for word, value in fields.items() if word not in ("stage", "done", "total", "unit") and value is not None]
+        rest = [_told(word, value) for word, value in fields.items() if word not in ("stage", "done", "total", "unit") and value is not None]
         self._progress.update(self._task, completed=fields["done"], total=total, detail="  ".join([done, *rest]))
 
     def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:
+        if self._live:  # by words, and under the text rather than under the mark; a file keeps a line a message
+            width = max(20, self._rich.width - 3)
+            text = "\n  ".join(piece for line in text.splitlines() for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""])
         self._rich.print(Text.assemble((mark[0], mark[1]), " ", (text, style)))
 
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _told(word: str, value: Any) -> str:
+    return f"{_short(value)} ex/s" if word == "examples_per_second" else f"{word.replace('_', ' ')} {_short(value)}"
 
 
 def _short(value: Any) -> str:

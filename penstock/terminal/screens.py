@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +18,21 @@ if TYPE_CHECKING:
     from penstock.pipeline.stages import Outcome
 
 
+SLICES = 8
+"""Slices asked for that are shown, a target; the report's file has all of them."""
+FOUND = 5
+"""Worst slices that are shown, a target."""
+
+
+def _width(most: int) -> int:
+    """Columns to write in: the terminal's, up to `most`; in a file or a pipe `most`."""
+    return max(40, min(shutil.get_terminal_size((most, 24)).columns, most)) if sys.stdout.isatty() else most
+
+
 def _render(*things: Any, width: int = 110) -> str:
     """Tables and text as one text without colour, so that it reads the same in a log."""
     out = io.StringIO()
-    console = Console(file=out, width=width, highlight=False, no_color=True, soft_wrap=False)
+    console = Console(file=out, width=_width(width), highlight=False, no_color=True, soft_wrap=False)
     for thing in things:
         console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
@@ -54,18 +68,30 @@ def size(count: float) -> str:
 def rows_screen(counts: Mapping[str, int]) -> str:
     """Where every row went."""
     rest = [(word, counts.get(word, 0)) for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")]
-    return f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
+    line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
+    return textwrap.fill(line, _width(160), subsequent_indent=" " * 9, break_on_hyphens=False)
 
 
 def facts_screen(facts: Mapping[str, Any]) -> str:
     """One fact a line."""
-    width = max((len(word) for word in facts), default=0)
+    flat = dict(_flat(facts))
+    width = max((len(word) for word in flat), default=0)
+    return "\n".join(f"{word:{width}}  {value}" for word, value in flat.items())
+
+
+def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts of facts as lines of their own: `validation pay`, with its figures beside it."""
     lines = []
     for word, value in facts.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{k} {number(v)}" for k, v in value.items() if not isinstance(v, (list, Mapping))) or "…"
-        lines.append(f"{word.replace('_', ' '):{width}}  {number(value)}")
-    return "\n".join(lines)
+        word = word.replace("_", " ")
+        if not isinstance(value, Mapping):
+            lines.append((word, number(value)))
+            continue
+        lines += [(f"{word} {inner}", text) for inner, text in _flat({k: v for k, v in value.items() if isinstance(v, Mapping)})]
+        plain = {k: v for k, v in value.items() if not isinstance(v, (list, Mapping))}
+        if plain:
+            lines.append((word, ", ".join(f"{k} {number(v)}" for k, v in plain.items())))
+    return lines
 
 
 def report_screen(report: Mapping[str, Any]) -> str:
@@ -83,12 +109,24 @@ def report_screen(report: Mapping[str, Any]) -> str:
             table.add_row(metric, number(value), interval, number((classical.get(target) or {}).get(metric)), number((report.get("baseline", {}).get(target) or {}).get(metric)))
         things.append(table)
     slices = report.get("slices") or []
-    if slices:
-        table = _table("by slice (declared ones, then the worst found)", "slice", "rows", "metric", "here", "whole", right=(1, 3, 4))
-        for one in slices[:14]:
-            label = f"{one.get('target') + ': ' if one.get('target') else ''}{one['column']} = {one['value']}"
-            table.add_row(label, number(one["rows"]), one["metric"], number(one["value_of_metric"]), number(one["whole"]))
+    several = len({one.get("target") for one in slices}) > 1
+    for title, most, some in (("by slice", SLICES, [s for s in slices if s.get("declared")]), ("the worst slices found", FOUND, [s for s in slices if not s.get("declared")])):
+        if not some:
+            continue
+        shown = [one for i, one in enumerate(some) if sum(other.get("target") == one.get("target") for other in some[:i]) < most]
+        table = _table(title, "slice", "rows", "metric", "here", "whole", right=(1, 3, 4))
+        for one in shown:
+            label = f"{one['target']}: " if several else ""
+            table.add_row(f"{label}{one['column']} = {one['value']}", number(one["rows"]), one["metric"], number(one["value_of_metric"]), number(one["whole"]))
         things.append(table)
+        if len(some) > len(shown):
+            things.append(f" and {len(some) - len(shown)} more in the report\n")
+    if report.get("rows") and all(one.get("declared") for one in slices):
+        things.append("No slice was found on which it is worse than on the rest beyond chance.\n")
+    overlap = (report.get("overlap") or {}).get("test")
+    if overlap:
+        things.append(f"{overlap:,} rows of the given test split are also in train; the test split was left as given.\n")
+    things += [f"Note: {note}\n" for note in report.get("notes") or []]
     if report.get("verdict"):
         things.append(str(report["verdict"]))
     return _render(*things)

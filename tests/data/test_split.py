@@ -135,3 +135,17 @@ def test_an_empty_share_is_warned_of(tmp_path):
     lake.put("rows.parquet", [{"i": i} for i in range(3)])
     lake.prepare(split={"stratify": "i"})
     assert "no row fell to validation" in lake.said("warned")
+
+
+def test_texts_are_put_in_the_order_of_time_not_of_letters(session):
+    times = [f"2024-01-{day} 08:00" for day in range(1, 32)]  # "2024-01-9" comes after "2024-01-31" by its letters
+    found = placed(session, {"t": times}, by="time", on="t", train=0.6, validation=0.2, test=0.2)
+    assert [r[SPLIT] for r in found] == ["train"] * 19 + ["validation"] * 6 + ["test"] * 6
+
+
+def test_a_text_that_is_no_time_is_put_aside_and_a_column_of_them_is_refused(session):
+    found = placed(session, {"t": ["2024-01-01", "2024-01-02", "soon", None]}, by="time", on="t")
+    assert [r[SPLIT] is None for r in found] == [False, False, True, True]
+    assert "soon" in found[2][REASON] and "is missing" in found[3][REASON]
+    with pytest.raises(RecipeError, match=r"no times as ISO 8601[\s\S]*strptime"):
+        placed(session, {"t": ["13/02/2021", "14/02/2021", "2021-02-15"]}, by="time", on="t")

@@ -37,7 +37,7 @@ def test_every_row_is_accounted_for(journey):
 
 
 def test_the_report_says_what_was_promised(journey):
-    folder, first = journey
+    _, first = journey
     assert first["metrics"]["test"]["pay"]["roc_auc"] > 0.75
     assert first["baseline"]["pay"]["accuracy"] is not None
     low, high = first["intervals"]["pay"]["roc_auc"]
@@ -163,3 +163,45 @@ def test_init_writes_a_recipe_that_runs(people, tmp_path, capsys):
     outcome = command(capsys, "run", str(recipe), "--set", "train.epochs=1", "--sample", "300", "--set", "launcher.threads=1")
     assert outcome["rows"]["filtered"] == 300
     assert Path(tmp_path / "store").is_dir()
+
+
+def test_what_is_named_for_later_stages_is_asked_of_a_dataset_that_is_there_already(journey, capsys):
+    folder, _ = journey
+    for change, word in (("evaluate.slices=[citty]", "evaluate.slices"), ("keep=[idd]", "keep"), ("weight=wait", "weight")):
+        for verb in ("run", "check", "plan"):
+            assert main([verb, str(folder / "recipe.yaml"), "--set", change]) == 2
+            err = capsys.readouterr().err
+            assert word in err and "there is no column" in err
+
+
+def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path):
+    folder, first = journey
+    rows = tmp_path / "rows.csv"
+    rows.write_text("age,city,joined,id\n30,Oslo,2026-01-02,1\n", "utf-8")
+    assert main(["predict", first["bundle"], str(rows), "-o", str(rows), "--store", str(folder / "store")]) == 2
+    assert "overwrite" in capsys.readouterr().err
+    assert rows.read_text("utf-8").startswith("age,city")
+
+
+def test_an_input_of_which_no_row_can_be_read_is_a_failure(journey, capsys, tmp_path):
+    folder, first = journey
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(b"age,city,joined,id\n30,Troms\xf8,2026-01-02,1\n")
+    code = main(["predict", first["bundle"], str(rows), "-o", str(tmp_path / "a.csv"), "--store", str(folder / "store"), "--json"])
+    out = capsys.readouterr().out
+    assert code == 2 and "not one of 1 rows" in json.loads(out)["message"]
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["run", "r.yaml", "--nope", "--json"], 2), (["runn", "--json"], 2), (["list", "frogs", "--json"], 2), (["run", "--json"], 2)])
+def test_a_mistaken_command_line_is_json_too(arguments, code, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == code
+    assert json.loads(capsys.readouterr().out)["message"]
+
+
+def test_a_port_that_is_none_is_told(journey, capsys):
+    folder, first = journey
+    assert main(["serve", first["bundle"], "--port", "99999", "--store", str(folder / "store")]) == 2
+    assert "65535" in capsys.readouterr().err

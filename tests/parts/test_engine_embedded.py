@@ -33,7 +33,7 @@ def test_expressions_find_their_columns(text, columns):
 
 @pytest.mark.parametrize(("text", "part"), [
     ("agee", "no column 'agee'"), ("xx + b + yy", "'xx', 'yy'"), ("b; DROP TABLE t", "one SQL expression"), ("1 FROM x", "a query (FROM)"), ("b UNION SELECT 2", "one SQL expression"),
-    ("b, x", "several"), ("b AS c", "a name of its own"), ("DISTINCT b", "DISTINCT"), ("", "found nothing"), ("((", "not an SQL expression"), ("*", "* is not allowed"),
+    ("b, x", "several"), ("b AS c", "a name of its own"), ("DISTINCT b", "DISTINCT"), ("", "found nothing"), ("((", "not an SQL expression"), ("b >", "something is missing"), ("*", "* is not allowed"),
     ("(SELECT max(x) FROM t)", "a query inside"), ("x IN (SELECT 1)", "a query inside"), ("EXISTS (SELECT 1)", "a query inside"), ("x = ANY([1, 2])", "a query inside"),
     ("sum(x)", "'sum'"), ("count(*)", "is not allowed"), ("row_number() OVER ()", "a window function"), ("list_transform(s, y -> y + 1)", "is not allowed"), ("unnest(s)", "'unnest'"),
     ("read_csv('/etc/passwd')", "'read_csv'"), ("glob('/*')", "'glob'"), ("getenv('HOME')", "'getenv'"), ("current_setting('threads')", "'current_setting'"), ("query('SELECT 1')", "'query'"),
