@@ -12,6 +12,11 @@
     extract     many files → one set of columns in plain Parquet, and rejects
     groups      batches → Parquet in good row groups
     table       any one readable thing as a table
+    members     files that are rows: patterns over their paths, names, encodings
+    folders     what lies below a folder
+    entry, archive, tars, zips   members of archives, read where they lie
+    gather      files of folders and archives → rows
+    loads, loading               files that rows name
     write       batches → a file
 
 Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or dataset.

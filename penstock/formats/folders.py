@@ -66,6 +66,7 @@ def walk(entry: str, base: Path) -> Folder:
         start = os.stat(root)
         _walk_local(root, "", ((start.st_dev, start.st_ino),), found)
     found.files.sort(key=lambda pair: pair[0])
+    found.odd.sort()
     return found
 
 

@@ -133,7 +133,9 @@ def check_encoding(encoding: str) -> str | None:
     if encoding == "auto":
         return None
     try:
-        b"".decode(encoding)
+        b"a".decode(encoding)  # of no bytes at all Python would not even look for the encoding
+    except UnicodeError:
+        return None  # it is known, but a character takes more than a byte
     except LookupError:
         return f"no encoding of text is called {encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis, or auto"
     return None

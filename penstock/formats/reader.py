@@ -151,5 +151,6 @@ def check_words(readers: list[Reader], names: set[str]) -> None:
         for word, wanted, known in (("rename", reading.rename, raw), ("columns", reading.columns, here), ("types", reading.types_, here), ("trim_end", reading.trim_end, here)):
             for name in wanted:
                 if name not in known:
-                    some = ", ".join(sorted(known)[:12]) + (" …" if len(known) > 12 else "")
-                    raise SourceError(f"source.{word}: {members[0].input.path} has no column {name!r}.{did_you_mean(name, sorted(known))} Its columns: {some}")
+                    there = sorted(known if word == "rename" else known | ({reading.rename.get(n, n) for n in raw} - {""}))
+                    some = ", ".join(there[:12]) + (" …" if len(there) > 12 else "")
+                    raise SourceError(f"source.{word}: {members[0].input.path} has no column {name!r}.{did_you_mean(name, there)} Its columns: {some}")
