@@ -205,6 +205,24 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
     return whole
 
 
+_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP  ")
+
+
+def looks_like_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of a common format of pictures; nothing is decoded, and Pillow is not needed."""
+    return data.startswith(_MARKS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or data[4:12] in (b"ftypavif", b"ftypavis") or (data[:2] == b"BM" and data[6:10] == b"\0\0\0\0")
+
+
+def size_of(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
+    """(height, width) as the header tells.
+
+    Raises:
+        BadPicture: there is no header that can be read.
+    """
+    width, height = _opened(data, most_pixels).size
+    return height, width
+
+
 # -- pixels as JPEG, and back ------------------------------------------------------------------------------------------
 
 

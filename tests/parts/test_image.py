@@ -126,3 +126,31 @@ def test_options_are_checked(options: dict[str, Any], why: str) -> None:
         load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"photo": {"type": "image", **options}}, "targets": {"y": "category"}})
     with pytest.raises(RecipeError, match="the feature 'image' cannot be a target"):
         load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"y": "category"}, "targets": {"photo": "image"}})
+
+
+def look_at(column: pa.Array) -> Any:
+    from penstock.data.look.findings import look
+
+    return look(pa.table({"photo": column, "label": pa.array((LABELS * len(column))[: len(column)])}), target="label").columns[0]
+
+
+def test_init_proposes_pictures() -> None:
+    found = look_at(pa.array(GOOD * 3, pa.binary()))
+    assert (found.type, found.options, found.why) == ("image", {"size": [20, 24]}, "pictures of 24 × 20 pixels")
+    photos = [coded(Image.new("RGB", (300 + i, 200), (i, 9, 9)), "JPEG") for i in range(9)]
+    found = look_at(pa.array(photos * 4))
+    assert (found.type, found.options) == ("image", {"size": 64}) and "300 × 200 to 308 × 200 pixels" in found.why
+    found = look_at(pa.array([*GOOD, b"torn"], pa.large_binary()))
+    assert found.type == "image" and found.loud and "1 of the 21 rows looked at would be quarantined" in found.why
+    assert look_at(AS_STRUCT.slice(0, 3)).type == "image"
+    found = look_at(pa.array([b"abc", b"defg"] * 20))
+    assert found.type is None and "bytes that are no pictures" in found.why
+
+
+def test_every_format_is_known_by_its_first_bytes() -> None:
+    from penstock.formats.pictures import looks_like_picture, size_of
+
+    for format in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000"):
+        data = coded(picture("cross", RNG), format)
+        assert looks_like_picture(data) and size_of(data) == (20, 24)
+    assert not looks_like_picture(b"") and not looks_like_picture(b"%PDF-1.7 ....")

@@ -157,7 +157,7 @@ def judge(look: Look) -> Finding:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(look)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return Finding(name, None, "bytes; no feature of this version reads them", role="text")
+        return Finding(name, None, "bytes that are no pictures; no feature of this version reads them", role="text")
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=_hint(f"{name}_seconds", f"epoch({sql(name)})"))
     if look.filled == 0:

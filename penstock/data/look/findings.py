@@ -11,6 +11,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.data.look.columns import Finding, Look, judge, quoted, shown
+from penstock.data.look.pictures import LOOKED_AT, pictures
 from penstock.data.look.relations import LEAK, STRONG, duplicates, foretells
 
 CLASSES = 10
@@ -63,7 +64,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     aim = looks.get(target) if target is not None else None
     if aim is not None:
         findings.target, findings.classes = _target(aim)
-    findings.columns = [judge(look) for name, look in looks.items() if name != target]
+    findings.columns = [pictures(look) or judge(look) for name, look in looks.items() if name != target]
     if aim is not None and findings.target is not None:
         findings.columns = [_against_target(f, looks[f.column], aim, findings) for f in findings.columns]
     same = duplicates([(looks[f.column], f) for f in findings.inputs])
@@ -132,7 +133,7 @@ def _shares(counts: dict[str, int], filled: int) -> str:
 def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
     """Left out, loudly, if it gives the target away; a warning if it nearly does."""
     assert findings.target is not None
-    if finding.type is None or finding.type == "vector":
+    if finding.type in (None, "vector", "image"):
         return finding
     found = foretells(look, target, number=findings.target.type == "number")
     if found.score >= LEAK:
@@ -152,9 +153,10 @@ def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
     if finding.type is None or finding.type not in Feature.types():
         return finding
     feature = Feature.load({"type": finding.type, **finding.options})
-    _, refused = feature.accept([look.raw])
+    raw = look.raw.slice(0, LOOKED_AT) if finding.type == "image" else look.raw  # to decode a picture takes its time
+    _, refused = feature.accept([raw])
     if len(refused.rows) and "quarantined" not in finding.why:
-        finding.why += f"; {len(refused.rows):,} of the {look.rows:,} rows looked at would be quarantined: {shown(refused.reasons[0])}"
+        finding.why += f"; {len(refused.rows):,} of the {len(raw):,} rows looked at would be quarantined: {shown(refused.reasons[0])}"
         finding.loud = True
     return finding
 
