@@ -84,7 +84,7 @@ def knows(table, signal=1.5):
 
 
 def recipe(**words):
-    return SimpleNamespace(evaluate=Evaluate(**{"bootstrap": 60, **words}), seed=3)
+    return SimpleNamespace(evaluate=Evaluate(**{"bootstrap": 60, **words}), seed=3, samples=None)
 
 
 INPUTS = {"age": "number", "city": "category"}

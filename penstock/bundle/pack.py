@@ -36,6 +36,7 @@ from penstock.core.identity import fingerprint, sha256_file
 from penstock.core.needs import need
 from penstock.core.store import Store
 from penstock.data.encoding import Accepted, Encoding
+from penstock.data.steps import SampledDataset, seen
 from penstock.recipe.schema import OwnModel, Recipe
 
 if TYPE_CHECKING:
@@ -79,13 +80,14 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     program = Program(network, decoders, encoding)
     inputs, outputs = export.signature(program, encoding.specs("inputs"))
 
-    schema = {f.name: f.type for f in dataset.schema}
+    rows = seen(dataset, recipe)
+    schema = {f.name: f.type for f in rows.schema}
     targets = [c for name, feature in encoding.targets.items() for c in feature.columns(name)]
     facts = {int(index): found for index, found in dataset.facts.items()}
     steps, required = Steps.needed(
         encoding.columns(targets=False), derived=recipe.derive, clean=[(cleaner, facts.get(i, {})) for i, cleaner in enumerate(recipe.clean)], schema=schema, targets=targets)
     columns = {name: schema[name] for name in required}
-    decision = _decide(program, encoding, dataset, events)
+    decision = _decide(program, encoding, rows, events)
     declared = encoding.declared()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
     whole = recipe.declared()
@@ -107,7 +109,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
         torch_alone = Predictor(
             encoding=encoding, program=lambda arrays: export.run_torch(program, arrays), outputs={o["name"]: (o["dtype"], tuple(n or 0 for n in o["shape"])) for o in outputs},
             decision=decision, columns=columns, keep=recipe.keep, steps=steps)
-        golden = _golden_rows(dataset, list(columns), torch_alone)
+        golden = _golden_rows(rows, list(columns), torch_alone)
         opened = Runtime.load(runtime).open(folder, main, threads=1)
         answers, measured = _prove(golden, torch_alone, opened, encoding)
         measured |= {"export_seconds": round(seconds, 3)}
@@ -132,7 +134,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
 # -- the decision ------------------------------------------------------------------------------------------------------
 
 
-def _decide(program: Any, encoding: Encoding, dataset: Dataset, events: Events) -> dict[str, dict[str, Any]]:
+def _decide(program: Any, encoding: Encoding, dataset: Dataset | SampledDataset, events: Events) -> dict[str, dict[str, Any]]:
     """By target, what answers are turned into words with: 0.5 as a binary's threshold, and what a feature itself decides on
     the validation split (its first 200,000 rows; those of the training split, said aloud, if there is none)."""
     decision: dict[str, dict[str, Any]] = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
@@ -228,7 +230,7 @@ def _foreign_sources(declared: Any, folder: Path) -> dict[str, str]:
 # -- the proof ---------------------------------------------------------------------------------------------------------
 
 
-def _golden_rows(dataset: Dataset, columns: list[str], predictor: Predictor) -> pa.Table:
+def _golden_rows(dataset: Dataset | SampledDataset, columns: list[str], predictor: Predictor) -> pa.Table:
     """Up to 64 rows that the bundle must answer alike for ever: some with missing values, the others spread out."""
     for split in ("test", "validation", "train"):
         batch = next(iter(dataset.batches(split, columns, rows=predictor.encoding.rows_at_once(_LOOK))), None)

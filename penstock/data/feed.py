@@ -30,6 +30,7 @@ from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import Artefact, Store, atomic_write, told_plainly
 from penstock.data.encoding import WEIGHT, Accepted, Encoding
+from penstock.data.inherit import inherited
 from penstock.data.shards import Shards, ShardWriter, row_id_halves
 from penstock.data.steps import step_encoding, whole_encoding
 from penstock.data.windows import WindowShards
@@ -145,6 +146,7 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -
         return Feed.open(store, id)
     encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
+    _take_over(recipe, encoding, store, events)
     _fit(encoding, _train_batches(encoding, dataset, events), events)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with store.draft(name, manifest) as folder:
@@ -187,6 +189,8 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
     Raises:
         ContractError: they cannot be fitted to these rows, or the rows lack a column (a derived or joined one).
     """
+    if waiting := [name for name, feature in {**recipe.inputs, **recipe.targets}.items() if feature.fitted_from]:
+        raise ContractError(f"{', '.join(waiting)} take over what a bundle learnt; that is known once the store is open")
     encoding = step_encoding(recipe)
     absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
     if absent:
@@ -217,6 +221,15 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
 
 
+def _take_over(recipe: Recipe, encoding: Encoding, store: Store, events: Events) -> None:
+    """What features take over from earlier bundles; they are not fitted again."""
+    where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
+    taken = {**inherited(recipe.inputs, "inputs", store, where=where), **inherited(recipe.targets, "targets", store, where=where)}
+    encoding.fitted |= taken
+    for name in taken:
+        events.say(f"{name} takes over what {(recipe.inputs | recipe.targets)[name].fitted_from} learnt", feature=name)
+
+
 # -- the first pass ----------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +243,7 @@ def _train_batches(encoding: Encoding, dataset: Dataset, events: Events) -> Iter
 
 def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events) -> None:
     """Fill `encoding.fitted` from the training split. Every column that cannot be learnt from is named at once."""
-    features = {**encoding.inputs, **encoding.targets}
+    features = {name: feature for name, feature in {**encoding.inputs, **encoding.targets}.items() if name not in encoding.fitted}
     summaries = {name: feature.summary() for name, feature in features.items()}
     reasons: Counter[str] = Counter()
     seen = used = 0

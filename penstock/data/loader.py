@@ -64,7 +64,7 @@ class Loader:
         self.feed, self.split, self.seed, self.shuffle = feed, split, seed, shuffle
         self.rank, self.world, self.accumulate, self.numpy = rank, world, accumulate, numpy
         self.batch_size = batch_size
-        self.rows = feed.rows.get(split, 0)
+        self.rows = feed.sizes.get(split, 0)
         self.epoch = 0
         self.position = 0
         """The global batch that comes next."""

@@ -14,18 +14,22 @@ from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import sample_keys
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
-from penstock.metrics import Measures, kind_of, names_for
+from penstock.metrics import Forecasting, Measures, kind_of, names_for
 from penstock.metrics.names import Kind
-from penstock.metrics.rows import Threshold
+from penstock.metrics.rows import Scale, Threshold
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
     from penstock.data.dataset import Dataset
     from penstock.data.encoding import Encoding
+    from penstock.data.steps import SampledDataset
+    from penstock.evaluate.forecast import Naive
     from penstock.evaluate.trivial import Trivial
 
 SAMPLE = 200_000
 """Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
+SAMPLE_BYTES = 256 * 2**20
+"""Where rows are windows of a series, as many as take about so much."""
 BATCH = 8_192
 
 
@@ -64,8 +68,8 @@ class Judged:
     kinds: dict[str, Kind]
     thresholds: dict[str, Threshold]
     """By target; of a set one a label."""
-    scales: dict[str, float]
-    """Number targets: the training split's deviation."""
+    scales: dict[str, Scale]
+    """Number targets: the training split's deviation; series: each variable's, and what else their measures need."""
     classes: dict[str, Sequence[str]]
     """Category and binary targets: the classes' names, where the feature tells them."""
     rows: int = 0
@@ -97,16 +101,24 @@ class Judged:
         return self.reasons.most_common(1)[0][0] if self.reasons else "–"
 
 
-def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mapping[str, Trivial], extra_columns: Sequence[str], events: Events) -> Judged:
-    """Answer every acceptable row of `split` and measure it, the trivial answer beside it."""
+def answer_split(
+    bundle: Bundle, dataset: Dataset | SampledDataset, split: str, *, trivial: Mapping[str, Trivial | Naive], extra_columns: Sequence[str], events: Events, overlap: int = 1,
+) -> Judged:
+    """Answer every acceptable row of `split` and measure it, the trivial answer beside it.
+
+    Args:
+        overlap: how many neighbouring rows share what they answer (windows of a series).
+    """
     encoding, predictor = bundle.encoding, bundle.predictor()
     facts = {name: facts_of(encoding, name) for name in encoding.targets}
     total = int(dataset.counts.get(split, 0))
     judged = Judged(
         split, {}, {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
-        {name: float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
+        {name: Forecasting.of(f, block=overlap) or float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
     kept: list[Kept] = []
+    series_bytes = sum(f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans)
+    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
     for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
@@ -118,13 +130,13 @@ def answer_split(bundle: Bundle, dataset: Dataset, split: str, *, trivial: Mappi
         if len(rows.table):
             answers = _by_target(predictor.answers(rows.table), list(encoding.targets))
             _measure(judged, rows, answers, trivial)
-            kept.append(_sampled(rows, answers, total, [*encoding.inputs], extra_columns))
+            kept.append(_sampled(rows, answers, total, most, [*encoding.inputs], extra_columns))
         events.progress("evaluate", done, total, "rows")
     _keep(judged, kept)
     return judged
 
 
-def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], trivial: Mapping[str, Trivial]) -> None:
+def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], trivial: Mapping[str, Trivial | Naive]) -> None:
     judged.rows += len(rows.table)
     for name, answer in answers.items():
         if name not in judged.measures:
@@ -134,7 +146,7 @@ def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.
                 judged.trivial_measures[name] = Measures(names_for(kind), scale=judged.scales.get(name))
         judged.measures[name].update(rows.truth[name], answer, rows.weight)
         if name in trivial:
-            judged.trivial_measures[name].update(rows.truth[name], trivial[name].answers(len(rows.table)), rows.weight)
+            judged.trivial_measures[name].update(rows.truth[name], trivial[name].answers(len(rows.table), rows.columns), rows.weight)
 
 
 def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -158,11 +170,11 @@ class Kept:
     rows: int
 
 
-def _sampled(rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], total: int, inputs: Sequence[str], extra: Sequence[str]) -> Kept:
-    """The rows whose id's hash lies below `SAMPLE / total` of its range; all of them if they are few."""
+def _sampled(rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], total: int, most: int, inputs: Sequence[str], extra: Sequence[str]) -> Kept:
+    """The rows whose id's hash lies below `most / total` of its range; all of them if they are few."""
     mask = np.ones(len(rows.table), bool)
-    if total > SAMPLE:
-        mask = sample_keys(rows.table.column(ROW_ID).combine_chunks()) < np.uint64(int(SAMPLE / total * 2**64))
+    if total > most:
+        mask = sample_keys(rows.table.column(ROW_ID).combine_chunks()) < np.uint64(int(most / total * 2**64))
     arrow = pa.array(mask)
     return Kept(
         {name: _sampled_input(_array(rows.columns[name]), arrow) for name in inputs}, {name: _array(rows.table.column(name)).filter(arrow) for name in extra},

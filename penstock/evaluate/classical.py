@@ -29,10 +29,12 @@ from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.data.encoding import Encoding
 from penstock.evaluate.answers import Judged, read
+from penstock.evaluate.forecast import naive_forecast
 from penstock.evaluate.linear import NAME, is_worded, linear_model
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
+    from penstock.data.steps import SampledDataset
 
 ROWS = 200_000
 CELLS = 40_000_000
@@ -60,9 +62,11 @@ class Classical:
         return self.thresholds.get(target, 0.5)
 
 
-def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, seed: int, events: Events) -> Classical:
-    """Fit on the training split and answer the judged sample, one model a target."""
+def classical_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int, events: Events) -> Classical:
+    """Fit on the training split and answer the judged sample, one model a target; where all targets are series, the seasonal naive."""
     started = time.perf_counter()
+    if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
+        return _seasonal(encoding, judged)
     try:
         ensemble = need("sklearn.ensemble", extra="train", why="comparing with gradient boosting")
         threads = need("threadpoolctl", extra="train", why="comparing with gradient boosting")
@@ -104,6 +108,14 @@ def classical_model(encoding: Encoding, dataset: Dataset, judged: Judged, *, see
     return found
 
 
+def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
+    naive = {name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds}
+    alone = [name for name, found in naive.items() if found is None]
+    said = f"{', '.join(alone)}: no input holds a whole season of its variables" if alone else ""
+    answers = {name: found.answers(judged.sample_rows, judged.columns) for name, found in naive.items() if found is not None}
+    return Classical("the seasonal naive forecast", answers, judged.sample_rows, said=said)
+
+
 def _classes(
     ensemble: Any, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, x_judged: np.ndarray, count: int, categorical: list[bool], seed: int,
 ) -> tuple[np.ndarray | None, str]:
@@ -130,7 +142,7 @@ def _leaves(rows: int) -> int:
     return 31 if rows >= 2_000 else 8
 
 
-def split_rows(encoding: Encoding, dataset: Dataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
+def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
     """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights."""
     total = int(dataset.counts.get(split, 0))
     share = limit / max(total, 1)

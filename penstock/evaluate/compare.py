@@ -15,13 +15,16 @@ import numpy as np
 from penstock.core.identity import derive_seed
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical import Classical
+from penstock.evaluate.forecast import Naive
 from penstock.evaluate.trivial import Trivial
 from penstock.metrics import better, measure, percentiles, resampled
 
 JUDGED_BY = {
     "binary": ("roc_auc", "log_loss"), "category": ("accuracy", "log_loss"), "number": ("r2", "mae"), "set": ("average_precision", "log_loss"), "sequence": ("accuracy", "log_loss"),
+    "series": ("mse_standardised", "mae_standardised"),
 }
 """What decides, and what is asked if that sees nothing."""
+_WHY_ALONE = ("evaluate.baselines is false", "evaluate.baselines is false, or no input holds its variables")
 FEW = 100
 _MOST = 50_000
 """Rows resampled for a difference: so many tell any that matters."""
@@ -61,22 +64,23 @@ class Difference:
         return text
 
 
-def verdict(judged: Judged, trivial: Mapping[str, Trivial], classical: Classical, *, resamples: int, confidence: float, seed: int) -> str:
+def verdict(judged: Judged, trivial: Mapping[str, Trivial | Naive], classical: Classical, *, resamples: int, confidence: float, seed: int) -> str:
     """A sentence or two for each target, a line each."""
     if not judged.rows:
         return "nothing was measured: there are no rows to judge by."
     return "\n".join(_one(judged, name, trivial.get(name), classical, resamples, confidence, derive_seed(seed, "verdict", name)) for name in judged.kinds)
 
 
-def _one(judged: Judged, name: str, trivial: Trivial | None, classical: Classical, resamples: int, confidence: float, seed: int) -> str:
+def _one(judged: Judged, name: str, trivial: Trivial | Naive | None, classical: Classical, resamples: int, confidence: float, seed: int) -> str:
     if name in judged.broken:
         return f"{name}: cannot be judged, for the model answered numbers that are not finite."
     metric, second = JUDGED_BY[judged.kinds[name]]
     rows = f" (only {judged.rows:,} rows were judged)" if judged.rows < FEW else ""
     if trivial is None:
         ours = judged.metrics()[name][metric]
-        return f"{name}: {metric} {figure(ours)}{rows}; compared with nothing (evaluate.baselines is false)."
-    constant = trivial.answers(judged.sample_rows)
+        why = _WHY_ALONE[judged.kinds[name] == "series"]
+        return f"{name}: {metric} {figure(ours)}{rows}; compared with nothing ({why})."
+    constant = trivial.answers(judged.sample_rows, judged.columns)
     chance = " (not tested against chance: evaluate.bootstrap is 0)" if not resamples else ""
     difference = _difference(judged, name, constant, metric, resamples, confidence, seed)
     boosted = classical.answers.get(name)

@@ -24,6 +24,7 @@ from penstock.evaluate.answers import Judged
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.encoding import Encoding
+    from penstock.data.steps import SampledDataset
     from penstock.evaluate.classical import Classical
 
 TERMS = 200_000
@@ -46,7 +47,7 @@ def _is_words(kind: pa.DataType) -> bool:
     return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_string(kind.value_type))
 
 
-def linear_model(encoding: Encoding, dataset: Dataset, judged: Judged, found: Classical, *, rows: int, seed: int) -> Classical:
+def linear_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, found: Classical, *, rows: int, seed: int) -> Classical:
     """Fit on at most `rows` training rows and fill `found` with answers to the judged sample, one model a target."""
     from penstock.evaluate.classical import split_rows
 
@@ -110,7 +111,7 @@ def _answered(models: list[Any], x: Any) -> np.ndarray:
     return np.stack([np.full(x.shape[0], model) if isinstance(model, float) else model.predict_proba(x)[:, 1] for model in models], axis=1)
 
 
-def _decided(encoding: Encoding, dataset: Dataset, target: str, matrix: _Sparse, models: list[Any], rows: int) -> Mapping[str, float]:
+def _decided(encoding: Encoding, dataset: Dataset | SampledDataset, target: str, matrix: _Sparse, models: list[Any], rows: int) -> Mapping[str, float]:
     from penstock.evaluate.classical import split_rows
 
     columns, truth, weight = split_rows(encoding, dataset, "validation", limit=rows)

@@ -1,10 +1,12 @@
 """The trivial answer: what one would say of every row, knowing the training split's targets and nothing of the row.
 
 Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share. Numbers: the mean.
+Series: the last value known, for ever (`forecast`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,12 @@ import pyarrow as pa
 
 from penstock.data.encoding import Encoding
 from penstock.evaluate.answers import facts_of, read
+from penstock.evaluate.forecast import Naive, naive_forecast
 from penstock.metrics.exact import Cells
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
+    from penstock.data.steps import SampledDataset
 
 _ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities"}
 
@@ -31,12 +35,17 @@ class Trivial:
     text: str
     """In words."""
 
-    def answers(self, rows: int) -> dict[str, np.ndarray]:
+    def answers(self, rows: int, columns: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
+        """The same for each of `rows` rows, whatever their canonical columns are."""
         return {self.answer: np.broadcast_to(self.value, (rows, *self.value.shape))}
 
 
-def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
-    """The trivial answer to each target that is a class or a number, from one pass over the training split's targets."""
+def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> dict[str, Trivial | Naive]:
+    """The trivial answer to each target that is a class or a number, from one pass over the training split's targets; of a series the
+    naive repeat."""
+    found: dict[str, Trivial | Naive] = {name: naive for name in encoding.targets if (naive := naive_forecast(encoding, name)) is not None}
+    if not any(feature.decoder in _ANSWERS for feature in encoding.targets.values()):
+        return found
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
     for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
@@ -53,7 +62,6 @@ def trivial_answers(encoding: Encoding, dataset: Dataset) -> dict[str, Trivial]:
                     sums[name].add(label + 1, weight[row])
             elif feature.decoder in _ANSWERS:
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
-    found = {}
     for name, feature in encoding.targets.items():
         if feature.decoder not in _ANSWERS:
             continue

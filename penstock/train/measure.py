@@ -96,7 +96,7 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
         if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
             break  # still more threads will not mend it
     best = max(speeds, key=lambda word: speeds[word])
-    rows = feed.rows["train"]
+    rows = feed.sizes["train"]
     batch = batch_size_for(recipe, rows)
     expected = total_steps(recipe.train, -(-rows // batch)) * min(batch, rows) / speeds[best]
     if processes is None and available > 1 and expected > LONG_SECONDS:
@@ -122,7 +122,7 @@ def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: 
 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every rank."""
-    batch_size = batch_size_for(recipe, feed.rows["train"])
+    batch_size = batch_size_for(recipe, feed.sizes["train"])
     loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
     train = recipe.train.model_copy(update={"compile": False})  # compiling takes longer than the measurement
     with settled(threads=world.threads, deterministic=train.deterministic, events=Events()), torch.random.fork_rng(devices=[]):

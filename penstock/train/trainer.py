@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Interrupted, StoreError, TrainingError, UserError
+from penstock.core.errors import Interrupted, StoreError, TrainingError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.feed import Feed, batch_size_for
@@ -35,6 +35,7 @@ from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
 from penstock.train.parallel import even_buffers, gathered, joined, settled, shared
 from penstock.train.relay import following, telling
+from penstock.train.start import start_from, weights_of
 from penstock.train.stop import Stop
 from penstock.train.watch import Plateau, Watch
 
@@ -104,7 +105,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         TrainingError: the loss is not finite; a process died.
         UserError: the run is finished or in other hands; `train.from` names weights that fit nowhere.
     """
-    if not feed.rows.get("train"):
+    if not feed.sizes.get("train"):
         raise TrainingError("the training split has no rows. Look at `split`, `where` and the quarantine.")
     run.begin()
     checkpoints = Checkpoints(run.checkpoints, recipe.train.checkpoint.keep)
@@ -113,7 +114,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         events.say(f"going on from {found.name}" if found else "there is no checkpoint to go on from; starting at step 0")
     start = None
     if recipe.train.from_ is not None and found is None:
-        start = str(Run.open(run.store, recipe.train.from_).verified())
+        start = str(weights_of(recipe.train.from_.weights, run.store))
     earlier = run.world().get("chosen") if resume else None
     chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
     if not earlier:
@@ -146,12 +147,12 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
 
         # -- what is trained, on what ----------------------------------------------------------------------------------
         feed = Feed.open(Store(job.store), job.feed)
-        batch_size = batch_size_for(recipe, feed.rows["train"])
+        batch_size = batch_size_for(recipe, feed.sizes["train"])
         loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
         learner = Learner(recipe, feed, world)
         watched = watched_of(recipe, learner)
         total = total_steps(options, len(loader))
-        validates = bool(feed.rows.get("validation"))
+        validates = bool(feed.sizes.get("validation"))
         if not validates and (options.early_stop or options.schedule.type == "plateau"):
             events.warn("the validation split has no rows: no early stopping, no plateau; the last epoch's weights are taken")
 
@@ -164,10 +165,10 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         if job.checkpoint:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
-            _start_from(job, learner, events)
+            start_from(Path(job.start), recipe, learner, events)
         if job.checkpoint is None:
             events.say(
-                f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {feed.rows['train']:,} rows in batches of {batch_size}"
+                f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {feed.sizes['train']:,} {'rows' if feed.samples is None else 'samples'} in batches of {batch_size}"
                 f"{' (chosen from the number of rows)' if options.batch_size == 'auto' else ''}; {total:,} steps",
                 parameters=parameter_count(learner.network), batch_size=batch_size, steps=total)
         seconds_before = place.seconds
@@ -180,7 +181,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         told_rows = place.rows
         while place.ended is None:
             epoch = place.epoch
-            learner.network.train()
+            learner.to_train()
             loop_began = time.perf_counter()
             loss: Number = place.loss
             weight: Number = place.weight
@@ -325,25 +326,6 @@ class _Keeper:
         """What ends every rank, once rank 0 has written."""
         kept = "A checkpoint is saved" if shared(self._is_saved, world) else "No checkpoint could be written of it; those before are kept"
         return Interrupted(f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept}; resume with: penstock resume {self._run}")
-
-
-def _start_from(job: Job, learner: Learner, events: Events) -> None:
-    """Take every tensor of an earlier run whose name and shape are equal; say which were not."""
-    assert job.start is not None
-    theirs, ours = read_tensors(Path(job.start)), learner.network.state_dict()
-    fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
-    if not fitting:
-        raise UserError(f"train.from: no tensor of {job.recipe.train.from_} has the name and shape of one of this model's; it would start from nothing of it.")
-    learner.network.load_state_dict(fitting, strict=False)
-    if learner.average:
-        learner.average.load(learner.network.state_dict())
-    left = [name for name in ours if name not in fitting]
-    unused = [name for name in theirs if name not in fitting]
-    text = f"{len(fitting)} of {len(ours)} tensors start from {job.recipe.train.from_}"
-    for words, names in (("these start anew", left), ("these of theirs fit nowhere", unused)):
-        if names:
-            text += f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-    events.say(text, taken=len(fitting), anew=left, unused=unused)
 
 
 __all__ = ["Job", "Place", "train", "work"]
