@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import json
+import pkgutil
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +67,9 @@ def test_laws(specimen: Specimen, law: laws.Law) -> None:
 
 
 def test_every_feature_on_the_shelf_has_specimens() -> None:
-    assert {s.feature.type for s in SPECIMENS} == set(Feature.types())
+    """Here, or as `SPECIMENS` of a test file beside this one."""
+    modules = [importlib.import_module(f"tests.parts.{m.name}") for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name.startswith("test_")]
+    assert {s.feature.type for module in modules for s in getattr(module, "SPECIMENS", ())} == set(Feature.types())
 
 
 def test_a_feature_that_breaks_a_law_is_caught() -> None:
