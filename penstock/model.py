@@ -49,16 +49,36 @@ class Encoding(Protocol):
 class Network(nn.Module):
     """Encoders → combiner → decoders. `forward(batch) → {target: raw}`; `batch` has `<feature>.<array>` for each input."""
 
-    def __init__(self, encoders: Mapping[str, nn.Module], combiner: nn.Module, decoders: Mapping[str, nn.Module]) -> None:
+    encoded: dict[str, list[str]]
+    """The inputs that each encoder encodes."""
+    over: dict[str, str]
+    """By target that labels an input's steps, the encoder of that input: its decoder gets that encoder's tokens, each with what
+    the combiner says of the whole row behind it."""
+
+    def __init__(
+        self, encoders: Mapping[str, nn.Module], combiner: nn.Module, decoders: Mapping[str, nn.Module], encoded: Mapping[str, list[str]], over: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
+        self.over = dict(over or {})
+        self.encoded = dict(encoded)
         self.encoders = nn.ModuleDict(encoders)
         self.combiner = combiner
         self.decoders = nn.ModuleDict({_key(name): decoder for name, decoder in decoders.items()})
         self.targets = list(decoders)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        combined: Encoded = self.combiner([encoder(batch) for encoder in self.encoders.values()])
-        return {name: decoder(combined) for name, decoder in zip(self.targets, self.decoders.values(), strict=True)}
+        parts = {key: encoder(batch) for key, encoder in self.encoders.items()}
+        combined: Encoded = self.combiner(list(parts.values()))
+        return {
+            name: decoder(_steps(parts[self.over[name]], combined) if name in self.over else combined)
+            for name, decoder in zip(self.targets, self.decoders.values(), strict=True)
+        }
+
+
+def _steps(one: Encoded, whole: Encoded) -> Encoded:
+    """One input's tokens, each with what is known of the row."""
+    known = whole.pooled.unsqueeze(1).expand(-1, one.tokens.shape[1], -1)
+    return Encoded(torch.cat([one.tokens, known], dim=-1), one.mask, whole.pooled)
 
 
 class OwnNetwork(nn.Module):
@@ -170,10 +190,11 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
     combiner = combiner_of(recipe, decoders)
     width = combiner.token_width()
     encoders: dict[str, nn.Module] = {}
+    encoded: dict[str, list[str]] = {}
     for key, encoder, names in _groups(inputs, {name: encoder for name, (encoder, _) in chosen.items()}):
         with seeded(seed, "model", "encoders", key):
             module = encoder.build({name: inputs[name] for name in names}, width)
-        encoders[key] = module
+        encoders[key], encoded[key] = module, names
         if width is not None and module.width != width:
             paths = dict.fromkeys(chosen[name][1] for name in names)
             problems += [Problem(path, f"gives tokens of width {module.width}; the combiner {combiner.type!r} needs {width}. Set one of the two to the other's.") for path in paths]
@@ -182,10 +203,15 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
     with seeded(seed, "model", "combiner"):
         combined = combiner.build(list(encoders.values()))
     heads: dict[str, nn.Module] = {}
+    alone = {names[0]: key for key, names in encoded.items() if len(names) == 1}
+    over = {name: alone[of] for name, feature in encoding.targets.items() if (of := feature.labels_steps_of()) is not None and of in alone}
     for name, decoder in decoders.items():
         with seeded(seed, "model", "decoders", name):
-            heads[name] = decoder.build_on(targets[name], combined)
-    return Network(encoders, combined, heads)
+            if name in over:
+                heads[name] = decoder.build(targets[name], int(encoders[over[name]].width) + int(combined.width))  # type: ignore[arg-type]
+            else:
+                heads[name] = decoder.build_on(targets[name], combined)
+    return Network(encoders, combined, heads, encoded, over)
 
 
 def _unreadable_targets(recipe: Recipe, decoders: Mapping[str, Decoder], targets: FeatureSpecs) -> list[Problem]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from penstock.contracts.part import Part
 from penstock.contracts.summary import Summary
@@ -282,6 +283,9 @@ class Feature(Part):
     """The raw column; the feature's own name unless given."""
     na: tuple[str, ...] = ()
     """Texts that stand for a missing value in this column, such as "Not yet rated"."""
+    fitted_from: str | None = Field(None, pattern=r"^bundle-[0-9a-f]{16}$")
+    """A bundle in the store whose feature of this name learnt already: what it learnt is taken over, so that tokens, edges and
+    classes mean here what they mean there. For encoders that `train.from` takes over."""
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The raw columns that the feature called `name` reads."""
@@ -309,6 +313,16 @@ class Feature(Part):
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
         """Why it cannot be an input (a target) as it is declared, or None."""
+        return None
+
+    # -- where a target has a label for each step of an input --------------------------------------------------------------
+
+    def labels_steps_of(self) -> str | None:
+        """Of a target: the input whose steps it labels one by one. None: it says one thing of a row."""
+        return None
+
+    def steps(self, column: pa.Array) -> np.ndarray | None:
+        """How many steps each row of its canonical column has, before any is cut off `[n]`; None: its rows have no steps that could be labelled."""
         return None
 
     # -- a row's way -----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from penstock.recipe.schema import Recipe
 from penstock.train.checkpoint import flatten_optimiser, restore_optimiser
 from penstock.train.optim import MovingAverage, make_optimiser, rate
 from penstock.train.parallel import Gradients, Precision, compiled, device_of
+from penstock.train.start import freeze
 
 Batch = dict[str, Tensor]
 _TINY = torch.finfo(torch.float32).tiny
@@ -71,6 +72,7 @@ class Learner:
         self.device = device_of(world)
         self._on_cpu = self.device.type == "cpu"
         self.network: nn.Module = build_network(recipe, feed.encoding, seed=recipe.seed).to(self.device)
+        self._frozen = freeze(self.network, recipe)
         self.decoders: dict[str, Decoder] = decoders_of(recipe, feed.encoding)
         self.specs: FeatureSpecs = target_specs(recipe, feed.encoding)
         self.precision = Precision(recipe.train.precision, self.device)
@@ -86,6 +88,12 @@ class Learner:
         if not parameters:
             raise TrainingError(f"there is nothing to learn: the phase {phase.name!r} of {self.recipe.train.objective.type!r} has no parameters that may move.")
         return _Phase(phase, Gradients(parameters, self.world, self.device), make_optimiser(self.recipe.train, self.network, parameters))
+
+    def to_train(self) -> None:
+        """Training mode, but for encoders that stay as they are."""
+        self.network.train()
+        for module in self._frozen:
+            module.eval()
 
     # -- the step ----------------------------------------------------------------------------------------------------
 

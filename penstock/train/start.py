@@ -1,0 +1,108 @@
+"""Starting from what was learnt earlier: the best weights of a run or of a bundle, as far as they fit; and encoders that stay
+as they came (transfer learning).
+
+Weights are found by name and shape: an encoder is called by its type and its feature, so `bio` of an earlier model becomes
+`bio` of this one. That its tokens and classes mean the same is the feature's business (`fitted_from`). Once training has
+begun all weights are in its own checkpoints: nobody needs the earlier artefact any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import Problem, RecipeError, UserError
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.model import Network
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+from penstock.train.checkpoint import read_tensors
+
+if TYPE_CHECKING:
+    from penstock.train.learner import Learner
+
+
+def weights_of(reference: str, store: Store) -> Path:
+    """The weights of a finished run or of a bundle, verified.
+
+    Raises:
+        UserError: there is none of that name, or the run is not finished.
+        StoreError: the weights were changed.
+    """
+    if reference.startswith("bundle-"):
+        return store.open(f"bundles/{reference.removeprefix('bundle-')}", verify=True).path / "weights.safetensors"
+    return Run.open(store, reference).verified()
+
+
+def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) -> None:
+    """Take every tensor of an earlier model whose name and shape are equal; say which were not.
+
+    Raises:
+        UserError: nothing fits.
+        RecipeError: `only` names no input.
+    """
+    declared = recipe.train.from_
+    assert declared is not None
+    theirs, ours = read_tensors(weights), learner.network.state_dict()
+    if declared.only:
+        wanted = tuple(f"encoders.{key}." for key in encoder_keys(learner.network, declared.only, recipe, ("train", "from", "only")))
+        theirs = {name: tensor for name, tensor in theirs.items() if name.startswith(wanted)}
+        ours = {name: tensor for name, tensor in ours.items() if name.startswith(wanted)}
+    fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
+    if not fitting:
+        raise UserError(f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it would start from nothing of it.")
+    learner.network.load_state_dict(fitting, strict=False)
+    if learner.average:
+        learner.average.load(learner.network.state_dict())
+    left = [name for name in ours if name not in fitting]
+    unused = [name for name in theirs if name not in fitting]
+    text = f"{len(fitting)} of {len(ours)} tensors{' of ' + ', '.join(declared.only) if declared.only else ''} start from {declared.weights}"
+    for words, names in (("these start anew", left), ("these of theirs fit nowhere", unused)):
+        if names:
+            text += f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+    events.say(text, taken=len(fitting), anew=left, unused=unused)
+
+
+def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path: tuple[str, ...]) -> list[str]:
+    """The names of the encoder modules of these inputs.
+
+    Raises:
+        RecipeError: there is no such input, it is encoded together with one that is not among `inputs`, or the model is the user's own.
+    """
+    chosen = list(inputs)
+    problems: list[Problem] = []
+    keys: dict[str, None] = {}
+    for name in chosen:
+        if not isinstance(network, Network):
+            problems.append(Problem(path, "names inputs, whose encoders only a model made of encoders has. In a module of your own, set `requires_grad` there"))
+            break
+        key = next((key for key, names in network.encoded.items() if name in names), None)
+        if key is None:
+            known = list(recipe.inputs)
+            problems.append(Problem(path, f"{name!r} is no input.{did_you_mean(name, known)} Known: {', '.join(known)}."))
+        elif others := [other for other in network.encoded[key] if other not in chosen]:
+            problems.append(Problem(path, f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of them, or none"))
+        else:
+            keys[key] = None
+    if problems:
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe")
+    return list(keys)
+
+
+def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """The encoders that `train.freeze` names, their weights no longer moved. They must stay in eval mode while others train, so
+    that neither dropout nor a norm's running means change what they say.
+
+    Raises:
+        RecipeError: as `encoder_keys`.
+    """
+    keys = encoder_keys(network, recipe.train.freeze, recipe, ("train", "freeze"))
+    frozen = [network.encoders[key] for key in keys] if isinstance(network, Network) else []
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
