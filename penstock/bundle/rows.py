@@ -212,6 +212,9 @@ def _columns(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Type
     return Intake(table.take(pa.array(stays)), mixed, stays, rows, refused) if refused else Intake(table, mixed, None, rows, {})
 
 
+_NUMBERS = {"int", "float", "huge", "null"}
+_MATRIX = {"odd", "null"}
+"""The marks of the parts of a list of lists: lists are odd where one value is expected."""
 _ODD = "odd"
 """The mark of a value that no column of the declared type could hold."""
 
@@ -257,6 +260,10 @@ def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
         inner = {type(v) for value in values if value is not None for v in value}
         if inner <= {int, float, type(None)}:
             return _of_mark(values, "numbers", declared)
+        if inner <= {list, type(None)}:
+            deep = {type(v) for value in values if value is not None for part in value if part is not None for v in part}
+            if deep <= {int, float, type(None)}:
+                return _of_mark(values, "matrix", declared)
     marks = {_mark(value, declared) for value in values}
     known = marks - {"null"}
     return _of_mark(values, known.pop(), declared) if len(known) == 1 and _ODD not in known else None
@@ -296,7 +303,10 @@ def _mark(value: Any, declared: pa.DataType) -> str:
         return "date"
     if isinstance(value, (list, tuple, np.ndarray)) and pa.types.is_nested(declared):
         inner = {_mark(v, pa.null()) for v in value}
-        return "numbers" if inner <= {"int", "float", "huge", "null"} else "list" if inner <= {"str", "null"} else _ODD
+        if inner <= _MATRIX and "odd" in inner and all(v is None or isinstance(v, (list, tuple, np.ndarray)) for v in value):
+            deep = {_mark(v, pa.null()) for part in value if part is not None for v in part}
+            return "matrix" if deep <= _NUMBERS else _ODD
+        return "numbers" if inner <= _NUMBERS else "list" if inner <= {"str", "null"} else _ODD
     return _ODD
 
 
@@ -310,6 +320,9 @@ def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
         return _fitting(pa.array([None if v is None else _double(v) for v in values], pa.float64()), declared)
     if mark == "numbers":
         return pa.array([None if value is None else [None if v is None else _double(v) for v in value] for value in values], pa.list_(pa.float64()))
+    if mark == "matrix":
+        plain = [None if value is None else [None if part is None else [None if v is None else _double(v) for v in part] for part in value] for value in values]
+        return pa.array(plain, pa.list_(pa.list_(pa.float64())))
     if mark in ("huge", "decimal"):
         if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
             return pa.array([None if v is None else _double(v) for v in values], pa.float64())

@@ -1,6 +1,6 @@
 """The Open Inference Protocol, version 2 (KServe V2, the protocol of Triton): tensors ↔ rows, in JSON and in binary.
 
-Inputs are the raw columns, each a tensor `[n]` or `[n, 1]` (a column of vectors `[n, length]`), in any datatype that
+Inputs are the raw columns, each a tensor `[n]` or `[n, 1]` (vectors `[n, length]`, series `[n, steps, variables]`), in any datatype that
 carries its values: what is acceptable is the feature's to say, as everywhere. Missing values: null in JSON data; NaN in
 floating-point tensors; an empty element in BYTES tensors (they cannot hold null, and an empty cell of a CSV file is
 missing as well). Outputs are the predictions `<target>` (BYTES, FP64, INT64 or BOOL) and `<target>_probabilities`
@@ -70,7 +70,7 @@ def describe(columns: Mapping[str, pa.DataType], answers: pa.Schema) -> tuple[li
         if pa.types.is_struct(field.type) and _is_shares(field.type):
             classes = [member.name for member in field.type]
             outputs.append({"name": field.name, "datatype": "FP32", "shape": [-1, len(classes)], "parameters": {"classes": classes}})
-        elif pa.types.is_nested(field.type) and not (_is_list(field.type) and pa.types.is_primitive(field.type.value_type)):
+        elif pa.types.is_nested(field.type) and not pa.types.is_primitive(_innermost(field.type)):
             outputs.append({"name": field.name, "datatype": "BYTES", "shape": [-1]})
         else:
             outputs.append({"name": field.name, "datatype": datatype(field.type), "shape": [-1, *_inner(field.type)]})
@@ -80,7 +80,11 @@ def describe(columns: Mapping[str, pa.DataType], answers: pa.Schema) -> tuple[li
 def _inner(kind: pa.DataType) -> list[int]:
     if not _is_list(kind):
         return []
-    return [kind.list_size if pa.types.is_fixed_size_list(kind) else -1]
+    return [kind.list_size if pa.types.is_fixed_size_list(kind) else -1, *_inner(kind.value_type)]
+
+
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    return _innermost(kind.value_type) if _is_list(kind) else kind
 
 
 def _is_shares(kind: pa.DataType) -> bool:
@@ -199,10 +203,11 @@ def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
     name, shape = entry["name"], entry.get("shape")
     if not isinstance(shape, list) or not shape or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
         raise Malformed(f"the input {name!r} needs a `shape`: a list of whole numbers, rows first; found {shape!r}")
-    good = len(shape) == 2 if _is_list(kind) else len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+    inner = len(_inner(kind))
+    good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
-        raise RequestError(f"the input {name!r} has the shape {shape}; expected {'[rows, length]' if _is_list(kind) else '[rows] or [rows, 1]'}",
-                           (Problem((name,), f"has the shape {shape}; expected {'[rows, length]' if _is_list(kind) else '[rows] or [rows, 1]'}"),))
+        expected = {0: "[rows] or [rows, 1]", 1: "[rows, length]", 2: "[rows, steps, variables]"}.get(inner, f"{1 + inner} axes")
+        raise RequestError(f"the input {name!r} has the shape {shape}; expected {expected}", (Problem((name,), f"has the shape {shape}; expected {expected}"),))
     return int(shape[0])
 
 
@@ -230,9 +235,9 @@ def _values(entry: Mapping[str, Any], blob: bytes | None, kind: pa.DataType) -> 
         data = array.tolist()
     if sort in ("FP16", "FP32", "FP64"):
         data = [None if v is None or v != v else float(v) for v in data]
-    if _is_list(kind):
-        width = shape[1]
-        return [data[i : i + width] for i in range(0, size, width)] if width else [[] for _ in range(shape[0])]
+    for axis in range(len(_inner(kind)), 0, -1):  # the innermost lists first
+        width, lists = shape[axis], int(np.prod(shape[:axis]))
+        data = [data[i * width : (i + 1) * width] for i in range(lists)]
     return data
 
 
@@ -307,18 +312,26 @@ def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
     if pa.types.is_struct(kind) and _is_shares(kind):
         shares = np.stack([np.asarray(part.to_numpy(zero_copy_only=False), np.float32) for part in column.flatten()], axis=1) if kind.num_fields else np.zeros((len(column), 0), np.float32)
         return "FP32", list(shares.shape), shares
-    if _is_list(kind) and pa.types.is_primitive(kind.value_type):
-        lengths = {len(v) for v in column.to_pylist()}
-        if len(lengths) <= 1:
-            width = next(iter(lengths), 0)
-            flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), width)
-            return datatype(kind), list(flat.shape), flat
+    if _is_list(kind) and pa.types.is_primitive(_innermost(kind)) and (tensor := _even(column)) is not None:
+        return datatype(kind), list(tensor.shape), tensor
     if pa.types.is_nested(kind):
         return "BYTES", [len(column)], [to_json(v).decode() for v in column.to_pylist()]
     sort = datatype(kind)
     if sort == "BYTES":
         return sort, [len(column)], ["" if v is None else str(v) for v in column.to_pylist()]
     return sort, [len(column)], np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _even(column: pa.Array) -> np.ndarray | None:
+    """Lists (of lists) of equal lengths as one array; None if they are not even, or one is missing."""
+    shape = [len(column)]
+    while _is_list(column.type):
+        lengths = np.unique(np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), np.float64))
+        if column.null_count or len(lengths) > 1:
+            return None
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def _bytes(values: Sequence[str]) -> bytes:
