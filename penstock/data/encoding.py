@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from penstock.contracts.data import Feature, Fitted, Refused
 from penstock.contracts.part import did_you_mean
 from penstock.contracts.tensors import FeatureSpecs
-from penstock.core.errors import BundleError, Problem, RequestError
+from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
 from penstock.core.identity import fingerprint
 
 FORMAT = 1
@@ -106,6 +106,8 @@ class Encoding:
             _note(accepted, raw, refused)
             if name in self.targets:
                 self._judge(accepted, name, raw)
+        if targets:
+            self._judge_steps(accepted)
         if targets and self.weight:
             self._accept_weight(accepted, _whole(table, self.weight))
         return accepted
@@ -116,6 +118,19 @@ class Encoding:
         _note(accepted, raw, Refused(np.array(absent, np.int64), ["target is missing"] * len(absent)))
         if name in self.fitted:
             _note(accepted, raw, self.targets[name].unknown(column, self.fitted[name]))
+
+    def _judge_steps(self, accepted: Accepted) -> None:
+        """Rows with more or fewer labels than the steps they are for are refused."""
+        for name, feature in self.targets.items():
+            over = feature.labels_steps_of()
+            if over is None or over not in self.inputs:
+                continue
+            steps, labels = self.inputs[over].steps(accepted.columns[over]), feature.steps(accepted.columns[name])
+            if steps is None or labels is None:
+                raise RecipeError.of([Problem(("targets", name, "over"), f"names {over!r}, whose rows have no steps that could be labelled one by one")], where="the recipe")
+            there = _present(accepted.columns[name])
+            rows = [row for row in np.flatnonzero(there & (steps != labels)).tolist() if row not in accepted.refused]
+            _note(accepted, feature.columns(name), Refused(np.array(rows, np.int64), [f"has {labels[row]} labels for the {steps[row]} steps of {over!r}" for row in rows]))
 
     def _accept_weight(self, accepted: Accepted, raw: pa.Array) -> None:
         assert self._weigh is not None and self.weight is not None

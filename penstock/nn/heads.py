@@ -29,3 +29,22 @@ class LinearHead(nn.Module):
     def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
         raw: Tensor = self.linear(encoded.pooled)
         return raw.squeeze(-1) if self.alone else raw
+
+
+class StepHead(nn.Module):
+    """An affine map of every token: raw `[B, T, K + 1]`, of which the last says whether the token is there (1) or not (-1).
+
+    Args:
+        width: of the tokens.
+        bias: where each of the K classes starts.
+    """
+
+    def __init__(self, width: int, *, bias: Sequence[float]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, len(bias))
+        with torch.no_grad():
+            self.linear.bias.copy_(torch.tensor(bias, dtype=torch.float32))
+
+    def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
+        there = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype) * 2 - 1
+        return torch.cat([self.linear(encoded.tokens), there], dim=-1)

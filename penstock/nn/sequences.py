@@ -29,10 +29,12 @@ class WordTable(nn.Module):
         width: W.
         dropout: of whole components, in training.
         forget: in training, the chance that a token is taken for unknown (id 1), so that the unknown vector is learnt.
+        array: which of the feature's arrays has the ids.
     """
 
-    def __init__(self, cardinality: int, width: int, *, dropout: float, forget: float) -> None:
+    def __init__(self, cardinality: int, width: int, *, dropout: float, forget: float, array: str = "tokens") -> None:
         super().__init__()
+        self.array = array
         self.table = nn.Embedding(cardinality, width, padding_idx=0)
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
         with torch.no_grad():
@@ -43,6 +45,20 @@ class WordTable(nn.Module):
         if self.training and self.forget > 0:
             ids = torch.where((torch.rand(ids.shape, device=ids.device) < self.forget) & (ids > 0), 1, ids)
         out: Tensor = self.dropout(self.table(ids))
+        return out
+
+
+class NumberSteps(nn.Module):
+    """Standardised numbers of a step → a vector: `[B, T, V] → [B, T, W]`, affine."""
+
+    array = "values"
+
+    def __init__(self, variables: int, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(variables, width), nn.Dropout(dropout)
+
+    def forward(self, values: Tensor) -> Tensor:
+        out: Tensor = self.dropout(self.linear(values))
         return out
 
 
@@ -68,14 +84,14 @@ class SequenceEncoder(nn.Module):
 
     Args:
         name: the feature.
-        table: ids → vectors.
+        table: the feature's array named by its attribute `array` → vectors.
         body: a module with `forward(vectors [B, T, W'], mask [B, T]) → (tokens [B, T, U], pooled [B, P])`, attributes `width` (U)
             and `pooled_width` (P).
         width: W of tokens and, unless wider, of pooled.
         grams: the bag, or None; its width is that of `pooled`.
     """
 
-    def __init__(self, name: str, table: WordTable, body: nn.Module, width: int, *, grams: Grams | None) -> None:
+    def __init__(self, name: str, table: nn.Module, body: nn.Module, width: int, *, grams: Grams | None) -> None:
         super().__init__()
         self.name, self.table, self.body, self.grams = name, table, body, grams
         self.width = width
@@ -85,7 +101,7 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         mask = batch[f"{self.name}.mask"].bool()
-        tokens, pooled = self.body(self.table(batch[f"{self.name}.tokens"]), mask)
+        tokens, pooled = self.body(self.table(batch[f"{self.name}.{self.table.array}"]), mask)
         if self.grams is not None:
             pooled = pooled + self.grams(batch[f"{self.name}.grams"])
         return Encoded(self.project(tokens), mask, pooled)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from penstock.contracts.learn import Encoder
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
-from penstock.parts.encoders._sequences import unreadable
+from penstock.parts.encoders._sequences import table, unreadable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 class BagEncoder(Encoder):
     """The mean of learnt vectors of the tokens, and of hashed n-grams where the feature has them: quick, and hard to beat on
-    short texts. Reads `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`."""
+    short texts. Reads `tokens [B, T]` (or a set's `members [B, T]`, or numbers `values [B, T, V]`), `mask [B, T]` and, if there,
+    `grams [B, G]`."""
 
     width: int | None = Field(None, ge=1)
     """Of the vectors; what the combiner asks for, or 64 where any will do."""
@@ -27,13 +28,16 @@ class BagEncoder(Encoder):
     """In training, the chance that a token is taken for unknown, so that the unknown vector is learnt."""
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
+        members = spec.get("members")
+        if members is not None and members.role == "index" and members.cardinality and set(spec) == {"members", "mask"}:
+            return None
         return unreadable("bag", spec)
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
-        from penstock.nn.sequences import Bag, Grams, SequenceEncoder, WordTable
+        from penstock.nn.sequences import Bag, Grams, SequenceEncoder
 
         ((name, arrays),) = features.items()
         width = self.width or width or 64
-        table = WordTable(int(arrays["tokens"].cardinality or 2), width, dropout=self.dropout, forget=self.forget)
+        vectors = table(arrays, width, dropout=self.dropout, forget=self.forget)
         grams = Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout) if "grams" in arrays else None
-        return SequenceEncoder(name, table, Bag(width), width, grams=grams)
+        return SequenceEncoder(name, vectors, Bag(width), width, grams=grams)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from penstock.contracts.learn import Encoder
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
-from penstock.parts.encoders._sequences import unreadable
+from penstock.parts.encoders._sequences import table, unreadable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,10 +38,10 @@ class RnnEncoder(Encoder):
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
         from penstock.nn.recurrent import Recurrent
-        from penstock.nn.sequences import Grams, SequenceEncoder, WordTable
+        from penstock.nn.sequences import Grams, SequenceEncoder
 
         ((name, arrays),) = features.items()
-        table = WordTable(int(arrays["tokens"].cardinality or 2), self.embedding, dropout=self.dropout, forget=self.forget)
+        vectors = table(arrays, self.embedding, dropout=self.dropout, forget=self.forget)
         body = Recurrent(self.embedding, self.hidden, self.depth, cell=self.cell, dropout=self.dropout)
         grams = Grams(int(arrays["grams"].cardinality or 2), body.pooled_width, dropout=self.dropout) if "grams" in arrays else None
-        return SequenceEncoder(name, table, body, self.width or width or body.width, grams=grams)
+        return SequenceEncoder(name, vectors, body, self.width or width or body.width, grams=grams)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from penstock.contracts.learn import Encoder
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
-from penstock.parts.encoders._sequences import unreadable
+from penstock.parts.encoders._sequences import table, unreadable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,10 +36,10 @@ class TextCnnEncoder(Encoder):
         return unreadable("textcnn", spec)
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
-        from penstock.nn.sequences import Grams, SequenceEncoder, TextCnn, WordTable
+        from penstock.nn.sequences import Grams, SequenceEncoder, TextCnn
 
         ((name, arrays),) = features.items()
         width = self.width or width or 128
-        table = WordTable(int(arrays["tokens"].cardinality or 2), self.embedding, dropout=self.dropout, forget=self.forget)
+        vectors = table(arrays, self.embedding, dropout=self.dropout, forget=self.forget)
         grams = Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout) if "grams" in arrays else None
-        return SequenceEncoder(name, table, TextCnn(self.embedding, self.channels, self.kernels, width, dropout=self.dropout), width, grams=grams)
+        return SequenceEncoder(name, vectors, TextCnn(self.embedding, self.channels, self.kernels, width, dropout=self.dropout), width, grams=grams)

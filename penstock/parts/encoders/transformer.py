@@ -11,7 +11,7 @@ from penstock.contracts.learn import Encoder
 from penstock.contracts.part import mistakes
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import Problem
-from penstock.parts.encoders._sequences import unreadable
+from penstock.parts.encoders._sequences import table, unreadable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,12 +44,12 @@ class TransformerEncoder(Encoder):
         return unreadable("transformer", spec)
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
-        from penstock.nn.sequences import Grams, SequenceEncoder, Transformer, WordTable
+        from penstock.nn.sequences import Grams, SequenceEncoder, Transformer
 
         ((name, arrays),) = features.items()
         width = self.width or width or 128
         inner = -(-width // self.heads) * self.heads  # the next width that the heads divide
-        table = WordTable(int(arrays["tokens"].cardinality or 2), inner, dropout=self.dropout, forget=self.forget)
+        vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
         body = Transformer(inner, inner, self.depth, self.heads, max(1, round(inner * self.hidden)), dropout=self.dropout)
         grams = Grams(int(arrays["grams"].cardinality or 2), inner, dropout=self.dropout) if "grams" in arrays else None
-        return SequenceEncoder(name, table, body, width, grams=grams)
+        return SequenceEncoder(name, vectors, body, width, grams=grams)

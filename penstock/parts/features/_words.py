@@ -33,7 +33,7 @@ from penstock.core.errors import RecipeError
 from penstock.core.needs import need
 
 PADDING, UNKNOWN = 0, 1
-_NUL = "\x00"
+NUL = "\x00"
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[^\W{_ALONE}]+(?:'[^\W{_ALONE}]+)*|[^\s]")
 _SPECIAL = "[UNK]"
@@ -44,9 +44,9 @@ Ragged = tuple[np.ndarray, np.ndarray]
 
 def normalised(texts: Sequence[str], *, lower: bool) -> str:
     """The texts as one string with NUL between: composed (NFC), curly apostrophes straight, in lower case if asked."""
-    joined = _NUL.join(texts)
-    if joined.count(_NUL) != max(len(texts) - 1, 0):
-        joined = _NUL.join(text.replace(_NUL, " ") for text in texts)
+    joined = NUL.join(texts)
+    if joined.count(NUL) != max(len(texts) - 1, 0):
+        joined = NUL.join(text.replace(NUL, " ") for text in texts)
     if not joined.isascii():
         joined = unicodedata.normalize("NFC", joined).replace("’", "'")
     return joined.lower() if lower else joined
@@ -83,7 +83,7 @@ class Words(Tokenizer):
     def __init__(self, vocabulary: Sequence[str], first: int, *, lower: bool) -> None:
         super().__init__(len(vocabulary), first)
         self._vocabulary, self._lower = vocabulary, lower
-        self._ids = {_NUL: -1, **{word: first + i for i, word in enumerate(vocabulary)}}
+        self._ids = {NUL: -1, **{word: first + i for i, word in enumerate(vocabulary)}}
 
     def ids(self, texts: Sequence[str]) -> Ragged:
         find, unknown = self._ids.get, UNKNOWN
@@ -178,7 +178,7 @@ def read_given(declared: str) -> None:
     library = _library()
     try:
         library.Tokenizer.from_str(declared)
-    except Exception as error:  # the package raises bare Exceptions
+    except Exception as error:  # noqa: BLE001 - the package raises bare Exceptions, each with its sentence
         raise RecipeError(f"the given tokenizer is not one of the package `tokenizers`: {error}. Give its `tokenizer.json` by `given: {{content_of: tokenizer.json}}`.") from None
 
 
@@ -188,7 +188,7 @@ def commonest(type: str, texts: Sequence[str], *, most: int, min_count: int, low
     for start in range(0, len(texts), 8_192):
         some = texts[start : start + 8_192]
         counts.update(words_of(some, lower=lower) if type == "words" else normalised(some, lower=lower))
-    del counts[_NUL]
+    del counts[NUL]
     often = sorted((item for item in counts.items() if item[1] >= min_count), key=lambda item: (-item[1], item[0]))
     return [word for word, _ in often[:most]], len(counts)
 
@@ -270,7 +270,7 @@ def grams(texts: Sequence[str], *, words: Sequence[int], characters: Sequence[in
         words: how many words a word gram has: (1, 2) is single words and pairs.
         characters: how many characters a character gram has; `<` and `>` stand for a word's ends.
     """
-    place: dict[str, int] = {_NUL: 0}
+    place: dict[str, int] = {NUL: 0}
     index = np.array([place.setdefault(word, len(place)) for word in words_of(texts, lower=lower)], np.int64)
     row = np.cumsum(index == 0)
     hashes = np.array([int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little") for word in place], np.uint64)

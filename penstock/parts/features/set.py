@@ -81,13 +81,16 @@ class Set(Feature):
     def columns(self, name: str) -> tuple[str, ...]:
         return self.columns_ or (self.column or name,)
 
+    def unfit(self, *, target: bool, sampled: bool) -> str | None:
+        return "is a target, whose labels are never pooled: `rare` has no meaning there. Leave it out" if target and self.rare is not None else None
+
     # -- a row's labels ------------------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         if self.columns_:
             return self._side_by_side(columns)
         column, undecoded = _raw.decoded(_raw.one(columns))
-        if _is_list(column.type):
+        if _raw.is_list(column.type):
             return self._lists(column)
         text, refused = _raw.texts(column, self.na)
         if self.empty == "none":
@@ -162,7 +165,7 @@ class Set(Feature):
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["rows"]:
             raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
-        counts = {value: count for value, count in result["labels"]["values"]}
+        counts = dict(result["labels"]["values"])
         if not counts:
             raise ContractError("has no label in any row of the training split: nothing can be learnt from it")
         fitted: Fitted = {"rows": result["rows"], "missing": result["missing"], "labels_a_row": result["labels"]["count"] / result["rows"], "target": target, "said": []}
@@ -175,8 +178,6 @@ class Set(Feature):
             if not kept:
                 fitted["said"].append(f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it")
             return {**fitted, "values": [value for value, _ in kept], "counts": [count for _, count in kept]}
-        if self.rare is not None:
-            raise ContractError("a target's labels are never pooled, so `rare` has no meaning there. Leave it out")
         known = self.names or (sorted(self.columns_, key=_order) if self.columns_ else sorted(counts, key=_order))
         if len(known) > MOST_CLASSES:
             raise ContractError(f"is a target with {len(known):,} labels; at most {MOST_CLASSES:,} can be learnt")
@@ -332,10 +333,6 @@ def _order(value: str) -> tuple[int, float, str]:
 
 def _is_place(label: str, count: int) -> bool:
     return label.isascii() and label.isdigit() and int(label) < count
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list_view(kind))
 
 
 def _spread(refused: Refused, index: np.ndarray) -> Refused:

@@ -90,6 +90,15 @@ class Text(Feature):
                 raise mistakes(Problem(("given",), error.message)) from None
         return self
 
+    def unfit(self, *, target: bool, sampled: bool) -> str | None:
+        return "is a target, which is answered token by token: `grams` has no meaning there. Leave it out" if target and self.grams else None
+
+    def steps(self, column: pa.Array) -> np.ndarray | None:
+        if self.given is not None or self.tokenizer not in ("words", "characters"):
+            return None
+        texts = [text or "" for text in column.to_pylist()]
+        return (_words.Words if self.tokenizer == "words" else _words.Characters)([], END + 1, lower=self.lower).ids(texts)[1]
+
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         return _raw.texts(_raw.one(columns), self.na)
 
@@ -99,8 +108,6 @@ class Text(Feature):
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
             raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
-        if target and self.grams:
-            raise ContractError("is a target, which is answered token by token: `grams` has no meaning there. Leave it out")
         lengths, texts = [n for n, _ in result["sample"]], [text for _, text in result["sample"]]
         fitted: Fitted = {"count": result["count"], "missing": result["missing"], "target": target, "said": []}
         learnt, words = self._learn(texts)
