@@ -202,7 +202,7 @@ def predict(
     Args:
         bundle: a bundle, its reference, or its folder.
         source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
-        output: a file whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
+        output: a file or URL whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
         keep: columns of the source to carry along, beside the recipe's `keep`.
 
     Returns:
@@ -216,7 +216,7 @@ def predict(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(opened, declaration, Path(output), keep=tuple(keep), events=events or Events())
+    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events())
 
 
 def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:

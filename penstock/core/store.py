@@ -17,6 +17,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -64,6 +65,17 @@ def told_plainly(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(f"cannot write {path}: {error.strerror}. Choose a folder you may write to with --store.") from None
         raise
+
+
+def refusals() -> tuple[type[BaseException], ...]:
+    """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
+    found: list[type[BaseException]] = [OSError]
+    for module, name in (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("google.auth.exceptions", "GoogleAuthError"),
+                         ("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError")):
+        error = getattr(sys.modules.get(module), name, None)
+        if error is not None:
+            found.append(error)
+    return tuple(found)
 
 
 def _free(path: Path) -> str:
@@ -157,10 +169,12 @@ class Store:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
-        """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished."""
-        if (self.folder / name / MANIFEST).is_file():
-            return True
-        return self.is_remote and bool(self._filesystem.exists(f"{self._root}/{name}/{MANIFEST}"))
+        """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished. Of a bucket, the bucket
+        says so: the mirror may hold what could never be copied up."""
+        if not self.is_remote:
+            return (self.folder / name / MANIFEST).is_file()
+        with self._reaching(f"read {name} from"):
+            return bool(self._filesystem.exists(f"{self._root}/{name}/{MANIFEST}"))
 
     def open(self, name: str, *, verify: bool = False) -> Artefact:
         """The artefact `name`, copied to the local mirror first if the store is a bucket.
@@ -175,26 +189,38 @@ class Store:
 
     def names(self, shelf: str) -> list[str]:
         """The names of finished artefacts under `shelf` (`datasets/adult`, `runs`), oldest first by name."""
-        found = {p.parent.relative_to(self.folder).as_posix() for p in (self.folder / shelf).glob(f"*/{MANIFEST}")}
-        if self.is_remote:
+        if not self.is_remote:
+            return sorted(p.parent.relative_to(self.folder).as_posix() for p in (self.folder / shelf).glob(f"*/{MANIFEST}"))
+        with self._reaching(f"list {shelf} of"):
             keys = self._filesystem.glob(f"{self._root}/{shelf}/*/{MANIFEST}")
-            found |= {str(k)[len(self._root) :].strip("/").removesuffix(f"/{MANIFEST}") for k in keys}
-        return sorted(found)
+        return sorted(str(k)[len(self._root) :].strip("/").removesuffix(f"/{MANIFEST}") for k in keys)
 
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""
         base = self.folder / shelf
         found = {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
-        if self.is_remote and self._filesystem.exists(f"{self._root}/{shelf}"):
-            self._filesystem.invalidate_cache()
-            found |= {str(k["name"])[len(self._root) :].strip("/") for k in self._filesystem.ls(f"{self._root}/{shelf}", detail=True) if k["type"] == "directory"}
+        if self.is_remote:
+            with self._reaching(f"list {shelf} of"):
+                self._filesystem.invalidate_cache()
+                if self._filesystem.exists(f"{self._root}/{shelf}"):
+                    found |= {str(k["name"])[len(self._root) :].strip("/") for k in self._filesystem.ls(f"{self._root}/{shelf}", detail=True) if k["type"] == "directory"}
         return sorted(found)
+
+    @contextmanager
+    def _reaching(self, what: str) -> Iterator[None]:
+        """A bucket that is not there, forbids or does not answer, in one sentence."""
+        try:
+            yield
+        except refusals() as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise StoreError(f"cannot {what} the store {self.url}: {said[0][:300]}") from None
 
     def _fetch(self, name: str) -> None:
         if not self.is_remote or (self.folder / name / MANIFEST).is_file():
             return
         with self._draft_folder() as draft:
-            self._filesystem.get(f"{self._root}/{name}/", f"{draft}/", recursive=True)
+            with self._reaching(f"read {name} from"):
+                self._filesystem.get(f"{self._root}/{name}/", f"{draft}/", recursive=True)
             self._settle(draft, name)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -246,9 +272,11 @@ class Store:
     def workspace(self, name: str) -> Path:
         """A local folder in which an artefact grows in the open (a run). Close it with `seal`, then `push`."""
         path = self.folder / name
-        if self.is_remote and not path.exists() and self._filesystem.exists(f"{self._root}/{name}"):
-            path.mkdir(parents=True)
-            self._filesystem.get(f"{self._root}/{name}/", f"{path}/", recursive=True)
+        if self.is_remote and not path.exists():
+            with self._reaching(f"read {name} from"):
+                if self._filesystem.exists(f"{self._root}/{name}"):
+                    path.mkdir(parents=True)
+                    self._filesystem.get(f"{self._root}/{name}/", f"{path}/", recursive=True)
         with told_plainly(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -259,24 +287,24 @@ class Store:
             return
         folder = self.folder / name
         members = sorted((m for m in folder.rglob("*") if m.is_file()), key=lambda m: (m.name == MANIFEST, m.as_posix()))
-        try:
+        with self._reaching(f"write {name} to"):
             for member in members:
                 self._filesystem.put_file(str(member), f"{self._root}/{name}/{member.relative_to(folder).as_posix()}")
-        except OSError as error:
-            raise StoreError(f"cannot write {name} to the store {self.url}: {error}") from None
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
         atomic_write(self.folder / name, text)
         if self.is_remote:
-            self._filesystem.pipe_file(f"{self._root}/{name}", text.encode())
+            with self._reaching(f"write {name} to"):
+                self._filesystem.pipe_file(f"{self._root}/{name}", text.encode())
 
     def read_text(self, name: str) -> str | None:
         """A small file written with `write_text`, or None."""
         if self.is_remote:
-            try:
-                return bytes(self._filesystem.cat_file(f"{self._root}/{name}")).decode()
-            except FileNotFoundError:
-                return None
+            with self._reaching(f"read {name} from"):
+                try:
+                    return bytes(self._filesystem.cat_file(f"{self._root}/{name}")).decode()
+                except FileNotFoundError:
+                    return None
         path = self.folder / name
         return path.read_text("utf-8") if path.is_file() else None

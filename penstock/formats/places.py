@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 
 from penstock.core.errors import SourceError
 from penstock.core.needs import need
-from penstock.core.store import atomic_write
+from penstock.core.store import atomic_write, refusals
 
 ENDINGS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
@@ -69,7 +68,7 @@ def plainly(url: str) -> Iterator[None]:
         raise SourceError(f"there is no {url}. ({_first_line(error)})") from None
     except PermissionError as error:
         raise SourceError(f"{url} may not be read: {_first_line(error)}. Give yourself the permission, or other credentials.") from None
-    except _strange() as error:
+    except refusals() as error:
         said = f"{type(error).__name__}: {_first_line(error)}"
         if "credential" in said.lower():
             raise SourceError(f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://.") from None
@@ -79,17 +78,6 @@ def plainly(url: str) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
-
-
-def _strange() -> tuple[type[BaseException], ...]:
-    """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
-    found: list[type[BaseException]] = [OSError]
-    for module, name in (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("google.auth.exceptions", "GoogleAuthError"),
-                         ("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError")):
-        error = getattr(sys.modules.get(module), name, None)
-        if error is not None:
-            found.append(error)
-    return tuple(found)
 
 
 def filesystem(url: str) -> tuple[Any, str]:

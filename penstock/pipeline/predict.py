@@ -19,6 +19,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
 from penstock.core.errors import RequestError, SourceError
 from penstock.core.events import Events
+from penstock.core.store import told_plainly
 from penstock.formats.write import TableWriter
 from penstock.recipe.schema import load_recipe
 
@@ -26,18 +27,22 @@ ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory."""
 
 
-def predict_file(bundle: Bundle, declaration: dict[str, Any], output: Path, *, keep: tuple[str, ...], events: Events) -> dict[str, Any]:
+def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events) -> dict[str, Any]:
     """Answer a source's rows into `output` (see `api.predict`)."""
     source: Source = load_recipe({"source": declaration}, name="predict").source
     snapshot = source.snapshot(Path.cwd())
-    if same := next((f.url for f in snapshot.files if "://" not in f.url and output.exists() and os.path.samefile(f.url, output)), None):
+    if same := next((f.url for f in snapshot.files if f.url == output or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))), None):
         raise RequestError(f"the answers would overwrite {same}, which is to be read. Give `--output` another name.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="penstock-", dir=output.parent) as scratch, events.stage("predict"):
+    beside: str | None = None  # the disk of the answers has room for the rows; a bucket's are kept in the system's own folder
+    if "://" not in output:
+        beside = os.path.dirname(os.path.abspath(output))
+        with told_plainly(Path(output)):
+            os.makedirs(beside, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
         extract = source.extract(snapshot, Path(scratch), memory_bytes=1 << 30, events=events)
         counts = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
         if extract.rejected:
-            aside = output.with_name(output.name + ".unreadable.jsonl")
+            aside = f"{output}.unreadable.jsonl"
             with TableWriter(aside) as writer:
                 for path in extract.rejects:
                     writer.write(pq.read_table(path))
@@ -53,7 +58,7 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: Path, *, k
                 events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
     if counts["refused"]:
         events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `refused` of {output}")
-    return {**counts, "output": str(output), "bundle": bundle.reference}
+    return {**counts, "output": output, "bundle": bundle.reference}
 
 
 def _batches(files: list[Path | str], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -170,3 +170,35 @@ def test_a_workspace_grows_in_the_open_and_is_pushed(store, tmp_path, monkeypatc
         monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "other"))
         other = Store(store.url)
         assert (other.workspace("runs/run-1") / "events.jsonl").read_text() == "{}\n"
+
+
+def test_what_could_not_be_copied_to_the_bucket_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    store = Store("memory://flaky-bucket/x")
+    put = store._filesystem.put_file
+
+    def refused(*_, **__):
+        raise ConnectionRefusedError("no route")
+
+    monkeypatch.setattr(store._filesystem, "put_file", refused)
+    with pytest.raises(StoreError, match="cannot write bundles/a to the store memory://flaky-bucket/x: no route"):
+        write(store)
+    assert not store.has("bundles/a") and store.names("bundles") == []
+    monkeypatch.setattr(store._filesystem, "put_file", put)
+    write(store)
+    assert store.has("bundles/a")
+    assert store._filesystem.exists(f"{store._root}/bundles/a/{MANIFEST}")
+
+
+def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    store = Store("memory://silent-bucket/x")
+
+    def refused(*_, **__):
+        raise ConnectionRefusedError("no route")
+
+    for name in ("exists", "glob", "ls", "cat_file"):
+        monkeypatch.setattr(store._filesystem, name, refused)
+    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a")):
+        with pytest.raises(StoreError, match="no route"):
+            ask()
