@@ -19,6 +19,7 @@ What this file refuses to know: features, fitting, Arrow.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import unicodedata
@@ -162,10 +163,15 @@ def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int,
         made = library.Tokenizer(library.models.WordPiece(unk_token=_SPECIAL))
         made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         made.decoder = library.decoders.WordPiece()
-        trainer = library.trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=min_count, show_progress=False, special_tokens=[_SPECIAL])
+        # The trainer numbers the inner characters as it meets them, in an order of chance, and breaks ties by number: number them first.
+        inner = [f"##{char}" for char in sorted(set(normalised(texts, lower=lower)) - {NUL}) if not char.isspace()]
+        trainer = library.trainers.WordPieceTrainer(
+            vocab_size=max(vocabulary, 2 * len(inner) + 1), min_frequency=min_count, show_progress=False, special_tokens=[_SPECIAL, *inner])
     made.normalizer = library.normalizers.Sequence(steps)
     made.train_from_iterator(texts, trainer, length=len(texts))
-    return str(made.to_str())
+    declared = json.loads(made.to_str())
+    declared["added_tokens"] = []  # numbered first, they would be looked for in texts as they stand
+    return json.dumps(declared, ensure_ascii=False)
 
 
 def read_given(declared: str) -> None:
