@@ -195,15 +195,18 @@ def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: 
 
 def predict(
     bundle: str | Path | Bundle, source: str | Path | Mapping[str, Any], output: str | Path, *,
-    keep: Sequence[str] = (), store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None,
+    keep: Sequence[str] = (), store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, every: bool = False,
 ) -> dict[str, Any]:
     """Answer every row of a source, in bounded memory.
+
+    Where the bundle learnt from samples of series, rows may be steps: each series is then forecast from its latest whole window.
 
     Args:
         bundle: a bundle, its reference, or its folder.
         source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
         output: a file or URL whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
         keep: columns of the source to carry along, beside the recipe's `keep`.
+        every: where rows are steps, forecast from every step that has a whole window behind it.
 
     Returns:
         `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and the reason
@@ -216,7 +219,7 @@ def predict(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events())
+    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events(), every=every)
 
 
 def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:

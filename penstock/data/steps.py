@@ -337,7 +337,9 @@ def seen(dataset: Dataset, recipe: Recipe) -> Dataset | SampledDataset:
     return SampledDataset(dataset, recipe) if recipe.samples is not None else dataset
 
 
-def windows_of(files: Sequence[Path | str], recipe: Recipe, columns: Sequence[str], scratch: Path, *, every: bool) -> Iterator[pa.Table]:
+def windows_of(
+    files: Sequence[Path | str], recipe: Recipe, columns: Sequence[str], scratch: Path, *, every: bool, set_aside: Callable[[pa.Table, Accepted], None],
+) -> Iterator[pa.Table]:
     """Samples to be forecast from rows that are steps: the inputs alone, with the series' names and the last known time.
 
     Args:
@@ -345,6 +347,7 @@ def windows_of(files: Sequence[Path | str], recipe: Recipe, columns: Sequence[st
         columns: the columns wanted.
         scratch: an empty folder.
         every: at every step that has a whole window behind it; otherwise the latest one of each series.
+        set_aside: told of steps that cannot be taken.
     """
     samples = recipe.samples
     assert samples is not None
@@ -353,7 +356,7 @@ def windows_of(files: Sequence[Path | str], recipe: Recipe, columns: Sequence[st
     anchors, cutter = Anchors(reach), Cutter(recipe, reach, targets=False)
     rows = max(_BATCH_BYTES // cutter.sample_bytes, 1)
     held: tuple[int, pa.Table] | None = None  # the latest sample of a series that may go on in the next chunk
-    for chunk in Steps(sort_steps([files], recipe, samples, scratch), samples, encoding, targets=False):
+    for chunk in Steps(sort_steps([files], recipe, samples, scratch), samples, encoding, targets=False, set_aside=set_aside):
         if not len(chunk.series):
             continue
         cutter.take(chunk)

@@ -1,7 +1,8 @@
 """The bulk answer: every row of any readable source through a bundle, streamed, with no row lost.
 
 A row the bundle refuses is written with null answers and the reason in the column `refused`; a row that could not be
-read at all is written to `<output>.unreadable.jsonl` with its file, line and reason.
+read at all is written to `<output>.unreadable.jsonl` with its file, line and reason. Rows that are steps of series are
+`forecast`'s.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from penstock.core.errors import RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.write import TableWriter
+from penstock.pipeline.forecast import Steps
 from penstock.recipe.schema import load_recipe
 
 ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory."""
 
 
-def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events) -> dict[str, Any]:
+def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool = False) -> dict[str, Any]:
     """Answer a source's rows into `output` (see `api.predict`)."""
     source: Source = load_recipe({"source": declaration}, name="predict").source
     snapshot = source.snapshot(Path.cwd())
@@ -49,14 +51,24 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, ke
             events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
         if extract.rejected and not extract.rows:
             raise SourceError(f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {aside} has their reasons. Check how the input is to be read: its delimiter, encoding, header.")
+        steps = Steps.of(bundle, extract, keep, output)
+        if steps is None and every:
+            raise RequestError("`every` is for rows that are steps of series; here each row is answered anyway.")
+        batches = _batches(extract.parquet, extract.schema) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
         with TableWriter(output) as writer:
-            for answered in bundle.predictor().predict_stream(_batches(extract.parquet, extract.schema), keep=keep):
+            for answered in bundle.predictor().predict_stream(batches, keep=keep if steps is None else steps.kept):
                 refused = answered.num_rows - answered["refused"].null_count if "refused" in answered.column_names else 0
                 counts["refused"] += refused
                 counts["predicted"] += answered.num_rows - refused
                 writer.write(answered)
                 events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
-    if counts["refused"]:
+    if steps is not None:
+        if steps.refused:
+            counts["refused"] += steps.refused
+            events.warn(f"{steps.refused:,} steps were refused and are in no window; they are in {steps.aside} with their reasons")
+        if not counts["predicted"]:
+            events.warn("no series has a whole window of steps in a row, so there is no forecast")
+    elif counts["refused"]:
         events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `refused` of {output}")
     return {**counts, "output": output, "bundle": bundle.reference}
 
