@@ -219,7 +219,7 @@ class Cutter:
             self._table = chunk.table
         for name in self.series:
             column = chunk.accepted.columns[name]
-            values = np.asarray(pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(zero_copy_only=False), np.float64).reshape(len(column), -1)
+            values = np.asarray(pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(zero_copy_only=False), np.float64).reshape(len(column), len(self.series[name][0].columns(name)))
             old = self._values.get(name)
             self._values[name] = values if old is None else np.concatenate([old[len(old) - tail :], values])
 

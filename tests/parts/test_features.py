@@ -35,6 +35,9 @@ WORDS = pa.array(["a", " b", "b", None, "", "c", "a", "a", "10", "2", "2", "10",
 TWO = pa.array(["<=50K", ">50K", None, "<=50K ", "<=50K", "?", ">50K"])
 MOMENTS = pa.array([0, 3_600, None, 86_400 * 200 + 7, 86_400 * 900, -5, 10**15], pa.timestamp("s"))
 ISO = pa.array(["2024-05-31", "2024-02-30", "2024-05-31T13:00:00.25+02:00", None, "yesterday", "2021-01", "2022-12-31 23:59:59Z", ""])
+STEPS = pa.array([[[1.0, 5.0], [2.0, 7.0], [3.0, 9.0]], [[1.5, None], None, [None, 4.0]], None, [[1.0, 2.0]], [[1.0, 2.0], [1.0], [3.0, 4.0]], [[1.0, 2.0], [float("inf"), 0.0], [1.0, 1.0]], [[0.0, 1.0], [2.0, float("nan")], [9.0, 9.0]]])
+RUNS = pa.array([[1.0, 2.0, 3.0], [None, 4.0, None], None, [1.0, 2.0], [5.0, 9.0, -4.0], [None, None, None]])
+WORDY_RUNS = pa.array([["1", " 2", "3"], ["x", "1", "2"], ["", "nan", "-"], None, ["7", "8", "9.5"], ["1", "2", "3"]])
 LISTS = pa.array([[1.0, 2.0, 3.0], [4.0, None, 6.0], None, [1.0, 2.0], [7.0, 8.0, 1e9], [0.0, float("inf"), 1.0], []])
 
 SPECIMENS = [
@@ -57,6 +60,12 @@ SPECIMENS = [
     *(Specimen(part("vector", length=3, missing=missing), (LISTS,), served=(pa.array([[1e300, -1e300, None], None]),)) for missing in ("mean", "zero")),
     Specimen(part("vector", columns=["x", "y"], na=["-"]), (pa.array([1, 2, None, 4]), pa.array(["1", "-", "oops", " 4 "]))),
     Specimen(part("vector", length=2), (pa.array([[1, 2], None, [3, 5]], pa.list_(pa.int32(), 2)),), served=(pa.array([["1", "2"], ["x", "2"]]),)),
+    *(Specimen(part("series", window=3, column="past", variables=["a", "b"], missing=missing), (STEPS,), served=(pa.array([[[1e300, None]] * 3, [None] * 3]), pa.array(["no list", None]))) for missing in ("previous", "mean")),
+    Specimen(part("series", columns=["x", "y"], window=2, horizon=1, na=["-"]), (RUNS, WORDY_RUNS), served=(pa.array([3.5, None]), pa.array([[1, 2, 3], [1, 2, 3]]))),
+    Specimen(part("series", window=3), (RUNS,), served=(pa.array([[[1.0], [2.0], [3.0]], [[1.0], None, [2.0, 3.0]], None]),)),
+    Specimen(part("series", columns=["x", "y"], window=2).step(), (NUMBERS, NUMBERS_IN_TEXT), served=(EXTREMES, EXTREMES)),
+    Specimen(part("series", horizon=3, variables=["a", "b"]), (STEPS,), target=True, served=(pa.array([[[1.0, 2.0]] * 3], pa.list_(pa.list_(pa.float32(), 2), 3)),)),
+    Specimen(part("series", horizon=3, quantiles=[0.1, 0.5, 0.9]), (RUNS,), target=True),
 ]
 
 

@@ -131,9 +131,8 @@ class Series(Feature):
             gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
             refused = _raw.together(refused, Refused(gaps, ["has a missing value, and `missing: error` was declared"] * len(gaps)))
         gone[refused.rows] = True
-        flat = values.reshape(rows, -1)
-        size = flat.shape[1]
-        kept = flat[~gone].ravel()
+        size = self.steps * len(self.names)
+        kept = values[~gone].ravel()
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
         found = pa.ListArray.from_arrays(offsets, pa.array(kept, mask=np.isnan(kept)), mask=pa.array(gone) if gone.any() else None)

@@ -177,7 +177,14 @@ def decodes_what_it_encodes(specimen: Specimen) -> None:
     assert {word: c.type for word, c in none.items()} == {word: c.type for word, c in decoded.items()}, "decodes_what_it_encodes: no rows decode to other types"
 
 
+def _flat(value: Any) -> list[Any]:
+    return [item for part in value for item in _flat(part)] if isinstance(value, list) else [value]
+
+
 def _alike(found: list[Any], wanted: list[Any]) -> None:
+    if any(isinstance(value, list) and any(isinstance(item, float) for item in _flat(value)) for value in wanted):  # series, whose missing values are answered as well
+        rows = [[pair for pair in zip(_flat(one), _flat(other), strict=True) if pair[1] is not None] for one, other in zip(found, wanted, strict=True)]
+        found, wanted = ([pair[side] for row in rows for pair in row] for side in (0, 1))
     numbers = [value for value in wanted if isinstance(value, float)]
     spread = max(numbers, default=0.0) - min(numbers, default=0.0)  # arrays are float32: exact to so much of the spread
     for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
@@ -192,8 +199,13 @@ def _perfect(specimen: Specimen) -> Callable[[Stored, Fitted], Mapping[str, np.n
         classes = feature.spec(fitted)["index"].cardinality or 0
         return {"probabilities": np.eye(classes, dtype=np.float32)[stored["index"]]}
 
+    def series(stored: Stored, fitted: Fitted) -> Mapping[str, np.ndarray]:
+        values = np.nan_to_num(feature.truth(stored, fitted))
+        levels = len(feature.spec(fitted)["values"].facts["quantiles"])
+        return {"values": values, "quantiles": np.repeat(values[..., None], levels, axis=-1)} if levels else {"values": values}
+
     known: dict[str, Callable[[Stored, Fitted], Mapping[str, np.ndarray]]] = {
-        "number": lambda stored, fitted: {"value": feature.truth(stored, fitted).astype(np.float32)},
+        "number": lambda stored, fitted: {"value": feature.truth(stored, fitted).astype(np.float32)}, "series": series,
         "binary": lambda stored, fitted: {"probability": stored["label"]}, "category": category,
     }
     assert feature.decoder in known, f"decodes_what_it_encodes: give the specimen `answers`, since the decoder {feature.decoder!r} is not known here"
