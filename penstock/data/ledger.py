@@ -42,6 +42,8 @@ class Ledger:
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
+        self.large: set[str] = set()
+        """Columns whose values wait beside the engine (`data.aside`); a quarantined row names them by their SHA-256."""
         self._folder = folder
         self._paths = paths
         self._writer: Any = None
@@ -84,8 +86,11 @@ class Ledger:
             "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
             "line": [number + 1 for number in numbers],
             "stage": [stage] * len(rows), "column": rows[COLUMN].cast(pa.string()), "reason": rows[REASON].cast(pa.string()),
-            "row": [json.dumps(plain(row), ensure_ascii=False) for row in values.to_pylist()],
+            "row": [json.dumps(plain(self._named(row)), ensure_ascii=False) for row in values.to_pylist()],
         }, schema=REJECT_SCHEMA)
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: f"bytes with sha256 {value.hex()}…" if name in self.large and value is not None else value for name, value in row.items()} if self.large else row
 
     def _write(self, rows: pa.Table) -> None:
         import pyarrow.parquet as pq

@@ -33,6 +33,7 @@ from penstock.core.errors import ContractError, PenstockError, Problem, RecipeEr
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import Store, told_plainly
+from penstock.data.aside import Aside, large_columns
 from penstock.data.clean import around_split, derive, moved
 from penstock.data.dataset import SPLITS, Dataset
 from penstock.data.join import ToOne
@@ -174,6 +175,7 @@ class _Work:
     survey: _Survey
     main: Extract = field(init=False)
     lookups: list[Extract] = field(init=False)
+    aside: Aside = field(init=False)
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -204,6 +206,12 @@ class _Work:
         if problems:
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
 
+        self.aside = Aside(self.scratch / "aside", memory_bytes=memory)
+        self.main = self.aside.take(self.main, large_columns(self.recipe, self.main), "source", owned=self.scratch)
+        for i, join in enumerate(self.recipe.join):
+            self.lookups[i] = self.aside.take(self.lookups[i], large_columns(self.recipe, self.lookups[i]), f"join-{i}", prefix=join.prefix, owned=self.scratch)
+        self.ledger.large = self.aside.columns
+
     def crunch(self, session: EngineSession) -> dict[str, Any]:
         """From extracts to written rows; what the manifest says of them."""
         recipe, ledger = self.recipe, self.ledger
@@ -219,9 +227,9 @@ class _Work:
             table = self._clean(session, table)
             kept = self._split(session, table)
             final, facts = self._fitted(session, kept)
-            self._write(session, final)
+            written = self._write(session, final)
         self._step("profile")
-        train = sorted((self.folder / "rows" / "split=train").glob("*.parquet"))
+        train = sorted((written / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(session, train))
         made: dict[str, Any] = {
             "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()),
@@ -344,13 +352,19 @@ class _Work:
             table = _same_columns(cleaner, table, cleaner.mend(table, facts[i], session))
         return table, facts
 
-    def _write(self, session: EngineSession, table: ir.Table) -> None:
+    def _write(self, session: EngineSession, table: ir.Table) -> Path:
+        """Every split in the order of row ids. Returns the folder of what the engine wrote, with stand-ins for large values."""
         self._step("write")
-        columns = _written(table)
+        columns, rows = _written(table), self.folder / "rows"
+        made = self.scratch / "written" if self.aside.columns & set(columns) else rows
         for name in SPLITS:
-            written = session.write(table.filter(table[SPLIT] == name).select(columns), self.folder / "rows" / f"split={name}", order=[ROW_ID])
+            folder = made / f"split={name}"
+            written = session.write(table.filter(table[SPLIT] == name).select(columns), folder, order=[ROW_ID])
+            if made != rows:
+                written = self.aside.give_back(sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet")
             if written != self.ledger.counts[name]:
                 raise PenstockError(f"{self.ledger.counts[name]:,} rows belong to {name}, but {written:,} were written. This is a defect of Penstock; nothing was kept.")
+        return made
 
     def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
         """How many rows of the given splits have an equal in train; nothing is removed."""
