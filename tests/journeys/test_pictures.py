@@ -62,7 +62,7 @@ def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dic
     store = Store(str(folder / "store"))
     (name,) = store.names("feeds")
     feed = Feed.open(store, name.removeprefix("feeds/"))
-    plain = {position: batch for position, batch in Loader(feed, batch_size=32, seed=1).batches(0)}
+    plain = dict(Loader(feed, batch_size=32, seed=1).batches(0))
     for position, batch in Loader(feed, batch_size=32, seed=1, rank=1, world=2).batches(0, start=2):
         wanted = plain[position]
         assert torch.equal(batch["photo.pixels"], wanted["photo.pixels"][-len(batch["row_id"]) :])

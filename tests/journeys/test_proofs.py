@@ -42,7 +42,41 @@ def test_restaurant(tmp_path, shared_data):
     assert outcome["metrics"]["test"]["rating"]["rmse"] < outcome["baseline"]["rating"]["rmse"]
 
 
+def test_cifar10(tmp_path, shared_data):
+    outcome = run("cifar10", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 13_000 and outcome["rows"]["test"] == 3_000 and outcome["rows"]["quarantined"] == 0
+    assert outcome["metrics"]["test"]["label"]["accuracy"] >= 0.72
+
+
 def test_grades_have_no_signal_and_the_report_says_so(tmp_path, shared_data):
     outcome = run("grades", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 280
     assert "no signal" in outcome["verdict"]
+
+
+def test_goemotions(tmp_path, shared_data):
+    outcome = run("goemotions", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 43_410 + 5_426 + 5_427
+    assert outcome["metrics"]["test"]["labels"]["f1_macro"] >= 0.40
+
+
+def test_cifar10(tmp_path, shared_data):
+    outcome = run("cifar10", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 13_000
+    assert outcome["metrics"]["test"]["label"]["accuracy"] >= 0.72
+
+
+def test_fashion(tmp_path, shared_data):
+    outcome = run("fashion", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 2176
+    metrics = outcome["metrics"]["test"]
+    assert metrics["masterCategory"]["accuracy"] >= 0.98
+    assert metrics["articleType"]["accuracy"] >= 0.89
+
+
+def test_ett(tmp_path, shared_data):
+    outcome = run("ett", tmp_path, shared_data)
+    assert outcome["rows"]["in"] == 17_420
+    metrics = outcome["metrics"]["test"]["series"]
+    assert metrics["mse_standardised"] <= 0.395
+    assert metrics["mse_standardised"] < outcome["baseline"]["series"]["mse_standardised"]
