@@ -107,7 +107,7 @@ def encoders_of(recipe: Recipe, encoding: Encoding) -> dict[str, tuple[Encoder, 
     for name, feature in encoding.inputs.items():
         for word in (name, f"<{feature.type}>"):
             if word in named:
-                found[name] = (named[word], ("model", "encoders", word))
+                found[name] = (named[word].at(recipe.base), ("model", "encoders", word))
                 break
         else:
             found[name] = (Encoder.find(feature.encoder)(), ("inputs", name))
@@ -353,10 +353,10 @@ class Program(nn.Module):
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         return tuple(self._answers(self.network(dict(zip(self.input_names, arrays, strict=True)))).values())
 
-    def example(self, rows: int = 3) -> tuple[Tensor, ...]:
-        """Arrays to trace with, where the network is."""
+    def example(self, rows: int = 3, *, length: int = 5) -> tuple[Tensor, ...]:
+        """Arrays to trace with, where the network is; open axes have `length`."""
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        return tuple(array.to(device) for array in fake_batch(self._inputs, rows).values())
+        return tuple(array.to(device) for array in fake_batch(self._inputs, rows, length=length).values())
 
     def dynamic_shapes(self) -> tuple[tuple[dict[int, Any], ...]]:
         """Which axes vary: the batch, and each length that a spec leaves open."""

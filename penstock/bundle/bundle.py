@@ -198,7 +198,7 @@ class Bundle:
         for entry in self._facts["programs"]["main"]["outputs"]:
             column = table["answer"].combine_chunks().field(entry["name"]) if table.num_rows else pa.array([], pa.float64())
             flat = column.flatten().to_numpy(zero_copy_only=False) if pa.types.is_list(column.type) else column.to_numpy(zero_copy_only=False)
-            answers[entry["name"]] = flat.reshape(table.num_rows, *(n or 0 for n in entry["shape"]))
+            answers[entry["name"]] = flat.reshape(table.num_rows, *((-1 if n is None and table.num_rows else n or 0) for n in entry["shape"]))
         return rows, answers
 
     def replay(self) -> float:

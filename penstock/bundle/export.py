@@ -124,6 +124,12 @@ def signature(program: Any, specs: Mapping[str, Mapping[str, Any]]) -> tuple[lis
     """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that varies)."""
     flat = {f"{feature}.{array}": spec for feature, arrays in specs.items() for array, spec in arrays.items()}
     inputs = [{"name": name, "dtype": flat[name].dtype, "shape": list(flat[name].shape)} for name in program.input_names]
-    example = {name: tensor.cpu().numpy() for name, tensor in zip(program.input_names, program.example(), strict=True)}
-    outputs = [{"name": name, "dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in run_torch(program, example).items()]
+    tried = [
+        run_torch(program, {name: tensor.cpu().numpy() for name, tensor in zip(program.input_names, program.example(length=length), strict=True)})
+        for length in ((5, 7) if any(None in entry["shape"] for entry in inputs) else (5,))
+    ]
+    outputs = [
+        {"name": name, "dtype": str(array.dtype), "shape": [size if size == other else None for size, other in zip(array.shape[1:], tried[-1][name].shape[1:], strict=True)]}
+        for name, array in tried[0].items()
+    ]
     return inputs, outputs

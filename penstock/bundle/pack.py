@@ -30,6 +30,7 @@ from penstock.bundle.rows import from_table
 from penstock.bundle.steps import Steps
 from penstock.contracts.data import Feature
 from penstock.contracts.learn import Decoder, Runtime
+from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint, sha256_file
@@ -164,8 +165,8 @@ def _decide(program: Any, encoding: Encoding, dataset: Dataset | SampledDataset,
         raise BundleError(f"{dataset.reference} has no row on which to decide for {', '.join(deciding)}.")
     weight = np.concatenate(weights) if weights else None
     for name in deciding:
-        own = {key.rpartition(".")[2]: np.concatenate([found[key] for found in answers]) for key in answers[0] if key.rpartition(".")[0] == name}
-        decision[name] |= encoding.targets[name].decide(own, np.concatenate([found[name] for found in truths]), weight, encoding.fitted[name])
+        own = {key.rpartition(".")[2]: joined([found[key] for found in answers]) for key in answers[0] if key.rpartition(".")[0] == name}
+        decision[name] |= encoding.targets[name].decide(own, joined([found[name] for found in truths], fill=-1), weight, encoding.fitted[name])
         events.say(f"decided for {name} on {sum(len(found[name]) for found in truths):,} rows: {card.decided(decision[name])}", target=name)
     return decision
 
@@ -269,7 +270,7 @@ def _prove(golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Enc
     answers = runtime(encoding.collate(dict(stored)))
     apart = export.difference(answers, wanted)
     alone = [runtime(encoding.collate({k: v[i : i + 1] for k, v in stored.items()})) for i in range(golden.num_rows)]
-    single = export.difference({name: np.concatenate([one[name] for one in alone]) for name in answers}, wanted)
+    single = export.difference({name: joined([one[name] for one in alone]) for name in answers}, wanted)
     worst = max(apart, single)
     if not worst <= export.TOLERANCE:
         raise BundleError(f"the exported program answers otherwise than torch: the largest difference over {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. "

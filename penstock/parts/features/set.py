@@ -2,7 +2,7 @@
 
 The canonical form is the list of a row's different labels in their own order (numbers by size, then words by spelling; by
 `names` where those are given). A row without labels is an answer too ("none of them"), unlike a row where nothing is
-known: an empty list is none; an empty text is missing unless `empty: none` says otherwise.
+known: an empty list is none; an empty text or cell is missing unless `empty: none` says otherwise.
 
     input    members int64 [B, T]  0 is padding, 1 unseen, labels from 2, commonest first;  mask bool [B, T]
     target   labels float32 [B, K]  1 for each label of the row, classes in sorted order
@@ -57,7 +57,7 @@ class Set(Feature):
     names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """The labels' names, where the column has their places from 0: `{lines_of: labels.txt}` reads them from a file."""
     empty: Literal["missing", "none"] = "missing"
-    """What an empty text means: nothing is known, or the row has no label."""
+    """What an empty or missing value means: nothing is known, or the row has no label. (A CSV file cannot tell the two apart.)"""
     rare: int | None = Field(None, ge=1)
     """For an input: labels in fewer rows than this are pooled with the unseen; 2 unless given."""
     limit: int = Field(50_000, ge=1)
@@ -94,8 +94,7 @@ class Set(Feature):
             return self._lists(column)
         text, refused = _raw.texts(column, self.na)
         if self.empty == "none":
-            blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), False) if pa.types.is_string(column.type) else pa.array(np.zeros(len(column), bool))
-            text = pc.if_else(blank, pa.scalar(""), text)
+            text = pc.fill_null(text, "")
         encoded = text.dictionary_encode()
         found, more = self._judged(encoded.dictionary.to_pylist(), lambda value: value.split(self.delimiter))
         index = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
@@ -103,7 +102,7 @@ class Set(Feature):
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         kind = column.type.value_type
-        there = _raw.present(column)
+        there = _raw.present(column) | (self.empty == "none")
         if pa.types.is_nested(kind):
             return pa.nulls(len(column), _CANONICAL), _raw.refusing(column, there, lambda value: f"expected a list of labels, found {_raw.shown(value)}")
         flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
