@@ -178,6 +178,9 @@ class Steps:
 def _moments(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, bool]:
     """A time column as numbers, and whether they are microseconds."""
     kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):  # times as ISO 8601 writes them come in the order of their letters
+        with contextlib.suppress(pa.ArrowInvalid):
+            column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         micro = column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
         return np.asarray(micro.cast(pa.int64()).to_numpy(), np.int64), True
