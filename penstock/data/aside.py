@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +116,16 @@ class Aside:
                 raise PenstockError("a value that was set aside is asked for by a stand-in that nobody knows: a step changed a column of bytes. This is a defect of Penstock; nothing was written.")
             at[i] = run.start + same[0]
         return starts[at], lengths[at]
+
+    def whole(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row with its values in the place of their stand-ins."""
+        return {name: self._value(value) if name in self.columns and value is not None else value for name, value in row.items()}
+
+    def _value(self, digest: bytes) -> bytes:
+        starts, lengths = self._places([digest])
+        with open(self._file, "rb") as source:
+            source.seek(int(starts[0]))
+            return source.read(int(lengths[0]))
 
     def give_back(self, light: Iterable[Path], target: Path) -> int:
         """Write rows with stand-ins, in order, to a Parquet file with the values; the number of rows."""

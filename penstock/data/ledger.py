@@ -21,6 +21,7 @@ import pyarrow as pa
 from penstock.contracts.data import REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import told_plainly
+from penstock.data.aside import Aside
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 HEADINGS = ("train", "validation", "test", "quarantined", "duplicates", "filtered")
 COLUMN, REASON = "__p_column", "__p_reason"
 _JSON_ROWS = 8_192
+_LARGE_ROWS = 32
+"""At once, where rows have pictures."""
 _OWN = (ROW_ID, ROW_FILE, ROW_NUMBER)
 
 
@@ -42,8 +45,8 @@ class Ledger:
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
-        self.large: set[str] = set()
-        """Columns whose values wait beside the engine (`data.aside`); a quarantined row names them by their SHA-256."""
+        self.aside: Aside | None = None
+        """Where values wait that a row has stand-ins for; a quarantined row is kept with the values themselves."""
         self._folder = folder
         self._paths = paths
         self._writer: Any = None
@@ -74,7 +77,7 @@ class Ledger:
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
         bad = table.filter(table[REASON].notnull())
-        for batch in session.batches(bad, _JSON_ROWS):
+        for batch in session.batches(bad, _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS):
             self._write(self._told(pa.Table.from_batches([batch]), stage))
         return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
 
@@ -86,11 +89,8 @@ class Ledger:
             "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
             "line": [number + 1 for number in numbers],
             "stage": [stage] * len(rows), "column": rows[COLUMN].cast(pa.string()), "reason": rows[REASON].cast(pa.string()),
-            "row": [json.dumps(plain(self._named(row)), ensure_ascii=False) for row in values.to_pylist()],
+            "row": [json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False) for row in values.to_pylist()],
         }, schema=REJECT_SCHEMA)
-
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: f"bytes with sha256 {value.hex()}…" if name in self.large and value is not None else value for name, value in row.items()} if self.large else row
 
     def _write(self, rows: pa.Table) -> None:
         import pyarrow.parquet as pq

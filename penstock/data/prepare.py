@@ -210,7 +210,7 @@ class _Work:
         self.main = self.aside.take(self.main, large_columns(self.recipe, self.main), "source", owned=self.scratch)
         for i, join in enumerate(self.recipe.join):
             self.lookups[i] = self.aside.take(self.lookups[i], large_columns(self.recipe, self.lookups[i]), f"join-{i}", prefix=join.prefix, owned=self.scratch)
-        self.ledger.large = self.aside.columns
+        self.ledger.aside = self.aside
 
     def crunch(self, session: EngineSession) -> dict[str, Any]:
         """From extracts to written rows; what the manifest says of them."""
