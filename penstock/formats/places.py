@@ -31,7 +31,7 @@ ENDINGS = {
 PACKED = (".gz", ".zst", ".zstd")
 
 _MAGIC = re.compile(r"[*?[]")
-_PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure")}
+_PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
 
 @dataclass(frozen=True)

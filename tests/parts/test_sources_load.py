@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import http.server
 import io
 import json
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -178,6 +181,25 @@ def test_files_at_urls(lake):
         assert [r["reason"].split(" (")[0] for r in rejects] == ["its file memory://load-test/none.jpg is not there", "'file:///etc/passwd' is no URL", "'zip://x::file:///etc/passwd' is no URL", "'1.jpg' is no URL"]
     finally:
         system.rm("/load-test", recursive=True)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        return
+
+
+def test_files_of_a_web_server(lake):
+    pytest.importorskip("aiohttp")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(lake / "images")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    at = f"http://127.0.0.1:{server.server_port}"
+    (lake / "u.csv").write_text(f"id,photo\n1,{at}/1.jpg\n2,{at}/none.jpg\n3,\n")
+    try:
+        _, _, table, rejects = extracted(source({"photo": {"urls": True}}, path="u.csv"), lake, lake / "s")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert table["photo"].to_pylist() == [PICTURES["1.jpg"], None] and rejects[0]["reason"] == f"its file {at}/none.jpg is not there"
 
 
 def test_a_sample_has_the_files_of_its_rows(lake):
