@@ -52,6 +52,14 @@ CASES = {
     "created_at": (1_700_000_000 + CHANCE.integers(0, 10**7, ROWS), "timestamp", {"unit": "s"}),
     "vectors": ([[0.5 * i, 1.0, 2.0] for i in range(ROWS)], "vector", {"length": 3}),
     "student_id": ([i % 40 for i in range(ROWS)], "category", {}),
+    "essays": ([f"the quick brown fox number {i} jumps over the lazy dog" for i in range(ROWS)], "text", {}),
+    "addresses": ([f"{i} City Road" for i in range(ROWS)], "text", {}),
+    "ragged lists": ([[1.5] * (i % 5 + 1) for i in range(ROWS)], "sequence", {"unit": "numbers"}),
+    "lists of codes": ([[i % 7] * (i % 2) + [i % 3] for i in range(ROWS)], "set", {}),
+    "word lists": ([["a", "b"][: i % 3] + ["c"] * (i % 2) for i in range(ROWS)], "set", {}),
+    "tags": (["; ".join(["red", "green", "dark blue"][i % 3 :: i % 2 + 1]) for i in range(ROWS)], "set", {"delimiter": ";"}),
+    "label ids": ([",".join(sorted({str(i % 28), str(i % 5)})) if i % 4 == 0 else str(i % 28) for i in range(ROWS)], "set", {}),
+    "names with commas": ([f"Family{i}, Given{i % 30}" for i in range(ROWS)], "text", {}),
     "a dictionary": (pa.array([f"c{i % 5}" for i in range(ROWS)]).dictionary_encode(), "category", {}),
 }
 
@@ -74,10 +82,8 @@ LEFT_OUT = {
     "uuids": ([str(uuid.UUID(int=i * 977)) for i in range(ROWS)], "identifier", "identifiers"),
     "links": ([f"https://example.org/{i}" for i in range(ROWS)], "identifier", "links"),
     "hashes": ([hashlib.md5(str(i).encode()).hexdigest() for i in range(ROWS)], "identifier", "identifiers"),
-    "essays": ([f"the quick brown fox number {i} jumps over the lazy dog" for i in range(ROWS)], "text", "text of about"),
-    "addresses": ([f"{i} City Road" for i in range(ROWS)], "text", "hardly any recurs"),
-    "ragged lists": ([[1.0] * (i % 5 + 1) for i in range(ROWS)], "list", "one length"),
-    "word lists": ([["a", "b"]] * ROWS, "list", "lists"),
+    "half known words": ([f"w{i % 300}" for i in range(ROWS)], "text", "hardly any recurs"),
+    "lists of ids": ([[f"u{i}", f"v{i}"] for i in range(ROWS)], "list", "lists"),
     "objects": ([{"x": i} for i in range(ROWS)], "list", "object"),
     "json text": ([f'{{"x": {i % 9}}}' for i in range(ROWS)], "list", "JSON"),
     "bytes": ([b"abc", b"def"] * (ROWS // 2), "text", "bytes"),
@@ -277,7 +283,7 @@ def test_grades(shared_data):
     findings = look(sampled({"type": "files", "path": str(shared_data / "nested_json" / "grades.json")}, shared_data), target="class_id")
     found = {f.column: f for f in findings.columns}
     assert findings.target.type == "category" and "say number" in findings.target.why
-    assert found["scores.score"].role == "list" and "list_avg" in found["scores.score"].hint
+    assert found["scores.score"].options == {"unit": "numbers"} and "list_avg" in found["scores.score"].hint
     assert found["student_id"].type == "category" and "{on: student_id}" in recipe_of(findings)[1]
 
 

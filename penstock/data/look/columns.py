@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.data.look.labels import delimited, listed
+
 MARKERS = frozenset({"?", "??", "na", "n/a", "n.a.", "#n/a", "null", "(null)", "\\n", "nan", "-", "--", "---", "missing", "not available", "unknown", "undefined"})
 """Texts that commonly stand for a missing value, in lower case. "none" is not among them: it is often an answer."""
 
@@ -205,6 +207,11 @@ def _number(look: Look) -> Finding:
 def _text(look: Look) -> Finding:
     name, present, filled, distinct = look.name, look.present, look.filled, look.distinct
     texts = [str(v) for v in present]
+    several = delimited(present, filled) if look.is_text and filled >= FEW else None
+    if several and not (moments := _moments(look, texts)):
+        delimiter, labels = several
+        return Finding(name, "set", f"labels with {quoted(delimiter)} between, {len(labels):,} different, {sum(labels.values()) / filled:.1f} a row, the commonest {shown(labels.most_common(1)[0][0])}{look.missing_words()}{look.na_words()}",
+                       {**({"delimiter": delimiter} if delimiter != "," else {}), **look.na()})
     if look.is_text and look.numeric_share >= 0.9 and sum(1 for v in texts if _NUMBER.fullmatch(v)) >= 10 and not _is_code(look):
         odd = sorted((v for v in texts if not _NUMBER.fullmatch(v)), key=lambda v: -present[v])
         rows = sum(present[v] for v in odd)
@@ -224,9 +231,8 @@ def _text(look: Look) -> Finding:
             return Finding(name, None, f"identifiers, addresses or links ({shown(texts[0])}): {distinct:,} of {filled:,} differ", role="identifier")
         if look.named_id or (share > 0.95 and words < 1.5):
             return Finding(name, None, f"an identifier: {distinct:,} of {filled:,} values differ", role="identifier")
-    if (words >= 5 and share > 0.3) or length > 80:
-        return Finding(name, None, f"text of about {words:.0f} words ({shown(texts[0])}); this version has no text feature", role="text",
-                       hint=_hint(f"{name}_words", f"len(string_split({sql(name)}, ' '))"))
+    if (words >= 5 and share > 0.3) or (length > 80 and share > 0.05) or (words >= 2 and share > 0.5 and filled >= FEW):
+        return Finding(name, "text", f"text of about {words:.0f} words ({shown(texts[0])}){look.missing_words()}{look.na_words()}", look.na())
     if filled >= FEW and share > 0.5:
         return Finding(name, None, f"{distinct:,} different values in {filled:,} rows ({shown(texts[0])}): hardly any recurs, so a category would learn nothing", role="text")
     alike = _alike(texts)
@@ -266,8 +272,12 @@ def _list(look: Look) -> Finding:
     if pa.types.is_integer(inner) or pa.types.is_floating(inner):
         if same:
             return Finding(name, "vector", f"lists of {lengths[0].as_py()} numbers each{look.missing_words() if look.raw.null_count else ''}", {"length": lengths[0].as_py()})
-        return Finding(name, None, f"lists of numbers of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0}; a vector has one length", role="list",
+        if labels := listed(look.raw) if pa.types.is_integer(inner) else None:
+            return Finding(name, "set", f"lists of {len(labels):,} different whole numbers that recur; if their order or size matters, say {{type: sequence, unit: numbers}}{look.missing_words() if look.raw.null_count else ''}")
+        return Finding(name, "sequence", f"lists of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0} numbers{look.missing_words() if look.raw.null_count else ''}", {"unit": "numbers"},
                        hint=_hint(f"{name}_mean", f"list_avg({sql(name)})", f"{name}_count", f"len({sql(name)})"))
+    if pa.types.is_string(inner) and (labels := listed(look.raw)):
+        return Finding(name, "set", f"lists of {len(labels):,} different labels; if their order matters, say sequence{look.missing_words() if look.raw.null_count else ''}")
     return Finding(name, None, "lists; features read single values", role="list", hint=_hint(f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"))
 
 

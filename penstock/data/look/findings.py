@@ -11,6 +11,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.data.look.columns import Finding, Look, judge, quoted, shown
+from penstock.data.look.labels import delimited, listed
 from penstock.data.look.pictures import LOOKED_AT, pictures
 from penstock.data.look.relations import LEAK, STRONG, duplicates, foretells
 
@@ -80,6 +81,12 @@ def _target(look: Look) -> tuple[Finding, dict[str, int]]:
     name = look.name
     if not look.rows:
         raise ContractError(f"the source has no rows, so nothing can be said of the target {name!r}.")
+    several = listed(look.raw) if pa.types.is_list(look.type) or pa.types.is_large_list(look.type) else delimited(look.present, look.filled) if look.is_text else None
+    if several and (found := judge(look)).type == "set":
+        counted = several[1] if isinstance(several, tuple) else several
+        few = sum(count < 10 for count in counted.values())
+        rare = f"; {few} labels are in fewer than 10 rows here" if few else ""
+        return Finding(name, "set", f"{found.why}{rare}; rows that lack it are quarantined, unless `empty: none` says that they have no label", found.options), {}
     if pa.types.is_nested(look.type):
         raise ContractError(f"the target {name!r} is a {look.type}; no feature of this version answers that. Derive a number or a class from it, with `derive`.")
     if look.filled == 0:
@@ -133,7 +140,7 @@ def _shares(counts: dict[str, int], filled: int) -> str:
 def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
     """Left out, loudly, if it gives the target away; a warning if it nearly does."""
     assert findings.target is not None
-    if finding.type in (None, "vector", "image"):
+    if finding.type in (None, "vector", "image", "sequence") or pa.types.is_nested(look.type):
         return finding
     found = foretells(look, target, number=findings.target.type == "number")
     if found.score >= LEAK:
