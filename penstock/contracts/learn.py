@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from penstock.contracts.part import Part
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
@@ -38,6 +38,10 @@ class Encoder(Part):
     shelf: ClassVar[str] = "penstock.parts.encoders"
     together: ClassVar[bool] = False
     """True: one module encodes all features with this declaration and equal specs (numbers, categories), one token each."""
+
+    def at(self, base: Path) -> Self:
+        """The same encoder with paths that it names made absolute: they are relative to `base`, the recipe's folder."""
+        return self
 
     @abstractmethod
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:

@@ -137,7 +137,7 @@ class Learner:
             if train.clip is not None and norm is not None:
                 phase.gradients.clip(norm, train.clip)
             for group in phase.optimiser.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("lr_scale", 1.0)
             if scaler is None:
                 phase.optimiser.step()
             else:

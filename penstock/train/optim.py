@@ -38,19 +38,18 @@ def rate(schedule: Schedule, step: int, total: int, scale: float = 1.0) -> float
 
 
 def decay_groups(model: nn.Module, parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters in two groups, order kept: with decay; without (biases, norms, embeddings, and what calls itself so by
-    a true attribute `no_decay`)."""
+    """The parameters in groups, order kept: with decay; without (biases, norms, embeddings, and what calls itself so by a true
+    attribute `no_decay`); each again by its share of the rate (the attribute `lr_scale`, 1 unless there), which the group keeps."""
     bare: set[int] = set()
     for module in model.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or "norm" in type(module).__name__.lower():
             bare |= {id(p) for p in module.parameters(recurse=False)}
-    kept: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in parameters:
-        is_free = parameter.ndim <= 1 or id(parameter) in bare or getattr(parameter, "no_decay", False)
-        (free if is_free else kept).append(parameter)
-    groups = [{"params": kept, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+        is_free = parameter.ndim <= 1 or id(parameter) in bare or bool(getattr(parameter, "no_decay", False))
+        groups.setdefault((is_free, float(getattr(parameter, "lr_scale", 1.0))), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -entry[0][1]))
+    return [{"params": found, "weight_decay": 0.0 if is_free else weight_decay, "lr_scale": scale} for (is_free, scale), found in ordered]
 
 
 def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

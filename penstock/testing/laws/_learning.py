@@ -24,8 +24,11 @@ WIDTH = 8
 def declarations(found: type[Any]) -> list[Any]:
     """The part with its defaults, and for each option that is a word or a yes-or-no, the part with each other choice.
 
-    So every branch that a recipe can name is judged, and an author writes no specimens.
+    So every branch that a recipe can name is judged, and an author writes no specimens. A part with a word that has no default
+    (a folder) declares nothing by itself: its author judges one.
     """
+    if any(field.is_required() for field in found.model_fields.values()):
+        return []
     made = [found()]
     for name, field in found.model_fields.items():
         choices: Sequence[Any] = get_args(field.annotation) if get_origin(field.annotation) is Literal else (True, False) if field.annotation is bool else ()
