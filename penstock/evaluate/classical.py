@@ -20,17 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.contracts.data import ROW_ID
-from penstock.contracts.summary import sample_keys
-from penstock.contracts.tensors import joined
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.data.encoding import Encoding
-from penstock.evaluate.answers import Judged, read
+from penstock.evaluate.answers import Judged
 from penstock.evaluate.forecast import naive_forecast
 from penstock.evaluate.linear import NAME, is_worded, linear_model
+from penstock.evaluate.training import split_rows
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
@@ -140,29 +138,6 @@ def _classes(
 def _leaves(rows: int) -> int:
     """Small data get small trees: without rows to stop early on, 31 leaves learn by heart."""
     return 31 if rows >= 2_000 else 8
-
-
-def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
-    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights."""
-    total = int(dataset.counts.get(split, 0))
-    share = limit / max(total, 1)
-    parts = []
-    light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)
-    for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)]) if total else ():
-        table = pa.Table.from_batches([batch])
-        if share < 1:
-            table = table.filter(pa.array(sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(share * 2**64))))
-        if len(table):
-            parts.append(read(light, table))
-    columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
-    truth = {name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0) for name in encoding.targets}
-    weights = [p.weight for p in parts if p.weight is not None]
-    return columns, truth, np.concatenate(weights) if weights else None
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    """Pictures: no classical model reads them, so they need not be decoded."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _widths(columns: Mapping[str, pa.Array]) -> dict[str, int | None]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.evaluate.answers import Judged
+from penstock.evaluate.training import split_rows
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
@@ -49,8 +50,6 @@ def _is_words(kind: pa.DataType) -> bool:
 
 def linear_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, found: Classical, *, rows: int, seed: int) -> Classical:
     """Fit on at most `rows` training rows and fill `found` with answers to the judged sample, one model a target."""
-    from penstock.evaluate.classical import split_rows
-
     started = time.perf_counter()
     linear = need("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
@@ -112,8 +111,6 @@ def _answered(models: list[Any], x: Any) -> np.ndarray:
 
 
 def _decided(encoding: Encoding, dataset: Dataset | SampledDataset, target: str, matrix: _Sparse, models: list[Any], rows: int) -> Mapping[str, float]:
-    from penstock.evaluate.classical import split_rows
-
     columns, truth, weight = split_rows(encoding, dataset, "validation", limit=rows)
     if not len(truth[target]):
         return {}
