@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
@@ -64,6 +65,7 @@ class Outcome:
             "run": self.run.id if self.run else None,
             "bundle": self.bundle.reference if self.bundle else None,
             "rows": self.rows(),
+            "samples": self.feed.samples if self.feed else None,
             "metrics": report.get("metrics", {}),
             "intervals": report.get("intervals", {}),
             "baseline": report.get("baseline", {}),
@@ -203,8 +205,10 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
         events.attach(sink)
     try:
         summary = train(recipe, feed, run, events, resume=resume)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as error:
         run.record({"status": "interrupted"})
+        if isinstance(error, Interrupted) and run.store.url != str(Path("store").absolute()) and run.store.url != "./store":
+            raise Interrupted(f"{error.message} --store {run.store.url}") from None  # what may be copied as it stands
         raise
     except BaseException as error:
         run.record({"status": "failed", "error": str(error)})
