@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_anchors_are_those_found_by_hand_however_the_steps_come(data: st.DataObj
     cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=6))})
     anchors = Anchors(Reach(back, ahead))
     found = []
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         some, split = anchors.update(np.array(segment[start:stop], np.int64), np.array(rank[start:stop], np.int8))
         found += list(zip(some.tolist(), split.tolist(), strict=True))
     wanted = by_hand(segment, rank, back, ahead)
@@ -253,7 +254,7 @@ def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:
 
 @pytest.mark.parametrize("every", [False, True])
 def test_windows_to_be_forecast(lake: Lake, tmp_path: Path, every: bool) -> None:
-    recipe, dataset, _ = fed(lake)
+    recipe, _, _ = fed(lake)
     lake.put("new.parquet", table(40, shops=("z", "b", "a"), hole=36))
     found = list(windows_of([tmp_path / "new.parquet"], recipe, ["shop", "at", "past", "plan", "kind"], tmp_path / "scratch", every=every, set_aside=lambda *_: None))
     rows = [row for part in found for row in part.to_pylist()]
