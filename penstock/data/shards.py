@@ -172,7 +172,7 @@ class Shards:
             for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
                 column = batch.column(name)
                 held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
-            held.update({place.name: batch.column(place.name) for place in places if place.ragged is not None})
+            held.update({place.name: _ragged(batch.column(place.name), place.ragged) for place in places if place.ragged is not None})
             self._maps.append(held)
             starts.append(starts[-1] + batch.num_rows)
         self._starts = np.array(starts, np.int64)
@@ -189,7 +189,8 @@ class Shards:
         return self._split({name: self._maps[shard][name] for name in self._dtypes})
 
     def gather(self, slots: np.ndarray) -> Arrays:
-        """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own."""
+        """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own (but a
+        row of a ragged array, which is a slice of the mapped file and may not be written to)."""
         slots = np.asarray(slots, np.int64)
         if not self._maps:
             if len(slots):
@@ -237,13 +238,24 @@ class Shards:
     def _objects(self, place: _Place, slots: np.ndarray) -> np.ndarray:
         found = np.empty(len(slots), object)
         shard = np.searchsorted(self._starts, slots, side="right") - 1
-        for k, (i, slot) in enumerate(zip(shard.tolist(), slots.tolist(), strict=True)):
-            value = self._maps[i][place.name][slot - int(self._starts[i])]
+        for i in np.unique(shard).tolist():
+            held, places = self._maps[i][place.name], np.flatnonzero(shard == i)
+            local = slots[places] - self._starts[i]
             if place.ragged == "bytes":
-                found[k] = value.as_py()
-            else:
-                found[k] = np.asarray(value.values.to_numpy(zero_copy_only=False), dtype=place.ragged)
+                for k, slot in zip(places.tolist(), local.tolist(), strict=True):
+                    found[k] = held[slot].as_py()
+                continue
+            offsets, values = held
+            for k, start, stop in zip(places.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True):
+                found[k] = values[start:stop]
         return found
+
+
+def _ragged(column: pa.Array, ragged: str | None) -> Any:
+    """A column of bytes as it is; of arrays as where each row starts and all values, so that a row is a slice and not an object of Arrow's."""
+    if ragged == "bytes":
+        return column
+    return np.asarray(column.offsets), np.asarray(column.values.to_numpy(zero_copy_only=ragged != "bool"), dtype=ragged)
 
 
 def _held(dtype: str) -> np.dtype:
