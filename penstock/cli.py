@@ -180,14 +180,14 @@ def _print(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> N
 
 def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A source with reading options from `--set word=YAML`; a path given on the command line starts from here."""
-    from penstock.recipe.read import parse_yaml
+    from penstock.recipe.read import parse_value
 
     declaration: dict[str, Any] = {"path": path if "://" in path else os.path.abspath(path)}
     for override in overrides:
         word, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(f"--set takes WORD=YAML; found {override!r}")
-        declaration[word] = parse_yaml(value, where=f"--set {override}")
+        declaration[word] = parse_value(value, where=f"--set {override}")
     return declaration
 
 

@@ -113,18 +113,40 @@ def include(data: Any, base: Path) -> Any:
     return {word: include(value, base) for word, value in data.items()}
 
 
+_ALONE = tuple(",;|#'\"?!%&*@`:-\t ")
+
+
+def parse_value(text: str, *, where: str) -> Any:
+    """The value of a `--set`: YAML, but a lone character of punctuation is itself (`delimiter=,`, `comment=#`).
+
+    Raises:
+        RecipeError: it is not YAML.
+    """
+    if text in _ALONE:
+        return text
+    return parse_yaml(text, where=where)
+
+
+def _steps(path: str) -> list[str]:
+    """`a.b."c.d"` as [a, b, c.d]."""
+    found = re.findall(r'"([^"]*)"(?:\.|$)|([^."]+)(?:\.|$)', path)
+    steps = [quoted or plain for quoted, plain in found]
+    whole = sum(len(quoted) + 2 if quoted else len(plain) for quoted, plain in found) + max(len(found) - 1, 0)
+    return steps if steps and whole == len(path) else [""]
+
+
 def override(data: dict[str, Any], text: str) -> None:
-    """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list.
+    """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list, one with a dot in it is quoted.
 
     Raises:
         RecipeError: it is not of that form, or an index is out of range.
     """
     path, equals, value = text.partition("=")
-    steps = path.strip().split(".")
+    steps = _steps(path.strip())
     if not equals or not all(steps):
         raise RecipeError(f"an override is written a.b=value, such as train.lr=3e-4; found {text!r}")
     here: Any = data
-    parsed = parse_yaml(value, where=f"--set {text}")
+    parsed = parse_value(value, where=f"--set {text}")
     for i, step in enumerate(steps):
         last = i == len(steps) - 1
         if isinstance(here, list):

@@ -49,7 +49,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how)
     run = only_run(store)
     if how == signal.SIGINT:
         assert code == 130
-        assert f"penstock resume {run.name}" in err
+        assert f"penstock resume {run.name} --store {store}" in err
     else:
         assert code == -signal.SIGKILL
 

@@ -90,7 +90,14 @@ def test_overrides():
     assert load_recipe({**SMALL, "inputs": {"age": "number"}}, ["inputs.age.missing=median"]).inputs["age"].missing == "median"
 
 
-@pytest.mark.parametrize(("override", "words"), [("train.lr", "written a.b=value"), ("=3", "written a.b=value"), ("train.lr=[", "not YAML"), ("train.lrr=3", "Did you mean 'lr'"), ("clean.4=x", "numbered from 0")])
+def test_a_lone_character_is_itself_and_a_quoted_step_may_have_dots():
+    source = {**SMALL["source"], "delimiter": ";"} if isinstance(SMALL["source"], dict) else {"type": "files", "path": SMALL["source"]}
+    for character in ",;|#":
+        assert load_recipe({**SMALL, "source": source}, [f"source.delimiter={character}"]).source.declared()["delimiter"] == character
+    assert load_recipe({**SMALL, "inputs": {"a.x": "number"}, "targets": {}}, ['inputs."a.x".missing=median']).inputs["a.x"].declared()["missing"] == "median"
+
+
+@pytest.mark.parametrize(("override", "words"), [("train.lr", "written a.b=value"), ("=3", "written a.b=value"), ('a."b=3', "written a.b=value"), ("a..b=3", "written a.b=value"), ("train.lr=[", "not YAML"), ("train.lrr=3", "Did you mean 'lr'"), ("clean.4=x", "numbered from 0")])
 def test_overrides_that_do_not_hold(override, words):
     with pytest.raises(RecipeError, match=words):
         load_recipe({**SMALL, "clean": ["deduplicate"]}, [override])
