@@ -54,7 +54,7 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, ke
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
             raise RequestError("`every` is for rows that are steps of series; here each row is answered anyway.")
-        batches = _batches(extract.parquet, extract.schema) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
+        batches = _batches(extract.parquet, extract.schema, bundle.encoding.rows_at_once(ROWS)) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
         with TableWriter(output) as writer:
             for answered in bundle.predictor().predict_stream(batches, keep=keep if steps is None else steps.kept):
                 refused = answered.num_rows - answered["refused"].null_count if "refused" in answered.column_names else 0
@@ -73,9 +73,9 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, ke
     return {**counts, "output": output, "bundle": bundle.reference}
 
 
-def _batches(files: list[Path | str], schema: pa.Schema) -> Iterator[pa.Table]:
+def _batches(files: list[Path | str], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(ROWS):
+        for batch in pq.ParquetFile(file).iter_batches(rows):
             table = pa.Table.from_batches([batch]).drop_columns([c for c in (ROW_FILE, ROW_NUMBER) if c in batch.schema.names])
             for field in schema:
                 if field.name not in table.column_names:
