@@ -31,8 +31,9 @@ import numpy as np
 
 from penstock.core.needs import need
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF")
-"""What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG)."""
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG). Not icons:
+their header does not tell how large the picture within is."""
 MOST_PIXELS = 64_000_000
 """Unless told otherwise: more than any camera in a pocket gives, and less than would hurt to decode."""
 PADDING = 128
@@ -110,7 +111,7 @@ def decode(data: bytes, height: int, width: int, channels: int, *, resize: Resiz
             image = image.transpose(getattr(pillow().Transpose, _TURNS[turn]))
         image = _resized(image, width, height, resize)
         return np.array(image, np.uint8).reshape(height, width, channels)
-    except MemoryError:
+    except (MemoryError, pillow().DecompressionBombError):
         raise BadPicture(f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory") from None
     except _WRONG as error:
         raise BadPicture(f"a {image.format} picture that cannot be read: {_brief(error)}") from None
