@@ -295,3 +295,18 @@ def test_tables_of_scikit_learn(name, kind, left_out):
     findings = look(table, target="target")
     assert findings.target.type == kind and len(findings.left_out) == left_out
     assert len(recipe_of(findings)[0].inputs) == table.num_columns - 1
+
+
+def test_steps_in_time_are_told_as_a_series(tmp_path):
+    import datetime as dt
+
+    def rows(irregular: bool) -> pa.Table:
+        return pa.table({
+            "at": [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=15 * i + (i * i % 97 if irregular else 0)) for i in range(150)],
+            "load": [float(i % 11) + i / 100 for i in range(150)], "who": [f"p{i % 7}" for i in range(150)],
+        })
+
+    found = look(rows(irregular=False), target="load")
+    assert any("15 minutes apart" in note and "columns: [load]" in note and "samples: {time: at}" in note for note in found.notes)
+    assert load_recipe(parse_yaml(write_recipe(found, source_declaration={"type": "files", "path": "x"}, name="n"), where="x")).samples is None  # a remark, not a choice
+    assert not any("apart" in note for note in look(rows(irregular=True), target="load").notes)

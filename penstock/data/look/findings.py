@@ -14,6 +14,7 @@ from penstock.data.look.columns import Finding, Look, judge, quoted, shown
 from penstock.data.look.labels import delimited, listed
 from penstock.data.look.pictures import LOOKED_AT, pictures
 from penstock.data.look.relations import LEAK, STRONG, duplicates, foretells
+from penstock.data.look.steps import note
 
 CLASSES = 10
 """A target of whole numbers with at most so many different ones is taken for classes."""
@@ -73,6 +74,8 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     findings.columns = [_tried(f, looks[f.column]) for f in findings.columns]
     if findings.target is not None and aim is not None:
         findings.target = _tried(findings.target, aim, target=True)
+    if steps := note(table, findings.columns, findings.target):
+        findings.notes.append(steps)
     findings.expects = {f.column: expected for f in findings.inputs if (expected := _expected(f, looks[f.column]))}
     return findings
 
