@@ -288,8 +288,8 @@ class Serve(Strict):
 
 
 class Resources(Strict):
-    memory: Bytes = 4 * 2**30
-    """The ceiling that preparing keeps."""
+    memory: Annotated[Bytes, Field(ge=400 * 2**20)] = 4 * 2**30
+    """The ceiling that preparing keeps: 400 MiB or more, of which 300 are the interpreter's and its libraries'."""
     threads: int | None = Field(None, ge=1)
     """For preparing; all cores unless given."""
 

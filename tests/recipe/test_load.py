@@ -158,3 +158,8 @@ def test_the_python_face():
 
     assert penstock.Recipe.load(SMALL, "seed=3").seed == 3
     assert Recipe is penstock.Recipe
+
+
+def test_a_ceiling_that_cannot_be_kept_is_refused():
+    with pytest.raises(RecipeError, match=r"resources.memory: must be at least"):
+        load_recipe({**SMALL, "resources": {"memory": "10MB"}})
