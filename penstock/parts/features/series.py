@@ -70,7 +70,7 @@ class Series(Feature):
             problems.append(Problem(("variables",), f"names {len(self.variables)} variables for {len(self.columns_)} columns"))
         if len(set(self.names)) < len(self.names):
             problems.append(Problem(("columns",), "has a variable twice"))
-        if not self.steps:
+        if not self.length:
             problems.append(Problem(("window",), "or `horizon` is required: how many steps before the anchor, or from it on"))
         if list(self.quantiles) != sorted(set(self.quantiles)):
             problems.append(Problem(("quantiles",), "must be ascending and differ"))
@@ -83,7 +83,7 @@ class Series(Feature):
     # -- what it is ------------------------------------------------------------------------------------------------------
 
     @property
-    def steps(self) -> int:
+    def length(self) -> int:
         """T: of a whole sample."""
         return self.window + self.horizon
 
@@ -96,7 +96,7 @@ class Series(Feature):
         return self.columns_ or (self.column or name,)
 
     def row_bytes(self) -> int:
-        return 64 + 32 * self.steps * len(self.names)
+        return 64 + 32 * self.length * len(self.names)
 
     def reach(self, *, target: bool) -> tuple[int, int]:
         return -self.window, self.horizon
@@ -121,9 +121,9 @@ class Series(Feature):
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         rows = len(columns[0])
-        values = np.full((rows, self.steps, len(self.names)), np.nan)
+        values = np.full((rows, self.length, len(self.names)), np.nan)
         gone = np.zeros(rows, bool)  # missing as a whole
-        if self.columns_ or (self.steps == 1 and len(self.names) == 1 and not pa.types.is_nested(_raw.one(columns).type)):
+        if self.columns_ or (self.length == 1 and len(self.names) == 1 and not pa.types.is_nested(_raw.one(columns).type)):
             refused = self._side_by_side(columns, values)
         else:
             refused = self._nested(_raw.one(columns), values, gone)
@@ -131,7 +131,7 @@ class Series(Feature):
             gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
             refused = _raw.together(refused, Refused(gaps, ["has a missing value, and `missing: error` was declared"] * len(gaps)))
         gone[refused.rows] = True
-        size = self.steps * len(self.names)
+        size = self.length * len(self.names)
         kept = values[~gone].ravel()
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
@@ -139,10 +139,10 @@ class Series(Feature):
         return found, refused
 
     def _side_by_side(self, columns: Sequence[pa.Array], values: np.ndarray) -> Refused:
-        """A column a variable: lists of `steps` numbers, or numbers where there is one step. Fills `values` `[n, T, V]`."""
+        """A column a variable: lists of T numbers, or numbers where there is one step. Fills `values` `[n, T, V]`."""
         problems = []
         for place, (name, column) in enumerate(zip(self.names, map(_raw.plain, columns), strict=True)):
-            if self.steps == 1 and not pa.types.is_nested(column.type):
+            if self.length == 1 and not pa.types.is_nested(column.type):
                 found, some = _raw.numbers(column, self.na)
                 values[:, 0, place] = _doubles(found)
                 problems.append(Refused(some.rows, [f"{name}: {reason}" for reason in some.reasons] if len(self.names) > 1 else some.reasons))
@@ -156,11 +156,11 @@ class Series(Feature):
         if not _is_list(column.type):
             if not there.any():
                 return NOBODY
-            return _raw.refusing(column, there, lambda value: f"{prefix}expected a list of {self.steps} numbers, found {_raw.shown(value)}")
+            return _raw.refusing(column, there, lambda value: f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}")
         lengths = _lengths(column)
-        right = there & (lengths == self.steps)
+        right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
-        uneven = Refused(wrong, [f"{prefix}has {n} steps, expected {self.steps}" for n in lengths[wrong].tolist()])
+        uneven = Refused(wrong, [f"{prefix}has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
         return _raw.together(uneven, self._numbers(_flat(column, right), np.flatnonzero(right), values, prefix))
 
     def _numbers(self, flat: pa.Array, rows: np.ndarray, values: np.ndarray, prefix: str = "") -> Refused:
@@ -182,7 +182,7 @@ class Series(Feature):
         """One column of steps, each a list of V values (or a number, where V is 1)."""
         there, width = _raw.present(column), len(self.names)
         gone |= ~there
-        expected = f"a list of {self.steps} steps, each a list of {width} numbers" if width > 1 else f"a list of {self.steps} numbers"
+        expected = f"a list of {self.length} steps, each a list of {width} numbers" if width > 1 else f"a list of {self.length} numbers"
         if not _is_list(column.type):
             return _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}") if there.any() else NOBODY
         inner = column.type.value_type
@@ -191,18 +191,18 @@ class Series(Feature):
                 return self._lists(column, values[:, :, 0], "") if width == 1 else self._all_gone(column, there, values)
             return _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}")
         lengths = _lengths(column)
-        right = there & (lengths == self.steps)
+        right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
-        problems = [Refused(wrong, [f"has {n} steps, expected {self.steps}" for n in lengths[wrong].tolist()])]
+        problems = [Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])]
         rows = np.flatnonzero(right)
         steps = _raw.plain(_flat(column, right))  # [rows · T] lists of V
         observed = _raw.present(steps)
         widths = np.where(observed, _lengths(steps), width)
-        uneven = widths.reshape(-1, self.steps) != width if len(rows) else np.zeros((0, self.steps), bool)
+        uneven = widths.reshape(-1, self.length) != width if len(rows) else np.zeros((0, self.length), bool)
         bad = uneven.any(axis=1)
         reasons = [f"step {int(row.argmax())} has {int(found[row.argmax()])} values, expected {width}" for row, found in zip(uneven[bad], widths.reshape(uneven.shape)[bad], strict=True)]
         problems.append(Refused(rows[bad], reasons))
-        good = np.repeat(~bad, self.steps)
+        good = np.repeat(~bad, self.length)
         # A step that is missing as a whole is a step of missing values.
         flat = _flat(steps, observed & good)
         index = np.full((len(steps), width), -1, np.int64)
@@ -214,13 +214,13 @@ class Series(Feature):
     def _all_gone(self, column: pa.Array, there: np.ndarray, values: np.ndarray) -> Refused:
         """Lists of nothing but nulls: steps at which nothing was observed."""
         lengths = _lengths(column)
-        wrong = np.flatnonzero(there & (lengths != self.steps))
-        return Refused(wrong, [f"has {n} steps, expected {self.steps}" for n in lengths[wrong].tolist()])
+        wrong = np.flatnonzero(there & (lengths != self.length))
+        return Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
 
     # -- learning --------------------------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
-        return _Variables(self.steps, len(self.names))
+        return _Variables(self.length, len(self.names))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         parts = result["variables"]
@@ -238,7 +238,7 @@ class Series(Feature):
         return {**facts, "std": [part["std"] or 1.0 for part in parts], "naive": result["naive"], "season": self.season or 1, "count": result["count"], "target": target, "said": said}
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
-        shape, axes = (self.steps, len(self.names)), ("time", "variable")
+        shape, axes = (self.length, len(self.names)), ("time", "variable")
         facts: dict[str, Any] = {"variables": list(self.names), "mean": fitted["mean"], "std": fitted["std"], "window": self.window, "horizon": self.horizon}
         if fitted["target"]:
             facts |= {"quantiles": list(self.quantiles), "season": fitted["season"], "naive": fitted["naive"]}
@@ -246,17 +246,17 @@ class Series(Feature):
         return {"values": TensorSpec("float32", shape, "values", axes=axes, facts=facts), "mask": TensorSpec("bool", shape[:1], "mask", axes=axes[:1])}
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
-        values, there = matrix(column, self.steps, len(self.names))
+        values, there = matrix(column, self.length, len(self.names))
         scaled = (values - np.array(fitted["mean"])) / np.array(fitted["std"])
         return {"values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(np.float32), "present": there}
 
     def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         values, there = np.ascontiguousarray(stored["values"]), stored["present"]
         if fitted["target"]:
-            return {"values": values, "present": there.astype(np.float32)}
+            return {"values": values, "present": np.asarray(there, np.float32)}
         if self.missing == "previous" and not there.all():
             values = filled(values, there)
-        return {"values": values, "mask": there.any(axis=2)}
+        return {"values": values, "mask": np.asarray(there.any(axis=2))}
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
@@ -306,9 +306,9 @@ class _Variables(Summary):
 def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np.ndarray]:
     """A canonical column as doubles `[n, T, V]`, 0 where missing, and where there is a value (bool `[n, T, V]`)."""
     whole = _raw.present(column)
-    values = np.full((len(column), steps * variables), np.nan)
-    values[whole] = _doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
-    values = values.reshape(-1, steps, variables)
+    flat = np.full((len(column), steps * variables), np.nan)
+    flat[whole] = _doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
+    values: np.ndarray = flat.reshape(-1, steps, variables)
     there = ~np.isnan(values)
     return np.where(there, values, 0.0), there
 
