@@ -276,7 +276,7 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
 
 
 def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str, Any]:
-    """All that is known of a dataset (`name@id`), run (`run-…`) or bundle (`bundle-…`)."""
+    """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their ids as listed)."""
     where = _as_store(store)
     if reference.startswith("run-"):
         found = Run.open(where, reference)
@@ -288,11 +288,16 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str
         dataset = Dataset.open(where, reference)
         profile = json.loads((dataset.path / "profile.json").read_text("utf-8"))
         return {"reference": dataset.reference, "path": str(dataset.path), "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"}, "profile": profile}
+    for shelf in ("reports", "feeds"):
+        if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
+            artefact = where.open(f"{shelf}/{reference}")
+            told = {"report": json.loads((artefact.path / "report.json").read_text("utf-8"))} if shelf == "reports" else {}
+            return {"reference": reference, "path": str(artefact.path), "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"}, **told}
     raise UserError(f"{reference!r} is no reference. References look like name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list datasets|runs|bundles` names them.")
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     found = Recipe.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A recipe of Penstock", **found}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "A recipe of Penstock"}
 

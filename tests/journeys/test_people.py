@@ -205,3 +205,12 @@ def test_a_port_that_is_none_is_told(journey, capsys):
     folder, first = journey
     assert main(["serve", first["bundle"], "--port", "99999", "--store", str(folder / "store")]) == 2
     assert "65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shelf", ["datasets", "runs", "bundles", "feeds", "reports"])
+def test_whatever_is_listed_can_be_shown(journey, shelf):
+    store = journey[0] / "store"
+    listed = penstock.list_artefacts(shelf, store=store)
+    assert listed
+    for row in listed:
+        assert penstock.show(row["reference"], store=store)["reference"] == row["reference"]
