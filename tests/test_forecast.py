@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from penstock.contracts.learn import Decoder
 from penstock.core.errors import PenstockError
 from penstock.metrics import Forecasting, Measures, better, intervals, measure, names_for
+from penstock.testing.laws import decoders
+from penstock.testing.laws._learning import forecast
 
 SCALE = Forecasting((2.0, 0.5), (1.0, None), (), 1)
 
@@ -66,3 +69,8 @@ def test_overlapping_windows_have_wider_intervals() -> None:
     low, high = intervals(["mae"], truth, alike, scale=Forecasting((1.0, 1.0)))["mae"]
     low_block, high_block = intervals(["mae"], truth, alike, scale=Forecasting((1.0, 1.0), block=20))["mae"]
     assert high_block - low_block > 1.5 * (high - low)
+
+
+def test_a_forecast_of_quantiles_by_the_laws_of_decoders() -> None:
+    decoders.check(Decoder.load("series"), forecast(quantiles=[0.1, 0.5, 0.9]))
+    assert "leave `loss: mae` out" in str(Decoder.load({"type": "series", "loss": "mae"}).reads(forecast(quantiles=[0.5])))

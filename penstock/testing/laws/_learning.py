@@ -69,12 +69,11 @@ def targets() -> dict[str, dict[str, TensorSpec]]:
         "number": {"value": TensorSpec("float32", role="target", facts={"mean": 30.0, "std": 12.0})},
         "binary": {"label": TensorSpec("float32", role="target", facts={"classes": ["no", "yes"], "counts": [70, 30]})},
         "category": {"index": TensorSpec("int64", role="target", cardinality=4, facts={"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10]})},
-        "series": _forecast(),
-        "quantiles": _forecast(quantiles=[0.1, 0.5, 0.9]),
+        "series": forecast(),
     }
 
 
-def _forecast(**facts: Any) -> dict[str, TensorSpec]:
+def forecast(**facts: Any) -> dict[str, TensorSpec]:
     shape, axes = (4, 3), ("time", "variable")
     known: dict[str, Any] = {"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], **facts}
     return {"values": TensorSpec("float32", shape, "target", axes=axes, facts=known), "present": TensorSpec("float32", shape, "mask", axes=axes)}
