@@ -142,6 +142,14 @@ class Optimiser(Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     """For adamw."""
 
+    @model_validator(mode="after")
+    def _meant(self) -> Optimiser:
+        others = {"adamw": {"momentum", "nesterov"}, "sgd": {"betas"}}[self.type]
+        changed = [word for word in sorted(others) if getattr(self, word) != type(self).model_fields[word].default]
+        if changed:
+            raise mistakes(*(Problem((word,), f"means nothing to {self.type}") for word in changed))
+        return self
+
 
 class Schedule(Strict):
     """How the learning rate moves over training."""

@@ -163,3 +163,10 @@ def test_the_python_face():
 def test_a_ceiling_that_cannot_be_kept_is_refused():
     with pytest.raises(RecipeError, match=r"resources.memory: must be at least"):
         load_recipe({**SMALL, "resources": {"memory": "10MB"}})
+
+
+def test_a_word_of_another_optimiser_is_not_ignored():
+    with pytest.raises(RecipeError, match=r"train\.optimiser\.betas: means nothing to sgd"):
+        load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}})
+    recipe = load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "momentum": 0.5}}})
+    assert load_recipe(recipe.declared()) == recipe
