@@ -60,12 +60,6 @@ def test_goemotions(tmp_path, shared_data):
     assert outcome["metrics"]["test"]["labels"]["f1_macro"] >= 0.40
 
 
-def test_cifar10(tmp_path, shared_data):
-    outcome = run("cifar10", tmp_path, shared_data)
-    assert outcome["rows"]["in"] == 13_000
-    assert outcome["metrics"]["test"]["label"]["accuracy"] >= 0.72
-
-
 def test_fashion(tmp_path, shared_data):
     outcome = run("fashion", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 2176
