@@ -14,12 +14,23 @@ import tempfile
 from pathlib import Path
 
 from penstock.core.events import Events
-from penstock.core.store import FORMAT, Store
+from penstock.core.store import FORMAT, MANIFEST, Store, seal
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe
 
 FOLDER = Path(__file__).parent / f"store-{FORMAT}"
 ROWS = 120
+
+
+def neutral(folder: Path, names: dict[str, str]) -> None:
+    """Name no folder of the machine that made it: replace them in the artefact's JSON, and seal it again."""
+    for file in folder.rglob("*.json"):
+        text = file.read_text("utf-8")
+        for ours, other in names.items():
+            text = text.replace(ours, other)
+        file.write_text(text, "utf-8")
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    seal(folder, {word: value for word, value in manifest.items() if word not in ("format", "files")})
 
 
 def main() -> int:
@@ -45,6 +56,8 @@ def main() -> int:
         expected = {"dataset": outcome.declared()["dataset"], "feed": outcome.feed.id, "run": outcome.run.id, "bundle": outcome.bundle.reference,
                     "rows": outcome.rows(), "question": rows, "answer": outcome.bundle.predict(rows)}
         (store.folder / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False))
+        for manifest in store.folder.rglob(MANIFEST):
+            neutral(manifest.parent, {str(Path(__file__).parents[2]): "/project", scratch: "/scratch"})
         shutil.copytree(store.folder, FOLDER, ignore=shutil.ignore_patterns("index", ".*"))
     return 0
 
