@@ -382,6 +382,10 @@ class Feature(Part):
         """What must be decided on the validation split before this target can be answered (thresholds), as plain data."""
         return {}
 
+    def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
+        """A target's answers as metrics want them: as they are, unless only their decoded form can be compared with the truth."""
+        return answers
+
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
         raise NotImplementedError(f"{type(self).__name__} cannot be a target")

@@ -83,6 +83,9 @@ class Decoder(Part):
     shelf: ClassVar[str] = "penstock.parts.decoders"
     metrics: ClassVar[tuple[str, ...]] = ()
     """The metrics that suit its target, best known first; the first is watched by early stopping unless the recipe says."""
+    told: ClassVar[bool] = False
+    """True: where the target's arrays are in the batch, as in training, its module is given them (`target`), and its raw is what
+    `loss` wants; elsewhere it is not, and its raw is what `answer` wants."""
     combiner: ClassVar[str] = "mlp"
     """The combiner that a model uses where all its decoders ask for this one and the recipe names none; `mlp` if they differ."""
 

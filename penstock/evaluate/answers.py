@@ -128,7 +128,9 @@ def answer_split(
         judged.refused += len(rows.reasons)
         judged.reasons.update(rows.reasons)
         if len(rows.table):
-            answers = _by_target(predictor.answers(rows.table), list(encoding.targets))
+            answers = {
+                name: dict(encoding.targets[name].judged(found, encoding.fitted[name])) for name, found in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
+            }
             _measure(judged, rows, answers, trivial)
             kept.append(_sampled(rows, answers, total, most, [*encoding.inputs], extra_columns))
         events.progress("evaluate", done, total, "rows")

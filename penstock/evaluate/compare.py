@@ -21,7 +21,7 @@ from penstock.metrics import better, measure, percentiles, resampled
 
 JUDGED_BY = {
     "binary": ("roc_auc", "log_loss"), "category": ("accuracy", "log_loss"), "number": ("r2", "mae"), "set": ("average_precision", "log_loss"), "sequence": ("accuracy", "log_loss"),
-    "series": ("mse_standardised", "mae_standardised"),
+    "series": ("mse_standardised", "mae_standardised"), "text": ("bleu", "rouge_l"),
 }
 """What decides, and what is asked if that sees nothing."""
 _WHY_ALONE = ("evaluate.baselines is false", "evaluate.baselines is false, or no input holds its variables")

@@ -37,7 +37,7 @@ NAMED = 8
 """Values of a declared column that are shown by name."""
 _VALUES = 60
 """Of one column: the commonest are looked at."""
-PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae", "set": "label_ranking_average_precision", "sequence": "accuracy", "series": "mae_standardised"}
+PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae", "set": "label_ranking_average_precision", "sequence": "accuracy", "series": "mae_standardised", "text": "rouge_l"}
 
 
 @dataclass
@@ -128,6 +128,8 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
         return "accuracy", np.where(steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows.truth) else 0.0)
     if rows.kind == "binary" and min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1:
         return "log_loss", rows.log_loss()
+    if rows.kind == "text":
+        return "rouge_l", rows.statistic("rouge_l")
     return "accuracy", rows.correct()
 
 

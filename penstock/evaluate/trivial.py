@@ -1,11 +1,12 @@
 """The trivial answer: what one would say of every row, knowing the training split's targets and nothing of the row.
 
-Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share. Numbers: the mean.
+Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share. Numbers: the mean. Texts: the commonest.
 Series: the last value known, for ever (`forecast`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.steps import SampledDataset
 
-_ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities"}
+_ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "text": "text"}
+_MOST_TEXTS = 1_000_000
+"""Different texts are counted up to so many; later ones are not the commonest any more."""
 
 
 @dataclass
@@ -48,6 +51,7 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         return found
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
+    texts: dict[str, Counter[str]] = {name: Counter() for name, feature in encoding.targets.items() if feature.decoder == "text"}
     for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
         rows = read(alone, pa.Table.from_batches([batch]))
         weight = np.ones(len(rows.table)) if rows.weight is None else rows.weight
@@ -55,6 +59,10 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
             if feature.decoder == "number":
                 sums[name].add(0, weight)
                 sums[name].add_products(1, weight, rows.truth[name].astype(np.float64))
+            elif feature.decoder == "text":
+                for text, heavy in zip(rows.truth[name], weight.tolist(), strict=True):
+                    if text in texts[name] or len(texts[name]) < _MOST_TEXTS:
+                        texts[name][text] += heavy
             elif feature.decoder == "set":
                 row, label = np.nonzero(rows.truth[name])
                 sums[name].add(0, weight)
@@ -64,6 +72,10 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
     for name, feature in encoding.targets.items():
         if feature.decoder not in _ANSWERS:
+            continue
+        if feature.decoder == "text":
+            commonest = min(texts[name], key=lambda text: (-texts[name][text], text), default="")
+            found[name] = Trivial("text", np.array(commonest, object), f"always answering {commonest!r}, the commonest text")
             continue
         facts = facts_of(encoding, name)
         if feature.decoder == "number":

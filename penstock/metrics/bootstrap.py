@@ -25,6 +25,7 @@ from penstock.metrics.forecast import Forecasting
 from penstock.metrics.measure import class_scores, measure
 from penstock.metrics.names import METRICS, chosen, kind_of
 from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Scale, Threshold, prepare
+from penstock.metrics.texts import COUNTS, bleu
 
 ROWS = 200_000
 _CHUNK = 1 << 22
@@ -126,6 +127,9 @@ def _judges(rows: Rows, names: set[str], scale: Scale) -> list[Any]:
     if statistics:
         table = np.stack([rows.statistic(n) for n in statistics], axis=1)
         judges.append(lambda w: dict(zip(statistics, _divide(w @ table, w.sum(axis=1)[:, None]).T, strict=True)))
+    if "bleu" in names:
+        counts = np.stack([rows.statistic(n) for n in COUNTS], axis=1)
+        judges.append(lambda w: {"bleu": np.array([np.nan if (found := bleu(sums)) is None else found for sums in w @ counts])})
     if "ece" in names:
         bins, gap = rows.calibration()
         spread = np.zeros((len(bins), BINS))

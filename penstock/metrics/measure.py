@@ -23,6 +23,7 @@ from penstock.metrics.exact import Cells, grouped, precision_area, roc_area
 from penstock.metrics.forecast import Forecasting
 from penstock.metrics.names import Kind, chosen, kind_of
 from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Scale, Threshold, prepare
+from penstock.metrics.texts import COUNTS, bleu
 
 RANKED_VALUES = 1 << 21
 """About 40 MB."""
@@ -111,6 +112,17 @@ class Errors(_Sums):
             "r2": None if mse is None or own == 0 else 1 - mse / own,
             "mse_standardised": None if mse is None or scale == 0 else mse / scale,
         }
+
+
+class Bleu(_Sums):
+    """BLEU of all rows together."""
+
+    def update(self, rows: Rows) -> None:
+        for i, name in enumerate(COUNTS):
+            self.cells.add(i, rows.weight * rows.statistic(name))
+
+    def result(self) -> dict[str, Any]:
+        return {"bleu": bleu(self.cells.floats(len(COUNTS)))}
 
 
 class Classes(_Sums):
@@ -283,6 +295,8 @@ class Measures:
         for name in names:
             if name in ROW_MEANS and (kind == "series" or name not in ERRORS):
                 meters.setdefault(name, Share(name))
+            elif name == "bleu":
+                meters.setdefault(name, Bleu())
             elif name in ("roc_auc", "average_precision"):
                 meters.setdefault("ranking", Ranking())
             elif name == "ece":

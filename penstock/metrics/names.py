@@ -1,7 +1,7 @@
 """The names of the measures: what each is, which way is better, which targets it judges.
 
 A target's kind is read off its answers: `probability` [N] is binary, `value` a number, `probabilities` [N, K] a category, or a
-set where the truth is [N, K] as well, and `probabilities` [N, T, K] a sequence (a class for each step); `values` [N, H, V] is a series.
+set where the truth is [N, K] as well, and `probabilities` [N, T, K] a sequence (a class for each step); `values` [N, H, V] is a series; `text` [N] a generated text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Literal
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
 
-Kind = Literal["binary", "category", "number", "set", "sequence", "series"]
-ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities", "series": "values"}
+Kind = Literal["binary", "category", "number", "set", "sequence", "series", "text"]
+ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities", "series": "values", "text": "text"}
 
 _BOTH: tuple[Kind, ...] = ("binary", "category")
 _STEPS: tuple[Kind, ...] = ("binary", "category", "sequence")
@@ -25,6 +25,7 @@ _SET: tuple[Kind, ...] = ("set",)
 _ONE: tuple[Kind, ...] = ("binary",)
 _NUMBER: tuple[Kind, ...] = ("number",)
 _SERIES: tuple[Kind, ...] = ("series",)
+_TEXT: tuple[Kind, ...] = ("text",)
 _NUMBERS: tuple[Kind, ...] = ("number", "series")
 
 
@@ -73,6 +74,8 @@ METRICS: dict[str, Metric] = {m.name: m for m in (
     Metric("mae_standardised", "lower", _SERIES, "mean absolute error over the variable's deviation in the training split"),
     Metric("smape", "lower", _SERIES, "symmetric mean absolute percentage error: mean of 2·|error| / (|truth| + |answer|), from 0 to 2"),
     Metric("mase", "lower", _SERIES, "mean absolute error over that of the seasonal naive forecast within the training split; below 1 is better than it (Hyndman and Koehler 2006)"),
+    Metric("bleu", "higher", _TEXT, "how many runs of 1 to 4 words of the answers are in the truths, over all rows together, short answers punished; as a share of 1 (Papineni et al. 2002, by sacrebleu)"),
+    Metric("rouge_l", "higher", _TEXT, "the longest common run of words, gaps allowed, as an f1 of both lengths; mean over rows (Lin 2004)"),
     Metric("pinball", "lower", _SERIES, "twice the pinball loss, mean over the quantiles, in deviations; without quantiles that of the median, which is the absolute error"),
 )}
 

@@ -14,10 +14,12 @@ from penstock.contracts.tensors import open_axes_alike
 from penstock.core.errors import PenstockError
 from penstock.metrics.forecast import FORECAST, Forecasting, statistics
 from penstock.metrics.names import ANSWER, Kind, kind_of
+from penstock.metrics.texts import TEXT
+from penstock.metrics.texts import statistics as text_statistics
 
 BINS = 15
 """Of the calibration error."""
-ROW_MEANS = ("accuracy", "subset_accuracy", "log_loss", "label_ranking_average_precision", *FORECAST)
+ROW_MEANS = ("accuracy", "subset_accuracy", "log_loss", "label_ranking_average_precision", *FORECAST, *TEXT)
 """Measures that are the mean of a statistic of each row (`Rows.statistic`)."""
 
 
@@ -43,7 +45,7 @@ class Rows:
     owners: int = 0
     """Of a sequence: how many rows there are, those without a step included."""
     statistics: Mapping[str, np.ndarray] | None = None
-    """Of a series: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept then."""
+    """Of a series or a text: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept then."""
 
     @property
     def resampled(self) -> int:
@@ -149,7 +151,7 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
     truth = np.asarray(truth)
     kind = kind_of(answers, truth)
     answer = np.asarray(answers[ANSWER[kind]])
-    if answer.dtype.kind != "f":
+    if answer.dtype.kind != "f" and kind != "text":
         answer = answer.astype(np.float64)
     if len(truth) != len(answer):
         raise PenstockError(f"{len(truth)} rows of truth and {len(answer)} answers cannot be compared")
@@ -177,6 +179,9 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
         nothing = np.zeros(count)
         return Rows("series", nothing, nothing, weights[there], np.empty(0, np.int64), 0, int(bad.sum()), owner, int(owner[-1]) + 1 if count else 0,
                     {name: values[there] for name, values in by_row.items()})
+    if kind == "text":
+        nothing = np.zeros(len(truth))
+        return Rows("text", nothing, nothing, weights, np.empty(0, np.int64), 0, 0, statistics=text_statistics(truth, answer))
     if kind == "set":
         if truth.shape != answer.shape or not answer.shape[1]:
             raise PenstockError(f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]")

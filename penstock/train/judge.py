@@ -61,7 +61,8 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
             for name, measure in measures.items():
                 stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
                 truth = encoding.targets[name].truth(stored, encoding.fitted[name])
-                measure.update(truth, {word: answer.cpu().numpy() for word, answer in answers[name].items()}, weights)
+                said = encoding.targets[name].judged({word: answer.cpu().numpy() for word, answer in answers[name].items()}, encoding.fitted[name])
+                measure.update(truth, said, weights)
     everyone = gathered((loss, weight, measures), world)
     verdict = None
     if everyone is not None:

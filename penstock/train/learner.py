@@ -256,6 +256,8 @@ class Learner:
         with self.precision.lowered():
             losses = self._phases[0].declared.loss(once, batch)
             raw = once(batch)
+            if any(decoder.told for decoder in self.decoders.values()):  # an answer is what is said without being told
+                raw = self.model({name: array for name, array in batch.items() if name.rpartition(".")[0] not in self.decoders})
         answers = {name: decoder.answer(raw[name].float(), self.specs[name]) for name, decoder in self.decoders.items()}
         return losses.float().sum(), answers
 

@@ -68,6 +68,13 @@ def test_fashion(tmp_path, shared_data):
     assert metrics["articleType"]["accuracy"] >= 0.89
 
 
+def test_captions(tmp_path, shared_data):
+    outcome = run("captions", tmp_path, shared_data)
+    found, commonest = outcome["metrics"]["test"]["productDisplayName"], outcome["baseline"]["productDisplayName"]
+    assert found["bleu"] > 2 * commonest["bleu"]
+    assert found["rouge_l"] > commonest["rouge_l"]
+
+
 def test_ett(tmp_path, shared_data):
     outcome = run("ett", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 17_420

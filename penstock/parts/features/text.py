@@ -35,6 +35,8 @@ SEEN = 1_024
 LONGEST = 512
 """The most tokens that are kept unless `length` says more."""
 BEGIN, END = 2, 3
+LOST = "⟨unk⟩"
+"""What stands in a truth for a token that the model does not know: no answer has it."""
 
 
 class Grams(Strict):
@@ -179,18 +181,27 @@ class Text(Feature):
     def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
         return {"": pa.array(self._texts(arrays["tokens"], fitted), pa.string())}
 
+    def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
+        found = np.empty(len(answers["tokens"]), object)
+        found[:] = self._texts(answers["tokens"], fitted)
+        return {"text": found}
+
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
+        """Texts, with `LOST` for each token that the model does not know: what it cannot say counts against it."""
         found = np.empty(len(stored["tokens"]), object)
-        found[:] = self._texts(stored["tokens"], fitted)
+        found[:] = self._texts(stored["tokens"], fitted, lost=LOST)
         return found
 
-    def _texts(self, rows: np.ndarray, fitted: Fitted) -> list[str]:
+    def _texts(self, rows: np.ndarray, fitted: Fitted, *, lost: str = "") -> list[str]:
         """Rows of ids as texts: what stands between the beginning and the first end."""
         tokenizer, found = self._tokenizer(fitted), []
+        between = f" {lost} " if self.tokenizer != "characters" else lost
         for row in rows:
             ids = np.asarray(row)
             ends = np.flatnonzero(ids == END)
-            found.append(tokenizer.text(ids[: ends[0]].tolist() if len(ends) else ids.tolist()))
+            told = ids[: ends[0]] if len(ends) else ids
+            pieces = np.split(told, np.flatnonzero(told == _words.UNKNOWN)) if lost else [told]
+            found.append(between.join(tokenizer.text(piece.tolist()) for piece in pieces).strip())
         return found
 
 
