@@ -22,6 +22,7 @@ from pydantic import Field
 from penstock.contracts.part import Part
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
+from penstock.core.errors import RecipeError
 from penstock.core.events import Events
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ class Feature(Part):
             arrays: what the decoder's `answer` gives, by name.
             decision: what was decided after training for this target, such as `{"threshold": 0.5}`; may be empty.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+        raise RecipeError(f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`")
 
     def decide(self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted) -> dict[str, Any]:
         """What must be decided on the validation split before this target can be answered (thresholds), as plain data."""
@@ -388,7 +389,7 @@ class Feature(Part):
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+        raise RecipeError(f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`")
 
 
 class Augmentation(Part):
