@@ -13,6 +13,7 @@ What this room refuses to know: what the artefacts mean.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -248,13 +249,18 @@ class Store:
         staging = self.folder / ".staging"
         draft = staging / uuid.uuid4().hex
         with told_plainly(draft):
-            draft.mkdir(parents=True)
+            for _ in range(100):
+                try:
+                    draft.mkdir(parents=True)
+                    break
+                except FileNotFoundError:
+                    continue  # another removed the empty staging folder between its making and ours
             try:
                 yield draft
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-                if staging.is_dir() and not any(staging.iterdir()):
-                    shutil.rmtree(staging, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    staging.rmdir()  # only if nobody else drafts there: another's draft must never go with it
 
     def _settle(self, draft: Path, name: str) -> None:
         target = self.folder / name
