@@ -12,10 +12,8 @@ Memory: files are read in portions of bytes, a few ahead; rows go to Parquet in 
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -29,7 +27,7 @@ from penstock.core.store import told_plainly
 from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.members import ParentFolder, Pattern, decoded, hidden, is_text, safe
-from penstock.formats.places import is_remote, read_whole, size_of
+from penstock.formats.places import is_remote, read_whole, size_of, spread
 from penstock.formats.rejects import Reject, Rejects
 
 PATH, CONTENT = "path", "content"
@@ -256,20 +254,9 @@ def read_ahead(files: Sequence[tuple[int, SourceFile]], max_bytes: int, block: i
     """
     if not files:
         return
-    workers = 16 if is_remote(files[0][1].url) else max(2, min(4, os.cpu_count() or 1))
-    portions = _portions(files, block // 2)
-    with ThreadPoolExecutor(workers, thread_name_prefix="penstock-read") as pool:
-        waiting: deque[tuple[list[tuple[int, SourceFile]], Future[list[bytes | None]]]] = deque()
-        try:
-            while True:
-                while len(waiting) <= workers and (portion := next(portions, None)):
-                    waiting.append((portion, pool.submit(_read_portion, portion, max_bytes)))
-                if not waiting:
-                    return
-                portion, future = waiting.popleft()
-                yield from zip(portion, future.result(), strict=True)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    remote = is_remote(files[0][1].url)
+    for portion, contents in spread(_portions(files, block // 2), lambda portion: _read_portion(portion, max_bytes), workers=16 if remote else 4, waits=remote):
+        yield from zip(portion, contents, strict=True)
 
 
 def _portions(files: Iterable[tuple[int, SourceFile]], most_bytes: int) -> Iterator[list[tuple[int, SourceFile]]]:
@@ -290,7 +277,7 @@ def _read_portion(portion: list[tuple[int, SourceFile]], max_bytes: int) -> list
 
 
 def _whole(file: SourceFile) -> bytes:
-    data = read_whole(file.url)
+    data = read_whole(file.url, file.size_bytes)
     if len(data) != file.size_bytes:
         raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {len(data)}. Run again when it is at rest.")
     return data

@@ -102,6 +102,8 @@ class ParentFolder:
 
 def hidden(path: str) -> bool:
     """Whether a path names something that is never data."""
+    if "/" not in path:
+        return (path[:1] == "." and path not in (".", "..")) or path in JUNK
     return any((step[:1] == "." and step not in (".", "..")) or step in JUNK for step in path.split("/"))
 
 
@@ -125,7 +127,8 @@ def safe(path: str) -> tuple[str, str | None]:
 
 def is_text(path: str) -> bool:
     """Whether a path's ending says that it holds text."""
-    return PurePosixPath(path).suffix.lower() in TEXT_ENDINGS
+    stem, dot, ending = path.rpartition(".")  # as PurePosixPath.suffix has it, without its ten microseconds
+    return bool(dot) and stem[-1:] not in ("", "/") and f".{ending}".lower() in TEXT_ENDINGS
 
 
 def check_encoding(encoding: str) -> str | None:

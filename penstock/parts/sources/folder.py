@@ -123,7 +123,7 @@ class Folder(Source):
 
     def _tell_left_out(self, snapshot: Snapshot, events: Events) -> None:
         first = snapshot.files[0]
-        folder = walk(first.url.removesuffix(first.path).rstrip("/\\") or "/", Path("/"))
+        folder = walk(first.url.removesuffix(first.path).rstrip("/\\") or "/", Path("/"), names_only=True)
         known, left = {file.path for file in snapshot.files}, LeftOut()
         for path, _ in folder.files:
             if path not in known:
