@@ -9,6 +9,7 @@ The random state of a step (dropout) is derived from seed, step and rank alone: 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,12 +57,36 @@ class Stepped:
     """The sum of the rows' weights."""
     norm: Number | None
     """The gradient's L2 norm before clipping; None if nobody needed it."""
-    stop: bool
-    """A rank wishes to stop."""
+    wishes: int = 0
+    """What ranks wished for, summed over them: 1 for each that would stop, `SAVE` for each that would keep a checkpoint."""
+
+    @property
+    def stop(self) -> bool:
+        """A rank wishes to stop."""
+        return self.wishes % SAVE > 0
+
+    @property
+    def save(self) -> bool:
+        """A rank wishes a checkpoint of this step: all of them have their part in one."""
+        return self.wishes >= SAVE
+
+
+SAVE = 1 << 12
+"""More than there are ranks; few enough of them fit float32 exactly."""
 
 
 class NotFinite(TrainingError):
-    """The loss or the gradient is infinite or not a number."""
+    """The loss or the gradient is infinite or not a number; equal at every rank.
+
+    Args:
+        step: of the batch, from 0.
+        culprits: ids of the rows whose losses are not finite, where that is known.
+        batch: ids of all the rows of the batch (of this rank, where a device is looked at late).
+    """
+
+    def __init__(self, message: str, *, step: int = -1, culprits: tuple[str, ...] = (), batch: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.step, self.culprits, self.batch = step, culprits, batch
 
 
 class Learner:
@@ -97,7 +122,7 @@ class Learner:
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch, *, rows: int, step: int, total: int, scale: float, stop: bool = False, wants_norm: bool = False) -> Stepped:
+    def step(self, batch: Batch, *, rows: int, step: int, total: int, scale: float, stop: bool = False, save: bool = False, wants_norm: bool = False) -> Stepped:
         """Move the weights once.
 
         Args:
@@ -106,34 +131,38 @@ class Learner:
             step: from 0; `total` are planned.
             scale: what a plateau made of the rate.
             stop: this rank wishes to stop after this step.
+            save: it wishes a checkpoint after this step.
             wants_norm: compute the gradient's norm even where no clipping needs it.
 
         Raises:
-            NotFinite: the loss or the gradient is; names the step and the rows.
+            NotFinite: the loss or the gradient is; names the step and the rows. With `on_nan: skip` nothing has moved then.
         """
         train, scaler = self.recipe.train, self.precision.scaler
         row_id = batch["row_id"]
         batch = batch if self._on_cpu else {name: array.to(self.device, non_blocking=True) for name, array in batch.items()}
         weight: Number = batch["weight"].sum() if self._is_weighted else float(len(row_id))
         learning_rate = train.lr * rate(train.schedule, step, total, scale)
-        told = Stepped(0.0, 0.0, None, False)
+        told = Stepped(0.0, 0.0, None)
+        wish = int(stop) + SAVE * int(save)
+        before = self._before_step() if train.on_nan == "skip" else None
+        looks = self._on_cpu or before is not None
         self._seed(step)
         for i, phase in enumerate(self._phases):
             if step % phase.declared.every:
                 continue
             phase.gradients.clear()
             loss = self._backward(phase, batch, rows)
-            loss_sum, weight_sum, stops = phase.gradients.reduce(loss, weight, stop)
-            if self._on_cpu and not math.isfinite(loss_sum):
-                raise self._not_finite(step, batch, "loss", phase.declared)
+            loss_sum, weight_sum, stops = phase.gradients.reduce(loss, weight, wish)
+            if looks and not math.isfinite(loss_sum):
+                raise self._not_finite(step, batch, "loss", phase.declared, before)
             if scaler is not None:
                 scaler.unscale_(phase.optimiser)
             if self._is_weighted:
                 # A batch of zero weight has a zero gradient; any number times that is right.
                 phase.gradients.scale(rows / (max(weight_sum, _TINY) if self._on_cpu else weight_sum.clamp_min(_TINY)))
-            norm = phase.gradients.norm() if train.clip is not None or wants_norm else None
-            if self._on_cpu and scaler is None and norm is not None and not math.isfinite(norm):
-                raise self._not_finite(step, batch, "gradient", phase.declared)
+            norm = phase.gradients.norm() if train.clip is not None or wants_norm or train.on_nan != "stop" else None
+            if looks and scaler is None and norm is not None and not math.isfinite(norm):
+                raise self._not_finite(step, batch, "gradient", phase.declared, before)
             if train.clip is not None and norm is not None:
                 phase.gradients.clip(norm, train.clip)
             for group in phase.optimiser.param_groups:
@@ -143,8 +172,8 @@ class Learner:
             else:
                 scaler.step(phase.optimiser)
             if i == 0:
-                told = Stepped(loss_sum * rows, weight_sum if self._is_weighted else float(rows), norm, bool(stops))
-                if not self._on_cpu:
+                told = Stepped(loss_sum * rows, weight_sum if self._is_weighted else float(rows), norm, int(stops))
+                if not looks:
                     self._unchecked.append((step, loss_sum, norm if scaler is None else None, row_id))
         if scaler is not None:
             scaler.update()
@@ -185,8 +214,8 @@ class Learner:
     # -- what cannot be learnt from ----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """On an accelerator, look at the steps since the last call: looking at each would make it wait each time. On a CPU
-        `step` has looked already.
+        """On an accelerator, look at the steps since the last call: looking at each would make it wait each time. On a CPU, and
+        with `on_nan: skip`, `step` has looked already.
 
         Raises:
             NotFinite: as `step`.
@@ -197,7 +226,27 @@ class Learner:
                     raise self._error(step, what, [], _names(row_id))
         self._unchecked.clear()
 
-    def _not_finite(self, step: int, batch: Batch, what: str, phase: Phase) -> NotFinite:
+    def _before_step(self) -> dict[str, Any]:
+        """What a step changes before it is known to be sound: layers' memories of batches, and with several phases the
+        weights and optimisers of those that come first."""
+        found: dict[str, Any] = {"buffers": [buffer.clone() for buffer in self.network.buffers()]}
+        if len(self._phases) > 1:
+            found["parameters"] = [parameter.detach().clone() for parameter in self.network.parameters()]
+            found["optimisers"] = [copy.deepcopy(phase.optimiser.state_dict()) for phase in self._phases]
+        return found
+
+    @torch.no_grad()
+    def _undo(self, before: Mapping[str, Any]) -> None:
+        for buffer, was in zip(self.network.buffers(), before["buffers"], strict=True):
+            buffer.copy_(was)
+        for parameter, was in zip(self.network.parameters(), before.get("parameters", ()), strict=False):
+            parameter.copy_(was)
+        for phase, was in zip(self._phases, before.get("optimisers", ()), strict=False):
+            phase.optimiser.load_state_dict(was)
+        if self.precision.scaler is not None and len(self._phases) > 1:
+            self.precision.scaler.update(self.precision.scaler.get_scale())  # it forgets which phases it has stepped
+
+    def _not_finite(self, step: int, batch: Batch, what: str, phase: Phase, before: Mapping[str, Any] | None) -> NotFinite:
         """The error that names the rows; every rank calls it, since the rows may be any rank's."""
         with torch.no_grad(), self.precision.lowered():
             losses = phase.loss(self.model, batch) if len(batch["row_id"]) else torch.zeros(0)
@@ -206,6 +255,8 @@ class Learner:
         if self.world.size > 1:
             every = [None] * self.world.size
             dist.all_gather_object(every, mine)
+        if before is not None:
+            self._undo(before)
         return self._error(step, what, [name for names, _ in every for name in names], [name for _, names in every for name in names])
 
     def _error(self, step: int, what: str, culprits: list[str], batch: list[str]) -> NotFinite:
@@ -214,8 +265,8 @@ class Learner:
         which = f"row{'s' if len(rows) != 1 else ''} {shown}" if culprits else f"in a batch of the rows {shown}"
         return NotFinite(
             f"the {what} is not finite at step {step}, {which}. Look at {'those rows' if culprits else 'the data'} for extreme values; "
-            f"otherwise lower train.lr (now {self.recipe.train.lr:g}){'' if self.recipe.train.clip else ' or set train.clip'}."
-        )
+            f"otherwise lower train.lr (now {self.recipe.train.lr:g}){'' if self.recipe.train.clip else ' or set train.clip'}.",
+            step=step, culprits=tuple(culprits), batch=tuple(batch))
 
     # -- memory ------------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class Gradients:
         for parameter, view in zip(self._parameters, self._views, strict=True):
             parameter.grad = view
 
-    def reduce(self, loss: Tensor, weight: Tensor | float, stop: bool) -> Any:
+    def reduce(self, loss: Tensor, weight: Tensor | float, stop: float) -> Any:
         """Sum over ranks: the gradients in place, and (loss, weight, stop), floats on a CPU, a tensor on an accelerator."""
         if self._world.size == 1 and self._on_cpu:
             return float(loss), float(weight), float(stop)

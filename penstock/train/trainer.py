@@ -209,7 +209,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                     events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **measured)
                     told, told_rows = time.perf_counter(), place.rows
                 is_last = place.position == len(loader) or place.step == total
-                if done.stop or (now - saved > options.checkpoint.every_seconds and not is_last):
+                if done.stop or (now - saved > (60.0 if options.checkpoint.every_seconds == "auto" else options.checkpoint.every_seconds) and not is_last):
                     learner.check()
                     place.loss, place.weight, place.seconds = float(loss), float(weight), elapsed()
                     keeper.write(place, world)
