@@ -5,8 +5,9 @@ file is checksummed, `manifest.json` is written last, and one rename makes it vi
 that the rest is whole. A run is the exception that proves it: it is written where it lies, appended to, and its
 manifest closes it.
 
-A bucket (any fsspec URL) has no rename: files go up first and the manifest last. What is read from a bucket is copied
-to a local mirror, once, since artefacts never change.
+A bucket (any fsspec URL) has no rename: files go up first and the manifest last (`core.bucket`). What is small is copied
+to a local mirror, once, since artefacts never change; what is large (feeds, rows) is read where it lies, file by file,
+through `members`.
 
 What this room refuses to know: what the artefacts mean.
 """
@@ -18,20 +19,29 @@ import errno
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock.core.bucket import Bucket
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.remote import refusals as refusals
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+CACHE_BYTES = 20 * 2**30
+"""The most that copies of a bucket's large files take on this machine's disk, over all processes and runs."""
+
+
+def cache_folder() -> Path:
+    """Where copies of what lies far away are kept: `PENSTOCK_CACHE`, or `~/.cache/penstock`."""
+    return Path(os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock")
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -68,17 +78,6 @@ def told_plainly(path: Path) -> Iterator[None]:
         raise
 
 
-def refusals() -> tuple[type[BaseException], ...]:
-    """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
-    found: list[type[BaseException]] = [OSError]
-    for module, name in (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("google.auth.exceptions", "GoogleAuthError"),
-                         ("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError")):
-        error = getattr(sys.modules.get(module), name, None)
-        if error is not None:
-            found.append(error)
-    return tuple(found)
-
-
 def _free(path: Path) -> str:
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -106,14 +105,8 @@ class Artefact:
         file = path / MANIFEST
         if not file.is_file():
             raise StoreError(f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock.")
-        try:
-            manifest: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            files: dict[str, dict[str, Any]] = manifest["files"]
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{file} is not a manifest that can be read; it was changed after it was written.") from None
-        if manifest.get("format", 0) > FORMAT:
-            raise StoreError(f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
-        for name, entry in files.items():
+        manifest = _manifest(file.read_bytes(), str(path))
+        for name, entry in manifest["files"].items():
             member = path / name
             if not member.is_file():
                 raise StoreError(f"{path} lacks {name}, which its manifest names. Restore it, or make the artefact again.")
@@ -123,6 +116,36 @@ class Artefact:
             if verify and (found := sha256_file(member)) != entry["sha256"]:
                 raise StoreError(f"{member} was changed: its SHA-256 is {found[:16]}…, its manifest says {entry['sha256'][:16]}….")
         return cls(path, manifest)
+
+
+def _manifest(content: bytes, path: str) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        dict(manifest["files"])
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written.") from None
+    if manifest.get("format", 0) > FORMAT:
+        raise StoreError(f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+    return manifest
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of a finished artefact that lies in a bucket."""
+
+    url: str
+    size_bytes: int
+    sha256: str
+    _bucket: Bucket = field(repr=False, compare=False)
+    _key: str = field(repr=False)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes in order, as they come; checked against its size, not against its checksum.
+
+        Raises:
+            StoreError: the bucket refuses, or goes on failing until the bound.
+        """
+        return self._bucket.pieces(self._key, self.size_bytes)
 
 
 def seal(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -142,27 +165,23 @@ class Store:
 
     Args:
         url: a local path, or any fsspec URL (`s3://team/penstock`, `gs://…`, `memory://…`).
+        cache_bytes: for a bucket, the most that copies of its large files take on this machine (see `data.cache`).
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         text = str(url)
         self.url = text.rstrip("/") or "/"
-        self._filesystem: Any = None
+        self.cache_bytes = cache_bytes
+        self._bucket: Bucket | None = None
         if "://" in text and not text.startswith("file://"):
-            import fsspec
-
-            try:
-                self._filesystem, self._root = fsspec.core.url_to_fs(self.url)
-            except (ImportError, ValueError) as error:
-                raise StoreError(f"cannot open the store {self.url}: {error}") from None
-            cache = Path(os.environ.get("PENSTOCK_CACHE", Path.home() / ".cache" / "penstock"))
-            self.folder = cache / "mirror" / fingerprint(self.url)
+            self._bucket = Bucket(self.url)
+            self.folder = cache_folder() / "mirror" / fingerprint(self.url)
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
 
     @property
     def is_remote(self) -> bool:
-        return self._filesystem is not None
+        return self._bucket is not None
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -172,10 +191,40 @@ class Store:
     def has(self, name: str) -> bool:
         """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished. Of a bucket, the bucket
         says so: the mirror may hold what could never be copied up."""
-        if not self.is_remote:
+        if self._bucket is None:
             return (self.folder / name / MANIFEST).is_file()
-        with self._reaching(f"read {name} from"):
-            return bool(self._filesystem.exists(f"{self._root}/{name}/{MANIFEST}"))
+        return self._bucket.exists(f"{name}/{MANIFEST}")
+
+    def is_here(self, name: str) -> bool:
+        """Whether a whole copy of the artefact `name` lies on this machine."""
+        return (self.folder / name / MANIFEST).is_file()
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """What the artefact `name` says of itself; nothing else of it is read.
+
+        Raises:
+            StoreError: it is not there, unfinished, or of a newer format.
+        """
+        if self._bucket is None or self.is_here(name):
+            content = (self.folder / name / MANIFEST).read_bytes() if self.is_here(name) else None
+        else:
+            content = self._bucket.read(f"{name}/{MANIFEST}")
+        if content is None:
+            raise StoreError(f"{name} is not in the store {self.url}.")
+        return _manifest(content, f"{self.url}/{name}")
+
+    def members(self, name: str) -> tuple[dict[str, Any], dict[str, Member]]:
+        """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in it.
+
+        Raises:
+            StoreError: it is not there, unfinished, or of a newer format; the store is no bucket.
+        """
+        if self._bucket is None:
+            raise StoreError(f"{name} lies in the folder {self.folder}; only a bucket has members.")
+        manifest = self.manifest(name)
+        return manifest, {
+            file: Member(f"{self.url}/{name}/{file}", entry["size_bytes"], entry["sha256"], self._bucket, f"{name}/{file}") for file, entry in manifest["files"].items()
+        }
 
     def open(self, name: str, *, verify: bool = False) -> Artefact:
         """The artefact `name`, copied to the local mirror first if the store is a bucket.
@@ -190,38 +239,40 @@ class Store:
 
     def names(self, shelf: str) -> list[str]:
         """The names of finished artefacts under `shelf` (`datasets/adult`, `runs`), oldest first by name."""
-        if not self.is_remote:
+        if self._bucket is None:
             return sorted(p.parent.relative_to(self.folder).as_posix() for p in (self.folder / shelf).glob(f"*/{MANIFEST}"))
-        with self._reaching(f"list {shelf} of"):
-            keys = self._filesystem.glob(f"{self._root}/{shelf}/*/{MANIFEST}")
-        return sorted(str(k)[len(self._root) :].strip("/").removesuffix(f"/{MANIFEST}") for k in keys)
+        return [key.removesuffix(f"/{MANIFEST}") for key in self._bucket.glob(shelf, f"*/{MANIFEST}")]
 
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""
         base = self.folder / shelf
         found = {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
-        if self.is_remote:
-            with self._reaching(f"list {shelf} of"):
-                self._filesystem.invalidate_cache()
-                if self._filesystem.exists(f"{self._root}/{shelf}"):
-                    found |= {str(k["name"])[len(self._root) :].strip("/") for k in self._filesystem.ls(f"{self._root}/{shelf}", detail=True) if k["type"] == "directory"}
+        if self._bucket is not None:
+            found |= self._bucket.folders(shelf)
         return sorted(found)
 
-    @contextmanager
-    def _reaching(self, what: str) -> Iterator[None]:
-        """A bucket that is not there, forbids or does not answer, in one sentence."""
-        try:
-            yield
-        except refusals() as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise StoreError(f"cannot {what} the store {self.url}: {said[0][:300]}") from None
-
     def _fetch(self, name: str) -> None:
-        if not self.is_remote or (self.folder / name / MANIFEST).is_file():
+        """Copy an artefact to the mirror, each file checked; one that is not what its manifest says is fetched again once."""
+        if self._bucket is None or self.is_here(name):
             return
-        with self._draft_folder() as draft:
-            with self._reaching(f"read {name} from"):
-                self._filesystem.get(f"{self._root}/{name}/", f"{draft}/", recursive=True)
+        content = self._bucket.read(f"{name}/{MANIFEST}")
+        if content is None:
+            raise StoreError(f"{name} is not in the store {self.url}.")
+        entries = _manifest(content, f"{self.url}/{name}")["files"]
+        with self._draft_folder() as draft, told_plainly(self.folder / name):
+            sizes = {f"{name}/{file}": entry["size_bytes"] for file, entry in entries.items()}
+            for last in (False, True):
+                self._bucket.get(sizes, draft, name)
+                wrong = {file: found for file, entry in entries.items() if f"{name}/{file}" in sizes and (found := sha256_file(draft / file)) != entry["sha256"]}
+                if not wrong:
+                    break
+                if last:
+                    file, found = next(iter(wrong.items()))
+                    raise StoreError(
+                        f"{self.url}/{name}/{file} is damaged: its SHA-256 is {found[:16]}…, its manifest says {entries[file]['sha256'][:16]}…; it was fetched twice. Restore it, or make {name} again."
+                    )
+                sizes = {f"{name}/{file}": entries[file]["size_bytes"] for file in wrong}
+            (draft / MANIFEST).write_bytes(content)
             self._settle(draft, name)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -278,39 +329,40 @@ class Store:
     def workspace(self, name: str) -> Path:
         """A local folder in which an artefact grows in the open (a run). Close it with `seal`, then `push`."""
         path = self.folder / name
-        if self.is_remote and not path.exists():
-            with self._reaching(f"read {name} from"):
-                if self._filesystem.exists(f"{self._root}/{name}"):
-                    path.mkdir(parents=True)
-                    self._filesystem.get(f"{self._root}/{name}/", f"{path}/", recursive=True)
+        if self._bucket is not None and not path.exists() and (sizes := self._bucket.below(name)):
+            with self._draft_folder() as draft, told_plainly(path):
+                self._bucket.get(sizes, draft, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    os.rename(draft, path)
         with told_plainly(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
     def push(self, name: str) -> None:
-        """Copy the local folder `name` to the bucket, its manifest last. Nothing to do for a local store."""
-        if not self.is_remote:
+        """Copy the local folder `name` to the bucket, its manifest last. Nothing to do for a local store.
+
+        What a finished artefact's interrupted push sent is not sent again.
+        """
+        if self._bucket is None:
             return
         folder = self.folder / name
-        members = sorted((m for m in folder.rglob("*") if m.is_file()), key=lambda m: (m.name == MANIFEST, m.as_posix()))
-        with self._reaching(f"write {name} to"):
-            for member in members:
-                self._filesystem.put_file(str(member), f"{self._root}/{name}/{member.relative_to(folder).as_posix()}")
+        members = sorted(m for m in folder.rglob("*") if m.is_file())
+        checksums = None
+        if (folder / MANIFEST).is_file():
+            checksums = {file: entry["sha256"] for file, entry in _manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
+        self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self.folder / ".pushed" / f"{fingerprint(name)}.json")
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
         atomic_write(self.folder / name, text)
-        if self.is_remote:
-            with self._reaching(f"write {name} to"):
-                self._filesystem.pipe_file(f"{self._root}/{name}", text.encode())
+        if self._bucket is not None:
+            self._bucket.write(name, text.encode())
 
     def read_text(self, name: str) -> str | None:
         """A small file written with `write_text`, or None."""
-        if self.is_remote:
-            with self._reaching(f"read {name} from"):
-                try:
-                    return bytes(self._filesystem.cat_file(f"{self._root}/{name}")).decode()
-                except FileNotFoundError:
-                    return None
+        if self._bucket is not None:
+            content = self._bucket.read(name)
+            return None if content is None else content.decode()
         path = self.folder / name
         return path.read_text("utf-8") if path.is_file() else None

@@ -12,6 +12,11 @@ from penstock.core.errors import StoreError
 from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "2")
+
+
 @pytest.fixture(params=["folder", "bucket"])
 def store(request, tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
@@ -175,19 +180,19 @@ def test_a_workspace_grows_in_the_open_and_is_pushed(store, tmp_path, monkeypatc
 def test_what_could_not_be_copied_to_the_bucket_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
     store = Store("memory://flaky-bucket/x")
-    put = store._filesystem.put_file
+    put = store._bucket.system.put_file
 
     def refused(*_, **__):
         raise ConnectionRefusedError("no route")
 
-    monkeypatch.setattr(store._filesystem, "put_file", refused)
+    monkeypatch.setattr(store._bucket.system, "put_file", refused)
     with pytest.raises(StoreError, match="cannot write bundles/a to the store memory://flaky-bucket/x: no route"):
         write(store)
     assert not store.has("bundles/a") and store.names("bundles") == []
-    monkeypatch.setattr(store._filesystem, "put_file", put)
+    monkeypatch.setattr(store._bucket.system, "put_file", put)
     write(store)
     assert store.has("bundles/a")
-    assert store._filesystem.exists(f"{store._root}/bundles/a/{MANIFEST}")
+    assert store._bucket.system.exists(f"{store._bucket.root}/bundles/a/{MANIFEST}")
 
 
 def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
@@ -198,7 +203,7 @@ def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
         raise ConnectionRefusedError("no route")
 
     for name in ("exists", "glob", "ls", "cat_file"):
-        monkeypatch.setattr(store._filesystem, name, refused)
+        monkeypatch.setattr(store._bucket.system, name, refused)
     for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a")):
         with pytest.raises(StoreError, match="no route"):
             ask()

@@ -1,0 +1,173 @@
+"""A bucket as the store uses it: keys below a root, read and written with patience (`core.remote`), several at once.
+
+It has no rename, so an artefact goes up with its manifest last. A push that was interrupted goes on: what was sent is
+noted beside the local copy (checksum, and the stamp that the bucket gave it), and is not sent again while both stand.
+
+What this file refuses to know: which keys make an artefact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import StoreError
+from penstock.core.remote import RANGE_BYTES, explain, persist, reach, read_pieces, refusals
+
+AT_ONCE = 4
+"""Files on their way up or down in one call."""
+_STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
+
+
+class Bucket:
+    """Keys below `url`, which names a bucket or a folder in one.
+
+    Raises:
+        StoreError: there is no such protocol, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self.system, self.root = reach(url)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"cannot open the store {url}: {error}") from None
+
+    @contextmanager
+    def reaching(self, what: str) -> Iterator[None]:
+        """A bucket that is not there, forbids or does not answer, in one sentence that begins with `what`."""
+        try:
+            yield
+        except refusals() as error:
+            raise StoreError(f"cannot {what} the store {self.url}: {explain(error, self.url)}") from None
+
+    def path(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def exists(self, key: str) -> bool:
+        with self.reaching(f"read {key} from"):
+            return bool(persist(lambda: self.system.exists(self.path(key)), what=f"read {self.url}/{key}"))
+
+    def read(self, key: str) -> bytes | None:
+        """A small object, or None where there is none."""
+        with self.reaching(f"read {key} from"):
+            try:
+                return bytes(persist(lambda: self.system.cat_file(self.path(key)), what=f"read {self.url}/{key}"))
+            except FileNotFoundError:
+                return None
+
+    def pieces(self, key: str, size_bytes: int) -> Iterator[bytes]:
+        """An object of known size, in pieces, in order."""
+        with self.reaching(f"read {key} from"):
+            yield from read_pieces(self.system, self.path(key), size_bytes, what=f"read {self.url}/{key}")
+
+    def glob(self, shelf: str, pattern: str) -> list[str]:
+        """Keys below `shelf` that match."""
+        with self.reaching(f"list {shelf} of"):
+            keys = persist(lambda: self.system.glob(self.path(f"{shelf}/{pattern}")), what=f"list {self.url}/{shelf}")
+        return sorted(self._key(k) for k in keys)
+
+    def folders(self, shelf: str) -> set[str]:
+        """Keys of the folders in `shelf`."""
+        with self.reaching(f"list {shelf} of"):
+            def ask() -> list[dict[str, Any]]:
+                self.system.invalidate_cache()
+                return list(self.system.ls(self.path(shelf), detail=True)) if self.system.exists(self.path(shelf)) else []
+
+            return {self._key(entry["name"]) for entry in persist(ask, what=f"list {self.url}/{shelf}") if entry["type"] == "directory"}
+
+    def below(self, folder: str) -> dict[str, int]:
+        """Every object below `folder`: key → size in bytes."""
+        with self.reaching(f"list {folder} of"):
+            def ask() -> dict[str, dict[str, Any]]:
+                self.system.invalidate_cache()
+                return dict(self.system.find(self.path(folder), detail=True))
+
+            return {self._key(name): int(info["size"]) for name, info in persist(ask, what=f"list {self.url}/{folder}").items() if info["type"] == "file"}
+
+    def _key(self, name: Any) -> str:
+        return str(name)[len(self.root) :].strip("/")
+
+    def get(self, sizes: dict[str, int], folder: Path, strip: str) -> None:
+        """Copy objects (key → size) to a local folder, several at once, under their keys less `strip`."""
+
+        def one(key: str) -> None:
+            target = folder / key.removeprefix(strip).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "wb") as file:
+                for piece in self.pieces(key, sizes[key]):
+                    file.write(piece)
+
+        _all(one, list(sizes))
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, key: str, data: bytes) -> None:
+        with self.reaching(f"write {key} to"):
+            persist(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
+
+    def put(self, name: str, files: list[Path], folder: Path, *, last: str, checksums: dict[str, str] | None = None, memo: Path | None = None) -> None:
+        """Send local files to the folder `name`, several at once, the one called `last` after all others.
+
+        Args:
+            checksums: by path below `folder`, of files that never change; with `memo`, what was sent before is not sent again.
+        """
+        sent: dict[str, list[Any]] = {}
+        if memo is not None and memo.is_file():
+            with contextlib.suppress(ValueError):  # a torn memo only costs sending again
+                sent = json.loads(memo.read_text("utf-8"))
+        writing = threading.Lock()
+
+        def one(file: Path) -> None:
+            below = file.relative_to(folder).as_posix()
+            key, checksum = f"{name}/{below}", (checksums or {}).get(below)
+            if checksum is not None and sent.get(below, [None])[0] == checksum and sent[below][1:] == self._stamp(key):
+                return
+            more = {"chunksize": RANGE_BYTES} if self.url.startswith("s3") else {}  # in parts, which bounds memory
+            persist(lambda: self.system.put_file(str(file), self.path(key), **more), what=f"write {self.url}/{key}")
+            if memo is not None and checksum is not None:
+                stamp = self._stamp(key)
+                with writing:
+                    sent[below] = [checksum, *stamp]
+                    with contextlib.suppress(OSError):  # without the memo a push is only not resumed
+                        memo.parent.mkdir(parents=True, exist_ok=True)
+                        memo.write_text(json.dumps(sent), "utf-8")
+
+        with self.reaching(f"write {name} to"):
+            _all(one, [file for file in files if file.name != last])
+            _all(one, [file for file in files if file.name == last])
+        if memo is not None:
+            memo.unlink(missing_ok=True)
+
+    def _stamp(self, key: str) -> list[Any]:
+        """Size, and what changes when the object does; empty where there is none."""
+        try:
+            info = persist(lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}")
+        except FileNotFoundError:
+            return []
+        return [int(info.get("size") or 0), next((str(info[word]) for word in _STAMPS if info.get(word)), "")]
+
+
+def _all(work: Any, items: list[Any]) -> None:
+    """`work(item)` for each, a few at once; the first failure is raised once those under way have ended, and no more begin."""
+    if len(items) <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(AT_ONCE, len(items)), "penstock-bucket") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
