@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,12 +148,16 @@ class Member:
         return self._bucket.pieces(self._key, self.size_bytes)
 
 
-def seal(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Checksum every file below `path` and write the manifest, last. Returns the manifest as written."""
+def seal(path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Checksum every file below `path` and write the manifest, last. Returns the manifest as written.
+
+    Args:
+        known: entries of files that were checksummed while they were written: `size_bytes`, `sha256`.
+    """
     files = {
-        member.relative_to(path).as_posix(): {"size_bytes": member.stat().st_size, "sha256": sha256_file(member)}
+        name: (known or {}).get(name) or {"size_bytes": member.stat().st_size, "sha256": sha256_file(member)}
         for member in sorted(path.rglob("*"))
-        if member.is_file() and member.name != MANIFEST
+        if member.is_file() and member.name != MANIFEST and (name := member.relative_to(path).as_posix())
     }
     whole = {"format": FORMAT, **manifest, "files": files}
     atomic_write(path / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False))

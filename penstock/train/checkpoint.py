@@ -3,28 +3,32 @@
     model.safetensors       weights as they are
     average.safetensors     their moving average, if one is kept
     optimiser.safetensors   `<phase>/<parameter>/<state>`
-    state.json              place in the data, schedule, early-stop memory, metrics so far
+    <name>.safetensors      what a strategy or a compression remembers besides, by rank where ranks differ
+    state.json              place in the data, schedule, early-stop memory, metrics so far, batches left out
     manifest.json           SHA-256 of the rest, written last
 
 Written into a hidden folder beside and renamed. One that was torn or changed since is refused, aloud, and the one before
 it is used. There is no random state: the trainer derives it anew for each step.
+
+A file is hashed while it is written, in pieces and outside the interpreter's lock, so that a thread can write while
+another trains (safetensors' own writer holds that lock). When, and by whom, is `keeper`'s business.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from penstock.core.errors import StoreError
@@ -35,6 +39,12 @@ MODEL = "model.safetensors"
 AVERAGE = "average.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
+_PIECE = 1 << 22
+_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
+    torch.uint8: "U8", torch.bool: "BOOL", torch.complex64: "C64",
+}
 
 
 @dataclass
@@ -46,12 +56,20 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimiser: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
+    extra: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """What else is remembered: name → tensors, each in a file of its own."""
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """Its tensors, by the file they are in; without empty ones."""
+        files = {MODEL: self.model, AVERAGE: self.average, OPTIMISER: self.optimiser, **{f"{name}.safetensors": tensors for name, tensors in self.extra.items()}}
+        return {name: tensors for name, tensors in files.items() if tensors}
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """The checkpoint in `path`, which `Checkpoints.newest` has found whole."""
-        tensors = {name: read_tensors(path / name) if (path / name).is_file() else {} for name in (MODEL, OPTIMISER, AVERAGE)}
-        return cls(json.loads((path / STATE).read_text("utf-8")), tensors[MODEL], tensors[OPTIMISER], tensors[AVERAGE])
+        tensors = {file.name: read_tensors(file) for file in sorted(path.glob("*.safetensors"))}
+        own = [tensors.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE)]
+        return cls(json.loads((path / STATE).read_text("utf-8")), *own, {name.removesuffix(".safetensors"): found for name, found in tensors.items()})
 
 
 class Checkpoints:
@@ -73,11 +91,12 @@ class Checkpoints:
         """Oldest first."""
         return sorted(self.folder.glob("step-*"))
 
-    def write(self, step: int, checkpoint: Checkpoint, *, best: int | None) -> Path:
+    def write(self, step: int, checkpoint: Checkpoint, *, best: int | None, also: Sequence[int] = ()) -> Path:
         """Write the checkpoint of `step`; afterwards drop those that are neither among the last nor the best.
 
         Args:
             best: the step of the best one.
+            also: steps of others that stay.
 
         Raises:
             StoreError: the disk is full or may not be written; the older ones are untouched.
@@ -87,21 +106,19 @@ class Checkpoints:
         with told_plainly(target):
             try:
                 draft.mkdir(parents=True)
-                for name, tensors in ((MODEL, checkpoint.model), (AVERAGE, checkpoint.average), (OPTIMISER, checkpoint.optimiser)):
-                    if tensors:
-                        write_tensors(draft / name, tensors)
+                known = {name: write_tensors(draft / name, tensors) for name, tensors in checkpoint.files().items()}
                 (draft / STATE).write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
-                seal(draft, {"type": "checkpoint", "step": step})
+                seal(draft, {"type": "checkpoint", "step": step}, known=known)
                 if target.exists():  # the same step, written before an epoch's validation or by a run that was resumed since
                     shutil.rmtree(target)
                 os.rename(draft, target)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-        self._prune(best)
+        self._prune([*also] if best is None else [best, *also])
         return target
 
-    def _prune(self, best: int | None) -> None:
-        kept = {*self.all()[-self._keep :], *([self.path(best)] if best is not None else [])}
+    def _prune(self, steps: Sequence[int]) -> None:
+        kept = {*self.all()[-self._keep :], *map(self.path, steps)}
         for path in self.all():
             if path not in kept:
                 shutil.rmtree(path)
@@ -129,6 +146,34 @@ class Checkpoints:
         return None
 
 
+class Snapshot:
+    """Tensors copied into memory of their own, so that training may go on while they are written. The memory is kept for the
+    next time: fresh pages would cost more than the copy. Pinned, where the tensors are on an accelerator."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Tensor] = {}
+
+    @torch.no_grad()
+    def take(self, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Copies of these, valid until the next call."""
+        found: dict[str, dict[str, Tensor]] = {}
+        kept: dict[tuple[str, str], Tensor] = {}
+        away = False
+        for file, tensors in files.items():
+            found[file] = {}
+            for name, tensor in tensors.items():
+                copy = self._kept.get((file, name))
+                if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+                    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                away = away or tensor.is_cuda
+                copy.copy_(tensor, non_blocking=tensor.is_cuda)
+                found[file][name] = kept[file, name] = copy
+        if away:
+            torch.cuda.synchronize()
+        self._kept = kept
+        return found
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name.
 
@@ -142,27 +187,41 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """A safetensors file; tensors that share memory (tied weights) are written once a name.
+
+    Returns:
+        Its entry in a manifest: `size_bytes`, `sha256`.
 
     Raises:
         OSError: it could not be written.
     """
-    seen: set[int] = set()
-    plain = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        place = tensor.untyped_storage().data_ptr()
-        if place in seen or tensor.untyped_storage().nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(place)
-        plain[name] = tensor
-    try:
-        save_file(plain, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # it has lost the error's number on the way out of Rust
-        full = any(word in str(error) for word in ("os error 28", "os error 122", "No space left"))
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it private; a store is shared as its folders are
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first, so that each is aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    digest, size = hashlib.sha256(), 0
+    with open(path, "wb", buffering=0) as file:
+
+        def put(data: Any) -> None:
+            nonlocal size
+            digest.update(data)
+            done = 0
+            while done < len(data):
+                done += file.write(data[done:])
+            size += done
+
+        put(memoryview(len(head).to_bytes(8, "little") + head))
+        for name in order:
+            data = memoryview(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            for start in range(0, len(data), _PIECE):
+                put(data[start : start + _PIECE])
+    return {"size_bytes": size, "sha256": digest.hexdigest()}
 
 
 def flatten_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str) -> dict[str, Tensor]:
