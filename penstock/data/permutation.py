@@ -1,0 +1,85 @@
+"""Permutations of [0, n) that can be asked at any place, forwards and backwards, in constant memory.
+
+A Feistel network (Luby and Rackoff 1988) over the smallest power of two that holds n, and for a value that falls outside
+[0, n) the network again until it falls inside (cycle walking, Black and Rogaway 2002). Backwards it is the same walk with
+the rounds undone, so the place of a value is as cheap as the value at a place.
+
+One seed for all values, or a seed of its own for each: windows, periods and epochs of small groups are then many
+permutations of one size in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from penstock.contracts.chance import mix
+
+_ROUNDS = 6
+_GOLDEN = 0x9E3779B97F4A7C15
+
+Seed = int | np.ndarray
+"""One seed, or one a value (uint64 `[k]`)."""
+Permutation = Callable[[np.ndarray, int, Seed], np.ndarray]
+"""`permute`, or `unpermute`."""
+
+
+def permute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
+    """A permutation of [0, n), chosen by `seed`, at `values` (uint64 `[k]`, each below `n`)."""
+    return _walk(_feistel, values, n, seed)
+
+
+def unpermute(values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
+    """The reverse: where `permute` puts each of `values`."""
+    return _walk(_unfeistel, values, n, seed)
+
+
+def many(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """A seed for each of `numbers` (from 0): uint64 `[k]`."""
+    return mix(np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
+
+
+def _walk(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
+    bits = max((n - 1).bit_length(), 2)
+    numbers = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    own = isinstance(seed, np.ndarray)
+    keys = mix(numbers[:, None] ^ seed) if isinstance(seed, np.ndarray) else mix(numbers ^ np.uint64(seed))
+    found = step(values, bits, keys)
+    outside = np.flatnonzero(found >= n)
+    while len(outside):
+        again = step(found[outside], bits, keys[:, outside] if own else keys)
+        found[outside] = again
+        outside = outside[again >= n]
+    return found
+
+
+def _feistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
+    """A permutation of [0, 2^bits). The halves differ by one bit if `bits` is odd; they change places in each round."""
+    low_bits, high_bits = bits // 2, bits - bits // 2
+    high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
+    for key in keys:  # an even number of rounds, so that the halves end where they began
+        noise = _noise(low, key, high_bits)
+        noise ^= high
+        high, low = low, noise
+        low_bits, high_bits = high_bits, low_bits
+    return (high << np.uint64(low_bits)) | low
+
+
+def _unfeistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
+    low_bits, high_bits = bits // 2, bits - bits // 2
+    high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
+    for key in keys[::-1]:
+        low_bits, high_bits = high_bits, low_bits
+        noise = _noise(high, key, high_bits)
+        noise ^= low
+        high, low = noise, high
+    return (high << np.uint64(low_bits)) | low
+
+
+def _noise(half: np.ndarray, key: np.ndarray, bits: int) -> np.ndarray:
+    noise: np.ndarray = half + key
+    noise ^= noise >> np.uint64(32)
+    noise *= np.uint64(0xD6E8FEB86659FD93)  # one multiplication, and the product's upper bits: enough within six rounds
+    noise >>= np.uint64(64 - bits)
+    return noise
