@@ -11,6 +11,7 @@ id (a uniform sample without replacement whatever the partition), so they too ar
 
 from __future__ import annotations
 
+import binascii
 import math
 from abc import ABC, abstractmethod
 from fractions import Fraction
@@ -327,12 +328,21 @@ def sample_keys(row_ids: pa.Array) -> np.ndarray:
     """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`; such numbers (uint64) stay as they are."""
     if pa.types.is_uint64(row_ids.type):
         return np.asarray(row_ids)
-    if not len(row_ids):
-        return np.empty(0, np.uint64)
-    text = np.asarray(pc.cast(pc.utf8_slice_codeunits(row_ids, 0, 16), pa.binary(16)).cast(pa.binary(16)).to_numpy(zero_copy_only=False), dtype="S16")
-    digits = np.frombuffer(text.tobytes(), np.uint8).reshape(-1, 16)
-    nibbles = np.where(digits >= 97, digits - 87, digits - 48).astype(np.uint64)
-    keys = np.zeros(len(digits), np.uint64)
-    for i in range(16):
-        keys = (keys << np.uint64(4)) | nibbles[:, i]
-    return keys
+    return np.ascontiguousarray(id_halves(row_ids)[:, 0])
+
+
+def id_halves(row_ids: pa.Array) -> np.ndarray:
+    """The two halves of each md5 row id (32 hexadecimal digits, no nulls) as whole numbers, uint64 `[n, 2]`.
+
+    Raises:
+        ValueError: a row id is not one.
+    """
+    ids = row_ids if pa.types.is_string(row_ids.type) else pc.cast(row_ids, pa.string())
+    if not len(ids):
+        return np.empty((0, 2), np.uint64)
+    _, offsets, text = ids.buffers()
+    begin = np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    if text is None or ids.null_count or (np.diff(begin) != 32).any():
+        raise ValueError("a row id is not 32 hexadecimal digits")
+    raw = binascii.unhexlify(memoryview(text)[begin[0] : begin[-1]])
+    return np.frombuffer(raw, ">u8").astype(np.uint64).reshape(-1, 2)

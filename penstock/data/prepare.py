@@ -16,6 +16,7 @@ Order. Rows are written in the order of their row id, so that positions in a fee
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -144,14 +145,22 @@ def _scratch(store: Store) -> Iterator[Path]:
     """A folder on the store's own disk, which must have room for the rows anyway; always removed."""
     staging = store.folder / ".staging"
     with told_plainly(staging):
-        staging.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
+        folder = _made(staging)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if staging.is_dir() and not any(staging.iterdir()):
-            shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            staging.rmdir()  # only if nobody else is at work there: another's draft must never go with it
+
+
+def _made(staging: Path) -> Path:
+    while True:
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
+        except FileNotFoundError:
+            continue  # another removed the empty staging folder between its making and ours
 
 
 def _threads(recipe: Recipe) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.summary import sample_keys
+from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
 from penstock.core.store import told_plainly
 
@@ -34,10 +34,7 @@ Arrays = dict[str, np.ndarray]
 
 def row_id_halves(row_ids: pa.Array) -> np.ndarray:
     """md5 row ids (32 hexadecimal digits) as two whole numbers each, int64 `[n, 2]`."""
-    import pyarrow.compute as pc
-
-    halves = [sample_keys(row_ids), sample_keys(pc.utf8_slice_codeunits(row_ids, 16, 32))]
-    return np.stack(halves, axis=1).view(np.int64)
+    return id_halves(row_ids).view(np.int64)
 
 
 def row_id_text(halves: np.ndarray) -> list[str]:
