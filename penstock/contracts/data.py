@@ -332,6 +332,11 @@ class Feature(Part):
         """About how much memory one row takes, raw and accepted: pieces of rows are cut so that memory stays bounded."""
         return 64
 
+    def decodes(self) -> bool:
+        """Whether `collate` is enough work for several threads, and lets go of the interpreter lock in it: decoding pictures is,
+        padding texts is not. A loader then has a thread for each core."""
+        return False
+
     @abstractmethod
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that cannot be.

@@ -187,6 +187,16 @@ class Encoding:
         """Whether any feature does anything with the keys given to `collate`."""
         return any(type(feature).collate is not Feature.collate for feature in self._features.values())
 
+    @property
+    def plain(self) -> bool:
+        """Whether rows are stored as they are collated: `collate` then only gives things their names."""
+        return not self.augments
+
+    @property
+    def decodes(self) -> bool:
+        """Whether any feature's `collate` is work for several threads."""
+        return any(feature.decodes() for feature in self._features.values())
+
     # -- and out -------------------------------------------------------------------------------------------------------
 
     def specs(self, side: Literal["inputs", "targets"]) -> FeatureSpecs:

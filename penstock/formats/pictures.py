@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from penstock.core.lanes import lanes
 from penstock.core.needs import need
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -249,9 +250,9 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """`work` on each item, in order, by as many threads as there are cores (up to eight)."""
+    """`work` on each item, in order, by as many threads as there are cores (up to eight); by this one within `in_one_lane`."""
     global _pool
-    threads = min(os.cpu_count() or 1, 8)
+    threads = min(lanes(), 8)
     if len(items) <= _CHUNK or threads == 1:
         return [work(item) for item in items]
     with _lock:

@@ -98,6 +98,9 @@ class ImageFeature(Feature):
     def row_bytes(self) -> int:
         return _RAW_BYTES + 2 * self.height * self.width * self.channels
 
+    def decodes(self) -> bool:
+        return self.as_jpeg or bool(self.augment)
+
     # -- in ------------------------------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:

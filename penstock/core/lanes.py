@@ -1,0 +1,37 @@
+"""Lanes: a thread that is itself one of several must not start threads of its own.
+
+Whoever decodes or changes many rows spreads them over the cores. A loader that already has a thread for each core runs
+its work `in_one_lane`, so that threads are never multiplied by threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_here = threading.local()
+
+
+@contextmanager
+def in_one_lane() -> Iterator[None]:
+    """Within it, this thread's work is not spread over others."""
+    before = getattr(_here, "one", False)
+    _here.one = True
+    try:
+        yield
+    finally:
+        _here.one = before
+
+
+def lanes() -> int:
+    """How many threads work may be spread over here: 1 within `in_one_lane`, otherwise the cores this process may use."""
+    if getattr(_here, "one", False):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def several(shares: int) -> int:
+    """The threads that fall to one of `shares` processes on this machine; at least one."""
+    return max(1, lanes() // max(shares, 1))
