@@ -23,7 +23,7 @@ from penstock.core.memory import MemoryWatch
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, TrainOrder
 from penstock.run import Run
 
 STAGES = ("prepare", "encode", "train", "pack", "evaluate")
@@ -82,7 +82,8 @@ class Outcome:
 def train_key(recipe: Recipe, feed: Feed) -> str:
     """What decides a training's answer."""
     whole = recipe.declared()
-    train = {word: value for word, value in whole["train"].items() if word != "checkpoint"}
+    usual = {"order": TrainOrder().declared()}  # came later: left out where it says nothing, so that what was trained before is found
+    train = {word: value for word, value in whole["train"].items() if word != "checkpoint" and value != usual.get(word)}
     return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed)
 
 

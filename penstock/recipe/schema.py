@@ -200,6 +200,76 @@ def _start(value: Any) -> Any:
     return {"weights": value} if isinstance(value, str) else value
 
 
+class Mix(Strict):
+    """Rows drawn by the values of a column."""
+
+    by: str
+    """A column of the data; it need be no input."""
+    weights: dict[str, float] = Field(min_length=1)
+    """How often each of its values is drawn, as a share of all these numbers together; 0 leaves its rows out. Every value that the
+    training split has must be named."""
+
+
+class TrainOrder(Strict):
+    """In which order the training split's rows come, and how often. All of it is exact, and resumed at any batch.
+
+    Each row comes once an epoch, unless `replacement`, `weights`, `balance` or `mix` says that rows are drawn.
+    """
+
+    shuffle: Literal["auto", "full", "blocks", "stored"] = "auto"
+    """`full`: all rows among one another; `blocks`: blocks of rows, and the rows within a window of blocks; `stored`: as they lie.
+    `auto`: `full` up to 4 GiB of training shards and `blocks` beyond, since reading rows from everywhere then means reading from the
+    disk; it depends on the data alone, never on the machine."""
+    block: int | Literal["auto"] = "auto"
+    """Rows of a block. `auto`: those of a shard."""
+    window: int = Field(16, ge=1)
+    """Blocks whose rows are mixed; an epoch begins with windows of 1, 2, 4, … blocks, so that the first batch comes soon."""
+    last: Literal["keep", "drop", "wrap"] = "keep"
+    """A last batch that is not full: shorter (`keep`), left out (`drop`), or filled up with rows of the epoch's beginning (`wrap`)."""
+    fraction: float | None = Field(None, gt=0, le=1)
+    """Train on this share of the rows, the same in all epochs; all of them unless given."""
+    replacement: bool = False
+    """Draw each row anew from all rows, so that one may come several times an epoch and another not at all."""
+    weights: str | None = None
+    """A column of numbers from 0: rows are drawn with replacement, as often as this says."""
+    balance: str | None = None
+    """A category or binary target or input: its classes are drawn equally often."""
+    mix: Mix | None = None
+    """The values of a column are drawn by weights: `{by: language, weights: {en: 0.7, de: 0.3}}`."""
+    epoch_rows: int | None = Field(None, ge=1)
+    """Rows of an epoch, where rows are drawn; as many as there are unless given."""
+
+    @property
+    def draws(self) -> str | None:
+        """The word that says that rows are drawn, if one does."""
+        return next((word for word in ("mix", "balance", "weights", "replacement") if getattr(self, word)), None)
+
+    @model_validator(mode="after")
+    def _meant(self) -> TrainOrder:
+        problems: list[Problem] = []
+        drawn = [word for word in ("mix", "balance", "weights") if getattr(self, word)]
+        if len(drawn) > 1:
+            problems.append(Problem((drawn[1],), f"and `{drawn[0]}` both say how often a row is drawn; keep one of them"))
+        if self.replacement and drawn and drawn[0] != "weights":
+            problems.append(Problem(("replacement",), f"goes not with `{drawn[0]}`, which draws each row of a group once before any comes twice; leave one of them out"))
+        if self.epoch_rows is not None and not self.draws:
+            problems.append(Problem(("epoch_rows",), "is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`); otherwise an epoch has each row once. `fraction` takes fewer rows, `train.max_steps` stops earlier"))
+        if self.draws in ("weights", "replacement") and self.shuffle != "auto":
+            problems.append(Problem(("shuffle",), f"is {self.shuffle!r}, but `{self.draws}` draws every row by chance from all of them; leave one of the two out"))
+        moved = [word for word, usual in (("block", "auto"), ("window", 16)) if getattr(self, word) != usual]
+        if moved and (self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")):
+            problems.append(Problem((moved[0],), "is for `shuffle: blocks`, which this is not"))
+        if isinstance(self.block, int) and self.block < 1:
+            problems.append(Problem(("block",), f"must be at least 1 row; found {self.block}"))
+        if problems:
+            raise mistakes(*problems)
+        return self
+
+
+def _order(value: Any) -> Any:
+    return {"shuffle": value} if isinstance(value, str) else value
+
+
 class Train(Strict):
     """How the model learns."""
 
@@ -209,6 +279,8 @@ class Train(Strict):
     that small data still gets enough steps; it depends on the data alone, never on the machine."""
     accumulate: int = Field(1, ge=1)
     """Cut each batch into this many pieces, one after another, and step once."""
+    order: Annotated[TrainOrder, BeforeValidator(_order)] = TrainOrder()
+    """In which order rows come: a word for `shuffle`, or a mapping. It is the training split's; the others are read as they lie."""
     lr: float = Field(1e-3, gt=0)
     """Never scaled in silence."""
     weight_decay: float = Field(1e-4, ge=0)
@@ -395,9 +467,25 @@ class Recipe(Strict):
             problems += [Problem(("model", "encoders", n), f"is no input.{did_you_mean(n, inputs)}") for n in self.model.encoders if n not in inputs]
             problems += [Problem(("model", "decoders", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.model.decoders if n not in self.targets]
         problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
+        problems += self._order_problems()
         if problems:
             raise mistakes(*problems)
         return self
+
+    def _order_problems(self) -> list[Problem]:
+        """What `train.order` names."""
+        order, problems = self.train.order, []
+        features = {**self.inputs, **self.targets}
+        if order.balance and features:
+            able = [name for name, feature in features.items() if feature.type in ("category", "binary")]
+            if order.balance not in able:
+                problems.append(Problem(("train", "order", "balance"), f"is {order.balance!r}, which is no category or binary feature.{did_you_mean(order.balance, able)} Those are: {', '.join(able) or 'none'}"))
+        if order.weights and order.weights == self.weight:
+            problems.append(Problem(("train", "order", "weights"), f"is {order.weights!r}, which is the recipe's `weight` too: each row would be drawn more often and count more as well. Keep one of them"))
+        for word in ("weights", "mix"):
+            if self.samples and getattr(order, word):
+                problems.append(Problem(("train", "order", word), "is for rows, and here a sample is made of many rows (`samples`)"))
+        return problems
 
     def _leaks(self) -> list[Problem]:
         """Inputs that read a target's column."""
