@@ -144,6 +144,17 @@ class World:
     threads: int = 1
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """How often training may be started again from its last checkpoint when processes were lost."""
+
+    restarts: int = 0
+    """At most so many within `window_seconds`."""
+    window_seconds: float = 3600.0
+    fewest: int | None = None
+    """Go on without those that were lost, down to so many; None: always with the same number."""
+
+
 class Launcher(Part):
     """Where functions run: every rank gets the same function and its place in the world."""
 
@@ -155,12 +166,16 @@ class Launcher(Part):
 
         Raises:
             PenstockError: the error that a rank raised, once.
-            TrainingError: a rank died without one.
+            RankLost: a rank died without one, or stalled.
         """
 
     @abstractmethod
     def limits(self) -> tuple[int | None, int | None]:
         """(processes, threads) as declared; None is left to a measurement."""
+
+    def recovery(self) -> Recovery:
+        """What is to be done when `launch` raises `RankLost`."""
+        return Recovery()
 
 
 class Tracker(Part):
@@ -212,7 +227,7 @@ def model_inputs(specs: FeatureSpecs) -> list[str]:
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Runtime", "Tracker", "World", "model_inputs",
+    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "World", "model_inputs",
 ]
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@
     │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra
     ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
-    ├── TrainingError            exit 4   training failed (loss not finite, a process died)
+    ├── TrainingError            exit 4   training failed (loss not finite)
+    │   └── RankLost             exit 4   processes of a training died or stalled; from its last checkpoint it may go on
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
 They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`.
@@ -106,6 +107,19 @@ class TrainingError(PenstockError):
     """Training could not go on."""
 
     exit_code = 4
+
+
+class RankLost(TrainingError):
+    """Processes died without a word, or stalled; nothing is wrong with what they computed.
+
+    Args:
+        ranks: which, as far as it is known.
+        step: the last step that was begun, from 0; -1 if none was.
+    """
+
+    def __init__(self, message: str, ranks: tuple[int, ...] = (), step: int = -1) -> None:
+        super().__init__(message)
+        self.ranks, self.step = ranks, step
 
 
 class Interrupted(PenstockError):

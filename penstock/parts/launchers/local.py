@@ -2,8 +2,13 @@
 
 One process is a plain call. More are fresh Python processes (not forks: threads and CUDA do not survive those; not
 `multiprocessing`, which would import the user's script again): each gets its function by pickle over its own pipe and
-sends one outcome back over another. Each child is in a session of its own, so Ctrl-C reaches the parent alone, which
-hands it on once, as SIGTERM; a child whose parent dies sees its pipe close and ends, so that none is left behind.
+sends one outcome back over another, its length first: half an outcome is a death. Each child is in a session of its own,
+so Ctrl-C reaches the parent alone, which hands it on once, as SIGTERM; a child whose parent dies is killed by the system
+where that is possible (even if it is stopped), and elsewhere sees its pipe close and ends, so that none is left behind.
+
+Each child has a pulse (`core.pulse`). One whose interpreter shows no life, and one that waits and gets nowhere, for
+`stall_seconds`, are taken for lost and named; one that gets nowhere but computes is given five times as long. What is done
+about lost processes is the trainer's: it starts again from its last checkpoint.
 
 Ranks meet through a file (PENSTOCK_RENDEZVOUS) on loopback: no port to be taken by somebody else. OMP_NUM_THREADS and
 OMP_WAIT_POLICY=passive are set before a child starts: spinning OpenMP workers of several processes on the same cores
@@ -12,6 +17,7 @@ cost up to ten times their work.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import selectors
@@ -29,40 +35,69 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from penstock.contracts.learn import Launcher, World
-from penstock.core.errors import Interrupted, PenstockError, TrainingError
+from penstock.contracts.learn import Launcher, Recovery, World
+from penstock.core.errors import Interrupted, PenstockError, RankLost, TrainingError
+from penstock.core.pulse import PULSE, Pulse, Reading, prepare, read
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
+_PARENT = "PENSTOCK_PARENT"
 _GRACE_SECONDS = 2.0
 """How long the others may take to end by themselves once a rank has failed."""
+_LOOK_SECONDS = 0.2
+_PATIENCE = 5
+"""How many times longer one may take that computes, or has not begun its first step: compiling, fetching weights."""
+_COMPUTING = 0.05
+"""Cores that a process keeps busy if it computes."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the first is the least: write [{pair[1]}, {pair[0]}]")
+    return pair
 
 
 class Local(Launcher):
     """This machine's cores."""
 
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """`auto`: what a short measurement at the start finds fastest."""
+    processes: (
+        Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)] | Literal["auto"]
+    ) = "auto"
+    """`auto`: what a short measurement at the start finds fastest. `[1, 4]`: four, and when some are lost those that are left,
+    down to one; when they are lost again much later, four once more."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads within an operation, per process; `auto`: measured as well."""
+    restarts: int = Field(3, ge=0)
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
+    Errors of the model or the data never start it again."""
+    stall_seconds: float = Field(120.0, ge=1)
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
+    computes, for five times as long."""
 
     def limits(self) -> tuple[int | None, int | None]:
-        return (None if self.processes == "auto" else self.processes, None if self.threads == "auto" else self.threads)
+        processes = self.processes[1] if isinstance(self.processes, tuple) else self.processes
+        return (None if processes == "auto" else processes, None if self.threads == "auto" else self.threads)
+
+    def recovery(self) -> Recovery:
+        return Recovery(restarts=self.restarts, fewest=self.processes[0] if isinstance(self.processes, tuple) else None)
 
     def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
-        if processes == 1:
+        if processes == 1 and not isinstance(self.processes, tuple):  # with [1, n] one process can be lost and replaced, too
             return function(World(threads=threads), *arguments)
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-            ranks = [_start(rank, processes, threads, function, arguments, Path(folder)) for rank in range(processes)]
+            ranks: list[_Rank] = []
+            watch = _Watch(ranks, self.stall_seconds)
             try:
+                for number in range(processes):
+                    ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
                 with _handing_on(ranks) as asked:
-                    _wait(ranks)
+                    _wait(ranks, watch)
             finally:
                 for rank in ranks:
                     rank.end()
-        return _verdict(ranks, asked)
+            return _verdict(ranks, asked, watch)
 
 
 @dataclass
@@ -73,6 +108,7 @@ class _Rank:
     received: bytearray = field(default_factory=bytearray)
     outcome: tuple[str, Any] | None = None
     ended_order: int | None = None
+    pulse: Path = Path()
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -85,10 +121,11 @@ class _Rank:
 
 def _start(number: int, processes: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...], folder: Path) -> _Rank:
     reading, writing = os.pipe()
+    prepare(folder / f"pulse-{number}")
     environment = {
         **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive",
         "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        RENDEZVOUS: f"file://{folder / 'rendezvous'}",
+        RENDEZVOUS: f"file://{folder / 'rendezvous'}", PULSE: str(folder / f"pulse-{number}"), _PARENT: str(os.getpid()),
     }
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback:
@@ -105,7 +142,7 @@ def _start(number: int, processes: int, threads: int, function: Callable[..., An
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
-    rank = _Rank(number, process, reading)
+    rank = _Rank(number, process, reading, pulse=folder / f"pulse-{number}")
     task = pickle.dumps((World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments))
     assert process.stdin is not None
     try:
@@ -118,6 +155,8 @@ def _start(number: int, processes: int, threads: int, function: Callable[..., An
 
 def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
+    _be_killed_with_parent()
+    Pulse.here().start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C that reaches us anyhow: the parent hands on its own
     stdin = sys.stdin.buffer
     size = int.from_bytes(stdin.read(8), "big")
@@ -136,7 +175,7 @@ def child() -> None:
         what = f"{type(outcome[1]).__name__}: {outcome[1]}" if outcome[0] == "error" else f"its answer cannot be sent ({error})"
         message = pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
     with os.fdopen(int(os.environ["PENSTOCK_OUTCOME"]), "wb") as pipe:
-        pipe.write(message)
+        pipe.write(len(message).to_bytes(8, "big") + message)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the thread that watches the parent holds stdin; nothing is left to tidy
@@ -147,42 +186,142 @@ def _die_with_parent(stdin: int) -> None:
     os._exit(1)
 
 
-def _wait(ranks: list[_Rank]) -> None:
-    """Gather outcomes until all have ended, or until the grace is over after one failed."""
+def _be_killed_with_parent() -> None:
+    """Linux kills us when the parent dies, which reaches a stopped process as well."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != int(os.environ[_PARENT]):
+        os._exit(1)  # it died before we could ask
+
+
+def _outcome(received: bytes) -> tuple[str, Any] | None:
+    """What a rank has said; None if it died before it had said all of it."""
+    if len(received) < 8 or len(received) != 8 + int.from_bytes(received[:8], "big"):
+        return None
+    found: tuple[str, Any] = pickle.loads(received[8:])  # our own child's words, over a private pipe
+    return found
+
+
+def _wait(ranks: list[_Rank], watch: _Watch) -> None:
+    """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has stalled."""
     deadline = float("inf")
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.outcome_pipe, selectors.EVENT_READ, rank)
         while selector.get_map() and time.monotonic() < deadline:
-            for key, _ in selector.select(timeout=0.2):
+            for key, _ in selector.select(timeout=_LOOK_SECONDS):
                 rank = key.data
                 if chunk := os.read(rank.outcome_pipe, 1 << 20):
                     rank.received += chunk
                     continue
                 selector.unregister(rank.outcome_pipe)
                 rank.ended_order = sum(r.ended_order is not None for r in ranks)
-                if rank.received:
-                    rank.outcome = pickle.loads(bytes(rank.received))
-                else:
+                rank.outcome = _outcome(bytes(rank.received))
+                if rank.outcome is None:
                     rank.process.wait()
                 if rank.outcome is None or rank.outcome[0] == "error":
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+            if deadline == float("inf") and watch.look(time.monotonic()):
+                return
 
 
-def _verdict(ranks: list[_Rank], asked: list[int]) -> Any:
+@dataclass
+class _Seen:
+    """What was last seen of a rank, and when it last changed."""
+
+    beats: int = 0
+    moves: int = 0
+    step: int = -1
+    beat_at: float = 0.0
+    moved_at: float = 0.0
+    cpu: float = 0.0
+    """CPU seconds it had used when it last moved."""
+
+
+class _Watch:
+    """Tells ranks that are stalled from ranks that compute. In lockstep all stand still when one does, so the one to name is
+    the one that shows no life; failing that, those that are behind."""
+
+    def __init__(self, ranks: list[_Rank], stall_seconds: float) -> None:
+        self._ranks, self._stall = ranks, stall_seconds
+        self._seen: dict[int, _Seen] = {}
+        self.stalled: list[_Rank] = []
+        self.why = ""
+
+    def look(self, now: float) -> bool:
+        """Whether somebody is stalled."""
+        living = [rank for rank in self._ranks if rank.ended_order is None]
+        for rank in living:
+            self._note(rank, read(rank.pulse), now)
+        silent = [rank for rank in living if now - self._seen[rank.number].beat_at > self._stall]
+        if silent:
+            self.stalled = silent
+            self.why = f"has shown no life for {self._stall:g} s: it was stopped, or hangs in native code"
+            return True
+        still = [rank for rank in living if self._seen[rank.number].moves and now - self._seen[rank.number].moved_at > self._stall]
+        if not living or len(still) < len(living):
+            return False
+        behind = min(self._seen[rank.number].step for rank in still)
+        longest = min(now - self._seen[rank.number].moved_at for rank in still)
+        patient = behind < 0 or any(self._computes(rank, now) for rank in still)
+        if patient and longest < _PATIENCE * self._stall:
+            return False
+        self.stalled = [rank for rank in still if self._seen[rank.number].step == behind]
+        self.why = f"has got nowhere for {longest:.0f} s, though it lives"
+        return True
+
+    def _note(self, rank: _Rank, reading: Reading, now: float) -> None:
+        seen = self._seen.get(rank.number)
+        if seen is None:
+            self._seen[rank.number] = _Seen(reading.beats, reading.moves, reading.step, now, now, _cpu_seconds(rank.process.pid))
+            return
+        if reading.beats != seen.beats:
+            seen.beats, seen.beat_at = reading.beats, now
+        if reading.moves != seen.moves:
+            seen.moves, seen.step, seen.moved_at, seen.cpu = reading.moves, reading.step, now, _cpu_seconds(rank.process.pid)
+
+    def _computes(self, rank: _Rank, now: float) -> bool:
+        seen = self._seen[rank.number]
+        return _cpu_seconds(rank.process.pid) - seen.cpu > _COMPUTING * (now - seen.moved_at)
+
+    def step(self) -> int:
+        """The last step that was begun."""
+        return max((read(rank.pulse).step for rank in self._ranks), default=-1)
+
+
+def _cpu_seconds(pid: int) -> float:
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
     """Rank 0's value, or the one error that explains the rest."""
     ended = sorted((r for r in ranks if r.ended_order is not None), key=lambda r: r.ended_order or 0)
     errors = [(r, r.outcome[1]) for r in ended if r.outcome and r.outcome[0] == "error"]
     ours = sorted(((r, e) for r, e in errors if isinstance(e, PenstockError)), key=lambda pair: pair[0].number)
     dead = [r for r in ended if r.outcome is None]
+    parted = [e for _, e in ours if isinstance(e, RankLost)]  # they tell of somebody else's end
+    ours = [(r, e) for r, e in ours if not isinstance(e, RankLost)]
     if ours:
         raise ours[0][1]
+    if watch.stalled:
+        raise RankLost(
+            f"{' and '.join(f'training process {r.number} (pid {r.process.pid}, in step {max(read(r.pulse).step, 0)})' for r in watch.stalled)} {watch.why}. "
+            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in watch.stalled), watch.step())
     if dead:
         if asked:
-            raise Interrupted("stopped before training had begun; nothing was lost.")
-        raise TrainingError(f"{_how_it_died(dead[0])} The other {len(ranks) - 1} were stopped.")
+            raise Interrupted("stopped before training had begun; nothing was lost." if watch.step() < 0 else f"{_how_it_died(dead[0])} It was being stopped; what was saved before stands.")
+        others = f" The other {len(ranks) - len(dead)} were stopped." if len(dead) < len(ranks) else f" So were all {len(ranks)}." if len(ranks) > 1 else ""
+        raise RankLost(f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step())
     if errors:
-        raise errors[0][1]
+        raise next((e for _, e in errors if not isinstance(e, RankLost)), None) or parted[0]
     if asked:
         raise KeyboardInterrupt  # the function was over before it heard
     assert ranks[0].outcome is not None
@@ -193,8 +332,8 @@ def _how_it_died(rank: _Rank) -> str:
     code = rank.process.returncode
     if code is not None and code < 0:
         why = " That is what the system does when memory runs out: train with fewer processes or a smaller batch_size." if -code == signal.SIGKILL else ""
-        return f"training process {rank.number} was killed by {signal.Signals(-code).name}.{why}"
-    return f"training process {rank.number} ended with code {code} and without a word."
+        return f"training process {rank.number} (pid {rank.process.pid}) was killed by {signal.Signals(-code).name}.{why}"
+    return f"training process {rank.number} (pid {rank.process.pid}) ended with code {code} and without a word."
 
 
 @contextmanager

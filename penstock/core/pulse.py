@@ -1,0 +1,94 @@
+"""A process's pulse: one small memory-mapped file, written by a process of a training and read by whoever started it.
+
+    beats   counted up by a thread, while the interpreter lives at all
+    moves   counted up whenever something is done: a step, a batch judged, a file written
+    step    the step it is in, from 0; -1 before the first
+
+Writing costs a fraction of a microsecond and no system call, and reading needs nothing of the writer: a process that was
+stopped, hangs in native code or waits for a peer for ever is seen all the same, and the numbers tell these apart.
+
+What is refused here: any judgement (the launcher's), and any knowledge of what a step is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+PULSE = "PENSTOCK_PULSE"
+"""The variable that names the file; without it nobody looks, and nothing is written."""
+BEAT_SECONDS = 0.5
+_FORM = struct.Struct("<QQq")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a pulse."""
+
+    beats: int = 0
+    moves: int = 0
+    step: int = -1
+
+
+class Pulse:
+    """The writing end; with no path every call does nothing."""
+
+    def __init__(self, path: str | None) -> None:
+        self._map: mmap.mmap | None = None
+        self._beats = self._moves = 0
+        self._step = -1
+        if path:
+            handle = os.open(path, os.O_RDWR)
+            try:
+                self._map = mmap.mmap(handle, _FORM.size)
+            finally:
+                os.close(handle)
+
+    @classmethod
+    def here(cls) -> Pulse:
+        """This process's, as its launcher arranged it."""
+        return cls(os.environ.get(PULSE))
+
+    def start(self) -> Pulse:
+        """Begin to beat, in a thread."""
+        if self._map is not None:
+            threading.Thread(target=self._beat, name="penstock-pulse", daemon=True).start()
+        return self
+
+    def _beat(self) -> None:
+        pause = threading.Event()
+        while self._map is not None:
+            self._beats += 1
+            _put(self._map, 0, self._beats)
+            pause.wait(BEAT_SECONDS)
+
+    def move(self, step: int | None = None) -> None:
+        """Something was done; `step` is the one it is in now."""
+        if self._map is None:
+            return
+        self._moves += 1
+        if step is not None:
+            self._step = step
+            struct.pack_into("<q", self._map, 16, step)
+        _put(self._map, 8, self._moves)
+
+
+def _put(memory: mmap.mmap, place: int, value: int) -> None:
+    struct.pack_into("<Q", memory, place, value)
+
+
+def prepare(path: Path) -> None:
+    """An empty pulse for a process to write."""
+    path.write_bytes(_FORM.pack(0, 0, -1))
+
+
+def read(path: Path) -> Reading:
+    """The pulse in `path` as it is now."""
+    try:
+        return Reading(*_FORM.unpack(path.read_bytes()[: _FORM.size]))
+    except (OSError, struct.error):
+        return Reading()
