@@ -1,0 +1,104 @@
+"""Columns that an order goes by: what `train.order.mix` and `train.order.weights` name, stored with each encoded row.
+
+They need be no features, and what they hold is no feature's business: a value's group is a hash of its text, so that rows
+can be written in any order and by anybody, and a feed does not change with the weights of a mixture. `Loader` takes both
+out of a batch again; their names cannot be a feature's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.data import Feature
+from penstock.contracts.part import did_you_mean
+from penstock.core.errors import ContractError, Problem
+from penstock.recipe.schema import Recipe
+
+MIX, WEIGHTS = "<mix>", "<weights>"
+NO_VALUE = 0
+"""The group of a row whose value is missing."""
+
+
+@dataclass(frozen=True)
+class OrderColumns:
+    """Which columns, if any."""
+
+    mix: str | None = None
+    weights: str | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> OrderColumns:
+        order = recipe.train.order
+        return cls(order.mix.by if order.mix else None, order.weights)
+
+    @property
+    def columns(self) -> list[str]:
+        return [column for column in (self.mix, self.weights) if column is not None]
+
+    def declared(self) -> dict[str, str]:
+        """As plain data; empty where an order goes by no column."""
+        return {word: column for word, column in (("mix", self.mix), ("weights", self.weights)) if column is not None}
+
+    def problems(self, known: list[str]) -> list[Problem]:
+        """Columns that the data lacks."""
+        paths = {"mix": ("train", "order", "mix", "by"), "weights": ("train", "order", "weights")}
+        return [Problem(paths[word], f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}") for word, column in self.declared().items() if column not in known]
+
+    def arrays(self, table: pa.Table, refused: Iterable[int], split: str) -> dict[str, np.ndarray]:
+        """What is stored of the rows that were not refused.
+
+        Raises:
+            ContractError: a training row has no weight, or one that cannot be drawn by.
+        """
+        if not self.columns:
+            return {}
+        gone = np.fromiter(refused, np.int64)
+        if len(gone):
+            table = table.take(pa.array(np.setdiff1d(np.arange(len(table)), gone)))
+        found = {}
+        if self.mix is not None:
+            found[MIX] = _groups(_whole(table, self.mix))
+        if self.weights is not None:
+            found[WEIGHTS] = self._odds(_whole(table, self.weights), split)
+        return found
+
+    def _odds(self, raw: pa.Array, split: str) -> np.ndarray:
+        number: Any = Feature.load({"type": "number"})
+        column, _ = number.accept([raw])
+        values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        with np.errstate(over="ignore"):
+            weights = values.astype(np.float32)
+        bad = ~(np.isfinite(weights) & (weights >= 0))
+        if split != "train":  # nobody draws from it
+            return np.where(bad, np.float32(0), weights)
+        if bad.any():
+            raise ContractError(
+                f"train.order.weights: {int(bad.sum())} rows of {len(bad)} at hand have no number from 0 in the column {self.weights!r}, the first {raw[int(np.argmax(bad))].as_py()!r}; "
+                f"rows cannot be drawn by it. Give `expect: {{{self.weights}: {{type: number, min: 0, not_null: true}}}}` to put them aside, or mend them with `derive`")
+        return weights
+
+
+def group_of(value: str) -> int:
+    """The number that stands for a value in the shards."""
+    return int.from_bytes(hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8], "big", signed=True) or 1
+
+
+def _groups(raw: pa.Array) -> np.ndarray:
+    category: Any = Feature.load({"type": "category"})
+    column, _ = category.accept([raw])
+    coded = column if isinstance(column, pa.DictionaryArray) else pc.dictionary_encode(column)
+    numbers = np.array([group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64)
+    found: np.ndarray = numbers[np.asarray(pc.fill_null(coded.indices, len(numbers) - 1), np.int64)]
+    return found
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
