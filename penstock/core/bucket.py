@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import StoreError
-from penstock.core.remote import RANGE_BYTES, explain, persist, reach, read_pieces, refusals
+from penstock.core.remote import RANGE_BYTES, explain, persist, reach, read_pieces, read_range, refusals
 
 AT_ONCE = 4
 """Files on their way up or down in one call."""
@@ -68,6 +68,11 @@ class Bucket:
         """An object of known size, in pieces, in order."""
         with self.reaching(f"read {key} from"):
             yield from read_pieces(self.system, self.path(key), size_bytes, what=f"read {self.url}/{key}")
+
+    def range(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object."""
+        with self.reaching(f"read {key} from"):
+            return read_range(self.system, self.path(key), start, stop, what=f"read {self.url}/{key}")
 
     def glob(self, shelf: str, pattern: str) -> list[str]:
         """Keys below `shelf` that match."""

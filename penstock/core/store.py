@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -147,6 +148,26 @@ class Member:
         """
         return self._bucket.pieces(self._key, self.size_bytes)
 
+    def range(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop); `Raises` as `pieces`."""
+        return self._bucket.range(self._key, start, stop)
+
+    def damaged(self, found: str) -> StoreError:
+        """What is said when it came twice with the checksum `found` instead of its manifest's."""
+        return StoreError(
+            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, its manifest says {self.sha256[:16]}…; it was fetched twice. Restore it, or delete what it belongs to, and it is made again.")
+
+    def copy(self, path: Path) -> None:
+        """Write it to a local file that is whole or absent. `Raises` as `pieces`; it is damaged; the disk is full."""
+        for last in (False, True):
+            content = b"".join(self.pieces())
+            found = hashlib.sha256(content).hexdigest()
+            if found == self.sha256:
+                break
+            if last:
+                raise self.damaged(found)
+        atomic_write(path, content)
+
 
 def seal(path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     """Checksum every file below `path` and write the manifest, last. Returns the manifest as written.
@@ -255,28 +276,39 @@ class Store:
             found |= self._bucket.folders(shelf)
         return sorted(found)
 
+    def file(self, name: str, file: str) -> Path:
+        """One file of the artefact `name`, on this machine: of a bucket a copy, made if there is none, without the rest.
+
+        Raises:
+            StoreError: it is not there, or cannot be read.
+        """
+        if self._bucket is None or self.is_here(name):
+            path = self.folder / name / file
+        else:
+            path = self.folder / ".files" / name / file
+            if not path.is_file():
+                _, members = self.members(name)
+                if file not in members:
+                    raise StoreError(f"{self.url}/{name} has no file {file}.")
+                members[file].copy(path)
+        return path
+
     def _fetch(self, name: str) -> None:
         """Copy an artefact to the mirror, each file checked; one that is not what its manifest says is fetched again once."""
         if self._bucket is None or self.is_here(name):
             return
-        content = self._bucket.read(f"{name}/{MANIFEST}")
-        if content is None:
-            raise StoreError(f"{name} is not in the store {self.url}.")
-        entries = _manifest(content, f"{self.url}/{name}")["files"]
+        manifest, members = self.members(name)
         with self._draft_folder() as draft, told_plainly(self.folder / name):
-            sizes = {f"{name}/{file}": entry["size_bytes"] for file, entry in entries.items()}
+            wrong = members
             for last in (False, True):
-                self._bucket.get(sizes, draft, name)
-                wrong = {file: found for file, entry in entries.items() if f"{name}/{file}" in sizes and (found := sha256_file(draft / file)) != entry["sha256"]}
+                self._bucket.get({f"{name}/{file}": member.size_bytes for file, member in wrong.items()}, draft, name)
+                wrong = {file: member for file, member in wrong.items() if sha256_file(draft / file) != member.sha256}
+                if wrong and last:
+                    file, member = next(iter(wrong.items()))
+                    raise member.damaged(sha256_file(draft / file))
                 if not wrong:
                     break
-                if last:
-                    file, found = next(iter(wrong.items()))
-                    raise StoreError(
-                        f"{self.url}/{name}/{file} is damaged: its SHA-256 is {found[:16]}…, its manifest says {entries[file]['sha256'][:16]}…; it was fetched twice. Restore it, or make {name} again."
-                    )
-                sizes = {f"{name}/{file}": entries[file]["size_bytes"] for file in wrong}
-            (draft / MANIFEST).write_bytes(content)
+            atomic_write(draft / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             self._settle(draft, name)
 
     # -- writing -----------------------------------------------------------------------------------------------------

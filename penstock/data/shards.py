@@ -14,6 +14,7 @@ What this file refuses to know: features, order, tensors.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ import pyarrow as pa
 
 from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
-from penstock.core.store import told_plainly
+from penstock.core.store import Member, told_plainly
+from penstock.data.cache import Cache
+from penstock.data.far import HELD_BYTES, Far
 
 SHARD_BYTES = 64 * 2**20
 _LAYOUT = b"penstock.layout"
 FORMAT = 1
 
 Arrays = dict[str, np.ndarray]
+Held = dict[str, Any]
+"""An open shard: a matrix by dtype, and object columns by name."""
 
 
 def row_id_halves(row_ids: pa.Array) -> np.ndarray:
@@ -146,8 +151,13 @@ class ShardWriter:
         self.rows += rows
 
 
+def rows_in(file: Path) -> int:
+    """The rows of a shard."""
+    return int(_open(str(file), None)[0].num_rows)
+
+
 class Shards:
-    """The shards of one split, memory-mapped, as one table of `rows`.
+    """The shards of one split as one table of `rows`: memory-mapped, or fetched as they are needed (`Shards.far`).
 
     Args:
         files: the shards, in order; none for an empty split.
@@ -156,47 +166,114 @@ class Shards:
         StoreError: a file is not a shard, or is of a newer format.
     """
 
-    def __init__(self, files: list[Path]) -> None:
-        self._maps: list[dict[str, Any]] = []
+    def __init__(self, files: Sequence[Path]) -> None:
         self._places: list[_Place] = []
-        starts = [0]
+        self._widths: dict[str, int] = {}
+        """Columns of the matrix of each dtype."""
+        self._far: Far[Held] | None = None
+        self._maps: list[Held] = []
+        rows = []
         for file in files:
-            batch, places = _open(file)
-            if self._places and places != self._places:
-                raise StoreError(f"{file} has another layout than the shards before it; the feed was changed. Delete the feed, and it is made again.")
-            self._places = places
-            held: dict[str, Any] = {}
-            for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
-                column = batch.column(name)
-                held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
-            held.update({place.name: _ragged(batch.column(place.name), place.ragged) for place in places if place.ragged is not None})
-            self._maps.append(held)
-            starts.append(starts[-1] + batch.num_rows)
-        self._starts = np.array(starts, np.int64)
-        self.rows = starts[-1]
-        self._dtypes = tuple(dict.fromkeys(p.dtype for p in self._places if p.ragged is None))
+            batch, places = _open(str(file), None)
+            self._agree(places, str(file))
+            self._maps.append(_held_of(batch, places))
+            rows.append(batch.num_rows)
+        self._set_rows(rows)
+
+    @classmethod
+    def far(cls, members: Sequence[Member], rows: Sequence[int], cache: Cache, *, memory_bytes: int = HELD_BYTES) -> Shards:
+        """Shards in a bucket. None is opened yet: a broken one is told of when it is needed.
+
+        Args:
+            members: the shards, in order.
+            rows: of each.
+            cache: the node's copies.
+            memory_bytes: the most that shards take in memory where the cache keeps no copies.
+        """
+        shards = cls([])
+        counts = dict(zip((m.url for m in members), rows, strict=True))
+
+        def opens(member: Member, content: pa.Buffer) -> Held:
+            batch, places = _open(member.url, content)
+            if batch.num_rows != counts[member.url]:
+                raise StoreError(f"{member.url} has {batch.num_rows} rows, its feed's manifest says {counts[member.url]}; the feed was changed. Delete the feed, and it is made again.")
+            shards._agree(places, member.url)
+            return _held_of(batch, places)
+
+        if members:
+            shards._far = Far(members, cache, opens, memory_bytes=memory_bytes)
+        shards._set_rows(rows)
+        return shards
+
+    def _set_rows(self, rows: Sequence[int]) -> None:
+        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
+        self.rows = int(self._starts[-1])
+        self.rows_by_shard = list(rows)
+
+    def _agree(self, places: list[_Place], file: str) -> None:
+        if self._places and places != self._places:
+            raise StoreError(f"{file} has another layout than the shards before it; the feed was changed. Delete the feed, and it is made again.")
+        if not self._places:
+            widths = {dtype: sum(p.width for p in places if p.ragged is None and p.dtype == dtype) for dtype in dict.fromkeys(p.dtype for p in places if p.ragged is None)}
+            self._widths, self._places = widths, places
+
+    def _shard(self, shard: int) -> Held:
+        return self._maps[shard] if self._far is None else self._far.get(shard)
+
+    def _known(self) -> list[_Place]:
+        """The layout; of shards far away it is known once one of them is here."""
+        if not self._places and self._far is not None:
+            self._far.get(0)
+        return self._places
+
+    @property
+    def is_far(self) -> bool:
+        """Whether shards are fetched as they are needed."""
+        return self._far is not None
+
+    def want(self, shards: Iterable[int]) -> None:
+        """These are needed soon, in this order; what was wanted before no longer is. Nothing to do for shards that are here."""
+        if self._far is not None:
+            self._far.want(shards)
+
+    def at(self, slots: np.ndarray) -> np.ndarray:
+        """The shard that each slot lies in, int64."""
+        found: np.ndarray = np.searchsorted(self._starts, slots, side="right") - 1
+        return found
+
+    def beyond_cache(self) -> str | None:
+        """Why rows from all over these shards cannot be had without fetching again and again, if it is so."""
+        far = self._far
+        if far is None or not far.cache.is_on or far.size_bytes <= far.cache.limit_bytes:
+            return None
+        return f"its shards have {far.size_bytes:,} bytes, and the cache of this machine may hold {far.cache.limit_bytes:,}"
 
     @property
     def names(self) -> list[str]:
         """The arrays that a row has."""
-        return [place.name for place in self._places]
+        return [place.name for place in self._known()]
 
     def views(self, shard: int) -> Arrays:
         """The dense arrays of one shard, without a copy; they may not be written to."""
-        return self._split({name: self._maps[shard][name] for name in self._dtypes})
+        held = self._shard(shard)
+        return self._split({name: held[name] for name in self._widths})
 
     def gather(self, slots: np.ndarray) -> Arrays:
         """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own (but a
         row of a ragged array, which is a slice of the mapped file and may not be written to)."""
         slots = np.asarray(slots, np.int64)
-        if not self._maps:
+        if not self.rows_by_shard:
             if len(slots):
                 raise IndexError(f"there are no rows; found {len(slots)} slots")
             return {}
         if len(slots) and (slots.min() < 0 or slots.max() >= self.rows):
             raise IndexError(f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}")
-        if len(self._maps) == 1:
-            found = {name: self._maps[0][name].take(slots, axis=0) for name in self._dtypes}
+        if self._far is not None and len(slots):
+            self._far.need(np.unique(self.at(slots)).tolist())
+        self._known()
+        if len(self.rows_by_shard) == 1:
+            held = self._shard(0)
+            found = {name: held[name].take(slots, axis=0) for name in self._widths}
         else:
             found = self._gather_across(slots)
         arrays = self._split(found)
@@ -207,15 +284,16 @@ class Shards:
 
     def _gather_across(self, slots: np.ndarray) -> Arrays:
         """Shard by shard: slots are grouped by the shard they lie in, so that each shard is gathered from once."""
-        shard = np.searchsorted(self._starts, slots, side="right") - 1
+        shard = self.at(slots)
         by_shard = np.argsort(shard, kind="stable")
-        edges = np.searchsorted(shard[by_shard], np.arange(len(self._maps) + 1))
-        found = {name: np.empty((len(slots), self._maps[0][name].shape[1]), _held(name)) for name in self._dtypes}
+        edges = np.searchsorted(shard[by_shard], np.arange(len(self.rows_by_shard) + 1))
+        found = {name: np.empty((len(slots), width), _held(name)) for name, width in self._widths.items()}
         for i in np.flatnonzero(np.diff(edges)).tolist():
+            held = self._shard(i)
             places = by_shard[edges[i] : edges[i + 1]]
             local = slots[places] - self._starts[i]
-            for name in self._dtypes:
-                found[name][places] = self._maps[i][name].take(local, axis=0)
+            for name in self._widths:
+                found[name][places] = held[name].take(local, axis=0)
         return found
 
     def _split(self, matrices: Arrays) -> Arrays:
@@ -234,9 +312,9 @@ class Shards:
 
     def _objects(self, place: _Place, slots: np.ndarray) -> np.ndarray:
         found = np.empty(len(slots), object)
-        shard = np.searchsorted(self._starts, slots, side="right") - 1
+        shard = self.at(slots)
         for i in np.unique(shard).tolist():
-            held, places = self._maps[i][place.name], np.flatnonzero(shard == i)
+            held, places = self._shard(i)[place.name], np.flatnonzero(shard == i)
             local = slots[places] - self._starts[i]
             if place.ragged == "bytes":
                 for k, slot in zip(places.tolist(), local.tolist(), strict=True):
@@ -288,9 +366,20 @@ def _bytes(arrays: Arrays) -> int:
     return sum(values.nbytes if values.dtype != object else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values) for values in arrays.values())
 
 
-def _open(file: Path) -> tuple[pa.RecordBatch, list[_Place]]:
+def _held_of(batch: pa.RecordBatch, places: list[_Place]) -> Held:
+    """A shard's matrices and object columns, by name, without a copy."""
+    held: Held = {}
+    for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
+        column = batch.column(name)
+        held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
+    held.update({place.name: _ragged(batch.column(place.name), place.ragged) for place in places if place.ragged is not None})
+    return held
+
+
+def _open(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[_Place]]:
+    """A shard out of a local file, or of `content` that came from `file`."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file), "r"))
+        reader = pa.ipc.open_file(pa.memory_map(file, "r") if content is None else content)
         layout = json.loads((reader.schema.metadata or {})[_LAYOUT])
         if layout["format"] > FORMAT:
             raise StoreError(f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")

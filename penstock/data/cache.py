@@ -1,0 +1,257 @@
+"""A node's copies of what lies far away: one folder, a limit in bytes, shared by all processes and runs.
+
+    <PENSTOCK_CACHE>/shards/<sha256>        a whole, checked copy; its modification time is its last use
+                            <sha256>.part   one being fetched; whoever holds its lock writes it
+
+A file is named by its content, fetched once by whoever comes first, checked, and renamed into place. The lock is
+`flock` on the part file itself: the kernel lets go of it when its holder dies, so a crash leaves no lock, and a part
+file that can be locked is a dead one's rest, which the next one takes over or sweeps away. Room is made under one more
+lock: part files take their full size at once, so that the sum never passes the limit while several fetch; the least
+recently used copies go first. A copy that somebody has mapped may go as well: its pages live until it is let go of.
+
+Nothing but copies ever lies here, so nothing that is evicted can be lost. When a copy cannot be kept (the disk is full,
+the limit is smaller than the file, the file system knows no locks), `open` says so once and returns None: the caller
+reads the file without keeping it.
+
+What this file refuses to know: what the files mean, where they come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from penstock.core.remote import tell
+from penstock.core.store import Member, cache_folder
+
+_POLL_SECONDS = 0.02
+_STUCK_SECONDS = 60.0
+"""A fetch of another process that has not moved for so long is not waited for: the file is then read without the cache."""
+_NAME = re.compile(r"[0-9a-f]{64}")
+_CANNOT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EFBIG)
+
+
+class Cache:
+    """Copies of files, by their content.
+
+    Args:
+        limit_bytes: the most that all copies take; 0 keeps none.
+        folder: where they lie; the node's own unless given.
+    """
+
+    def __init__(self, limit_bytes: int, folder: Path | None = None) -> None:
+        self.limit_bytes = limit_bytes
+        self.folder = folder or cache_folder() / "shards"
+        self._why_not: str | None = None
+        self._told: set[str] = set()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether copies are kept: False once the disk has refused one."""
+        return self.limit_bytes > 0 and self._why_not is None
+
+    def open(self, member: Member, *, stopped: Callable[[], bool] = lambda: False) -> pa.Buffer | None:
+        """A file's content, mapped from a copy that is made if there is none.
+
+        Args:
+            stopped: asked while another process' fetch is waited for; True gives up waiting.
+
+        Returns:
+            None where no copy can be kept: said once, and to be read without.
+
+        Raises:
+            StoreError: the file cannot be fetched, or what comes is not what its manifest says.
+        """
+        if not self.is_on:
+            return None
+        if member.size_bytes > self.limit_bytes:
+            self._say("limit", f"the cache may hold {self.limit_bytes:,} bytes, and {member.url} alone has {member.size_bytes:,}: it is read without being kept. Raise `resources.cache`.")
+            return None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                if (found := self._mapped(member)) is not None:
+                    return found
+                if not self._fetch(member, stopped):
+                    return None
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+            self._why_not = error.strerror or str(error)
+            full = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"it cannot be written ({self._why_not})"
+            self._say("off", f"the cache {self.folder} is left out: {full}. Files are read from the bucket as they are needed, and held in memory. Free some space, or set PENSTOCK_CACHE to another folder.")
+            return None
+
+    def _say(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            tell(text, cache=str(self.folder))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _mapped(self, member: Member) -> pa.Buffer | None:
+        path = self.folder / member.sha256
+        try:
+            with open(path, "rb") as file:
+                stat = os.fstat(file.fileno())
+                if stat.st_size != member.size_bytes or (stat.st_mtime < _boot_time() and hashlib.file_digest(file, "sha256").hexdigest() != member.sha256):
+                    path.unlink(missing_ok=True)
+                    return None
+                with contextlib.suppress(OSError):
+                    os.utime(file.fileno())
+                if not member.size_bytes:
+                    return pa.py_buffer(b"")
+                return pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        except FileNotFoundError:
+            return None
+
+    # -- fetching ----------------------------------------------------------------------------------------------------
+
+    def _fetch(self, member: Member, stopped: Callable[[], bool]) -> bool:
+        """Make the copy, or wait for whoever makes it. False: it is to be read without a copy."""
+        path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
+        seen, moved = -1, time.monotonic()
+        while not path.exists():
+            with _locked(part) as file:
+                if file is not None:
+                    if path.exists():
+                        part.unlink(missing_ok=True)
+                        return True
+                    return self._fill(file, part, path, member)
+            if stopped():
+                return False
+            try:
+                done = part.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if done != seen:
+                seen, moved = done, time.monotonic()
+            elif time.monotonic() - moved > _STUCK_SECONDS:
+                self._say("stuck", f"another process has been fetching {member.url} without getting further for {_STUCK_SECONDS:.0f} s; it is read without the cache")
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _fill(self, file: int, part: Path, path: Path, member: Member) -> bool:
+        whole = False
+        try:
+            if not self._make_room(file, member.size_bytes):
+                return False
+            for last in (False, True):
+                digest, at = hashlib.sha256(), 0
+                for piece in member.pieces():
+                    digest.update(piece)
+                    rest = memoryview(piece)
+                    while rest:
+                        done = os.pwrite(file, rest, at)
+                        rest, at = rest[done:], at + done
+                if (found := digest.hexdigest()) == member.sha256:
+                    break
+                if last:
+                    raise member.damaged(found)
+            os.rename(part, path)
+            whole = True
+            return True
+        finally:
+            if not whole:
+                part.unlink(missing_ok=True)
+
+    def _make_room(self, file: int, size_bytes: int) -> bool:
+        """Take `size_bytes` for a part file, evicting what was not used for longest. False: others' fetches leave no room now.
+
+        Raises:
+            OSError: the disk is full, even without any copy of ours that may go.
+        """
+        with _locked(self.folder / "lock", wait=True):
+            copies, taken = [], 0
+            mine = os.fstat(file).st_ino
+            for entry in os.scandir(self.folder):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = entry.stat()
+                    if entry.name.endswith(".part") and stat.st_ino != mine:
+                        taken += 0 if _swept(Path(entry.path)) else stat.st_size
+                    elif _NAME.fullmatch(entry.name):
+                        copies.append((stat.st_mtime_ns, stat.st_size, entry.path))
+                        taken += stat.st_size
+            copies.sort(reverse=True)
+
+            def evict() -> int:
+                _, size, oldest = copies.pop()
+                Path(oldest).unlink(missing_ok=True)
+                return size
+
+            while copies and taken + size_bytes > self.limit_bytes:
+                taken -= evict()
+            if taken + size_bytes > self.limit_bytes:
+                return False
+            while True:
+                try:
+                    os.ftruncate(file, 0)
+                    if hasattr(os, "posix_fallocate") and size_bytes:
+                        os.posix_fallocate(file, 0, size_bytes)  # a full disk is found now, not in the middle
+                    else:
+                        os.ftruncate(file, size_bytes)
+                    return True
+                except OSError as error:
+                    os.ftruncate(file, 0)
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not copies:
+                        raise
+                    evict()
+
+
+def _boot_time() -> float:
+    """Seconds since 1970 at which this machine started; 0 where it cannot be known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return 0.0 if clock is None else time.time() - time.clock_gettime(clock)
+
+
+def _swept(part: Path) -> bool:
+    """Remove a part file whose writer died. Whether it was one."""
+    with _locked(part, create=False) as file:
+        if file is None:
+            return not part.exists()
+        part.unlink(missing_ok=True)
+        return True
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = False, create: bool = True) -> Iterator[int | None]:
+    """An open file that nobody else has locked, or None if somebody has. `wait`: until it is free.
+
+    A file may be renamed or removed between its opening and its locking; then the lock is on what is no longer there, and
+    the file is opened again.
+    """
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        except FileNotFoundError:
+            if create:
+                raise
+            yield None
+            return
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield None
+                return
+            try:
+                same = os.stat(path).st_ino == os.fstat(file).st_ino
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield file
+                return
+        finally:
+            os.close(file)
