@@ -1,4 +1,4 @@
-"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Tracker, Runtime.
+"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Exchange, Tracker, Runtime.
 
 The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it. Shapes:
 B batch, T tokens, W width, F features, K classes.
@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from penstock.contracts.part import Part
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
@@ -178,6 +178,51 @@ class Launcher(Part):
         return Recovery()
 
 
+class Wire(Protocol):
+    """What a rank says to the others. It counts what it sends."""
+
+    rank: int
+    size: int
+
+    def add(self, tensor: Tensor) -> None:
+        """The sum over ranks, in place; the same bytes at every rank."""
+
+    def most(self, tensor: Tensor) -> None:
+        """The largest over ranks, in place."""
+
+    def all(self, tensor: Tensor) -> Tensor:
+        """Every rank's, `[size, …]`, in order."""
+
+
+class Exchanging(Protocol):
+    """An `Exchange` at work on some tensors."""
+
+    errors: dict[str, Tensor]
+    """By name, what this rank has not been able to say yet; float32. Over ranks, what was said and the sum of these are together
+    what there was to say: nothing is lost. A checkpoint keeps every rank's; where ranks are fewer or more, their sum goes on."""
+    shared: dict[str, Tensor]
+    """By name, what every rank remembers alike."""
+
+    def sum(self) -> None:
+        """Put the sum over ranks in place of the tensors, as well as was asked for. Every rank calls; all get the same bytes."""
+
+
+class Exchange(Part):
+    """How gradients (with `local_sgd`, movements) are summed over ranks: in fewer bytes than float32 takes.
+
+    Laws (penstock.testing.laws.gradients): every rank gets the same bytes; what was not sent is kept; a rank with nothing adds
+    nothing; memory that is taken up goes on the same; fewer bytes are sent.
+    """
+
+    shelf: ClassVar[str] = "penstock.parts.gradients"
+    depends: ClassVar[str | None] = None
+    """Why the answer depends on the number of processes by more than rounding; None if it does not."""
+
+    @abstractmethod
+    def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:
+        """An exchange of these float32 tensors: the same ones, with new contents, at each `sum`."""
+
+
 class Tracker(Part):
     """Where the records of a run are shown beside the diary. Built as a sink of events."""
 
@@ -227,7 +272,7 @@ def model_inputs(specs: FeatureSpecs) -> list[str]:
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "World", "model_inputs",
+    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
 ]
 
 if TYPE_CHECKING:

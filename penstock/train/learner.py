@@ -75,6 +75,17 @@ SAVE = 1 << 12
 """More than there are ranks; few enough of them fit float32 exactly."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """Tensors by name, whole."""
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    average: dict[str, Tensor]
+    extra: dict[str, dict[str, Tensor]]
+    """By name, what a strategy or an exchange remembers besides."""
+
+
 class NotFinite(TrainingError):
     """The loss or the gradient is infinite or not a number; equal at every rank.
 
@@ -122,7 +133,7 @@ class Learner:
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch, *, rows: int, step: int, total: int, scale: float, stop: bool = False, save: bool = False, wants_norm: bool = False) -> Stepped:
+    def step(self, batch: Batch, *, rows: int, step: int, total: int, scale: float, stop: bool = False, save: bool = False, wants_norm: bool = False, is_last: bool = False) -> Stepped:
         """Move the weights once.
 
         Args:
@@ -133,6 +144,7 @@ class Learner:
             stop: this rank wishes to stop after this step.
             save: it wishes a checkpoint after this step.
             wants_norm: compute the gradient's norm even where no clipping needs it.
+            is_last: of its epoch, or of all: ranks that have moved apart must agree now.
 
         Raises:
             NotFinite: the loss or the gradient is; names the step and the rows. With `on_nan: skip` nothing has moved then.
@@ -268,14 +280,35 @@ class Learner:
             f"otherwise lower train.lr (now {self.recipe.train.lr:g}){'' if self.recipe.train.clip else ' or set train.clip'}.",
             step=step, culprits=tuple(culprits), batch=tuple(batch))
 
+    # -- among ranks -------------------------------------------------------------------------------------------------
+
+    def agrees(self, step: int, is_last: bool) -> bool:
+        """Whether all ranks have the same weights after this step, and have heard of each other's loss and wish to stop."""
+        return True
+
+    def depends(self) -> list[str]:
+        """Why the answer will depend on the number of processes by more than rounding."""
+        return []
+
+    def communication(self) -> dict[str, Any]:
+        """`bytes_per_step`: what a rank has sent, on average over the steps so far; `ratio`: how many times less that is than
+        gradients in float32 would have been."""
+        return {}
+
     # -- memory ------------------------------------------------------------------------------------------------------
+
+    def held(self) -> Held | None:
+        """What a checkpoint keeps, at rank 0; None at the others. Every rank calls."""
+        if self.world.rank:
+            return None
+        return Held(dict(self.network.state_dict()), self.optimisers(), self.average.tensors if self.average else {}, {})
 
     def optimisers(self) -> dict[str, Tensor]:
         """What the optimisers remember, by `<phase>/<parameter>/<state>`."""
         return {name: tensor for phase in self._phases for name, tensor in flatten_optimiser(phase.optimiser, self._names, phase.declared.name).items()}
 
-    def recall(self, model: Mapping[str, Tensor], optimiser: Mapping[str, Tensor], average: dict[str, Tensor], scaler: dict[str, Any] | None) -> None:
-        """Take up what a checkpoint holds.
+    def recall(self, model: Mapping[str, Tensor], optimiser: Mapping[str, Tensor], average: dict[str, Tensor], scaler: dict[str, Any] | None, extra: Mapping[str, dict[str, Tensor]]) -> list[str]:
+        """Take up what a checkpoint holds; returns what the user should hear of it.
 
         Raises:
             StoreError: its tensors are not this model's: other code built it.
@@ -293,6 +326,7 @@ class Learner:
             self.average.load(average)
         if self.precision.scaler is not None and scaler:
             self.precision.scaler.load_state_dict(scaler)
+        return []
 
     # -- without moving weights --------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     Returns:
         `epochs`, `steps`, `best_epoch` (from 1), `validation_loss`, `validation` ({target: {metric: value}} of the best epoch),
         `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`), `parameters`, `seconds`, `examples_per_second`,
-        `processes`, `threads`.
+        `processes`, `threads`, `communication` ({`bytes_per_step`, `ratio`}, see `Learner.communication`).
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
@@ -166,6 +166,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
             start_from(Path(job.start), recipe, learner, events)
+        for text in learner.depends():
+            events.warn(text)
         if job.checkpoint is None:
             events.say(
                 f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {feed.sizes['train']:,} {'rows' if feed.samples is None else 'samples'} in batches of {batch_size}"
@@ -191,10 +193,12 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                 if place.step == total:
                     break
                 now = time.perf_counter()
-                telling_now = now - told > _TELL_SECONDS or place.step == 0
                 rows = loader.global_rows(position)
+                is_last = position + 1 == len(loader) or place.step + 1 == total
+                agrees = learner.agrees(place.step, is_last)  # else ranks have moved apart, and only some have been heard
+                telling_now = agrees and (now - told > _TELL_SECONDS or place.step == 0)
                 done = learner.step(
-                    batch, rows=rows, step=place.step, total=total, scale=plateau.scale if plateau else 1.0, stop=stop.asked, wants_norm=telling_now)
+                    batch, rows=rows, step=place.step, total=total, scale=plateau.scale if plateau else 1.0, stop=stop.asked, wants_norm=telling_now, is_last=is_last)
                 place.step += 1
                 place.position = position + 1
                 place.rows += rows
@@ -204,12 +208,12 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                     last = float(done.loss) / max(float(done.weight), 1e-30)
                     speed = (place.rows - told_rows) / max(time.perf_counter() - told, 1e-9)
                     measured: dict[str, Any] = {"loss": last, "examples_per_second": round(speed, 1)}
+                    sent = learner.communication()
                     events.progress("train", place.step, total, "steps", epoch=epoch + 1, **measured)
                     lr = options.lr * rate(options.schedule, place.step - 1, total, plateau.scale if plateau else 1.0)
-                    events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **measured)
+                    events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **sent, **measured)
                     told, told_rows = time.perf_counter(), place.rows
-                is_last = place.position == len(loader) or place.step == total
-                if done.stop or (now - saved > (60.0 if options.checkpoint.every_seconds == "auto" else options.checkpoint.every_seconds) and not is_last):
+                if done.stop or (agrees and now - saved > (60.0 if options.checkpoint.every_seconds == "auto" else options.checkpoint.every_seconds) and not is_last):
                     learner.check()
                     place.loss, place.weight, place.seconds = float(loss), float(weight), elapsed()
                     keeper.write(place, world)
@@ -248,7 +252,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             "epochs": place.epoch, "steps": place.step, "best_epoch": place.best["epoch"], "ended": place.ended, "validation_loss": place.best["loss"],
             "validation": place.best["targets"], "train_loss": place.best["train_loss"], "parameters": parameter_count(learner.network),
             "seconds": round(place.seconds, 3), "examples_per_second": round(place.rows / max(place.loop_seconds, 1e-9), 1),
-            "processes": world.size, "threads": world.threads,
+            "processes": world.size, "threads": world.threads, "communication": learner.communication(),
         }
 
 
@@ -267,17 +271,17 @@ class _Keeper:
         self._run, self._is_saved = job.run, False
 
     def write(self, place: Place, world: World, *, best: bool = False) -> None:
-        """A checkpoint of now. If it cannot be written training goes on, and says so."""
-        if world.rank == 0:
-            learner = self._learner
+        """A checkpoint of now; every rank calls. If it cannot be written training goes on, and says so."""
+        learner = self._learner
+        held = learner.held()
+        if held is not None:
             scaler = learner.precision.scaler
             state = {
                 "place": asdict(place), "watch": self._watch.memory(), "plateau": self._plateau.memory() if self._plateau else None,
                 "scaler": scaler.state_dict() if scaler else None, "loader": self._loader.state_dict(), "processes": world.size,
             }
-            average = learner.average.tensors if learner.average else {}
             try:
-                self._checkpoints.write(place.step, Checkpoint(state, learner.network.state_dict(), learner.optimisers(), average), best=place.best_step)
+                self._checkpoints.write(place.step, Checkpoint(state, held.model, held.optimiser, held.average, held.extra), best=place.best_step)
                 self._is_saved = True
                 if best:
                     self._unwritten = None
@@ -285,7 +289,7 @@ class _Keeper:
                 self._is_saved = False
                 self._events.warn(f"no checkpoint at step {place.step}, training goes on without: {error}")
                 if best:
-                    self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (average or learner.network.state_dict()).items()}
+                    self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (held.average or held.model).items()}
 
     def recall(self, path: Path) -> Place:
         """Take up the checkpoint in `path`.
@@ -295,7 +299,8 @@ class _Keeper:
         """
         kept = Checkpoint.read(path)
         self._loader.load_state_dict(kept.state["loader"])
-        self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"])
+        for text in self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra):
+            self._events.warn(text)
         self._watch.recall(kept.state["watch"])
         if self._plateau and kept.state["plateau"]:
             self._plateau.recall(kept.state["plateau"])

@@ -1,0 +1,87 @@
+"""Gradients as products of two thin matrices (Vogels, Karimireddy and Jaggi 2019, "PowerSGD: Practical Low-Rank Gradient
+Compression for Distributed Optimization").
+
+A gradient `[n, m]` (of a convolution `[out, in · height · width]`) is sent as P `[n, r]`, then Q `[m, r]`: one step of the
+power method from the Q of the step before, P made orthonormal between. Each rank keeps the difference between its gradient
+and its own share of the product, and adds it to its next one. All P travel in one collective, with the tensors that r would
+not make smaller (biases, norms, thin layers), and all Q in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from penstock.contracts.learn import Exchange, Exchanging, Wire
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PowerSGD(Exchange):
+    """Each matrix of gradients is sent as a product of low rank; what it leaves is kept and added to the next gradients."""
+
+    depends: ClassVar[str | None] = "what a product of low rank leaves depends on how the rows were divided among processes"
+
+    rank: int = Field(2, ge=1)
+    """r. Bytes grow with it; 1 to 4 are usual."""
+    warm_up: int = Field(100, ge=0)
+    """So many first steps are sent whole: early gradients turn fast, and what is left of them would come too late."""
+
+    def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:
+        return _Exchanging(self, tensors, wire)
+
+
+class _Exchanging:
+    def __init__(self, declared: PowerSGD, tensors: Sequence[Tensor], wire: Wire) -> None:
+        import torch
+
+        self._warm_up, self._tensors, self._wire = declared.warm_up, tensors, wire
+        flat = [t.reshape(len(t), -1) if t.dim() > 1 else t for t in tensors]
+        r = declared.rank
+        self._matrices = [t for t in flat if t.dim() == 2 and r * (t.shape[0] + t.shape[1]) < t.numel()]
+        chosen = {t.data_ptr() for t in self._matrices}
+        self._plain = [t for t in flat if t.data_ptr() not in chosen]
+        chance = torch.Generator().manual_seed(0)  # every rank begins with the same Q, whatever else is drawn
+        device = tensors[0].device
+        self.errors: dict[str, Tensor] = {str(i): torch.zeros_like(m) for i, m in enumerate(self._matrices)}
+        self.shared: dict[str, Tensor] = {
+            "steps": torch.zeros((), dtype=torch.int64),
+            **{f"q{i}": torch.randn(m.shape[1], r, generator=chance).to(device) for i, m in enumerate(self._matrices)},
+        }
+
+    def sum(self) -> None:
+        import torch
+
+        steps = self.shared["steps"]
+        warming = int(steps) < self._warm_up
+        steps += 1
+        if warming:
+            self._added([*self._plain, *self._matrices])
+            return
+        ps, errors, qs = [], list(self.errors.values()), [self.shared[f"q{i}"] for i in range(len(self._matrices))]
+        for matrix, error, q in zip(self._matrices, errors, qs, strict=True):
+            error += matrix  # from here on, what there is to say
+            ps.append(error @ q)
+        self._added([*self._plain, *ps])
+        for i, (p, error) in enumerate(zip(ps, errors, strict=True)):
+            ps[i] = torch.linalg.qr(p).Q
+            torch.mm(error.T, ps[i], out=qs[i])
+            error -= ps[i] @ qs[i].T  # less this rank's share of the product: what is left
+        if qs:
+            self._added(qs)
+        for matrix, p, q in zip(self._matrices, ps, qs, strict=True):
+            torch.mm(p, q.T, out=matrix)
+
+    def _added(self, tensors: list[Tensor]) -> None:
+        """Their sums over ranks, in place, by one collective."""
+        import torch
+
+        if not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self._wire.add(flat)
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
