@@ -21,6 +21,18 @@ from penstock.contracts.learn import Encoded
 from penstock.nn.attention import Block, with_class_token
 
 
+_RARE = 1_000
+_TABLE_RATE = 10.0
+"""Of a large vocabulary a batch holds few words, and a rare word comes by a few times an epoch: its vector moves at ten times the
+rate, or it stays about where it began. GoEmotions, two epochs with every default: f1_macro 0.34 without, 0.40 with four times
+the rate, 0.41 with ten."""
+
+
+def _faster(table: nn.Embedding) -> None:
+    if table.num_embeddings >= _RARE:
+        table.weight.lr_scale = _TABLE_RATE  # type: ignore[assignment]
+
+
 class WordTable(nn.Module):
     """Token ids → vectors: `[B, T] → [B, T, W]`; id 0 is padding and stays zero.
 
@@ -39,6 +51,7 @@ class WordTable(nn.Module):
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
         with torch.no_grad():
             self.table.weight[0].zero_()
+        _faster(self.table)
         self.dropout, self.forget = nn.Dropout(dropout), forget
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -71,6 +84,7 @@ class Grams(nn.Module):
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
         with torch.no_grad():
             self.table.weight[0].zero_()
+        _faster(self.table)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, grams: Tensor) -> Tensor:
