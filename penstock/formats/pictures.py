@@ -1,7 +1,11 @@
 """Pictures: bytes of any common format → pixels uint8 [H, W, C] of one size, or the reason why not.
 
-Pillow decodes; it lets go of the interpreter lock while it does, so a batch is decoded by a few threads. A JPEG much
-larger than what is wanted is decoded at a half, a quarter or an eighth (draft mode). What is honoured: EXIF orientation,
+Pillow decodes; it lets go of the interpreter lock while it does, so a batch is decoded by a few threads. A JPEG that is
+larger than what is wanted is decoded at the smallest of a half, a quarter and an eighth that still covers it: the transform
+leaves out what would be averaged away. That is a rule of this file, so training, packing and serving see the same pixels. The
+package simplejpeg, where it is installed, decodes plain JPEGs (grey, or YCbCr, and whole) in half of the time: both are
+libjpeg-turbo with the same settings and give the same bits, so what a model answers does not depend on it. What it cannot
+read without a word of complaint, Pillow judges. What is honoured: EXIF orientation,
 transparency (laid over white), CMYK, palettes, 16 bits (scaled, not cut off), the first picture of several. What is
 refused: formats that run programs or read other files (EPS, …), more pixels than allowed (looked up in the header, before
 anything is decoded), samples without a known range, and whatever is torn: a half picture is not a picture.
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib
 import io
 import os
 import re
@@ -25,6 +30,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -40,6 +46,8 @@ MOST_PIXELS = 64_000_000
 PADDING = 128
 """The grey beside a picture that was fitted into another shape."""
 JPEG_QUALITY = 95
+_LEAST_SIDE = 32
+"""Smaller, and two scales may give a picture the same sides."""
 _CHUNK = 16
 """Pictures a thread takes at once: a small one takes 50 µs, and handing it over about as much."""
 
@@ -99,23 +107,73 @@ def decode(data: bytes, height: int, width: int, channels: int, *, resize: Resiz
     Raises:
         BadPicture: it cannot be read, or is larger than allowed.
     """
+    return decode_and_judge(data, height, width, channels, resize=resize, most_pixels=most_pixels)[0]
+
+
+def decode_and_judge(data: bytes, height: int, width: int, channels: int, *, resize: Resize = "crop", most_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, bool]:
+    """As `decode`; and whether the bytes are a JPEG of just these pixels, so that `from_jpeg` gives the same from them.
+
+    Raises:
+        BadPicture: as `decode`.
+    """
     mode = "L" if channels == 1 else "RGB"
     image = _opened(data, most_pixels)
+    format = image.format
     try:
         turn = _orientation(image)
-        wanted = (height, width) if turn >= 5 else (width, height)
-        if image.format == "JPEG" and min(image.size[0] / wanted[0], image.size[1] / wanted[1]) >= 4:
-            image.draft(mode, (2 * wanted[0], 2 * wanted[1]))
+        is_jpeg = format == "JPEG"
+        as_it_is = is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
+        if is_jpeg:
+            scale = _scale(image.size, (height, width) if turn >= 5 else (width, height), resize)
+            if scale > 1:
+                image.draft(mode, (max(image.size[0] // scale, 1), max(image.size[1] // scale, 1)))
+            pixels = _quickly(data, image)
+            if pixels is not None:
+                if as_it_is:
+                    return pixels, True
+                image = pillow().fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         image.load()
         image = _in_mode(image, mode)
         if turn > 1:
             image = image.transpose(getattr(pillow().Transpose, _TURNS[turn]))
         image = _resized(image, width, height, resize)
-        return np.array(image, np.uint8).reshape(height, width, channels)
+        return np.array(image, np.uint8).reshape(height, width, channels), as_it_is
     except (MemoryError, pillow().DecompressionBombError):
         raise BadPicture(f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory") from None
     except _WRONG as error:
-        raise BadPicture(f"a {image.format} picture that cannot be read: {_brief(error)}") from None
+        raise BadPicture(f"a {format} picture that cannot be read: {_brief(error)}") from None
+
+
+def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> int:
+    """The largest of 8, 4, 2 and 1 that a JPEG can be divided by and still not be smaller than what is made of it. Sizes are (width, height)."""
+    ratios = size[0] / wanted[0], size[1] / wanted[1]
+    ratio = max(ratios) if resize == "fit" else min(ratios)
+    return next(scale for scale in (8, 4, 2, 1) if ratio >= scale or scale == 1)
+
+
+def _quickly(data: bytes, image: Any) -> np.ndarray | None:
+    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load, decoded by simplejpeg; None if
+    that is not installed, or will not."""
+    found = _simplejpeg()
+    width, height = image.size
+    if found is None or image.mode not in ("L", "RGB") or min(width, height) < _LEAST_SIDE:
+        return None
+    try:
+        if found.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
+            return None
+        pixels: np.ndarray = found.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", min_height=height, min_width=width)
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
+
+
+@lru_cache(maxsize=1)
+def _simplejpeg() -> Any:
+    """The module, or None where it is not installed."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except ModuleNotFoundError:
+        return None
 
 
 def _opened(data: bytes, most_pixels: int) -> Any:
@@ -198,7 +256,7 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
     if resize == "crop":
         scale = min(own_width / width, own_height / height)
         across, down = width * scale, height * scale
-        left, top = (own_width - across) / 2, (own_height - down) / 2
+        left, top = max((own_width - across) / 2, 0.0), max((own_height - down) / 2, 0.0)  # rounding may go below
         return image.resize((width, height), bilinear, box=(left, top, min(left + across, own_width), min(top + down, own_height)))
     scale = min(width / own_width, height / own_height)
     across, down = max(1, min(width, round(own_width * scale))), max(1, min(height, round(own_height * scale)))
@@ -236,11 +294,40 @@ def to_jpeg(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def from_jpeg(data: bytes, out: np.ndarray) -> None:
-    """What `to_jpeg` gave, into uint8 `[H, W, C]`."""
+def from_jpeg(data: bytes, out: np.ndarray, *, whole: tuple[int, int] | None = None, top: int = 0, left: int = 0) -> None:
+    """What `to_jpeg` gave (or `decode_and_judge` found to be a JPEG of the right size), into uint8 `[H, W, C]`.
+
+    Args:
+        whole: (height, width) of the JPEG, if `out` is only a part of it, whose first pixel is at `top`, `left`.
+    """
+    height, width, channels = out.shape
+    full = whole or (height, width)
+    found = _simplejpeg()
+    if found is not None and min(full) >= _LEAST_SIDE:
+        direct = whole is None and out.flags.c_contiguous
+        into = out if direct else _scratch(full[0] * full[1] * channels)
+        try:
+            pixels = found.decode_jpeg(data, "GRAY" if channels == 1 else "RGB", buffer=into)
+        except ValueError:
+            pass  # Pillow bears with more
+        else:
+            if not direct:
+                out[...] = pixels[top : top + height, left : left + width]
+            return
     _hushed()
     image = _plugins(pillow())["JPEG"][0](io.BytesIO(data), "")
-    out[...] = np.asarray(image).reshape(out.shape)
+    out[...] = np.asarray(image).reshape(*full, channels)[top : top + height, left : left + width]
+
+
+def _scratch(size: int) -> np.ndarray:
+    """Room for one picture, each thread's own, used again: fresh pages would cost a tenth of the decoding."""
+    room: np.ndarray | None = getattr(_own, "room", None)
+    if room is None or len(room) < size:
+        room = _own.room = np.empty(size, np.uint8)
+    return room
+
+
+_own = threading.local()
 
 
 # -- many at once ------------------------------------------------------------------------------------------------------

@@ -38,10 +38,9 @@ def test_an_error_comes_in_its_turn_and_ends_all(threads: int) -> None:
             time.sleep(0.01)
         return job
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(OSError, match="the disk went away"):
-        for found in ahead(iter(range(100)), make, threads=threads):
-            seen.append(found)
+        seen.extend(ahead(iter(range(100)), make, threads=threads))
     assert seen == [0, 1, 2, 3, 4] and not crew()
 
 

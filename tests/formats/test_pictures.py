@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from penstock.formats import pictures
 from penstock.formats.pictures import PADDING, BadPicture, decode, from_jpeg, from_text, spread, to_jpeg
 
 
@@ -171,3 +172,68 @@ def test_there_and_back_by_jpeg(channels: int) -> None:
 def test_spread_keeps_the_order() -> None:
     assert spread(lambda n: n * n, range(1_000)) == [n * n for n in range(1_000)]
     assert spread(str, []) == []
+
+
+def noisy(seed: int, height: int, width: int, mode: str) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 9 + 2, width // 9 + 2, 3), np.uint8)).resize((width, height))
+    return Image.fromarray(np.clip(np.asarray(coarse).astype(int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(np.uint8)).convert(mode)
+
+
+MODES = [("RGB", 3), ("L", 3), ("CMYK", 3), ("RGB", 1), ("L", 1)]
+
+
+@pytest.mark.parametrize(("mode", "channels"), MODES)
+def test_the_quick_decoder_gives_the_same_bits(mode: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With simplejpeg or without: odd sides, all scales, progressive, every subsampling, turned, torn."""
+    pytest.importorskip("simplejpeg")
+    rng = np.random.default_rng(len(mode) + channels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cases = []
+    for i in range(16):
+        height, width = (int(n) for n in rng.integers(1, 500, 2))
+        more = {"exif": exif} if i % 5 == 4 else {}
+        data = saved(noisy(i, height, width, mode), "JPEG", quality=int(rng.integers(30, 99)), subsampling=i % 3, progressive=bool(i % 2), **more)
+        for shape in ((height, width), (max(height // 3, 1), max(width // 3, 1)), (20, 33)):
+            for resize in ("crop", "fit", "stretch"):
+                cases.append((data, shape, resize))
+        cases.append((data[: len(data) * 2 // 3], (20, 33), "crop"))
+
+    def told(case: Any) -> Any:
+        data, shape, resize = case
+        try:
+            pixels, as_it_is = pictures.decode_and_judge(data, *shape, channels, resize=resize)
+        except BadPicture as problem:
+            return str(problem)
+        again = np.empty_like(pixels)
+        if as_it_is:
+            from_jpeg(data, again)
+            assert np.array_equal(again, pixels)
+        return pixels.tobytes(), as_it_is
+
+    quick = [told(case) for case in cases]
+    monkeypatch.setattr(pictures, "_simplejpeg", lambda: None)
+    assert quick == [told(case) for case in cases]
+    assert any(isinstance(one, str) for one in quick)
+    assert (mode in ("RGB", "L") and channels == len(mode)) == any(one[1] is True for one in quick)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_part_of_a_jpeg_is_that_part(channels: int, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not quick:
+        monkeypatch.setattr(pictures, "_simplejpeg", lambda: None)
+    data = to_jpeg(np.asarray(noisy(1, 60, 70, "RGB"))[:, :, :channels])
+    whole, part = np.empty((60, 70, channels), np.uint8), np.empty((41, 33, channels), np.uint8)
+    from_jpeg(data, whole)
+    from_jpeg(data, part, whole=(60, 70), top=5, left=37)
+    assert np.array_equal(part, whole[5:46, 37:])
+
+
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_covers() -> None:
+    for size, wanted, resize, scale in [
+        ((800, 800), (100, 100), "crop", 8), ((800, 799), (100, 100), "crop", 4), ((800, 799), (100, 100), "fit", 8), ((199, 400), (100, 100), "stretch", 1),
+        ((20, 20), (100, 100), "crop", 1), ((9000, 9000), (10, 10), "crop", 8), ((200, 900), (100, 100), "crop", 2),
+    ]:
+        assert pictures._scale(size, wanted, resize) == scale

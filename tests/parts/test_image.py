@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ SPECIMENS = [
     Specimen(image(size=[9, 14], channels=1, resize="fit", na=["NONE"]), (RAW.cast(pa.large_binary()),), served=(AS_STRUCT,)),
     Specimen(image(size=12, stored="jpeg", resize="stretch", augment=["flip", {"type": "choice", "of": ["rotate", "colour"]}]), (RAW,), served=(AS_TEXT,)),
     Specimen(image(size=[200, 90]), (RAW,)),
+    Specimen(image(size=12, cut_from=[16, 12], augment=["flip"]), (RAW,), served=(AS_TEXT,)),
+    Specimen(image(size=12, cut_from=18, stored="jpeg", channels=1), (RAW,), served=(AS_TEXT,)),
 ]
 
 
@@ -117,7 +120,41 @@ def test_augmentations_happen_in_training_alone_and_follow_the_row() -> None:
     assert np.array_equal(feature.collate({k: v[some] for k, v in stored.items()}, fitted, own[some])["pixels"], changed[some])
 
 
+@pytest.mark.parametrize("stored", ["pixels", "jpeg"])
+def test_a_part_is_cut_out_anywhere_in_training_and_out_of_the_middle_otherwise(stored: str) -> None:
+    feature, whole = image(size=[9, 12], cut_from=[14, 18], stored=stored), image(size=[14, 18], stored=stored)
+    raw = pa.array([GOOD[i % 20] for i in range(300)] + [None], pa.binary())
+    column, fitted = fit(Specimen(feature, (raw,)))
+    kept = feature.encode(column, fitted)
+    pixels = whole.collate(kept, fitted)["pixels"]
+    assert feature.spec(fitted)["pixels"].shape == (3, 9, 12)
+    assert np.array_equal(feature.collate(kept, fitted)["pixels"], pixels[:, :, 2:11, 3:15])
+    own = keys(301)
+    found = feature.collate(kept, fitted, own)["pixels"]
+    corners = []
+    for row in range(300):
+        places = [(top, left) for top in range(6) for left in range(7) if np.array_equal(found[row], pixels[row, :, top : top + 9, left : left + 12])]
+        assert len(places) == 1
+        corners += places
+    assert {top for top, _ in corners} == set(range(6)) and {left for _, left in corners} == set(range(7)) and not found[300].any()
+    some = np.array([30, 17, 300])
+    assert np.array_equal(feature.collate({k: v[some] for k, v in kept.items()}, fitted, own[some])["pixels"], found[some])
+
+
+def test_a_jpeg_of_the_right_size_waits_as_it_came() -> None:
+    photo = Image.effect_mandelbrot((200, 160), (-2, -1, 1, 1), 60).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    fine, turned, grey = coded(photo, "JPEG", quality=80), coded(photo, "JPEG", exif=exif), coded(photo.convert("L"), "JPEG")
+    feature = image(size=[160, 200])
+    column, fitted = fit(Specimen(feature, (pa.array([fine, turned, grey, coded(photo)]),)))
+    kept = feature.encode(column, fitted)
+    assert kept["jpeg"][0] == fine and kept["jpeg"][1] != turned and kept["jpeg"][2] != grey
+    assert np.array_equal(feature.collate(kept, fitted)["pixels"][0].transpose(1, 2, 0), np.asarray(Image.open(io.BytesIO(fine))))
+
+
 @pytest.mark.parametrize(("options", "why"), [
+    ({"size": 64, "cut_from": 60}, r"cut_from \(60 × 60\) is smaller than size \(64 × 64\)"), ({"cut_from": 0}, "a side in pixels"),
     ({"size": 0}, "a side in pixels"), ({"size": [3]}, "a side in pixels"), ({"size": "large"}, "a side in pixels"), ({"size": True}, "a side in pixels"),
     ({"channels": 2}, "channels"), ({"resize": "cover"}, "expected one of fit, crop, stretch"), ({"sice": 3}, "Did you mean 'size'"),
 ])

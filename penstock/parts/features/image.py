@@ -6,6 +6,10 @@ summary counts them, `encode` stores them. Small pictures wait in the shards as 
 declared size (a 12-megapixel original is 3 MB, its 224 × 224 picture 30 kB), decoded for each batch by threads. A request
 goes the same way, through the same JPEG, so what is served is what was learnt.
 
+A picture that comes as a JPEG of just the size it is stored in keeps its bytes: nothing is lost by coding it again. That is how
+`cut_from` likes it: pictures wait a little larger than the model sees them, training cuts the model's size out anywhere, and
+everything else cuts out the middle (Krizhevsky, Sutskever and Hinton 2012). Only the part is kept when a batch is decoded.
+
 Augmentations change pixels in `collate`, in training alone; the i-th of the list has a chance of its own.
 
 Mean and deviation come from an exact histogram of each channel. The model, not this file, scales by them: a program takes
@@ -14,15 +18,16 @@ uint8, which is a quarter of the bytes to move.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.chance import salted
+from penstock.contracts.chance import salted, uniform
 from penstock.contracts.data import NOBODY, Augmentation, Feature, Fitted, Refused, Stored
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
@@ -31,7 +36,7 @@ from penstock.formats.pictures import (
     MOST_PIXELS,
     BadPicture,
     Resize,
-    decode,
+    decode_and_judge,
     from_jpeg,
     from_text,
     pillow,
@@ -43,6 +48,8 @@ from penstock.parts.features import _raw
 AS_PIXELS = 128 * 128
 """Pictures of at most so many pixels are stored as they are, unless told otherwise: reading them is quicker than decoding."""
 _MOST_SIDE = 2048
+_CUT = 1 << 20
+"""The salt of where a picture is cut out, apart from those of augmentations."""
 _RAW_BYTES = 32_768
 """What an encoded picture is taken to have, where only its bound on memory is wanted."""
 
@@ -63,6 +70,9 @@ class ImageFeature(Feature):
 
     size: Annotated[int | tuple[int, int], BeforeValidator(_shape)] = 64
     """A side in pixels, or [height, width]: what every picture is brought to."""
+    cut_from: Annotated[int | tuple[int, int], BeforeValidator(_shape)] | None = None
+    """A side in pixels, or [height, width], at least `size`: what pictures are brought to and stored in. In training `size` is cut out of
+    it anywhere, otherwise out of the middle: `{type: image, size: 224, cut_from: 256}`. Not given: pictures are brought to `size` itself."""
     channels: Literal[1, 3] = 3
     """3: red, green, blue; 1: grey."""
     resize: Resize = "crop"
@@ -87,16 +97,28 @@ class ImageFeature(Feature):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)`."""
+        """`(H, W, C)`, as the model sees it."""
         return (self.height, self.width, self.channels)
+
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """`(H, W, C)`, as it is stored."""
+        sides = self.size if self.cut_from is None else self.cut_from
+        return (sides, sides, self.channels) if isinstance(sides, int) else (*sides, self.channels)
+
+    @model_validator(mode="after")
+    def _covers(self) -> Self:
+        if self.held[0] < self.height or self.held[1] < self.width:
+            raise ValueError(f"cut_from ({self.held[0]} × {self.held[1]}) is smaller than size ({self.height} × {self.width}): there would be nothing to cut out")
+        return self
 
     @property
     def as_jpeg(self) -> bool:
         """Whether rows are stored as JPEG."""
-        return self.stored == "jpeg" or (self.stored == "auto" and self.height * self.width > AS_PIXELS)
+        return self.stored == "jpeg" or (self.stored == "auto" and self.held[0] * self.held[1] > AS_PIXELS)
 
     def row_bytes(self) -> int:
-        return _RAW_BYTES + 2 * self.height * self.width * self.channels
+        return _RAW_BYTES + 2 * math.prod(self.held)
 
     def decodes(self) -> bool:
         return self.as_jpeg or bool(self.augment)
@@ -115,13 +137,14 @@ class ImageFeature(Feature):
         return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
 
     def _read(self, data: bytes | None) -> bytes | str | None:
-        """Pixels, or the reason why there are none; None if missing."""
+        """Pixels, and behind them the JPEG that may be stored for them as it came; or the reason why there are none; None if missing."""
         if data is None:
             return None
         try:
-            return decode(data, *self.shape, resize=self.resize, most_pixels=self.max_pixels).tobytes()
+            pixels, as_it_is = decode_and_judge(data, *self.held, resize=self.resize, most_pixels=self.max_pixels)
         except BadPicture as problem:
             return str(problem)
+        return b"".join((pixels.data, data)) if self.as_jpeg and as_it_is and len(data) < pixels.nbytes else pixels.tobytes()
 
     def _bytes(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         """The raw column as bytes, null where missing or refused."""
@@ -148,7 +171,7 @@ class ImageFeature(Feature):
     # -- what is learnt ------------------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
-        return _Levels(self.channels)
+        return _Levels(self.channels, math.prod(self.held))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
@@ -168,18 +191,35 @@ class ImageFeature(Feature):
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         there = _raw.present(column)
         missing = (~there).astype(np.float32)
-        pixels = np.zeros((len(column), *self.shape), np.uint8)
+        rows = column.to_pylist()
+        if self.as_jpeg:
+            coded = np.empty(len(column), object)
+            coded[:] = spread(self._coded, rows)
+            return {"jpeg": coded, "missing": missing}
+        pixels = np.zeros((len(column), *self.held), np.uint8)
         if there.any():
-            pixels[there] = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.uint8).reshape(-1, *self.shape)
-        if not self.as_jpeg:
-            return {"pixels": pixels, "missing": missing}
-        coded = np.empty(len(column), object)
-        coded[:] = spread(lambda row: to_jpeg(pixels[row]) if there[row] else b"", range(len(column)))
-        return {"jpeg": coded, "missing": missing}
+            pixels[there] = np.frombuffer(b"".join(row for row in rows if row is not None), np.uint8).reshape(-1, *self.held)
+        return {"pixels": pixels, "missing": missing}
+
+    def _coded(self, row: bytes | None) -> bytes:
+        """The JPEG that is stored: as it came, or made anew; none for a missing picture."""
+        if row is None:
+            return b""
+        size = math.prod(self.held)
+        return row[size:] if len(row) > size else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.held))
 
     def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         missing = stored["missing"]
-        pixels = stored["pixels"] if "pixels" in stored else self._decoded(stored["jpeg"])
+        tops, lefts = self._corners(len(missing), keys)
+        if "jpeg" in stored:
+            pixels = self._decoded(stored["jpeg"], tops, lefts)
+        else:
+            pixels = stored["pixels"]
+            if self.held != self.shape:
+                rows, held = range(len(missing)), pixels
+                pixels = np.empty((len(missing), *self.shape), np.uint8)
+                for row, top, left in zip(rows, tops, lefts, strict=True):
+                    pixels[row] = held[row, top : top + self.height, left : left + self.width]
         if keys is not None:
             for place, augmentation in enumerate(self.augment):
                 pixels = augmentation.apply_all(pixels, salted(keys, place))
@@ -187,12 +227,23 @@ class ImageFeature(Feature):
                 pixels[missing > 0.5] = 0
         return {"pixels": pixels.transpose(0, 3, 1, 2), "missing": missing}
 
-    def _decoded(self, coded: np.ndarray) -> np.ndarray:
-        pixels = np.zeros((len(coded), *self.shape), np.uint8)
+    def _corners(self, rows: int, keys: np.ndarray | None) -> tuple[list[int], list[int]]:
+        """Where each picture's part begins: anywhere by its key, or so that it is the middle."""
+        down, across = self.held[0] - self.height, self.held[1] - self.width
+        if keys is None or not (down or across):
+            return [down // 2] * rows, [across // 2] * rows
+        drawn = uniform(salted(keys, _CUT), 2)
+        return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (drawn[:, 1] * (across + 1)).astype(np.int64).tolist()
+
+    def _decoded(self, coded: np.ndarray, tops: list[int], lefts: list[int]) -> np.ndarray:
+        pixels = np.empty((len(coded), *self.shape), np.uint8)
+        whole = self.held[:2] if self.held != self.shape else None
 
         def read(row: int) -> None:
             if coded[row]:
-                from_jpeg(coded[row], pixels[row])
+                from_jpeg(coded[row], pixels[row], whole=whole, top=tops[row], left=lefts[row])
+            else:
+                pixels[row] = 0
 
         spread(read, range(len(coded)))
         return pixels
@@ -201,8 +252,9 @@ class ImageFeature(Feature):
 class _Levels(Summary):
     """How often each of the 256 levels occurs in each channel: exact, so mean and deviation are the same in whatever order."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, size: int) -> None:
         self.count = self.missing = 0
+        self._size = size
         self._levels = np.zeros((channels, 256), np.int64)
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
@@ -211,7 +263,7 @@ class _Levels(Summary):
         self.missing += len(column) - len(there)
         channels = len(self._levels)
         for start in range(0, len(there), 256):
-            values = np.frombuffer(b"".join(there.slice(start, 256).to_pylist()), np.uint8).reshape(-1, channels)
+            values = np.frombuffer(b"".join(row[: self._size] for row in there.slice(start, 256).to_pylist()), np.uint8).reshape(-1, channels)
             for channel in range(channels):
                 self._levels[channel] += np.bincount(values[:, channel], minlength=256)
 
