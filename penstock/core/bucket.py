@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import StoreError
-from penstock.core.remote import RANGE_BYTES, explain, persist, reach, read_pieces, read_range, refusals
+from penstock.core.remote import RANGE_BYTES, Torn, explain, persist, reach, read_pieces, read_range, refusals
 
 AT_ONCE = 4
 """Files on their way up or down in one call."""
@@ -56,11 +56,22 @@ class Bucket:
         with self.reaching(f"read {key} from"):
             return bool(persist(lambda: self.system.exists(self.path(key)), what=f"read {self.url}/{key}"))
 
-    def read(self, key: str) -> bytes | None:
-        """A small object, or None where there is none."""
+    def read(self, key: str, *, json_whole: bool = False) -> bytes | None:
+        """A small object, or None where there is none. `json_whole`: it is JSON, and counts as torn where it cannot be read as such
+        (the size of a manifest is written nowhere)."""
+
+        def ask() -> bytes:
+            content = bytes(self.system.cat_file(self.path(key)))
+            if json_whole:
+                try:
+                    json.loads(content)
+                except ValueError as error:
+                    raise Torn(f"it is no whole JSON: {error}") from None
+            return content
+
         with self.reaching(f"read {key} from"):
             try:
-                return bytes(persist(lambda: self.system.cat_file(self.path(key)), what=f"read {self.url}/{key}"))
+                return persist(ask, what=f"read {self.url}/{key}")
             except FileNotFoundError:
                 return None
 
@@ -151,6 +162,13 @@ class Bucket:
             _all(one, [file for file in files if file.name == last])
         if memo is not None:
             memo.unlink(missing_ok=True)
+
+    def remove(self, folder: str) -> None:
+        """Remove all below a folder; its manifest, which means that it is whole, first."""
+        keys = self.below(folder)
+        with self.reaching(f"remove {folder} from"):
+            for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
+                persist(lambda key=key: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")  # type: ignore[misc]
 
     def _stamp(self, key: str) -> list[Any]:
         """Size, and what changes when the object does; empty where there is none."""

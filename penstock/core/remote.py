@@ -95,11 +95,11 @@ class Patience:
             found[word] = value
         return cls(int(found["attempts"]), found["seconds"], found["timeout"])
 
-    def waits(self, chance: Callable[[], float] = random.random) -> Iterator[float]:
+    def waits(self, chance: Callable[[], float] | None = None) -> Iterator[float]:
         """Seconds to wait before the second attempt, the third, …: doubling bounds, and anything below them with equal chance."""
         bound = self.first_wait_seconds
         for _ in range(self.attempts - 1):
-            yield chance() * bound
+            yield (chance or random.random)() * bound
             bound = min(bound * 2, self.longest_wait_seconds)
 
 
@@ -139,19 +139,18 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
 
 def transient(error: BaseException) -> bool:
     """Whether a failure is of the kind that passes by itself."""
-    for cause in _causes(error):
-        if isinstance(cause, GaveUp):
-            return False  # patience within patience would multiply
-        if isinstance(cause, Torn):
-            return True
+    causes = list(_causes(error))
+    if any(isinstance(cause, GaveUp) for cause in causes):
+        return False  # patience within patience would multiply
+    if any(isinstance(cause, Torn) or any(base.__name__ in _PASSING for base in type(cause).__mro__) for cause in causes):
+        return True
+    for cause in causes:
         status, code = _answer(cause)
         if code in _CODES or status in _STATUSES:
             return True
         if status is not None or type(cause).__name__ in _FINAL or isinstance(cause, (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)):
             return False
-        if isinstance(cause, (TimeoutError, ConnectionError)) or any(base.__name__ in _PASSING for base in type(cause).__mro__):
-            return True
-        if isinstance(cause, OSError) and cause.errno in _ERRNOS:
+        if isinstance(cause, (TimeoutError, ConnectionError)) or (isinstance(cause, OSError) and cause.errno in _ERRNOS):
             return True
     return False
 
@@ -266,6 +265,10 @@ def reach(url: str) -> tuple[Any, str]:
     if url.split("://", 1)[0] in ("s3", "s3a"):
         timeout = Patience.from_environment().timeout_seconds
         mine = {"connect_timeout": min(timeout, 10.0), "read_timeout": timeout, "max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1, "mode": "standard"}}
+        from botocore.config import Config
+
+        if "response_checksum_validation" in Config.OPTION_DEFAULTS:
+            mine["response_checksum_validation"] = "when_required"  # content is held against its manifest's SHA-256, which names what is wrong
         configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
         options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": False, "max_concurrency": 1}
     system, path = fsspec.core.url_to_fs(url, **options)

@@ -233,7 +233,7 @@ class Store:
         if self._bucket is None or self.is_here(name):
             content = (self.folder / name / MANIFEST).read_bytes() if self.is_here(name) else None
         else:
-            content = self._bucket.read(f"{name}/{MANIFEST}")
+            content = self._bucket.read(f"{name}/{MANIFEST}", json_whole=True)
         if content is None:
             raise StoreError(f"{name} is not in the store {self.url}.")
         return _manifest(content, f"{self.url}/{name}")
@@ -388,6 +388,11 @@ class Store:
         if (folder / MANIFEST).is_file():
             checksums = {file: entry["sha256"] for file, entry in _manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
         self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self.folder / ".pushed" / f"{fingerprint(name)}.json")
+
+    def forget(self, name: str) -> None:
+        """Remove the copy of the local folder `name` from the bucket. Nothing to do for a local store."""
+        if self._bucket is not None:
+            self._bucket.remove(name)
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
