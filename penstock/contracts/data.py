@@ -278,7 +278,7 @@ class Feature(Part):
     decoder: ClassVar[str] = ""
     """The decoder likewise; empty: not usable as a target."""
     canonical: ClassVar[pa.DataType] = pa.string()
-    """What `accept` returns and the rest understands."""
+    """What `accept` returns and the rest understands; text may keep the dictionary that it came with."""
 
     column: str | None = None
     """The raw column; the feature's own name unless given."""

@@ -30,7 +30,7 @@ class Summary(ABC):
         """Take in a batch.
 
         Args:
-            column: canonical values `[n]`; nulls are missing values.
+            column: canonical values `[n]`; nulls are missing values. Text may come with a dictionary, if the feature's `accept` gives it so.
             row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls; or `sample_keys` of them, for those
                 who update many summaries with the same rows.
         """
@@ -149,7 +149,7 @@ class _BottomK:
             keys, values = keys[near], values.take(pa.array(near))
         if len(keys):
             self._keys.append(keys)
-            self._values.append(values)
+            self._values.append(values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values)
             self._held += len(keys)
         if self._held > 2 * self.size:
             self._settle()
@@ -227,8 +227,8 @@ class Frequencies(Summary):
         self.missing += len(column) - len(values)
         self.count += len(values)
         if self._counts is not None and len(values):
-            for entry in pc.value_counts(values).to_pylist():
-                self._counts[entry["values"]] = self._counts.get(entry["values"], 0) + entry["counts"]
+            for value, count in _counted(values):
+                self._counts[value] = self._counts.get(value, 0) + count
         self._forget_if_too_many()
         self._sample.add(sample_keys(row_ids.filter(present)), values)
 
@@ -260,6 +260,14 @@ class Frequencies(Summary):
             counts = {value: max(1, round(count * scale)) for value, count in counts.items()}
         pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
         return {"count": self.count, "missing": self.missing, "distinct": len(pairs), "exact": exact, "values": [list(pair) for pair in pairs]}
+
+
+def _counted(values: pa.Array) -> list[tuple[Any, int]]:
+    """Values with how often each occurs (a value may come twice); without nulls."""
+    if isinstance(values, pa.DictionaryArray):
+        counts = np.bincount(np.asarray(values.indices.cast(pa.int64())), minlength=len(values.dictionary))
+        return [(value, count) for value, count in zip(values.dictionary.to_pylist(), counts.tolist(), strict=True) if count]
+    return [(entry["values"], entry["counts"]) for entry in pc.value_counts(values).to_pylist()]
 
 
 class Together(Summary):

@@ -4,12 +4,14 @@
                            quarantine/part-0.parquet           rows put aside, with their reasons
                            profile.json                        each column of the training split, summarised
                            manifest.json                       counts, lineage, schema, facts, checksums; written last
+
+One in a bucket is opened by its manifest; `batches` streams its rows from where they lie, and `files` copies them here.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,26 @@ from penstock.contracts.data import ROW_ID, Engine
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import StoreError, UserError
 from penstock.core.store import Artefact, Store
+from penstock.data.cache import Cache
+from penstock.data.far import Ranges, read_whole
 
 SPLITS = ("train", "validation", "test")
+WHOLE_BYTES = 256 * 2**20
+"""A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by ranges."""
 _DIFF_BYTES = 2**30
 _DIFF_SHOWN = 20
 
 
 class Dataset:
-    """One version."""
+    """One version.
 
-    def __init__(self, artefact: Artefact) -> None:
+    Args:
+        artefact: its folder and manifest.
+        far: the bucket in which it lies, if its rows are not in that folder.
+    """
+
+    def __init__(self, artefact: Artefact, *, far: Store | None = None) -> None:
+        self._far = far
         self.path = artefact.path
         self.manifest = artefact.manifest
         self.name: str = artefact.manifest["name"]
@@ -45,13 +57,32 @@ class Dataset:
         name, _, id = reference.partition("@")
         shelf = f"datasets/{name}"
         if not id:
-            newest = max(store.names(shelf), key=lambda n: (store.open(n).manifest.get("created", ""), n), default=None)
+            newest = max(store.names(shelf), key=lambda n: (store.manifest(n).get("created", ""), n), default=None)
             if newest is None:
                 raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
-            return cls(store.open(newest, verify=verify))
+            return cls.at(store, newest, verify=verify)
         if not store.has(f"{shelf}/{id}"):
             raise StoreError(f"the store {store.url} has no dataset {reference}.{_near(store, name)}")
-        return cls(store.open(f"{shelf}/{id}", verify=verify))
+        return cls.at(store, f"{shelf}/{id}", verify=verify)
+
+    @classmethod
+    def at(cls, store: Store, name: str, *, verify: bool = False) -> Dataset:
+        """The version `datasets/<name>/<id>`; of one in a bucket only the manifest is read, unless it is to be verified.
+
+        Raises:
+            StoreError: it is not there, or was changed.
+        """
+        if store.is_remote and not verify and not store.is_here(name):
+            return cls(Artefact(store.folder / name, store.manifest(name)), far=store)
+        return cls(store.open(name, verify=verify))
+
+    @property
+    def _name(self) -> str:
+        return f"datasets/{self.name}/{self.id}"
+
+    def file(self, name: str) -> Path:
+        """One of its files, on this machine."""
+        return self.path / name if self._far is None else self._far.file(self._name, name)
 
     def __repr__(self) -> str:
         return f"Dataset({self.reference!r})"
@@ -75,21 +106,43 @@ class Dataset:
         """`row_id`, then the columns."""
         import pyarrow.parquet as pq
 
-        return pq.read_schema(self.files("train")[0]).remove_metadata()
+        return pq.read_schema(next(self._opened("train"))()).remove_metadata()
 
     def files(self, split: str) -> list[Path]:
-        """The Parquet files of a split; their rows in the order of the files' names are in the order of `row_id`."""
-        if split not in SPLITS:
-            raise UserError(f"there is no split {split!r}; expected train, validation or test.{did_you_mean(split, list(SPLITS))}")
+        """The Parquet files of a split; their rows in the order of the files' names are in the order of `row_id`. A dataset in a
+        bucket is copied here for it, whole."""
+        _check_split(split)
+        if self._far is not None:
+            self._far.open(self._name)
+            self._far = None
         return sorted((self.path / "rows" / f"split={split}").glob("*.parquet"))
 
-    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
+        """The same files, one after another, as what opens them for a Parquet reader. From a bucket they come through the node's cache,
+        or by ranges if they are large, since often only their beginning is wanted."""
+        if self._far is None:
+            yield from ((lambda path=path: path) for path in self.files(split))
+            return
+        _check_split(split)
+        cache = Cache(self._far.cache_bytes)
+        _, members = self._far.members(self._name)
+        for name in sorted(n for n in members if n.startswith(f"rows/split={split}/") and n.endswith(".parquet")):
+            member = members[name]
+            if member.size_bytes > WHOLE_BYTES:
+                yield lambda member=member: pa.PythonFile(Ranges(member), "r")
+                continue
+            content = cache.open(member)
+            whole = read_whole(member) if content is None else content
+            yield lambda whole=whole: pa.BufferReader(whole)
+
+    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False) -> Iterator[pa.RecordBatch]:
         """A split's rows, streamed in stored order.
 
         Args:
             split: `train`, `validation` or `test`.
             columns: all unless given; `row_id` always comes first.
             rows: the most in one batch.
+            coded: text columns that are stored with a dictionary come as Arrow dictionaries, which is many times faster to read.
 
         Raises:
             UserError: there is no such split or column.
@@ -97,8 +150,8 @@ class Dataset:
         import pyarrow.parquet as pq
 
         wanted = self._columns(columns)
-        for path in self.files(split):
-            with pq.ParquetFile(path, pre_buffer=False) as file:
+        for source in self._opened(split):
+            with pq.ParquetFile(source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None) as file:
                 for batch in file.iter_batches(rows, columns=wanted):
                     yield batch.select(wanted)
 
@@ -136,6 +189,23 @@ class Dataset:
             "counts": {heading: [count, other.counts[heading]] for heading, count in self.counts.items()},
             "rows": rows,
         }
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r}; expected train, validation or test.{did_you_mean(split, list(SPLITS))}")
+
+
+def _coded(source: Any, names: Sequence[str]) -> list[str]:
+    """The text columns that the file's first row group stores with a dictionary."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file:
+        if not file.num_row_groups:
+            return []
+        group, schema = file.metadata.row_group(0), file.schema_arrow
+        chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
+    return [n for n in names if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page]
 
 
 def _near(store: Store, name: str) -> str:

@@ -1,6 +1,6 @@
 """Feed: a dataset version, encoded for one set of features. A cache in the store: it may be deleted, and is made again.
 
-Two passes over the dataset, each a stream of batches. The first summarises the training split and fits the features;
+Two passes over the dataset, each a stream of batches, spread over threads and put back in order. The first summarises the training split and fits the features;
 the second encodes every split into shards. Rows that cannot be encoded (a value that a feature refuses, a target that
 is missing or of a class the training split lacks) go to the feed's own quarantine with their reasons: for each split,
 dataset rows = feed rows + quarantined rows.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -29,9 +30,14 @@ from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import Artefact, Store, atomic_write, told_plainly
+from penstock.data.budget import rows_within, threads_of
+from penstock.data.cache import Cache
 from penstock.data.encoding import WEIGHT, Accepted, Encoding
+from penstock.data.far import HELD_BYTES
 from penstock.data.inherit import inherited
-from penstock.data.shards import Shards, ShardWriter, row_id_halves
+from penstock.data.order_columns import OrderColumns
+from penstock.data.shards import Shards, ShardWriter, row_id_halves, rows_in
+from penstock.data.spread import in_order
 from penstock.data.steps import step_encoding, whole_encoding
 from penstock.data.windows import WindowShards
 from penstock.recipe.schema import Recipe
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
-BATCH_ROWS = 65_536
 _SHOWN_BYTES = 64
 MOST_REASONS = 200
 """So many different reasons are counted apart; what comes later is counted by column. Every row's own is in the quarantine."""
@@ -53,10 +58,13 @@ class Feed:
     Args:
         path: its folder.
         manifest: what was written last.
+        far: the bucket in which it lies, if it is not here: its shards are then fetched as they are needed.
+        memory_bytes: the most that shards take in memory where the cache keeps no copies of them.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], *, far: Store | None = None, memory_bytes: int = HELD_BYTES) -> None:
         self.path = path
+        self._far, self._memory_bytes = far, memory_bytes
         self.manifest = manifest
         self.id: str = manifest["id"]
         self.dataset: str = manifest["dataset"]
@@ -72,19 +80,30 @@ class Feed:
         """`column: reason` → rows."""
 
     @classmethod
-    def open(cls, store: Store, id: str) -> Feed:
-        """The feed `id`.
+    def open(cls, store: Store, id: str, *, memory_bytes: int = HELD_BYTES) -> Feed:
+        """The feed `id`. Of one in a bucket only the manifest is read; its shards come as they are needed.
+
+        Args:
+            memory_bytes: the most that shards of a bucket take in memory where the cache (`Store.cache_bytes`) keeps no copies of them.
 
         Raises:
             StoreError: it is not there, or was torn or changed.
         """
-        artefact: Artefact = store.open(f"feeds/{id}")
+        name = f"feeds/{id}"
+        if store.is_remote and not store.is_here(name):
+            manifest = store.manifest(name)
+            if "shard_rows" in manifest:
+                return cls(store.folder / name, manifest, far=store, memory_bytes=memory_bytes)
+        artefact: Artefact = store.open(name)  # a feed that does not say the rows of its shards was written by an earlier Penstock
         return cls(artefact.path, artefact.manifest)
+
+    def _file(self, name: str) -> Path:
+        return self.path / name if self._far is None else self._far.file(f"feeds/{self.id}", name)
 
     @cached_property
     def encoding(self) -> Encoding:
         """The features as fitted to the training split."""
-        return Encoding.load(json.loads((self.path / "fitted.json").read_text("utf-8")))
+        return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -103,12 +122,20 @@ class Feed:
         return WindowShards(found, self._shards("steps"), self._shards("singles"), self.manifest["windows"]) if "windows" in self.manifest else found
 
     def _shards(self, name: str) -> Shards:
-        return Shards([self.path / file for file in self.manifest["shards"][name]])
+        files = self.manifest["shards"][name]
+        if self._far is None:
+            return Shards([self.path / file for file in files])
+        _, members = self._far.members(f"feeds/{self.id}")
+        return Shards.far([members[file] for file in files], self.manifest["shard_rows"][name], Cache(self._far.cache_bytes), memory_bytes=self._memory_bytes)
+
+    def holes(self, split: str) -> np.ndarray:
+        """The slots of a split whose rows were taken out, sorted: int64. The other rows keep their places."""
+        return np.unique(np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64))
 
     @property
     def quarantine(self) -> Path:
         """A Parquet file of `REJECT_SCHEMA`."""
-        return self.path / "quarantine.parquet"
+        return self._file("quarantine.parquet")
 
     def __repr__(self) -> str:
         return f"Feed({self.id!r}, rows={self.rows})"
@@ -121,38 +148,52 @@ def feed_id(recipe: Recipe, dataset: Dataset) -> str:
 
 def _declared(recipe: Recipe) -> list[Any]:
     sides = [{name: feature.declared() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)]
-    declared = [[list(side.items()) for side in sides], recipe.weight]  # the order of features is the model's order of inputs
+    declared: list[Any] = [[list(side.items()) for side in sides], recipe.weight]  # the order of features is the model's order of inputs
+    if ordered := OrderColumns.of(recipe).declared():
+        declared.append({"order": ordered})
     return declared if recipe.samples is None else [*declared, recipe.samples.declared()]
 
 
 def batch_size_for(recipe: Recipe, rows: int) -> int:
-    """Rows (or samples) of a global batch for a training split of `rows`: as declared, or about 1/128 of them as a power of two in 32–1024."""
+    """Rows (or samples) of a global batch for a training split of `rows`: as declared, or about 1/128 of those trained on, as a power of two in 32–1024."""
+    rows = round(rows * (recipe.train.order.fraction or 1))
     if recipe.train.batch_size != "auto":
         return recipe.train.batch_size
     return min(max(1 << max(rows // 128, 1).bit_length() - 1, 32), 1024)
 
 
-def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -> Feed:
+def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events, *, like: Feed | None = None) -> Feed:
     """Fit the recipe's features to the training split, and encode every split. Returns the finished feed if it is there.
+
+    Args:
+        like: a feed of the same features; they are taken as they were fitted there, and not fitted again.
 
     Raises:
         RecipeError: a column that the recipe names is not in the dataset; names them all.
         ContractError: a column cannot be learnt from, or no row is left to learn from.
         StoreError: the store cannot be written.
     """
-    id = feed_id(recipe, dataset)
+    id = feed_id(recipe, dataset) if like is None else fingerprint(feed_id(recipe, dataset), "like", like.encoding.fingerprint)
     name = f"feeds/{id}"
     if store.has(name):
         return Feed.open(store, id)
     encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
-    _take_over(recipe, encoding, store, events)
-    _fit(encoding, _train_batches(encoding, dataset, events), events)
+    if like is None:
+        _take_over(recipe, encoding, store, events)
+    else:
+        encoding.fitted |= like.encoding.fitted
+    hands = threads_of(recipe)
+    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=hands)
+    _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with store.draft(name, manifest) as folder:
         with told_plainly(folder), _Quarantine(folder / "quarantine.parquet") as quarantine:
             if recipe.samples is None:
-                rows, shards = _write_rows(encoding, dataset, folder, quarantine, events)
+                ordered = OrderColumns.of(recipe)
+                rows, shards = _write_rows(encoding, dataset, folder, quarantine, rows_at_once, events, hands=hands, ordered=ordered)
+                if ordered.columns:
+                    manifest["order"] = ordered.declared()
             else:
                 from penstock.data.sampled import write_samples
 
@@ -165,6 +206,7 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -
                 if found != dataset.counts[split]:
                     raise StoreError(f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of {split}, but {found} were read; it was changed. Prepare it again.")
         atomic_write(folder / "fitted.json", json.dumps(encoding.declared(), indent=1, ensure_ascii=False))
+        manifest["shard_rows"] = {part: [rows_in(folder / file) for file in files] for part, files in shards.items()}
         manifest.update(rows=rows, shards=shards, quarantined={split: quarantine.by_split[split] for split in SPLITS}, reasons=dict(quarantine.reasons.most_common()))
     feed = Feed.open(store, id)
     if feed.quarantined:
@@ -173,14 +215,15 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events) -
     return feed
 
 
-def _write_rows(encoding: Encoding, dataset: Dataset, folder: Path, quarantine: _Quarantine, events: Events) -> tuple[dict[str, int], dict[str, list[str]]]:
+def _write_rows(
+    encoding: Encoding, dataset: Dataset, folder: Path, quarantine: _Quarantine, rows_at_once: int, events: Events, *, hands: int, ordered: OrderColumns,
+) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Every split's rows as shards: rows and files by split."""
-    rows, shards = {}, {}
-    for split in SPLITS:
-        with ShardWriter(folder, split) as writer:
-            _encode_split(encoding, dataset, split, writer, quarantine, events)
-        rows[split], shards[split] = writer.rows, writer.files
-    return rows, shards
+    writers = {split: ShardWriter(folder, split) for split in SPLITS}
+    for split, writer in writers.items():
+        with writer:
+            _encode_split(encoding, dataset, split, writer, quarantine, rows_at_once, events, hands=hands, ordered=ordered)
+    return {split: writer.rows for split, writer in writers.items()}, {split: writer.files for split, writer in writers.items()}
 
 
 def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
@@ -217,6 +260,7 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
         ]
     if encoding.weight and encoding.weight not in known:
         problems.append(Problem(("weight",), f"is the column {encoding.weight!r}, which the data lacks.{did_you_mean(encoding.weight, known)}"))
+    problems += OrderColumns.of(recipe).problems(known)
     if problems:
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
 
@@ -233,32 +277,43 @@ def _take_over(recipe: Recipe, encoding: Encoding, store: Store, events: Events)
 # -- the first pass ----------------------------------------------------------------------------------------------------
 
 
-def _train_batches(encoding: Encoding, dataset: Dataset, events: Events) -> Iterator[pa.Table]:
+def _train_batches(encoding: Encoding, dataset: Dataset, rows_at_once: int, events: Events) -> Iterator[pa.Table]:
     done = 0
-    for batch in dataset.batches("train", columns=encoding.columns(targets=True), rows=encoding.rows_at_once(BATCH_ROWS)):
+    for batch in dataset.batches("train", columns=encoding.columns(targets=True), rows=rows_at_once, coded=True):
         yield pa.Table.from_batches([batch])
         done += batch.num_rows
         events.progress("fit", done, dataset.counts["train"], "rows")
 
 
-def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events) -> None:
-    """Fill `encoding.fitted` from the training split. Every column that cannot be learnt from is named at once."""
+def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, hands: int = 1) -> None:
+    """Fill `encoding.fitted` from the training split. Every column that cannot be learnt from is named at once.
+
+    Summaries are free of order, so batches are taken in as they come, each summary by one thread at a time.
+    """
     features = {name: feature for name, feature in {**encoding.inputs, **encoding.targets}.items() if name not in encoding.fitted}
     summaries = {name: feature.summary() for name, feature in features.items()}
+    locks = {name: threading.Lock() for name in summaries}
     reasons: Counter[str] = Counter()
     seen = used = 0
     heaviest = 0.0
-    for table in tables:
+
+    def take(numbered: tuple[int, pa.Table]) -> tuple[Accepted, int, float]:
+        number, table = numbered
         accepted = encoding.accept(table, targets=True)
+        kept = accepted.kept()
+        keys = pa.array(sample_keys(_kept_ids(table, accepted)))  # once, not once a feature
+        names = list(summaries)
+        turn = number * 7 % max(len(names), 1)  # threads begin at different summaries, so that they seldom wait for each other
+        for name in names[turn:] + names[:turn]:
+            with locks[name]:
+                summaries[name].update(kept.columns[name], keys)
+        return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
+
+    for accepted, rows, weight in in_order(take, enumerate(tables), hands=hands):
         reasons.update(f"{problem.path[0]}: {problem.text}" for problems in accepted.refused.values() for problem in problems)
         seen += accepted.rows
-        kept = accepted.kept()
-        used += kept.rows
-        keys = pa.array(sample_keys(_kept_ids(table, accepted)))  # once, not once a feature
-        for name, summary in summaries.items():
-            summary.update(kept.columns[name], keys)
-        if kept.weight is not None and kept.rows:
-            heaviest = max(heaviest, float(kept.weight.max()))
+        used += rows
+        heaviest = max(heaviest, weight)
     if not seen:
         raise ContractError("the training split has no rows: there is nothing to learn from. Check `where`, `expect` and `split`")
     if not used:
@@ -293,16 +348,24 @@ def _kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
 # -- the second pass ---------------------------------------------------------------------------------------------------
 
 
-def _encode_split(encoding: Encoding, dataset: Dataset, split: str, writer: ShardWriter, quarantine: _Quarantine, events: Events) -> None:
+def _encode_split(
+    encoding: Encoding, dataset: Dataset, split: str, writer: ShardWriter, quarantine: _Quarantine, rows_at_once: int, events: Events, *, hands: int,
+    ordered: OrderColumns,
+) -> None:
     if not dataset.counts[split]:
         return
     done = 0
-    for batch in dataset.batches(split, columns=encoding.columns(targets=True), rows=encoding.rows_at_once(BATCH_ROWS)):
+    columns = list(dict.fromkeys([*encoding.columns(targets=True), *ordered.columns]))
+
+    def encoded(batch: pa.RecordBatch) -> tuple[pa.Table, Accepted, dict[str, np.ndarray]]:
         table = pa.Table.from_batches([batch])
         accepted = encoding.accept(table, targets=True)
+        return table, accepted, {"row_id": row_id_halves(_kept_ids(table, accepted)), **ordered.arrays(table, accepted.refused, split), **encoding.encode(accepted.kept())}
+
+    for table, accepted, arrays in in_order(encoded, dataset.batches(split, columns=columns, rows=rows_at_once, coded=True), hands=hands):
         quarantine.add(table, accepted, split)
-        writer.write({"row_id": row_id_halves(_kept_ids(table, accepted)), **encoding.encode(accepted.kept())})
-        done += batch.num_rows
+        writer.write(arrays)
+        done += accepted.rows
         events.progress("encode", done, dataset.counts[split], "rows", split=split)
 
 

@@ -17,7 +17,6 @@ Order. Rows are written in the order of their row id, so that positions in a fee
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -35,6 +34,7 @@ from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.store import Store, told_plainly
 from penstock.data.aside import Aside, large_columns
+from penstock.data.budget import threads_of
 from penstock.data.clean import around_split, derive, moved
 from penstock.data.dataset import SPLITS, Dataset
 from penstock.data.join import ToOne
@@ -77,7 +77,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         work = _Work(recipe, events, folder, scratch, survey)
         with told_plainly(folder):
             work.extract()
-            with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=_threads(recipe)) as session:
+            with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads_of(recipe)) as session:
                 made = work.crunch(session)
         manifest |= {
             "type": "dataset", "name": recipe.name, "id": survey.id, **made, "lineage": _lineage(recipe, survey, work), "seconds": round(time.perf_counter() - start, 3),
@@ -161,13 +161,6 @@ def _made(staging: Path) -> Path:
             return Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
         except FileNotFoundError:
             continue  # another removed the empty staging folder between its making and ours
-
-
-def _threads(recipe: Recipe) -> int:
-    """As declared, or all that this process may use."""
-    if recipe.resources.threads:
-        return recipe.resources.threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------------

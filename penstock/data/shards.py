@@ -66,10 +66,15 @@ class _Place:
 class ShardWriter:
     """Writes the rows of one split as `<prefix>-00000.arrow`, ….  Use as a context manager.
 
+    Every shard but the last has the same number of rows, so that a row's shard follows from its place: as many as make
+    `shard_bytes`, by the bytes of the first rows (of rows whose size differs, by those of the first shard).
+
+    Dense arrays are laid into the shard's matrices as they come, so there is no second copy of a shard.
+
     Args:
         folder: where the shards go.
         prefix: usually the split's name.
-        shard_bytes: a shard is closed once it holds about so much; memory stays within a few times that.
+        shard_bytes: a shard is closed once it holds about so much.
     """
 
     def __init__(self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -77,9 +82,12 @@ class ShardWriter:
         self.files: list[str] = []
         self.rows_by_file: list[int] = []
         self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
-        self._pending: list[Arrays] = []
-        self._pending_rows = self._pending_bytes = 0
-        self._places: list[_Place] | None = None
+        self._places: list[_Place] = []
+        self._matrices: Arrays = {}
+        self._objects: dict[str, list[np.ndarray]] = {}
+        self._full: int | None = None
+        """Rows of a shard; None until the first of ragged rows is full."""
+        self._filled = self._filled_bytes = 0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -93,53 +101,67 @@ class ShardWriter:
         rows = len(next(iter(arrays.values())))
         if not rows:
             return
-        if self._places is None:
-            self._places = _layout(arrays)
+        if not self._places:
+            self._begin(arrays, rows)
         self._check(arrays)
-        per_row = max(_bytes(arrays) // rows, 1)
-        step = max(self._shard_bytes // per_row, 1)
+        per_row = max(_bytes(arrays) // rows, 1) if self._full is None else 0
         start = 0
         while start < rows:
-            room = max((self._shard_bytes - self._pending_bytes) // per_row, 1) if self._pending_rows else step
-            piece = {name: values[start : start + room] for name, values in arrays.items()}
-            taken = min(room, rows - start)
-            self._pending.append(piece)
-            self._pending_rows += taken
-            self._pending_bytes += taken * per_row
+            most = self._full - self._filled if self._full is not None else max((self._shard_bytes - self._filled_bytes) // per_row, 1)
+            taken = min(most, rows - start)
+            self._lay({name: values[start : start + taken] for name, values in arrays.items()}, taken)
+            self._filled_bytes += taken * per_row
             start += taken
-            if self._pending_bytes + per_row > self._shard_bytes:
+            if self._full is None and self._filled_bytes + per_row > self._shard_bytes:
+                self._full = self._filled
+            if self._filled == self._full:
                 self._flush()
 
+    def _begin(self, arrays: Arrays, rows: int) -> None:
+        self._places = _layout(arrays)
+        if all(place.ragged is None for place in self._places):
+            self._full = max(self._shard_bytes // max(_bytes(arrays) // rows, 1), 1)
+
     def _check(self, arrays: Arrays) -> None:
-        assert self._places is not None
         if [p.name for p in self._places] != list(arrays):
             raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
         for place, values in zip(self._places, arrays.values(), strict=True):
             if values.dtype.name != place.dtype or values.shape[1:] != place.shape:
                 raise ValueError(f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is {values.dtype.name} {list(values.shape[1:])} now")
 
-    def close(self) -> None:
-        """Write what is pending."""
-        if self._pending_rows:
-            self._flush()
-
-    def _flush(self) -> None:
-        assert self._places is not None
-        arrays = {place.name: np.concatenate([piece[place.name] for piece in self._pending]) for place in self._places}
-        rows, name = self._pending_rows, f"{self._prefix}-{len(self.files):05d}.arrow"
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
-        columns, names = [], []
+    def _lay(self, piece: Arrays, rows: int) -> None:
+        """Rows into the matrices, which grow while it is not known how many a shard has."""
+        stop = self._filled + rows
         for dtype in dict.fromkeys(p.dtype for p in self._places if p.ragged is None):
             dense = [p for p in self._places if p.ragged is None and p.dtype == dtype]
-            width = sum(p.width for p in dense)
-            matrix = np.empty((rows, width), _held(dtype))
+            matrix = self._matrices.get(dtype)
+            if matrix is None or len(matrix) < stop:
+                held = np.empty((self._full or 2 * stop, sum(p.width for p in dense)), _held(dtype))
+                if matrix is not None:
+                    held[: self._filled] = matrix[: self._filled]
+                matrix = self._matrices[dtype] = held
             for place in dense:
-                matrix[:, place.start : place.start + place.width] = arrays[place.name].reshape(rows, place.width)
-            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width))
+                matrix[self._filled : stop, place.start : place.start + place.width] = piece[place.name].reshape(rows, place.width)
+        for place in self._places:
+            if place.ragged is not None:
+                self._objects.setdefault(place.name, []).append(piece[place.name])
+        self._filled = stop
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._filled:
+            self._flush()
+        self._matrices = {}
+
+    def _flush(self) -> None:
+        rows, name = self._filled, f"{self._prefix}-{len(self.files):05d}.arrow"
+        columns, names = [], []
+        for dtype, matrix in self._matrices.items():
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix[:rows].reshape(-1)), matrix.shape[1]))
             names.append(dtype)
         for place in self._places:
             if place.ragged is not None:
-                columns.append(_object_column(arrays[place.name], place.ragged))
+                columns.append(_object_column(np.concatenate(self._objects.pop(place.name)), place.ragged))
                 names.append(place.name)
         layout = {"format": FORMAT, "arrays": [{"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "ragged": p.ragged} for p in self._places]}
         schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)], metadata={_LAYOUT: json.dumps(layout).encode()})
@@ -149,6 +171,7 @@ class ShardWriter:
         self.files.append(name)
         self.rows_by_file.append(rows)
         self.rows += rows
+        self._filled = self._filled_bytes = 0
 
 
 def rows_in(file: Path) -> int:

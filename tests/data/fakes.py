@@ -18,7 +18,7 @@ class FakeDataset:
         self.counts = {split: len(self.splits[split]) if split in self.splits else 0 for split in ("train", "validation", "test")}
         self.schema = self.splits["train"].schema
 
-    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False) -> Iterator[pa.RecordBatch]:
         table = self.splits[split]
         yield from (table.select(["row_id", *columns]) if columns is not None else table).combine_chunks().to_batches(max_chunksize=min(rows, 700))
 

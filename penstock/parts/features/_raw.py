@@ -163,6 +163,29 @@ def texts(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
     return stripped(column, na), undecoded
 
 
+def words(columns: Sequence[pa.Array], na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
+    """The only raw column as text, as `texts` reads it; a column that comes with a dictionary keeps one, and each word is read once."""
+    column = columns[0]
+    if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) > len(column):
+        return texts(one(columns), na)
+    found, refused = texts(plain(column.dictionary), na)
+    if len(refused.rows):  # the reasons must name rows, not words
+        return texts(one(columns), na)
+    indices = column.indices
+    if found.null_count:
+        places = pc.if_else(found.is_valid(), pa.array(np.arange(len(found), dtype=np.int32)), pa.scalar(None, pa.int32()))
+        indices, found = places.take(indices), pc.fill_null(found, "")
+    return pa.DictionaryArray.from_arrays(indices, found), NOBODY
+
+
+def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: int) -> np.ndarray:
+    """`what` of each value of a text column: worked out once a word where the column has a dictionary; `missing` for a null."""
+    if not isinstance(column, pa.DictionaryArray):
+        return what(column)
+    found = what(column.dictionary)
+    return np.append(found, np.asarray(missing, found.dtype))[np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(found)))]
+
+
 def _spelt(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_floating(kind):

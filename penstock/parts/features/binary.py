@@ -40,7 +40,7 @@ class Binary(Feature):
     """A missing input: `flag` gives the model 0.5 and tells it that the value was missing; `error` refuses the row."""
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.texts(_raw.one(columns), self.na)
+        found, refused = _raw.words(columns, self.na)
         return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
@@ -142,6 +142,10 @@ def _folded(values: list[list[Any]]) -> tuple[list[tuple[str, int]], list[str]]:
 
 def _sides(column: pa.Array, fitted: Fitted) -> np.ndarray:
     """1 for the positive value, 0 for the negative, -1 for anything else `[n]`."""
+    return _raw.by_word(column, lambda words: _sides_of(words, fitted), -1)
+
+
+def _sides_of(column: pa.Array, fitted: Fitted) -> np.ndarray:
     positive, negative = fitted["positive"], fitted["negative"]
     sides = np.full(len(column), -1, np.int8)
     sides[_is(column, [positive])] = 1

@@ -50,7 +50,7 @@ class Category(Feature):
     """A missing input: `flag` gives it an index of its own; `error` refuses the row."""
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        found, refused = _raw.texts(_raw.one(columns), self.na)
+        found, refused = _raw.words(columns, self.na)
         return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
 
     def summary(self) -> Summary:
@@ -163,6 +163,10 @@ def _lookup(values: list[str]) -> tuple[pa.Array, dict[str, int]]:
 
 def _index(column: pa.Array, values: list[str]) -> np.ndarray:
     """Where each of a column's values stands among `values`, int64 `[n]`; -1 for the others and for null."""
+    return _raw.by_word(column, lambda words: _places(words, values), -1)
+
+
+def _places(column: pa.Array, values: list[str]) -> np.ndarray:
     words, places = _lookup(values)
     if len(column) * 16 < len(words):  # a request against a large vocabulary: hashing it again would cost more
         return np.array([-1 if value is None else places.get(value, -1) for value in column.to_pylist()], np.int64)
