@@ -65,11 +65,16 @@ class Checkpoint:
         return {name: tensors for name, tensors in files.items() if tensors}
 
     @classmethod
+    def of(cls, state: dict[str, Any], files: Mapping[str, dict[str, Tensor]]) -> Checkpoint:
+        """The inverse of `files`."""
+        rest = dict(files)
+        model, optimiser, average = (rest.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE))
+        return cls(state, model, optimiser, average, {name.removesuffix(".safetensors"): found for name, found in rest.items()})
+
+    @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """The checkpoint in `path`, which `Checkpoints.newest` has found whole."""
-        tensors = {file.name: read_tensors(file) for file in sorted(path.glob("*.safetensors"))}
-        own = [tensors.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE)]
-        return cls(json.loads((path / STATE).read_text("utf-8")), *own, {name.removesuffix(".safetensors"): found for name, found in tensors.items()})
+        return cls.of(json.loads((path / STATE).read_text("utf-8")), {file.name: read_tensors(file) for file in sorted(path.glob("*.safetensors"))})
 
 
 class Checkpoints:
@@ -218,7 +223,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
         put(memoryview(len(head).to_bytes(8, "little") + head))
         for name in order:
-            data = memoryview(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            data: Any = memoryview(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
             for start in range(0, len(data), _PIECE):
                 put(data[start : start + _PIECE])
     return {"size_bytes": size, "sha256": digest.hexdigest()}

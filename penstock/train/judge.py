@@ -14,6 +14,7 @@ from penstock.contracts.learn import World
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
+from penstock.core.pulse import Pulse
 from penstock.data.feed import Feed
 from penstock.data.loader import Loader
 from penstock.metrics import METRICS, Forecasting, Measures
@@ -42,7 +43,7 @@ def watched_of(recipe: Recipe, learner: Learner) -> str:
     return word
 
 
-def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int) -> dict[str, Any]:
+def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, pulse: Pulse | None = None) -> dict[str, Any]:
     """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the same at every rank."""
     learner.network.eval()
     encoding = feed.encoding
@@ -52,6 +53,8 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
         for _, batch in loader.batches(0):
+            if pulse is not None:
+                pulse.move()
             if not len(batch["row_id"]):
                 continue
             weights = batch["weight"].numpy() if "weight" in batch else None

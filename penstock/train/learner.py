@@ -232,11 +232,11 @@ class Learner:
         Raises:
             NotFinite: as `step`.
         """
-        for step, loss, norm, row_id in self._unchecked:
+        unchecked, self._unchecked = self._unchecked, []
+        for step, loss, norm, row_id in unchecked:
             for what, value in (("loss", loss), ("gradient", norm)):
                 if value is not None and not math.isfinite(float(value)):
                     raise self._error(step, what, [], _names(row_id))
-        self._unchecked.clear()
 
     def _before_step(self) -> dict[str, Any]:
         """What a step changes before it is known to be sound: layers' memories of batches, and with several phases the

@@ -1,26 +1,28 @@
 """Training, told top to bottom.
 
 `train` runs where the user is: it decides what has to be decided once (start from what, how many processes) and sends
-`work` to them. `work` runs in each process: the loop over epochs and batches. What a step is lives in `learner`, what the
-world does to it in `parallel`.
+`work` to them; when processes are lost it sends it again, from the last checkpoint. `work` runs in each process: the loop
+over epochs and batches. What a step is lives in `learner`, what the world does to it in `parallel`, what is kept in
+`keeper`, what goes wrong in `troubles`.
 
 Only rank 0 tells events (relayed by a file if it is elsewhere), writes checkpoints and judges. Everything that ranks must
-agree on travels in a collective: a wish to stop with the gradients, the verdict on an epoch after it.
+agree on travels in a collective: a wish to stop or to keep a checkpoint with the gradients, the verdict on an epoch after it.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Interrupted, StoreError, TrainingError
+from penstock.core.errors import RankLost, TrainingError
 from penstock.core.events import Events
+from penstock.core.pulse import Pulse
 from penstock.core.store import Store
 from penstock.data.feed import Feed, batch_size_for
 from penstock.data.loader import Loader
@@ -28,8 +30,9 @@ from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
-from penstock.train.checkpoint import AVERAGE, MODEL, Checkpoint, Checkpoints, read_tensors, write_weights
+from penstock.train.checkpoint import Checkpoints
 from penstock.train.judge import flat, judge, value_of, watched_of
+from penstock.train.keeper import Keeper, Place, ranked
 from penstock.train.learner import Learner, NotFinite, Number
 from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
@@ -37,10 +40,15 @@ from penstock.train.parallel import even_buffers, gathered, joined, settled, sha
 from penstock.train.relay import following, telling
 from penstock.train.start import start_from, weights_of
 from penstock.train.stop import Stop
+from penstock.train.troubles import left_out, plainly
 from penstock.train.watch import Plateau, Watch
 
 _TELL_SECONDS = 0.5
 """How often progress is told and measured."""
+_LOOK_STEPS = 16
+"""With `on_nan: rollback` on an accelerator, ranks look together every so many steps whether all was finite."""
+_APART_SECONDS = 60.0
+"""Losses that follow each other within this are one loss of several processes."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +69,6 @@ class Job:
     """The file to tell events to."""
 
 
-@dataclass
-class Place:
-    """Where training stands; plain data, part of each checkpoint."""
-
-    epoch: int = 0
-    """Epochs completed."""
-    position: int = 0
-    """Batches of the present epoch that are done."""
-    step: int = 0
-    loss: float = 0.0
-    """Of the present epoch so far: sum of the rows' weighted losses."""
-    weight: float = 0.0
-    rows: int = 0
-    """Rows trained on, over all epochs."""
-    seconds: float = 0.0
-    loop_seconds: float = 0.0
-    """Of `seconds`, those in the loop over batches."""
-    best_step: int | None = None
-    best: dict[str, Any] = field(default_factory=dict)
-    """The verdict of the best epoch."""
-    ended: str | None = None
-    """Why training is over: `epochs`, `max_steps`, `early_stop`."""
-
-
 def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool = False) -> dict[str, Any]:
     """Train the recipe's model on a feed; leaves the best epoch's weights (their average if `ema` is on) in the run.
 
@@ -98,11 +82,13 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     Returns:
         `epochs`, `steps`, `best_epoch` (from 1), `validation_loss`, `validation` ({target: {metric: value}} of the best epoch),
         `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`), `parameters`, `seconds`, `examples_per_second`,
-        `processes`, `threads`, `communication` ({`bytes_per_step`, `ratio`}, see `Learner.communication`).
+        `processes`, `threads`, `communication` ({`bytes_per_step`, `ratio`}, see `Learner.communication`), `checkpoints` ({`count`,
+        `pause_seconds`, `write_seconds`}), `left_out` (batches that were not finite), `restarts` (after lost processes).
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
-        TrainingError: the loss is not finite; a process died.
+        TrainingError: the loss is not finite; processes were lost more often than the launcher allows; the model's code failed
+            (at which line), or ran out of memory.
         UserError: the run is finished or in other hands; `train.from` names weights that fit nowhere.
     """
     if not feed.sizes.get("train"):
@@ -121,18 +107,42 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
         run.choose({**chosen.declared(), "accelerators": accelerators})
 
-    relay = run.path / ".events" if chosen.processes > 1 else None
+    recovery = recipe.launcher.recovery()
+    relay = run.path / ".events" if chosen.processes > 1 or recovery.fewest is not None else None
     job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None)
-    with following(relay, events) if relay else nullcontext():
-        here = None if relay else events
+    losses: list[float] = []
+    processes, restarts, gone = chosen.processes, 0, 0
+    while True:
         try:
-            summary: dict[str, Any] = recipe.launcher.launch(work, (job, here), processes=chosen.processes, threads=chosen.threads)
+            with following(relay, events) if relay else nullcontext():
+                here = None if relay else events
+                summary: dict[str, Any] = recipe.launcher.launch(work, (job, here), processes=processes, threads=chosen.threads)
+            return {**summary, "restarts": restarts}
         except NotFinite:
             raise  # going on from a checkpoint would end there again
         except TrainingError as error:
+            if trace := getattr(error, "traceback", None):
+                events.emit("traceback", text=trace)
             kept = checkpoints.all()
-            raise TrainingError(f"{error.message} {kept[-1].name} is kept; go on from it with: penstock resume {run.id}" if kept else error.message) from None
-    return summary
+            now = time.monotonic()
+            is_recent = bool(losses) and now - losses[-1] < _APART_SECONDS
+            losses = [*(at for at in losses if now - at < recovery.window_seconds), now]
+            if not isinstance(error, RankLost) or len(losses) > recovery.restarts:
+                before = f" It was started again {restarts} time{'s' if restarts != 1 else ''} already." if restarts else ""
+                on = f" {kept[-1].name} is kept; go on from it with: penstock resume {run.id}" if kept else ""
+                raise TrainingError(f"{error.message}{before}{on}") from None
+            restarts += 1
+            path = checkpoints.newest(events)
+            step = int(path.name.removeprefix("step-")) if path else 0
+            if recovery.fewest is not None:
+                lost = len(error.ranks) if len(error.ranks) < processes else 0  # where all went, none is less there than others
+                gone = lost + (gone if is_recent else 0)
+                processes = max(recovery.fewest, chosen.processes - gone)
+            again = max(error.step - step, 0)
+            events.warn(
+                f"{error.message} Starting again from step {step} with {processes} process{'es' if processes != 1 else ''}: {again} step{'s are' if again != 1 else ' is'} done again "
+                f"(restart {restarts}; at most {recovery.restarts} an hour).", restart=restarts, step=step, repeated=again, processes=processes, lost=list(error.ranks))
+            job = replace(job, checkpoint=str(path) if path else None)
 
 
 def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
@@ -144,10 +154,13 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         stack.enter_context(joined(world))
         stack.enter_context(settled(threads=world.threads, deterministic=options.deterministic, events=events))
         began = time.perf_counter()
+        pulse = Pulse.here()
+        pulse.move()
 
         # -- what is trained, on what ----------------------------------------------------------------------------------
         feed = Feed.open(Store(job.store), job.feed)
         batch_size = batch_size_for(recipe, feed.sizes["train"])
+        stack.enter_context(plainly(recipe, world, batch_size))
         loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
         learner = Learner(recipe, feed, world)
         watched = watched_of(recipe, learner)
@@ -156,12 +169,14 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         if not validates and (options.early_stop or options.schedule.type == "plateau"):
             events.warn("the validation split has no rows: no early stopping, no plateau; the last epoch's weights are taken")
 
-        watch = Watch(better(watched.rsplit(".", 1)[-1]))
+        is_higher = better(watched.rsplit(".", 1)[-1])
+        watch = Watch(is_higher)
         if options.early_stop and validates:
             watch.patience, watch.min_delta = options.early_stop.patience, options.early_stop.min_delta
         plateau = Plateau(options.schedule.factor, options.schedule.patience, options.schedule.floor) if options.schedule.type == "plateau" else None
         place = Place()
-        keeper = _Keeper(job, learner, loader, watch, plateau, events)
+        keeper = Keeper(recipe, Path(job.folder), job.run, job.store, learner, loader, watch, plateau, events, world, pulse)
+        stack.callback(keeper.close)
         if job.checkpoint:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
@@ -173,13 +188,15 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                 f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {feed.sizes['train']:,} {'rows' if feed.samples is None else 'samples'} in batches of {batch_size}"
                 f"{' (chosen from the number of rows)' if options.batch_size == 'auto' else ''}; {total:,} steps",
                 parameters=parameter_count(learner.network), batch_size=batch_size, steps=total)
+            if options.on_nan == "rollback":
+                keeper.write(place, wait=True)  # there must be one to go back to
         seconds_before = place.seconds
 
         def elapsed() -> float:
             return seconds_before + time.perf_counter() - began
 
         # -- the loop --------------------------------------------------------------------------------------------------
-        told = saved = time.perf_counter()
+        told = time.perf_counter()
         told_rows = place.rows
         while place.ended is None:
             epoch = place.epoch
@@ -187,48 +204,70 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             loop_began = time.perf_counter()
             loss: Number = place.loss
             weight: Number = place.weight
-            batches: Any = loader.batches(epoch, start=place.position)
-            stack.enter_context(closing(batches))
-            for position, batch in batches:
-                if place.step == total:
-                    break
-                now = time.perf_counter()
-                rows = loader.global_rows(position)
-                is_last = position + 1 == len(loader) or place.step + 1 == total
-                agrees = learner.agrees(place.step, is_last)  # else ranks have moved apart, and only some have been heard
-                telling_now = agrees and (now - told > _TELL_SECONDS or place.step == 0)
-                done = learner.step(
-                    batch, rows=rows, step=place.step, total=total, scale=plateau.scale if plateau else 1.0, stop=stop.asked, wants_norm=telling_now, is_last=is_last)
-                place.step += 1
-                place.position = position + 1
-                place.rows += rows
-                loss, weight = loss + done.loss, weight + done.weight
-                if telling_now:
-                    learner.check()
-                    last = float(done.loss) / max(float(done.weight), 1e-30)
-                    speed = (place.rows - told_rows) / max(time.perf_counter() - told, 1e-9)
-                    measured: dict[str, Any] = {"loss": last, "examples_per_second": round(speed, 1)}
-                    sent = learner.communication()
-                    events.progress("train", place.step, total, "steps", epoch=epoch + 1, **measured)
-                    lr = options.lr * rate(options.schedule, place.step - 1, total, plateau.scale if plateau else 1.0)
-                    events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **sent, **measured)
-                    told, told_rows = time.perf_counter(), place.rows
-                if done.stop or (agrees and now - saved > (60.0 if options.checkpoint.every_seconds == "auto" else options.checkpoint.every_seconds) and not is_last):
-                    learner.check()
-                    place.loss, place.weight, place.seconds = float(loss), float(weight), elapsed()
-                    keeper.write(place, world)
-                    saved = time.perf_counter()
-                if done.stop:
-                    raise keeper.interrupted(place, world)
-            learner.check()
+            try:
+                ahead: Any = loader.batches(epoch, start=place.position)
+                with closing(ahead) as batches:
+                    for position, batch in batches:
+                        if place.step == total:
+                            break
+                        pulse.move(place.step)
+                        if place.step in place.left_out:
+                            place.step, place.position = place.step + 1, position + 1
+                            continue
+                        now = time.perf_counter()
+                        rows = loader.global_rows(position)
+                        is_last = position + 1 == len(loader) or place.step + 1 == total
+                        agrees = learner.agrees(place.step, is_last)  # else ranks have moved apart, and only some have been heard
+                        telling_now = agrees and (now - told > _TELL_SECONDS or place.step == 0)
+                        try:
+                            done = learner.step(
+                                batch, rows=rows, step=place.step, total=total, scale=plateau.scale if plateau else 1.0, stop=stop.asked,
+                                save=not is_last and keeper.is_due(place, now), wants_norm=telling_now, is_last=is_last)
+                        except NotFinite as error:
+                            if options.on_nan == "rollback":
+                                raise
+                            left_out(error, place, recipe, events)
+                            place.step, place.position = place.step + 1, position + 1
+                            continue
+                        place.step += 1
+                        place.position = position + 1
+                        place.rows += rows
+                        loss, weight = loss + done.loss, weight + done.weight
+                        if place.in_row and place.step > place.left_out[-1] + 1:
+                            place.in_row = 0
+                        if telling_now:
+                            if options.on_nan == "stop":
+                                learner.check()
+                            last = float(done.loss) / max(float(done.weight), 1e-30)
+                            speed = (place.rows - told_rows) / max(time.perf_counter() - told, 1e-9)
+                            measured: dict[str, Any] = {"loss": last, "examples_per_second": round(speed, 1)}
+                            sent = learner.communication()
+                            events.progress("train", place.step, total, "steps", epoch=epoch + 1, **measured)
+                            lr = options.lr * rate(options.schedule, place.step - 1, total, plateau.scale if plateau else 1.0)
+                            events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **sent, **measured)
+                            told, told_rows = time.perf_counter(), place.rows
+                        if done.stop or done.save or place.step % _LOOK_STEPS == 0:
+                            learner.check()
+                        if done.stop or done.save:
+                            place.loss, place.weight, place.seconds = float(loss), float(weight), elapsed()
+                            keeper.write(place, wait=done.stop)
+                        if done.stop:
+                            raise keeper.interrupted(place)
+                learner.check()
+            except NotFinite as error:
+                left_out(error, place, recipe, events)
+                place = keeper.gone_back(place, error)
+                told_rows = place.rows
+                continue
             place.loss, place.weight = float(loss), float(weight)
             place.loop_seconds += time.perf_counter() - loop_began
 
             # -- the epoch's verdict: the same at every rank -----------------------------------------------------------
             even_buffers(learner.network, world)
-            verdict = judge(learner, feed, recipe, world, batch_size) if validates else None
+            verdict = judge(learner, feed, recipe, world, batch_size, pulse) if validates else None
             value = value_of(verdict, watched, events)
             best = watch.see(epoch + 1, value) or place.best_step is None
+            place.ranking = ranked(place, value, higher=is_higher == "higher", keep=options.checkpoint.keep_best)
             if plateau and plateau.see(verdict["loss"] if verdict else None):
                 events.say(f"epoch {epoch + 1}: the validation loss has not improved; the rate is now {options.lr * plateau.scale:.2g}")
             train_loss = place.loss / max(place.weight, 1e-30)
@@ -238,99 +277,24 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             place.ended = "max_steps" if place.step == options.max_steps else "epochs" if place.epoch == options.epochs else "early_stop" if watch.is_over else None
             events.emit("measured", step=place.step, epoch=epoch + 1, train_loss=train_loss, is_best=best, **flat(verdict))
             place.seconds = elapsed()
-            keeper.write(place, world, best=best)
-            saved = time.perf_counter()
-            if any(shared(gathered(stop.asked, world), world)):
-                raise keeper.interrupted(place, world)
+            asked, spared = zip(*shared(gathered((stop.asked, place.ended is None and keeper.spares(best)), world), world), strict=True)
+            if any(asked) or not spared[0]:
+                keeper.write(place, best=best, wait=any(asked))
+            if any(asked):
+                raise keeper.interrupted(place)
 
         # -- the end ---------------------------------------------------------------------------------------------------
         if place.ended == "early_stop":
             events.say(f"stopped after epoch {place.epoch}: {watched} has not improved since epoch {place.best['epoch']}")
-        keeper.settle(place, world)
+        keeper.settle(place)
         events.progress("train", place.step, place.step, "steps", epoch=place.epoch, loss=place.best["train_loss"])
         return {
             "epochs": place.epoch, "steps": place.step, "best_epoch": place.best["epoch"], "ended": place.ended, "validation_loss": place.best["loss"],
             "validation": place.best["targets"], "train_loss": place.best["train_loss"], "parameters": parameter_count(learner.network),
             "seconds": round(place.seconds, 3), "examples_per_second": round(place.rows / max(place.loop_seconds, 1e-9), 1),
-            "processes": world.size, "threads": world.threads, "communication": learner.communication(),
+            "processes": world.size, "threads": world.threads, "communication": learner.communication(), "checkpoints": keeper.measured(),
+            "left_out": len(place.left_out),
         }
-
-
-# -- keeping -----------------------------------------------------------------------------------------------------------
-
-
-class _Keeper:
-    """Rank 0's hands: checkpoints, and the final weights. The other ranks wait where they must."""
-
-    def __init__(self, job: Job, learner: Learner, loader: Loader, watch: Watch, plateau: Plateau | None, events: Events) -> None:
-        self._learner, self._loader, self._watch, self._plateau, self._events = learner, loader, watch, plateau, events
-        self._folder = Path(job.folder)
-        self._checkpoints = Checkpoints(self._folder / "checkpoints", job.recipe.train.checkpoint.keep)
-        self._unwritten: dict[str, torch.Tensor] | None = None
-        """The best weights, if no checkpoint could be written of them."""
-        self._run, self._is_saved = job.run, False
-
-    def write(self, place: Place, world: World, *, best: bool = False) -> None:
-        """A checkpoint of now; every rank calls. If it cannot be written training goes on, and says so."""
-        learner = self._learner
-        held = learner.held()
-        if held is not None:
-            scaler = learner.precision.scaler
-            state = {
-                "place": asdict(place), "watch": self._watch.memory(), "plateau": self._plateau.memory() if self._plateau else None,
-                "scaler": scaler.state_dict() if scaler else None, "loader": self._loader.state_dict(), "processes": world.size,
-            }
-            try:
-                self._checkpoints.write(place.step, Checkpoint(state, held.model, held.optimiser, held.average, held.extra), best=place.best_step)
-                self._is_saved = True
-                if best:
-                    self._unwritten = None
-            except (StoreError, OSError) as error:
-                self._is_saved = False
-                self._events.warn(f"no checkpoint at step {place.step}, training goes on without: {error}")
-                if best:
-                    self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (held.average or held.model).items()}
-
-    def recall(self, path: Path) -> Place:
-        """Take up the checkpoint in `path`.
-
-        Raises:
-            UserError, StoreError: it belongs to another order of rows, or to another model.
-        """
-        kept = Checkpoint.read(path)
-        self._loader.load_state_dict(kept.state["loader"])
-        for text in self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra):
-            self._events.warn(text)
-        self._watch.recall(kept.state["watch"])
-        if self._plateau and kept.state["plateau"]:
-            self._plateau.recall(kept.state["plateau"])
-        place = Place(**kept.state["place"])
-        if place.best_step is not None:
-            try:
-                self._checkpoints.whole(place.best_step)
-            except StoreError as error:
-                if place.ended:
-                    raise
-                self._events.warn(f"the best weights so far, of epoch {place.best['epoch']}, are lost; the best of the epochs to come is taken: {error}")
-                place.best_step, place.best = None, {}
-                self._watch.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
-        return place
-
-    def settle(self, place: Place, world: World) -> None:
-        """Write the best weights where the bundle looks for them; the other ranks wait."""
-        if world.rank == 0:
-            best = self._unwritten
-            if best is None:
-                assert place.best_step is not None
-                folder = self._checkpoints.whole(place.best_step)
-                best = read_tensors(folder / (AVERAGE if self._learner.average else MODEL))
-            write_weights(self._folder / MODEL, best)
-        shared(None, world)
-
-    def interrupted(self, place: Place, world: World) -> Interrupted:
-        """What ends every rank, once rank 0 has written."""
-        kept = "A checkpoint is saved" if shared(self._is_saved, world) else "No checkpoint could be written of it; those before are kept"
-        return Interrupted(f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept}; resume with: penstock resume {self._run}")
 
 
 __all__ = ["Job", "Place", "train", "work"]

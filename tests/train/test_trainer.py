@@ -58,7 +58,8 @@ def test_it_learns_and_sums_up(trained):
     assert summary["steps"] == 48
     assert summary["validation"]["y"]["roc_auc"] > 0.85
     assert set(summary) == {
-        "epochs", "steps", "best_epoch", "ended", "validation_loss", "validation", "train_loss", "parameters", "seconds", "examples_per_second", "processes", "threads", "communication"}
+        "epochs", "steps", "best_epoch", "ended", "validation_loss", "validation", "train_loss", "parameters", "seconds", "examples_per_second", "processes", "threads", "communication", "checkpoints",
+        "left_out", "restarts"}
     assert (summary["processes"], summary["threads"], summary["ended"]) == (1, 1, "epochs")
     assert run.world()["chosen"]["threads"] == 1
     assert len([f for f in heard.fields("measured") if "validation_loss" in f]) == 6
@@ -368,7 +369,7 @@ def test_a_rank_that_dies_is_named_and_the_checkpoint_too(store, tmp_path, monke
         "    def forward(self, batch):\n        self.calls += self.training\n        if os.environ.get('RANK') == '1' and self.calls > 12:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
         "        return {'y': self.w(torch.stack([batch['a.value'], batch['b.value']], 1))[:, 0]}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    recipe = tiny_recipe(tmp_path, launcher=TWO, model={"type": "deadly:Net"})
+    recipe = tiny_recipe(tmp_path, launcher={**TWO, "restarts": 0}, model={"type": "deadly:Net"})
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
     with pytest.raises(TrainingError, match=rf"process 1 .*was killed by SIGKILL.*step-0000000008 is kept; go on from it with: penstock resume {run.id}"):

@@ -1,0 +1,96 @@
+"""Checkpoints on their way to a bucket, in a thread of their own: neither training nor the writing of the next one waits.
+
+The bucket is made to hold what the run's folder holds: whole checkpoints go up, their manifests last, and those that were
+dropped here go there, too. A bucket that refuses is asked again after waits that double, up to a minute; training goes on
+meanwhile, and both the trouble and its end are said.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from penstock.core.errors import StoreError
+from penstock.core.store import MANIFEST, Store
+
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_LAST_SECONDS = 10.0
+"""How long the end of training waits for a push that is on its way; the run's own closing sends what is missing."""
+_OWN_FILES = ("recipe.yaml", "run.json", "world.json")
+
+
+class Pusher:
+    """Keeps a bucket's copy of a run's checkpoints.
+
+    Args:
+        store: a remote one.
+        run: the run's name in it, `runs/run-…`.
+    """
+
+    def __init__(self, store: Store, run: str) -> None:
+        self._store, self._run = store, run
+        self._folder = store.folder / run / "checkpoints"
+        self._sent: set[str] = set()
+        self._has_own = False
+        self._texts: list[tuple[bool, str]] = []
+        self._asked, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._go, name="penstock-push", daemon=True)
+        self._thread.start()
+
+    def push(self) -> None:
+        """There is something new to send."""
+        self._asked.set()
+
+    def heard(self) -> list[tuple[bool, str]]:
+        """(is it trouble, what to say), since the last call."""
+        texts, self._texts = self._texts, []
+        return texts
+
+    def close(self) -> None:
+        """Wait a little for what is on its way, and end."""
+        self._over.set()
+        self._asked.set()
+        self._thread.join(_LAST_SECONDS)
+
+    def _go(self) -> None:
+        failed = 0
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            over = self._over.is_set()
+            try:
+                self._send()
+            except StoreError as error:
+                failed += 1
+                if failed == 1:
+                    self._texts.append((True, f"checkpoints do not reach the bucket, and are kept here until they do; training goes on: {error}"))
+                if over:
+                    return
+                self._over.wait(min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT))
+                self._asked.set()
+                continue
+            if failed:
+                self._texts.append((False, f"the bucket takes checkpoints again, after {failed} refusals"))
+                failed = 0
+            if over:
+                return
+
+    def _send(self) -> None:
+        if not self._has_own:  # so that another machine finds a run, whatever becomes of this one
+            for name in _OWN_FILES:
+                path = self._store.folder / self._run / name
+                if path.is_file():
+                    self._store.write_text(f"{self._run}/{name}", path.read_text("utf-8"))
+            self._has_own = True
+        here = {manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")}
+        for name in sorted(here - self._sent, reverse=True):  # the newest first
+            try:
+                self._store.push(f"{self._run}/checkpoints/{name}")
+            except FileNotFoundError:
+                continue  # dropped meanwhile
+            self._sent.add(name)
+        for name in sorted(self._sent - {path.name for path in self._folder.glob("step-*")}):
+            self._store.forget(f"{self._run}/checkpoints/{name}")
+            self._sent.discard(name)
+
+
+__all__ = ["Pusher"]

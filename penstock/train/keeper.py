@@ -1,0 +1,330 @@
+"""Keeping: when a checkpoint is due, copying it aside, and a thread that writes it while training goes on.
+
+The loop pauses while tensors are copied into memory of their own (`Snapshot`); hashing, writing and renaming happen in a
+thread, one checkpoint at a time. One that falls due meanwhile is taken as soon as the thread is free; an epoch's end and
+the last word before an end wait for it. What the thread has met is told by the loop's own thread, since listeners are not
+made for two.
+
+What a checkpoint costs is its pause. With `auto` the pause that was measured decides the spacing, so that pauses stay
+under 2 % of the time. Every rank has its part in a checkpoint (sharded states are gathered), so rank 0's wish for one
+travels with the gradients, and all write at the same step.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from penstock.contracts.learn import World
+from penstock.core.errors import Interrupted, StoreError
+from penstock.core.events import Events
+from penstock.core.pulse import Pulse
+from penstock.core.store import Store
+from penstock.data.loader import Loader
+from penstock.recipe.schema import CheckpointPolicy, Recipe
+from penstock.train.afar import Pusher
+from penstock.train.checkpoint import AVERAGE, MODEL, Checkpoint, Checkpoints, Snapshot, read_tensors, write_weights
+from penstock.train.learner import Learner, NotFinite
+from penstock.train.parallel import shared
+from penstock.train.watch import Plateau, Watch
+
+OVERHEAD = 0.02
+"""The share of the time that pauses may take, where nobody has set a spacing."""
+LEAST_SECONDS, MOST_SECONDS = 30.0, 600.0
+_SHORT_SECONDS = 10.0
+"""Below this nobody minds an overhead; an epoch's end is kept whatever it costs."""
+
+
+@dataclass
+class Place:
+    """Where training stands; plain data, part of each checkpoint."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    position: int = 0
+    """Batches of the present epoch that are done."""
+    step: int = 0
+    loss: float = 0.0
+    """Of the present epoch so far: sum of the rows' weighted losses."""
+    weight: float = 0.0
+    rows: int = 0
+    """Rows trained on, over all epochs."""
+    seconds: float = 0.0
+    loop_seconds: float = 0.0
+    """Of `seconds`, those in the loop over batches."""
+    best_step: int | None = None
+    best: dict[str, Any] = field(default_factory=dict)
+    """The verdict of the best epoch."""
+    ended: str | None = None
+    """Why training is over: `epochs`, `max_steps`, `early_stop`."""
+    ranking: list[list[float]] = field(default_factory=list)
+    """[value, step] of the best epochs, the best first: as many as `keep_best`."""
+    left_out: list[int] = field(default_factory=list)
+    """Steps whose batches are not learnt from, since they were not finite."""
+    in_row: int = 0
+    """How many of them came one after another, last."""
+
+
+class Spacing:
+    """When the next checkpoint within an epoch is due. Pure: the caller brings the clock."""
+
+    def __init__(self, policy: CheckpointPolicy, *, now: float, step: int) -> None:
+        self._policy = policy
+        self._began = self._at = now
+        self._step = step
+        self._pause = self.pauses = 0.0
+
+    @property
+    def seconds(self) -> float | None:
+        """From one to the next; None: by steps alone."""
+        policy = self._policy
+        if policy.every_seconds != "auto":
+            return policy.every_seconds
+        return None if policy.every_steps else min(max(self._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS)
+
+    def is_due(self, *, now: float, step: int) -> bool:
+        """Whether one should be written after `step`."""
+        seconds, steps = self.seconds, self._policy.every_steps
+        return (seconds is not None and now - self._at >= seconds) or (steps is not None and step - self._step >= steps)
+
+    def kept(self, *, now: float, step: int, pause: float) -> None:
+        """One was taken, at the price of so many seconds."""
+        self._at, self._step, self._pause = now, step, pause
+        self.pauses += pause
+
+    def is_dear(self, *, now: float) -> bool:
+        """Whether pauses have taken more than their share, where nobody has set a spacing."""
+        policy = self._policy
+        return policy.every_seconds == "auto" and not policy.every_steps and now - self._began > _SHORT_SECONDS and self.pauses > OVERHEAD * (now - self._began)
+
+
+@dataclass
+class _Written:
+    """What the thread has to say of a checkpoint."""
+
+    step: int
+    seconds: float
+    error: Exception | None
+
+
+class Keeper:
+    """Rank 0's hands: checkpoints, and the final weights. The other ranks have their part in what they gather, and wait where
+    they must.
+
+    Args:
+        folder: the run's.
+        run: its id.
+        store: the URL of its store; to a bucket checkpoints are copied.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, run: str, store: str, learner: Learner, loader: Loader, watch: Watch, plateau: Plateau | None, events: Events, world: World, pulse: Pulse,
+    ) -> None:
+        self._learner, self._loader, self._watch, self._plateau, self._events, self._world, self._pulse = learner, loader, watch, plateau, events, world, pulse
+        self._policy = recipe.train.checkpoint
+        self._folder, self._run = folder, run
+        self._checkpoints = Checkpoints(folder / "checkpoints", self._policy.keep)
+        self._snapshot = Snapshot()
+        self._spacing = Spacing(self._policy, now=time.perf_counter(), step=0)
+        self._thread: threading.Thread | None = None
+        self._written: list[_Written] = []
+        self._unwritten: dict[str, Tensor] | None = None
+        """The best weights, if no checkpoint could be written of them."""
+        self._is_saved = False
+        self._said_slow = self._said_dear = False
+        self.count, self.pause_seconds, self.write_seconds = 0, 0.0, 0.0
+        remote = Store(store) if world.rank == 0 else None
+        self._pusher = Pusher(remote, f"runs/{run}") if remote is not None and remote.is_remote else None
+
+    # -- when --------------------------------------------------------------------------------------------------------
+
+    def is_due(self, place: Place, now: float) -> bool:
+        """Whether one should be written after the step that comes; rank 0's wish. Called at each step."""
+        if self._world.rank:
+            return False
+        if self._written or self._pusher is not None:
+            self.tell()
+        if not self._spacing.is_due(now=now, step=place.step + 1):
+            return False
+        if self._thread is not None and self._thread.is_alive():
+            if not self._said_slow:
+                self._said_slow = True
+                self._events.say("checkpoints take longer to write than they were asked to be apart; each is taken as soon as the one before it is written")
+            return False
+        return True
+
+    def spares(self, best: bool) -> bool:
+        """Whether an epoch's end needs no checkpoint: pauses have had more than their share, and it is not the best; rank 0's word."""
+        if best or not self._spacing.is_dear(now=time.perf_counter()):
+            return False
+        if not self._said_dear:
+            self._said_dear = True
+            self._events.say(f"epochs are so short that a checkpoint at each end would take more than {OVERHEAD:.0%} of the time: some are left out")
+        return True
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, place: Place, *, best: bool = False, wait: bool = False) -> None:
+        """A checkpoint of now; every rank calls, at the same step. If it cannot be written training goes on, and says so.
+
+        Args:
+            best: this is the best epoch so far.
+            wait: return when it is written.
+        """
+        began = time.perf_counter()
+        self.wait()
+        held = self._learner.held()
+        if held is None:
+            return
+        scaler = self._learner.precision.scaler
+        state = {
+            "place": asdict(place), "watch": self._watch.memory(), "plateau": self._plateau.memory() if self._plateau else None,
+            "scaler": scaler.state_dict() if scaler else None, "loader": self._loader.state_dict(), "processes": self._world.size,
+        }
+        checkpoint = Checkpoint(state, held.model, held.optimiser, held.average, held.extra)
+        if self._policy.background:
+            checkpoint = Checkpoint.of(state, self._snapshot.take(checkpoint.files()))
+            self._thread = threading.Thread(target=self._write, args=(place.step, checkpoint, place.best_step, self._others(place), best), name="penstock-checkpoint")
+            self._thread.start()
+        else:
+            self._write(place.step, checkpoint, place.best_step, self._others(place), best)
+        pause = time.perf_counter() - began
+        self.count += 1
+        self.pause_seconds += pause
+        self._spacing.kept(now=time.perf_counter(), step=place.step, pause=pause)
+        if wait or not self._policy.background:
+            self.wait()
+
+    def _others(self, place: Place) -> list[int]:
+        return [int(step) for _, step in place.ranking]
+
+    def _write(self, step: int, checkpoint: Checkpoint, best_step: int | None, others: list[int], best: bool) -> None:
+        began = time.perf_counter()
+        error: Exception | None = None
+        try:
+            self._checkpoints.write(step, checkpoint, best=best_step, also=others)
+        except Exception as found:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
+            error = found
+            if best:
+                self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (checkpoint.average or checkpoint.model).items()}
+        else:
+            if best:
+                self._unwritten = None
+            if self._pusher is not None:
+                self._pusher.push()
+        self._pulse.move()
+        self._written.append(_Written(step, time.perf_counter() - began, error))
+
+    def wait(self) -> None:
+        """Until the one that is being written is written, and told."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.tell()
+
+    def tell(self) -> None:
+        """Say what the threads have met since the last call."""
+        while self._written:
+            done = self._written.pop(0)
+            self.write_seconds += done.seconds
+            self._is_saved = done.error is None
+            if isinstance(done.error, (StoreError, OSError)):
+                self._events.warn(f"no checkpoint at step {done.step}, training goes on without: {done.error}")
+            elif done.error is not None:
+                raise done.error
+            else:
+                pause = self.pause_seconds / max(self.count, 1)
+                self._events.emit("measured", step=done.step, checkpoint_pause_seconds=round(pause, 6), checkpoint_write_seconds=round(done.seconds, 6))
+        if self._pusher is not None:
+            for is_trouble, text in self._pusher.heard():
+                (self._events.warn if is_trouble else self._events.say)(text)
+
+    def measured(self) -> dict[str, Any]:
+        """`count`, `pause_seconds` and `write_seconds` of all since the process began."""
+        return {"count": self.count, "pause_seconds": round(self.pause_seconds, 4), "write_seconds": round(self.write_seconds, 4)}
+
+    # -- going back --------------------------------------------------------------------------------------------------
+
+    def recall(self, path: Path) -> Place:
+        """Take up the checkpoint in `path`.
+
+        Raises:
+            UserError, StoreError: it belongs to another order of rows, or to another model.
+        """
+        kept = Checkpoint.read(path)
+        self._loader.load_state_dict(kept.state["loader"])
+        for text in self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra):
+            self._events.warn(text)
+        self._watch.recall(kept.state["watch"])
+        if self._plateau and kept.state["plateau"]:
+            self._plateau.recall(kept.state["plateau"])
+        place = Place(**kept.state["place"])
+        if place.best_step is not None:
+            try:
+                self._checkpoints.whole(place.best_step)
+            except StoreError as error:
+                if place.ended:
+                    raise
+                self._events.warn(f"the best weights so far, of epoch {place.best['epoch']}, are lost; the best of the epochs to come is taken: {error}")
+                place.best_step, place.best = None, {}
+                self._watch.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
+        self._spacing.kept(now=time.perf_counter(), step=place.step, pause=0.0)
+        return place
+
+    def gone_back(self, place: Place, error: NotFinite) -> Place:
+        """The place of the last whole checkpoint, with what has been left out since; every rank calls.
+
+        Raises:
+            NotFinite: there is no checkpoint to go back to.
+        """
+        self.wait()
+        path: Path | None = shared(self._checkpoints.newest(self._events) if self._world.rank == 0 else None, self._world)
+        if path is None:
+            raise NotFinite(f"{error.message} There is no checkpoint to go back to.", step=error.step, culprits=error.culprits, batch=error.batch)
+        before = self.recall(path)
+        self._events.say(f"going back to step {before.step}: {place.step - before.step} steps are done again, without the batch of step {error.step}")
+        before.left_out, before.in_row = place.left_out, place.in_row
+        return before
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def settle(self, place: Place) -> None:
+        """Write the best weights where the bundle looks for them; the other ranks wait."""
+        if self._world.rank == 0:
+            self.wait()
+            best = self._unwritten
+            if best is None:
+                assert place.best_step is not None
+                folder = self._checkpoints.whole(place.best_step)
+                best = read_tensors(folder / (AVERAGE if self._learner.average else MODEL))
+            write_weights(self._folder / MODEL, best)
+        shared(None, self._world)
+
+    def interrupted(self, place: Place) -> Interrupted:
+        """What ends every rank, once rank 0 has written."""
+        kept = "A checkpoint is saved" if shared(self._is_saved, self._world) else "No checkpoint could be written of it; those before are kept"
+        return Interrupted(f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept}; resume with: penstock resume {self._run}")
+
+    def close(self) -> None:
+        """Nothing is being written any more."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._pusher is not None:
+            self._pusher.close()
+
+
+def ranked(place: Place, value: float | None, *, higher: bool, keep: int) -> list[list[float]]:
+    """The ranking of the best epochs after one more, at `place.step`, of this value (None, NaN: not compared)."""
+    if value is None or value != value:
+        return place.ranking
+    whole = sorted([*place.ranking, [value, place.step]], key=lambda pair: (-pair[0] if higher else pair[0], pair[1]))
+    return whole[:keep]
+
+
+__all__ = ["Keeper", "Place", "Spacing", "ranked"]
