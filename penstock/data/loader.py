@@ -1,8 +1,8 @@
 """Loader: feed + order → batches, for our trainer or for anybody's loop. Its whole state is a position.
 
 A position is the number of a global batch within an epoch. Which rows that batch has is a pure function of the seed,
-the epoch and the position (`data.order`), never of the number of processes; each process yields its contiguous share of
-every global batch, which may be empty when the batch is small.
+the epoch and the position (`data.order`, `data.sampling`, `data.mixture`), never of the number of processes; each process
+yields its contiguous share of every global batch, which may be empty when the batch is small.
 
 Threads read ahead (`data.ahead`), so that reading and the training step overlap: one where a batch is a gather, which is as
 fast as memory, and one for each core where rows must be decoded. Small batches are gathered several at a time. Torch is
@@ -12,22 +12,30 @@ imported by the first batch, not with this file; with `numpy=True` it never is.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
-from penstock.core.errors import UserError
+from penstock.contracts.part import flatten
+from penstock.core.errors import RecipeError, UserError
+from penstock.core.events import Events
 from penstock.core.lanes import several
+from penstock.core.store import Store
 from penstock.data.ahead import Timings, ahead
+from penstock.data.draws import Rows, check_alike, settle
 from penstock.data.encoding import WEIGHT
-from penstock.data.order import Batches, Order, augmentation_keys, share
-
-if TYPE_CHECKING:
-    from penstock.data.feed import Feed
+from penstock.data.feed import batch_size_for
+from penstock.data.opened import Data, Features, opened, place_in_world
+from penstock.data.order import Batches, augmentation_keys, share
+from penstock.data.order_columns import MIX, WEIGHTS
+from penstock.data.sampling import Drawn, is_in
+from penstock.recipe.order import Mix, TrainOrder
 
 HELD_BYTES = 2**30
 """What batches that are read ahead may take, unless told otherwise."""
@@ -35,6 +43,7 @@ _TOGETHER_ROWS, _TOGETHER_BYTES = 4096, 2**20
 """Batches are gathered together up to so many rows or bytes."""
 _BLOCK = 65_536
 """Positions whose slots are computed at once: for a small batch, numpy's cost per call would outweigh the numbers."""
+_UNTOLD = {"shuffle": "auto", "block": "auto", "last": "keep"}
 
 
 class Loader:
@@ -47,54 +56,128 @@ class Loader:
     row's md5) and `weight` float32 `[b]` (ones, if no weight is declared): torch tensors, or numpy arrays if asked for.
 
     Args:
-        feed: the encoded dataset.
+        data: a feed; a dataset (with `inputs` and `targets`), or a recipe or its path, which are prepared and encoded if they are not yet; or
+            several of them mixed by weights, `{feed: 0.7, other: 0.3}` or a list of (feed, weight).
         split: `train`, `validation` or `test`.
-        batch_size: rows of a global batch, over all processes.
-        seed: the recipe's seed.
-        shuffle: permute the rows anew in each epoch; otherwise they come in stored order.
-        rank: this process, of `world`.
+        batch_size: rows of a global batch, over all processes; a recipe's own unless given.
+        seed: what the order is derived from; a recipe's own, or 0, unless given.
+        shuffle: True is `auto`, False is `stored`; or a word of `TrainOrder`, which tells what these words mean, and the
+            following ones: `block`, `window`, `last`, `fraction`, `replacement`, `weights`, `balance`, `mix`, `epoch_rows`.
+        order: all these words in one, instead. For the training split of a recipe they are the recipe's unless given.
+        rank: this process, of `world`; as torch.distributed or torchrun's environment says, unless given.
         accumulate: with more than 1, each global batch comes in so many pieces, one after another under the same
             position; each piece is divided among the processes.
         numpy: yield numpy arrays.
         threads: that read and decode ahead; the batches are the same for any number. None: one, or this process's share of the cores if
             rows must be decoded (`Feature.decodes`).
         memory_bytes: what batches being made, waiting and in use may take; one is always made ahead.
+        inputs, targets, weight: for a dataset, as a recipe says them.
+        store: where a feed goes that has to be made, if not into the store of its dataset or recipe.
+        events: told of choices, and of the progress of what has to be made.
+
+    Raises:
+        UserError: words that contradict each other; feeds that cannot be mixed or do not have what is named.
+        ValueError: a number that cannot be.
     """
 
     def __init__(
-        self, feed: Feed, split: str = "train", *, batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1, accumulate: int = 1,
-        numpy: bool = False, threads: int | None = None, memory_bytes: int = HELD_BYTES,
+        self, data: Data | Mapping[Data, float] | Sequence[tuple[Data, float]], split: str = "train", *, batch_size: int | None = None, seed: int | None = None,
+        shuffle: bool | Literal["auto", "full", "blocks", "stored"] = True, rank: int | None = None, world: int | None = None, accumulate: int = 1,
+        numpy: bool = False, threads: int | None = None, memory_bytes: int = HELD_BYTES, block: int | Literal["auto"] = "auto", window: int | None = None,
+        last: Literal["keep", "drop", "wrap"] = "keep", fraction: float | None = None, replacement: bool = False, weights: str | None = None, balance: str | None = None,
+        mix: Mix | Mapping[str, Any] | None = None, epoch_rows: int | None = None, order: TrainOrder | Mapping[str, Any] | str | None = None,
+        inputs: Features | None = None, targets: Features | None = None, weight: str | None = None, store: Store | str | Path | None = None, events: Events | None = None,
     ) -> None:
-        for word, value, least in (("batch_size", batch_size, 1), ("world", world, 1), ("accumulate", accumulate, 1), ("rank", rank, 0), ("threads", 1 if threads is None else threads, 1)):
-            if value < least:
+        rank, world = place_in_world(rank, world)
+        for word, value, least in (("batch_size", batch_size, 1), ("world", world, 1), ("accumulate", accumulate, 1), ("rank", rank, 0), ("threads", threads, 1)):
+            if value is not None and value < least:
                 raise ValueError(f"{word} must be at least {least}; found {value}")
         if rank >= world:
             raise ValueError(f"rank must be below world ({world}); found {rank}")
-        self.feed, self.split, self.seed, self.shuffle = feed, split, seed, shuffle
+        words = {
+            "shuffle": {True: "auto", False: "stored"}.get(shuffle, shuffle) if isinstance(shuffle, bool) else shuffle, "block": block, "window": window, "last": last,
+            "fraction": fraction, "replacement": replacement, "weights": weights, "balance": balance, "mix": mix, "epoch_rows": epoch_rows,
+        }
+        told = {word: value for word, value in words.items() if value not in (None, False) and value != _UNTOLD.get(word)}
+        if order is not None and told:
+            raise UserError(f"`order` says all of it; {', '.join(told)} go not beside it")
+        found = opened(data, inputs=inputs, targets=targets, weight=weight, order=told, store=store, events=events)
+        recipe = found.recipe
+        if order is None and not told and recipe is not None and split == "train":
+            order = recipe.train.order
+        several_feeds = len(found.feeds) > 1
+        self.order = _as_order(told if order is None else order, mixed=several_feeds)
+        """The words of the order."""
+        self.feed = found.feeds[0]
+        """The first of the feeds."""
+        self.feeds = found.feeds
+        check_alike(found.feeds)
+        if batch_size is None:
+            if recipe is None:
+                raise UserError("how many rows has a batch? Give batch_size; it counts the rows of all processes together")
+            batch_size = batch_size_for(recipe, self.feed.sizes.get("train", 0))
+        self.split, self.batch_size = split, batch_size
+        self.seed = seed if seed is not None else recipe.seed if recipe is not None else 0
         self.rank, self.world, self.accumulate, self.numpy = rank, world, accumulate, numpy
-        self.batch_size = batch_size
-        self.rows = feed.sizes.get(split, 0)
         self.epoch = 0
         self.position = 0
         """The global batch that comes next."""
-        self._shards = feed.shards(split)
-        self._encoding = feed.encoding
-        self._batches = Batches(self.rows, batch_size)
+        self._parts = [Rows(feed, feed.shards(split), feed.holes(split), share) for feed, share in zip(found.feeds, found.weights, strict=True)]
+        self._holes = any(len(part.holes) for part in self._parts)
+        self._encoding = self.feed.encoding
+        self._settle(None, events)
         self.threads = threads or (several(world) if self._encoding.decodes else 1)
         self.memory_bytes = memory_bytes
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
         self._row_bytes = _TOGETHER_BYTES
-        self._augment = split == "train" and shuffle and self._encoding.augments
+        self._augment = split == "train" and self.order.shuffle != "stored" and self._encoding.augments
+
+    def _settle(self, shuffle: Any, events: Events | None = None) -> None:
+        """Decide what the order means for these feeds; `shuffle` is what `auto` was, for a state that knows."""
+        self._settled = settle(self.order, self._parts, self.split, self.seed, shuffle=shuffle)
+        self.shuffle = self._settled.shuffle
+        """`full`, `blocks` or `stored`."""
+        self._draws = self._settled.draws
+        self.rows = self._draws.rows
+        """Rows of an epoch, those that were taken out included."""
+        self._batches = Batches(self.rows, self.batch_size, self.order.last)
+        if self.rows and not len(self._batches):
+            raise UserError(f"`last: drop` leaves no batch: an epoch of {self.split} has {self.rows} rows, and a batch {self.batch_size}. Make batches smaller, or keep the last one")
+        self._empty: tuple[int, np.ndarray | None] = (-1, None)
+        if self._settled.why and events is not None:
+            block, window = self._settled.identity["block"], self.order.window
+            events.say(f"rows are shuffled by blocks of {block} rows, {window} blocks at a time: {self._settled.why}", shuffle="blocks", block=block, window=window)
 
     def __len__(self) -> int:
         """Global batches an epoch."""
         return len(self._batches)
 
     def global_rows(self, position: int) -> int:
-        """Rows of a global batch, over all processes."""
+        """Rows of a global batch of the present epoch, over all processes; without those that were taken out."""
+        return self.rows_at(self.epoch, position)
+
+    def rows_at(self, epoch: int, position: int) -> int:
+        """Likewise of any epoch."""
         start, stop = self._batches.bounds(position)
-        return stop - start
+        if not self._holes:
+            return stop - start
+        if self._empty[0] != epoch:
+            self._empty = epoch, self._draws.empty(epoch)
+        empty = self._empty[1]
+        if empty is None:
+            return int(self._live(self._draws.draw(epoch, np.arange(start, stop))).sum())
+        before, after = (at // self.rows * len(empty) + int(np.searchsorted(empty, at % self.rows)) for at in (start, stop))
+        return stop - start - (after - before)
+
+    def _live(self, drawn: Drawn) -> np.ndarray:
+        """Which of the rows drawn were not taken out."""
+        if drawn.source is None:
+            return ~is_in(drawn.slots, self._parts[0].holes)
+        gone = np.zeros(len(drawn.slots), bool)
+        for number, part in enumerate(self._parts):
+            gone |= (drawn.source == number) & is_in(drawn.slots, part.holes)
+        return ~gone
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""
@@ -105,15 +188,23 @@ class Loader:
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
     def _identity(self) -> dict[str, Any]:
-        return {"feed": self.feed.id, "split": self.split, "rows": self.rows, "batch_size": self.batch_size, "seed": self.seed, "shuffle": self.shuffle}
+        feeds: Any = self.feed.id if len(self._parts) == 1 else {part.feed.id: part.weight for part in self._parts}
+        rows = sum(part.shards.rows for part in self._parts)
+        return {"feed": feeds, "split": self.split, "rows": rows, "batch_size": self.batch_size, "seed": self.seed, **self._settled.identity}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where another loader was; it may have had another number of processes.
 
         Raises:
             UserError: it went through other rows, or in another order.
         """
-        differing = [f"{word} was {state.get(word)!r} and is {mine!r}" for word, mine in self._identity().items() if state.get(word) != mine]
+        theirs = {word: value for word, value in state.items() if word not in ("epoch", "position")}
+        if isinstance(theirs.get("shuffle"), bool):  # as states were before there were words
+            theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"
+        if self.order.shuffle == "auto" and theirs.get("shuffle") in ("full", "blocks") and theirs["shuffle"] != self._settled.identity["shuffle"]:
+            self._settle(theirs["shuffle"])  # `auto` goes on as what it was
+        mine = self._identity()
+        differing = [f"{word} was {theirs.get(word)!r} and is {mine.get(word)!r}" for word in dict.fromkeys([*mine, *theirs]) if theirs.get(word) != mine.get(word)]
         if differing:
             raise UserError(f"this position belongs to another order of rows: {'; '.join(differing)}. Go on with what it had, or begin again.")
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
@@ -151,7 +242,6 @@ class Loader:
         The first is a single batch, so that it comes soon; from it the bytes of a row are known. What is in a batch does not depend
         on the run it came in.
         """
-        order = Order(self.rows, self.seed, epoch, self.shuffle)
         per_chunk = max(_BLOCK // self.batch_size, 1)
         share_rows = max(self.batch_size // (self.world * self.accumulate), 1)
         block = _Block([], [])
@@ -159,12 +249,16 @@ class Loader:
             last = min(first + per_chunk, len(self))
             spans = [(position, *self._span(position, piece)) for position in range(first, last) for piece in range(self.accumulate)]
             places = np.concatenate([np.arange(low, high) for _, low, high in spans])
-            slots = order.slots(places)
+            drawn = self._draws.draw(epoch, places)
+            ends = np.cumsum([high - low for _, low, high in spans])
+            if self._holes:
+                live = self._live(drawn)
+                drawn, ends = drawn.take(live), np.concatenate([[0], np.cumsum(live)])[ends]
             done = 0
-            for position, low, high in spans:
+            for (position, _, _), end in zip(spans, ends.tolist(), strict=True):
                 block.positions.append(position)
-                block.slots.append(slots[done : done + high - low])
-                done += high - low
+                block.drawn.append(drawn.take(slice(done, end)))
+                done = end
                 if len(block.positions) * share_rows * self._row_bytes >= _TOGETHER_BYTES or len(block.positions) * share_rows >= _TOGETHER_ROWS:
                     yield block
                     block = _Block([], [])
@@ -178,13 +272,14 @@ class Loader:
     def _made(self, epoch: int, block: _Block) -> _Block:
         """The batches of a block, read at once."""
         began = time.perf_counter()
-        sizes = [len(slots) for slots in block.slots]
-        slots = np.concatenate(block.slots)
-        stored = self._shards.gather(slots)
+        sizes = [len(drawn.slots) for drawn in block.drawn]
+        drawn = Drawn.joined(block.drawn)
+        stored = self._gather(drawn)
+        rows = len(drawn.slots)
         read = time.perf_counter()
-        keys = augmentation_keys(self.seed, epoch, stored["row_id"]) if self._augment else None
+        keys = augmentation_keys(self.seed, epoch, stored["row_id"], drawn.occurrence) if self._augment else None
         if WEIGHT not in stored:
-            stored[WEIGHT] = np.ones(len(slots), np.float32)
+            stored[WEIGHT] = np.ones(rows, np.float32)
         if self._encoding.plain:
             whole = self._encoding.collate(stored)
             block.size = sum(values.nbytes for values in whole.values())
@@ -193,16 +288,32 @@ class Loader:
             ends = np.cumsum(sizes).tolist()
             parts = []
             for end, size in zip(ends, sizes, strict=True):  # each on its own: how far a text is padded is its batch's business
-                rows = slice(end - size, end)
-                batch = self._encoding.collate({name: values[rows] for name, values in stored.items()}, None if keys is None else keys[rows])
+                own = slice(end - size, end)
+                batch = self._encoding.collate({name: values[own] for name, values in stored.items()}, None if keys is None else keys[own])
                 block.size += sum(values.nbytes for values in batch.values())
                 parts.append(batch if self.numpy else _tensors(batch))
-        if len(slots):
-            self._row_bytes = max(block.size // len(slots), 1)
+        if rows:
+            self._row_bytes = max(block.size // rows, 1)
         block.batches = list(zip(block.positions, parts, strict=True))
-        block.slots.clear()
+        block.drawn.clear()
         self.timings.add(read=read - began, decode=time.perf_counter() - read)
         return block
+
+    def _gather(self, drawn: Drawn) -> dict[str, np.ndarray]:
+        """The stored rows, of one feed or of several, without what they were drawn by."""
+        if drawn.source is None:
+            stored = self._parts[0].shards.gather(drawn.slots)
+        else:
+            stored = {}
+            for number in np.unique(drawn.source).tolist() or [0]:
+                mine = np.flatnonzero(drawn.source == number)
+                for name, values in self._parts[number].shards.gather(drawn.slots[mine]).items():
+                    if name not in stored:
+                        stored[name] = np.empty((len(drawn.slots), *values.shape[1:]), values.dtype)
+                    stored[name][mine] = values
+        stored.pop(MIX, None)
+        stored.pop(WEIGHTS, None)
+        return stored
 
     def _parted(self, arrays: dict[str, np.ndarray], sizes: list[int]) -> list[dict[str, Any]]:
         """Arrays of several batches, as batches."""
@@ -223,10 +334,29 @@ class _Block:
     """Consecutive batches: which they are, then what they hold."""
 
     positions: list[int]
-    slots: list[np.ndarray]
+    drawn: list[Drawn]
     batches: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     size: int = 0
     """Bytes of its arrays."""
+
+
+def _as_order(order: TrainOrder | Mapping[str, Any] | str, *, mixed: bool) -> TrainOrder:
+    """The words as a record. An epoch of several feeds may be given its length, as one of drawn rows may.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    if isinstance(order, TrainOrder):
+        return order
+    words = {"shuffle": order} if isinstance(order, str) else dict(order)
+    length = words.pop("epoch_rows", None) if mixed else None
+    try:
+        found = TrainOrder.model_validate(words)
+    except ValidationError as error:
+        raise RecipeError.of(flatten(error, words), where="the order of rows") from None
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+        raise UserError(f"epoch_rows must be a number of rows from 1; found {length!r}")
+    return found if length is None else found.model_copy(update={"epoch_rows": length})
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

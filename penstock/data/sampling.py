@@ -10,8 +10,8 @@ sums of the weights. A row that was taken out is drawn again for that position a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,17 @@ class Drawn:
     source: np.ndarray | None = None
     """Which of several feeds a row is of, int64 `[k]`; None if there is one."""
 
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Several in one."""
+        if len(parts) == 1:
+            return parts[0]
+        slots = np.concatenate([part.slots for part in parts])
+        alike = all(not isinstance(part.occurrence, np.ndarray) and part.occurrence == parts[0].occurrence for part in parts)
+        occurrence = parts[0].occurrence if alike else np.concatenate([np.broadcast_to(np.asarray(part.occurrence, np.int64), len(part.slots)) for part in parts])
+        source = None if parts[0].source is None else np.concatenate([part.source for part in parts if part.source is not None])
+        return cls(slots, occurrence, source)
+
     def take(self, at: Any) -> Drawn:
         """Some of them."""
         occurrence = self.occurrence[at] if isinstance(self.occurrence, np.ndarray) else self.occurrence
@@ -61,8 +72,8 @@ def is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Which of `values` are in the sorted `among`."""
     if not len(among):
         return np.zeros(len(values), bool)
-    at = np.searchsorted(among, values)
-    return among[np.minimum(at, len(among) - 1)] == values
+    found: np.ndarray = among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values
+    return found
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ class Once:
     subset: Subset
     order: Order
     """Over the subset; its epoch is set by drawing."""
-    holes: np.ndarray = None  # type: ignore[assignment]
+    holes: np.ndarray = field(default_factory=NO_HOLES.copy)
 
     @property
     def rows(self) -> int:
@@ -119,7 +130,7 @@ class Once:
         return Drawn(self.subset.slots(replace(self.order, epoch=epoch).slots(positions)), turn)
 
     def empty(self, epoch: int) -> np.ndarray:
-        if self.holes is None or not len(self.holes):
+        if not len(self.holes):
             return NO_HOLES
         numbers, chosen = self.subset.numbers(self.holes)
         return np.sort(replace(self.order, epoch=epoch).positions(numbers[chosen]))
@@ -137,16 +148,16 @@ class Replaced:
     rows: int
     """Positions of an epoch."""
     seed: int
-    holes: np.ndarray = None  # type: ignore[assignment]
+    holes: np.ndarray = field(default_factory=NO_HOLES.copy)
     sums: np.ndarray | None = None
     """Running sums of the subset's weights; None: all are alike."""
 
     def __post_init__(self) -> None:
-        last = self.subset.slots(np.arange(self.subset.rows)) if self.holes is not None and len(self.holes) >= self.subset.rows else NO_HOLES
+        last = self.subset.slots(np.arange(self.subset.rows)) if len(self.holes) >= self.subset.rows else NO_HOLES
         weightless = self.sums is not None and len(self.sums) > 0 and not self.sums[-1] > 0
         if self.rows and (not self.subset.rows or weightless or (len(last) and is_in(last, self.holes).all())):
             raise UserError("no row can be drawn: there is none, or all weights are 0")
-        if self.sums is not None and self.holes is not None and len(self.holes) and self.rows:
+        if self.sums is not None and len(self.holes) and self.rows:
             numbers, chosen = self.subset.numbers(self.holes)
             taken = numbers[chosen]
             gone = float(np.sum(self.sums[taken] - np.where(taken > 0, self.sums[taken - 1], 0.0)))
@@ -157,7 +168,7 @@ class Replaced:
         key = derive_seed(self.seed, "draw", epoch)
         turn, places = around(positions, self.rows)
         slots = self._slots(places, key, 0)
-        if self.holes is not None and len(self.holes):
+        if len(self.holes):
             again = np.flatnonzero(is_in(slots, self.holes))
             attempt = 1
             while len(again):

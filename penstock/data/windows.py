@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.contracts.data import Feature
+from penstock.core.errors import UserError
 from penstock.data.encoding import WEIGHT
 
 if TYPE_CHECKING:
@@ -194,6 +195,20 @@ class WindowShards:
     def names(self) -> list[str]:
         """The arrays that a sample has."""
         return [*self._singles.names, *(f"{feature}.{array}" for feature, place in self._series.items() for array in self._blocks.get(place["block"], ()))]
+
+    @property
+    def rows_by_shard(self) -> list[int]:
+        """Samples of each shard of anchors."""
+        return self._anchors.rows_by_shard
+
+    def column(self, name: str) -> np.ndarray:
+        """One dense array of a plain feature, for all samples."""
+        anchors = np.concatenate([self._anchors.views(i)["anchor"] for i in range(len(self.rows_by_shard))] or [np.empty(0, np.int64)])
+        if name not in self._singles.names:
+            raise UserError(f"{name.rpartition('.')[0]!r} has many values a sample; rows can be drawn by a plain feature only")
+        whole = np.concatenate([self._singles.views(i)[name] for i in range(len(self._singles.rows_by_shard))])
+        found: np.ndarray = whole[anchors - 1 if name.rpartition(".")[0] in self._before else anchors]
+        return found
 
     def gather(self, slots: np.ndarray) -> Arrays:
         """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`."""

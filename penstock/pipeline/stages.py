@@ -23,7 +23,8 @@ from penstock.core.memory import MemoryWatch
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
-from penstock.recipe.schema import Recipe, TrainOrder
+from penstock.recipe.order import TrainOrder
+from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
 STAGES = ("prepare", "encode", "train", "pack", "evaluate")
@@ -84,7 +85,8 @@ def train_key(recipe: Recipe, feed: Feed) -> str:
     whole = recipe.declared()
     usual = {"order": TrainOrder().declared()}  # came later: left out where it says nothing, so that what was trained before is found
     train = {word: value for word, value in whole["train"].items() if word != "checkpoint" and value != usual.get(word)}
-    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed)
+    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]  # runs from before there was the word keep their keys
+    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
 
 
 def pack_key(recipe: Recipe, run: Run) -> str:

@@ -17,10 +17,11 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 
 from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
-from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
+from penstock.contracts.learn import Combiner, Decoder, Encoder, Exchange, Launcher, Objective, Tracker
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
+from penstock.recipe.order import TrainOrder
 from penstock.recipe.read import include, override, read_recipe
 
 
@@ -200,72 +201,6 @@ def _start(value: Any) -> Any:
     return {"weights": value} if isinstance(value, str) else value
 
 
-class Mix(Strict):
-    """Rows drawn by the values of a column."""
-
-    by: str
-    """A column of the data; it need be no input."""
-    weights: dict[str, float] = Field(min_length=1)
-    """How often each of its values is drawn, as a share of all these numbers together; 0 leaves its rows out. Every value that the
-    training split has must be named."""
-
-
-class TrainOrder(Strict):
-    """In which order the training split's rows come, and how often. All of it is exact, and resumed at any batch.
-
-    Each row comes once an epoch, unless `replacement`, `weights`, `balance` or `mix` says that rows are drawn.
-    """
-
-    shuffle: Literal["auto", "full", "blocks", "stored"] = "auto"
-    """`full`: all rows among one another; `blocks`: blocks of rows, and the rows within a window of blocks; `stored`: as they lie.
-    `auto`: `full` up to 4 GiB of training shards and `blocks` beyond, since reading rows from everywhere then means reading from the
-    disk; it depends on the data alone, never on the machine."""
-    block: int | Literal["auto"] = "auto"
-    """Rows of a block. `auto`: those of a shard."""
-    window: int = Field(16, ge=1)
-    """Blocks whose rows are mixed; an epoch begins with windows of 1, 2, 4, … blocks, so that the first batch comes soon."""
-    last: Literal["keep", "drop", "wrap"] = "keep"
-    """A last batch that is not full: shorter (`keep`), left out (`drop`), or filled up with rows of the epoch's beginning (`wrap`)."""
-    fraction: float | None = Field(None, gt=0, le=1)
-    """Train on this share of the rows, the same in all epochs; all of them unless given."""
-    replacement: bool = False
-    """Draw each row anew from all rows, so that one may come several times an epoch and another not at all."""
-    weights: str | None = None
-    """A column of numbers from 0: rows are drawn with replacement, as often as this says."""
-    balance: str | None = None
-    """A category or binary target or input: its classes are drawn equally often."""
-    mix: Mix | None = None
-    """The values of a column are drawn by weights: `{by: language, weights: {en: 0.7, de: 0.3}}`."""
-    epoch_rows: int | None = Field(None, ge=1)
-    """Rows of an epoch, where rows are drawn; as many as there are unless given."""
-
-    @property
-    def draws(self) -> str | None:
-        """The word that says that rows are drawn, if one does."""
-        return next((word for word in ("mix", "balance", "weights", "replacement") if getattr(self, word)), None)
-
-    @model_validator(mode="after")
-    def _meant(self) -> TrainOrder:
-        problems: list[Problem] = []
-        drawn = [word for word in ("mix", "balance", "weights") if getattr(self, word)]
-        if len(drawn) > 1:
-            problems.append(Problem((drawn[1],), f"and `{drawn[0]}` both say how often a row is drawn; keep one of them"))
-        if self.replacement and drawn and drawn[0] != "weights":
-            problems.append(Problem(("replacement",), f"goes not with `{drawn[0]}`, which draws each row of a group once before any comes twice; leave one of them out"))
-        if self.epoch_rows is not None and not self.draws:
-            problems.append(Problem(("epoch_rows",), "is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`); otherwise an epoch has each row once. `fraction` takes fewer rows, `train.max_steps` stops earlier"))
-        if self.draws in ("weights", "replacement") and self.shuffle != "auto":
-            problems.append(Problem(("shuffle",), f"is {self.shuffle!r}, but `{self.draws}` draws every row by chance from all of them; leave one of the two out"))
-        moved = [word for word, usual in (("block", "auto"), ("window", 16)) if getattr(self, word) != usual]
-        if moved and (self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")):
-            problems.append(Problem((moved[0],), "is for `shuffle: blocks`, which this is not"))
-        if isinstance(self.block, int) and self.block < 1:
-            problems.append(Problem(("block",), f"must be at least 1 row; found {self.block}"))
-        if problems:
-            raise mistakes(*problems)
-        return self
-
-
 def _order(value: Any) -> Any:
     return {"shuffle": value} if isinstance(value, str) else value
 
@@ -310,6 +245,60 @@ class Train(Strict):
     """Ask torch for deterministic kernels, so that one seed on one machine gives one set of weights."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimiser steps, whatever `epochs` says."""
+
+
+class Outer(Strict):
+    """With `local_sgd`: what is done with the average of the workers' movements."""
+
+    type: Literal["average", "nesterov"] = "average"
+    """`average`: workers go on from the average of their weights. `nesterov`: an optimiser of its own takes the average movement
+    as a gradient (DiLoCo, Douillard et al. 2023)."""
+    lr: float = Field(0.7, gt=0)
+    """For nesterov: how much of the movement is made; that paper's."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """For nesterov."""
+
+    @model_validator(mode="after")
+    def _meant(self) -> Outer:
+        changed = [word for word in ("lr", "momentum") if self.type == "average" and getattr(self, word) != type(self).model_fields[word].default]
+        if changed:
+            raise mistakes(*(Problem((word,), "means nothing to average") for word in changed))
+        return self
+
+
+class Parallel(Strict):
+    """What is done to the model where several processes train it."""
+
+    strategy: Literal["ddp", "fsdp", "local_sgd"] = "ddp"
+    """`ddp`: each process has the model, and gradients are summed in every step. `fsdp`: weights, gradients and the optimiser's
+    memory are divided among processes, for models too large for one; the same answer. `local_sgd`: each process takes steps of
+    its own, and their weights are averaged every so many, for slow networks; another answer on another number of processes."""
+    every: int | None = Field(None, ge=1)
+    """For local_sgd: steps between averages, 16 unless given; the end of an epoch is always one."""
+    outer: Annotated[Outer | None, BeforeValidator(_named)] = None
+    """For local_sgd: `average` unless given, or `nesterov`."""
+    gradients: Exchange | None = None
+    """How gradients (with local_sgd, the movements that are averaged) are sent; float32 unless given. Not for fsdp."""
+    batchnorm: Literal["each", "sync"] = "each"
+    """BatchNorm over each process's own rows, or over the rows of all, as one process would have it."""
+    activation_checkpointing: bool = False
+    """Keep the inputs of blocks only and compute what is within them again when going backward: less memory, a third more work."""
+
+    @property
+    def interval(self) -> int:
+        """Steps between averages."""
+        return (self.every or 16) if self.strategy == "local_sgd" else 1
+
+    @model_validator(mode="after")
+    def _meant(self) -> Parallel:
+        problems = [Problem((word,), f"is for local_sgd, and means nothing to {self.strategy}") for word in ("every", "outer") if self.strategy != "local_sgd" and getattr(self, word) is not None]
+        if self.strategy == "fsdp" and self.gradients is not None:
+            problems.append(Problem(("gradients",), "is for ddp and local_sgd: with fsdp each process receives only its part of the gradients, which no compression here is made for"))
+        if self.strategy == "local_sgd" and self.batchnorm == "sync":
+            problems.append(Problem(("batchnorm",), "would make processes of local_sgd wait for each other in every step, which it is there to avoid. Use `each`, or the strategy ddp"))
+        if problems:
+            raise mistakes(*problems)
+        return self
 
 
 def _mlp_unless_named(value: Any) -> Any:
@@ -425,6 +414,7 @@ class Recipe(Strict):
     """Columns carried along into predictions."""
     model: Annotated[Model | OwnModel, BeforeValidator(_which_model)] = Field(default_factory=lambda: Model())
     train: Train = Field(default_factory=lambda: Train())
+    parallel: Parallel = Parallel()
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     launcher: Launcher = Field(part("local"), validate_default=True)

@@ -142,7 +142,7 @@ def test_an_error_of_the_thread_is_raised_where_batches_are_asked_for(feed: Feed
     def fail(slots: np.ndarray) -> dict[str, np.ndarray]:
         raise OSError("the disk went away")
 
-    monkeypatch.setattr(loader._shards, "gather", fail)
+    monkeypatch.setattr(loader._parts[0].shards, "gather", fail)
     with pytest.raises(OSError, match="the disk went away"):
         next(iter(loader))
     assert not readers()

@@ -1,0 +1,76 @@
+"""The words of `train.order`: in which order rows come, and how often. What they cause is `data.draws`'s."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from penstock.contracts.part import Strict, mistakes
+from penstock.core.errors import Problem
+
+
+class Mix(Strict):
+    """Rows drawn by the values of a column."""
+
+    by: str
+    """A column of the data; it need be no input."""
+    weights: dict[str, float] = Field(min_length=1)
+    """How often each of its values is drawn, as a share of all these numbers together; 0 leaves its rows out. Every value that the
+    training split has must be named."""
+
+
+class TrainOrder(Strict):
+    """In which order the training split's rows come, and how often. All of it is exact, and resumed at any batch.
+
+    Each row comes once an epoch, unless `replacement`, `weights`, `balance` or `mix` says that rows are drawn.
+    """
+
+    shuffle: Literal["auto", "full", "blocks", "stored"] = "auto"
+    """`full`: all rows among one another; `blocks`: blocks of rows, and the rows within a window of blocks; `stored`: as they lie.
+    `auto`: `full` up to 4 GiB of training shards and `blocks` beyond, since reading rows from everywhere then means reading from the
+    disk; it depends on the data alone, never on the machine."""
+    block: int | Literal["auto"] = "auto"
+    """Rows of a block. `auto`: those of a shard."""
+    window: int = Field(16, ge=1)
+    """Blocks whose rows are mixed; an epoch begins with windows of 1, 2, 4, … blocks, so that the first batch comes soon."""
+    last: Literal["keep", "drop", "wrap"] = "keep"
+    """A last batch that is not full: shorter (`keep`), left out (`drop`), or filled up with rows of the epoch's beginning (`wrap`)."""
+    fraction: float | None = Field(None, gt=0, le=1)
+    """Train on this share of the rows, the same in all epochs; all of them unless given."""
+    replacement: bool = False
+    """Draw each row anew from all rows, so that one may come several times an epoch and another not at all."""
+    weights: str | None = None
+    """A column of numbers from 0: rows are drawn with replacement, as often as this says."""
+    balance: str | None = None
+    """A category or binary target or input: its classes are drawn equally often."""
+    mix: Mix | None = None
+    """The values of a column are drawn by weights: `{by: language, weights: {en: 0.7, de: 0.3}}`."""
+    epoch_rows: int | None = Field(None, ge=1)
+    """Rows of an epoch, where rows are drawn; as many as there are unless given."""
+
+    @property
+    def draws(self) -> str | None:
+        """The word that says that rows are drawn, if one does."""
+        return next((word for word in ("mix", "balance", "weights", "replacement") if getattr(self, word)), None)
+
+    @model_validator(mode="after")
+    def _meant(self) -> TrainOrder:
+        problems: list[Problem] = []
+        drawn = [word for word in ("mix", "balance", "weights") if getattr(self, word)]
+        if len(drawn) > 1:
+            problems.append(Problem((drawn[1],), f"and `{drawn[0]}` both say how often a row is drawn; keep one of them"))
+        if self.replacement and drawn and drawn[0] != "weights":
+            problems.append(Problem(("replacement",), f"goes not with `{drawn[0]}`, which draws each row of a group once before any comes twice; leave one of them out"))
+        if self.epoch_rows is not None and not self.draws:
+            problems.append(Problem(("epoch_rows",), "is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`); otherwise an epoch has each row once. `fraction` takes fewer rows, `train.max_steps` stops earlier"))
+        if self.draws in ("weights", "replacement") and self.shuffle != "auto":
+            problems.append(Problem(("shuffle",), f"is {self.shuffle!r}, but `{self.draws}` draws every row by chance from all of them; leave one of the two out"))
+        moved = [word for word, usual in (("block", "auto"), ("window", 16)) if getattr(self, word) != usual]
+        if moved and (self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")):
+            problems.append(Problem((moved[0],), "is for `shuffle: blocks`, which this is not"))
+        if isinstance(self.block, int) and self.block < 1:
+            problems.append(Problem(("block",), f"must be at least 1 row; found {self.block}"))
+        if problems:
+            raise mistakes(*problems)
+        return self
