@@ -20,6 +20,7 @@ from penstock._version import __version__
 if TYPE_CHECKING:
     from penstock.api import (
         check,
+        encode,
         evaluate,
         init,
         list_artefacts,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.core.errors import PenstockError
     from penstock.core.store import Store
     from penstock.data.dataset import Dataset
+    from penstock.data.feed import Feed
     from penstock.data.loader import Loader
     from penstock.recipe.schema import Recipe
     from penstock.run import Run
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "Dataset",
+    "Feed",
     "Loader",
     "Part",
     "PenstockError",
@@ -53,6 +56,7 @@ __all__ = [
     "Store",
     "__version__",
     "check",
+    "encode",
     "evaluate",
     "init",
     "list_artefacts",
@@ -70,6 +74,7 @@ __all__ = [
 _NOUNS = {
     "Bundle": "penstock.bundle.bundle",
     "Dataset": "penstock.data.dataset",
+    "Feed": "penstock.data.feed",
     "Loader": "penstock.data.loader",
     "Part": "penstock.contracts.part",
     "PenstockError": "penstock.core.errors",

@@ -19,6 +19,7 @@ from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
+from penstock.data.feed import Feed
 from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
@@ -134,6 +135,38 @@ def prepare(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | P
     return outcome.dataset
 
 
+def encode(
+    data: Dataset | RecipeLike, *, inputs: Mapping[str, Any] | None = None, targets: Mapping[str, Any] | None = None, weight: str | None = None,
+    weights: str | None = None, mix: Mapping[str, Any] | None = None, like: Feed | None = None, overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None, events: Events | None = None,
+) -> Feed:
+    """Rows as arrays, ready to be loaded: fitted to the training split and written as shards. An equal feed that is there is returned as it is.
+
+    Args:
+        data: a dataset, with `inputs` and perhaps `targets` as a recipe says them; or a recipe, which is prepared if need be.
+        weight: the column of how much each row counts; for a dataset.
+        weights: a column that rows are to be drawn by (`Loader(…, weights=…)`), and
+        mix: `{by: column, weights: {value: share}}`, likewise; these columns are stored with the rows. For a dataset; a recipe has `train.order`.
+        like: a feed whose features are taken as they were fitted there, so that rows of both can be mixed; for a dataset.
+        store: where the feed goes, if not into the store of the dataset or of the recipe.
+
+    Raises:
+        RecipeError, SourceError, StoreError: the input is at fault.
+        ContractError: the data holds nothing to learn.
+    """
+    from penstock.data.opened import feed_of
+
+    if isinstance(data, Dataset):
+        if overrides:
+            raise UserError("overrides change a recipe; a dataset has none")
+        order = {"weights": weights, "mix": mix}
+        return feed_of(data, inputs=inputs, targets=targets, weight=weight, order=order, like=like, store=store, events=events)
+    recipe = as_recipe(data, overrides)
+    if weights or mix:
+        raise UserError("a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset")
+    return feed_of(recipe, inputs=inputs, targets=targets, weight=weight, like=like, store=store_of(recipe, store), events=events)
+
+
 def train(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Run:
     """Prepare if need be, and train."""
     outcome = _until("train", recipe, overrides, store, events)
@@ -163,7 +196,6 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
     Raises:
         UserError: there is no such run, or it is finished.
     """
-    from penstock.data.feed import Feed
     from penstock.pipeline.stages import train_into
 
     where, told = _as_store(store), events or Events()

@@ -118,7 +118,7 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
             phase.loss(network, batch).mean().backward()
             optimiser.step()
     per_step = (time.perf_counter() - start) / TIMED_STEPS
-    steps = -(-rows // batch_size) * recipe.train.epochs
+    steps = -(-recipe.train.order.an_epoch(rows) // batch_size) * recipe.train.epochs
     if recipe.train.max_steps:
         steps = min(steps, recipe.train.max_steps)
     parameters = parameter_count(network)

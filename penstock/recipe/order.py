@@ -54,6 +54,10 @@ class TrainOrder(Strict):
         """The word that says that rows are drawn, if one does."""
         return next((word for word in ("mix", "balance", "weights", "replacement") if getattr(self, word)), None)
 
+    def an_epoch(self, rows: int) -> int:
+        """Rows of an epoch, of a split of so many (those of a value that `mix` leaves out included)."""
+        return self.epoch_rows or (max(round(rows * self.fraction), 1) if self.fraction and rows else rows)
+
     @model_validator(mode="after")
     def _meant(self) -> TrainOrder:
         problems: list[Problem] = []

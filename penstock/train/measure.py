@@ -98,7 +98,8 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
     best = max(speeds, key=lambda word: speeds[word])
     rows = feed.sizes["train"]
     batch = batch_size_for(recipe, rows)
-    expected = total_steps(recipe.train, -(-rows // batch)) * min(batch, rows) / speeds[best]
+    an_epoch = recipe.train.order.an_epoch(rows)
+    expected = total_steps(recipe.train, -(-an_epoch // batch)) * min(batch, an_epoch) / speeds[best]
     if processes is None and available > 1 and expected > LONG_SECONDS:
         each = threads or 1
         count = max(1, available // each)
@@ -123,7 +124,7 @@ def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every rank."""
     batch_size = batch_size_for(recipe, feed.sizes["train"])
-    loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
+    loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, order=recipe.train.order, rank=world.rank, world=world.size)
     train = recipe.train.model_copy(update={"compile": False})  # compiling takes longer than the measurement
     with settled(threads=world.threads, deterministic=train.deterministic, events=Events()), torch.random.fork_rng(devices=[]):
         learner = Learner(recipe.model_copy(update={"train": train}), feed, world)

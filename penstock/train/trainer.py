@@ -161,7 +161,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         feed = Feed.open(Store(job.store), job.feed)
         batch_size = batch_size_for(recipe, feed.sizes["train"])
         stack.enter_context(plainly(recipe, world, batch_size))
-        loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, rank=world.rank, world=world.size)
+        loader = Loader(
+            feed, "train", batch_size=batch_size, seed=recipe.seed, order=options.order, rank=world.rank, world=world.size, events=None if job.checkpoint else events)
         learner = Learner(recipe, feed, world)
         watched = watched_of(recipe, learner)
         total = total_steps(options, len(loader))
@@ -185,7 +186,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             events.warn(text)
         if job.checkpoint is None:
             events.say(
-                f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {feed.sizes['train']:,} {'rows' if feed.samples is None else 'samples'} in batches of {batch_size}"
+                f"{parameter_count(learner.network):,} parameters on {learner.device.type}; {loader.rows:,} {'rows' if feed.samples is None else 'samples'} in batches of {batch_size}"
                 f"{' (chosen from the number of rows)' if options.batch_size == 'auto' else ''}; {total:,} steps",
                 parameters=parameter_count(learner.network), batch_size=batch_size, steps=total)
             if options.on_nan == "rollback":
@@ -215,7 +216,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                             place.step, place.position = place.step + 1, position + 1
                             continue
                         now = time.perf_counter()
-                        rows = loader.global_rows(position)
+                        rows = loader.rows_at(epoch, position)
                         is_last = position + 1 == len(loader) or place.step + 1 == total
                         agrees = learner.agrees(place.step, is_last)  # else ranks have moved apart, and only some have been heard
                         telling_now = agrees and (now - told > _TELL_SECONDS or place.step == 0)
