@@ -160,7 +160,8 @@ class Cache:
                     break
                 if last:
                     raise member.damaged(found)
-            os.rename(part, path)
+            with _locked(self.folder / "lock", wait=True):  # whoever sums up the folder must not miss a file between its two names
+                os.rename(part, path)
             whole = True
             return True
         finally:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID, Engine
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import StoreError, UserError
-from penstock.core.store import Artefact, Store
+from penstock.core.store import Artefact, Member, Store
 from penstock.data.cache import Cache
 from penstock.data.far import Ranges, read_whole
 
@@ -121,7 +121,7 @@ class Dataset:
         """The same files, one after another, as what opens them for a Parquet reader. From a bucket they come through the node's cache,
         or by ranges if they are large, since often only their beginning is wanted."""
         if self._far is None:
-            yield from ((lambda path=path: path) for path in self.files(split))
+            yield from (partial(Path, path) for path in self.files(split))
             return
         _check_split(split)
         cache = Cache(self._far.cache_bytes)
@@ -129,11 +129,11 @@ class Dataset:
         for name in sorted(n for n in members if n.startswith(f"rows/split={split}/") and n.endswith(".parquet")):
             member = members[name]
             if member.size_bytes > WHOLE_BYTES:
-                yield lambda member=member: pa.PythonFile(Ranges(member), "r")
+                yield partial(_ranged, member)
                 continue
             content = cache.open(member)
             whole = read_whole(member) if content is None else content
-            yield lambda whole=whole: pa.BufferReader(whole)
+            yield partial(pa.BufferReader, whole)
 
     def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False) -> Iterator[pa.RecordBatch]:
         """A split's rows, streamed in stored order.
@@ -194,6 +194,10 @@ class Dataset:
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise UserError(f"there is no split {split!r}; expected train, validation or test.{did_you_mean(split, list(SPLITS))}")
+
+
+def _ranged(member: Member) -> pa.PythonFile:
+    return pa.PythonFile(Ranges(member), "r")
 
 
 def _coded(source: Any, names: Sequence[str]) -> list[str]:

@@ -130,16 +130,23 @@ class Far(Generic[Opened]):
             threading.Thread(target=self._work, name="penstock-far", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            with self._gate:
-                place = self._next()
-                if place is None:
+        gone = False
+        try:
+            while True:
+                with self._gate:
+                    place = self._next()
+                    if place is None:
+                        self._workers -= 1  # under this very gate: whoever comes next sends another
+                        gone = True
+                        return
+                    future: Future[Opened] = Future()
+                    self._under_way[place] = future
+                    self._ahead[place] = self.members[place].size_bytes
+                self._fetch(place, future)
+        finally:
+            if not gone:  # whoever listens may raise
+                with self._gate:
                     self._workers -= 1
-                    return
-                future: Future[Opened] = Future()
-                self._under_way[place] = future
-                self._ahead[place] = self.members[place].size_bytes
-            self._fetch(place, future)
 
     def _fetch(self, place: int, future: Future[Opened]) -> None:
         """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed again."""
@@ -158,7 +165,7 @@ class Far(Generic[Opened]):
             del self._under_way[place]
             self._held[place] = (opened, in_memory)
             self._taken[in_memory] += member.size_bytes
-            again = in_memory and place in self._fetched
+            again = in_memory and place in self._fetched and not (self.cache.is_on and member.size_bytes <= self.cache.limit_bytes)
             self._fetched.add(place)
             self._let_go()
             again, self._told = again and not self._told, self._told or again

@@ -70,7 +70,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
     survey = _survey(recipe, store)
     name = f"datasets/{recipe.name}/{survey.id}"
     if store.has(name):
-        return _checked(recipe, Dataset(store.open(name)))
+        return _checked(recipe, Dataset.at(store, name))
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
     with _scratch(store) as scratch, store.draft(name, manifest) as folder:
@@ -93,7 +93,7 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
     name = f"datasets/{recipe.name}/{_survey(recipe, store).id}"
-    return _checked(recipe, Dataset(store.open(name))) if store.has(name) else None
+    return _checked(recipe, Dataset.at(store, name)) if store.has(name) else None
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
