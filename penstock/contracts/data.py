@@ -258,7 +258,8 @@ class Refused:
 NOBODY = Refused(np.empty(0, np.int64), [])
 
 Stored = dict[str, np.ndarray]
-"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes`."""
+"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes` (and ragged ones as `Ragged`
+to a feature that `takes_ragged`)."""
 
 Fitted = dict[str, Any]
 """What a feature learnt from the training split, as plain data (JSON). `said`, if there, lists choices made aloud."""
@@ -279,6 +280,9 @@ class Feature(Part):
     """The decoder likewise; empty: not usable as a target."""
     canonical: ClassVar[pa.DataType] = pa.string()
     """What `accept` returns and the rest understands; text may keep the dictionary that it came with."""
+
+    takes_ragged: ClassVar[bool] = False
+    """Whether `collate` also understands ragged arrays as `penstock.contracts.ragged.Ragged`, which spares an object a row."""
 
     column: str | None = None
     """The raw column; the feature's own name unless given."""

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from penstock.contracts.data import Feature, Fitted, Refused
 from penstock.contracts.part import did_you_mean
+from penstock.contracts.ragged import Ragged
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
 from penstock.core.identity import fingerprint
@@ -159,7 +160,7 @@ class Encoding:
             stored[WEIGHT] = accepted.weight
         return stored
 
-    def collate(self, stored: Mapping[str, np.ndarray], keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(self, stored: Mapping[str, Any], keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Stored rows → what the program takes. What belongs to no feature (`weight`, `row_id`) passes through.
 
         Args:
@@ -173,7 +174,7 @@ class Encoding:
                 if type(self._features[name]).collate is Feature.collate:
                     batch[key] = values  # stored as it is collated: the usual case, and the fast one
                 else:
-                    grouped.setdefault(name, {})[array] = values
+                    grouped.setdefault(name, {})[array] = values.objects() if isinstance(values, Ragged) and not self._features[name].takes_ragged else values
             else:
                 batch[key] = values
         for name, arrays in grouped.items():

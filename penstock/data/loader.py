@@ -302,7 +302,8 @@ class Loader:
     def _gather(self, drawn: Drawn) -> dict[str, np.ndarray]:
         """The stored rows, of one feed or of several, without what they were drawn by."""
         if drawn.source is None:
-            stored = self._parts[0].shards.gather(drawn.slots)
+            shards = self._parts[0].shards
+            stored = shards.gather(drawn.slots) if self._encoding.plain else shards.gather(drawn.slots, ragged=True)
         else:
             stored = {}
             for number in np.unique(drawn.source).tolist() or [0]:

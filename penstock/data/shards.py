@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.summary import id_halves
+from penstock.contracts.ragged import Ragged
 from penstock.core.errors import StoreError
 from penstock.core.store import Member, told_plainly
 from penstock.data.cache import Cache
@@ -281,9 +282,13 @@ class Shards:
         held = self._shard(shard)
         return self._split({name: held[name] for name in self._widths})
 
-    def gather(self, slots: np.ndarray) -> Arrays:
+    def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
         """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own (but a
-        row of a ragged array, which is a slice of the mapped file and may not be written to)."""
+        row of a ragged array, which is a slice of the mapped file and may not be written to).
+
+        Args:
+            ragged: ragged arrays come as `Ragged`, and not as object arrays with an array a row.
+        """
         slots = np.asarray(slots, np.int64)
         if not self.rows_by_shard:
             if len(slots):
@@ -302,7 +307,7 @@ class Shards:
         arrays = self._split(found)
         for place in self._places:
             if place.ragged is not None:
-                arrays[place.name] = self._objects(place, slots)
+                arrays[place.name] = self._rows(place, slots) if ragged and place.ragged != "bytes" else self._objects(place, slots)
         return {place.name: arrays[place.name] for place in self._places}
 
     def _gather_across(self, slots: np.ndarray) -> Arrays:
@@ -347,6 +352,32 @@ class Shards:
             for k, start, stop in zip(places.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True):
                 found[k] = values[start:stop]
         return found
+
+    def _rows(self, place: _Place, slots: np.ndarray) -> Ragged:
+        if len(self.rows_by_shard) == 1:
+            offsets, values = self._shard(0)[place.name]
+            return Ragged.taken([(values, offsets, slots, None)], len(slots))
+        shard, sources = self.at(slots), []
+        for i in np.unique(shard).tolist():
+            offsets, values = self._shard(i)[place.name]
+            places = np.flatnonzero(shard == i)
+            sources.append((values, offsets, slots[places] - self._starts[i], places))
+        return Ragged.taken(sources, len(slots))
+
+    def lengths(self, slots: np.ndarray, name: str) -> np.ndarray:
+        """How many values the ragged array `name` has in each row of `slots`, int64 `[k]`: read from the offsets alone."""
+        found = np.zeros(len(slots), np.int64)
+        shard = self.at(slots)
+        for i in np.unique(shard).tolist():
+            offsets = self._shard(i)[name][0]
+            places = np.flatnonzero(shard == i)
+            local = slots[places] - self._starts[i]
+            found[places] = offsets[local + 1] - offsets[local]
+        return found
+
+    def ragged(self) -> list[str]:
+        """The ragged arrays of numbers that a row has."""
+        return [place.name for place in self._known() if place.ragged not in (None, "bytes")]
 
 
 def _ragged(column: pa.Array, ragged: str | None) -> Any:

@@ -210,14 +210,15 @@ class WindowShards:
         found: np.ndarray = whole[anchors - 1 if name.rpartition(".")[0] in self._before else anchors]
         return found
 
-    def gather(self, slots: np.ndarray) -> Arrays:
-        """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`."""
+    def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
+        """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`; ragged arrays of plain features as
+        `Ragged`, if asked for."""
         if not self.rows and not len(slots):
             return {}
         anchors = self._anchors.gather(slots)["anchor"]
-        found = self._singles.gather(anchors)  # what a sample is called, what it weighs, plain targets: at the anchor
+        found = self._singles.gather(anchors, ragged=ragged)  # what a sample is called, what it weighs, plain targets: at the anchor
         if any(name.rpartition(".")[0] in self._before for name in found):
-            earlier = self._singles.gather(anchors - 1)
+            earlier = self._singles.gather(anchors - 1, ragged=ragged)
             found |= {name: values for name, values in earlier.items() if name != WEIGHT and name.rpartition(".")[0] in self._before}
         steps = self._steps.gather((anchors[:, None] + self._span).reshape(-1))
         for feature, place in self._series.items():

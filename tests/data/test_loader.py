@@ -123,7 +123,7 @@ def test_the_reading_thread_ends_with_its_iterator(feed: Feed) -> None:
     loader = Loader(feed, batch_size=8, numpy=True)
     iterator = loader.batches(0)
     next(iterator)
-    assert len(readers()) == 1
+    assert len(readers()) <= 1, "one, unless it has read all already"
     iterator.close()  # type: ignore[attr-defined]
     assert not readers()
     for _ in loader:

@@ -105,3 +105,19 @@ def test_row_ids_keep_all_128_bits() -> None:
     texts = ["00000000000000000000000000000000", "ffffffffffffffffffffffffffffffff", "0123456789abcdeffedcba9876543210"]
     halves = row_id_halves(pa.array(texts))
     assert halves.dtype == np.int64 and halves.shape == (3, 2) and row_id_text(halves) == texts
+
+
+@pytest.mark.parametrize("shard_bytes", [200, 10**6])
+def test_ragged_arrays_come_as_one_or_as_objects_and_their_lengths_from_the_offsets(tmp_path: Path, shard_bytes: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.empty(60, object)
+    rows[:] = [rng.integers(0, 9, n).astype(np.uint16) for n in rng.integers(0, 12, 60)]
+    with ShardWriter(tmp_path, "t", shard_bytes=shard_bytes) as writer:
+        writer.write({"x": np.arange(60.0), "t.tokens": rows})
+    shards = Shards([tmp_path / file for file in writer.files])
+    assert (len(writer.files) > 1) == (shard_bytes == 200) and shards.ragged() == ["t.tokens"]
+    for slots in (np.array([3, 59, 3, 0, 41]), np.empty(0, np.int64), rng.permutation(60)):
+        found, objects = shards.gather(slots, ragged=True)["t.tokens"], shards.gather(slots)["t.tokens"]
+        assert [row.tolist() for row in found] == [row.tolist() for row in objects] == [rows[i].tolist() for i in slots]
+        assert found.values.dtype == np.uint16 or not len(slots)
+        assert shards.lengths(slots, "t.tokens").tolist() == [len(rows[i]) for i in slots]

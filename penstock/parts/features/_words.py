@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.contracts.ragged import Ragged as Rows
 from penstock.core.errors import RecipeError
 from penstock.core.needs import need
 
@@ -250,15 +251,9 @@ def rows_of(ragged: Ragged, dtype: str) -> np.ndarray:
     return found
 
 
-def padded(rows: np.ndarray, dtype: str, *, inner: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Stored rows side by side: values `[n, T, …]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at least 1."""
-    lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-    longest = max(int(lengths.max()) if len(rows) else 0, 1)
-    mask = np.arange(longest) < lengths[:, None]
-    values = np.zeros((len(rows), longest, *inner), dtype)
-    if mask.any():
-        values[mask] = np.concatenate(list(rows))
-    return values, mask
+def padded(rows: np.ndarray | Rows, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Stored rows side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at least 1."""
+    return (rows if isinstance(rows, Rows) else Rows.of(rows)).padded(dtype)
 
 
 def smallest(cardinality: int) -> str:

@@ -33,6 +33,7 @@ MOST_CLASSES = 10_000
 class Sequence(Feature):
     """A list of items, words, characters or numbers in order; as a target, a label for each step of an input."""
 
+    takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "rnn"
     decoder: ClassVar[str] = "sequence"
 

@@ -46,6 +46,7 @@ def _names(value: Any) -> Any:
 class Set(Feature):
     """Several labels a row, as a list, a delimited text, or columns of 0 and 1."""
 
+    takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "bag"
     decoder: ClassVar[str] = "set"
     canonical: ClassVar[pa.DataType] = _CANONICAL

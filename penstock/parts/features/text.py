@@ -61,6 +61,7 @@ class Grams(Strict):
 class Text(Feature):
     """A column of texts."""
 
+    takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "textcnn"
     decoder: ClassVar[str] = "text"
 
