@@ -206,6 +206,9 @@ class Exchanging(Protocol):
     def sum(self) -> None:
         """Put the sum over ranks in place of the tensors, as well as was asked for. Every rank calls; all get the same bytes."""
 
+    def let_go(self) -> None:
+        """Add this rank's errors to the tensors, and forget them: where one process goes on alone nothing has to wait."""
+
 
 class Exchange(Part):
     """How gradients (with `local_sgd`, movements) are summed over ranks: in fewer bytes than float32 takes.

@@ -456,6 +456,8 @@ class Recipe(Strict):
             inputs = [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
             problems += [Problem(("model", "encoders", n), f"is no input.{did_you_mean(n, inputs)}") for n in self.model.encoders if n not in inputs]
             problems += [Problem(("model", "decoders", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.model.decoders if n not in self.targets]
+        if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
+            problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
         problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
         problems += self._order_problems()
         if problems:

@@ -52,9 +52,10 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
     measures = {name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()}
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
-        for _, batch in loader.batches(0):
+        for position, batch in loader.batches(0):
             if pulse is not None:
                 pulse.move()
+            learner.accompany(batch, loader.global_rows(position))
             if not len(batch["row_id"]):
                 continue
             weights = batch["weight"].numpy() if "weight" in batch else None

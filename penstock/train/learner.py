@@ -19,27 +19,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from penstock.contracts.learn import Decoder, Phase, World
+from penstock.contracts.learn import Decoder, Exchanging, Phase, World
 from penstock.contracts.tensors import FeatureSpecs
-from penstock.core.errors import StoreError, TrainingError
+from penstock.core.errors import TrainingError
 from penstock.core.identity import derive_seed
 from penstock.data.feed import Feed
 from penstock.data.shards import row_id_text
-from penstock.model import build_network, decoders_of, target_specs
-from penstock.recipe.schema import Recipe
-from penstock.train.checkpoint import flatten_optimiser, restore_optimiser
+from penstock.model import Network, build_network, decoders_of, target_specs
+from penstock.recipe.schema import Outer, Recipe
+from penstock.train import memory
+from penstock.train.averaging import Averaging
+from penstock.train.blocks import blocks_of, compute_again, has_norms, sync_norms
+from penstock.train.gradients import Gradients
+from penstock.train.memory import Held
 from penstock.train.optim import MovingAverage, make_optimiser, rate
-from penstock.train.parallel import Gradients, Precision, compiled, device_of
+from penstock.train.parallel import Precision, compiled, device_of, shared
 from penstock.train.start import freeze
+from penstock.train.wire import Peers
 
 Batch = dict[str, Tensor]
-_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass
 class _Phase:
     declared: Phase
-    gradients: Gradients
+    gradients: Any
+    """`Gradients`, or `ShardedGradients`."""
     optimiser: torch.optim.Optimizer
 
 
@@ -75,17 +80,6 @@ SAVE = 1 << 12
 """More than there are ranks; few enough of them fit float32 exactly."""
 
 
-@dataclass(frozen=True)
-class Held:
-    """Tensors by name, whole."""
-
-    model: dict[str, Tensor]
-    optimiser: dict[str, Tensor]
-    average: dict[str, Tensor]
-    extra: dict[str, dict[str, Tensor]]
-    """By name, what a strategy or an exchange remembers besides."""
-
-
 class NotFinite(TrainingError):
     """The loss or the gradient is infinite or not a number; equal at every rank.
 
@@ -106,24 +100,59 @@ class Learner:
     def __init__(self, recipe: Recipe, feed: Feed, world: World) -> None:
         self.recipe, self.world = recipe, world
         self.device = device_of(world)
+        self.peers = Peers(world)
         self._on_cpu = self.device.type == "cpu"
         self.network: nn.Module = build_network(recipe, feed.encoding, seed=recipe.seed).to(self.device)
         self._frozen = freeze(self.network, recipe)
         self.decoders: dict[str, Decoder] = decoders_of(recipe, feed.encoding)
         self.specs: FeatureSpecs = target_specs(recipe, feed.encoding)
         self.precision = Precision(recipe.train.precision, self.device)
+        self._divide()
         self.model: Any = compiled(self.network, self.device) if recipe.train.compile else self.network
-        self.average = MovingAverage(self.network, recipe.train.ema) if recipe.train.ema else None
         self._is_weighted = feed.encoding.weight is not None
-        self._names = {id(p): name for name, p in self.network.named_parameters()}
+        self.names = {id(p): name for name, p in self.network.named_parameters()}
         self._unchecked: list[tuple[int, Number, Number | None, Tensor]] = []
-        self._phases = [self._phase(phase) for phase in recipe.train.objective.phases(self.decoders, self.specs)]
+        self.phases = [self._phase(phase) for phase in recipe.train.objective.phases(self.decoders, self.specs)]
+        self.averaging: Averaging | None = None
+        if recipe.parallel.strategy == "local_sgd":
+            self.averaging = Averaging(self.network, self.peers, self.device, outer=recipe.parallel.outer or Outer(), exchange=recipe.parallel.gradients)
+        self._steps, self._plain_bytes, self._since_average = 0, 0.0, 0
+
+    def _divide(self) -> None:
+        """What `parallel` asks for, done to the network."""
+        declared = self.recipe.parallel
+        several = self.world.size > 1
+        self._synced = sync_norms(self.network, self.peers) if several and declared.batchnorm == "sync" else []
+        blocks = blocks_of(self.network)
+        if declared.activation_checkpointing:
+            for block in blocks:
+                compute_again(block)
+        self._blocks = len(blocks)
+        self.is_sharded = several and declared.strategy == "fsdp"
+        part = None
+        if self.is_sharded:
+            from penstock.train import sharding  # it imports late what only it needs
+
+            # Not the decoders': one that tells a text calls its blocks as often as the text is long.
+            inner = {id(m) for head in self.network.decoders.values() for m in head.modules()} if isinstance(self.network, Network) else set()
+            sharding.shard(self.network, [block for block in blocks if id(block) not in inner], self.peers, self.device)
+            self._sharding, part = sharding, sharding.local
+        self._is_accompanied = self.is_sharded or bool(self._synced)
+        """Passes are collectives: every rank goes forward and backward equally often, with rows or without."""
+        self.average = MovingAverage(self.network, self.recipe.train.ema, part=part) if self.recipe.train.ema else None
 
     def _phase(self, phase: Phase) -> _Phase:
         parameters = [p for p in phase.parameters(self.network) if p.requires_grad]
         if not parameters:
             raise TrainingError(f"there is nothing to learn: the phase {phase.name!r} of {self.recipe.train.objective.type!r} has no parameters that may move.")
-        return _Phase(phase, Gradients(parameters, self.world, self.device), make_optimiser(self.recipe.train, self.network, parameters))
+        gradients: Any
+        if self.is_sharded:
+            gradients = self._sharding.ShardedGradients(parameters, self.network, self.peers, self.device)
+        elif self.recipe.parallel.strategy == "local_sgd":
+            gradients = Gradients(parameters, Peers(World()), self.device)
+        else:
+            gradients = Gradients(parameters, self.peers, self.device, self.recipe.parallel.gradients)
+        return _Phase(phase, gradients, make_optimiser(self.recipe.train, self.network, parameters))
 
     def to_train(self) -> None:
         """Training mode, but for encoders that stay as they are."""
@@ -158,23 +187,24 @@ class Learner:
         wish = int(stop) + SAVE * int(save)
         before = self._before_step() if train.on_nan == "skip" else None
         looks = self._on_cpu or before is not None
+        apart = self.averaging is not None
+        over = len(row_id) if apart else rows  # a worker that steps alone learns from its own rows' mean
+        company = self._company(batch, rows) if self._is_accompanied else None
         self._seed(step)
-        for i, phase in enumerate(self._phases):
+        for i, phase in enumerate(self.phases if over else []):
             if step % phase.declared.every:
                 continue
             phase.gradients.clear()
-            loss = self._backward(phase, batch, rows)
-            loss_sum, weight_sum, stops = phase.gradients.reduce(loss, weight, wish)
+            loss = self._backward(phase, batch, company, rows=rows, over=over)
+            loss_scale = 1.0 if scaler is None or (phase.gradients.exchanging is None and not self.is_sharded) else scaler.get_scale()
+            loss_sum, weight_sum, wishes = phase.gradients.reduce(loss, weight, wish, rows=over if self._is_weighted else None, loss_scale=loss_scale)
             if looks and not math.isfinite(loss_sum):
-                raise self._not_finite(step, batch, "loss", phase.declared, before)
+                raise self._not_finite(step, batch, company, "loss", phase.declared, before)
             if scaler is not None:
                 scaler.unscale_(phase.optimiser)
-            if self._is_weighted:
-                # A batch of zero weight has a zero gradient; any number times that is right.
-                phase.gradients.scale(rows / (max(weight_sum, _TINY) if self._on_cpu else weight_sum.clamp_min(_TINY)))
             norm = phase.gradients.norm() if train.clip is not None or wants_norm or train.on_nan != "stop" else None
             if looks and scaler is None and norm is not None and not math.isfinite(norm):
-                raise self._not_finite(step, batch, "gradient", phase.declared, before)
+                raise self._not_finite(step, batch, company, "gradient", phase.declared, before)
             if train.clip is not None and norm is not None:
                 phase.gradients.clip(norm, train.clip)
             for group in phase.optimiser.param_groups:
@@ -184,24 +214,48 @@ class Learner:
             else:
                 scaler.step(phase.optimiser)
             if i == 0:
-                told = Stepped(loss_sum * rows, weight_sum if self._is_weighted else float(rows), norm, int(stops))
+                told = Stepped(loss_sum * over, weight_sum if self._is_weighted else float(over), norm, int(wishes))
                 if not looks:
                     self._unchecked.append((step, loss_sum, norm if scaler is None else None, row_id))
-        if scaler is not None:
+        if scaler is not None and over:
             scaler.update()
-        if self.average is not None:
-            self.average.update(step)
+        self._steps += 1
+        self._plain_bytes += sum(phase.gradients.plain_bytes for phase in self.phases if step % phase.declared.every == 0)
+        agrees = self.agrees(step, is_last)
+        if self.averaging is not None:
+            told = self._averaged(self.averaging, told, wish) if agrees else self._alone(self.averaging, told)
+        self._since_average += 1
+        if self.average is not None and agrees:
+            self.average.update(step, steps=self._since_average)
+        if agrees:
+            self._since_average = 0
         return told
 
-    def _backward(self, phase: _Phase, batch: Batch, rows: int) -> Tensor:
-        """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over `rows`."""
+    def _alone(self, averaging: Averaging, told: Stepped) -> Stepped:
+        averaging.learnt(told.loss, told.weight)
+        return Stepped(0.0, 0.0, told.norm)
+
+    def _averaged(self, averaging: Averaging, told: Stepped, wish: int) -> Stepped:
+        averaging.learnt(told.loss, told.weight)
+        loss, weight, wishes = averaging.agree(wish)
+        if self.precision.scaler is not None:
+            self.precision.scaler.load_state_dict(shared(self.precision.scaler.state_dict(), self.world))
+        return Stepped(loss, weight, told.norm, wishes)
+
+    def _backward(self, phase: _Phase, batch: Batch, company: Batch | None, *, rows: int, over: int) -> Tensor:
+        """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over `over`."""
         whole = torch.zeros((), device=self.device)
-        for piece in self._pieces(batch):
+        pieces = self._pieces(batch) if company is None else self._accompanied(batch, company, rows)
+        for piece in pieces:
             with self.precision.lowered():
                 losses = phase.declared.loss(self.model, piece)
-            loss = losses.sum() / rows
+            loss = losses.sum() / over
+            if piece is company:
+                loss = loss * 0.0
             (loss if self.precision.scaler is None else self.precision.scaler.scale(loss)).backward()
             whole = whole + loss.detach()
+            if self.is_sharded:
+                phase.gradients.passed()
         return whole
 
     def _pieces(self, batch: Batch) -> Iterator[Batch]:
@@ -215,6 +269,28 @@ class Learner:
             start, end = i * rows // pieces, (i + 1) * rows // pieces
             if end > start:
                 yield {name: array[start:end] for name, array in batch.items()}
+
+    def _accompanied(self, batch: Batch, company: Batch, rows: int) -> Iterator[Batch]:
+        """As many pieces as the rank with the most has; where this one has none left, a row that counts nothing."""
+        passes = min(self.recipe.train.accumulate, -(-rows // self.world.size))
+        pieces = self._pieces(batch)
+        for i in range(passes):
+            piece = next(pieces, None)
+            for norm in self._synced:
+                norm.counts = piece is not None
+            if self.is_sharded:
+                self._sharding.sends(self.network, i == passes - 1)
+            yield company if piece is None else piece
+
+    def _company(self, batch: Batch, rows: int) -> Batch:
+        """A row to go through the network with, for a rank that has none: its own first, or else the last rank's, which has one."""
+        own = {name: array[:1] for name, array in batch.items()}
+        if rows >= self.world.size:
+            return own
+        box = [{name: array.cpu() for name, array in own.items()} if self.world.rank == self.world.size - 1 else None]
+        dist.broadcast_object_list(box, src=self.world.size - 1)
+        lent = box[0]
+        return own if len(batch["row_id"]) or lent is None else {name: array.to(self.device) for name, array in lent.items()}
 
     def _seed(self, step: int) -> None:
         # Not torch.manual_seed: it looks up every kind of device, 75 µs a call.
@@ -242,9 +318,10 @@ class Learner:
         """What a step changes before it is known to be sound: layers' memories of batches, and with several phases the
         weights and optimisers of those that come first."""
         found: dict[str, Any] = {"buffers": [buffer.clone() for buffer in self.network.buffers()]}
-        if len(self._phases) > 1:
+        if len(self.phases) > 1:
             found["parameters"] = [parameter.detach().clone() for parameter in self.network.parameters()]
-            found["optimisers"] = [copy.deepcopy(phase.optimiser.state_dict()) for phase in self._phases]
+            found["optimisers"] = [copy.deepcopy(phase.optimiser.state_dict()) for phase in self.phases]
+            found["exchanges"] = [tensor.clone() for tensor in self._exchanged()]
         return found
 
     @torch.no_grad()
@@ -253,18 +330,26 @@ class Learner:
             buffer.copy_(was)
         for parameter, was in zip(self.network.parameters(), before.get("parameters", ()), strict=False):
             parameter.copy_(was)
-        for phase, was in zip(self._phases, before.get("optimisers", ()), strict=False):
+        for phase, was in zip(self.phases, before.get("optimisers", ()), strict=False):
             phase.optimiser.load_state_dict(was)
-        if self.precision.scaler is not None and len(self._phases) > 1:
+        for tensor, was in zip(self._exchanged(), before.get("exchanges", ()), strict=False):
+            tensor.copy_(was)
+        if self.precision.scaler is not None and len(self.phases) > 1:
             self.precision.scaler.update(self.precision.scaler.get_scale())  # it forgets which phases it has stepped
 
-    def _not_finite(self, step: int, batch: Batch, what: str, phase: Phase, before: Mapping[str, Any] | None) -> NotFinite:
-        """The error that names the rows; every rank calls it, since the rows may be any rank's."""
+    def _exchanged(self) -> list[Tensor]:
+        return [tensor for exchanging in self.exchangings().values() for tensor in (*exchanging.errors.values(), *exchanging.shared.values())]
+
+    def _not_finite(self, step: int, batch: Batch, company: Batch | None, what: str, phase: Phase, before: Mapping[str, Any] | None) -> NotFinite:
+        """The error that names the rows; every rank calls it, since the rows may be any rank's (a worker apart, for its own)."""
+        rows = batch if len(batch["row_id"]) else company
+        for norm in self._synced:
+            norm.counts = rows is batch
         with torch.no_grad(), self.precision.lowered():
-            losses = phase.loss(self.model, batch) if len(batch["row_id"]) else torch.zeros(0)
+            losses = phase.loss(self.model, rows)[: len(batch["row_id"])] if rows is not None else torch.zeros(0)
         mine = _names(batch["row_id"][~torch.isfinite(losses.detach().float())]), _names(batch["row_id"])
         every: list[Any] = [mine]
-        if self.world.size > 1:
+        if self.world.size > 1 and self.averaging is None:
             every = [None] * self.world.size
             dist.all_gather_object(every, mine)
         if before is not None:
@@ -283,52 +368,77 @@ class Learner:
     # -- among ranks -------------------------------------------------------------------------------------------------
 
     def agrees(self, step: int, is_last: bool) -> bool:
-        """Whether all ranks have the same weights after this step, and have heard of each other's loss and wish to stop."""
-        return True
+        """Whether all ranks have the same weights after this step, and have heard of each other's loss and wishes."""
+        return self.averaging is None or is_last or (step + 1) % self.recipe.parallel.interval == 0
 
     def depends(self) -> list[str]:
-        """Why the answer will depend on the number of processes by more than rounding."""
-        return []
+        """What the user should know of the number of processes: why the answer depends on it by more than rounding."""
+        declared, size = self.recipe.parallel, self.world.size
+        found: list[str] = []
+        if declared.activation_checkpointing and not self._blocks:
+            found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
+        if size == 1:
+            if declared.strategy == "fsdp":
+                found.append("parallel.strategy fsdp divides a model among processes, and there is one: it has all of it")
+            return found
+        why: list[str] = []
+        if declared.strategy == "local_sgd":
+            why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")
+        if declared.batchnorm == "each" and has_norms(self.network):
+            why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
+        if declared.gradients is not None and declared.gradients.depends:
+            why.append(declared.gradients.depends)
+        if why:
+            found.append(f"the weights will depend on the number of processes (now {size}) by more than rounding: {'; '.join(why)}")
+        return found
 
     def communication(self) -> dict[str, Any]:
-        """`bytes_per_step`: what a rank has sent, on average over the steps so far; `ratio`: how many times less that is than
-        gradients in float32 would have been."""
-        return {}
+        """`bytes_per_step`: what a rank has sent, on average over the steps of this process; `ratio`: how many times less that is
+        than gradients in float32 would have been in every step (None where nothing is sent)."""
+        peers = self.peers
+        plain = 2 * (peers.size - 1) / peers.size * self._plain_bytes
+        return {"bytes_per_step": round(peers.sent_bytes / max(self._steps, 1), 1), "ratio": round(plain / peers.sent_bytes, 3) if peers.sent_bytes else None}
+
+    def exchangings(self) -> dict[str, Exchanging]:
+        """The exchanges at work, by whose they are."""
+        found = {phase.declared.name: phase.gradients.exchanging for phase in self.phases} | {"@movements": self.averaging.exchanging if self.averaging else None}
+        return {whose: exchanging for whose, exchanging in found.items() if exchanging is not None}
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def held(self) -> Held | None:
-        """What a checkpoint keeps, at rank 0; None at the others. Every rank calls."""
-        if self.world.rank:
-            return None
-        return Held(dict(self.network.state_dict()), self.optimisers(), self.average.tensors if self.average else {}, {})
+        """What a checkpoint keeps, at rank 0; None at the others. Every rank calls, after a step that `agrees`."""
+        return memory.hold(self)
 
-    def optimisers(self) -> dict[str, Tensor]:
-        """What the optimisers remember, by `<phase>/<parameter>/<state>`."""
-        return {name: tensor for phase in self._phases for name, tensor in flatten_optimiser(phase.optimiser, self._names, phase.declared.name).items()}
-
-    def recall(self, model: Mapping[str, Tensor], optimiser: Mapping[str, Tensor], average: dict[str, Tensor], scaler: dict[str, Any] | None, extra: Mapping[str, dict[str, Tensor]]) -> list[str]:
+    def recall(self, model: dict[str, Tensor], optimiser: dict[str, Tensor], average: dict[str, Tensor], scaler: dict[str, Any] | None, extra: dict[str, dict[str, Tensor]]) -> list[str]:
         """Take up what a checkpoint holds; returns what the user should hear of it.
 
         Raises:
             StoreError: its tensors are not this model's: other code built it.
         """
-        ours = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
-        differing = sorted(name for name in {*ours, *model} if name not in model or ours.get(name) != list(model[name].shape))
-        if differing:
-            raise StoreError(
-                f"the checkpoint is of another model: {len(differing)} tensors differ ({', '.join(differing[:4])}{', …' if len(differing) > 4 else ''}). The code "
-                "has changed since the run began; its world.json says which commit and packages it was. Go back to those, or train anew.")
-        self.network.load_state_dict(dict(model))
-        for phase in self._phases:
-            restore_optimiser(phase.optimiser, self._names, phase.declared.name, optimiser)
+        return memory.take_up(self, Held(model, optimiser, average, extra), scaler)
+
+    def start(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin with these weights, as far as there are any."""
+        memory.put(self, tensors, strict=False)
         if self.average is not None:
-            self.average.load(average)
-        if self.precision.scaler is not None and scaler:
-            self.precision.scaler.load_state_dict(scaler)
-        return []
+            self.average.begin()
+        if self.averaging is not None:
+            self.averaging.begin()
 
     # -- without moving weights --------------------------------------------------------------------------------------
+
+    def accompany(self, batch: Batch, rows: int) -> None:
+        """Where weights are divided, judging is a collective: a rank without rows judges another's, for company. Every rank
+        calls, before `judge`.
+
+        Args:
+            rows: of the global batch.
+        """
+        if self.is_sharded and rows < self.world.size:
+            lent = self._company({name: array.to(self.device) for name, array in batch.items()}, rows)
+            if not len(batch["row_id"]):
+                self.judge(lent)
 
     @torch.no_grad()
     def judge(self, batch: Batch) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
@@ -339,7 +449,7 @@ class Learner:
         batch = {name: array.to(self.device) for name, array in batch.items()}
         once = _Once(self.model)
         with self.precision.lowered():
-            losses = self._phases[0].declared.loss(once, batch)
+            losses = self.phases[0].declared.loss(once, batch)
             raw = once(batch)
             if any(decoder.told for decoder in self.decoders.values()):  # an answer is what is said without being told
                 raw = self.model({name: array for name, array in batch.items() if name.rpartition(".")[0] not in self.decoders})

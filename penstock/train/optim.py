@@ -6,7 +6,7 @@ The schedule is a pure function of the step, so a checkpoint keeps no state of i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,9 +68,11 @@ class MovingAverage:
     The decay starts low, (1 + step) / (10 + step), so that a short run is not held back by its random start.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, part: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        """`part`: this rank's part of a tensor that is divided among ranks; of those alone an average is kept then."""
         self.decay = decay
-        self._live = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, torch.Tensor)}
+        self._is_divided = part is not None
+        self._live = {name: part(tensor) if part else tensor for name, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, torch.Tensor)}
         self.tensors = {name: tensor.detach().clone() for name, tensor in self._live.items()}
         smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
         self._average = [self.tensors[name] for name in smooth]
@@ -78,9 +80,9 @@ class MovingAverage:
         self._rest = [name for name in self._live if name not in set(smooth)]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """After step `step` (from 0)."""
-        torch._foreach_lerp_(self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)))
+    def update(self, step: int, *, steps: int = 1) -> None:
+        """After step `step` (from 0), the last of so many since the last call."""
+        torch._foreach_lerp_(self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps)
         for name in self._rest:
             self.tensors[name].copy_(self._live[name])
 
@@ -88,6 +90,12 @@ class MovingAverage:
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """The average is what the weights are now."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(self._live[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -100,4 +108,9 @@ class MovingAverage:
 
     def _exchange(self) -> None:
         for name, live in self._live.items():
-            live.data, self.tensors[name].data = self.tensors[name].data, live.data
+            if self._is_divided:  # what gathers the parts knows their memory, so contents change places
+                kept = live.detach().clone()
+                live.detach().copy_(self.tensors[name])
+                self.tensors[name].copy_(kept)
+            else:
+                live.data, self.tensors[name].data = self.tensors[name].data, live.data

@@ -1,10 +1,5 @@
-"""What the world does to a model: processes, devices, threads, precision, compilation.
-
-Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer: clearing them,
-their norm, clipping and the sum over ranks are one operation each, whatever the number of tensors, and the loss, the
-weights of the rows and a wish to stop ride along in the same collective. A rank with an empty slice of a small last
-batch just adds zeros, where DDP would hang or weigh it wrongly. What is given up: DDP sends while it still goes
-backward, which pays for big models on slow networks; strategies that do belong here.
+"""What the world does to a model: processes, devices, threads, precision, compilation. What is sent between processes lives in
+`wire` and `gradients`, the strategies in `averaging` and `sharding`.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from penstock.contracts.learn import World
 from penstock.core.errors import UserError
@@ -27,8 +22,6 @@ from penstock.core.events import Events
 
 _RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 """Where a launcher says that ranks meet, as torch's `init_method`; without it the MASTER_ADDR and MASTER_PORT of the environment."""
-_ALIGN = 16
-"""Elements between which views start: 64 bytes, a cache line and a vector register."""
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -81,65 +74,6 @@ def even_buffers(model: nn.Module, world: World) -> None:
     if world.size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
-
-
-# -- gradients ---------------------------------------------------------------------------------------------------------
-
-
-class Gradients:
-    """The gradients of some parameters, as views into one buffer a dtype, and three numbers that are summed with them."""
-
-    def __init__(self, parameters: list[nn.Parameter], world: World, device: torch.device) -> None:
-        self._world = world
-        self._on_cpu = device.type == "cpu"
-        self._parameters = parameters
-        sizes: dict[torch.dtype, int] = {torch.float32: _ALIGN}  # the first places hold loss, weight and wish to stop
-        offsets = []
-        for parameter in parameters:
-            offset = sizes.get(parameter.dtype, 0)
-            offsets.append(offset)
-            sizes[parameter.dtype] = offset + -(-parameter.numel() // _ALIGN) * _ALIGN
-        self._flat = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
-        self._views = [self._flat[p.dtype][o : o + p.numel()].view(p.shape) for p, o in zip(parameters, offsets, strict=True)]
-        self._extra = self._flat[torch.float32][:3]
-        self._parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self._flat.items()]
-        self._parts = [part for part in self._parts if part.numel()] or self._parts
-
-    def clear(self) -> None:
-        for flat in self._flat.values():
-            flat.zero_()
-        for parameter, view in zip(self._parameters, self._views, strict=True):
-            parameter.grad = view
-
-    def reduce(self, loss: Tensor, weight: Tensor | float, stop: float) -> Any:
-        """Sum over ranks: the gradients in place, and (loss, weight, stop), floats on a CPU, a tensor on an accelerator."""
-        if self._world.size == 1 and self._on_cpu:
-            return float(loss), float(weight), float(stop)
-        extra = self._extra
-        extra[0] = loss
-        extra[1] = weight
-        extra[2] = float(stop)
-        if self._world.size > 1:
-            for flat in self._flat.values():
-                dist.all_reduce(flat)
-        return extra.tolist() if self._on_cpu else extra.clone()
-
-    def norm(self) -> Any:
-        """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
-        norms = [torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None) for part in self._parts]
-        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
-        return float(norm) if self._on_cpu else norm
-
-    def clip(self, norm: Any, most: float) -> None:
-        """Shorten it to `most` if it is longer; `norm` is what `norm` has said."""
-        if not self._on_cpu:
-            self.scale((most / (norm + 1e-6)).clamp_max(1.0))
-        elif norm > most:
-            self.scale(most / (norm + 1e-6))
-
-    def scale(self, factor: Tensor | float) -> None:
-        for part in self._parts:
-            part.mul_(factor)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

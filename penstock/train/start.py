@@ -56,9 +56,7 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
     if not fitting:
         raise UserError(f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it would start from nothing of it.")
-    learner.network.load_state_dict(fitting, strict=False)
-    if learner.average:
-        learner.average.load(learner.network.state_dict())
+    learner.start(fitting)
     left = [name for name in ours if name not in fitting]
     unused = [name for name in theirs if name not in fitting]
     text = f"{len(fitting)} of {len(ours)} tensors{' of ' + ', '.join(declared.only) if declared.only else ''} start from {declared.weights}"

@@ -30,7 +30,8 @@ from penstock.train.checkpoint import (
     write_weights,
 )
 from penstock.train.optim import MovingAverage, decay_groups, make_optimiser, rate, total_steps
-from penstock.train.parallel import Gradients
+from penstock.train.gradients import Gradients
+from penstock.train.wire import Peers
 from penstock.train.relay import following, telling
 from penstock.train.watch import Plateau, Watch
 from tests.train.tiny import Heard
@@ -152,7 +153,7 @@ def test_flat_gradients_are_those_of_autograd(shapes, dtype):
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    gradients = Gradients(ours, World(), torch.device("cpu"))
+    gradients = Gradients(ours, Peers(World()), torch.device("cpu"))
     for _ in range(2):
         gradients.clear()
         sum((p**3).sum() for p in ours).backward()

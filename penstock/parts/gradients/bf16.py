@@ -29,5 +29,8 @@ class _Exchanging:
 
         flat = torch.cat([tensor.reshape(-1).to(torch.bfloat16) for tensor in self._tensors])
         self._wire.add(flat)
-        for tensor, part in zip(self._tensors, flat.split([t.numel() for t in self._tensors]), strict=True):
+        for tensor, part in zip(self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+    def let_go(self) -> None:
+        """There is nothing: what is rounded away is not kept."""

@@ -44,5 +44,8 @@ class _Exchanging:
         halved = (flat * scale).half()
         self._wire.add(halved)
         flat = halved.float() / scale
-        for tensor, part in zip(self._tensors, flat.split([t.numel() for t in self._tensors]), strict=True):
+        for tensor, part in zip(self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+    def let_go(self) -> None:
+        """There is nothing: what is rounded away is not kept."""

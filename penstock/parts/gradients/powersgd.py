@@ -75,6 +75,11 @@ class _Exchanging:
         for matrix, p, q in zip(self._matrices, ps, qs, strict=True):
             torch.mm(p, q.T, out=matrix)
 
+    def let_go(self) -> None:
+        for matrix, error in zip(self._matrices, self.errors.values(), strict=True):
+            matrix += error
+            error.zero_()
+
     def _added(self, tensors: list[Tensor]) -> None:
         """Their sums over ranks, in place, by one collective."""
         import torch
@@ -83,5 +88,5 @@ class _Exchanging:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self._wire.add(flat)
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))

@@ -72,5 +72,12 @@ class _Exchanging:
             said = torch.zeros_like(unsent)
             for theirs in self._wire.all(message):
                 said.index_add_(0, theirs[:kept].long(), theirs[kept:].contiguous().view(torch.float32))
-        for tensor, part in zip(self._tensors, said.split(self._sizes), strict=True):
+        for tensor, part in zip(self._tensors, torch.split(said, self._sizes), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+    def let_go(self) -> None:
+        import torch
+
+        for tensor, part in zip(self._tensors, torch.split(self.errors["unsent"], self._sizes), strict=True):
+            tensor += part.view(tensor.shape)
+        self.errors["unsent"].zero_()

@@ -1,0 +1,95 @@
+"""Local SGD: workers take steps of their own and agree every so many (McMahan et al. 2017; Stich 2019, "Local SGD Converges
+Fast and Communicates Little"; with an outer optimiser, Douillard et al. 2023, "DiLoCo").
+
+Each global batch is the same as ever, and a worker learns from its slice of it. What is sent is how far each has moved since
+they last agreed, weighted by the rows it has learnt from; so with SGD, an average in every step is the same as summing
+gradients. A worker whose slices were empty has not moved and weighs nothing.
+
+The optimisers' moments stay each worker's own: averaging them would cost what averaging weights does, twice over. A
+checkpoint is taken only where workers agree, and keeps every rank's moments; on another number of processes each begins with
+the mean of what there was.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from penstock.contracts.learn import Exchange
+from penstock.recipe.schema import Outer
+from penstock.train.gradients import Flat
+from penstock.train.wire import Peers
+
+
+class Averaging:
+    """Where the workers last agreed, and how they agree again.
+
+    Args:
+        network: whose weights move; its layers' memories of batches are averaged too.
+        exchange: how movements are sent.
+    """
+
+    def __init__(self, network: nn.Module, peers: Peers, device: torch.device, *, outer: Outer, exchange: Exchange | None) -> None:
+        self._network, self._peers, self._outer = network, peers, outer
+        self._names = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._moved = Flat(list(self._names.values()), device)
+        self.exchanging = self._moved.exchanging(exchange, peers)
+        self._agreed = {name: p.detach().clone() for name, p in self._names.items()}
+        self._velocity = {name: torch.zeros_like(p) for name, p in self._agreed.items()} if outer.type == "nesterov" else {}
+        self._device = device
+        self._since: list[Tensor | float] = [0.0, 0.0]
+
+    def learnt(self, loss: Tensor | float, weight: Tensor | float) -> None:
+        """A step of this worker's own."""
+        self._since = [self._since[0] + loss, self._since[1] + weight]
+
+    @torch.no_grad()
+    def agree(self, wish: int) -> tuple[float, float, int]:
+        """Give every rank the same weights; returns the loss, the weight of the rows and the wishes of all since the last time."""
+        told = torch.zeros(3, dtype=torch.float64, device=self._device)
+        told[0], told[1], told[2] = self._since[0], self._since[1], wish
+        mine = told[1].clone()
+        self._peers.add(told)
+        loss, weight, wishes = told.tolist()
+        share = float(mine) / weight if weight > 0 else 1 / self._peers.size
+        for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
+            torch.sub(self._agreed[name], parameter, out=view)
+        for part in self._moved.parts:
+            part.mul_(share)
+        self._moved.add(self.exchanging, self._peers)
+        if self._peers.size == 1:
+            self.exchanging = None  # it has let go of what there was
+        for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
+            agreed = self._agreed[name]
+            if self._velocity:
+                velocity = self._velocity[name].mul_(self._outer.momentum).add_(view)
+                agreed.sub_(view + self._outer.momentum * velocity, alpha=self._outer.lr)
+            else:
+                agreed.sub_(view)
+            parameter.copy_(agreed)
+        if self._peers.size > 1:
+            smooth = [b for b in self._network.buffers() if b.is_floating_point()]
+            if smooth:
+                flat = torch.cat([b.reshape(-1).float() for b in smooth]) * share
+                self._peers.add(flat)
+                for buffer, part in zip(smooth, torch.split(flat, [b.numel() for b in smooth]), strict=True):
+                    buffer.copy_(part.view(buffer.shape))
+        self._since = [0.0, 0.0]
+        return loss, weight, round(wishes)
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """What the weights are now is what all have agreed on."""
+        for name, parameter in self._names.items():
+            self._agreed[name].copy_(parameter)
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the outer optimiser remembers, the same at every rank."""
+        return self._velocity
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """The inverse of `memory`; the weights have been taken up already."""
+        self.begin()
+        for name, velocity in self._velocity.items():
+            if name in memory:
+                velocity.copy_(memory[name])

@@ -1,0 +1,137 @@
+"""The gradients of a phase, and how they are summed over ranks.
+
+Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer: clearing them,
+their norm, clipping and the sum over ranks are one operation each, whatever the number of tensors, and the loss, the
+weights of the rows and a wish to stop ride along in the same collective. A rank with an empty slice of a small last
+batch just adds zeros, where DDP would hang or weigh it wrongly.
+
+With an `Exchange` the three numbers go first, alone: what is compressed is then the gradient as the optimiser will have it
+(weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for later is in units that do not change
+from step to step, and a gradient that is not finite is seen before it spoils that memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penstock.contracts.learn import Exchange, Exchanging
+from penstock.train.wire import Peers
+
+_ALIGN = 16
+"""Elements between which views start: 64 bytes, a cache line and a vector register."""
+TINY = torch.finfo(torch.float32).tiny
+
+
+class Flat:
+    """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones."""
+
+    def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
+        sizes: dict[torch.dtype, int] = {torch.float32: _ALIGN}
+        offsets = []
+        for tensor in like:
+            offset = sizes.get(tensor.dtype, 0)
+            offsets.append(offset)
+            sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
+        self.whole = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
+        self.views = [self.whole[p.dtype][o : o + p.numel()].view(p.shape) for p, o in zip(like, offsets, strict=True)]
+        self.room = self.whole[torch.float32][:_ALIGN]
+        parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self.whole.items()]
+        self.parts = [part for part in parts if part.numel()] or parts
+        """The buffers without the room."""
+
+    def exchanging(self, exchange: Exchange | None, peers: Peers) -> Exchanging | None:
+        """How the float32 ones are exchanged, if not as they are. With one process it only lets go of what more have left."""
+        views = [view for view in self.views if view.dtype == torch.float32 and view.numel()]
+        return exchange.open(views, peers) if exchange is not None and views else None
+
+    def add(self, exchanging: Exchanging | None, peers: Peers) -> None:
+        """Sum over ranks; the room too, unless there is an exchange."""
+        for dtype, flat in self.whole.items():
+            if exchanging is not None and dtype == torch.float32:
+                if peers.size > 1:
+                    exchanging.sum()
+                else:
+                    exchanging.let_go()
+            else:
+                peers.add(flat)
+
+
+class Gradients:
+    """The gradients of some parameters in one flat buffer, and three numbers that are summed with them."""
+
+    def __init__(self, parameters: list[nn.Parameter], peers: Peers, device: torch.device, exchange: Exchange | None = None) -> None:
+        self._peers = peers
+        self._on_cpu = device.type == "cpu"
+        self._parameters = parameters
+        self._flat = Flat(parameters, device)
+        self._parts = self._flat.parts
+        self.exchanging = self._flat.exchanging(exchange, peers)
+        self.plain_bytes = 4 * sum(p.numel() for p in parameters)
+        """Of these gradients in float32."""
+
+    def clear(self) -> None:
+        for flat in self._flat.whole.values():
+            flat.zero_()
+        for parameter, view in zip(self._parameters, self._flat.views, strict=True):
+            parameter.grad = view
+
+    def reduce(self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0) -> Any:
+        """Sum over ranks: the gradients in place, and (loss, weight, wish), floats on a CPU, a tensor on an accelerator.
+
+        Args:
+            rows: of the global batch: gradients are then multiplied by rows / weight; None where every row weighs 1.
+            loss_scale: what gradients are still multiplied with.
+        """
+        if self._peers.size == 1 and self._on_cpu and self.exchanging is None:
+            extra: Any = (float(loss), float(weight), float(wish))
+        else:
+            room = self._flat.room
+            room[0] = loss
+            room[1] = weight
+            room[2] = float(wish)
+            if self.exchanging is not None:
+                return self._exchange(rows, loss_scale)
+            self._flat.add(None, self._peers)
+            extra = room[:3].tolist() if self._on_cpu else room[:3].clone()
+        if rows is not None:
+            # A batch of zero weight has a zero gradient; any number times that is right.
+            self.scale(rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY)))
+        return extra
+
+    def _exchange(self, rows: int | None, loss_scale: float) -> Any:
+        assert self.exchanging is not None
+        room = self._flat.room
+        room[3] = 0.0 if math.isfinite(float(self.norm())) and math.isfinite(float(room[0])) else 1.0
+        self._peers.add(room[:4])
+        extra = room[:4].tolist()
+        if extra[3]:
+            self._parts[0].fill_(math.inf)  # one rank's is not finite, so the sum is not: everyone sees it, and nobody's memory is touched
+        else:
+            self.scale((1.0 if rows is None else rows / max(extra[1], TINY)) / loss_scale)
+            self._flat.add(self.exchanging, self._peers)
+            if self._peers.size == 1:
+                self.exchanging = None  # it has let go of what there was
+            if loss_scale != 1.0:
+                self.scale(loss_scale)
+        return extra[:3] if self._on_cpu else torch.tensor(extra[:3], device=room.device)
+
+    def norm(self) -> Any:
+        """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None) for part in self._parts]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        return float(norm) if self._on_cpu else norm
+
+    def clip(self, norm: Any, most: float) -> None:
+        """Shorten it to `most` if it is longer; `norm` is what `norm` has said."""
+        if not self._on_cpu:
+            self.scale((most / (norm + 1e-6)).clamp_max(1.0))
+        elif norm > most:
+            self.scale(most / (norm + 1e-6))
+
+    def scale(self, factor: Tensor | float) -> None:
+        for part in self._parts:
+            part.mul_(factor)

@@ -1,0 +1,73 @@
+"""What ranks say to each other about a model, counted: sums, largest, everyone's.
+
+Bytes are those that a rank sends where collectives go round in a ring, the least that any algorithm needs: of a sum
+2 (n - 1) / n times the tensor, of a gathering n - 1 times what each gives. Control (verdicts, barriers) is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from penstock.contracts.learn import World
+
+
+class Peers:
+    """The other ranks; with one process nobody is asked, and nothing is sent."""
+
+    def __init__(self, world: World) -> None:
+        self.rank, self.size = world.rank, world.size
+        self.sent_bytes = 0.0
+        """By this rank, since the beginning."""
+
+    def count(self, size_bytes: float) -> None:
+        """A sum of so many bytes a rank."""
+        self.sent_bytes += 2 * (self.size - 1) / self.size * size_bytes
+
+    def add(self, tensor: Tensor) -> None:
+        """The sum over ranks, in place; the same bytes at every rank."""
+        if self.size > 1:
+            self.count(tensor.nbytes)
+            dist.all_reduce(tensor)
+
+    def most(self, tensor: Tensor) -> None:
+        """The largest over ranks, in place."""
+        if self.size > 1:
+            self.count(tensor.nbytes)
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+
+    def all(self, tensor: Tensor) -> Tensor:
+        """Every rank's, `[size, …]`, in order."""
+        if self.size == 1:
+            return tensor.unsqueeze(0)
+        self.sent_bytes += (self.size - 1) * tensor.nbytes
+        found = tensor.new_empty((self.size, *tensor.shape))
+        dist.all_gather(list(found.unbind(0)), tensor.contiguous())
+        return found
+
+    def given(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]] | None:
+        """Every rank's tensors, in order of rank, on rank 0's CPU; None at the others. For checkpoints: not counted. One rank
+        after another, so that rank 0 holds no more of them on its device than its own."""
+        if self.size == 1:
+            return [dict(tensors)]
+        told = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()]
+        all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(told, all_told)
+        away = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+        if all_told is None:
+            for tensor in tensors.values():
+                dist.send(tensor.detach().to(away).contiguous(), 0)
+            return None
+        everyone = [{name: tensor.detach().cpu() for name, tensor in tensors.items()}]
+        for rank in range(1, self.size):
+            theirs = {}
+            for name, shape, dtype in all_told[rank]:
+                box = torch.empty(shape, dtype=dtype, device=away)
+                dist.recv(box, rank)
+                theirs[name] = box.cpu()
+            everyone.append(theirs)
+        return everyone
