@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow lint bench setup clean
+.PHONY: demo test slow faults lint bench peers setup clean
 
 setup: $(STAMP)
 
@@ -18,10 +18,13 @@ demo: setup            ## read a small lake, train, evaluate, pack and answer a 
 	$(BIN)/penstock demo
 
 test: setup lint       ## lint and the whole suite (minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not faults"
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
 	$(BIN)/python -m pytest -m slow
+
+faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
+	$(BIN)/python -m pytest tests/faults
 
 lint: setup            ## style, types, and the floors of the house
 	$(BIN)/ruff check penstock tests benchmarks
@@ -31,5 +34,8 @@ lint: setup            ## style, types, and the floors of the house
 bench: setup           ## every benchmark, peers side by side; minutes to an hour
 	$(BIN)/python -m benchmarks
 
+peers: setup           ## the environments of the benchmarks' peers, beside ours; gigabytes
+	$(BIN)/python -m benchmarks.peers
+
 clean:
-	rm -rf $(VENV) build *.egg-info store demo
+	rm -rf $(VENV) .venv-peers build *.egg-info store demo

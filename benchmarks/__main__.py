@@ -15,8 +15,13 @@ import benchmarks
 from benchmarks.harness import Cannot
 
 
+def names_of() -> list[str]:
+    """Every benchmark: a file that is neither the harness, nor shared by others (`_…`), nor the peers."""
+    return sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "harness" and not m.name.startswith("_") and not m.ispkg)
+
+
 def main() -> int:
-    known = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("harness", "__main__"))
+    known = names_of()
     options = argparse.ArgumentParser(prog="python -m benchmarks")
     options.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all unless given")
     names = options.parse_args().names or known
