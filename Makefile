@@ -24,7 +24,7 @@ slow: setup            ## the slower proofs: whole journeys on the larger data s
 	$(BIN)/python -m pytest -m slow
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/matrix
 
 lint: setup            ## style, types, and the floors of the house
 	$(BIN)/ruff check penstock tests benchmarks

@@ -1,0 +1,99 @@
+"""A run whose store is a bucket: one that refuses for a while, and a machine that is gone for ever."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from penstock.core.identity import sha256_file
+from penstock.core.store import Store
+from penstock.run import Run
+from penstock.train import afar
+from penstock.train.learner import Learner
+from penstock.train.trainer import train
+from tests.faults import faulty_s3
+from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
+
+
+@pytest.fixture
+def line(monkeypatch, tmp_path):
+    monkeypatch.setattr(afar, "_FIRST_WAIT", 0.1)
+    with faulty_s3(monkeypatch, tmp_path, attempts=2) as line:
+        yield line
+
+
+def recipe_in(folder):
+    return tiny_recipe(folder, checkpoint={"every_steps": 3, "keep": 2})
+
+
+def weights_without(folder):
+    store = Store(folder / "local")
+    feed = tiny_feed(store, recipe_in(folder))
+    run = tiny_run(store, recipe_in(folder), feed)
+    train(recipe_in(folder), feed, run, Heard().events)
+    return sha256_file(run.weights)
+
+
+def slowly(monkeypatch, seconds, *, until=None):
+    step = Learner.step
+
+    def slow(self, batch, **words):
+        time.sleep(seconds)
+        if until is not None and words["step"] == until:
+            raise ZeroDivisionError("the machine is gone")
+        return step(self, batch, **words)
+
+    monkeypatch.setattr(Learner, "step", slow)
+
+
+@pytest.mark.faults
+def test_a_bucket_that_refuses_for_a_while(line, tmp_path, monkeypatch):
+    whole = weights_without(tmp_path)
+    recipe, store = recipe_in(tmp_path), Store(line.store)
+    feed = tiny_feed(store, recipe)
+    run, heard = tiny_run(store, recipe, feed), Heard()
+    line.fault("refuse", on="PUT", match="checkpoints", times=10_000)
+
+    def mend(event):
+        if event.name == "warned" and "do not reach the bucket" in event.fields["text"]:
+            line.mend()
+
+    heard.events.attach(mend)
+    slowly(monkeypatch, 0.1)
+    summary = train(recipe, feed, run, heard.events)
+    assert len([text for text in heard.texts("warned") if "do not reach the bucket, and are kept here until they do" in text]) == 1
+    assert any("the bucket takes checkpoints again" in text for text in heard.texts())
+    run.finish(summary)
+    assert sha256_file(run.weights) == whole
+    line.mend()
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
+    there = Run.open(Store(line.store), run.id)
+    assert there.status == "done"
+    assert sha256_file(there.verified()) == whole
+
+
+@pytest.mark.faults
+def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
+    whole = weights_without(tmp_path)
+    recipe, store = recipe_in(tmp_path), Store(line.store)
+    feed = tiny_feed(store, recipe)
+    run = tiny_run(store, recipe, feed)
+    with monkeypatch.context() as patched:
+        slowly(patched, 0.05, until=17)
+        with pytest.raises(Exception, match="the machine is gone"):
+            train(recipe, feed, run, Heard().events)
+    kept = {name.split("/")[-2] for _, name in line.asked if "checkpoints/step-" in name and name.endswith("manifest.json")}
+    assert kept
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
+    store = Store(line.store)
+    again = Run.open(store, run.id)
+    again.record({"status": "interrupted"})
+    heard = Heard()
+    from penstock.data.feed import Feed
+
+    train(again.recipe(), Feed.open(store, again.feed), again, heard.events, resume=True)
+    assert any("going on from step-00000000" in text for text in heard.texts())
+    assert sha256_file(again.weights) == whole
+    left = {path.name for path in again.checkpoints.glob("step-*")}
+    assert len(left) <= 3
