@@ -32,18 +32,19 @@ def apportion(weights: Sequence[float]) -> list[int]:
     """How often each group comes in a period: whole numbers as the weights, at least 1 for a weight above 0.
 
     Raises:
-        UserError: a weight is negative or not a number, or none is above 0.
+        UserError: a weight is negative or not a number, none is above 0, or one is too small beside the others.
     """
     if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
         raise UserError(f"the weights of a mixture must be numbers from 0, and one above 0; found {', '.join(f'{w:g}' for w in weights)}")
-    shares = [Fraction(weight).limit_denominator(LONGEST_PERIOD * 10) for weight in weights]
-    if any(share == 0 < weight for share, weight in zip(shares, weights, strict=True)):
+    exactly = [Fraction(repr(float(weight))) for weight in weights]
+    shares = [weight / sum(exactly) for weight in exactly]
+    if any(0 < share * LONGEST_PERIOD < Fraction(1, 2) for share in shares):
         raise UserError(f"the weights of a mixture differ by more than a period of {LONGEST_PERIOD:,} draws holds; found {', '.join(f'{w:g}' for w in weights)}")
-    total = sum(shares)
-    shares = [share / total for share in shares]
-    period = math.lcm(*(share.denominator for share in shares))
-    if period <= LONGEST_PERIOD:
-        return [int(share * period) for share in shares]
+    simple = [share.limit_denominator(LONGEST_PERIOD) for share in shares]  # a third, though 0.3333333333333333 was written
+    if sum(simple) == 1 and all(abs(near - share) < 1e-12 for near, share in zip(simple, shares, strict=True)):
+        period = math.lcm(*(share.denominator for share in simple))
+        if period <= LONGEST_PERIOD:
+            return [int(share * period) for share in simple]
     exact = [share * LONGEST_PERIOD for share in shares]
     found = [max(int(count), 1) if count else 0 for count in exact]
     by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])  # those furthest below what is due come first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,7 +112,7 @@ def test_uneven_ends_give_every_rank_as_many_batches(rows: int, world: int, batc
     assert start == at * batch_size
     assert stop - start == (rest if at == whole and last == "keep" else batch_size)
     shares = [share(start, stop, rank, world) for rank in range(world)]
-    assert shares[0][0] == start and shares[-1][1] == stop and all(a[1] == b[0] for a, b in zip(shares, shares[1:], strict=False))
+    assert shares[0][0] == start and shares[-1][1] == stop and all(a[1] == b[0] for a, b in pairwise(shares))
 
 
 @settings(deadline=None, max_examples=60)
