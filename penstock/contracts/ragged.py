@@ -7,6 +7,7 @@ the cost of a batch of short texts. Numbers in, numbers out: this file knows no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        ends = self.offsets.tolist()
-        for start, stop in zip(ends, ends[1:], strict=False):
+        for start, stop in pairwise(self.offsets.tolist()):
             yield self.values[start:stop]
 
     def __getitem__(self, rows: Any) -> Any:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.summary import id_halves
 from penstock.contracts.ragged import Ragged
+from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
 from penstock.core.store import Member, told_plainly
 from penstock.data.cache import Cache
@@ -304,7 +304,7 @@ class Shards:
             found = {name: held[name].take(slots, axis=0) for name in self._widths}
         else:
             found = self._gather_across(slots)
-        arrays = self._split(found)
+        arrays: dict[str, Any] = dict(self._split(found))
         for place in self._places:
             if place.ragged is not None:
                 arrays[place.name] = self._rows(place, slots) if ragged and place.ragged != "bytes" else self._objects(place, slots)

@@ -24,7 +24,7 @@ from penstock.core.errors import UserError
 from penstock.data.encoding import WEIGHT
 
 if TYPE_CHECKING:
-    from penstock.data.shards import Arrays, Shards
+    from penstock.data.shards import Shards
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,12 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
+_SHARES = {"model": "model", "waiting": "waiting for data"}
+
+
 def _told(word: str, value: Any) -> str:
+    if word in _SHARES:
+        return f"{_SHARES[word]} {value:.0%}"
     return f"{_short(value)} ex/s" if word == "examples_per_second" else f"{word.replace('_', ' ')} {_short(value)}"
 
 

@@ -57,6 +57,8 @@ class Place:
     seconds: float = 0.0
     loop_seconds: float = 0.0
     """Of `seconds`, those in the loop over batches."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Where these went, by stage (`train.pace`)."""
     best_step: int | None = None
     best: dict[str, Any] = field(default_factory=dict)
     """The verdict of the best epoch."""

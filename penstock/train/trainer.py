@@ -23,6 +23,7 @@ from penstock.contracts.learn import World
 from penstock.core.errors import RankLost, TrainingError
 from penstock.core.events import Events
 from penstock.core.pulse import Pulse
+from penstock.core.remote import heard
 from penstock.core.store import Store
 from penstock.data.feed import Feed, batch_size_for
 from penstock.data.loader import Loader
@@ -36,6 +37,7 @@ from penstock.train.keeper import Keeper, Place, ranked
 from penstock.train.learner import Learner, NotFinite, Number
 from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
+from penstock.train.pace import Pace, slow
 from penstock.train.parallel import even_buffers, gathered, joined, settled, shared
 from penstock.train.relay import following, telling
 from penstock.train.start import start_from, weights_of
@@ -83,7 +85,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         `epochs`, `steps`, `best_epoch` (from 1), `validation_loss`, `validation` ({target: {metric: value}} of the best epoch),
         `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`), `parameters`, `seconds`, `examples_per_second`,
         `processes`, `threads`, `communication` ({`bytes_per_step`, `ratio`}, see `Learner.communication`), `checkpoints` ({`count`,
-        `pause_seconds`, `write_seconds`}), `left_out` (batches that were not finite), `restarts` (after lost processes).
+        `pause_seconds`, `write_seconds`}), `stages` (seconds of `read`, `decode`, `copy`, `wait` and `model`), `slow` (what of them is slow, in
+        words), `left_out` (batches that were not finite), `restarts` (after lost processes).
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
@@ -158,7 +161,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         pulse.move()
 
         # -- what is trained, on what ----------------------------------------------------------------------------------
-        feed = Feed.open(Store(job.store), job.feed)
+        stack.enter_context(heard(events))
+        feed = Feed.open(Store(job.store, cache_bytes=recipe.resources.cache), job.feed, memory_bytes=recipe.resources.memory // 4 // world.size)
         batch_size = batch_size_for(recipe, feed.sizes["train"])
         stack.enter_context(plainly(recipe, world, batch_size))
         loader = Loader(
@@ -182,6 +186,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
             start_from(Path(job.start), recipe, learner, events)
+        pace = Pace(loader.timings, place.stages)
         for text in learner.depends():
             events.warn(text)
         if job.checkpoint is None:
@@ -240,8 +245,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                             if options.on_nan == "stop":
                                 learner.check()
                             last = float(done.loss) / max(float(done.weight), 1e-30)
-                            speed = (place.rows - told_rows) / max(time.perf_counter() - told, 1e-9)
-                            measured: dict[str, Any] = {"loss": last, "examples_per_second": round(speed, 1)}
+                            lap = time.perf_counter() - told
+                            measured: dict[str, Any] = {"loss": last, "examples_per_second": round((place.rows - told_rows) / max(lap, 1e-9), 1), **pace.lap(lap)}
                             sent = learner.communication()
                             events.progress("train", place.step, total, "steps", epoch=epoch + 1, **measured)
                             lr = options.lr * rate(options.schedule, place.step - 1, total, plateau.scale if plateau else 1.0)
@@ -262,6 +267,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                 continue
             place.loss, place.weight = float(loss), float(weight)
             place.loop_seconds += time.perf_counter() - loop_began
+            place.stages = pace.stages(place.loop_seconds)
 
             # -- the epoch's verdict: the same at every rank -----------------------------------------------------------
             even_buffers(learner.network, world)
@@ -276,7 +282,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             if best:
                 place.best_step, place.best = place.step, {"epoch": epoch + 1, "train_loss": train_loss, **(verdict or {"loss": None, "targets": {}})}
             place.ended = "max_steps" if place.step == options.max_steps else "epochs" if place.epoch == options.epochs else "early_stop" if watch.is_over else None
-            events.emit("measured", step=place.step, epoch=epoch + 1, train_loss=train_loss, is_best=best, **flat(verdict))
+            events.emit("measured", step=place.step, epoch=epoch + 1, train_loss=train_loss, is_best=best, stages=place.stages, **flat(verdict))
             place.seconds = elapsed()
             asked, spared = zip(*shared(gathered((stop.asked, place.ended is None and keeper.spares(best)), world), world), strict=True)
             if any(asked) or not spared[0]:
@@ -288,13 +294,14 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         if place.ended == "early_stop":
             events.say(f"stopped after epoch {place.epoch}: {watched} has not improved since epoch {place.best['epoch']}")
         keeper.settle(place)
+        events.say(f"slow: {slow(place.stages)}", stages=place.stages)
         events.progress("train", place.step, place.step, "steps", epoch=place.epoch, loss=place.best["train_loss"])
         return {
             "epochs": place.epoch, "steps": place.step, "best_epoch": place.best["epoch"], "ended": place.ended, "validation_loss": place.best["loss"],
             "validation": place.best["targets"], "train_loss": place.best["train_loss"], "parameters": parameter_count(learner.network),
             "seconds": round(place.seconds, 3), "examples_per_second": round(place.rows / max(place.loop_seconds, 1e-9), 1),
             "processes": world.size, "threads": world.threads, "communication": learner.communication(), "checkpoints": keeper.measured(),
-            "left_out": len(place.left_out),
+            "stages": place.stages, "slow": slow(place.stages), "left_out": len(place.left_out),
         }
 
 

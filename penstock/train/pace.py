@@ -1,0 +1,55 @@
+"""What is slow: where the seconds of training went, in numbers and in a word.
+
+The consumer is either in the model or waiting for a batch, so these two are the loop's seconds. `read`, `decode` and `copy` are the
+threads' that read ahead, beside it; only while the consumer waits do they cost anything. What is slow is therefore the model, unless
+the wait says otherwise, and then whatever the threads spent most on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from penstock.data.ahead import Timings
+
+_NOTABLE = 0.1
+"""Waiting for less than this share of the time is no matter."""
+_WORDS = {"read": "reading rows", "decode": "decoding them", "copy": "copying them to the device"}
+
+
+class Pace:
+    """A loader's timings beside the loop's seconds.
+
+    Args:
+        timings: the loader's.
+        before: seconds by stage of earlier processes of the same run.
+    """
+
+    def __init__(self, timings: Timings, before: Mapping[str, float]) -> None:
+        self._timings, self._before = timings, dict(before)
+        self._waited = timings.seconds()["wait"]
+
+    def lap(self, seconds: float) -> dict[str, float]:
+        """Of the `seconds` since the last lap: the shares `model` and `waiting`, which add up to 1."""
+        waited = self._timings.seconds()["wait"]
+        share = min(max((waited - self._waited) / max(seconds, 1e-9), 0.0), 1.0)
+        self._waited = waited
+        return {"model": round(1 - share, 3), "waiting": round(share, 3)}
+
+    def stages(self, loop_seconds: float) -> dict[str, float]:
+        """Seconds of `read`, `decode`, `copy`, `wait` and `model`, over all of training.
+
+        Args:
+            loop_seconds: all that was spent in the loop over batches.
+        """
+        found = {stage: self._before.get(stage, 0.0) + seconds for stage, seconds in self._timings.seconds().items()}
+        return {**{stage: round(seconds, 4) for stage, seconds in found.items()}, "model": round(max(loop_seconds - found["wait"], 0.0), 4)}
+
+
+def slow(stages: Mapping[str, float]) -> str:
+    """What is slow, in words: `the model (97 % of the time; 3 % waiting for data)` or `decode (…)`."""
+    whole = stages["wait"] + stages["model"]
+    share = stages["wait"] / whole if whole else 0.0
+    if share < _NOTABLE:
+        return f"the model ({1 - share:.0%} of the time; {share:.0%} waiting for data)"
+    stage = max(_WORDS, key=lambda word: stages[word])
+    return f"{stage} ({share:.0%} of the time the model waits for data, most of it for {_WORDS[stage]})"
