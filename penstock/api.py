@@ -44,8 +44,8 @@ def store_of(recipe: Recipe, store: str | Path | Store | None = None) -> Store:
     if isinstance(store, Store):
         return store
     if store is not None:
-        return Store(store)
-    return Store(recipe.store if "://" in recipe.store else recipe.base / recipe.store)
+        return Store(store, cache_bytes=recipe.resources.cache)
+    return Store(recipe.store if "://" in recipe.store else recipe.base / recipe.store, cache_bytes=recipe.resources.cache)
 
 
 def _as_store(store: str | Path | Store | None) -> Store:
@@ -297,7 +297,7 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         raise UserError(f"there is no shelf {shelf!r} in a store; there are datasets, runs, bundles, feeds, reports")
     rows: list[dict[str, Any]] = []
     for name in names:
-        manifest = where.open(name).manifest
+        manifest = where.manifest(name)
         last = name.split("/")[-1]
         reference: str = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
         row: dict[str, Any] = {"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}}
@@ -318,7 +318,7 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str
         return {"reference": bundle.reference, "path": str(bundle.path), "card": bundle.card, **bundle.facts()}
     if "@" in reference:
         dataset = Dataset.open(where, reference)
-        profile = json.loads((dataset.path / "profile.json").read_text("utf-8"))
+        profile = json.loads(dataset.file("profile.json").read_text("utf-8"))
         return {"reference": dataset.reference, "path": str(dataset.path), "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"}, "profile": profile}
     for shelf in ("reports", "feeds"):
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):

@@ -111,7 +111,7 @@ class Run:
     def find(cls, store: Store, key: str) -> Run | None:
         """The newest finished run with this key."""
         for name in reversed(store.names("runs")):
-            if store.open(name).manifest.get("key") == key:
+            if store.manifest(name).get("key") == key:
                 return cls(store, name.split("/")[1])
         return None
 

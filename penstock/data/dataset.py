@@ -37,11 +37,13 @@ class Dataset:
 
     Args:
         artefact: its folder and manifest.
-        far: the bucket in which it lies, if its rows are not in that folder.
+        store: the store it is of; the one around its folder unless given.
+        far: whether it lies in that store, a bucket, and its rows are not in the folder.
     """
 
-    def __init__(self, artefact: Artefact, *, far: Store | None = None) -> None:
-        self._far = far
+    def __init__(self, artefact: Artefact, *, store: Store | None = None, far: bool = False) -> None:
+        self.store = store or Store(artefact.path.parent.parent.parent)
+        self._far = self.store if far else None
         self.path = artefact.path
         self.manifest = artefact.manifest
         self.name: str = artefact.manifest["name"]
@@ -73,8 +75,8 @@ class Dataset:
             StoreError: it is not there, or was changed.
         """
         if store.is_remote and not verify and not store.is_here(name):
-            return cls(Artefact(store.folder / name, store.manifest(name)), far=store)
-        return cls(store.open(name, verify=verify))
+            return cls(Artefact(store.folder / name, store.manifest(name)), store=store, far=True)
+        return cls(store.open(name, verify=verify), store=store)
 
     @property
     def _name(self) -> str:

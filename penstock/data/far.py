@@ -124,8 +124,9 @@ class Far(Generic[Opened]):
         return None
 
     def _send(self) -> None:
-        """Under the gate: as many threads as there is work for."""
-        for _ in range(min(THREADS - self._workers, len(self._coming))):
+        """Under the gate: as many threads as there is work for. Until the first file is here it has the line for itself."""
+        crew = THREADS if self._fetched else int(not self._under_way)
+        for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
             threading.Thread(target=self._work, name="penstock-far", daemon=True).start()
 
@@ -168,6 +169,7 @@ class Far(Generic[Opened]):
             again = in_memory and place in self._fetched and not (self.cache.is_on and member.size_bytes <= self.cache.limit_bytes)
             self._fetched.add(place)
             self._let_go()
+            self._send()
             again, self._told = again and not self._told, self._told or again
         future.set_result(opened)
         if again:

@@ -31,10 +31,12 @@ from penstock.data.ahead import Timings, ahead
 from penstock.data.draws import Rows, check_alike, settle
 from penstock.data.encoding import WEIGHT
 from penstock.data.feed import batch_size_for
+from penstock.data.lookahead import advise, shards_ahead
 from penstock.data.opened import Data, Features, opened, place_in_world
 from penstock.data.order import Batches, augmentation_keys, share
 from penstock.data.order_columns import MIX, WEIGHTS
 from penstock.data.sampling import Drawn, is_in
+from penstock.data.shards import Shards
 from penstock.recipe.order import Mix, TrainOrder
 
 HELD_BYTES = 2**30
@@ -124,6 +126,7 @@ class Loader:
         """The global batch that comes next."""
         self._parts = [Rows(feed, feed.shards(split), feed.holes(split), share) for feed, share in zip(found.feeds, found.weights, strict=True)]
         self._holes = any(len(part.holes) for part in self._parts)
+        self._far = any(isinstance(part.shards, Shards) and part.shards.is_far for part in self._parts)
         self._encoding = self.feed.encoding
         self._settle(None, events)
         self.threads = threads or (several(world) if self._encoding.decodes else 1)
@@ -138,6 +141,9 @@ class Loader:
         self._settled = settle(self.order, self._parts, self.split, self.seed, shuffle=shuffle)
         self.shuffle = self._settled.shuffle
         """`full`, `blocks` or `stored`."""
+        for part in self._parts if self._far else ():
+            if isinstance(part.shards, Shards):
+                advise(part.shards, self.shuffle, self.split)
         self._draws = self._settled.draws
         self.rows = self._draws.rows
         """Rows of an epoch, those that were taken out included."""
@@ -250,6 +256,8 @@ class Loader:
             spans = [(position, *self._span(position, piece)) for position in range(first, last) for piece in range(self.accumulate)]
             places = np.concatenate([np.arange(low, high) for _, low, high in spans])
             drawn = self._draws.draw(epoch, places)
+            if self._far:
+                self._fetch_ahead(epoch, self._batches.bounds(first)[0], self._batches.bounds(last - 1)[1], drawn)
             ends = np.cumsum([high - low for _, low, high in spans])
             if self._holes:
                 live = self._live(drawn)
@@ -264,6 +272,13 @@ class Loader:
                     block = _Block([], [])
         if block.positions:
             yield block
+
+    def _fetch_ahead(self, epoch: int, start: int, stop: int, drawn: Drawn) -> None:
+        """Tell shards that lie in a bucket which of them are needed soon."""
+        for number, part in enumerate(self._parts):
+            if isinstance(part.shards, Shards) and part.shards.is_far:
+                slots = drawn.slots if drawn.source is None else drawn.slots[drawn.source == number]
+                part.shards.want(shards_ahead(self._draws, part.shards, epoch, start, stop, slots))
 
     def _span(self, position: int, piece: int) -> tuple[int, int]:
         start, stop = self._batches.bounds(position)

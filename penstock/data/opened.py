@@ -84,10 +84,10 @@ def feed_of(
             raise UserError(f"the recipe {data.name!r} declares no `inputs`, so there is nothing to encode")
         from penstock.data.prepare import find_dataset, prepare
 
-        where = _store(store) or Store(data.store if "://" in data.store else data.base / data.store)
+        where = _store(store) or Store(data.store if "://" in data.store else data.base / data.store, cache_bytes=data.resources.cache)
         dataset = find_dataset(data, where) or prepare(data, where, events or Events())
         return write_feed(data, dataset, where, events or Events())
-    where = _store(store) or Store(data.path.parent.parent.parent)
+    where = _store(store) or data.store
     words: dict[str, Any] = {"inputs": dict(inputs or {}), "targets": dict(targets or {}), "weight": weight}
     if like is not None:
         if len(told) > 1:

@@ -83,7 +83,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
             "type": "dataset", "name": recipe.name, "id": survey.id, **made, "lineage": _lineage(recipe, survey, work), "seconds": round(time.perf_counter() - start, 3),
         }
     events.say(f"{manifest['counts']['in']:,} rows in = {work.ledger.sentence()}", counts=manifest["counts"])
-    return Dataset(store.open(name))
+    return Dataset.at(store, name)
 
 
 def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:

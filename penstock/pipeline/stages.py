@@ -20,6 +20,7 @@ from penstock.core.errors import Interrupted, PenstockError, RecipeError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.memory import MemoryWatch
+from penstock.core.remote import heard
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -112,7 +113,7 @@ class Pipeline:
         needs = STAGES.index(last) + 1
         if needs > 1:
             self._can_learn()
-        with MemoryWatch() as watch:
+        with heard(self.events), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
                     getattr(self, name)()

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from penstock.contracts.amounts import Bytes
+from penstock.contracts.amounts import Bytes, parse_bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Exchange, Launcher, Objective, Tracker
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
@@ -374,6 +374,9 @@ class Resources(Strict):
     """The ceiling that preparing keeps: 400 MiB or more, of which 300 are the interpreter's and its libraries'."""
     threads: int | None = Field(None, ge=1)
     """For preparing; all cores unless given."""
+    cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)] = 20 * 2**30
+    """The most that copies of a bucket's shards and rows take on this machine's disk (below `PENSTOCK_CACHE`, or ~/.cache/penstock),
+    over all processes and runs: the least recently used go first. 0 keeps none: shards are then held in memory while they are needed."""
 
 
 class Recipe(Strict):

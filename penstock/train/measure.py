@@ -118,7 +118,7 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
 
 def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float) -> float:
     with joined(world):
-        return speed(world, recipe, Feed.open(Store(store_url), feed_id), seconds)
+        return speed(world, recipe, Feed.open(Store(store_url, cache_bytes=recipe.resources.cache), feed_id), seconds)
 
 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
