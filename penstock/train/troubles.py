@@ -109,8 +109,10 @@ def _out_of_memory(error: Exception, recipe: Recipe, world: World, batch_size: i
         tries.append(f"train.batch_size: {max(batch_size // 2, 1)}")
     if train.precision == "fp32":
         tries.append("train.precision: bf16")
-    if "activation_checkpointing" in type(train).model_fields and not getattr(train, "activation_checkpointing", False):
-        tries.append("train.activation_checkpointing: true (a third more computing for much less memory)")
+    if not recipe.parallel.activation_checkpointing:
+        tries.append("parallel.activation_checkpointing: true (a third more work for less memory)")
+    if world.size > 1 and recipe.parallel.strategy == "ddp":
+        tries.append("parallel.strategy: fsdp (weights and the optimiser's memory are divided among processes)")
     if train.checkpoint.background:
         tries.append("train.checkpoint.background: false (no second copy of the weights)")
     said = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]

@@ -1,0 +1,79 @@
+"""What a checkpoint costs the training loop: the pause with 250 MB of state, written by a thread while training goes on, beside
+saving it at once. Both write the same files with the same checksums; interleaved, and before each pause the one before it
+has been written, as `auto` spaces them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import Pairs, say
+from penstock.contracts.learn import World
+from penstock.core.events import Events
+from penstock.core.pulse import Pulse
+from penstock.recipe.schema import load_recipe
+from penstock.train.keeper import Keeper, Place
+from penstock.train.watch import Watch
+
+MEGABYTES, PAIRS = 250, 10
+
+
+class _Learner:
+    """Weights, and the two moments of Adam beside them."""
+
+    def __init__(self) -> None:
+        from penstock.train.learner import Held
+
+        count = MEGABYTES * 1_000_000 // 4 // 3 // 62
+        weights = {f"layer{i}.weight": torch.randn(count) for i in range(62)}
+        moments = {f"supervised/{name}/{word}": torch.randn(count) for name in weights for word in ("exp_avg", "exp_avg_sq")}
+        self.precision = SimpleNamespace(scaler=None)
+        self.average = None
+        self._held = Held(weights, moments, {}, {})
+        self.tensors = [*weights.values(), *moments.values()]
+
+    def held(self) -> Any:
+        return self._held
+
+
+def bench() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        _bench(Path(folder))
+
+
+def _bench(folder: Path) -> None:
+    learner = _Learner()
+    loader = SimpleNamespace(state_dict=lambda: {"epoch": 0, "position": 0})
+
+    def keeper(name: str, background: bool) -> Keeper:
+        recipe = load_recipe({"name": "bench", "source": {"type": "files", "path": "none.csv"}, "train": {"checkpoint": {"background": background, "keep": 1}}}, base=folder)
+        (folder / name).mkdir()
+        made: Any = learner, loader
+        return Keeper(recipe, folder / name, "run-bench", str(folder / "store"), *made, Watch(), None, Events(), World(), Pulse(None))
+
+    ours, other = keeper("thread", True), keeper("at once", False)
+    pauses: dict[str, list[float]] = {"ours": [], "other": []}
+    for i in range(PAIRS + 1):
+        for word, one in (("ours", ours), ("other", other)) if i % 2 else (("other", other), ("ours", ours)):
+            for tensor in learner.tensors[:4]:
+                tensor.add_(1e-3)  # a step was taken
+            start = time.perf_counter()
+            one.write(Place(step=i))
+            pause = time.perf_counter() - start
+            one.wait()
+            if i:  # the first one takes its memory from the system
+                pauses[word].append(pause)
+    size = sum(file.stat().st_size for file in ours._checkpoints.path(PAIRS).iterdir())
+    pairs = Pairs(np.array(pauses["ours"]), np.array(pauses["other"]))
+    low, high = pairs.bounds()
+    say(name="checkpoint/pause", value=float(np.median(pairs.ours)), unit="s", other="saved at once", ratio=pairs.ratio, goal="at least 5 times shorter (lower bound)", holds=low >= 5,
+        low=round(low, 2), high=round(high, 2), at_once_seconds=round(float(np.median(pairs.other)), 4), megabytes=round(size / 1e6, 1), pairs=PAIRS)
+    ours.close(), other.close()
