@@ -152,7 +152,7 @@ class Learner:
             gradients = Gradients(parameters, Peers(World()), self.device)
         else:
             gradients = Gradients(parameters, self.peers, self.device, self.recipe.parallel.gradients)
-        return _Phase(phase, gradients, make_optimiser(self.recipe.train, self.network, parameters))
+        return _Phase(phase, gradients, make_optimiser(self.recipe.train, self.network, parameters, divided=self.is_sharded))
 
     def to_train(self) -> None:
         """Training mode, but for encoders that stay as they are."""
@@ -386,6 +386,8 @@ class Learner:
             why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")
         if declared.batchnorm == "each" and has_norms(self.network):
             why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
+        if self._synced and self.recipe.train.accumulate > 1:
+            why.append("a piece of an accumulated batch, which is what BatchNorm sees, has rows of every process")
         if declared.gradients is not None and declared.gradients.depends:
             why.append(declared.gradients.depends)
         if why:

@@ -52,13 +52,17 @@ def decay_groups(model: nn.Module, parameters: Iterable[nn.Parameter], weight_de
     return [{"params": found, "weight_decay": 0.0 if is_free else weight_decay, "lr_scale": scale} for (is_free, scale), found in ordered]
 
 
-def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights are on."""
+def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter], *, divided: bool = False) -> torch.optim.Optimizer:
+    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights are on.
+
+    Args:
+        divided: the parameters are divided among ranks; torch has no fused SGD for those.
+    """
     groups = decay_groups(model, parameters, train.weight_decay)
     chosen = train.optimiser
     if chosen.type == "sgd":
         # Nesterov without momentum means nothing, and torch refuses it.
-        return torch.optim.SGD(groups, lr=train.lr, momentum=chosen.momentum, nesterov=chosen.nesterov and chosen.momentum > 0, fused=True)
+        return torch.optim.SGD(groups, lr=train.lr, momentum=chosen.momentum, nesterov=chosen.nesterov and chosen.momentum > 0, fused=not divided)
     return torch.optim.AdamW(groups, lr=train.lr, betas=chosen.betas, fused=True)
 
 

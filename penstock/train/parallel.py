@@ -130,6 +130,7 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
 
         warnings.showwarning = show
         warnings.filterwarnings("always", message=".*does not have a deterministic implementation")
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # losses change nothing in place
         torch.set_num_threads(threads)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)

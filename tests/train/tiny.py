@@ -20,7 +20,7 @@ from penstock.run import Run
 
 def tiny_recipe(folder: Path, *, weight: str | None = None, **words: Any) -> Recipe:
     """One process and one thread unless said otherwise; `words` go into `train`, but for sections of that name."""
-    sections = {word: words.pop(word) for word in ("launcher", "targets", "model", "seed") if word in words}
+    sections = {word: words.pop(word) for word in ("launcher", "targets", "model", "seed", "parallel") if word in words}
     train = {"epochs": 3, "batch_size": 64, "lr": 0.01, "early_stop": None, **words}
     return load_recipe({
         "name": "tiny", "seed": 3, "source": {"type": "files", "path": str(folder / "none.csv")}, "inputs": {"a": "number", "b": "number", "c": "category"},

@@ -1,0 +1,133 @@
+"""Learners on several ranks: what a launched process runs, many cases one after another, since starting it costs seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penstock.contracts.learn import Launcher, World
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.data.feed import Feed
+from penstock.data.loader import Loader
+from penstock.recipe.schema import Recipe
+from penstock.train.learner import Learner
+from penstock.train.memory import Held
+from penstock.train.parallel import joined, settled
+
+
+class Normed(nn.Module):
+    """A model of the user's with BatchNorm, as deep as it takes to feel a mistake in it."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width), nn.BatchNorm1d(width, affine=False), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"y": self.layers(torch.stack([batch["a.value"], batch["b.value"]], 1)).squeeze(-1)}
+
+
+@dataclass
+class Case:
+    recipe: Recipe
+    store: str
+    feed: str
+    steps: int
+    batch_size: int = 32
+    pause: int | None = None
+    """After so many steps, write what is held and go on with a new learner that has taken it up."""
+    begin: tuple[int, Held] | None = None
+    """Go on from here: steps done, and what was held then."""
+    threads: int = 1
+
+
+@dataclass
+class Walked:
+    losses: list[float] = field(default_factory=list)
+    """Mean loss at each step that ranks agree at."""
+    held: Held | None = None
+    paused: Held | None = None
+    said: list[str] = field(default_factory=list)
+    sent: dict[str, Any] = field(default_factory=dict)
+    agree: bool = True
+    """Every rank has the same weights in the end."""
+    local: dict[str, int] = field(default_factory=dict)
+    """Numbers that rank 0 itself keeps of each weight."""
+    norms: list[float] = field(default_factory=list)
+    judged: float = 0.0
+
+
+def walk(world: World, case: Case) -> Walked:
+    feed = Feed.open(Store(case.store), case.feed)
+    loader = Loader(feed, "train", batch_size=case.batch_size, seed=case.recipe.seed, rank=world.rank, world=world.size)
+    walked = Walked()
+    learner = Learner(case.recipe, feed, world)
+    step = 0
+    if case.begin:
+        step, held = case.begin
+        walked.said += take(learner, held)
+    walked.said += learner.depends()
+    learner.to_train()
+    while step < case.steps:
+        for position, batch in loader.batches(step // len(loader), start=step % len(loader)):
+            is_last = position + 1 == len(loader) or step + 1 == case.steps
+            done = learner.step(batch, rows=loader.global_rows(position), step=step, total=case.steps, scale=1.0, wants_norm=True, is_last=is_last)
+            if learner.agrees(step, is_last):
+                walked.losses.append(float(done.loss) / float(done.weight))
+                walked.norms.append(float(done.norm) if done.norm is not None else float("nan"))
+            step += 1
+            if step == case.pause:
+                box: list[Any] = [copied(learner.held())]
+                if world.size > 1:
+                    torch.distributed.broadcast_object_list(box, src=0)
+                walked.paused = box[0]
+                learner = Learner(case.recipe, feed, world)
+                walked.said += take(learner, box[0])
+                learner.to_train()
+            if step == case.steps:
+                break
+    walked.sent = learner.communication()
+    walked.local = {name: (p.to_local() if hasattr(p, "to_local") else p).numel() for name, p in learner.network.named_parameters()}
+    walked.held = copied(learner.held())
+    if not learner.is_sharded and world.size > 1:
+        flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
+        walked.agree = all(torch.equal(flat, theirs) for theirs in learner.peers.all(flat))
+    learner.network.eval()
+    validation = Loader(feed, "validation", batch_size=64, shuffle=False, rank=world.rank, world=world.size)
+    for position, batch in validation.batches(0):
+        learner.accompany(batch, validation.global_rows(position))
+        if len(batch["row_id"]):
+            walked.judged += float(learner.judge(batch)[0])
+    total = torch.tensor(walked.judged, dtype=torch.float64)
+    learner.peers.add(total)
+    walked.judged = float(total)
+    return walked
+
+
+def take(learner: Learner, held: Held) -> list[str]:
+    return learner.recall(held.model, held.optimiser, held.average, None, held.extra)
+
+
+def copied(held: Held | None) -> Held | None:
+    """Not the memory that goes on changing."""
+    if held is None:
+        return None
+
+    def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+    return Held(clone(held.model), clone(held.optimiser), clone(held.average), {name: clone(tensors) for name, tensors in held.extra.items()})
+
+
+def walk_all(world: World, cases: dict[str, Case]) -> dict[str, Walked]:
+    """Every case, one after another, in one process group."""
+    with joined(world), settled(threads=1, deterministic=True, events=Events()):
+        return {name: walk(world, case) for name, case in cases.items()}
+
+
+def launched(cases: dict[str, Case], processes: int) -> dict[str, Walked]:
+    found: dict[str, Walked] = Launcher.load("local").launch(walk_all, (cases,), processes=processes, threads=1)
+    return found
