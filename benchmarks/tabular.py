@@ -5,7 +5,7 @@ memory. Peers give them as they like it best: matrices, or columns. LitData, Mos
 sample a row, so they have fewer rows; the ratio is of seconds a row. The ratio for samples of 4,096 rows packed by hand is
 stated too: that is fast, but shuffles no rows.
 
-    BENCH_TABLE_ROWS=1000000 BENCH_PEER_ROWS=100000 BENCH_SLOW_ROWS=20000 python -m benchmarks tabular
+    BENCH_TABLE_ROWS=1000000 BENCH_PEER_ROWS=100000 BENCH_SLOW_ROWS=8192 python -m benchmarks tabular
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def bench() -> None:
         def over(most: int) -> dict[str, Any]:
             return {"data": str(part(table, most)), "batch": BATCH, "seed": SEED}
 
-        peer, slow = size("PEER_ROWS", 100_000), size("SLOW_ROWS", 20_000)
+        peer, slow = size("PEER_ROWS", 100_000), size("SLOW_ROWS", 8_192)
         beside("table", ours, [
             Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None, least=0.5, pairs=20),
             Against("torch DataLoader over tensors, batch sampler", "memory", "dataloader", over(rows), group=None),

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -58,6 +59,8 @@ def install(group: str) -> None:
     for arguments in ([["--upgrade", "pip>=24"], torch] if torch else [["--upgrade", "pip>=24"]]):
         subprocess.run([*pip, *arguments], check=True)
     subprocess.run([*pip, "-r", str(HERE / f"{group}.txt")], check=True)
+    for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
+        library.unlink()  # of a build for another torch: found, torchaudio refuses to import; not found, it goes without, as it is meant to
     stamp.write_text(wanted, "utf-8")
     print(f"{group}: installed")
 
@@ -90,7 +93,8 @@ class Peer:
             self._process = subprocess.Popen(
                 [str(self._python), "-P", str(HERE / "serve.py"), self.script, threads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._folder, env=surroundings, text=True)
         self._answers: Queue[str] = Queue()
-        Thread(target=self._read, daemon=True).start()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def _read(self) -> None:
@@ -100,13 +104,16 @@ class Peer:
         self._answers.put("")
 
     def __exit__(self, *problem: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(10)
+        self._process.stdout.close()
 
     def _ask(self, **what: Any) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared_rows import Pictures, columns, cropped, joined, padded
+from shared_rows import Pictures, columns, cropped, padded
 
 PACKAGES = ("webdataset", "torch")
 BUFFER = 1000
@@ -45,8 +45,8 @@ def packed(*, folder: str, data: str, batch: int, seed: int):
     floats, ints, labels = columns(data)
     made = ({"floats.npy": floats[at : at + batch], "ints.npy": ints[at : at + batch], "label.npy": labels[at : at + batch]} for at in range(0, len(labels), batch))
     samples = _opened(folder, made, -(-len(labels) // batch))
-    batches = samples.map(lambda row: joined([{name: row[f"{name}.npy"] for name in ("floats", "ints", "label")}]))
-    return lambda n: iter(batches), lambda b: len(b["label"]), lambda b: b["label"].sum()
+    batches = samples.to_tuple("floats.npy", "ints.npy", "label.npy").map_tuple(torch.from_numpy, torch.from_numpy, torch.from_numpy)
+    return lambda n: iter(batches), lambda b: len(b[-1]), lambda b: b[-1].sum()
 
 
 def text(*, folder: str, data: str, batch: int, seed: int):
