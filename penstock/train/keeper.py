@@ -1,9 +1,9 @@
 """Keeping: when a checkpoint is due, copying it aside, and a thread that writes it while training goes on.
 
 The loop pauses while tensors are copied into memory of their own (`Snapshot`); hashing, writing and renaming happen in a
-thread, one checkpoint at a time. One that falls due meanwhile is taken as soon as the thread is free; an epoch's end and
-the last word before an end wait for it. What the thread has met is told by the loop's own thread, since listeners are not
-made for two.
+thread, one checkpoint at a time. One that falls due by the clock meanwhile is taken as soon as the thread is free; one that
+falls due by its step, an epoch's end and the last word before an end wait for it. What the thread has met is told by the
+loop's own thread, since listeners are not made for two.
 
 What a checkpoint costs is its pause. With `auto` the pause that was measured decides the spacing, so that pauses stay
 under 2 % of the time. Every rank has its part in a checkpoint (sharded states are gathered), so rank 0's wish for one
@@ -153,7 +153,7 @@ class Keeper:
             self.tell()
         if not self._spacing.is_due(now=now, step=place.step + 1):
             return False
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive() and not self._policy.every_steps:
             if not self._said_slow:
                 self._said_slow = True
                 self._events.say("checkpoints take longer to write than they were asked to be apart; each is taken as soon as the one before it is written")

@@ -69,7 +69,7 @@ def _harm(fault: dict[str, Any]) -> None:
     elif what == "hang":
         time.sleep(600)
     elif what == "raise":
-        raise ValueError("the model is unhappy")
+        raise ValueError(f"the model is unhappy {2 + 1} times")
     elif what == "memory":
         torch.empty(1 << 58)
     else:

@@ -74,6 +74,7 @@ class Case:
 
     def train(self, *, resume: bool = False, meanwhile: Callable[[int], None] | None = None) -> Attempt:
         """One attempt, to its end."""
+        warm()
         said = self.folder / f"said-{len(self.attempts)}.json"
         pid = os.fork()
         if pid == 0:
@@ -190,6 +191,13 @@ class Case:
         else:
             for name, tensor in reference.tensors().items():
                 torch.testing.assert_close(self.tensors()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def warm() -> None:
+    """Import here, once, what torch imports late, so that the processes we fork need not."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.zeros(2)
+    torch.optim.AdamW([weight]).step()
 
 
 def _lives(pid: int) -> bool:

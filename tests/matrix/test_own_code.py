@@ -18,9 +18,9 @@ def test_an_error_of_the_model_is_its_line(processes, rank, tmp_path, reference)
     case = Case(tmp_path, fault("raise", rank), processes=processes)
     found = case.train()
     assert (found.code, found.type) == (4, "TrainingError")
-    assert found.error.count("the model is unhappy") == 1
+    assert found.error.count("ValueError: the model is unhappy 3 times") == 1
     assert "faulty.py:" in found.error
-    assert 'raise ValueError("the model is unhappy")' in found.error
+    assert 'raise ValueError(f"the model is unhappy {2 + 1} times")' in found.error
     assert "Traceback (most recent call last)" not in found.error
     assert ("in training process" in found.error) == (processes > 1)
     if processes > 1:
