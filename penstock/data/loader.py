@@ -37,6 +37,7 @@ from penstock.data.order import Batches, augmentation_keys, share
 from penstock.data.order_columns import MIX, WEIGHTS
 from penstock.data.sampling import Drawn, is_in
 from penstock.data.shards import Shards
+from penstock.data.staging import Sent, Staging
 from penstock.recipe.order import Mix, TrainOrder
 
 HELD_BYTES = 2**30
@@ -73,6 +74,8 @@ class Loader:
         threads: that read and decode ahead; the batches are the same for any number. None: one, or this process's share of the cores if
             rows must be decoded (`Feature.decodes`).
         memory_bytes: what batches being made, waiting and in use may take; one is always made ahead.
+        device: where tensors are wanted, as torch calls it. To a CUDA device they are copied ahead, from pinned memory and beside the
+            model's work (`data.staging`); to any other when they are handed out. None, or the CPU: they stay where they are.
         inputs, targets, weight: for a dataset, as a recipe says them.
         store: where a feed goes that has to be made, if not into the store of its dataset or recipe.
         events: told of choices, and of the progress of what has to be made.
@@ -85,7 +88,7 @@ class Loader:
     def __init__(
         self, data: Data | Mapping[Data, float] | Sequence[tuple[Data, float]], split: str = "train", *, batch_size: int | None = None, seed: int | None = None,
         shuffle: bool | Literal["auto", "full", "blocks", "stored"] = True, rank: int | None = None, world: int | None = None, accumulate: int = 1,
-        numpy: bool = False, threads: int | None = None, memory_bytes: int = HELD_BYTES, block: int | Literal["auto"] = "auto", window: int | None = None,
+        numpy: bool = False, threads: int | None = None, memory_bytes: int = HELD_BYTES, device: Any = None, block: int | Literal["auto"] = "auto", window: int | None = None,
         last: Literal["keep", "drop", "wrap"] = "keep", fraction: float | None = None, replacement: bool = False, weights: str | None = None, balance: str | None = None,
         mix: Mix | Mapping[str, Any] | None = None, epoch_rows: int | None = None, order: TrainOrder | Mapping[str, Any] | str | None = None,
         inputs: Features | None = None, targets: Features | None = None, weight: str | None = None, store: Store | str | Path | None = None, events: Events | None = None,
@@ -131,6 +134,10 @@ class Loader:
         self._settle(None, events)
         self.threads = threads or (several(world) if self._encoding.decodes else 1)
         self.memory_bytes = memory_bytes
+        if device is not None and numpy:
+            raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
+        self.device = device
+        self._staging: Staging | None = None
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
         self._row_bytes = _TOGETHER_BYTES
@@ -234,13 +241,26 @@ class Loader:
 
         Close the iterator, or let go of it, to stop the threads that read ahead.
         """
+        if self._staging is None and self.device is not None and str(self.device).partition(":")[0] == "cuda":
+            self._staging = Staging(self.device, slots=self.threads + 1)
         blocks = ahead(
             self._blocks(epoch, start), partial(self._made, epoch), threads=self.threads, memory_bytes=self.memory_bytes, size=lambda made: made.size, timings=self.timings)
         with closing(blocks):  # type: ignore[type-var]  # a generator
             for block in blocks:
-                block.batches.reverse()
-                while block.batches:
-                    yield block.batches.pop()
+                batches = self._handed(block)
+                batches.reverse()
+                while batches:
+                    yield batches.pop()
+
+    def _handed(self, block: _Block) -> list[tuple[int, dict[str, Any]]]:
+        """A block's batches, with their positions."""
+        if block.sent is not None and self._staging is not None:
+            block.arrays, block.sent = self._staging.receive(block.sent), None
+        elif self.device is not None:
+            block.arrays = [{name: values.to(self.device) for name, values in arrays.items()} for arrays in block.arrays]
+        parts = [part for arrays, sizes in zip(block.arrays, block.sizes, strict=True) for part in self._parted(arrays, sizes)]
+        block.arrays = []
+        return list(zip(block.positions, parts, strict=True))
 
     def _blocks(self, epoch: int, start: int) -> Iterator[_Block]:
         """Runs of consecutive batches that are read at once: a small batch alone would cost more to hand over than to gather.
@@ -296,22 +316,24 @@ class Loader:
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._encoding.plain:
-            whole = self._encoding.collate(stored)
-            block.size = sum(values.nbytes for values in whole.values())
-            parts = self._parted(whole, sizes)
+            block.sizes = [sizes]
+            block.arrays = [self._encoding.collate(stored)]
         else:
-            ends = np.cumsum(sizes).tolist()
-            parts = []
-            for end, size in zip(ends, sizes, strict=True):  # each on its own: how far a text is padded is its batch's business
+            block.sizes = [[size] for size in sizes]
+            for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):  # each on its own: how far a text is padded is its batch's business
                 own = slice(end - size, end)
-                batch = self._encoding.collate({name: values[own] for name, values in stored.items()}, None if keys is None else keys[own])
-                block.size += sum(values.nbytes for values in batch.values())
-                parts.append(batch if self.numpy else _tensors(batch))
+                block.arrays.append(self._encoding.collate({name: values[own] for name, values in stored.items()}, None if keys is None else keys[own]))
+        block.size = sum(values.nbytes for arrays in block.arrays for values in arrays.values())
         if rows:
             self._row_bytes = max(block.size // rows, 1)
-        block.batches = list(zip(block.positions, parts, strict=True))
         block.drawn.clear()
-        self.timings.add(read=read - began, decode=time.perf_counter() - read)
+        decoded = time.perf_counter()
+        if self._staging is not None:
+            block.sent = self._staging.send(block.arrays)
+            block.arrays.clear()
+        elif not self.numpy:
+            block.arrays = [_tensors(arrays) for arrays in block.arrays]
+        self.timings.add(read=read - began, decode=decoded - read, copy=time.perf_counter() - decoded if self._staging is not None else 0.0)
         return block
 
     def _gather(self, drawn: Drawn) -> dict[str, np.ndarray]:
@@ -331,18 +353,14 @@ class Loader:
         stored.pop(WEIGHTS, None)
         return stored
 
-    def _parted(self, arrays: dict[str, np.ndarray], sizes: list[int]) -> list[dict[str, Any]]:
+    def _parted(self, arrays: dict[str, Any], sizes: list[int]) -> list[dict[str, Any]]:
         """Arrays of several batches, as batches."""
-        names = list(arrays)
-        if not self.numpy:
-            tensors = _tensors(arrays)
-            if len(sizes) == 1:
-                return [tensors]
-            return [dict(zip(names, row, strict=True)) for row in zip(*(tensors[name].split(sizes) for name in names), strict=True)]
         if len(sizes) == 1:
             return [arrays]
+        if not self.numpy:  # torch cuts a tensor into all its parts at once
+            return [dict(zip(arrays, row, strict=True)) for row in zip(*(tensor.split(sizes) for tensor in arrays.values()), strict=True)]
         ends = np.cumsum(sizes).tolist()
-        return [{name: arrays[name][end - size : end] for name in names} for end, size in zip(ends, sizes, strict=True)]
+        return [{name: values[end - size : end] for name, values in arrays.items()} for end, size in zip(ends, sizes, strict=True)]
 
 
 @dataclass
@@ -351,9 +369,14 @@ class _Block:
 
     positions: list[int]
     drawn: list[Drawn]
-    batches: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    arrays: list[dict[str, Any]] = field(default_factory=list)
+    """Arrays of all batches together, or of each on its own: as `sizes` says."""
+    sizes: list[list[int]] = field(default_factory=list)
+    """For each of `arrays`, the rows of its batches."""
+    sent: Sent | None = None
+    """The arrays, if they are on their way to a device."""
     size: int = 0
-    """Bytes of its arrays."""
+    """Bytes of the arrays."""
 
 
 def _as_order(order: TrainOrder | Mapping[str, Any] | str, *, mixed: bool) -> TrainOrder:

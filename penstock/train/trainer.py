@@ -38,13 +38,15 @@ from penstock.train.learner import Learner, NotFinite, Number
 from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
 from penstock.train.pace import Pace, slow
-from penstock.train.parallel import even_buffers, gathered, joined, settled, shared
+from penstock.train.parallel import device_of, even_buffers, gathered, joined, settled, shared
 from penstock.train.relay import following, telling
 from penstock.train.start import start_from, weights_of
 from penstock.train.stop import Stop
 from penstock.train.troubles import left_out, plainly
 from penstock.train.watch import Plateau, Watch
 
+_AHEAD = 4
+"""Batches that are read ahead may take this part of `resources.memory`."""
 _TELL_SECONDS = 0.5
 """How often progress is told and measured."""
 _LOOK_STEPS = 16
@@ -166,7 +168,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         batch_size = batch_size_for(recipe, feed.sizes["train"])
         stack.enter_context(plainly(recipe, world, batch_size))
         loader = Loader(
-            feed, "train", batch_size=batch_size, seed=recipe.seed, order=options.order, rank=world.rank, world=world.size, events=None if job.checkpoint else events)
+            feed, "train", batch_size=batch_size, seed=recipe.seed, order=options.order, rank=world.rank, world=world.size, device=device_of(world),
+            memory_bytes=recipe.resources.memory // _AHEAD, events=None if job.checkpoint else events)
         learner = Learner(recipe, feed, world)
         watched = watched_of(recipe, learner)
         total = total_steps(options, len(loader))
