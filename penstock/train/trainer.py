@@ -113,6 +113,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         run.choose({**chosen.declared(), "accelerators": accelerators})
 
     recovery = recipe.launcher.recovery()
+    (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed
     relay = run.path / ".events" if chosen.processes > 1 or recovery.fewest is not None else None
     job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None)
     losses: list[float] = []

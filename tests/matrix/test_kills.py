@@ -86,7 +86,7 @@ def test_those_that_have_returned_are_taken_in(tmp_path, reference, monkeypatch)
     from penstock.train import trainer
 
     monkeypatch.setattr(trainer, "_APART_SECONDS", 0.0)  # what was lost before is back
-    plan = [kill("step", ("rank1",), at=7, rank=1), kill("step", ("rank0", "rank0"), at=12, rank=0)]
+    plan = [kill("step", ("rank1",), at=7, rank=1), kill("step", ("rank0",), at=12, rank=0)]
     case = Case(tmp_path, *plan, processes={"processes": [1, 2]})
     found = case.through()
     assert (found.summary["restarts"], found.summary["processes"]) == (2, 2)
