@@ -251,7 +251,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                             last = float(done.loss) / max(float(done.weight), 1e-30)
                             lap = time.perf_counter() - told
                             measured: dict[str, Any] = {"loss": last, "examples_per_second": round((place.rows - told_rows) / max(lap, 1e-9), 1), **pace.lap(lap)}
-                            sent = learner.communication()
+                            sent = {f"communication_{word}": value for word, value in learner.communication().items()} if world.size > 1 else {}
                             events.progress("train", place.step, total, "steps", epoch=epoch + 1, **measured)
                             lr = options.lr * rate(options.schedule, place.step - 1, total, plateau.scale if plateau else 1.0)
                             events.emit("measured", step=place.step, epoch=epoch + 1, lr=lr, grad_norm=float(done.norm) if done.norm is not None else None, **sent, **measured)
