@@ -65,7 +65,7 @@ class Loader:
         batch_size: rows of a global batch, over all processes; a recipe's own unless given.
         seed: what the order is derived from; a recipe's own, or 0, unless given.
         shuffle: True is `auto`, False is `stored`; or a word of `TrainOrder`, which tells what these words mean, and the
-            following ones: `block`, `window`, `last`, `fraction`, `replacement`, `weights`, `balance`, `mix`, `epoch_rows`.
+            following ones: `block`, `window`, `last`, `fraction`, `replacement`, `weights`, `balance`, `mix`, `epoch_rows`, `bucket`.
         order: all these words in one, instead. For the training split of a recipe they are the recipe's unless given.
         rank: this process, of `world`; as torch.distributed or torchrun's environment says, unless given.
         accumulate: with more than 1, each global batch comes in so many pieces, one after another under the same
@@ -90,7 +90,7 @@ class Loader:
         shuffle: bool | Literal["auto", "full", "blocks", "stored"] = True, rank: int | None = None, world: int | None = None, accumulate: int = 1,
         numpy: bool = False, threads: int | None = None, memory_bytes: int = HELD_BYTES, device: Any = None, block: int | Literal["auto"] = "auto", window: int | None = None,
         last: Literal["keep", "drop", "wrap"] = "keep", fraction: float | None = None, replacement: bool = False, weights: str | None = None, balance: str | None = None,
-        mix: Mix | Mapping[str, Any] | None = None, epoch_rows: int | None = None, order: TrainOrder | Mapping[str, Any] | str | None = None,
+        mix: Mix | Mapping[str, Any] | None = None, epoch_rows: int | None = None, bucket: bool | int = False, order: TrainOrder | Mapping[str, Any] | str | None = None,
         inputs: Features | None = None, targets: Features | None = None, weight: str | None = None, store: Store | str | Path | None = None, events: Events | None = None,
     ) -> None:
         rank, world = place_in_world(rank, world)
@@ -101,7 +101,7 @@ class Loader:
             raise ValueError(f"rank must be below world ({world}); found {rank}")
         words = {
             "shuffle": {True: "auto", False: "stored"}.get(shuffle, shuffle) if isinstance(shuffle, bool) else shuffle, "block": block, "window": window, "last": last,
-            "fraction": fraction, "replacement": replacement, "weights": weights, "balance": balance, "mix": mix, "epoch_rows": epoch_rows,
+            "fraction": fraction, "replacement": replacement, "weights": weights, "balance": balance, "mix": mix, "epoch_rows": epoch_rows, "bucket": bucket,
         }
         told = {word: value for word, value in words.items() if value not in (None, False) and value != _UNTOLD.get(word)}
         if order is not None and told:
@@ -145,7 +145,7 @@ class Loader:
 
     def _settle(self, shuffle: Any, events: Events | None = None) -> None:
         """Decide what the order means for these feeds; `shuffle` is what `auto` was, for a state that knows."""
-        self._settled = settle(self.order, self._parts, self.split, self.seed, shuffle=shuffle)
+        self._settled = settle(self.order, self._parts, self.split, self.seed, batch_size=self.batch_size, shuffle=shuffle)
         self.shuffle = self._settled.shuffle
         """`full`, `blocks` or `stored`."""
         for part in self._parts if self._far else ():
@@ -271,8 +271,9 @@ class Loader:
         per_chunk = max(_BLOCK // self.batch_size, 1)
         share_rows = max(self.batch_size // (self.world * self.accumulate), 1)
         block = _Block([], [])
-        for first in range(start, len(self), per_chunk):
-            last = min(first + per_chunk, len(self))
+        first, chunk = start, 1  # so that the first batch waits for no other's place to be worked out
+        while first < len(self):
+            last = min(first + chunk, len(self))
             spans = [(position, *self._span(position, piece)) for position in range(first, last) for piece in range(self.accumulate)]
             places = np.concatenate([np.arange(low, high) for _, low, high in spans])
             drawn = self._draws.draw(epoch, places)
@@ -290,6 +291,7 @@ class Loader:
                 if len(block.positions) * share_rows * self._row_bytes >= _TOGETHER_BYTES or len(block.positions) * share_rows >= _TOGETHER_ROWS:
                     yield block
                     block = _Block([], [])
+            first, chunk = last, min(chunk * 8, per_chunk)
         if block.positions:
             yield block
 

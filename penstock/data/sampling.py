@@ -182,11 +182,13 @@ class Replaced:
         if self.sums is None:
             return self.subset.slots(_chosen(values, key, self.subset.rows).astype(np.int64))
         aim = (_hash(values, key) >> np.uint64(11)).astype(np.float64) * (2.0**-53 * float(self.sums[-1]))
-        found = np.searchsorted(self.sums, aim, side="right")  # a weight of 0 ends where it begins, and is never found
+        rising = np.argsort(aim)  # sums of many rows are walked through once, where random looks would each miss the cache
+        found = np.empty(len(aim), np.int64)
+        found[rising] = np.searchsorted(self.sums, aim[rising], side="right")  # a weight of 0 ends where it begins, and is never found
         beyond = found == len(self.sums)
         if beyond.any():  # the product was rounded up to the whole sum: the last that has a weight
             found[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
-        return self.subset.slots(found.astype(np.int64))
+        return self.subset.slots(found)
 
     def empty(self, epoch: int) -> np.ndarray:
         return NO_HOLES
