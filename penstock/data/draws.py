@@ -14,10 +14,11 @@ import numpy as np
 
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import UserError
+from penstock.data.bucket import SPAN, Bucketed, Lengths
 from penstock.data.mixture import LONGEST_PERIOD, Group, Mixture, members, order_within
 from penstock.data.order import Order, Shuffle
 from penstock.data.order_columns import MIX, WEIGHTS, group_of
-from penstock.data.sampling import NO_HOLES, Draws, Once, Replaced, Subset, running_sums
+from penstock.data.sampling import NO_HOLES, Drawn, Draws, Once, Replaced, Subset, running_sums
 from penstock.data.windows import WindowShards
 from penstock.recipe.order import TrainOrder
 
@@ -52,11 +53,12 @@ class Settled:
     """What must be equal for a position to mean the same; words that say nothing are left out."""
 
 
-def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, shuffle: Shuffle | None = None) -> Settled:
+def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, batch_size: int, shuffle: Shuffle | None = None) -> Settled:
     """The draws that an order means.
 
     Args:
         parts: the feeds; several are a mixture by their weights.
+        batch_size: rows of a global batch, for `bucket`.
         shuffle: what `auto` is taken as; decided by the bytes of the shards unless given.
 
     Raises:
@@ -80,10 +82,12 @@ def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, s
         draws = _replaced(order, parts[0], subsets[0], seed)
     else:
         draws = Once(subsets[0], orders[0], parts[0].holes)
+    if order.bucket:
+        draws = Bucketed(draws, batch_size=batch_size, span=SPAN if order.bucket is True else order.bucket, seed=seed, lengths=_lengths(parts))
     identity: dict[str, Any] = {"shuffle": chosen if drawn not in ("weights", "replacement") else "drawn"}
     if identity["shuffle"] == "blocks":
         identity |= {"block": [own.block for own in orders] if len(parts) > 1 else orders[0].block, "window": order.window}
-    identity |= {word: value for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows") if (value := order.declared()[word]) != _USUAL[word]}
+    identity |= {word: value for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket") if (value := order.declared()[word]) != _USUAL[word]}
     return Settled(draws, chosen, why, identity)
 
 
@@ -111,6 +115,23 @@ def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> 
     """Rows of a block: those of a shard, or as much less as the subset is smaller."""
     rows = order.block if order.block != "auto" else max(shards.rows_by_shard, default=1)
     return max(rows * subset.rows // max(subset.of, 1), 1)
+
+
+def _lengths(parts: Sequence[Rows]) -> Lengths:
+    """How long rows are: the values of all their ragged arrays together, from the shards' offsets."""
+    arrays = [part.shards.ragged() for part in parts]
+    if not all(arrays) and any(part.shards.rows for part in parts):
+        raise UserError("bucket puts rows of like length together, but no feature has a length of its own (texts, sets and sequences have); leave it out")
+
+    def lengths(drawn: Drawn) -> np.ndarray:
+        found = np.zeros(len(drawn.slots), np.int64)
+        for number, part in enumerate(parts):
+            mine = np.flatnonzero(drawn.source == number) if drawn.source is not None else np.arange(len(drawn.slots))
+            for array in arrays[number]:
+                found[mine] += part.shards.lengths(drawn.slots[mine], array)
+        return found
+
+    return lengths
 
 
 # -- rows that are drawn -----------------------------------------------------------------------------------------------

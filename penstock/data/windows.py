@@ -210,6 +210,15 @@ class WindowShards:
         found: np.ndarray = whole[anchors - 1 if name.rpartition(".")[0] in self._before else anchors]
         return found
 
+    def ragged(self) -> list[str]:
+        """The ragged arrays of plain features."""
+        return self._singles.ragged()
+
+    def lengths(self, slots: np.ndarray, name: str) -> np.ndarray:
+        """How many values a ragged array has in each sample of `slots`, int64 `[k]`."""
+        anchors = self._anchors.gather(slots)["anchor"]
+        return self._singles.lengths(anchors - 1 if name.rpartition(".")[0] in self._before else anchors, name)
+
     def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
         """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`; ragged arrays of plain features as
         `Ragged`, if asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,9 @@ class TrainOrder(Strict):
     """The values of a column are drawn by weights: `{by: language, weights: {en: 0.7, de: 0.3}}`."""
     epoch_rows: int | None = Field(None, ge=1)
     """Rows of an epoch, where rows are drawn; as many as there are unless given."""
+    bucket: bool | Annotated[int, Field(ge=2)] = False
+    """Put texts (and sets and sequences) of like length into one batch, so that less of it is padding: among the rows of so many
+    batches; true is 32. Batches come in an order of chance, and each row as often as without."""
 
     @property
     def draws(self) -> str | None:
@@ -70,6 +73,8 @@ class TrainOrder(Strict):
             problems.append(Problem(("epoch_rows",), "is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`); otherwise an epoch has each row once. `fraction` takes fewer rows, `train.max_steps` stops earlier"))
         if self.draws in ("weights", "replacement") and self.shuffle != "auto":
             problems.append(Problem(("shuffle",), f"is {self.shuffle!r}, but `{self.draws}` draws every row by chance from all of them; leave one of the two out"))
+        if self.bucket and self.shuffle == "stored":
+            problems.append(Problem(("bucket",), "changes the order of rows, which `shuffle: stored` keeps; leave one of the two out"))
         moved = [word for word, usual in (("block", "auto"), ("window", 16)) if getattr(self, word) != usual]
         if moved and (self.shuffle in ("full", "stored") or self.draws in ("weights", "replacement")):
             problems.append(Problem((moved[0],), "is for `shuffle: blocks`, which this is not"))
