@@ -64,7 +64,7 @@ class Loader:
         split: `train`, `validation` or `test`.
         batch_size: rows of a global batch, over all processes; a recipe's own unless given.
         seed: what the order is derived from; a recipe's own, or 0, unless given.
-        shuffle: True is `auto`, False is `stored`; or a word of `TrainOrder`, which tells what these words mean, and the
+        shuffle: True is `auto`, False is `stored` and without augmentation; or a word of `TrainOrder`, which tells what these words mean, and the
             following ones: `block`, `window`, `last`, `fraction`, `replacement`, `weights`, `balance`, `mix`, `epoch_rows`, `bucket`.
         order: all these words in one, instead. For the training split of a recipe they are the recipe's unless given.
         rank: this process, of `world`; as torch.distributed or torchrun's environment says, unless given.
@@ -141,7 +141,7 @@ class Loader:
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
         self._row_bytes = _TOGETHER_BYTES
-        self._augment = split == "train" and self.order.shuffle != "stored" and self._encoding.augments
+        self._augment = split == "train" and shuffle is not False and self._encoding.augments
 
     def _settle(self, shuffle: Any, events: Events | None = None) -> None:
         """Decide what the order means for these feeds; `shuffle` is what `auto` was, for a state that knows."""

@@ -76,5 +76,5 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
         freedom += whole * (len(shares) - 1)
     both = np.concatenate(pairs, axis=1).astype(np.float64)
     return Quality(
-        moved / rows / n, float(np.corrcoef(both)[0, 1]), rows / runs, 1 / max(1 - float((shares**2).sum()), 1e-12), longest, float(np.sqrt(chi / max(freedom, 1))),
+        moved / rows / n, float(np.asarray(np.corrcoef(both))[0, 1]), rows / runs, 1 / max(1 - float((shares**2).sum()), 1e-12), longest, float(np.sqrt(chi / max(freedom, 1))),
     )
