@@ -4,42 +4,20 @@ Memory. DuckDB keeps its own limit, but a process that runs it holds more: the i
 250 MB), Arrow batches on their way through Python, and what the allocator has not given back (measured: up to 170 MB
 above a limit of 500 MB while sorting and writing Parquet on two threads). So it gets `_SHARE` of what is left of the
 ceiling after `_BASE_BYTES`. What does not fit is spilled under the scratch folder.
-
-`keep` writes Parquet (lz4) to the scratch folder rather than a table of DuckDB: as fast, and memory stays flat (2 M rows of
-22 columns: 1.2 s, where a temporary table took 1.6 s and an on-disk one 2.3 s under the same limit).
-
-Ibis writes the SQL and DuckDB's own client runs it: Ibis' DuckDB backend is passed over because it calls what DuckDB has
-deprecated (`fetch_arrow_table`), with a warning at every table. Nothing is downloaded, no extension is loaded, and the
-configuration is locked. Quirk: DuckDB tells columns apart
-without regard to case, so files with both `Age` and `age` are refused.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from penstock.contracts.data import Engine, EngineSession
-from penstock.contracts.sql import bind
-from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
-
-if TYPE_CHECKING:
-    import ibis.expr.types as ir
 
 _BASE_BYTES = 300 * 2**20
 _SHARE = 0.6
 _LEAST_BYTES = 96 * 2**20
 _BYTES_A_THREAD = 64 * 2**20
-ROW_GROUP = 65_536
-"""Rows in a row group of what is written: readers hold a few of them at a time."""
 
 
 class Embedded(Engine):
@@ -49,188 +27,7 @@ class Embedded(Engine):
     """Share of `resources.memory`, after the interpreter's part, that DuckDB may hold before it spills."""
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
+        from penstock.parts.engines._duck import Session
+
         limit = max(int((memory_bytes - _BASE_BYTES) * self.memory_share), _LEAST_BYTES)
         return Session(scratch, limit_bytes=limit, threads=max(1, min(threads, limit // _BYTES_A_THREAD)))
-
-
-class Session(EngineSession):
-    """One DuckDB connection under Ibis. Tables may be asked for rows from one thread at a time; `compiled` ones from any."""
-
-    def __init__(self, scratch: Path, *, limit_bytes: int, threads: int) -> None:
-        import duckdb
-        from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
-
-        from penstock.parts.engines._expression import WritesExpressions
-
-        class Compiler(WritesExpressions, DuckDBCompiler):  # type: ignore[misc]
-            __slots__ = ()
-
-        self._compiler: Any = Compiler()
-        self._scratch = scratch
-        self._limit_bytes = limit_bytes
-        self._names = itertools.count()
-        with self._plainly():
-            scratch.mkdir(parents=True, exist_ok=True)
-            self._duck: Any = duckdb.connect(":memory:", config={
-                "threads": threads, "memory_limit": f"{limit_bytes}B", "temp_directory": str(scratch / "spill"), "preserve_insertion_order": False,
-                "autoinstall_known_extensions": False, "autoload_known_extensions": False,
-            })
-        self._duck.execute("SET TimeZone = 'UTC'")
-        self._duck.execute("SET lock_configuration = true")
-
-    def close(self) -> None:
-        self._duck.close()
-
-    def read(self, parquet: Sequence[Path | str]) -> ir.Table:
-        if not parquet:
-            raise SourceError("there is no file to read: the source gave no rows at all")
-        files = [str(path) for path in parquet]
-        _refuse_twins(files)
-        name = self._name("read")
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
-        union = "true" if len(files) > 1 else "false"
-        with self._plainly():
-            self._duck.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}], union_by_name = {union}, hive_partitioning = false)")
-        return self._named(name)
-
-    def table(self, rows: pa.Table) -> ir.Table:
-        name = self._name("small")
-        with self._plainly():
-            self._duck.register(f"{name}_arrow", rows)
-            self._duck.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}_arrow")
-            self._duck.unregister(f"{name}_arrow")
-        return self._named(name)
-
-    def keep(self, table: ir.Table) -> ir.Table:
-        folder = self._scratch / self._name("kept")
-        self._copy(table, folder, order=(), compression="lz4_raw")
-        return self.read(sorted(folder.glob("*.parquet")))
-
-    def sql(self, table: ir.Table, expression: str) -> ir.Value:
-        import duckdb
-
-        from penstock.parts.engines._expression import value
-
-        bound = bind(expression, table.columns)
-        schema = table.schema()
-        rows = ", ".join(f'CAST(NULL AS {self._compiler.type_mapper.to_string(schema[name])}) AS "${i}"' for i, name in enumerate(bound.columns)) or "0"
-        try:
-            found = self._schema(f"SELECT ({bound.template}) AS v FROM (SELECT {rows})")["v"]
-        except duckdb.Error as error:
-            types = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
-            raise RecipeError(f"{_first_line(error, bound.columns)} ({types or 'no columns'}); found {expression!r}") from None
-        made = value(table, bound, found)
-        return made.cast("float64") if found.is_decimal() else made
-
-    def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        with self._plainly():
-            answer = self._duck.cursor().execute(self._query(table))
-            # `to_arrow_reader` is the new name (DuckDB 1.4); the old one warns there.
-            reader = answer.to_arrow_reader(rows) if hasattr(answer, "to_arrow_reader") else answer.fetch_record_batch(rows)
-        while True:
-            with self._plainly():
-                batch = next(reader, None)
-            if batch is None:
-                return
-            yield batch
-
-    def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
-        return self._copy(table, folder, order=order, compression="zstd")
-
-    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        name, place = self._name("request"), "__p_place"
-        self._duck.register(name, pa.table([*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())], names=[*schema.names, place]))
-        built = build(self._named(name))
-        query = self._query(built.order_by(place).drop(place))
-        self._duck.unregister(name)
-        local = threading.local()
-
-        def apply(table: pa.Table) -> pa.Table:
-            if not hasattr(local, "cursor"):
-                local.cursor = self._duck.cursor()
-            with self._plainly():
-                local.cursor.register(name, table.append_column(place, pa.array(range(len(table)), pa.int64())))
-                try:
-                    answer = local.cursor.execute(query)
-                    made: pa.Table = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
-                    return made
-                finally:
-                    local.cursor.unregister(name)
-
-        return apply
-
-    # -- within --------------------------------------------------------------------------------------------------------
-
-    def _name(self, word: str) -> str:
-        return f"{word}_{next(self._names)}"
-
-    def _query(self, table: ir.Table) -> str:
-        return str(self._compiler.to_sqlglot(table).sql(dialect="duckdb"))
-
-    def _schema(self, query: str) -> Any:
-        import ibis
-
-        read = self._compiler.type_mapper.from_string
-        return ibis.schema({name: read(found) for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()})
-
-    def _named(self, name: str) -> ir.Table:
-        import ibis
-
-        return ibis.table(self._schema(f"SELECT * FROM {name}"), name=name)
-
-    def _copy(self, table: ir.Table, folder: Path, *, order: Sequence[str], compression: str) -> int:
-        if order:
-            table = table.order_by(list(order))
-        with self._plainly():
-            folder.mkdir(parents=True, exist_ok=True)
-            query = self._query(table)
-            path = str(folder / "part-0.parquet").replace("'", "''")
-            # One file: DuckDB keeps the order of ORDER BY within a file, but not across files.
-            counted = self._duck.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, COMPRESSION {compression}, ROW_GROUP_SIZE {ROW_GROUP})").fetchone()
-        return int(counted[0])
-
-    @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """DuckDB's refusals as sentences."""
-        import duckdb
-
-        try:
-            yield
-        except PenstockError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot write to {self._scratch}: {error.strerror}. Free some space, or put the store elsewhere with --store.") from None
-        except duckdb.OutOfMemoryException as error:
-            if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
-                raise StoreError(f"the disk is full: {self._scratch} has no room for what does not fit in memory. Free some space, or put the store elsewhere with --store.") from None
-            raise UserError(
-                f"preparing needs more memory than the {self._limit_bytes / 2**20:.0f} MiB that the embedded engine has. "
-                f"Raise resources.memory, or lower resources.threads."
-            ) from None
-        except duckdb.IOException as error:
-            text = str(error)
-            if "No space left" in text or "disk quota" in text.lower():
-                raise StoreError(f"the disk is full while writing under {self._scratch}. Nothing half-written was kept. Free some space, or put the store elsewhere with --store.") from None
-            raise SourceError(f"cannot read or write: {_first_line(error)}") from None
-        except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
-            raise ContractError(
-                f"a row broke an expression of the recipe: {_first_line(error)}. Use TRY_CAST or TRY(…) where a value may not fit, or keep such rows out with `where`."
-            ) from None
-
-
-def _refuse_twins(files: Sequence[str]) -> None:
-    import pyarrow.parquet as pq
-
-    if "://" in files[0]:
-        return
-    names = pq.read_schema(files[0]).names
-    lower = [name.lower() for name in names]
-    twins = [name for name in names if lower.count(name.lower()) > 1]
-    if twins:
-        raise SourceError(f"the columns {', '.join(map(repr, twins))} have names that differ in case only, which SQL cannot tell apart. Rename one of them in the source.")
-
-
-def _first_line(error: Exception, columns: Sequence[str] = ()) -> str:
-    text = str(error).split("\n")[0].removesuffix(".")
-    text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", text)
-    return re.sub(r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text)

