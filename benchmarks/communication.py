@@ -1,0 +1,282 @@
+"""What is sent between processes, and what it costs: two processes on this machine, each with one thread.
+
+    python -m benchmarks communication            # what a few minutes allow
+    COMMUNICATION=bytes,local,ddp,adult,cifar10 SEEDS=7,8,9 EPOCHS=16 python -m benchmarks communication
+
+- `bytes`: PowerSGD of rank 2 on a ResNet-18 of 11 M parameters: real gradients, real collectives, counted.
+- `ddp`: our step on two processes beside torch's DistributedDataParallel on two, by hand; an MLP and a small CNN.
+- `local`: local SGD, H = 16, on two processes beside one process with one thread, the MLP.
+- `adult`: local SGD, H = 16, beside `ddp`: bytes and roc_auc.
+- `cifar10`: PowerSGD of rank 2 beside float32 on a small ResNet: bytes and accuracy.
+
+Pairs alternate inside one launch, so that both meet the machine in the same mood. With `ddp`, CPU seconds are those of both
+processes; wall seconds those of rank 0.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from benchmarks.harness import Cannot, Pairs, say
+from penstock.contracts.learn import Exchange, Launcher, World
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.data.loader import Loader
+from penstock.pipeline.stages import Pipeline
+from penstock.recipe.schema import Recipe, load_recipe
+from penstock.train.gradients import Gradients
+from penstock.train.learner import Learner
+from penstock.train.parallel import joined, settled
+from penstock.train.wire import Peers
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+TWO = {"type": "local", "processes": 2, "threads": 1}
+
+
+def bench() -> None:
+    wanted = os.environ.get("COMMUNICATION", "bytes,ddp,local").split(",")
+    pairs = int(os.environ.get("PAIRS", "20"))
+    if "bytes" in wanted:
+        _bytes()
+    if "ddp" in wanted:
+        for model in ("mlp", "cnn"):
+            _beside(model, "ddp", pairs)
+    if "local" in wanted:
+        _beside("mlp", "local", pairs)
+    seeds = [int(seed) for seed in os.environ.get("SEEDS", "7").split(",")]
+    if "adult" in wanted:
+        _trained("adult", {"strategy": "local_sgd", "every": 16}, "local SGD, H = 16", seeds, fewer=12, within=0.005, measure=("income", "roc_auc"))
+    if "cifar10" in wanted:
+        _trained("cifar10", {"gradients": {"type": "powersgd", "rank": 2}}, "PowerSGD of rank 2", seeds, fewer=None, within=0.015, measure=("label", "accuracy"))
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+def _bytes() -> None:
+    steps = int(os.environ.get("BYTES_STEPS", "8"))
+    warm_up, training = 100, 11_730  # of the declaration's default; 30 epochs of CIFAR-10 in batches of 128
+    warm, steady, plain = Launcher.load("local").launch(_resnet_bytes, (steps,), processes=2, threads=1)
+    whole = plain * training / (warm * warm_up + steady * (training - warm_up))
+    say(name=f"PowerSGD rank 2, ResNet-18 of 11 M: bytes a step, of a rank of two, mean of {steps} steps after the warm-up", value=steady, unit="bytes", other="float32", ratio=plain / steady,
+        float32_bytes=plain, warm_up_step_bytes=warm)
+    say(name=f"the same over {training:,} steps, {warm_up} of them the warm-up", value=plain / whole, unit="bytes a step", other="float32", ratio=whole, goal="≥ 50", holds=bool(whole >= 50))
+
+
+def _resnet_bytes(world: World, steps: int) -> tuple[float, float, float]:
+    with joined(world), settled(threads=1, deterministic=False, events=Events()):
+        torch.manual_seed(0)
+        network, peers = resnet18(), Peers(world)
+        exchange = Exchange.load({"type": "powersgd", "rank": 2, "warm_up": 2})
+        gradients = Gradients(list(network.parameters()), peers, torch.device("cpu"), exchange)
+        sent = []
+        for _ in range(2 + steps):
+            before = peers.sent_bytes
+            gradients.clear()
+            loss = network(torch.randn(2, 3, 32, 32)).square().mean()
+            loss.backward()
+            gradients.reduce(loss.detach(), 2.0, 0.0, rows=None)
+            sent.append(peers.sent_bytes - before)
+        return sent[0], float(np.mean(sent[2:])), float(gradients.plain_bytes)
+
+
+class _Basic(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.across = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)) if stride != 1 or inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.relu(self.two(self.one(x)) + self.across(x))
+        return out
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 for small pictures (He et al. 2016): 11,173,962 parameters."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    width = 64
+    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [_Basic(width, outputs, stride), _Basic(outputs, outputs, 1)]
+        width = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+# -- speed, side by side -----------------------------------------------------------------------------------------------
+
+
+class Pictures(nn.Module):
+    """A small CNN over 16 × 16 numbers, as a user would write it; 94,000 parameters."""
+
+    def __init__(self, side: int = 16) -> None:
+        super().__init__()
+        self.side = side
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"y": self.layers(batch["x.value"].view(-1, 1, self.side, self.side)).squeeze(-1)}
+
+
+def _feed(folder: Path, model: str) -> tuple[Recipe, Pipeline]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    rows, width = (100_000, 20) if model == "mlp" else (6_000, 256)
+    values = rng.normal(size=(rows, width)).astype("float32")
+    label = np.where(values[:, :5].sum(1) > 0, "yes", "no")
+    if model == "mlp":
+        table = pa.table({**{f"x{i}": values[:, i] for i in range(width)}, "y": label})
+        inputs: dict[str, Any] = {f"x{i}": "number" for i in range(width)}
+        network: dict[str, Any] = {"encoders": {"<number>": "linear"}, "combiner": {"type": "mlp", "width": 160, "depth": 2, "dropout": 0.0}}
+    else:
+        table = pa.table({"x": pa.array(values.tolist(), pa.list_(pa.float32())), "y": label})
+        inputs, network = {"x": {"type": "vector", "length": width}}, {"type": "benchmarks.communication:Pictures"}
+    pq.write_table(table, folder / "t.parquet")
+    recipe = load_recipe({
+        "name": "communication", "source": {"type": "files", "path": str(folder / "t.parquet")}, "split": {"train": 0.98, "validation": 0.01, "test": 0.01}, "inputs": inputs, "targets": {"y": "binary"},
+        "model": network, "train": {"batch_size": 512 if model == "mlp" else 128, "early_stop": None, "schedule": "constant"}, "trackers": []})
+    pipeline = Pipeline(recipe, Store(folder / "store"), Events())
+    pipeline.prepare()
+    pipeline.encode()
+    return recipe, pipeline
+
+
+def _beside(model: str, what: str, pairs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, pipeline = _feed(Path(folder), model)
+        feed = pipeline.outcome.feed
+        assert feed is not None
+        if what == "local":
+            local = Recipe.model_validate({**recipe.declared(), "parallel": {"strategy": "local_sgd", "every": 16}})
+            wall, _, ours, other = Launcher.load("local").launch(_pairs, ((local, recipe, None), pipeline.store.url, feed.id, pairs, 160), processes=2, threads=1)
+            low, high = wall.bounds()
+            say(name="two processes with local SGD (H = 16), MLP of 100 k, batch 512: examples a second, wall", value=ours, unit="examples/s", other="one process, one thread", other_value=round(other),
+                ratio=wall.ratio, bounds=[round(low, 3), round(high, 3)], goal="≥ 1.6", holds=bool(wall.ratio >= 1.6))
+            return
+        steps = 100 if model == "mlp" else 20
+        wall, cpu, ours, other = Launcher.load("local").launch(_pairs, ((recipe, None, recipe), pipeline.store.url, feed.id, pairs, steps), processes=2, threads=1)
+        for clock, found in (("wall", wall), ("CPU of both", cpu)):
+            low, high = found.bounds()
+            say(name=f"two processes, {model}: examples a second, {clock}", value=ours, unit="examples/s (wall)", other="hand-written DDP on two processes, batches in memory", other_value=round(other),
+                ratio=found.ratio, bounds=[round(low, 3), round(high, 3)], goal="lower bound ≥ 0.93", holds=bool(low >= 0.93))
+
+
+def _pairs(world: World, recipes: tuple[Recipe, Recipe | None, Recipe | None], store: str, feed_id: str, pairs: int, steps: int) -> tuple[Pairs, Pairs, float, float]:
+    """Ours on both ranks, then the other: `recipes[1]` on rank 0 alone, or hand-written DDP of `recipes[2]` on both."""
+    from penstock.data.feed import Feed
+
+    with joined(world), settled(threads=1, deterministic=False, events=Events()):
+        feed = Feed.open(Store(store), feed_id)
+        ours = _ours(recipes[0], feed, world)
+        if recipes[1] is not None:
+            other = _ours(recipes[1], feed, World()) if world.rank == 0 else None
+        else:
+            assert recipes[2] is not None
+            other = _by_hand(recipes[2], feed, world)
+        seconds: dict[str, list[tuple[float, float]]] = {"ours": [], "other": []}
+        for i in range(-1, pairs):
+            for name, run in (("ours", ours), ("other", other)) if i % 2 else (("other", other), ("ours", ours)):
+                dist.barrier()
+                wall, cpu = time.perf_counter(), time.process_time()
+                if run is not None:
+                    run(steps)
+                spent = torch.tensor([time.process_time() - cpu])
+                took = time.perf_counter() - wall
+                dist.all_reduce(spent)
+                if i >= 0:
+                    seconds[name].append((took, float(spent)))
+        size = int(recipes[0].train.batch_size)
+        found = {name: np.array(values) for name, values in seconds.items()}
+        return (
+            Pairs(found["ours"][:, 0], found["other"][:, 0]), Pairs(found["ours"][:, 1], found["other"][:, 1]),
+            size * steps / float(np.median(found["ours"][:, 0])), size * steps / float(np.median(found["other"][:, 0])))
+
+
+def _ours(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
+    learner = Learner(recipe, feed, world)
+    learner.to_train()
+    loader = Loader(feed, "train", batch_size=int(recipe.train.batch_size), rank=world.rank, world=world.size)
+
+    def endless() -> Iterator[tuple[int, Any]]:
+        for epoch in cycle(range(1_000_000)):
+            yield from loader.batches(epoch)
+
+    batches, done = endless(), 0
+
+    def run(steps: int) -> None:
+        nonlocal done
+        for position, batch in islice(batches, steps):
+            learner.step(batch, rows=loader.global_rows(position), step=done, total=1_000_000, scale=1.0)
+            done += 1
+
+    return run
+
+
+def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
+    """What a user would write: DDP around the network, batches gathered from tensors in memory."""
+    from penstock.model import build_network, decoders_of, target_specs
+
+    network: Any = nn.parallel.DistributedDataParallel(build_network(recipe, feed.encoding, seed=0))
+    phase = recipe.train.objective.phases(decoders_of(recipe, feed.encoding), target_specs(recipe, feed.encoding))[0]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
+    everything = {name: array for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False).batches(0) for name, array in batch.items()}
+    size, rows = int(recipe.train.batch_size) // world.size, feed.rows["train"]
+    network.train()
+
+    def run(steps: int) -> None:
+        order = torch.randperm(rows)[: rows // world.size]
+        for step in range(steps):
+            start = step * size % (len(order) - size)
+            chosen = order[start : start + size]
+            batch = {name: array[chosen] for name, array in everything.items()}
+            optimiser.zero_grad(set_to_none=True)
+            phase.loss(network, batch).mean().backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+
+    return run
+
+
+# -- accuracy on real data ---------------------------------------------------------------------------------------------
+
+
+def _trained(name: str, parallel: dict[str, Any], called: str, seeds: list[int], *, fewer: float | None, within: float, measure: tuple[str, str]) -> None:
+    recipe_file = RECIPES / f"{name}.yaml"
+    if not (RECIPES.parent.parent / "shared" / "data" / name).is_dir():
+        raise Cannot(f"the data set {name} is not here")
+    epochs = os.environ.get("EPOCHS")
+    scores: dict[str, list[float]] = {"plain": [], "ours": []}
+    ratios: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            for which, words in (("plain", {}), ("ours", parallel)):
+                recipe = load_recipe(recipe_file, [f"seed={seed}", *([f"train.epochs={epochs}"] if epochs else [])])
+                recipe = recipe.model_copy(update={"parallel": type(recipe.parallel).model_validate(words), "launcher": Launcher.load(TWO), "trackers": []})
+                pipeline = Pipeline(recipe, Store(Path(folder) / f"{seed}"), Events())
+                pipeline.until("train")
+                summary = pipeline.outcome.training
+                assert summary is not None
+                scores[which].append(summary["validation"][measure[0]][measure[1]])
+                if which == "ours":
+                    ratios.append(summary["communication"]["ratio"])
+    apart = statistics.mean(scores["ours"]) - statistics.mean(scores["plain"])
+    ratio = statistics.mean(ratios)
+    say(name=f"{called} on {name}, two processes, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}{f', {epochs} epochs' if epochs else ''}: times fewer bytes", value=ratio, unit="×",
+        other="gradients in float32", ratio=ratio, goal=None if fewer is None else f"≥ {fewer}", holds=None if fewer is None else bool(ratio >= fewer))
+    say(name=f"the same: {measure[1]} of the best epoch, validation", value=statistics.mean(scores["ours"]), unit=measure[1], other="gradients in float32", other_value=round(statistics.mean(scores["plain"]), 4),
+        difference=round(apart, 4), goal=f"within {within}", holds=bool(apart >= -within))
