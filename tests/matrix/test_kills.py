@@ -82,6 +82,14 @@ def test_those_that_are_left_go_on(victim, tmp_path, reference):
 
 
 @pytest.mark.faults
+def test_one_alone_in_a_process_of_its_own(tmp_path, reference):
+    case = Case(tmp_path, kill("step", ("rank0",), at=10, rank=0), processes={"processes": [1, 1]})
+    found = case.through()
+    assert (found.summary["restarts"], len(case.attempts)) == (1, 1)
+    case.holds(reference(1))
+
+
+@pytest.mark.faults
 def test_those_that_have_returned_are_taken_in(tmp_path, reference, monkeypatch):
     from penstock.train import trainer
 
