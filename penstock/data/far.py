@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class Far(Generic[Opened]):
         self._coming: deque[int] = deque()
         self._ahead: dict[int, int] = {}
         """Bytes of files that were, or are being, fetched ahead and are not used yet."""
+        self._in_use: Counter[int] = Counter()
         self._workers = 0
         self._fetched: set[int] = set()
         self._told = False
@@ -87,14 +89,22 @@ class Far(Generic[Opened]):
                 self._send()
         return opened
 
-    def need(self, places: Iterable[int]) -> None:
-        """These are needed now: they are fetched at once, before what is wanted later."""
+    @contextmanager
+    def using(self, places: Sequence[int]) -> Iterator[None]:
+        """These are needed now: they are fetched at once, before what is wanted later, and kept open for as long as the body runs if
+        that is within the bounds."""
         with self._gate:
+            self._in_use.update(places)
             lacking = [p for p in places if p not in self._held and p not in self._under_way]
             if len(lacking) > 1 or (lacking and self._coming):
                 rest = [p for p in self._coming if p not in set(lacking)]
                 self._coming = deque([*lacking, *rest])
                 self._send()
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._in_use.subtract(places)
 
     def want(self, places: Iterable[int]) -> None:
         """These are needed soon, in this order; what was wanted before, and is not among them, no longer is."""
@@ -112,7 +122,9 @@ class Far(Generic[Opened]):
         return (self.cache.limit_bytes if self.cache.is_on else self._memory_bytes) // 2
 
     def _next(self) -> int | None:
-        """Under the gate: what is fetched next, if there is room for it."""
+        """Under the gate: what is fetched next, if there is room for it. Until the first file is here it has the line for itself."""
+        if not self._fetched and self._under_way:
+            return None
         while self._coming:
             place = self._coming[0]
             if place in self._held or place in self._under_way:
@@ -124,7 +136,7 @@ class Far(Generic[Opened]):
         return None
 
     def _send(self) -> None:
-        """Under the gate: as many threads as there is work for. Until the first file is here it has the line for itself."""
+        """Under the gate: as many threads as there is work for."""
         crew = THREADS if self._fetched else int(not self._under_way)
         for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
@@ -178,13 +190,15 @@ class Far(Generic[Opened]):
                 "Give the cache room (`resources.cache`, PENSTOCK_CACHE), or shuffle by `blocks` with a smaller window.")
 
     def _let_go(self) -> None:
-        """Under the gate: close what was not used for longest, but never the newest."""
+        """Under the gate: close what was not used for longest, but what is still to be used last of all, and never the newest."""
         most = {True: self._memory_bytes, False: self.cache.limit_bytes if self.size_bytes <= self.cache.limit_bytes else self.cache.limit_bytes // 4}
         for in_memory in (True, False):
             while self._taken[in_memory] > most[in_memory]:
-                oldest = next((p for p, (_, kind) in self._held.items() if kind is in_memory), None)
-                if oldest is None or oldest == next(reversed(self._held)):
+                newest = next(reversed(self._held))
+                some = [p for p, (_, kind) in self._held.items() if kind is in_memory and p != newest]
+                if not some:
                     break
+                oldest = min(some, key=lambda p: (self._in_use[p] > 0, p in self._ahead))  # the first of the least wanted
                 del self._held[oldest]
                 self._taken[in_memory] -= self.members[oldest].size_bytes
 

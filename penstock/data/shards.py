@@ -244,10 +244,10 @@ class Shards:
     def _shard(self, shard: int) -> Held:
         return self._maps[shard] if self._far is None else self._far.get(shard)
 
-    def _known(self) -> list[_Place]:
-        """The layout; of shards far away it is known once one of them is here."""
+    def _known(self, shard: int = 0) -> list[_Place]:
+        """The layout; of shards far away it is known once one of them is here: `shard`, if none is yet."""
         if not self._places and self._far is not None:
-            self._far.get(0)
+            self._far.get(shard)
         return self._places
 
     @property
@@ -297,8 +297,14 @@ class Shards:
         if len(slots) and (slots.min() < 0 or slots.max() >= self.rows):
             raise IndexError(f"slots must be from 0 to {self.rows - 1}; found {slots.min()} to {slots.max()}")
         if self._far is not None and len(slots):
-            self._far.need(np.unique(self.at(slots)).tolist())
+            needed = np.unique(self.at(slots)).tolist()
+            with self._far.using(needed):
+                self._known(needed[0])
+                return self._gathered(slots, ragged)
         self._known()
+        return self._gathered(slots, ragged)
+
+    def _gathered(self, slots: np.ndarray, ragged: bool) -> dict[str, Any]:
         if len(self.rows_by_shard) == 1:
             held = self._shard(0)
             found = {name: held[name].take(slots, axis=0) for name in self._widths}
