@@ -30,6 +30,8 @@ WHOLE_BYTES = 256 * 2**20
 """A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by ranges."""
 _DIFF_BYTES = 2**30
 _DIFF_SHOWN = 20
+_BATCH_BYTES = 64 * 2**20
+_MEASURED_ROWS = 256
 
 
 class Dataset:
@@ -143,7 +145,7 @@ class Dataset:
         Args:
             split: `train`, `validation` or `test`.
             columns: all unless given; `row_id` always comes first.
-            rows: the most in one batch.
+            rows: the most in one batch; fewer where rows are wide, so that a batch is 64 MiB at most or so.
             coded: text columns that are stored with a dictionary come as Arrow dictionaries, which is many times faster to read.
 
         Raises:

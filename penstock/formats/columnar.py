@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -174,7 +175,7 @@ class Columnar(Reader):
                     arrays.append(self._mended(array, name))
                     names.append(name)
             names.append(LINE)
-            arrays.append(pa.array(range(done + 1, done + batch.num_rows + 1), pa.int64()))
+            arrays.append(pa.array(np.arange(done + 1, done + batch.num_rows + 1)))
             done += batch.num_rows
             yield pa.RecordBatch.from_arrays(arrays, names=names)
             if self.context.limit is not None and done >= self.context.limit:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
@@ -276,7 +277,7 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
         keep = pa.array([i not in wrong for i in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
     rows = batch.num_rows - len(wrong)
-    arrays += [pa.repeat(pa.scalar(index, pa.int32()), rows), pa.array(range(number, number + rows), pa.int64())]
+    arrays += [pa.repeat(pa.scalar(index, pa.int32()), rows), pa.array(np.arange(number, number + rows))]
     return pa.RecordBatch.from_arrays(arrays, schema=_with_places(plan.schema())), rejects
 
 

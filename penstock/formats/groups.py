@@ -26,7 +26,8 @@ class RowGroups:
             large: columns of long values that never repeat: a dictionary of them would be waste.
         """
         self._folder = folder
-        self._dictionary: list[str] | bool = [n for n in schema.names if n not in large] if large else True
+        # Numbers seldom repeat enough for a dictionary to be worth its making.
+        self._dictionary = [f.name for f in schema if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))] or False
         self._schema = schema
         self._most_bytes = min(GROUP_BYTES, block * 8)
         self._held: list[pa.RecordBatch] = []

@@ -26,7 +26,9 @@ from penstock.pipeline.forecast import Steps
 from penstock.recipe.schema import load_recipe
 
 ROWS = 8_192
-"""Rows answered together: large enough for the runtime, small enough for any memory."""
+"""Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are wide."""
+_BATCH_BYTES = 32 * 2**20
+_MEASURED_ROWS = 128
 
 
 def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool = False) -> dict[str, Any]:
@@ -75,7 +77,10 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, ke
 
 def _batches(files: list[Path | str], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(rows):
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        head = next(opened.iter_batches(_MEASURED_ROWS), None)
+        fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1) if head is not None and head.num_rows else rows
+        for batch in opened.iter_batches(min(rows, fits)):
             table = pa.Table.from_batches([batch]).drop_columns([c for c in (ROW_FILE, ROW_NUMBER) if c in batch.schema.names])
             for field in schema:
                 if field.name not in table.column_names:
