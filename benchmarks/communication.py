@@ -234,7 +234,7 @@ def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
     network: Any = nn.parallel.DistributedDataParallel(build_network(recipe, feed.encoding, seed=0))
     phase = recipe.train.objective.phases(decoders_of(recipe, feed.encoding), target_specs(recipe, feed.encoding))[0]
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    everything = {name: array for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False).batches(0) for name, array in batch.items()}
+    everything = {name: array for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False, rank=0, world=1).batches(0) for name, array in batch.items()}
     size, rows = int(recipe.train.batch_size) // world.size, feed.rows["train"]
     network.train()
 
