@@ -191,7 +191,7 @@ class Far(Generic[Opened]):
 
     def _let_go(self) -> None:
         """Under the gate: close what was not used for longest, but what is still to be used last of all, and never the newest."""
-        most = {True: self._memory_bytes, False: self.cache.limit_bytes if self.size_bytes <= self.cache.limit_bytes else self.cache.limit_bytes // 4}
+        most = {True: self._memory_bytes, False: self.cache.limit_bytes if self.size_bytes <= self.cache.limit_bytes else self.cache.limit_bytes // 2}
         for in_memory in (True, False):
             while self._taken[in_memory] > most[in_memory]:
                 newest = next(reversed(self._held))
