@@ -41,6 +41,10 @@ def bench() -> None:
             Against("webdataset, a sample a row", "tars", "tabular", over(slow), least=100.0),
             Against("webdataset, samples of 4,096 rows packed by hand", "tars", "packed", over(rows)),
         ], cores=1, folder=folder)
+        blocks = Against("penstock", "ours", "tabular", {**ours.how, "shuffle": "blocks"})
+        beside("table shuffled by blocks, as Hugging Face's runs are", blocks, [
+            Against("Hugging Face datasets, whole Arrow batches", "huggingface", "tabular", over(rows)), Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None),
+        ], cores=1, folder=folder / "blocks")
         columns = tabular(folder, rows, columns=True)
         beside("table of 30 number columns, each with its flag of being missing", Against("penstock", "ours", "tabular", {**columns.ours, "batch": BATCH, "seed": SEED}), [
             Against("a gather of the same 60 floats", "memory", "tabular", {"data": str(columns.data), "batch": BATCH, "seed": SEED}, group=None)], cores=1, folder=folder / "columns")

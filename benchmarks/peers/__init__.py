@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -61,8 +62,20 @@ def install(group: str) -> None:
     subprocess.run([*pip, "-r", str(HERE / f"{group}.txt")], check=True)
     for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
         library.unlink()  # of a build for another torch: found, torchaudio refuses to import; not found, it goes without, as it is meant to
+    _link_ffmpeg(folder)
     stamp.write_text(wanted, "utf-8")
     print(f"{group}: installed")
+
+
+def _link_ffmpeg(folder: Path) -> None:
+    """FFmpeg's libraries, which the package `av` brings under names of its own, by the names that SPDL looks for."""
+    links = folder / "ffmpeg"
+    for library in folder.glob("lib/python*/site-packages/av.libs/*.so*"):
+        links.mkdir(exist_ok=True)
+        plain = re.sub(r"^(lib(?:av|sw)\w+)-[0-9a-f]+\.so\.(\d+)\..*$", r"\1.so.\2", library.name)
+        for name in {plain, library.name}:
+            (links / name).unlink(missing_ok=True)
+            (links / name).symlink_to(library)
 
 
 class Peer:
@@ -89,6 +102,8 @@ class Peer:
             **os.environ, "HOME": str(self._folder), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "ARROW_NUM_THREADS": threads,
             "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if (ffmpeg := self._python.parents[1] / "ffmpeg").is_dir():
+            surroundings["LD_LIBRARY_PATH"] = str(ffmpeg)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(self._python), "-P", str(HERE / "serve.py"), self.script, threads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._folder, env=surroundings, text=True)

@@ -57,7 +57,7 @@ def _loader(dataset, batch: int, collate, workers: int = 0):
     from litdata import StreamingDataLoader
 
     torch.set_num_threads(1)
-    loader = StreamingDataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=collate)
+    loader = StreamingDataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0)
     return lambda n: iter(loader)
 
 

@@ -31,7 +31,7 @@ def _opened(folder: str, kinds: dict[str, str], rows: Iterable[dict], *, batch: 
 def _loader(dataset, batch: int, collate=None, workers: int = 0):
     from torch.utils.data import DataLoader
 
-    loader = DataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0)
     return lambda n: iter(loader)
 
 

@@ -11,9 +11,9 @@ from penstock.data.loader import Loader
 PACKAGES = ("torch", "numpy", "pyarrow")
 
 
-def _loader(store: str, feed: str, batch: int, seed: int, threads: int = 1):
-    torch.set_num_threads(threads)
-    loader = Loader(Feed.open(Store(store), feed), "train", batch_size=batch, seed=seed)
+def _loader(store: str, feed: str, batch: int, seed: int, **words):
+    torch.set_num_threads(1)
+    loader = Loader(Feed.open(Store(store), feed), "train", batch_size=batch, seed=seed, **words)
 
     def epoch(n: int):
         loader.set_epoch(n)
@@ -22,8 +22,9 @@ def _loader(store: str, feed: str, batch: int, seed: int, threads: int = 1):
     return epoch
 
 
-def tabular(*, folder: str, store: str, feed: str, batch: int, seed: int):
-    return _loader(store, feed, batch, seed), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
+def tabular(*, folder: str, store: str, feed: str, batch: int, seed: int, **words):
+    """`words` are the Loader's, such as shuffle="blocks"."""
+    return _loader(store, feed, batch, seed, **words), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
 
 
 def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
@@ -31,7 +32,7 @@ def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
 
 
 def jpeg(*, folder: str, store: str, feed: str, batch: int, threads: int, seed: int):
-    return _loader(store, feed, batch, seed), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
+    return _loader(store, feed, batch, seed, threads=threads), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
 
 
 def step(*, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int):

@@ -101,6 +101,8 @@ def _check(held: dict[str, Any], name: str) -> dict[str, Any]:
         if not first:
             values = batch.values() if isinstance(batch, dict) else batch
             first = [[str(each.dtype), list(each.shape)] for each in values]
+    if not rows:
+        raise RuntimeError("no batch came; the log has what went wrong")
     return {"rows": rows, "total": total, "first": first}
 
 
@@ -111,7 +113,8 @@ def _run(held: dict[str, Any], name: str, *, epoch: int) -> dict[str, Any]:
     for batch in held["epoch"](epoch):
         rows += count(batch)
     seconds = time.perf_counter() - start
-    del batch
+    if not rows:
+        raise RuntimeError("no batch came; the log has what went wrong")
     return {"seconds": seconds, "cpu_seconds": cpu_seconds() - cpu, "rows": rows}
 
 

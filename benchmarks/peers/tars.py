@@ -62,5 +62,5 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
     pictures = Pictures(data)
     rows = _opened(folder, ({"coded.bin": coded, "label.cls": label} for coded, label in (pictures[n] for n in range(len(pictures)))), len(pictures))
     made = rows.to_tuple("coded.bin", "label.cls").map_tuple(lambda coded: cropped(coded, side), int)
-    loader = webdataset.WebLoader(made, batch_size=batch, num_workers=threads)
+    loader = webdataset.WebLoader(made, batch_size=batch, num_workers=threads, persistent_workers=True)
     return lambda n: iter(loader), lambda b: len(b[0]), lambda b: b[1].sum()
