@@ -40,5 +40,5 @@ def bench() -> None:
                 name = f"{steps} steps of {PARAMETERS:,} parameters, batch {BATCH}: {other.name}"
                 say_compared(found, name=name, other=other.name, least=other.least, by_bound=other.by_bound, cores=1, versions=mine.versions)
                 if not n:
-                    loader, memory = (float(np.median(values)) * BATCH * 1e6 for values in (found.wall.ours, found.wall.other))
-                    say(name="what the loader adds to a step, wall", value=loader - memory, unit="µs", other=other.name, step_us=round(loader, 1), other_step_us=round(memory, 1))
+                    loader, memory = (float(np.median(values)) * BATCH * 1e6 for values in (found.cpu.ours, found.cpu.other))
+                    say(name="what the loader adds to a step, CPU", value=loader - memory, unit="µs", other=other.name, step_us=round(loader, 1), other_step_us=round(memory, 1))
