@@ -253,8 +253,12 @@ def _tell_retry(text: str, tries: int) -> None:
 # -- reaching ------------------------------------------------------------------------------------------------------------
 
 
-def reach(url: str) -> tuple[Any, str]:
+def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     """The fsspec file system of a URL with timeouts, without retries of its own and without remembered listings; and the path in it.
+
+    Args:
+        patient: for readers that hand the file system on to others' code, where `persist` has no place: s3:// then tries again by itself,
+            at most four times three requests (s3fs those bodies that end too soon, botocore what a server refuses).
 
     Raises:
         ImportError, ValueError: as fsspec raises them.
@@ -264,16 +268,16 @@ def reach(url: str) -> tuple[Any, str]:
     options: dict[str, Any] = {}
     if url.split("://", 1)[0] in ("s3", "s3a"):
         timeout = Patience.from_environment().timeout_seconds
-        mine = {"connect_timeout": min(timeout, 10.0), "read_timeout": timeout, "max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1, "mode": "standard"}}
+        mine = {"connect_timeout": min(timeout, 10.0), "read_timeout": timeout, "max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 3 if patient else 1, "mode": "standard"}}
         from botocore.config import Config
 
         if "response_checksum_validation" in Config.OPTION_DEFAULTS:
             mine["response_checksum_validation"] = "when_required"  # content is held against its manifest's SHA-256, which names what is wrong
         configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": False, "max_concurrency": 1}
+        options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": patient, "max_concurrency": 1}
     system, path = fsspec.core.url_to_fs(url, **options)
     if options:
-        system.retries = 1
+        system.retries = 4 if patient else 1
     return system, path
 
 

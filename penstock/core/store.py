@@ -329,7 +329,18 @@ class Store:
                 manifest.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
                 seal(folder, manifest)
                 self._settle(folder, name)
-            self.push(name)
+            if not (self.is_remote and self.has(name)):  # another's, which stands
+                self.push(name)
+
+    def finish(self, name: str) -> bool:
+        """Send what an interrupted push of the artefact `name` left to be sent. Whether there was such a one: nothing needs to be made anew then."""
+        if self._bucket is None or not self.is_here(name) or not self._memo(name).is_file():
+            return False
+        self.push(name)
+        return True
+
+    def _memo(self, name: str) -> Path:
+        return self.folder / ".pushed" / f"{fingerprint(name)}.json"
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
@@ -387,7 +398,7 @@ class Store:
         checksums = None
         if (folder / MANIFEST).is_file():
             checksums = {file: entry["sha256"] for file, entry in _manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
-        self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self.folder / ".pushed" / f"{fingerprint(name)}.json")
+        self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self._memo(name))
 
     def forget(self, name: str) -> None:
         """Remove the copy of the local folder `name` from the bucket. Nothing to do for a local store."""

@@ -175,7 +175,7 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events, *
     """
     id = feed_id(recipe, dataset) if like is None else fingerprint(feed_id(recipe, dataset), "like", like.encoding.fingerprint)
     name = f"feeds/{id}"
-    if store.has(name):
+    if store.has(name) or store.finish(name):
         return Feed.open(store, id)
     encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)

@@ -93,7 +93,7 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
         RecipeError: it is there, and lacks columns that the recipe names.
     """
     name = f"datasets/{recipe.name}/{_survey(recipe, store).id}"
-    return _checked(recipe, Dataset.at(store, name)) if store.has(name) else None
+    return _checked(recipe, Dataset.at(store, name)) if store.has(name) or store.finish(name) else None
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core.errors import SourceError
 from penstock.core.needs import need
+from penstock.core.remote import reach
 from penstock.core.store import atomic_write, refusals
 
 ENDINGS = {
@@ -94,15 +95,13 @@ def filesystem(url: str) -> tuple[Any, str]:
         MissingPackage: the protocol's package is not installed.
         SourceError: there is no such protocol.
     """
-    import fsspec
-
     protocol = url.split("://", 1)[0]
     if protocol in _PACKAGES:
         module, extra = _PACKAGES[protocol]
         need(module, extra=extra, why=f"reading {protocol}:// URLs")
     try:
         with plainly(url):
-            system, path = fsspec.core.url_to_fs(url)
+            system, path = reach(url, patient=True)
     except ImportError as error:
         raise SourceError(f"{url}: reading {protocol}:// needs more than is installed: {_first_line(error)}") from None
     except ValueError as error:

@@ -213,8 +213,7 @@ def test_a_push_that_fails_leaves_no_manifest_and_goes_on(line: Line) -> None:
     assert not store.has("bundles/a") and line.count("PUT", MANIFEST) == 0
     line.mend()
     sent = {i: line.count("PUT", f"w{i}.bin") for i in range(5)}
-    store.push("bundles/a")
-    assert store.has("bundles/a")
+    assert store.finish("bundles/a") and store.has("bundles/a") and not store.finish("bundles/a")
     assert [line.count("PUT", f"w{i}.bin") - sent[i] for i in range(3)] == [0, 0, 0], "what was sent is not sent again"
     assert line.count("PUT", "w3.bin") == sent[3] + 1
     assert [path for method, path in line.asked if method == "PUT"][-1].endswith(MANIFEST)
@@ -269,3 +268,19 @@ def test_an_unfinished_run_is_taken_over_from_another_machine(line: Line, tmp_pa
     store.push("runs/run-1")
     line.fault("torn", match="run.json")
     assert (elsewhere(line, tmp_path, monkeypatch).workspace("runs/run-1") / "deep" / "run.json").read_text() == '{"a": 1}'
+
+
+@pytest.mark.parametrize("fault", ["503", "SlowDown", "reset", "torn", "stall"])
+def test_a_source_in_a_bucket_is_read_through_faults(line: Line, tmp_path: Path, fault: str) -> None:
+    from penstock.formats.places import filesystem, find, open_bytes, read_whole
+
+    text = b"a,b\n" + b"1,2\n" * 1_000
+    system, path = filesystem(f"s3://{line.bucket}/lake/x.csv")
+    system.pipe_file(path, text)
+    found = find(f"s3://{line.bucket}/lake/*.csv", tmp_path)
+    line.fault(fault, match="lake/x.csv")
+    assert read_whole(found[0].url) == text
+    line.fault(fault, match="lake/x.csv")
+    with open_bytes(found[0].url) as file:
+        assert file.read() == text
+    assert all(rule[3] == 0 for rule in line.rules)
