@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from penstock.contracts.part import Strict, mistakes
+from penstock.contracts.data import Feature
+from penstock.contracts.part import Strict, did_you_mean, mistakes
 from penstock.core.errors import Problem
 
 
@@ -60,6 +62,21 @@ class TrainOrder(Strict):
     def an_epoch(self, rows: int) -> int:
         """Rows of an epoch, of a split of so many (those of a value that `mix` leaves out included)."""
         return self.epoch_rows or (max(round(rows * self.fraction), 1) if self.fraction and rows else rows)
+
+    def problems(self, features: Mapping[str, Feature], weight: str | None, *, sampled: bool) -> list[Problem]:
+        """What it names that a recipe with these features and this `weight` has not, or must not have as well."""
+        found = []
+        able = [name for name, feature in features.items() if feature.type in ("category", "binary")]
+        if self.balance and features and self.balance not in able:
+            text = f"is {self.balance!r}, which is no category or binary feature.{did_you_mean(self.balance, able)} Those are: {', '.join(able) or 'none'}"
+            found.append(Problem(("train", "order", "balance"), text))
+        if self.weights and self.weights == weight:
+            text = f"is {self.weights!r}, which is the recipe's `weight` too: each row would be drawn more often and count more as well. Keep one of them"
+            found.append(Problem(("train", "order", "weights"), text))
+        for word in ("weights", "mix"):
+            if sampled and getattr(self, word):
+                found.append(Problem(("train", "order", word), "is for rows, and here a sample is made of many rows (`samples`)"))
+        return found
 
     @model_validator(mode="after")
     def _meant(self) -> TrainOrder:

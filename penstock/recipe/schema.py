@@ -462,25 +462,10 @@ class Recipe(Strict):
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
             problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
         problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
-        problems += self._order_problems()
+        problems += self.train.order.problems({**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None)
         if problems:
             raise mistakes(*problems)
         return self
-
-    def _order_problems(self) -> list[Problem]:
-        """What `train.order` names."""
-        order, problems = self.train.order, []
-        features = {**self.inputs, **self.targets}
-        if order.balance and features:
-            able = [name for name, feature in features.items() if feature.type in ("category", "binary")]
-            if order.balance not in able:
-                problems.append(Problem(("train", "order", "balance"), f"is {order.balance!r}, which is no category or binary feature.{did_you_mean(order.balance, able)} Those are: {', '.join(able) or 'none'}"))
-        if order.weights and order.weights == self.weight:
-            problems.append(Problem(("train", "order", "weights"), f"is {order.weights!r}, which is the recipe's `weight` too: each row would be drawn more often and count more as well. Keep one of them"))
-        for word in ("weights", "mix"):
-            if self.samples and getattr(order, word):
-                problems.append(Problem(("train", "order", word), "is for rows, and here a sample is made of many rows (`samples`)"))
-        return problems
 
     def _leaks(self) -> list[Problem]:
         """Inputs that read a target's column."""
