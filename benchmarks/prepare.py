@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.harness import say
+from benchmarks.harness import Cannot, say
 
 NAMES = (
     "age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship", "race", "sex",
@@ -149,6 +149,47 @@ def bench() -> None:
             fits = stage["seconds"] <= 10 and stage["peak_bytes"] <= 2**30
             goal = f"{rows:,} rows: ≤ 10 s, ≤ 1 GiB" if name == "together" else None
             say(name=f"prepare: {name}", value=stage["seconds"], unit="s", goal=goal, holds=fits if goal else None, cpu_seconds=stage["cpu_seconds"], peak_mib=round(stage["peak_bytes"] / 2**20))
+        if more:
+            adult_like(source, more)
+            stage = measured(source, more, memory="2GiB")["together"]
+            say(name="prepare: more rows", value=stage["seconds"], unit="s", goal=f"{more:,} rows within 2 GiB", holds=stage["peak_bytes"] <= 2**31,
+                cpu_seconds=stage["cpu_seconds"], peak_mib=round(stage["peak_bytes"] / 2**20))
+        adult_like(source, rows)
+        beside_ludwig(source, found["together"])
+
+
+def beside_ludwig(source: Path, ours: dict[str, Any]) -> None:
+    """Ludwig's preprocessing of the same file, from the file to encoded arrays, in the interpreter named by BENCH_LUDWIG.
+
+    Raises:
+        Cannot: there is none.
+    """
+    python = os.environ.get("BENCH_LUDWIG")
+    if not python:
+        raise Cannot("Ludwig clashes with our packages: name the interpreter of an environment that has it with BENCH_LUDWIG")
+    features = {
+        "input_features": [{"name": name, "type": "number" if name in NUMBERS else "category"} for name in NAMES if name != "income"],
+        "output_features": [{"name": "income", "type": "binary", "preprocessing": {"fallback_true_label": ">50K"}}],
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-ludwig-", dir=source.parent) as folder:
+        done = subprocess.run([python, "-c", _LUDWIG, json.dumps(features), str(source)], capture_output=True, text=True, cwd=folder, timeout=3600, check=False)
+    if done.returncode:
+        raise Cannot(f"Ludwig did not preprocess the file: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}")
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    ratio = theirs["seconds"] / ours["seconds"]
+    say(name="prepare: beside Ludwig", other="ludwig", value=theirs["seconds"], unit="s", ratio=ratio, goal="≥ 10 ×", holds=ratio >= 10, cpu_seconds=theirs["cpu_seconds"], peak_mib=round(theirs["peak_kib"] / 2**10))
+
+
+_LUDWIG = """
+import json, logging, resource, sys, time
+from ludwig.api import LudwigModel
+model = LudwigModel(json.loads(sys.argv[1]), logging_level=logging.ERROR)
+start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+model.preprocess(dataset=sys.argv[2], skip_save_processed_input=True)
+use = resource.getrusage(resource.RUSAGE_SELF)
+cpu = use.ru_utime + use.ru_stime - before.ru_utime - before.ru_stime
+print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": cpu, "peak_kib": use.ru_maxrss}))
+"""
 
 
 if __name__ == "__main__":

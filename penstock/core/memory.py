@@ -1,11 +1,25 @@
-"""How much memory a process tree holds: anonymous and shared pages, not memory-mapped files (DESIGN: Memory)."""
+"""How much memory a process tree holds: anonymous and shared pages, not memory-mapped files (DESIGN: Memory).
+
+`Ceiling` stops a stage before the tree holds more than it may. Stages budget what they hold themselves; the watch is for
+what they cannot bound: code of the user's, rows far wider than those that were measured. A thread samples; the main
+thread is told by a signal, whose handler raises the sentence, so that a stage is stopped where it is, also within a
+long query of DuckDB's. Where a stage does not run in the main thread, `check` (asked with every progress) raises it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
+
+from penstock.core.errors import UserError
+
+_NEAR = 0.97
+"""Of the ceiling: there a stage is stopped, since memory is sampled and grows between two looks."""
+_SIGNAL = getattr(signal, "SIGUSR2", None)
 
 
 def held_bytes(pid: int | None = None) -> int:
@@ -56,3 +70,73 @@ class MemoryWatch:
         self._stop.set()
         self._thread.join()
         self.peak_bytes = max(self.peak_bytes, held_bytes())
+
+
+class Ceiling:
+    """Stops what runs within it before the process tree holds `limit_bytes`. Use as a context manager.
+
+    Args:
+        limit_bytes: of RssAnon + RssShmem of this process and its descendants.
+        stage: what runs, for the sentence.
+        advice: what to lower.
+
+    Raises:
+        UserError: within, once memory comes near the limit: the stage, what it held, the ceiling, and what to do.
+    """
+
+    def __init__(self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.2) -> None:
+        self._limit, self._stage, self._advice, self._every = limit_bytes, stage, advice, every_seconds
+        self._held = 0
+        self._raised = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="penstock-ceiling", daemon=True)
+        self._before: object = None
+        self._signals = _SIGNAL is not None and threading.current_thread() is threading.main_thread()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every):
+            held = held_bytes()
+            if held > self._limit * _NEAR and (held := _after_giving_back()) > self._limit * _NEAR:
+                self._held = held
+                if self._signals and not self._stop.is_set():
+                    signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)  # type: ignore[arg-type]
+                return
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise the sentence if memory came near the limit."""
+        if self._held and not self._raised and not self._stop.is_set():
+            self._raised = True
+            raise UserError(
+                f"{self._stage} held {self._held / 2**20:,.0f} MiB of memory, and was stopped before it passed the ceiling of {self._limit / 2**20:,.0f} MiB (resources.memory). "
+                f"{self._advice}")
+
+    def __enter__(self) -> Ceiling:
+        if self._signals:
+            self._before = signal.signal(_SIGNAL, self._told)  # type: ignore[arg-type]
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._signals:
+            signal.signal(_SIGNAL, self._before)  # type: ignore[arg-type]
+        if self._held and not self._raised and kind is not None and not issubclass(kind, (UserError, KeyboardInterrupt)):
+            self._stop.clear()
+            self.check()  # it failed for want of memory before it could be told
+
+
+def _after_giving_back() -> int:
+    """What is still held once allocators have given back what they keep for later."""
+    with contextlib.suppress(ImportError):
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return held_bytes()

@@ -24,6 +24,7 @@ from penstock.core.remote import heard
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
+from penstock.pipeline.ceiling import Limits
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
@@ -107,6 +108,7 @@ class Pipeline:
     def __init__(self, recipe: Recipe, store: Store, events: Events) -> None:
         self.recipe, self.store, self.events = recipe, store, events
         self.outcome = Outcome()
+        self._limits = Limits(recipe, events)
 
     def until(self, last: str) -> Outcome:
         """Run every stage up to and with `last`."""
@@ -134,7 +136,7 @@ class Pipeline:
         if value is not None:
             self.events.emit("stage_skipped", stage=name, why=f"{what(value)} is there already")
         else:
-            with self.events.stage(name):
+            with self.events.stage(name), self._limits.over(name):
                 value = make()
         self.outcome.skipped[name] = skipped
         self.outcome.seconds[name] = round(time.perf_counter() - start, 3)
@@ -165,6 +167,7 @@ class Pipeline:
         key = train_key(self.recipe, feed)
 
         def make() -> Run:
+            self._limits.training_fits(feed)
             run = Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
             return train_into(run, self.recipe, feed, self.events)
 

@@ -10,6 +10,7 @@ Buckets are sorted and written by several threads, each into files of its own, n
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +118,7 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
     """Neighbouring buckets in `parts` lots of about as many rows; at least one lot."""
     ends = np.cumsum(rows) if rows else np.zeros(0, np.int64)
     cuts = [0, *(int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1 for i in range(parts - 1)), len(rows)] if rows else [0, 0]
-    found = [slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False) if stop > start]
+    found = [slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
     return found or [slice(0, 0)]
 
 

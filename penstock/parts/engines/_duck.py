@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 65_536
 """Rows in a row group of what is written, or fewer where rows are wide: every thread holds one, and readers hold a few."""
-_LEAST_GROUP = 2_048
+_LEAST_GROUP = 256
 _GROUP_SHARE = 8
 """Of DuckDB's memory, all threads' row groups in the making take one part in so many."""
 _CACHED_BYTES = 2**30
@@ -185,6 +185,12 @@ class Session(EngineSession):
                 for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
                     for column, name in zip(batch.columns, batch.schema.names, strict=True):
                         self._widths[name] = max(self._widths.get(name, 1), -(-column.nbytes // max(len(column), 1)))
+        least = _LEAST_GROUP * _GROUP_SHARE * self._threads * sum(self._widths.values())
+        if least > 2 * self._limit_bytes:
+            widest = max(self._widths, key=lambda name: self._widths[name])
+            raise UserError(
+                f"rows are too wide for resources.memory: a row has about {sum(self._widths.values()) / 2**20:,.1f} MiB, most of it in the column {widest!r}, and the embedded engine has "
+                f"{self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest ceiling that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that column out.")
 
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""

@@ -1,0 +1,107 @@
+"""The ceiling over the stages: what cannot fit is told before it starts, and what grows too large is stopped (core.memory).
+
+`resources.memory` is kept by preparing and encoding always; by training, packing and evaluating where it is declared, since
+its default knows nothing of the model. Memory that the process held before the first stage, beyond what a fresh one
+holds, is the caller's (a notebook's tables), and is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from penstock.core.errors import UserError
+from penstock.core.events import Event, Events
+from penstock.core.memory import Ceiling, held_bytes
+from penstock.data.budget import BASE_BYTES, TORCH_BYTES
+from penstock.data.feed import Feed, batch_size_for
+from penstock.recipe.schema import OwnModel, Recipe
+
+_ALWAYS = ("prepare", "encode")
+_PARAMETER_BYTES = 16
+"""Weight, gradient and two moments in single precision."""
+_FORMS = 4
+"""Of a batch at once: as collated, as tensors, and what is kept for the gradients at the least."""
+_ADVICE = {
+    "prepare": "Raise resources.memory, lower resources.threads, or leave wide columns out with `source.columns`.",
+    "encode": "Raise resources.memory, lower resources.threads, or look at the inputs with the longest values.",
+    "train": "Raise resources.memory, lower train.batch_size (or raise train.accumulate), or make the model smaller.",
+    "pack": "Raise resources.memory, or make the model smaller.",
+    "evaluate": "Raise resources.memory, or ask less of `evaluate`.",
+}
+
+
+class Limits:
+    """The ceiling of one pipeline."""
+
+    def __init__(self, recipe: Recipe, events: Events) -> None:
+        self._recipe, self._events = recipe, events
+        self._callers = max(held_bytes() - BASE_BYTES - TORCH_BYTES, 0)
+
+    @contextmanager
+    def over(self, stage: str) -> Iterator[None]:
+        """Runs a stage below the ceiling.
+
+        Raises:
+            UserError: it came near it.
+        """
+        resources = self._recipe.resources
+        if stage not in _ALWAYS and "memory" not in resources.model_fields_set:
+            yield
+            return
+        with Ceiling(resources.memory + self._callers, stage=stage, advice=_ADVICE[stage]) as ceiling:
+            def look(event: Event) -> None:
+                ceiling.check()
+
+            self._events.attach(look)
+            try:
+                yield
+            finally:
+                self._events.detach(look)
+
+    def training_fits(self, feed: Feed) -> None:
+        """Hold the least that training takes against a declared ceiling, before it starts.
+
+        Raises:
+            UserError: it cannot fit; with the smallest ceiling that it might.
+        """
+        resources = self._recipe.resources
+        if "memory" not in resources.model_fields_set or isinstance(self._recipe.model, OwnModel):
+            return
+        parameters = _parameters(self._recipe, feed)
+        if parameters is None:
+            return
+        batch_size = batch_size_for(self._recipe, feed.sizes["train"])
+        row_bytes = sum(spec_bytes(feed, side) for side in ("inputs", "targets"))
+        least = BASE_BYTES + TORCH_BYTES + parameters * _PARAMETER_BYTES + batch_size * row_bytes * _FORMS
+        if least > resources.memory:
+            raise UserError(
+                f"training cannot be done within resources.memory: {resources.memory / 2**20:,.0f} MiB. {parameters:,} parameters take {parameters * _PARAMETER_BYTES / 2**20:,.0f} MiB with their gradients and moments, "
+                f"a batch of {batch_size:,} rows {batch_size * row_bytes * _FORMS / 2**20:,.0f} MiB at the least, and the process itself {(BASE_BYTES + TORCH_BYTES) / 2**20:,.0f} MiB. "
+                f"The smallest ceiling that might do is {-(-least // 2**20):,}MiB; or lower train.batch_size, or make the model smaller.")
+
+
+def spec_bytes(feed: Feed, side: str) -> int:
+    """Bytes of a row's arrays, those of fixed size."""
+    sized = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "uint8": 1, "bool": 1}
+    total = 0
+    for specs in feed.encoding.specs("inputs" if side == "inputs" else "targets").values():
+        for spec in specs.values():
+            elements = 1
+            for size in spec.shape:
+                elements *= size if isinstance(size, int) else 1
+            total += elements * sized.get(spec.dtype, 4)
+    return total
+
+
+def _parameters(recipe: Recipe, feed: Feed) -> int | None:
+    """How many the network has, built without memory; None where a part cannot be built so."""
+    import torch
+
+    from penstock.model import build_network, parameter_count
+
+    try:
+        with torch.device("meta"):
+            return parameter_count(build_network(recipe, feed.encoding, seed=recipe.seed))
+    except (NotImplementedError, RuntimeError):
+        return None  # weights that are read from a file, say: the watch will tell
