@@ -1,5 +1,6 @@
 """Keeping: spacing, snapshots, rankings, threads that write, pulses, troubles made plain."""
 
+import itertools
 import threading
 import time
 
@@ -15,13 +16,12 @@ from penstock.core.errors import RankLost, RecipeError, StoreError, TrainingErro
 from penstock.core.pulse import Pulse, Reading, prepare, read
 from penstock.recipe.schema import CheckpointPolicy
 from penstock.train import checkpoint as checkpoint_file
-from penstock.train.checkpoint import Snapshot, read_tensors, write_tensors
+from penstock.train.checkpoint import Snapshot, write_tensors
 from penstock.train.keeper import LEAST_SECONDS, MOST_SECONDS, OVERHEAD, Place, Spacing, ranked
 from penstock.train.learner import NotFinite
 from penstock.train.trainer import train
 from penstock.train.troubles import MOST_IN_ROW, left_out, plain
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
-
 
 # -- when ----------------------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ def test_pauses_stay_under_their_share(pause, steps):
             taken += 1
             at.append(now)
     assert spacing.seconds == pytest.approx(min(max(spacing._pause / OVERHEAD, LEAST_SECONDS), MOST_SECONDS))
-    assert all(later - earlier >= LEAST_SECONDS for earlier, later in zip(at, at[1:], strict=False))
+    assert all(later - earlier >= LEAST_SECONDS for earlier, later in itertools.pairwise(at))
     if pause < MOST_SECONDS * OVERHEAD and taken > 1:  # the first one's price is not known before
         assert (taken - 1) * pause <= OVERHEAD * now + 1e-6
 
@@ -226,7 +226,7 @@ def test_memory_that_is_out_names_what_to_try(make, tmp_path):
 
 def test_a_vanished_peer_is_somebody_elses_end(tmp_path):
     code = compile("raise RuntimeError('[pair.cc:534] Connection closed by peer [127.0.0.1]:1')", "/x/torch/distributed/distributed_c10d.py", "exec")
-    error = raised(lambda: exec(code))  # noqa: S102 - a frame of torch's
+    error = raised(lambda: exec(code))
     assert isinstance(plain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost)
     assert not isinstance(plain(error, tiny_recipe(tmp_path), World(), 64), RankLost)
 
