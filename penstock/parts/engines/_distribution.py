@@ -55,8 +55,8 @@ def write_in_order(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder:
         shares = _shares([count for _, count in buckets], 1 if sum(count for _, count in buckets) <= 4 * ways.group_rows else ways.hands)
         names = ["part-0.parquet"] if len(shares) == 1 else [f"part-{i:03d}.parquet" for i in range(len(shares))]
         with ThreadPoolExecutor(ways.hands, thread_name_prefix="penstock-sort") as pool:
-            written = pool.map(lambda share, name: _written([path for path, _ in buckets[share]], schema, folder / name, key=key, ways=ways), shares, names)
-            return sum(written)
+            parts = [pool.submit(_written, [path for path, _ in buckets[share]], schema, folder / name, key=key, ways=ways) for share, name in zip(shares, names, strict=True)]
+            return sum(part.result() for part in parts)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -183,7 +183,8 @@ def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: i
     if not isinstance(column, pa.DictionaryArray):
         return what(column)
     found = what(column.dictionary)
-    return np.append(found, np.asarray(missing, found.dtype))[np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(found)))]
+    places = np.asarray(pc.fill_null(column.indices.cast(pa.int64()), len(found)))
+    return np.asarray(np.append(found, np.asarray(missing, found.dtype))[places])
 
 
 def _spelt(column: pa.Array) -> pa.Array:
