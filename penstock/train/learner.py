@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,12 @@ from penstock.model import Network, build_network, decoders_of, target_specs
 from penstock.recipe.schema import Outer, Recipe
 from penstock.train import memory
 from penstock.train.averaging import Averaging
-from penstock.train.blocks import blocks_of, compute_again, has_norms, sync_norms
+from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.gradients import Gradients
 from penstock.train.memory import Held
 from penstock.train.optim import MovingAverage, make_optimiser, rate
-from penstock.train.parallel import Precision, compiled, device_of, shared
+from penstock.train.parallel import Precision, compiled, depends, device_of, shared
+from penstock.train.passes import Passes
 from penstock.train.start import freeze
 from penstock.train.wire import Peers
 
@@ -137,8 +138,8 @@ class Learner:
             inner = {id(m) for head in self.network.decoders.values() for m in head.modules()} if isinstance(self.network, Network) else set()
             sharding.shard(self.network, [block for block in blocks if id(block) not in inner], self.peers, self.device)
             self._sharding, part = sharding, sharding.local
-        self._is_accompanied = self.is_sharded or bool(self._synced)
-        """Passes are collectives: every rank goes forward and backward equally often, with rows or without."""
+        self._passes = Passes(
+            self.world, self.device, pieces=self.recipe.train.accumulate, synced=self._synced, sharding=self._sharding if self.is_sharded else None, network=self.network)
         self.average = MovingAverage(self.network, self.recipe.train.ema, part=part) if self.recipe.train.ema else None
 
     def _phase(self, phase: Phase) -> _Phase:
@@ -189,7 +190,7 @@ class Learner:
         looks = self._on_cpu or before is not None
         apart = self.averaging is not None
         over = len(row_id) if apart else rows  # a worker that steps alone learns from its own rows' mean
-        company = self._company(batch, rows) if self._is_accompanied else None
+        company = self._passes.company(batch, rows)
         self._seed(step)
         for i, phase in enumerate(self.phases if over else []):
             if step % phase.declared.every:
@@ -245,8 +246,7 @@ class Learner:
     def _backward(self, phase: _Phase, batch: Batch, company: Batch | None, *, rows: int, over: int) -> Tensor:
         """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over `over`."""
         whole = torch.zeros((), device=self.device)
-        pieces = self._pieces(batch) if company is None else self._accompanied(batch, company, rows)
-        for piece in pieces:
+        for piece in self._passes.of(batch, company, rows):
             with self.precision.lowered():
                 losses = phase.declared.loss(self.model, piece)
             loss = losses.sum() / over
@@ -257,40 +257,6 @@ class Learner:
             if self.is_sharded:
                 phase.gradients.passed()
         return whole
-
-    def _pieces(self, batch: Batch) -> Iterator[Batch]:
-        """The rank's rows in `accumulate` near-equal pieces, without empty ones."""
-        rows, pieces = len(batch["row_id"]), self.recipe.train.accumulate
-        if pieces == 1:
-            if rows:
-                yield batch
-            return
-        for i in range(pieces):
-            start, end = i * rows // pieces, (i + 1) * rows // pieces
-            if end > start:
-                yield {name: array[start:end] for name, array in batch.items()}
-
-    def _accompanied(self, batch: Batch, company: Batch, rows: int) -> Iterator[Batch]:
-        """As many pieces as the rank with the most has; where this one has none left, a row that counts nothing."""
-        passes = min(self.recipe.train.accumulate, -(-rows // self.world.size))
-        pieces = self._pieces(batch)
-        for i in range(passes):
-            piece = next(pieces, None)
-            for norm in self._synced:
-                norm.counts = piece is not None
-            if self.is_sharded:
-                self._sharding.sends(self.network, i == passes - 1)
-            yield company if piece is None else piece
-
-    def _company(self, batch: Batch, rows: int) -> Batch:
-        """A row to go through the network with, for a rank that has none: its own first, or else the last rank's, which has one."""
-        own = {name: array[:1] for name, array in batch.items()}
-        if rows >= self.world.size:
-            return own
-        box = [{name: array.cpu() for name, array in own.items()} if self.world.rank == self.world.size - 1 else None]
-        dist.broadcast_object_list(box, src=self.world.size - 1)
-        lent = box[0]
-        return own if len(batch["row_id"]) or lent is None else {name: array.to(self.device) for name, array in lent.items()}
 
     def _seed(self, step: int) -> None:
         # Not torch.manual_seed: it looks up every kind of device, 75 µs a call.
@@ -343,8 +309,7 @@ class Learner:
     def _not_finite(self, step: int, batch: Batch, company: Batch | None, what: str, phase: Phase, before: Mapping[str, Any] | None) -> NotFinite:
         """The error that names the rows; every rank calls it, since the rows may be any rank's (a worker apart, for its own)."""
         rows = batch if len(batch["row_id"]) else company
-        for norm in self._synced:
-            norm.counts = rows is batch
+        self._passes.counts(rows is batch)
         with torch.no_grad(), self.precision.lowered():
             losses = phase.loss(self.model, rows)[: len(batch["row_id"])] if rows is not None else torch.zeros(0)
         mine = _names(batch["row_id"][~torch.isfinite(losses.detach().float())]), _names(batch["row_id"])
@@ -373,26 +338,7 @@ class Learner:
 
     def depends(self) -> list[str]:
         """What the user should know of the number of processes: why the answer depends on it by more than rounding."""
-        declared, size = self.recipe.parallel, self.world.size
-        found: list[str] = []
-        if declared.activation_checkpointing and not self._blocks:
-            found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
-        if size == 1:
-            if declared.strategy == "fsdp":
-                found.append("parallel.strategy fsdp divides a model among processes, and there is one: it has all of it")
-            return found
-        why: list[str] = []
-        if declared.strategy == "local_sgd":
-            why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")
-        if declared.batchnorm == "each" and has_norms(self.network):
-            why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
-        if self._synced and self.recipe.train.accumulate > 1:
-            why.append("a piece of an accumulated batch, which is what BatchNorm sees, has rows of every process")
-        if declared.gradients is not None and declared.gradients.depends:
-            why.append(declared.gradients.depends)
-        if why:
-            found.append(f"the weights will depend on the number of processes (now {size}) by more than rounding: {'; '.join(why)}")
-        return found
+        return depends(self.recipe, self.world, self.network, blocks=self._blocks)
 
     def communication(self) -> dict[str, Any]:
         """`bytes_per_step`: what a rank has sent, on average over the steps of this process; `ratio`: how many times less that is
@@ -438,8 +384,8 @@ class Learner:
             rows: of the global batch.
         """
         if self.is_sharded and rows < self.world.size:
-            lent = self._company({name: array.to(self.device) for name, array in batch.items()}, rows)
-            if not len(batch["row_id"]):
+            lent = self._passes.company({name: array.to(self.device) for name, array in batch.items()}, rows)
+            if lent is not None and not len(batch["row_id"]):
                 self.judge(lent)
 
     @torch.no_grad()

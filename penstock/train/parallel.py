@@ -19,6 +19,8 @@ from torch import nn
 from penstock.contracts.learn import World
 from penstock.core.errors import UserError
 from penstock.core.events import Events
+from penstock.recipe.schema import Recipe
+from penstock.train.blocks import has_norms
 
 _RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 """Where a launcher says that ranks meet, as torch's `init_method`; without it the MASTER_ADDR and MASTER_PORT of the environment."""
@@ -74,6 +76,33 @@ def even_buffers(model: nn.Module, world: World) -> None:
     if world.size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
+
+
+def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) -> list[str]:
+    """What the user should know of the number of processes: why the answer depends on it by more than rounding; and what was
+    asked for and has nothing to work on.
+
+    Args:
+        blocks: how many blocks the network has.
+    """
+    declared, found, why = recipe.parallel, [], []
+    if declared.activation_checkpointing and not blocks:
+        found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
+    if world.size == 1:
+        if declared.strategy == "fsdp":
+            found.append("parallel.strategy fsdp divides a model among processes, and there is one: it has all of it")
+        return found
+    if declared.strategy == "local_sgd":
+        why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")
+    if declared.batchnorm == "each" and has_norms(network):
+        why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
+    if declared.batchnorm == "sync" and has_norms(network) and recipe.train.accumulate > 1:
+        why.append("a piece of an accumulated batch, which is what BatchNorm sees, has rows of every process")
+    if declared.gradients is not None and declared.gradients.depends:
+        why.append(declared.gradients.depends)
+    if why:
+        found.append(f"the weights will depend on the number of processes (now {world.size}) by more than rounding: {'; '.join(why)}")
+    return found
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                         rows = loader.rows_at(epoch, position)
                         is_last = position + 1 == len(loader) or place.step + 1 == total
                         agrees = learner.agrees(place.step, is_last)  # else ranks have moved apart, and only some have been heard
-                        telling_now = agrees and (now - told > _TELL_SECONDS or place.step == 0)
+                        telling_now = agrees and (now - told > _TELL_SECONDS or place.step < recipe.parallel.interval)
                         try:
                             done = learner.step(
                                 batch, rows=rows, step=place.step, total=total, scale=plateau.scale if plateau else 1.0, stop=stop.asked,

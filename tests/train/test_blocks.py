@@ -12,6 +12,7 @@ from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.pipeline.stages import train_key
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
+from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
 from penstock.train.trainer import train
 from penstock.train.wire import Peers
@@ -134,3 +135,24 @@ def test_two_processes_report_what_they_sent(tmp_path):
     assert summary["validation"]["y"]["roc_auc"] > 0.6
     assert any("communication_ratio" in fields for fields in heard.fields("measured"))
     assert len([text for text in heard.texts("warned") if "4 steps on its own part" in text]) == 1
+
+
+def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
+    store = Store(tmp_path / "store")
+    two = {"type": "local", "processes": 2, "threads": 1}
+    model = {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "residual", "width": 16, "depth": 2, "dropout": 0.0, "residual_dropout": 0.0}}
+    words = {"model": model, "rows": 97, "ema": 0.9, "batch_size": 32, "optimiser": "sgd", "epochs": 4}
+    rows = words.pop("rows")
+    plain = tiny_recipe(tmp_path, **words)
+    feed = tiny_feed(store, plain, rows=rows, validation=65)
+    whole = tiny_run(store, plain, feed)
+    train(plain, feed, whole, Heard().events)
+    sharded = tiny_recipe(tmp_path, launcher=two, parallel={"strategy": "fsdp"}, **words)
+    run = tiny_run(store, sharded, feed)
+    summary = train(sharded, feed, run, Heard().events)
+    assert summary["validation"]["y"]["roc_auc"] > 0.5
+    for name, tensor in read_tensors(whole.weights).items():
+        torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-3, atol=1e-5)
+    checkpoint = Checkpoint.read(sorted(run.checkpoints.glob("step-*"))[0])
+    learner = Learner(plain, feed, World())
+    assert learner.recall(checkpoint.model, checkpoint.optimiser, checkpoint.average, None, checkpoint.extra) == []

@@ -1,0 +1,78 @@
+"""How a rank's rows go through the network: in pieces, and where passes are collectives, as often as every other rank's.
+
+With sharded weights or norms over all ranks a rank that went forward less often than another would leave it waiting. So a
+rank with fewer pieces, or with an empty slice, keeps company: it sends a row through whose loss counts nothing, its own
+first, or where it has none the last rank's, which always has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from penstock.contracts.learn import World
+from penstock.train.blocks import SyncBatchNorm
+
+Batch = dict[str, Tensor]
+
+
+class Passes:
+    """The pieces of a batch, in turn.
+
+    Args:
+        pieces: how many a batch is cut into, one after another.
+        synced: norms that see the rows of all ranks.
+        sharding: the room of sharded weights, where `network`'s are.
+    """
+
+    def __init__(self, world: World, device: torch.device, *, pieces: int, synced: list[SyncBatchNorm], sharding: Any, network: nn.Module) -> None:
+        self._world, self._device, self._most, self._synced, self._sharding, self._network = world, device, pieces, synced, sharding, network
+        self.are_collective = sharding is not None or bool(synced)
+
+    def of(self, batch: Batch, company: Batch | None, rows: int) -> Iterator[Batch]:
+        """The pieces of this rank's `batch` of `rows` in all; `company` itself where it has none left."""
+        if company is None:
+            yield from self._pieces(batch)
+            return
+        passes = min(self._most, -(-rows // self._world.size))
+        pieces = self._pieces(batch)
+        for i in range(passes):
+            piece = next(pieces, None)
+            self.counts(piece is not None)
+            if self._sharding is not None:
+                self._sharding.sends(self._network, i == passes - 1)
+            yield company if piece is None else piece
+
+    def counts(self, are_there: bool) -> None:
+        """Whether the rows to come are there, or only keep company."""
+        for norm in self._synced:
+            norm.counts = are_there
+
+    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+        """The rank's rows in near-equal pieces, without empty ones."""
+        rows = len(batch["row_id"])
+        if self._most == 1:
+            if rows:
+                yield batch
+            return
+        for i in range(self._most):
+            start, end = i * rows // self._most, (i + 1) * rows // self._most
+            if end > start:
+                yield {name: array[start:end] for name, array in batch.items()}
+
+    def company(self, batch: Batch, rows: int) -> Batch | None:
+        """A row to keep company with; None where nobody waits. Every rank calls, with its slice of a batch of `rows`."""
+        if not self.are_collective:
+            return None
+        own = {name: array[:1] for name, array in batch.items()}
+        if rows >= self._world.size:
+            return own
+        last = self._world.size - 1
+        box = [{name: array.cpu() for name, array in own.items()} if self._world.rank == last else None]
+        dist.broadcast_object_list(box, src=last)
+        lent = box[0]
+        return own if len(batch["row_id"]) or lent is None else {name: array.to(self._device) for name, array in lent.items()}
