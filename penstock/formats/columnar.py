@@ -21,6 +21,7 @@ from penstock.formats.texts import opened
 from penstock.formats.typed import canonical, pieces, rebuild
 
 _MOST_ROWS = 65_536
+_MEASURED_ROWS = 64
 
 
 def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
@@ -128,7 +129,10 @@ class Columnar(Reader):
                     yield from self._by_duckdb(file.schema_arrow)
                     return
                 widest = max((file.metadata.row_group(g).total_byte_size / max(file.metadata.row_group(g).num_rows, 1) for g in range(file.num_row_groups)), default=1)
-                rows = int(min(_MOST_ROWS, max(256, self.context.block_bytes * 2 / max(widest, 1))))
+                # A dictionary makes long texts look small, so some rows are looked at as well.
+                head = next(file.iter_batches(batch_size=_MEASURED_ROWS), None)
+                widest = max(widest, head.nbytes / max(head.num_rows, 1) if head is not None else 1)
+                rows = int(min(_MOST_ROWS, max(_MEASURED_ROWS, self.context.block_bytes * 2 / max(widest, 1))))
                 yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
             return
         with self._arrow() as reader:
