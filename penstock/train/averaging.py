@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.contracts.learn import Exchange
-from penstock.recipe.schema import Outer
+from penstock.recipe.parallel import Outer
 from penstock.train.gradients import Flat
 from penstock.train.wire import Peers
 

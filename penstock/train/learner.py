@@ -26,7 +26,8 @@ from penstock.core.identity import derive_seed
 from penstock.data.feed import Feed
 from penstock.data.shards import row_id_text
 from penstock.model import Network, build_network, decoders_of, target_specs
-from penstock.recipe.schema import Outer, Recipe
+from penstock.recipe.parallel import Outer
+from penstock.recipe.schema import Recipe
 from penstock.train import memory
 from penstock.train.averaging import Averaging
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
