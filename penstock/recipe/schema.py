@@ -21,6 +21,8 @@ from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objec
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
+from penstock.recipe.moving import Optimiser as Optimiser
+from penstock.recipe.moving import Schedule as Schedule
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
@@ -131,40 +133,6 @@ class EarlyStop(Strict):
     """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for every target."""
     min_delta: float = Field(0.0, ge=0)
     """An improvement smaller than this does not count."""
-
-
-class Optimiser(Strict):
-    """How weights move."""
-
-    type: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """For sgd."""
-    nesterov: bool = True
-    """For sgd."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """For adamw."""
-
-    @model_validator(mode="after")
-    def _meant(self) -> Optimiser:
-        others = {"adamw": {"momentum", "nesterov"}, "sgd": {"betas"}}[self.type]
-        changed = [word for word in sorted(others) if getattr(self, word) != type(self).model_fields[word].default]
-        if changed:
-            raise mistakes(*(Problem((word,), f"means nothing to {self.type}") for word in changed))
-        return self
-
-
-class Schedule(Strict):
-    """How the learning rate moves over training."""
-
-    type: Literal["constant", "cosine", "plateau"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps spent rising from zero."""
-    floor: float = Field(0.01, ge=0, le=1)
-    """The least rate, as a share of `lr`."""
-    factor: float = Field(0.5, gt=0, lt=1)
-    """For plateau: what the rate is multiplied with."""
-    patience: int = Field(2, ge=1)
-    """For plateau: epochs without improvement of the validation loss."""
 
 
 class CheckpointPolicy(Strict):
