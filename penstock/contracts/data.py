@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -171,6 +172,29 @@ class Engine(Part):
             threads: the most it may use.
         """
 
+    def afar(self, shared: Path, *, memory_bytes: int, threads: int) -> AbstractContextManager[Hands] | None:
+        """Hands on other machines for pure functions, or None (the default): this process does it all itself.
+
+        Args:
+            shared: a folder that they must see.
+        """
+        return None
+
+
+class Hands(ABC):
+    """Pure functions, run elsewhere."""
+
+    at_once: int = 1
+    """How many items are worked on at a time."""
+
+    @abstractmethod
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """`work(item)` for every item, in the order of the items. `work`, items and results travel as the engine sends functions and data.
+
+        Raises:
+            PenstockError: what `work` raised.
+        """
+
 
 class EngineSession(ABC):
     """A running engine: tables are Ibis expressions, and nothing runs until rows are asked for.
@@ -194,7 +218,7 @@ class EngineSession(ABC):
 
     @abstractmethod
     def read(self, parquet: Sequence[Path | str]) -> ir.Table:
-        """Parquet files united by name, as a table."""
+        """Parquet files united by name, as a table. Negative zero is read as zero."""
 
     @abstractmethod
     def table(self, rows: pa.Table) -> ir.Table:
@@ -238,7 +262,7 @@ class EngineSession(ABC):
         return int(self.rows(table.aggregate(n=table.count()))[0]["n"])
 
     def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
-        """Update each column's summary with every row. `table` has `row_id`."""
+        """Update each column's summary, which has seen no row yet, with every row. `table` has `row_id`."""
         columns = list(summaries)
         for batch in self.batches(table.select(ROW_ID, *columns)):
             for name in columns:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Fitted
+from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Feature, Fitted, Hands
 from penstock.contracts.part import did_you_mean
-from penstock.contracts.summary import sample_keys
+from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
@@ -36,7 +39,8 @@ from penstock.data.encoding import WEIGHT, Accepted, Encoding
 from penstock.data.far import HELD_BYTES
 from penstock.data.inherit import inherited
 from penstock.data.order_columns import OrderColumns
-from penstock.data.shards import Shards, ShardWriter, row_id_halves, rows_in
+from penstock.data.shards import SHARD_BYTES, Shards, ShardWriter, rows_in
+from penstock.data.spans import SPAN_ROWS, Encoded, Joined, Summarised, Tally, cuts, kept_ids, shard_rows_for, spans
 from penstock.data.spread import in_order
 from penstock.data.steps import step_encoding, whole_encoding
 from penstock.data.windows import WindowShards
@@ -185,13 +189,23 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events, *
         encoding.fitted |= like.encoding.fitted
     hands = threads_of(recipe)
     rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=hands)
-    _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
-    with store.draft(name, manifest) as folder:
+    with ExitStack() as around:
+        # Samples are steps in the order of time, which one process cuts into windows; all else may be done by many hands.
+        afar = recipe.engine.afar(store.folder / ".staging", memory_bytes=recipe.resources.memory, threads=hands) if recipe.samples is None else None
+        others = around.enter_context(afar) if afar is not None else None
+        if others is None:
+            _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)
+        else:
+            _fit_afar(encoding, dataset, others, rows_at_once, events)
+        folder = around.enter_context(store.draft(name, manifest))
         with told_plainly(folder), _Quarantine(folder / "quarantine.parquet") as quarantine:
             if recipe.samples is None:
                 ordered = OrderColumns.of(recipe)
-                rows, shards = _write_rows(encoding, dataset, folder, quarantine, rows_at_once, events, hands=hands, ordered=ordered)
+                if others is None:
+                    rows, shards = _write_rows(encoding, dataset, folder, quarantine, rows_at_once, events, hands=hands, ordered=ordered)
+                else:
+                    rows, shards = _write_afar(encoding, dataset, folder, quarantine, rows_at_once, events, others=others, ordered=ordered)
                 if ordered.columns:
                     manifest["order"] = ordered.declared()
             else:
@@ -290,18 +304,16 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, hand
 
     Summaries are free of order, so batches are taken in as they come, each summary by one thread at a time.
     """
-    features = {name: feature for name, feature in {**encoding.inputs, **encoding.targets}.items() if name not in encoding.fitted}
+    features = _unfitted(encoding)
     summaries = {name: feature.summary() for name, feature in features.items()}
     locks = {name: threading.Lock() for name in summaries}
-    reasons: Counter[str] = Counter()
-    seen = used = 0
-    heaviest = 0.0
+    tally = Tally()
 
     def take(numbered: tuple[int, pa.Table]) -> tuple[Accepted, int, float]:
         number, table = numbered
         accepted = encoding.accept(table, targets=True)
         kept = accepted.kept()
-        keys = pa.array(sample_keys(_kept_ids(table, accepted)))  # once, not once a feature
+        keys = pa.array(sample_keys(kept_ids(table, accepted)))  # once, not once a feature
         names = list(summaries)
         turn = number * 7 % max(len(names), 1)  # threads begin at different summaries, so that they seldom wait for each other
         for name in names[turn:] + names[:turn]:
@@ -310,16 +322,37 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, hand
         return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
 
     for accepted, rows, weight in in_order(take, enumerate(tables), hands=hands):
-        reasons.update(f"{problem.path[0]}: {problem.text}" for problems in accepted.refused.values() for problem in problems)
-        seen += accepted.rows
-        used += rows
-        heaviest = max(heaviest, weight)
-    if not seen:
+        tally.count(accepted, rows, weight)
+    _learn(encoding, features, summaries, tally, events)
+
+
+def _fit_afar(encoding: Encoding, dataset: Dataset, others: Hands, rows_at_once: int, events: Events) -> None:
+    """The same by other hands: each span's summaries, merged in the order of spans."""
+    features = _unfitted(encoding)
+    summaries = {name: feature.summary() for name, feature in features.items()}
+    tally = Tally()
+    files = dataset.files("train")
+    size = max(-(-dataset.counts["train"] // (4 * others.at_once)), SPAN_ROWS)
+    for found, seen in others.each(Summarised(encoding, tuple(features), rows_at_once), spans(files, size)):
+        for name, other in found.items():
+            summaries[name].merge(other)
+        tally.merge(seen)
+    events.progress("fit", tally.seen, dataset.counts["train"], "rows")
+    _learn(encoding, features, summaries, tally, events)
+
+
+def _unfitted(encoding: Encoding) -> dict[str, Feature]:
+    return {name: feature for name, feature in {**encoding.inputs, **encoding.targets}.items() if name not in encoding.fitted}
+
+
+def _learn(encoding: Encoding, features: Mapping[str, Feature], summaries: Mapping[str, Summary], tally: Tally, events: Events) -> None:
+    """What the summaries of the whole training split teach each feature."""
+    if not tally.seen:
         raise ContractError("the training split has no rows: there is nothing to learn from. Check `where`, `expect` and `split`")
-    if not used:
-        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in reasons.most_common(10))
-        raise ContractError(f"nothing is left to learn from: every one of the {seen} rows of the training split is refused, for\n{listed}")
-    if encoding.weight and not heaviest:
+    if not tally.used:
+        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in tally.reasons.most_common(10))
+        raise ContractError(f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is refused, for\n{listed}")
+    if encoding.weight and not tally.heaviest:
         raise ContractError(f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to learn from")
     complaints: list[str] = []
     for name, feature in features.items():
@@ -337,14 +370,6 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, hand
         raise ContractError("\n".join([f"{head}:", *(f"  - {text}" for text in complaints)]))
 
 
-def _kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
-    ids = table.column(ROW_ID).combine_chunks()
-    ids = ids if isinstance(ids, pa.Array) else pa.concat_arrays(ids.chunks)
-    if not accepted.refused:
-        return ids
-    return ids.take(pa.array(np.setdiff1d(np.arange(accepted.rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))))
-
-
 # -- the second pass ---------------------------------------------------------------------------------------------------
 
 
@@ -356,17 +381,46 @@ def _encode_split(
         return
     done = 0
     columns = list(dict.fromkeys([*encoding.columns(targets=True), *ordered.columns]))
+    work = Encoded(encoding, ordered, split, Path(), 0, rows_at_once)
 
     def encoded(batch: pa.RecordBatch) -> tuple[pa.Table, Accepted, dict[str, np.ndarray]]:
         table = pa.Table.from_batches([batch])
-        accepted = encoding.accept(table, targets=True)
-        return table, accepted, {"row_id": row_id_halves(_kept_ids(table, accepted)), **ordered.arrays(table, accepted.refused, split), **encoding.encode(accepted.kept())}
+        return table, *work.encoded(table)
 
     for table, accepted, arrays in in_order(encoded, dataset.batches(split, columns=columns, rows=rows_at_once, coded=True), hands=hands):
         quarantine.add(table, accepted, split)
         writer.write(arrays)
         done += accepted.rows
         events.progress("encode", done, dataset.counts[split], "rows", split=split)
+
+
+def _write_afar(
+    encoding: Encoding, dataset: Dataset, folder: Path, quarantine: _Quarantine, rows_at_once: int, events: Events, *, others: Hands, ordered: OrderColumns,
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """The same by other hands: spans of whole shards; cut anew where rows were refused."""
+    rows, shards = dict.fromkeys(SPLITS, 0), {split: list[str]() for split in SPLITS}
+    for split in SPLITS:
+        if not dataset.counts[split]:
+            continue
+        files = dataset.files(split)
+        drafts = folder / f".drafts-{split}"
+        drafts.mkdir()
+        work = Encoded(encoding, ordered, split, drafts, 0, rows_at_once)
+        columns = list(dict.fromkeys([*encoding.columns(targets=True), *ordered.columns]))
+        first = next(iter(spans(files, rows_at_once)[0].batches(columns, rows_at_once)))
+        accepted, arrays = work.encoded(first)
+        shard_rows = shard_rows_for(arrays, accepted.rows - len(accepted.refused), SHARD_BYTES)
+        each = max(-(-dataset.counts[split] // (4 * others.at_once)) // shard_rows, 1) * shard_rows
+        written = others.each(replace(work, shard_rows=shard_rows), spans(files, each))
+        for one in written:
+            for table, accepted in one.refused:
+                quarantine.add(table, accepted, split)
+        cut = cuts([(file, count) for one in written for file, count in zip(one.files, one.rows_by_file, strict=True)], shard_rows, split)
+        rows[split] = sum(others.each(Joined(drafts, folder), cut))
+        shards[split] = [one.target for one in cut]
+        shutil.rmtree(drafts)
+        events.progress("encode", dataset.counts[split], dataset.counts[split], "rows", split=split)
+    return rows, shards
 
 
 class _Quarantine:

@@ -76,7 +76,7 @@ class Ledger:
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
-        bad = table.filter(table[REASON].notnull())
+        bad = table.filter(table[REASON].notnull()).order_by([ROW_FILE, ROW_NUMBER])  # so that the first example is the same wherever it runs
         for batch in session.batches(bad, _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS):
             self._write(self._told(pa.Table.from_batches([batch]), stage))
         return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)

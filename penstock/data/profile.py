@@ -26,6 +26,8 @@ _AT = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _SHOWN = 200
 _DIGITS = 12
 """A mean is given to so many significant digits: beyond them the order of summation shows."""
+_LARGEST = 1e150
+"""Mean and deviation are of numbers up to so large: the square of a larger one is no double."""
 
 
 def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def _measures(table: ir.Table, columns: list[str]) -> dict[str, Any]:
         if not found.is_boolean():
             made[f"min{i}"], made[f"max{i}"] = column.min(), column.max()
         if found.is_numeric() and not found.is_boolean():
-            made[f"mean{i}"], made[f"std{i}"] = column.cast("float64").mean(), column.cast("float64").std(how="pop")
+            number = column.cast("float64")
+            usual = number.between(-_LARGEST, _LARGEST)
+            made[f"mean{i}"], made[f"std{i}"] = number.mean(where=usual), number.std(how="pop", where=usual)
     return made
 
 

@@ -82,7 +82,11 @@ class Session(EngineSession):
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
         union = "true" if len(files) > 1 else "false"
         with self._plainly():
-            self._duck.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}], union_by_name = {union}, hive_partitioning = false)")
+            source = f"read_parquet([{listed}], union_by_name = {union}, hive_partitioning = false)"
+            # Of 0.0 and -0.0 a Parquet dictionary of DuckDB's keeps whichever came first; so there is only the one.
+            floating = [column for column, found in self._schema(f"SELECT * FROM {source}").items() if found.is_floating()]
+            replaced = ", ".join(f"{_quoted(column)} + 0 AS {_quoted(column)}" for column in floating)
+            self._duck.execute(f"CREATE VIEW {name} AS SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM {source}")
         return self._named(name)
 
     def table(self, rows: pa.Table) -> ir.Table:
@@ -269,6 +273,10 @@ def _refuse_twins(files: Sequence[str]) -> None:
     twins = [name for name in names if lower.count(name.lower()) > 1]
     if twins:
         raise SourceError(f"the columns {', '.join(map(repr, twins))} have names that differ in case only, which SQL cannot tell apart. Rename one of them in the source.")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _first_line(error: Exception, columns: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import Summary
 from penstock.core.errors import PenstockError
 from penstock.parts.engines._spark_types import Carried
@@ -103,6 +102,17 @@ class Evaluate:
             return self._found.into(made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks))
 
 
+class Telling:
+    """A function whose refusals survive the way back."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self._work = work
+
+    def __call__(self, item: Any) -> Any:
+        with _telling():
+            return self._work(item)
+
+
 def _partition() -> int:
     """Which part of the table this task has."""
     from pyspark import TaskContext
@@ -165,19 +175,23 @@ class Land:
 
 
 class Summarise:
-    """Each partition's summaries, made of its rows alone, as Spark itself would send them."""
+    """Each partition's summaries, made of its rows alone, as Spark itself would send them.
 
-    def __init__(self, summaries: Mapping[str, Summary], types: Mapping[str, Carried]) -> None:
-        self._summaries, self._types = dict(summaries), dict(types)
+    Args:
+        summaries: by column; none has seen a row.
+        types: of the columns after the first, which is the row id, in the order of `summaries`.
+    """
+
+    def __init__(self, summaries: Mapping[str, Summary], types: Sequence[Carried]) -> None:
+        self._summaries, self._types = dict(summaries), list(types)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark.serializers import CPickleSerializer
 
         with _telling():
             for batch in batches:
-                ids = batch.column(batch.schema.names.index(ROW_ID))
-                for name, summary in self._summaries.items():
-                    summary.update(self._types[name].out(batch.column(batch.schema.names.index(name))), ids)
+                for i, (each, summary) in enumerate(zip(self._types, self._summaries.values(), strict=True)):
+                    summary.update(each.out(batch.column(i + 1)), batch.column(0))
         sender: Any = CPickleSerializer()
         yield pa.record_batch({"part": pa.array([_partition()], pa.int64()), "state": pa.array([sender.dumps(self._summaries)], pa.binary())})
 

@@ -18,13 +18,15 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from penstock.contracts.data import ROW_ID, Engine, EngineSession
+from penstock.contracts.data import ROW_ID, Engine, EngineSession, Hands
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Summary
 from penstock.core.errors import Problem
@@ -55,8 +57,38 @@ class Spark(Engine):
         return options
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
-        words = {word: str(value).lower() if isinstance(value, bool) else str(value) for word, value in self.options.items()}
-        return Session(scratch, master=self.master, options=words, memory_bytes=memory_bytes, threads=threads)
+        return Session(scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads)
+
+    def afar(self, shared: Path, *, memory_bytes: int, threads: int) -> AbstractContextManager[Hands]:
+        return Executors(shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads)
+
+    def _words(self) -> dict[str, str]:
+        return {word: str(value).lower() if isinstance(value, bool) else str(value) for word, value in self.options.items()}
+
+
+class Executors(Hands):
+    """The executors, one task an item. Results come back as Spark itself sends them."""
+
+    def __init__(self, shared: Path, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int) -> None:
+        self._start = partial(_start, master, options, memory_bytes=memory_bytes, threads=threads, shared=shared)
+        self._spark: Any = None
+
+    def __enter__(self) -> Executors:
+        self._spark = self._start()
+        self.at_once = max(self._spark.sparkContext.defaultParallelism, 1)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        from penstock.parts.engines._spark_start import stop
+
+        stop()
+
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        from penstock.parts.engines._spark_start import plainly
+        from penstock.parts.engines._spark_work import Telling
+
+        with plainly():
+            return list(self._spark.sparkContext.parallelize(list(items), max(len(items), 1)).map(Telling(work)).collect()) if items else []
 
 
 class Session(EngineSession):
@@ -156,7 +188,7 @@ class Session(EngineSession):
 
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
-        found = self._mapped(chosen, Summarise(summaries, types), "part bigint, state binary")
+        found = self._mapped(chosen, Summarise(summaries, [types[name] for name in summaries]), "part bigint, state binary")
         from pyspark.serializers import CPickleSerializer
 
         sender: Any = CPickleSerializer()
@@ -199,11 +231,11 @@ class Session(EngineSession):
 
     def _frame(self, table: ir.Table) -> Any:
         """The table as a data frame of Spark."""
-        from penstock.parts.engines._spark_start import plainly, start
+        from penstock.parts.engines._spark_start import plainly
 
         query = str(self._compiler.to_sqlglot(table).sql(dialect="spark"))
         if self._spark is None:
-            self._spark = start(self._master, self._options, memory_bytes=self._memory_bytes, threads=self._threads, shared=self._scratch)
+            self._spark = _start(self._master, self._options, memory_bytes=self._memory_bytes, threads=self._threads, shared=self._scratch)
         with plainly(self._scratch):
             from pyspark.sql import functions
 
@@ -225,9 +257,13 @@ class Session(EngineSession):
             alike.setdefault(str(pq.read_schema(path).remove_metadata()), []).append(path)
         whole = None
         for group in alike.values():
-            frame = spark.read.option("__globPaths__", "false").parquet(*[Path(path).absolute().as_uri() if "://" not in path else path for path in group])
+            frame = spark.read.option("__globPaths__", "false").parquet(*[path if "://" in path else f"file://{Path(path).absolute()}" for path in group])
             here = {name.lower(): name for name in frame.columns}
-            picked = [f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl}) AS {_quoted(name)}" for name, each in types.items()]
+            picked = []
+            for name, each in types.items():
+                value = f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
+                one_zero = f"CAST({value} + 0.0D AS {each.ddl})" if each.ddl in ("double", "float") else value  # as the embedded engine reads
+                picked.append(f"{one_zero} AS {_quoted(name)}")
             frame = frame.selectExpr(*picked)
             whole = frame if whole is None else whole.union(frame)
         return whole
@@ -248,7 +284,8 @@ class Session(EngineSession):
 
         frame = self._frame(table)
         with plainly(self._scratch):
-            return frame.mapInArrow(work.__call__, ddl).toArrow()
+            plainly_named = frame.toDF(*[f"c{i}" for i in range(len(frame.columns))])  # mapInArrow takes a dot in a name for a field
+            return plainly_named.mapInArrow(work.__call__, ddl).toArrow()
 
     def _land(self, table: ir.Table, folder: Path, *, lasting: bool) -> int:
         """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with one."""
@@ -276,6 +313,12 @@ class Session(EngineSession):
         chosen = parent.to_expr().select(**{f"v{i}": value.to_expr() for i, value in enumerate(values)})
         work = Distinct(list(self._types(chosen.schema()).values()))
         return work.merged(self._mapped(chosen, work, "state binary")["state"].to_pylist())
+
+
+def _start(master: str, options: Mapping[str, str], **how: Any) -> Any:
+    from penstock.parts.engines._spark_start import start
+
+    return start(master, options, **how)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
