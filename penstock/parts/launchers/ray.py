@@ -1,0 +1,178 @@
+"""Processes of a Ray cluster: one that runs already, by its address, or one started here and stopped here.
+
+Each process is an actor of its own in one placement group, and calls home (`_line`): so the errors of Penstock come back as
+they were, a stalled process is told from one that computes, and a wish to stop reaches the training as SIGTERM on its main
+thread. Ray Train's `TorchTrainer` was weighed and left: it runs the function beside the main thread, where Python hears no
+signals, wraps what is raised, starts a controller of its own (seconds), and restarts by itself what our trainer restarts
+from its own checkpoints.
+
+Ray is kept quiet: no usage statistics, no dashboard, no logs of workers on our screen; a cluster started here listens on
+loopback. What is refused here: anything about training.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from penstock.contracts.learn import Launcher, Recovery
+from penstock.core.errors import UserError
+from penstock.core.needs import need
+
+_WHY = "launcher: ray"
+_OBJECTS_BYTES = 100 * 2**20
+"""Of a cluster started here: nothing goes through Ray's object store."""
+
+
+def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the first is the least: write [{pair[1]}, {pair[0]}]")
+    return pair
+
+
+class Ray(Launcher):
+    """Ray's cores and accelerators."""
+
+    address: str | None = None
+    """None starts a cluster on this machine, for this training. `auto` finds the one that runs here (or that RAY_ADDRESS names);
+    `host:6379` or `ray://host:10001` names one."""
+    processes: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)] = 1
+    """`[2, 8]`: eight, or as many as the cluster has room for, down to two; and when some are lost, those that are left."""
+    gpus: int = Field(0, ge=0, le=1)
+    """Accelerators for each process."""
+    cpus: int = Field(1, ge=1)
+    """Cores that Ray sets aside for each process; it computes with so many threads."""
+    start_seconds: float = Field(180.0, ge=1)
+    """How long the cluster may take to make room and to start the processes."""
+    restarts: int = Field(3, ge=0)
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
+    Errors of the model or the data never start it again."""
+    stall_seconds: float = Field(120.0, ge=1)
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
+    computes, for five times as long."""
+
+    def limits(self) -> tuple[int | None, int | None]:
+        return (self.processes[1] if isinstance(self.processes, tuple) else self.processes), self.cpus
+
+    def recovery(self) -> Recovery:
+        return Recovery(restarts=self.restarts, fewest=self.processes[0] if isinstance(self.processes, tuple) else None)
+
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+        from penstock.parts.launchers._line import Line
+
+        with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
+            line = Line(host, size, self.stall_seconds)
+            actors: list[Any] = []
+            try:
+                actors += [self._actor(ray, group, number, threads) for number in range(size)]
+                answers = [actor.run.remote(line.call, number) for number, actor in enumerate(actors)]
+                return line.run(function, arguments, threads=threads, gpus=self.gpus > 0, ended=lambda: _ended(ray, answers), start_seconds=self.start_seconds)
+            finally:
+                line.close()
+                for actor in actors:
+                    with suppress(ray.exceptions.RayError):
+                        ray.kill(actor)
+
+    # -- what Ray is asked for ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _cluster(self, processes: int) -> Iterator[tuple[Any, str]]:
+        """Ray, connected, and the address of this machine that its workers see. What was started here is stopped here."""
+        from penstock.parts.launchers._line import address_towards
+
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning; no process here asks for 0 and wants one
+        ray = need("ray", extra="ray", why=_WHY)
+        if ray.is_initialized():  # the user's own; it is left running
+            yield ray, ray.util.get_node_ip_address()
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        try:
+            if self.address is None:
+                ray.init(
+                    address="local", include_dashboard=False, num_cpus=max(processes * self.cpus, os.cpu_count() or 1),
+                    object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
+                host = "127.0.0.1"
+            else:
+                ray.init(address=self.address, **quiet)
+                away = urlsplit(self.address).hostname if self.address.startswith("ray://") else None
+                host = address_towards(away) if away else ray.util.get_node_ip_address()
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            if self.address is None:
+                raise UserError(f"Ray does not start on this machine: {said}") from None
+            raise UserError(f"there is no Ray cluster at {self.address!r}: {said} Start one with  ray start --head,  or leave launcher.address out to have one started for the training.") from None
+        try:
+            yield ray, host
+        finally:
+            ray.shutdown()
+
+    @contextmanager
+    def _room(self, ray: Any, processes: int) -> Iterator[tuple[Any, int]]:
+        """A placement group for as many processes as there is room for, and how many these are.
+
+        Raises:
+            UserError: there is room for too few.
+        """
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        each = {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+        fewest = self.processes[0] if isinstance(self.processes, tuple) else processes
+        size = processes
+        if fewest < processes:
+            size = max(min(processes, self._fits(ray, each)), fewest)
+        group = placement_group([each] * size, strategy="PACK")
+        try:
+            if not group.wait(self.start_seconds):
+                total = {word: ray.cluster_resources().get(word, 0) for word in each}
+                free = {word: ray.available_resources().get(word, 0) for word in each}
+                raise UserError(
+                    f"the Ray cluster has no room for {size} processes with {_amounts(each)} each: it has {_amounts(total)} in all, {_amounts(free)} free, and made none within "
+                    f"{self.start_seconds:g} s. Ask for fewer (launcher.processes, launcher.cpus, launcher.gpus), or add machines.")
+            yield group, size
+        finally:
+            with suppress(ray.exceptions.RayError):
+                remove_placement_group(group)
+
+    def _fits(self, ray: Any, each: dict[str, int]) -> int:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(min(int(node.get(word, 0) // amount) for word, amount in each.items()) for node in nodes)
+
+    def _actor(self, ray: Any, group: Any, number: int, threads: int) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
+        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        return ray.remote(_Process).options(
+            num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, scheduling_strategy=where, runtime_env={"env_vars": variables}).remote()
+
+
+class _Process:
+    """An actor: a process of Ray's with nothing else in it."""
+
+    def run(self, call: Any, rank: int) -> None:
+        from penstock.parts.launchers._line import answer
+
+        answer(call, rank)
+
+
+def _ended(ray: Any, answers: list[Any]) -> str | None:
+    """Why Ray says that a process is over before its time, if it does."""
+    done, _ = ray.wait(answers, num_returns=len(answers), timeout=0)
+    for answer in done:
+        try:
+            ray.get(answer)
+        except ray.exceptions.RayError as error:
+            if "No module named 'penstock" in str(error):
+                return "the Python of its workers has no Penstock; install the same version on every machine"
+            return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
+
+
+def _amounts(amounts: dict[str, Any]) -> str:
+    return " and ".join(f"{amount:g} {word}" for word, amount in amounts.items())

