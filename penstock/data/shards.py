@@ -27,10 +27,14 @@ from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
 from penstock.core.store import Member, told_plainly
 from penstock.data.cache import Cache
+from penstock.data.contiguous import PAGE_BYTES, Piece, one_array
 from penstock.data.far import HELD_BYTES, Far
 
 SHARD_BYTES = 64 * 2**20
 _LAYOUT = b"penstock.layout"
+_PADDING = b"penstock.padding"
+_ALIGN_ROWS = PAGE_BYTES
+"""So many rows are whole pages, whatever their width; then the matrices of all shards can be laid side by side (`contiguous`)."""
 FORMAT = 1
 
 Arrays = dict[str, np.ndarray]
@@ -76,9 +80,10 @@ class ShardWriter:
         folder: where the shards go.
         prefix: usually the split's name.
         shard_bytes: a shard is closed once it holds about so much.
+        shard_rows: the rows of a shard, where somebody else decided.
     """
 
-    def __init__(self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES, shard_rows: int | None = None) -> None:
         self.rows = 0
         self.files: list[str] = []
         self.rows_by_file: list[int] = []
@@ -86,7 +91,7 @@ class ShardWriter:
         self._places: list[_Place] = []
         self._matrices: Arrays = {}
         self._objects: dict[str, list[np.ndarray]] = {}
-        self._full: int | None = None
+        self._full = shard_rows
         """Rows of a shard; None until the first of ragged rows is full."""
         self._filled = self._filled_bytes = 0
 
@@ -114,14 +119,16 @@ class ShardWriter:
             self._filled_bytes += taken * per_row
             start += taken
             if self._full is None and self._filled_bytes + per_row > self._shard_bytes:
-                self._full = self._filled
+                aligned = -(-self._filled // _ALIGN_ROWS) * _ALIGN_ROWS
+                self._full = aligned if aligned - self._filled <= self._filled // 16 else self._filled
             if self._filled == self._full:
                 self._flush()
 
     def _begin(self, arrays: Arrays, rows: int) -> None:
         self._places = _layout(arrays)
-        if all(place.ragged is None for place in self._places):
-            self._full = max(self._shard_bytes // max(_bytes(arrays) // rows, 1), 1)
+        if self._full is None and all(place.ragged is None for place in self._places):
+            full = max(self._shard_bytes // max(_bytes(arrays) // rows, 1), 1)
+            self._full = full // _ALIGN_ROWS * _ALIGN_ROWS or full
 
     def _check(self, arrays: Arrays) -> None:
         if [p.name for p in self._places] != list(arrays):
@@ -166,6 +173,8 @@ class ShardWriter:
                 names.append(place.name)
         layout = {"format": FORMAT, "arrays": [{"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "ragged": p.ragged} for p in self._places]}
         schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)], metadata={_LAYOUT: json.dumps(layout).encode()})
+        if self._full is not None and self._full % _ALIGN_ROWS == 0:
+            schema = _paged(schema, [column.slice(0, 1) for column in columns])
         path = self._folder / name
         with told_plainly(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(columns, schema=schema))
@@ -196,6 +205,8 @@ class Shards:
         """Columns of the matrix of each dtype."""
         self._far: Far[Held] | None = None
         self._maps: list[Held] = []
+        self._whole: Arrays = {}
+        """The matrix of each dtype over all shards, where pages allow it."""
         rows = []
         for file in files:
             batch, places = _open(str(file), None)
@@ -203,6 +214,10 @@ class Shards:
             self._maps.append(_held_of(batch, places))
             rows.append(batch.num_rows)
         self._set_rows(rows)
+        if len(files) > 1:
+            pieces = [_pieces(str(file), list(self._widths)) for file in files]
+            found = {name: one_array([piece[name] for piece in pieces], _held(name), width) for name, width in self._widths.items()}
+            self._whole = {name: whole for name, whole in found.items() if whole is not None}
 
     @classmethod
     def far(cls, members: Sequence[Member], rows: Sequence[int], cache: Cache, *, memory_bytes: int = HELD_BYTES) -> Shards:
@@ -308,6 +323,8 @@ class Shards:
         if len(self.rows_by_shard) == 1:
             held = self._shard(0)
             found = {name: held[name].take(slots, axis=0) for name in self._widths}
+        elif len(self._whole) == len(self._widths):
+            found = {name: whole.take(slots, axis=0) for name, whole in self._whole.items()}
         else:
             found = self._gather_across(slots)
         arrays: dict[str, Any] = dict(self._split(found))
@@ -434,6 +451,34 @@ def _held_of(batch: pa.RecordBatch, places: list[_Place]) -> Held:
         held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
     held.update({place.name: _ragged(batch.column(place.name), place.ragged) for place in places if place.ragged is not None})
     return held
+
+
+def _pieces(file: str, dtypes: list[str]) -> dict[str, Piece]:
+    """Where in a shard's file each matrix lies."""
+    with pa.memory_map(file, "r") as source:
+        beginning = source.read_buffer(1).address
+        source.seek(0)
+        batch = pa.ipc.open_file(source).get_batch(0)
+        buffers = {name: batch.column(name).flatten().buffers()[1] for name in dtypes}
+        width = {name: batch.schema.field(name).type.list_size * _held(name).itemsize for name in dtypes}
+        return {name: Piece(file, buffer.address - beginning, batch.num_rows * width[name]) for name, buffer in buffers.items()}
+
+
+def _paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
+    """The schema, padded so that a file of it has its first buffer at the beginning of a page; `row` is one row of it."""
+    padding = 0
+    for _ in range(4):  # once if padding made the message just as much longer; it is rounded to eights, so twice
+        padded = schema.with_metadata({**schema.metadata, _PADDING: b" " * padding})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, padded) as writer:
+            writer.write_batch(pa.record_batch(row, schema=padded))
+        made, at = memoryview(sink.getvalue()), 8  # after the magic word: two messages, each a mark, a length and so many bytes
+        for _ in range(2):
+            at += 8 + int.from_bytes(made[at + 4 : at + 8], "little")
+        if at % PAGE_BYTES == 0:
+            return padded
+        padding += -at % PAGE_BYTES
+    return schema
 
 
 def _open(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[_Place]]:

@@ -1,0 +1,98 @@
+"""Contiguous: pieces of several files as one array, without a copy.
+
+The matrices of a split lie in many shards. Gathering a shuffled batch shard by shard costs a sort, a call a shard and
+a second copy of every row, about as much again as the gather itself. But the system can lay pages of different files
+side by side in memory: a run of addresses is reserved, and each piece is mapped into its place of it. Then the matrix of a split is
+one array, and a batch one `take`.
+
+Pages can only be laid whole: all pieces but the last must begin at a page of their file and be whole pages (`ShardWriter` writes
+them so). The last piece, of fewer rows, is copied into memory if it begins elsewhere: no more than one shard. Where pieces do not lie so (older feeds, other page sizes, systems without mmap), `one_array` says
+None, and shards are gathered one by one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PAGE_BYTES = 4096
+"""What shards are aligned to: the page of every common system but some ARM ones, which gather shard by shard."""
+_NOTHING, _READ, _WRITE = 0, 1, 2
+_SHARED, _PRIVATE, _FIXED = 0x01, 0x02, 0x10
+_ANONYMOUS = 0x1000 if sys.platform == "darwin" else 0x20
+_FAILED = ctypes.c_void_p(-1).value
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of bytes of a file."""
+
+    file: str
+    offset: int
+    size_bytes: int
+
+
+class _Run:
+    """Mapped addresses, for as long as an array looks at them."""
+
+    def __init__(self, address: int, size: int, dtype: np.dtype, shape: tuple[int, ...], free: Any) -> None:
+        self.__array_interface__ = {"version": 3, "data": (address, True), "shape": shape, "typestr": dtype.str}
+        self._finalizer = weakref.finalize(self, free, address, size)
+
+
+def one_array(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarray | None:
+    """The pieces, one after another, as one matrix `[rows, width]` that may not be written to.
+
+    Args:
+        pieces: each of whole rows.
+
+    Returns:
+        None where this system, or how the pieces lie, does not allow it.
+    """
+    if not pieces or sys.platform not in ("linux", "darwin") or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return None
+    page = mmap.ALLOCATIONGRANULARITY
+    if any(piece.offset % page or piece.size_bytes % page for piece in pieces[:-1]):
+        return None
+    total = sum(piece.size_bytes for piece in pieces)
+    if not total or total % (dtype.itemsize * width):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    start = libc.mmap(None, total, _NOTHING, _PRIVATE | _ANONYMOUS, -1, 0)
+    if start in (None, _FAILED):
+        return None
+    run = _Run(start, total, dtype, (total // (dtype.itemsize * width), width), libc.munmap)
+    at = start
+    for piece in pieces:
+        handle = os.open(piece.file, os.O_RDONLY)
+        try:
+            if os.fstat(handle).st_size < piece.offset + piece.size_bytes:
+                return None  # torn: whoever opens it the usual way says so
+            if piece.offset % page:
+                if libc.mmap(at, piece.size_bytes, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0) != at:
+                    return None
+                _copy(handle, piece, at)
+            elif piece.size_bytes and libc.mmap(at, piece.size_bytes, _READ, _SHARED | _FIXED, handle, piece.offset) != at:
+                return None
+        finally:
+            os.close(handle)
+        at += piece.size_bytes
+    return np.asarray(run)
+
+
+def _copy(handle: int, piece: Piece, address: int) -> None:
+    into = memoryview((ctypes.c_char * piece.size_bytes).from_address(address)).cast("B")
+    done = 0
+    while done < piece.size_bytes:
+        done += os.preadv(handle, [into[done:]], piece.offset + done)
