@@ -185,6 +185,33 @@ def run(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path 
     return _until("evaluate", recipe, overrides, store, events)
 
 
+def leads(recipe: Recipe) -> bool:
+    """Whether this process does what it is told; the others that were started with it (`launcher: env`) take part, and print nothing."""
+    return recipe.launcher.here().rank == 0
+
+
+def recipe_of(run: str, *, store: str | Path | Store | None = None) -> Recipe:
+    """What a run was declared with."""
+    return Run.open(_as_store(store), run).recipe()
+
+
+def launch(recipe: RecipeLike, *, scheduler: str, overrides: Sequence[str] = (), store: str | None = None, **options: Any) -> str:
+    """What a scheduler must be given to run a recipe on its machines, as text.
+
+    Args:
+        scheduler: `kubernetes` (a manifest) or `slurm` (a batch script).
+        store: where every machine sees the store.
+        options: `image`, `processes`, `gpus`, `claim`, `secrets`, `hours`; see `penstock.pipeline.manifests.Wanted`.
+
+    Raises:
+        UserError: the recipe or the options do not say enough.
+    """
+    from penstock.pipeline.manifests import rendered
+
+    text: str = rendered(as_recipe(recipe, overrides), scheduler, store=store, **options)
+    return text
+
+
 def _until(stage: str, recipe: RecipeLike, overrides: Sequence[str], store: str | Path | Store | None, events: Events | None) -> Outcome:
     chosen = as_recipe(recipe, overrides)
     return Pipeline(chosen, store_of(chosen, store), events or Events()).until(stage)
@@ -203,10 +230,17 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
     if found.status == "done":
         raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
     recipe = found.recipe()
-    feed = Feed.open(where, found.feed)
-    with told.stage("train", resumed=found.id):
-        train_into(found, recipe, feed, told, resume=True)
-    return Pipeline(recipe, where, told).until("evaluate")
+
+    pipeline = Pipeline(recipe, where, told)
+
+    def go_on() -> dict[str, Any]:
+        feed = Feed.open(where, found.feed)
+        with told.stage("train", resumed=found.id):
+            train_into(found, recipe, feed, told, resume=True)
+        return pipeline.until("evaluate").named()
+
+    named = recipe.launcher.lead(go_on)
+    return Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
 
 
 def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> dict[str, Any]:

@@ -96,6 +96,14 @@ def parser() -> argparse.ArgumentParser:
     on_recipe("run", _run, "all stages: prepare, encode, train, pack, evaluate")
     made = command("resume", _resume, "go on with an interrupted run")
     made.add_argument("run", metavar="RUN")
+    made = on_recipe("launch", _launch, "print what a scheduler needs to run a recipe on its machines")
+    made.add_argument("--print", choices=["kubernetes", "slurm"], required=True, dest="scheduler", help="a Kubernetes manifest, or a batch script for Slurm")
+    made.add_argument("--image", help="the container image, with Penstock in it (Kubernetes)")
+    made.add_argument("--processes", type=int, metavar="N", help="how many processes (default: the launcher's, else 1)")
+    made.add_argument("--gpus", type=int, choices=[0, 1], help="accelerators for each process")
+    made.add_argument("--claim", metavar="NAME", help="the volume claim, to be mounted by all, with the data and the store (Kubernetes)")
+    made.add_argument("--secret", action="append", default=[], metavar="NAME", dest="secrets", help="a Secret whose keys become environment variables (Kubernetes); may be given often")
+    made.add_argument("--hours", type=int, metavar="N", help="how long it may take at most (default: 24)")
     made = on_bundle("evaluate", _evaluate, "measure a bundle on the test split")
     made.add_argument("--dataset", metavar="NAME@ID", help="another dataset version than the bundle's own")
     made = on_bundle("predict", _predict, "answer every row of a file")
@@ -150,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(options: argparse.Namespace, error: PenstockError) -> int:
+    if getattr(options, "follows", False):
+        return error.exit_code
     if options.json:
         _print_error(type(error).__name__, error.message, [{"path": list(p.path), "text": p.text} for p in getattr(error, "problems", ())])
     print(f"penstock: {error.message}", file=sys.stderr)
@@ -164,7 +174,18 @@ def _events(options: argparse.Namespace) -> Events:
     from penstock.core.events import Events
     from penstock.terminal.console import Console
 
+    if getattr(options, "follows", False):
+        return Events()
     return Events(Console(sys.stderr, results=options.json))
+
+
+def _recipe(options: argparse.Namespace) -> Any:
+    """The recipe; notes whether this process follows another that was started with it, which then prints."""
+    from penstock import api
+
+    recipe = api.as_recipe(options.recipe, _overrides(options))
+    options.follows = not api.leads(recipe)
+    return recipe
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
@@ -175,6 +196,8 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 
 def _print(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
+    if getattr(options, "follows", False):
+        return
     print(json.dumps(data, ensure_ascii=False, default=str) if options.json else text())
 
 
@@ -234,7 +257,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import rows_screen
 
-    dataset = api.prepare(options.recipe, overrides=_overrides(options), store=options.store, events=_events(options))
+    dataset = api.prepare(_recipe(options), store=options.store, events=_events(options))
     data = {"dataset": dataset.reference, "rows": dataset.counts, "path": str(dataset.path)}
     _print(options, data, lambda: f"{rows_screen(dataset.counts)}\ndataset  {dataset.reference}\n         {dataset.path}")
     return 0
@@ -244,7 +267,7 @@ def _train(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import facts_screen
 
-    run = api.train(options.recipe, overrides=_overrides(options), store=options.store, events=_events(options))
+    run = api.train(_recipe(options), store=options.store, events=_events(options))
     _print(options, {"run": run.id, "path": str(run.path), "training": run.summary}, lambda: facts_screen({"run": run.id, "folder": str(run.path), **(run.summary or {})}))
     return 0
 
@@ -253,8 +276,17 @@ def _run(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import outcome_screen
 
-    outcome = api.run(options.recipe, overrides=_overrides(options), store=options.store, events=_events(options))
+    outcome = api.run(_recipe(options), store=options.store, events=_events(options))
     _print(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
+    return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from penstock import api
+
+    words = {word: getattr(options, word) for word in ("image", "processes", "gpus", "claim", "hours") if getattr(options, word) is not None}
+    text = api.launch(options.recipe, scheduler=options.scheduler, overrides=_overrides(options), store=options.store, secrets=options.secrets, **words)
+    _print(options, {"text": text}, lambda: text.rstrip("\n"))
     return 0
 
 
@@ -262,6 +294,7 @@ def _resume(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import outcome_screen
 
+    options.follows = not api.leads(api.recipe_of(options.run, store=options.store))
     outcome = api.resume(options.run, store=options.store, events=_events(options))
     _print(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
     return 0

@@ -82,8 +82,7 @@ class Run:
         """
         id = f"run-{new_ulid()}"
         path = store.workspace(f"runs/{id}")
-        declared = _without_credentials(recipe.declared())
-        atomic_write(path / "recipe.yaml", yaml.dump(declared, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        atomic_write(path / "recipe.yaml", recipe_text(recipe))
         atomic_write(path / "world.json", _json(world_now()))
         facts = {
             "format": FORMAT, "id": id, "name": recipe.name, "status": "running", "key": key, "dataset": dataset, "feed": feed, "parent": parent,
@@ -113,6 +112,15 @@ class Run:
         for name in reversed(store.names("runs")):
             if store.manifest(name).get("key") == key:
                 return cls(store, name.split("/")[1])
+        return None
+
+    @classmethod
+    def left_off(cls, store: Store, key: str) -> Run | None:
+        """The newest run with this key that was interrupted or failed, and that nobody works on."""
+        for name in reversed(store.folders("runs")):
+            found = cls(store, name.split("/")[1])
+            if found.key == key and found.status in ("interrupted", "failed"):
+                return found
         return None
 
     # -- what it says of itself --------------------------------------------------------------------------------------
@@ -340,6 +348,11 @@ class _Dumper(yaml.SafeDumper):
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
     _Dumper.yaml_implicit_resolvers = {**_Dumper.yaml_implicit_resolvers, _first: [*_Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)]}
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as YAML that our loader reads back as the same, with the passwords inside URLs blanked."""
+    return str(yaml.dump(_without_credentials(recipe.declared()), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _without_credentials(value: Any) -> Any:

@@ -177,6 +177,20 @@ class Launcher(Part):
         """What is to be done when `launch` raises `RankLost`."""
         return Recovery()
 
+    def here(self) -> World:
+        """This process's place among those that somebody else has started with the same command; alone unless there are some."""
+        return World()
+
+    def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do a whole command. Where several processes were started with it, the first does it, and the others take part in what
+        it launches; all return what it returns (plain and picklable), or raise what it raises."""
+        return command()
+
+    def goes_on(self) -> bool:
+        """Whether a training that was interrupted goes on by itself when the same is asked for again: so where whoever starts the
+        processes starts them again after a loss."""
+        return False
+
 
 class Wire(Protocol):
     """What a rank says to the others. It counts what it sends."""

@@ -46,6 +46,22 @@ class Outcome:
     skipped: dict[str, bool] = field(default_factory=dict)
     peak_memory_bytes: int = 0
 
+    def named(self) -> dict[str, Any]:
+        """What another process needs to open the same: references, and what is no artefact, plain."""
+        return {
+            "dataset": self.dataset.reference if self.dataset else None, "feed": self.feed.id if self.feed else None, "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None, "report": self.report, "training": self.training,
+            "seconds": self.seconds, "skipped": self.skipped, "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+    @classmethod
+    def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
+        """What `named` told of in another process, from the store that both see."""
+        return cls(**{
+            **named, "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None, "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
+            "run": Run.open(store, named["run"]) if named["run"] else None, "bundle": Bundle.open(named["bundle"], store, trust=True) if named["bundle"] else None,
+        })
+
     def rows(self) -> dict[str, int]:
         """in = train + validation + test + quarantined + duplicates + filtered."""
         if self.dataset is None:
@@ -111,10 +127,17 @@ class Pipeline:
         self._limits = Limits(recipe, events)
 
     def until(self, last: str) -> Outcome:
-        """Run every stage up to and with `last`."""
+        """Run every stage up to and with `last`. Where several processes were started for it, the first runs them, and every one
+        returns what came of it."""
         needs = STAGES.index(last) + 1
         if needs > 1:
             self._can_learn()
+        named = self.recipe.launcher.lead(lambda: self._all(needs).named())
+        if self.recipe.launcher.here().rank:
+            self.outcome = Outcome.opened(named, self.store)
+        return self.outcome
+
+    def _all(self, needs: int) -> Outcome:
         with heard(self.events), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
@@ -168,6 +191,8 @@ class Pipeline:
 
         def make() -> Run:
             self._limits.training_fits(feed)
+            if self.recipe.launcher.goes_on() and (earlier := Run.left_off(self.store, key)) is not None:
+                return train_into(earlier, self.recipe, feed, self.events, resume=True)
             run = Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
             return train_into(run, self.recipe, feed, self.events)
 

@@ -134,9 +134,12 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
 
     patience = datetime.timedelta(seconds=place["patience_seconds"])
     if store is None:
-        store = dist.TCPStore(place["host"], place["port"], None, False, timeout=patience)
+        store = dist.TCPStore(place["host"], place["port"], None, False, timeout=patience)  # type: ignore[attr-defined]
     backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
+    try:
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
+    except RuntimeError as error:
+        raise RankLost(f"training process {world.rank} does not reach the others: {next(iter(str(error).splitlines()), '')}") from None
     try:
         yield
     finally:
@@ -150,7 +153,7 @@ def _open_store(host: str) -> tuple[Any, int]:
     listening = socket.create_server((host, 0))
     port = listening.getsockname()[1]
     # The store closes the descriptor that it is given.
-    return dist.TCPStore(host, port, None, True, wait_for_workers=False, master_listen_fd=listening.detach(), use_libuv=True), port
+    return dist.TCPStore(host, port, None, True, wait_for_workers=False, master_listen_fd=listening.detach(), use_libuv=True), port  # type: ignore[attr-defined]
 
 
 def _own_address(line: Any) -> str:

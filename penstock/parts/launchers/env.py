@@ -1,0 +1,295 @@
+"""One rank of a world that somebody else started: torchrun, Slurm's srun, Kubernetes, MPI.
+
+All processes run the same command. Rank 0 does it: it prepares, encodes, packs, judges and prints; the others wait for what
+it launches, take part in that, and end as it ends, with the same error and so the same exit code. They meet at a small store
+of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which also carries rank 0's pulse: preparing may take
+hours, and only a rank 0 that shows no life for `stall_seconds` is given up. What is launched goes through it as torch's own
+collectives send objects; nothing else is agreed on beforehand, so no rank has to guess what another has found done.
+
+Whoever started the processes starts them again when some are lost (`torchrun --max-restarts`, a Job's backoffLimit, sbatch
+--requeue); so `run` goes on with a training of the same that was interrupted (`goes_on`). What is refused here: anything
+about training, and any number of processes but the one that is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from penstock.contracts.learn import Launcher, World
+from penstock.core.errors import PenstockError, RankLost, StoreError, TrainingError, UserError
+from penstock.core.needs import need
+from penstock.parts.launchers._places import Place, place_of
+
+_LOOK_SECONDS = 0.2
+_BEAT_SECONDS = 1.0
+_GRACE_SECONDS = 3.0
+"""How long rank 0 waits for another's error that explains its own."""
+_PATIENCE = 5
+"""How many times `stall_seconds` one collective may take: others compile, judge, or write a checkpoint meanwhile."""
+_stores: dict[tuple[str, int, str], Any] = {}
+"""The stores that this process has opened: rank 0's stay open as long as it lives, and so may be met at again."""
+_meetings = 0
+_leading: _Meeting | None = None
+"""Where rank 0 of this process does a command."""
+
+
+class Env(Launcher):
+    """The processes that are there already."""
+
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Threads within an operation, per process; `auto`: its share of this machine's cores."""
+    start_seconds: float = Field(600.0, ge=1)
+    """How long the other processes may take to arrive."""
+    stall_seconds: float = Field(120.0, ge=1)
+    """A process that shows no life for so long is taken for lost; one that waits for others in the training, after five times as long."""
+
+    def limits(self) -> tuple[int | None, int | None]:
+        place = place_of(os.environ)
+        share = None if place.size == 1 else max(1, _cores() // place.local_size)
+        return place.size, share if self.threads == "auto" else self.threads
+
+    def here(self) -> World:
+        place = place_of(os.environ)
+        return World(place.rank, place.size, place.local_rank)
+
+    def goes_on(self) -> bool:
+        return True
+
+    def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        global _leading
+        place = place_of(os.environ)
+        if place.size == 1 or _leading is not None:
+            return command()
+        meeting = _Meeting(place, self.start_seconds, self.stall_seconds)
+        try:
+            if place.rank:
+                return meeting.follow()
+            _leading = meeting
+            return meeting.lead(command)
+        finally:
+            _leading = None
+            meeting.close()
+
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+        place = place_of(os.environ)
+        if processes == 1:
+            return function(World(threads=threads), *arguments)
+        if processes != place.size:
+            raise UserError(f"launcher: env: {processes} processes are wanted, and {place.by} has started {place.size}. Start the right number.")
+        if _leading is not None:
+            return _leading.launch(function, arguments, threads)
+        meeting = _Meeting(place, self.start_seconds, self.stall_seconds)  # every rank calls this with the same function
+        try:
+            return (meeting.follow() if place.rank else meeting.lead(lambda: {"value": meeting.launch(function, arguments, threads)}))["value"]
+        finally:
+            meeting.close()
+
+
+class _Meeting:
+    """Where ranks meet: who has work says so, all say that they live, and rank 0 says how it ended."""
+
+    def __init__(self, place: Place, start_seconds: float, stall_seconds: float) -> None:
+        need("torch", extra="train", why="training in several processes")
+        self._place, self._stall = place, stall_seconds
+        self._over = threading.Event()
+        global _meetings
+        _meetings += 1  # alike at every rank: all run the same command
+        self._number, self._tasks = _meetings, 0
+        try:
+            where = (place.host, place.port, place.attempt)
+            if where not in _stores:
+                _stores[where] = self._open(start_seconds)
+            self._store = _stores[where]
+            self._pulse = self._store.clone()
+        except (RuntimeError, OSError) as error:
+            said = next(iter(str(error).splitlines()), "")
+            raise TrainingError(
+                f"rank {place.rank} of {place.size} ({place.by}) did not meet the others at {place.host}:{place.port} within {start_seconds:g} s: {said} "
+                "Is MASTER_ADDR a name of rank 0's machine that this one can reach, is MASTER_PORT free there, and were all processes started?") from None
+        self._store.set(self._key(f"host/{place.rank}"), socket.gethostname())
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _open(self, seconds: float) -> Any:
+        import torch.distributed as dist
+
+        place = self._place
+        patience = datetime.timedelta(seconds=seconds)
+        if place.rank == 0 and not place.is_hosted:
+            listening = socket.create_server(("127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "", place.port))
+            return dist.TCPStore(place.host, place.port, None, True, patience, wait_for_workers=False, master_listen_fd=listening.detach())  # type: ignore[attr-defined]
+        return dist.TCPStore(place.host, place.port, None, False, patience)  # type: ignore[attr-defined]
+
+    def _key(self, word: str) -> str:
+        return f"penstock/{self._place.attempt}/{self._number}/{word}"
+
+    def _beat(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the store is gone, and so is what we would tell
+            while not self._over.wait(_BEAT_SECONDS):
+                self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
+
+    def _said(self, word: str) -> Any:
+        """What was said under this word, if anything has been."""
+        key = self._key(word)
+        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None  # peers' words, as in torch's collectives of objects
+
+    def _say(self, word: str, what: Any) -> None:
+        try:
+            data = pickle.dumps(what)
+        except Exception as error:  # noqa: BLE001 - said instead
+            data = pickle.dumps(("error", TrainingError(f"a training process failed, and what it said cannot be sent: {error}")))
+        self._store.set(self._key(word), data)
+
+    # -- rank 0 ------------------------------------------------------------------------------------------------------
+
+    def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do the command, and tell the others how it ended."""
+        try:
+            value = command()
+        except BaseException as error:
+            self._end(("error", error))
+            raise
+        self._end(("value", value))
+        return value
+
+    def _end(self, outcome: tuple[str, Any]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._say("end", outcome)
+            until = time.monotonic() + _GRACE_SECONDS
+            while self._store.add(self._key("ended"), 0) < self._place.size - 1 and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)  # rank 0 may be the one that keeps the store
+
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> Any:
+        """Have every rank run it, this one too."""
+        self._tasks += 1
+        self._say(f"task/{self._tasks}", (socket.gethostname(), threads, function, arguments))
+        try:
+            return self._take_part(function, arguments, threads)
+        except Exception as error:  # noqa: BLE001 - what explains it is raised in its place
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> BaseException:
+        """The error that explains the rest: another rank's own, a death, or this one."""
+        if isinstance(error, PenstockError) and not isinstance(error, RankLost):
+            return error
+        until = time.monotonic() + _GRACE_SECONDS
+        others = range(1, self._place.size)
+        before = self._beats()
+        told: dict[int, BaseException] = {}
+        while time.monotonic() < until and len(told) < len(others):
+            for rank in others:
+                if rank not in told and (found := self._said(f"error/{self._tasks}/{rank}")) is not None:
+                    told[rank] = found[1]
+            if any(not isinstance(found, RankLost) for found in told.values()):
+                break
+            time.sleep(_LOOK_SECONDS)
+        own = [found for _, found in sorted(told.items()) if not isinstance(found, RankLost)]
+        ours = [found for found in own if isinstance(found, PenstockError)]
+        if ours or own:
+            return (ours or own)[0]
+        if not isinstance(error, RankLost):
+            return error
+        after = self._beats()
+        if silent := [rank for rank in others if rank not in told and after[rank] == before[rank]]:
+            names = " and ".join(f"training process {rank} ({self._host(rank)})" for rank in silent)
+            return RankLost(f"{names} ended without a word, or was stopped.", tuple(silent), error.step)
+        return error
+
+    def _beats(self) -> list[int]:
+        return [self._store.add(self._key(f"beat/{rank}"), 0) for rank in range(self._place.size)]
+
+    def _host(self, rank: int) -> str:
+        key = self._key(f"host/{rank}")
+        return f"on {self._store.get(key).decode()}" if self._store.check([key]) else "which never arrived"
+
+    # -- the others --------------------------------------------------------------------------------------------------
+
+    def follow(self) -> dict[str, Any]:
+        """Take part in what rank 0 launches until it says how it ended: its value, or its error."""
+        task, beats, heard_at = 1, -1, time.monotonic()
+        try:
+            while True:
+                if (outcome := self._said("end")) is not None:
+                    self._store.add(self._key("ended"), 1)
+                    break
+                if (told := self._said(f"task/{task}")) is not None:
+                    self._join_in(task, *told)
+                    task, heard_at = task + 1, time.monotonic()
+                    continue
+                now = self._store.add(self._key("beat/0"), 0)
+                if now != beats:
+                    beats, heard_at = now, time.monotonic()
+                elif time.monotonic() - heard_at > self._stall:
+                    raise RankLost(f"rank 0 has shown no life for {self._stall:g} s; rank {self._place.rank} gives up.", (0,))
+                time.sleep(_LOOK_SECONDS)
+        except RuntimeError as error:
+            raise RankLost(f"rank 0 is gone, and with it the place where rank {self._place.rank} met it ({next(iter(str(error).splitlines()), '')}).", (0,)) from None
+        if outcome[0] == "error":
+            raise outcome[1]
+        value: dict[str, Any] = outcome[1]
+        return value
+
+    def _join_in(self, task: int, home: str, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._tasks = task
+        try:
+            self._take_part(function, arguments, threads)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - rank 0 raises it, and then we do
+            if isinstance(error, (StoreError, FileNotFoundError)) and socket.gethostname() != home:
+                error = StoreError(
+                    f"{error} That was on {socket.gethostname()}; rank 0 runs on {home}. Every machine that trains must see the store at the same place: put it on a shared file system with --store.")
+            elif not isinstance(error, PenstockError):
+                error.add_note("".join(traceback.format_exception(error)).strip())
+            self._say(f"error/{task}/{self._place.rank}", ("error", error))
+
+    # -- all ---------------------------------------------------------------------------------------------------------
+
+    def _take_part(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> Any:
+        place = self._place
+        with self._grouped():
+            return function(World(place.rank, place.size, place.local_rank, threads), *arguments)
+
+    @contextmanager
+    def _grouped(self) -> Iterator[None]:
+        import torch
+        import torch.distributed as dist
+
+        if self._place.host in ("127.0.0.1", "localhost"):
+            loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+            if loopback:
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        # NCCL wants an accelerator for each process; schedulers may show each process only its own.
+        mine = str(torch.cuda.get_device_properties(self._place.local_rank % torch.cuda.device_count()).uuid) if torch.cuda.is_available() else "none"
+        self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), mine)
+        devices = {self._store.get(self._key(f"device/{self._tasks}/{rank}")) for rank in range(self._place.size)}
+        backend = "nccl" if len(devices) == self._place.size and b"none" not in devices else "gloo"
+        store = dist.PrefixStore(self._key(f"group/{self._tasks}"), self._store)  # type: ignore[attr-defined]
+        try:
+            dist.init_process_group(backend, store=store, rank=self._place.rank, world_size=self._place.size, timeout=datetime.timedelta(seconds=_PATIENCE * self._stall))
+        except RuntimeError as error:
+            raise RankLost(f"training process {self._place.rank} does not reach the others: {next(iter(str(error).splitlines()), '')}") from None
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def close(self) -> None:
+        self._over.set()
+        sys.stdout.flush()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
