@@ -1,0 +1,62 @@
+"""Adult on the laptop and on Spark: the same dataset, row for row, and the same feed, fitted and written by executors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from penstock.contracts.data import Engine
+from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.data import feed as feeds
+from penstock.data.feed import write_feed
+from penstock.data.prepare import prepare
+from penstock.recipe.schema import load_recipe
+from tests.data.lake import SPLITS, Lake
+from tests.data.test_spans import FEATURES, same_feeds
+from tests.data.test_spans import rows as feature_rows
+from tests.parts.sparks import ENGINE, differences
+
+pytest.importorskip("pyspark", reason="needs the extra `spark`")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parents[2]
+
+
+def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
+    assert shared_data.is_dir()
+    found = {}
+    with Engine.load(ENGINE).open(tmp_path / "held", memory_bytes=2**30, threads=2) as held:
+        held.rows(held.table(pa.table({"a": [1]})))
+        for engine in ("embedded", ENGINE):
+            recipe = load_recipe(ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).declared()}"])
+            store = Store(tmp_path / recipe.engine.type)
+            dataset = prepare(recipe, store, Events())
+            if engine == ENGINE:
+                monkeypatch.setattr(feeds, "SPAN_ROWS", 5_000)
+                monkeypatch.setattr(feeds, "SHARD_BYTES", 500_000)
+            found[recipe.engine.type] = dataset, write_feed(recipe, dataset, store, Events())
+    (one, here), (other, there) = found["embedded"], found["spark"]
+    assert differences(one, other) == []
+    assert sum(one.counts[split] for split in SPLITS) > 48_000
+    assert len(there.shards("train").rows_by_shard) > 3
+    same_feeds(here, there)
+
+
+def test_executors_in_processes_of_their_own(tmp_path, monkeypatch):
+    """A cluster of two workers on this machine, as Spark's own tests have it: nothing is shared but the files."""
+    cluster = {"type": "spark", "master": "local-cluster[2,1,1024]", "options": {"spark.sql.shuffle.partitions": 2, "spark.executor.memory": "1g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}}
+    words = {**FEATURES, "split": {"train": 0.6, "validation": 0.3, "test": 0.1}, "clean": ["trim", {"type": "clip_outliers", "columns": ["amount"]}]}
+    made = []
+    for name, engine in (("here", "embedded"), ("there", cluster)):
+        (tmp_path / name).mkdir()
+        lake = Lake(tmp_path / name)
+        lake.put("rows.parquet", feature_rows())
+        if engine is cluster:
+            monkeypatch.setattr(feeds, "SPAN_ROWS", 60)
+            monkeypatch.setattr(feeds, "SHARD_BYTES", 12_000)
+        dataset = lake.prepare(engine=engine, **words)
+        made.append((dataset, write_feed(lake.recipe(engine=engine, **words), dataset, lake.store, Events())))
+    assert differences(made[0][0], made[1][0]) == []
+    same_feeds(made[0][1], made[1][1])
