@@ -365,6 +365,10 @@ class Feature(Part):
         padding texts is not. A loader then has a thread for each core."""
         return False
 
+    def augments(self) -> bool:
+        """Whether `collate` does anything with keys; making them is spared where none does."""
+        return type(self).collate is not Feature.collate
+
     @abstractmethod
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that cannot be.

@@ -7,27 +7,38 @@ the cost of a batch of short texts. Numbers in, numbers out: this file knows no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 _LONG = 48
 """Values a row from which a slice a row costs less than an index a value."""
+_WIDE = 200
+"""Columns from which rows are padded one by one; fewer are padded by one index a place."""
 
 
 class Ragged:
-    """Rows of values.
+    """Rows of values. They may lie anywhere in `values`, so that rows taken out of a memory map are read when they are used,
+    once.
 
     Args:
         values: all rows' values, one row after another `[m]`.
         offsets: int64 `[n + 1]`: row `i` is `values[offsets[i] : offsets[i + 1]]`; it need not begin at 0.
     """
 
-    __slots__ = ("offsets", "values")
+    __slots__ = ("lengths", "starts", "values")
 
     def __init__(self, values: np.ndarray, offsets: np.ndarray) -> None:
-        self.values, self.offsets = values, offsets
+        self.values, self.starts = values, offsets[:-1]
+        self.lengths: np.ndarray = np.diff(offsets)
+        """Values of each row, int64 `[n]`."""
+
+    @classmethod
+    def lying(cls, values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
+        """Rows where they lie: row `i` is `values[starts[i] : starts[i] + lengths[i]]`."""
+        made = cls.__new__(cls)
+        made.values, made.starts, made.lengths = values, starts, lengths
+        return made
 
     @classmethod
     def of(cls, rows: Sequence[np.ndarray] | np.ndarray) -> Ragged:
@@ -37,12 +48,18 @@ class Ragged:
 
     @classmethod
     def taken(cls, sources: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]], rows: int) -> Ragged:
-        """Rows out of several others.
+        """Rows out of several others; out of one they stay where they lie.
 
         Args:
             sources: of each its values, its offsets, which of its rows are taken, and which rows they become (None: all, in order).
             rows: how many there are in all.
         """
+        if not sources:
+            return cls(np.empty(0), np.zeros(rows + 1, np.int64))
+        if len(sources) == 1 and sources[0][3] is None:
+            values, offsets, local, _ = sources[0]
+            starts = offsets[local]
+            return cls.lying(values, starts, offsets[local + 1] - starts)
         starts, lengths, owner = np.empty(rows, np.int64), np.empty(rows, np.int64), np.zeros(rows, np.int64)
         for number, (_, offsets, local, places) in enumerate(sources):
             into: Any = slice(None) if places is None else places
@@ -51,53 +68,49 @@ class Ragged:
             owner[into] = number
         ends = _ends(lengths)
         total = int(ends[-1])
-        if not sources:
-            return cls(np.empty(0), ends)
         if total > _LONG * rows:
-            values = [source[0] for source in sources]
-            pieces = [values[k][start : start + length] for k, start, length in zip(owner.tolist(), starts.tolist(), lengths.tolist(), strict=True)]
+            sliced = [source[0] for source in sources]
+            pieces = [sliced[k][start : start + length] for k, start, length in zip(owner.tolist(), starts.tolist(), lengths.tolist(), strict=True)]
             return cls(np.concatenate(pieces), ends)
-        index = np.repeat(starts - ends[:-1], lengths)
-        index += np.arange(total)
-        if len(sources) == 1:
-            return cls(sources[0][0].take(index), ends)
+        index = _index(starts, ends, lengths)
         found = np.empty(total, sources[0][0].dtype)
         each = np.repeat(owner, lengths)
-        for number, (values_, *_) in enumerate(sources):
+        for number, (values, *_) in enumerate(sources):
             mine = np.flatnonzero(each == number)
-            found[mine] = values_.take(index[mine])
+            found[mine] = values.take(index[mine])
         return cls(found, ends)
 
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each row ends if they came one after another, after a 0: int64 `[n + 1]`."""
+        return _ends(self.lengths)
+
+    def compact(self) -> Ragged:
+        """The same rows, one after another in values of their own."""
+        ends = _ends(self.lengths)
+        if int(ends[-1]) > _LONG * len(self):
+            return Ragged(np.concatenate(list(self)), ends)
+        return Ragged(self.values.take(_index(self.starts, ends, self.lengths)) if ends[-1] else self.values[:0], ends)
+
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for start, stop in pairwise(self.offsets.tolist()):
-            yield self.values[start:stop]
+        values = self.values
+        for start, stop in zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), strict=True):
+            yield values[start:stop]
 
     def __getitem__(self, rows: Any) -> Any:
-        """One row as an array; a slice (of step 1) or an index array of rows as a `Ragged`."""
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(len(self))
-            if step == 1:
-                return Ragged(self.values, self.offsets[start : max(stop, start) + 1])
-            rows = np.arange(start, stop, step)
+        """One row as an array; a slice or an index array of rows as a `Ragged`."""
         if isinstance(rows, (int, np.integer)):
             row = range(len(self))[rows]
-            return self.values[int(self.offsets[row]) : int(self.offsets[row + 1])]
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        return Ragged.taken([(self.values, self.offsets, rows, None)], len(rows))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Values of each row, int64 `[n]`."""
-        return np.diff(self.offsets)
+            return self.values[int(self.starts[row]) : int(self.starts[row] + self.lengths[row])]
+        return Ragged.lying(self.values, self.starts[rows], self.lengths[rows])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its values and offsets."""
-        return int(self.offsets[-1] - self.offsets[0]) * self.values.itemsize + self.offsets.nbytes
+        """Bytes of its values and of where they lie."""
+        return int(self.lengths.sum()) * self.values.itemsize + self.starts.nbytes + self.lengths.nbytes
 
     def objects(self) -> np.ndarray:
         """As an object array `[n]` of arrays."""
@@ -110,18 +123,29 @@ class Ragged:
         """Side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at least 1."""
         lengths = self.lengths
         longest = max(int(lengths.max()) if len(lengths) else 0, 1)
-        mask = np.arange(longest) < lengths[:, None]
-        values = np.zeros((len(self), longest), dtype)
-        flat = self.values[self.offsets[0] : self.offsets[-1]]
-        if len(flat) > _LONG * len(self):
-            for row, part in enumerate(self):
-                values[row, : len(part)] = part
-        elif len(flat):
-            values[mask] = flat
-        return values, mask
+        columns = np.arange(longest)
+        mask = columns < lengths[:, None]
+        if not len(self.values) or not len(lengths):
+            return np.zeros(mask.shape, dtype), mask
+        if longest < _WIDE and self.values.dtype.kind in "iu":  # 0 times a number is 0; times what is not a number it is not
+            found = self.values.take(self.starts[:, None] + columns, mode="clip")
+            found *= mask
+            return found.astype(dtype, copy=False), mask
+        padded = np.zeros(mask.shape, dtype)
+        values = self.values
+        for row, (start, length) in enumerate(zip(self.starts.tolist(), lengths.tolist(), strict=True)):
+            padded[row, :length] = values[start : start + length]
+        return padded, mask
 
 
 def _ends(lengths: np.ndarray) -> np.ndarray:
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
     return ends
+
+
+def _index(starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where each value of rows that come one after another is read."""
+    index = np.repeat(starts - ends[:-1], lengths)
+    index += np.arange(int(ends[-1]))
+    return index

@@ -178,7 +178,7 @@ class Encoding:
             else:
                 batch[key] = values
         for name, arrays in grouped.items():
-            own = None if keys is None else keys ^ np.uint64(int(fingerprint(name), 16))
+            own = None if keys is None or not self._features[name].augments() else keys ^ np.uint64(int(fingerprint(name), 16))
             for array, values in self._features[name].collate(arrays, self.fitted[name], own).items():
                 batch[f"{name}.{array}"] = values
         return batch
@@ -186,12 +186,12 @@ class Encoding:
     @property
     def augments(self) -> bool:
         """Whether any feature does anything with the keys given to `collate`."""
-        return any(type(feature).collate is not Feature.collate for feature in self._features.values())
+        return any(feature.augments() for feature in self._features.values())
 
     @property
     def plain(self) -> bool:
         """Whether rows are stored as they are collated: `collate` then only gives things their names."""
-        return not self.augments
+        return all(type(feature).collate is Feature.collate for feature in self._features.values())
 
     @property
     def decodes(self) -> bool:

@@ -379,7 +379,8 @@ class Shards:
     def _rows(self, place: _Place, slots: np.ndarray) -> Ragged:
         if len(self.rows_by_shard) == 1:
             offsets, values = self._shard(0)[place.name]
-            return Ragged.taken([(values, offsets, slots, None)], len(slots))
+            found = Ragged.taken([(values, offsets, slots, None)], len(slots))
+            return found if self._far is None else found.compact()  # what came from a bucket may be let go of before it is used
         shard, sources = self.at(slots), []
         for i in np.unique(shard).tolist():
             offsets, values = self._shard(i)[place.name]

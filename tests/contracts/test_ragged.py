@@ -54,6 +54,6 @@ def test_rows_of_several_are_taken_in_the_order_asked_for(lengths: list[list[int
     sources = []
     for number in sorted({source for source, _ in places}):
         mine = np.array([i for i, (source, _) in enumerate(places) if source == number])
-        ragged = several[number][0]
+        ragged = several[number][0].compact()
         sources.append((ragged.values, ragged.offsets, np.array([places[i][1] for i in mine]), mine))
     assert listed(Ragged.taken(sources, len(places))) == [several[source][1][row] for source, row in places]

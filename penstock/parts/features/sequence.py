@@ -189,6 +189,9 @@ class Sequence(Feature):
         ids = np.where(place >= 0, place + 2, _words.UNKNOWN)
         return {"tokens": _words.rows_of(_words.cut((ids, lengths), fitted["length"]), _words.smallest(len(fitted["values"]) + 2))}
 
+    def augments(self) -> bool:
+        return False
+
     def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         ((name, rows),) = stored.items()
         values, mask = _words.padded(rows, "float32" if name == "values" else "int64")

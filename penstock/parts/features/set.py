@@ -219,6 +219,9 @@ class Set(Feature):
         labels[np.repeat(np.arange(len(column)), lengths)[known], flat[known]] = 1
         return {"labels": labels}
 
+    def augments(self) -> bool:
+        return False
+
     def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         if fitted["target"]:
             return {"labels": stored["labels"].astype(np.float32)}

@@ -172,6 +172,9 @@ class Text(Feature):
             found["grams"] = _words.rows_of(bag, _words.smallest(g.buckets))
         return found
 
+    def augments(self) -> bool:
+        return False
+
     def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
         tokens, mask = _words.padded(stored["tokens"], "int64")
         found = {"tokens": tokens, "mask": mask}
