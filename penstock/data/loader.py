@@ -32,7 +32,7 @@ from penstock.data.draws import Rows, check_alike, settle
 from penstock.data.encoding import WEIGHT
 from penstock.data.feed import batch_size_for
 from penstock.data.lookahead import advise, shards_ahead
-from penstock.data.opened import Data, Features, opened, place_in_world
+from penstock.data.opened import Data, Features, check_whole, device_there, opened, place_in_world
 from penstock.data.order import Batches, augmentation_keys, share
 from penstock.data.order_columns import MIX, WEIGHTS
 from penstock.data.sampling import Drawn, is_in
@@ -42,7 +42,7 @@ from penstock.recipe.order import Mix, TrainOrder
 
 HELD_BYTES = 2**30
 """What batches that are read ahead may take, unless told otherwise."""
-_TOGETHER_ROWS, _TOGETHER_BYTES = 4096, 2**20
+_TOGETHER_ROWS, _TOGETHER_BYTES = 4096, 4 * 2**20
 """Batches are gathered together up to so many rows or bytes."""
 _BLOCK = 65_536
 """Positions whose slots are computed at once: for a small batch, numpy's cost per call would outweigh the numbers."""
@@ -94,16 +94,14 @@ class Loader:
         inputs: Features | None = None, targets: Features | None = None, weight: str | None = None, store: Store | str | Path | None = None, events: Events | None = None,
     ) -> None:
         rank, world = place_in_world(rank, world)
-        for word, value, least in (("batch_size", batch_size, 1), ("world", world, 1), ("accumulate", accumulate, 1), ("rank", rank, 0), ("threads", threads, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"{word} must be at least {least}; found {value}")
+        check_whole(batch_size=(batch_size, 1), world=(world, 1), accumulate=(accumulate, 1), rank=(rank, 0), threads=(threads, 1), memory_bytes=(memory_bytes, 0), seed=(seed, None))
         if rank >= world:
             raise ValueError(f"rank must be below world ({world}); found {rank}")
         words = {
             "shuffle": {True: "auto", False: "stored"}.get(shuffle, shuffle) if isinstance(shuffle, bool) else shuffle, "block": block, "window": window, "last": last,
             "fraction": fraction, "replacement": replacement, "weights": weights, "balance": balance, "mix": mix, "epoch_rows": epoch_rows, "bucket": bucket,
         }
-        told = {word: value for word, value in words.items() if value not in (None, False) and value != _UNTOLD.get(word)}
+        told = {word: value for word, value in words.items() if value is not None and value is not False and value != _UNTOLD.get(word)}  # 0 is not False: it is told, and refused
         if order is not None and told:
             raise UserError(f"`order` says all of it; {', '.join(told)} go not beside it")
         found = opened(data, inputs=inputs, targets=targets, weight=weight, order=told, store=store, events=events)
@@ -136,7 +134,7 @@ class Loader:
         self.memory_bytes = memory_bytes
         if device is not None and numpy:
             raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
-        self.device = device
+        self.device = None if device is None else device_there(device)
         self._staging: Staging | None = None
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
@@ -194,6 +192,7 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""
+        check_whole(epoch=(epoch, 0))
         self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,8 +208,10 @@ class Loader:
         """Go to where another loader was; it may have had another number of processes.
 
         Raises:
-            UserError: it went through other rows, or in another order.
+            UserError: it went through other rows, or in another order; or it is no state.
         """
+        if not isinstance(state, Mapping) or not {"epoch", "position"} <= set(state):
+            raise UserError(f"a state is what `state_dict()` gave, with `epoch` and `position`; found {', '.join(map(str, state)) or 'an empty one' if isinstance(state, Mapping) else type(state).__name__}")
         theirs = {word: value for word, value in state.items() if word not in ("epoch", "position")}
         if isinstance(theirs.get("shuffle"), bool):  # as states were before there were words
             theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"
@@ -220,7 +221,10 @@ class Loader:
         differing = [f"{word} was {theirs.get(word)!r} and is {mine.get(word)!r}" for word in dict.fromkeys([*mine, *theirs]) if theirs.get(word) != mine.get(word)]
         if differing:
             raise UserError(f"this position belongs to another order of rows: {'; '.join(differing)}. Go on with what it had, or begin again.")
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        epoch, position = int(state["epoch"]), int(state["position"])
+        if epoch < 0 or not 0 <= position <= len(self):
+            raise UserError(f"a state stands at one of the {len(self)} batches of an epoch, or at its end; found epoch {epoch}, position {position}")
+        self.epoch, self.position = epoch, position
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of the current epoch; then the loader stands at the next one's beginning.
@@ -241,7 +245,8 @@ class Loader:
 
         Close the iterator, or let go of it, to stop the threads that read ahead.
         """
-        if self._staging is None and self.device is not None and str(self.device).partition(":")[0] == "cuda":
+        check_whole(epoch=(epoch, 0), start=(start, 0))
+        if self._staging is None and self.device is not None and self.device.type == "cuda":
             self._staging = Staging(self.device, slots=self.threads + 1)
         blocks = ahead(
             self._blocks(epoch, start), partial(self._made, epoch), threads=self.threads, memory_bytes=self.memory_bytes, size=lambda made: made.size, timings=self.timings)
