@@ -1,4 +1,5 @@
-"""Texts that are ids already: rows of 16–256 ids (uint16 as stored), shuffled, padded batches of 64 (int64, and a mask), one core each.
+"""Texts that are ids already: rows of 16–256 ids (uint16 as stored), shuffled, padded batches of 256 and of 64 (int64, and a mask), one core
+each.
 
 The limit is a gather of rows from one array in memory into padded batches. Peers' rows are padded by the same few lines.
 
@@ -15,7 +16,7 @@ from benchmarks._feeds import texts
 from benchmarks._loading import Against, beside
 from benchmarks.harness import scratch, size
 
-BATCH, SEED = 64, 7
+BATCH, SMALL, SEED = 256, 64, 7
 
 
 def bench() -> None:
@@ -23,16 +24,23 @@ def bench() -> None:
         made = texts(folder, size("TEXTS", 50_000))
         few = _part(made.data, size("PEER_TEXTS", 20_000))
 
-        def over(data: object) -> dict[str, Any]:
-            return {"data": str(data), "batch": BATCH, "seed": SEED}
+        def over(data: object, batch: int = BATCH) -> dict[str, Any]:
+            return {"data": str(data), "batch": batch, "seed": SEED}
 
-        beside("texts", Against("penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}), [
+        def tokens(seen: Any) -> float:
+            return float(seen["total"] / seen["rows"])
+
+        beside("texts in batches of 256", Against("penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}), [
             Against("a gather into padded batches, from an array in memory", "memory", "text", over(made.data), group=None, least=0.4, pairs=20),
             Against("LitData, a sample a row", "lit", "text", over(few), least=5.0),
             Against("Hugging Face datasets, whole Arrow batches", "huggingface", "text", over(made.data)),
             Against("Mosaic Streaming, a sample a row", "mosaic", "text", over(few)),
             Against("webdataset, a sample a row", "tars", "text", over(few)),
-        ], cores=1, folder=folder, unit="tokens", per_row=lambda seen: seen["total"] / seen["rows"])
+        ], cores=1, folder=folder, unit="tokens", per_row=tokens)
+        beside("texts in batches of 64", Against("penstock", "ours", "text", {**made.ours, "batch": SMALL, "seed": SEED}), [
+            Against("a gather into padded batches, from an array in memory", "memory", "text", over(made.data, SMALL), group=None, least=0.4, pairs=20),
+            Against("LitData, a sample a row", "lit", "text", over(few, SMALL)),
+        ], cores=1, folder=folder, unit="tokens", per_row=tokens)
 
 
 def _part(data: Any, rows: int) -> object:

@@ -35,7 +35,9 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
     def epoch(n: int):
         for start in _runs(len(rows), batch, seed, n):
             table = rows[start : start + batch]
-            yield {name: torch.from_numpy(np.array(column)) for name, column in zip(table.column_names, table.columns, strict=True)}
+            arrays = {name: np.asarray(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+            wide = [arrays.pop(f"x{i}") for i in range(floats.shape[1])]
+            yield {"x": torch.from_numpy(np.stack(wide, axis=1)), **{name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}}  # what a model takes, as the others give
 
     return epoch, lambda b: len(b["label"]), lambda b: b["label"].sum()
 
