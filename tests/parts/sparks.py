@@ -29,7 +29,8 @@ def table(rows: int = 240) -> pa.Table:
         return [None if i % every == every - 1 else values[i % len(values)] for i in n]
 
     start = datetime.datetime(2023, 12, 31, 22, 0, 0, 123456)
-    moments = [start + datetime.timedelta(hours=7 * (i % 90), microseconds=i % 3) for i in n]
+    old = {3: datetime.datetime(1500, 2, 28, 1, 2, 3), 4: datetime.datetime(1, 1, 1), 5: datetime.datetime(9999, 12, 31, 23, 59, 59, 999999)}
+    moments = [old.get(i) or start + datetime.timedelta(hours=7 * (i % 90), microseconds=i % 3) for i in n]
     return pa.table({
         "id": pa.array(n, pa.int64()),
         "text": pa.array(some(11, TEXTS), pa.string()),
@@ -41,9 +42,9 @@ def table(rows: int = 240) -> pa.Table:
         "large": pa.array(some(5, [0, 2**64 - 1, 17]), pa.uint64()),
         "flag": pa.array(some(6, [True, False]), pa.bool_()),
         "moment": pa.array([None if i % 10 == 9 else moments[i] for i in n], pa.timestamp("us")),
-        "zoned": pa.array([None if i % 8 == 7 else moments[i] for i in n], pa.timestamp("us", "Europe/Paris")),
+        "zoned": pa.array([None if i % 8 == 7 or i == 5 else moments[i] for i in n], pa.timestamp("us", "Europe/Paris")),
         "fine": pa.array([None if i % 9 == 8 else 1_600_000_000_000_000_001 + i for i in n], pa.timestamp("ns")),
-        "day": pa.array([None if i % 9 == 8 else datetime.date(1969, 12, 30) + datetime.timedelta(days=i % 40) for i in n], pa.date32()),
+        "day": pa.array([None if i % 9 == 8 else datetime.date(1582, 10, 1 + i) if i < 20 else datetime.date(1969, 12, 30) + datetime.timedelta(days=i % 40) for i in n], pa.date32()),
         "clock": pa.array([None if i % 4 == 3 else datetime.time(i % 24, 5, 6, 7) for i in n], pa.time64("us")),
         "exact": pa.array(some(12, [Decimal("1.50"), Decimal("-0.01"), Decimal("99999.99")]), pa.decimal128(10, 2)),
         "bytes": pa.array(some(3, [b"", b"\x00\xff", b"abc"]), pa.binary()),

@@ -68,7 +68,7 @@ EVERYTHING = {
     },
     "clean": [
         "trim", {"type": "trim", "columns": "text", "collapse": True, "case": "upper"}, {"type": "fill", "values": {"number": 0, "flag": False, "small": 1, "text": "none"}},
-        {"type": "replace", "columns": ["text"], "values": {"MALE": "M", "": None}}, {"type": "replace", "columns": ["number"], "values": {"-7": None, "1.5": 2.5}},
+        {"type": "replace", "columns": ["text"], "values": {"MALE": "M", "": None, "A|B": "${spark.app.name} 'q' \\n \n %s ?", "BACK\\SLASH": ":x {y}"}}, {"type": "replace", "columns": ["number"], "values": {"-7": None, "1.5": 2.5}},
         {"type": "filter", "keep": "id < 235"}, {"type": "deduplicate", "columns": ["number", "text", "single", "moment", "items", "struct.b"]},
         {"type": "clip_outliers", "columns": ["number", "small"], "quantiles": [0.05, 0.95]}, {"type": "clip_outliers", "columns": ["single", "d1"], "quantiles": [0.1, 0.9]},
     ],
@@ -102,7 +102,7 @@ def alike(folder, **words) -> None:
 A_LITTLE = {
     "where": "id <> 17", "derive": {word: EVERYTHING["derive"][word] for word in ("d2", "d5", "d9", "d12", "d14", "d27")},
     "expect": {word: EVERYTHING["expect"][word] for word in ("text", "number", "whole")},
-    "clean": ["trim", {"type": "fill", "values": {"small": 1}}, {"type": "deduplicate", "columns": ["number", "text"]}, {"type": "clip_outliers", "columns": ["single"], "quantiles": [0.1, 0.9]}],
+    "clean": ["trim", {"type": "fill", "values": {"small": 1, "text": "${spark.app.name} 'q' \\n \n %s ?"}}, {"type": "deduplicate", "columns": ["number", "text"]}, {"type": "clip_outliers", "columns": ["single"], "quantiles": [0.1, 0.9]}],
 }
 
 

@@ -144,6 +144,7 @@ def stop() -> None:
 _SETTINGS = {
     "spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true", "spark.sql.ansi.enabled": "true", "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "16384", "spark.sql.parquet.compression.codec": "lz4_raw", "spark.sql.autoBroadcastJoinThreshold": str(10 * 2**20),
+    "spark.sql.variable.substitute": "false", "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED", "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.execution.arrow.useLargeVarTypes": "false", "spark.sql.execution.pythonUDF.arrow.enabled": "true",
 }
 """What a session must have, so that values mean the same as in DuckDB."""

@@ -145,9 +145,36 @@ def compiled_once_for_all(engine: Engine) -> None:
             assert [str(v) for v in answer["twice"].to_pylist()] == [str(None if v is None else v * 2) for v in given["number"].to_pylist()], "compiled_once_for_all: the values differ"
 
 
+_MEANT = {
+    "CAST(number AS VARCHAR)": "'1e+300'", "number / 0": "'inf'", "whole // 2": "-3", "whole % 3": "-1", "upper(text)": "'STRASSE É'", "length(text)": "9", "text LIKE 'str%'": "True",
+    "regexp_extract(text, '(\\w+) (.)', 2)": "'É'", "CAST(moment AS VARCHAR)": "'2020-09-13 12:26:40.000001'", "strftime(moment, '%d/%m/%y')": "'13/09/20'", "TRY_CAST(text AS DOUBLE)": "None",
+    "TRY_CAST(' 7 ' AS BIGINT) + whole": "0", "[whole, 1][1]": "-7", "substring(text, -3, 2)": "'e '", "round(whole / 2, 0)": "'-4.0'", "CASE WHEN whole = 0 THEN 1 / whole ELSE 0.5 END": "'0.5'",
+}
+"""Expressions over one row (`_ROW`), with what DuckDB makes of them; a double is told by its text."""
+_ROW = {"number": [1e300], "whole": [-7], "text": ["strasse É"], "moment": pa.array([1_600_000_000_000_001], pa.timestamp("us"))}
+
+
+def means_what_duckdb_means(engine: Engine) -> None:
+    """The SQL of a recipe is DuckDB's, whatever the engine."""
+    with opened(engine) as (session, _):
+        start = session.table(pa.table(_ROW))
+        found = session.rows(start.select(**{f"e{i}": session.sql(start, text) for i, text in enumerate(_MEANT)}))[0]
+        for i, (text, meant) in enumerate(_MEANT.items()):
+            value = found[f"e{i}"]
+            told = repr(str(value)) if isinstance(value, float) else repr(value)
+            assert told == meant, f"means_what_duckdb_means: {text} is {told}, and should be {meant}"
+
+
+def has_one_zero(engine: Engine) -> None:
+    """Negative zero is read as zero, since a Parquet dictionary may not tell them apart."""
+    with opened(engine) as (session, folder):
+        pq.write_table(pa.table({"x": [0.0, -0.0]}), folder / "z.parquet", use_dictionary=False)
+        assert [str(row["x"]) for row in session.rows(session.read([folder / "z.parquet"]))] == ["0.0", "0.0"], "has_one_zero: -0.0 came back"
+
+
 LAWS: tuple[Law, ...] = (
     rows_come_back, unites_by_name, writes_in_order, expressions_compose, refuses_what_is_no_expression, says_what_broke, digests_agree, summarises_every_row,
-    compiled_once_for_all,
+    compiled_once_for_all, means_what_duckdb_means, has_one_zero,
 )
 
 
