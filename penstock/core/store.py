@@ -74,7 +74,7 @@ def told_plainly(path: Path) -> Iterator[None]:
                 f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept. "
                 f"Free some space, or put the store elsewhere with --store."
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise StoreError(f"cannot write {path}: {error.strerror}. Choose a folder you may write to with --store.") from None
         raise
 
@@ -203,6 +203,10 @@ class Store:
             self.folder = cache_folder() / "mirror" / fingerprint(self.url)
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
+            with told_plainly(self.folder):
+                there = next((part for part in (self.folder, *self.folder.parents) if part.exists()), self.folder)
+            if there.exists() and not there.is_dir():
+                raise StoreError(f"a store is a folder or a bucket, and {there} is a file. Choose a folder with --store.")
 
     @property
     def is_remote(self) -> bool:

@@ -147,7 +147,7 @@ def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Repla
     return Replaced(subset, order.epoch_rows or subset.rows, seed, part.holes, sums)
 
 
-def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: int) -> Mixture:
+def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: int) -> Mixture | Replaced:
     if order.mix is not None:
         _stored(part.feed, "mix", order.mix.by)
         names = list(order.mix.weights)
@@ -156,6 +156,8 @@ def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: 
     else:
         names, found = _members_of_classes(part, subset, order.balance or "")
         weights = [1.0] * len(names)
+    if not subset.rows:  # an empty split has no groups, and an empty epoch
+        return Replaced(subset, order.epoch_rows or 0, seed)
     groups = [Group(name, len(slots), order_within(whole, len(slots), subset.rows), slots.__getitem__) for name, slots in zip(names, found, strict=True)]
     return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed)
 

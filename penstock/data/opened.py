@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,12 @@ def opened(
     pairs: list[Any] = list(data.items()) if isinstance(data, Mapping) else list(data)
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise UserError("a mixture is {feed: weight, …} or a list of (feed, weight), with at least one feed")
+    if any(isinstance(share, bool) or not isinstance(share, numbers.Real) for _, share in pairs):
+        raise UserError(f"the weights of a mixture are numbers; found {', '.join(repr(share) for _, share in pairs)}")
     feeds = [feed_of(one, inputs=inputs, targets=targets, weight=weight, store=store, events=events) for one, _ in pairs]
+    ids = [feed.id for feed in feeds]
+    if twice := sorted({id for id in ids if ids.count(id) > 1}):
+        raise UserError(f"the mixture has the feed {twice[0]} more than once; name it once, with the sum of its weights")
     return Opened(feeds, [float(share) for _, share in pairs])
 
 
@@ -87,6 +93,9 @@ def feed_of(
         where = _store(store) or Store(data.store if "://" in data.store else data.base / data.store, cache_bytes=data.resources.cache)
         dataset = find_dataset(data, where) or prepare(data, where, events or Events())
         return write_feed(data, dataset, where, events or Events())
+    for side, said in (("inputs", inputs), ("targets", targets)):
+        if said is not None and not isinstance(said, Mapping):
+            raise UserError(f"`{side}` are features by name, as in {side}={{'age': 'number'}}; found {said!r}")
     where = _store(store) or data.store
     words: dict[str, Any] = {"inputs": dict(inputs or {}), "targets": dict(targets or {}), "weight": weight}
     if like is not None:
@@ -110,6 +119,39 @@ def feed_of(
 
 def _store(store: Store | str | Path | None) -> Store | None:
     return store if store is None or isinstance(store, Store) else Store(store)
+
+
+def check_whole(**numbers_told: tuple[Any, int | None]) -> None:
+    """That each is a whole number, and not below its least; None is not told.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for word, (value, least) in numbers_told.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ValueError(f"{word} must be a whole number; found {value!r}")
+        if least is not None and value < least:
+            raise ValueError(f"{word} must be at least {least}; found {value}")
+
+
+def device_there(device: Any) -> Any:
+    """A torch device that this machine has.
+
+    Raises:
+        UserError: there is no such device, or none of its kind.
+    """
+    from penstock.core.needs import need
+
+    torch = need("torch", extra="train", why="batches on a device")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"device is what torch calls one, such as 'cpu' or 'cuda:0'; found {device!r} ({str(error).splitlines()[0]})") from None
+    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device is {str(found)!r}, and torch finds {torch.cuda.device_count()} CUDA devices here. Leave it out for the CPU")
+    return found
 
 
 def place_in_world(rank: int | None, world: int | None) -> tuple[int, int]:

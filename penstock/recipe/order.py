@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from penstock.contracts.data import Feature
 from penstock.contracts.part import Strict, did_you_mean, mistakes
@@ -50,7 +50,7 @@ class TrainOrder(Strict):
     """The values of a column are drawn by weights: `{by: language, weights: {en: 0.7, de: 0.3}}`."""
     epoch_rows: int | None = Field(None, ge=1)
     """Rows of an epoch, where rows are drawn; as many as there are unless given."""
-    bucket: bool | Annotated[int, Field(ge=2)] = False
+    bucket: StrictBool | Annotated[int, Field(ge=2)] = False
     """Put texts (and sets and sequences) of like length into one batch, so that less of it is padding: among the rows of so many
     batches; true is 32. Batches come in an order of chance, and each row as often as without."""
 

@@ -97,7 +97,7 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
     if declared.batchnorm == "each" and has_norms(network):
         why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
     if declared.batchnorm == "sync" and has_norms(network) and recipe.train.accumulate > 1:
-        why.append("a piece of an accumulated batch, which is what BatchNorm sees, has rows of every process")
+        why.append("with `accumulate` BatchNorm sees one piece of every process's rows at a time, and which rows these are changes with the number of processes")
     if declared.gradients is not None and declared.gradients.depends:
         why.append(declared.gradients.depends)
     if why:

@@ -207,3 +207,10 @@ def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
     for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a")):
         with pytest.raises(StoreError, match="no route"):
             ask()
+
+
+def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
+    (tmp_path / "rows.csv").write_text("a")
+    for place, text in ((tmp_path / "rows.csv", "is a file"), (tmp_path / "rows.csv" / "deeper", "is a file"), (tmp_path / ("a" * 300), "too long")):
+        with pytest.raises(StoreError, match=text):
+            Store(place)

@@ -80,6 +80,7 @@ def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch
         return Staging("cpu", slots=slots, link=links[-1][2])
 
     monkeypatch.setattr(loaders, "Staging", staging)
+    monkeypatch.setattr(loaders, "device_there", torch.device)
     for one in (feed, plain):
         loader = Loader(one, batch_size=10, seed=3, threads=2, device=torch.device("cuda", 0))
         same(list(loader.batches(1)), batches(one))

@@ -107,3 +107,49 @@ def test_under_anybodys_loop_a_loader_has_a_length_and_goes_on(lake: Path) -> No
     other = penstock.Loader(feed, batch_size=64)
     other.load_state_dict(state)
     assert [b["row_id"].tolist() for b in other] == [b["row_id"].tolist() for b in loader]
+
+
+def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
+    feed = penstock.encode(penstock.prepare(lake / "recipe.yaml"), **WORDS)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"batch_size": "64"}, "batch_size must be a whole number; found '64'"), ({"batch_size": 6.5}, "found 6.5"), ({"batch_size": True}, "found True"), ({"seed": "a"}, "seed"),
+        ({"threads": "2"}, "threads"), ({"memory_bytes": "1GiB"}, "memory_bytes"), ({"accumulate": 0}, "at least 1"), ({"rank": 2, "world": 2}, "rank must be below"),
+    ]
+    for words, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            penstock.Loader(feed, **{"batch_size": 32, **words})
+    refused: list[tuple[dict[str, Any], str]] = [({"fraction": 0}, "greater than 0"), ({"shuffle": "blocks", "block": 0}, "at least 1 row"), ({"shuffle": "blocks", "window": 0}, "window"), ({"bucket": 1}, "bucket")]
+    for words, text in refused:
+        with pytest.raises(UserError, match=text):
+            penstock.Loader(feed, batch_size=32, **words)
+    with pytest.raises(UserError, match="what torch calls one"):
+        penstock.Loader(feed, batch_size=32, device="cudda")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="finds 0 CUDA devices"):
+            penstock.Loader(feed, batch_size=32, device="cuda")
+    for mixture, text in [([(feed, 1), (feed, 2)], "more than once"), ({feed: "a"}, "weights of a mixture are numbers")]:
+        with pytest.raises(UserError, match=text):
+            penstock.Loader(mixture, batch_size=32)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="features by name"):
+        penstock.Loader(penstock.prepare(lake / "recipe.yaml"), batch_size=32, inputs=["a"])  # type: ignore[arg-type]
+    loader = penstock.Loader(feed, batch_size=np.int64(32), numpy=True)  # type: ignore[arg-type]
+    state = loader.state_dict()
+    for bad in (5, {}, {**state, "position": -1}, {**state, "position": len(loader) + 1}, {**state, "epoch": -1}, {word: value for word, value in state.items() if word != "position"}):
+        with pytest.raises(UserError, match="a state"):
+            loader.load_state_dict(bad)  # type: ignore[arg-type]
+    loader.load_state_dict({**state, "position": len(loader)})
+    assert not list(loader), "at the end of its epoch"
+    with pytest.raises(ValueError, match="start must be at least 0"):
+        next(loader.batches(0, -3))
+
+
+@pytest.mark.parametrize("words", [{"balance": "y"}, {"replacement": True}, {"mix": {"by": "c", "weights": {"red": 1, "blue": 1}}}])
+def test_a_split_without_rows_has_an_empty_epoch_however_rows_are_drawn(lake: Path, words: dict[str, Any]) -> None:
+    (lake / "one.csv").write_text("a,c,y,odds\n1,red,yes,1")
+    feed = penstock.encode(penstock.prepare(lake / "recipe.yaml"), mix=words.get("mix"), **WORDS)
+    one = penstock.prepare({"name": "one", "source": {"type": "files", "path": str(lake / "one.csv")}, "store": str(lake / "store")})
+    held = penstock.encode(one, like=feed, mix=words.get("mix"))
+    empty = next(split for split, rows in held.sizes.items() if not rows)
+    assert [list(penstock.Loader(held, empty, batch_size=8, **words)) for _ in range(2)] == [[], []]
+    with pytest.raises(UserError, match="no row can be drawn"):
+        penstock.Loader(held, empty, batch_size=8, epoch_rows=10, **words)
