@@ -165,7 +165,10 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("type", Launcher.types())
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-def test_laws(type, law):
-    law(Launcher.load(type))
+def test_laws(law):
+    law(Launcher.load("local"))
+
+
+def test_every_launcher_is_judged_somewhere():
+    assert Launcher.types() == ["env", "local", "ray", "spark"]  # the others in files of their own: they need more than processes

@@ -182,7 +182,7 @@ class _Meeting:
 
     def _explained(self, error: Exception) -> BaseException:
         """The error that explains the rest: another rank's own, a death, or this one."""
-        if isinstance(error, PenstockError) and not isinstance(error, RankLost):
+        if not isinstance(error, (RankLost, RuntimeError)):  # torch says with the latter that a peer has gone
             return error
         until = time.monotonic() + _GRACE_SECONDS
         others = range(1, self._place.size)
@@ -199,12 +199,10 @@ class _Meeting:
         ours = [found for found in own if isinstance(found, PenstockError)]
         if ours or own:
             return (ours or own)[0]
-        if not isinstance(error, RankLost):
-            return error
         after = self._beats()
         if silent := [rank for rank in others if rank not in told and after[rank] == before[rank]]:
             names = " and ".join(f"training process {rank} ({self._host(rank)})" for rank in silent)
-            return RankLost(f"{names} ended without a word, or was stopped.", tuple(silent), error.step)
+            return RankLost(f"{names} ended without a word, or was stopped.", tuple(silent), getattr(error, "step", -1))
         return error
 
     def _beats(self) -> list[int]:

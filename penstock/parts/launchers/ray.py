@@ -99,7 +99,8 @@ class Ray(Launcher):
                     object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
                 host = "127.0.0.1"
             else:
-                ray.init(address=self.address, **quiet)
+                on_loopback = self.address.startswith(("127.", "localhost:"))  # where several nodes share an address, Ray would not find ours
+                ray.init(address=self.address, **quiet, **({"_node_ip_address": "127.0.0.1"} if on_loopback else {}))
                 away = urlsplit(self.address).hostname if self.address.startswith("ray://") else None
                 host = address_towards(away) if away else ray.util.get_node_ip_address()
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -1,4 +1,6 @@
-"""The laws of launchers: `check(Launcher.load("local"))`. They start real processes, a few seconds each."""
+"""The laws of launchers: `check(Launcher.load("local"))`. They start real processes, a few seconds each. Where somebody else
+starts the processes (`env`), every one of them checks the laws, in step.
+"""
 
 from __future__ import annotations
 
