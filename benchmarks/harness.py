@@ -53,6 +53,8 @@ class Took:
     cpu_seconds: float
     """Of all its threads and children."""
     rows: int
+    whole_cpu_seconds: float = 0.0
+    """Likewise, with what is around the part that was timed: start, saving, end."""
 
 
 @dataclass(frozen=True)
