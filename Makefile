@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow faults lint bench peers setup clean
+.PHONY: demo cluster-demo test slow faults lint bench peers setup clean
 
 setup: $(STAMP)
 
@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup            ## read a small lake, train, evaluate, pack and answer a request
 	$(BIN)/penstock demo
+
+cluster-demo: setup    ## the same recipe on this machine, on a Spark and on a Ray cluster that are started for it (minutes)
+	$(BIN)/python examples/cluster_demo.py
 
 test: setup lint       ## lint and the whole suite (minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow and not faults"

@@ -52,6 +52,8 @@ class Call:
     host: str
     port: int
     key: bytes
+    size: int
+    """How many ranks there are."""
     path: tuple[str, ...]
     """Where the launcher's Python looks for modules, so that the function is found."""
 
@@ -64,7 +66,7 @@ def answer(call: Call, rank: int) -> None:
     sys.path.extend(p for p in call.path if p not in sys.path and os.path.exists(p))
     line = Client((call.host, call.port), authkey=call.key)
     here = _own_address(line)
-    store, port = _open_store(here) if rank == 0 else (None, 0)
+    store, port = _open_store(here) if rank == 0 and call.size > 1 else (None, 0)
     line.send(("here", rank, socket.gethostname(), os.getpid(), here, port))
     try:
         data = line.recv_bytes()
@@ -228,7 +230,7 @@ class Line:
 
     @property
     def call(self) -> Call:
-        return Call(self.host, int(self._listener.address[1]), self._key, tuple(p for p in sys.path if p))
+        return Call(self.host, int(self._listener.address[1]), self._key, self.size, tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)))
 
     def _accept(self) -> None:
         import multiprocessing

@@ -1,0 +1,201 @@
+"""The ray and spark launchers: words, sentences, one real start each; the laws and the faults are slow."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from penstock.contracts.learn import Launcher, Recovery, World
+from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
+from penstock.parts.launchers._line import Line, answer
+from penstock.recipe.schema import load_recipe
+from tests.parts.clustered import program, told
+
+RAY = {"type": "ray", "processes": 2}
+SPARK = {"type": "spark", "processes": 2}
+BOTH = pytest.mark.parametrize("launcher", [RAY, SPARK], ids=["ray", "spark"])
+RESTARTS = {"where": "step", "rank": 1, "step": 5, "do": "kill"}, {"where": "step", "rank": 0, "step": 14, "do": "stop"}
+
+
+def test_limits_and_recovery_are_as_declared():
+    assert Launcher.load({**RAY, "cpus": 3}).limits() == (2, 3)
+    assert Launcher.load({"type": "ray", "processes": [1, 4], "restarts": 1}).limits() == (4, 1)
+    assert Launcher.load({"type": "ray", "processes": [1, 4], "restarts": 1}).recovery() == Recovery(restarts=1, fewest=1)
+    assert Launcher.load({**SPARK, "options": {"spark.task.cpus": "2"}}).limits() == (2, 2)
+    assert Launcher.load(SPARK).recovery() == Recovery(restarts=3)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ({"type": "ray", "processes": [4, 1]}, r"launcher.*write \[1, 4\]"), ({"type": "ray", "gpus": 2}, r"launcher\.gpus"), ({"type": "spark", "master": "localhost"}, r"launcher\.master"),
+    ({"type": "spark", "procesess": 2}, "processes"),
+])
+def test_a_wrong_word_is_refused_with_its_path(words, said):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe({"source": {"type": "files", "path": "x"}, "launcher": words})
+
+
+@pytest.mark.parametrize(("words", "package"), [(RAY, "ray"), (SPARK, "pyspark")])
+def test_an_absent_package_names_its_extra(words, package, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in (package, "pyspark.sql"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackage, match=rf"penstock\[{words['type']}\]"):
+        Launcher.load(words).launch(print, (), processes=2, threads=1)
+
+
+def test_the_heads_import_no_cluster():
+    code = "import sys, penstock.parts.launchers.ray, penstock.parts.launchers.spark, penstock.parts.launchers.env; print([m for m in ('ray', 'pyspark', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# -- the line home, without a cluster ------------------------------------------------------------------------------------
+
+
+CODE = "import pickle, sys; from penstock.parts.launchers._line import answer; answer(pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2]))"
+
+
+def over_a_line(function, *, size=1, stall_seconds=60.0, ended=lambda: None, start_seconds=60.0, missing=()):
+    """`function` at the end of a line in processes that stand for a cluster's."""
+    import pickle
+
+    line = Line("127.0.0.1", size, stall_seconds)
+    started = [subprocess.Popen([sys.executable, "-c", CODE, pickle.dumps(line.call).hex(), str(rank)]) for rank in range(size) if rank not in missing]
+    try:
+        return line.run(function, (), threads=1, gpus=False, ended=ended, start_seconds=start_seconds)
+    finally:
+        line.close()
+        for one in started:
+            try:
+                one.wait(5 if function is stop else 30)
+            except subprocess.TimeoutExpired:
+                one.kill()  # one that was stopped, which its cluster would end
+                one.wait()
+
+
+def stop(world):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def die(world):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def unpicklable(world):
+    return threading.Lock()
+
+
+def refuse(world):
+    raise RecipeError(f"rank {world.rank} says no")
+
+
+def where(world: World):
+    return world, os.environ["MASTER_ADDR"], os.environ["GLOO_SOCKET_IFNAME"]
+
+
+def test_ranks_on_a_line_know_their_place_and_meet_on_loopback():
+    assert over_a_line(where, size=2) == (World(rank=0, size=2, local_rank=0, threads=1), "127.0.0.1", "lo")
+
+
+@pytest.mark.parametrize(("function", "kind", "said"), [
+    (refuse, RecipeError, "rank 0 says no"), (die, RankLost, r"training process 0 \(pid \d+ on .*ended without a word"), (unpicklable, TrainingError, "cannot be sent"),
+])
+def test_what_ends_a_rank_comes_home_once(function, kind, said):
+    with pytest.raises(kind, match=said):
+        over_a_line(function)
+    assert not psutil.Process().children()
+
+
+def test_a_stopped_rank_is_named():
+    with pytest.raises(RankLost, match=r"training process 0 .*has shown no life for 3 s") as caught:
+        over_a_line(stop, stall_seconds=3.0)
+    assert caught.value.ranks == (0,)
+
+
+def test_a_cluster_that_does_not_start_all_is_said():
+    with pytest.raises(RankLost, match="only 0 of 1 processes have called within 1 s") as caught:
+        over_a_line(where, missing=(0,), start_seconds=1.0)
+    assert caught.value.ranks == (0,)
+    with pytest.raises(RankLost, match="no executor"):
+        over_a_line(where, missing=(0,), ended=lambda: "no executor")
+
+
+def test_a_caller_without_the_key_is_not_heard():
+    from dataclasses import replace
+    from multiprocessing import AuthenticationError
+
+    line = Line("127.0.0.1", 1, 60.0)
+    try:
+        with pytest.raises((AuthenticationError, OSError, EOFError)):
+            answer(replace(line.call, key=b"guessed"), 1)
+        assert not line._ranks
+    finally:
+        line.close()
+
+
+# -- clusters ------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_two_processes_of_a_cluster(launcher, tmp_path):
+    assert told(program("place", tmp_path, launcher)) == {"place": [0, 2, 1, 2]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "said"), [({**SPARK, "master": "local[1]"}, "has room for 1 task at once"), ({**RAY, "address": "127.0.0.1:9"}, "there is no Ray cluster at '127.0.0.1:9'")])
+def test_too_few_slots_and_an_absent_cluster_are_sentences(words, said, tmp_path):
+    found = told(program("place", tmp_path, words))
+    assert UserError.__name__ in found["failed"] and said in found["failed"]
+
+
+@pytest.mark.slow
+@BOTH
+def test_laws_in_a_cluster(launcher, tmp_path):
+    assert told(program("laws", tmp_path, {"type": launcher["type"]})) == {"lawful": True}
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(launcher, tmp_path):
+    found = told(program("train", tmp_path / "cluster", {**launcher, "stall_seconds": 6}, *RESTARTS))
+    assert found.get("restarts") == 2, found
+    assert any("ended without a word" in text for text in found["warned"])
+    assert any("training process 0" in text and "has shown no life for 6 s" in text for text in found["warned"])
+    unharmed = told(program("train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}))
+    assert found["weights"] == unharmed["weights"]
+    assert found["heard"] > 5
+    log = (tmp_path / "cluster" / "processes.jsonl").read_text().splitlines()
+    assert len(log) == 6
+    until = time.monotonic() + 20
+    while any(psutil.pid_exists(json.loads(line)["pid"]) for line in log):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_users_error_comes_back_once_and_starts_nothing_again(launcher, tmp_path):
+    found = told(program("train", tmp_path, launcher, {"where": "step", "rank": 1, "step": 4, "do": "raise"}))
+    assert found["error"] == "TrainingError" and "the model is unhappy 3 times" in found["message"] and "in training process 1" in found["message"]
+    assert len((tmp_path / "processes.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+@BOTH
+def test_ctrl_c_reaches_the_ranks_which_save(launcher, tmp_path):
+    started = program("train", tmp_path, launcher)
+    until = time.monotonic() + 200
+    while not (tmp_path / "steps.jsonl").exists():
+        assert time.monotonic() < until and started.poll() is None, (tmp_path / "err").read_text()[-2000:]
+        time.sleep(0.05)
+    os.kill(started.pid, signal.SIGINT)
+    found = told(started)
+    assert found["error"] == "Interrupted", found
+    assert list(Path(tmp_path).glob("store/runs/*/checkpoints/step-*/manifest.json"))
