@@ -41,6 +41,11 @@ def moved(cleaners: Sequence[Cleaner]) -> str:
 
 def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSession) -> ir.Table:
     """The table with new columns; an expression may use those above it."""
+    import ibis
+
     for name, text in expressions.items():
-        table = table.mutate(**{name: session.sql(table, text)})
+        value = session.sql(table, text)
+        if value.type().is_floating():
+            value = value + ibis.literal(0, type=value.type())  # there is one zero, as in what is read (EngineSession.read)
+        table = table.mutate(**{name: value})
     return table

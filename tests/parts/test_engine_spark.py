@@ -58,7 +58,7 @@ EVERYTHING = {
         "d7": "strftime(zoned, '%Y-%m-%d %H')", "d8": "regexp_replace(text, '\\s+', '_', 'g')", "d9": "CASE WHEN small = 0 THEN NULL ELSE 10 / small END", "d10": "round(number, 2)",
         "d11": "items[1]", "d12": "struct.b", "d13": "length(text)", "d14": "CAST(number AS VARCHAR)", "d15": "TRY_CAST(text AS TIMESTAMP)", "d16": "substring(text, 2, 3)", "d17": "exact + 1",
         "d18": "unsigned + 1", "d19": "dotted.name * 0.5", "d20": "lower(text) LIKE '%ß%'", "d21": "isnan(number)", "d22": "epoch(moment)", "d23": "CAST(zoned AS VARCHAR)",
-        "d24": "list_sum(items)", "d25": "TRY(whole * 4)", "d26": "\"odd name, (x)\" = 'v1'", "d27": "small / 0", "d28": "-7 // 2 + -7 % 3 + small", "d29": "split_part(text, ' ', 1)", "d30": "1 = 1", "d31": "large",
+        "d24": "list_sum(items)", "d25": "TRY(whole * 4)", "d26": "\"odd name, (x)\" = 'v1'", "d27": "small / 0", "d28": "-7 // 2 + -7 % 3 + small", "d29": "split_part(text, ' ', 1)", "d30": "1 = 1", "d31": "large", "d32": "number * -1",
     },
     "expect": {
         "text": {"pattern": "[^|]*", "on_violation": "quarantine"}, "number": {"min": -1e200, "max": 1e200, "on_violation": "quarantine"},
@@ -125,6 +125,7 @@ SPLITS = {
     "column": {"where": "\"where\" is null or \"where\" <> 'validation'", "split": {"by": "column", "on": "where"}},
     "files": {"source": {"type": "files", "train": "rows.parquet", "test": "more.parquet"}, "clean": ["deduplicate"], "split": {"by": "files"}},
     "key of texts and numbers": {"key": ["text", "number"]},
+    "derived alone": {"derive": {"less": "number * -1", "more": "single * -1", "half": "exact / 2"}},
     "no rows for two splits": {"split": {"train": 1, "validation": 0, "test": 0}},
 }
 
