@@ -249,6 +249,18 @@ class EngineSession(ABC):
         Files sorted by name hold the rows in order; there is at least one file, so that the schema is there.
         """
 
+    deals_out: ClassVar[bool] = False
+    """Whether `write_parts` computes the table once, however many parts there are."""
+
+    def write_parts(self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int) -> dict[str, int]:
+        """`write` in the order of `ROW_ID`, for the rows of each text in the column `by`, which is left out; the number of rows of each.
+
+        Args:
+            folders: by text: where its rows go. No row has another text.
+            rows: about how many there are in all.
+        """
+        return {name: self.write(table.filter(table[by] == name).drop(by), folder, order=[ROW_ID]) for name, folder in folders.items()}
+
     @abstractmethod
     def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
         """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several threads."""

@@ -38,7 +38,7 @@ from penstock.data.budget import threads_of
 from penstock.data.clean import around_split, derive, moved
 from penstock.data.dataset import SPLITS, Dataset
 from penstock.data.join import ToOne
-from penstock.data.ledger import REASON, Ledger
+from penstock.data.ledger import COLUMN, REASON, Ledger
 from penstock.data.profile import profile
 from penstock.data.rowid import by_key, by_place, column_names, read_extract
 from penstock.data.split import SPLIT, assign
@@ -229,13 +229,13 @@ class _Work:
             table = self._clean(session, table)
             kept = self._split(session, table)
             final, facts = self._fitted(session, kept)
-            written = self._write(session, final)
+            written = self._write(session, final, counted=any(ledger.counts[name] for name in SPLITS))
         self._step("profile")
         train = sorted((written / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(session, train))
         made: dict[str, Any] = {
             "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()),
-            "schema": {name: str(final[name].type()) for name in _written(final)},
+            "schema": {name: str(kind) for name, kind in session.read(train).schema().items()},
             "facts": {str(place): found for place, found in facts.items()},
         }
         if recipe.split.by in ("files", "column"):
@@ -330,20 +330,36 @@ class _Work:
         return table if mended is ours else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
 
     def _split(self, session: EngineSession, table: ir.Table) -> ir.Table:
-        """Rows with their split, computed once and kept."""
+        """Rows with their split: computed once and kept, unless they can be written at once."""
         self._step("split")
         recipe = self.recipe
         seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
-        placed = session.keep(assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session, events=self.events))
-        sifted = self.ledger.sift(session, placed, "split")
-        counts = {row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))}
+        assigned = assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session, events=self.events)
+        if self._at_once(session, assigned):
+            return assigned.drop(COLUMN, REASON)
+        sifted = self.ledger.sift(session, session.keep(assigned), "split")
+        self._placed({row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))})
+        return sifted
+
+    def _at_once(self, session: EngineSession, table: ir.Table) -> bool:
+        """Whether nothing needs a second look at the rows: the split places each row by itself, no step needs all rows, and values are of types that come back from Parquet as they went."""
+        clean, split = self.recipe.clean, self.recipe.split
+        simple = split.by == "hash" and not split.stratify and not around_split(clean)[1] and all(cleaner.form != "global" for cleaner in clean)
+        return session.deals_out and simple and all(_lasting(kind) for kind in table.schema().values())
+
+    def _placed(self, counts: Mapping[str, int]) -> None:
+        """Write down how many rows each split has.
+
+        Raises:
+            ContractError: none is left to train on.
+        """
+        recipe = self.recipe
         self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
         if not counts.get("train"):
             raise ContractError(f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and `split`; the quarantine would say why rows were put aside: {self._why()}")
         for name, share in (("validation", recipe.split.validation), ("test", recipe.split.test)):
             if not counts.get(name) and share and recipe.split.by != "files":
                 self.events.warn(f"no row fell to {name}, with {sum(counts.values()):,} rows in all")
-        return sifted
 
     def _fitted(self, session: EngineSession, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
         """Cleaners that learn from the training split; each sees what those before it mended."""
@@ -354,18 +370,25 @@ class _Work:
             table = _same_columns(cleaner, table, cleaner.mend(table, facts[i], session))
         return table, facts
 
-    def _write(self, session: EngineSession, table: ir.Table) -> Path:
-        """Every split in the order of row ids. Returns the folder of what the engine wrote, with stand-ins for large values."""
+    def _write(self, session: EngineSession, table: ir.Table, *, counted: bool) -> Path:
+        """Every split in the order of row ids. Returns the folder of what the engine wrote, with stand-ins for large values.
+
+        Args:
+            counted: the ledger knows already how many rows each split has.
+        """
         self._step("write")
         columns, rows = _written(table), self.folder / "rows"
         made = self.scratch / "written" if self.aside.columns & set(columns) else rows
-        for name in SPLITS:
-            folder = made / f"split={name}"
-            written = session.write(table.filter(table[SPLIT] == name).select(columns), folder, order=[ROW_ID])
+        folders = {name: made / f"split={name}" for name in SPLITS}
+        count = sum(self.ledger.counts[name] for name in SPLITS) if counted else self.main.rows
+        written = session.write_parts(table.select(*columns, SPLIT), SPLIT, folders, rows=count)
+        if not counted:
+            self._placed(written)
+        for name, folder in folders.items():
             if made != rows:
-                written = self.aside.give_back(sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet")
-            if written != self.ledger.counts[name]:
-                raise PenstockError(f"{self.ledger.counts[name]:,} rows belong to {name}, but {written:,} were written. This is a defect of Penstock; nothing was kept.")
+                written[name] = self.aside.give_back(sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet")
+            if written[name] != self.ledger.counts[name]:
+                raise PenstockError(f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written. This is a defect of Penstock; nothing was kept.")
         return made
 
     def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
@@ -416,6 +439,15 @@ class _Work:
 def _written(table: ir.Table) -> list[str]:
     """The columns of a dataset: `row_id` first."""
     return [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *_OURS))]
+
+
+def _lasting(kind: Any) -> bool:
+    """Whether values of a type come back from Parquet in that type, on every engine."""
+    if kind.is_array():
+        return _lasting(kind.value_type)
+    if kind.is_timestamp():
+        return kind.scale in (None, 6)
+    return bool(kind.is_integer() or kind.is_floating() or kind.is_boolean() or kind.is_string() or kind.is_binary() or kind.is_date() or kind.is_null())
 
 
 def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:

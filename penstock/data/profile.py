@@ -53,10 +53,9 @@ def _measures(table: ir.Table, columns: list[str]) -> dict[str, Any]:
         if found.is_nested() or found.is_binary():
             continue
         made[f"distinct{i}"] = column.approx_nunique()
-        if found.is_string():
-            column = column.substr(0, _SHOWN)
         if not found.is_boolean():
-            made[f"min{i}"], made[f"max{i}"] = column.min(), column.max()
+            ends = column.min(), column.max()  # cut afterwards: the beginning of the least text is the least beginning
+            made[f"min{i}"], made[f"max{i}"] = (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
         if found.is_numeric() and not found.is_boolean():
             number = column.cast("float64")
             usual = number.between(-_LARGEST, _LARGEST)

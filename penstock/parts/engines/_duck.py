@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from penstock.core.errors import ContractError, PenstockError, RecipeError, Sour
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+
+    from penstock.parts.engines._distribution import Ways
 
 ROW_GROUP = 65_536
 """Rows in a row group of what is written, or fewer where rows are wide: every thread holds one, and readers hold a few."""
@@ -135,20 +137,37 @@ class Session(EngineSession):
         if list(order) == [ROW_ID]:
             rows, row_bytes = self.count(table), self._bytes_of(table.columns)
             if row_bytes > _WIDE_BYTES or rows * row_bytes > _SORTED_SHARE * self._limit_bytes:
-                return self._in_order(table, folder, rows, row_bytes)
+                return self._in_order(table, folder, rows)
         return self._copy(table, folder, order=order, compression="COMPRESSION zstd, COMPRESSION_LEVEL 1")
 
-    def _in_order(self, table: ir.Table, folder: Path, rows: int, row_bytes: int) -> int:
-        """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's own sort."""
-        from penstock.parts.engines._distribution import Ways, write_in_order
+    deals_out = True
 
-        ways = Ways(
-            group_rows=self._rows_of(table.columns), hands=self._threads, held_bytes=self._limit_bytes // _GROUP_SHARE,
-            compression="lz4" if rows * row_bytes > _CACHED_BYTES else None)
+    def write_parts(self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int) -> dict[str, int]:
+        from penstock.parts.engines._distribution import write_parts_in_order
+
+        # One zero, as in what was read: an expression may have made another.
+        floating = [name for name, found in table.schema().items() if found.is_floating()]
+        single = table.mutate(**{name: table[name] + 0 for name in floating}) if floating else table
+        with self._plainly():
+            return write_parts_in_order(
+                self.batches(single), self._arrow_schema(single), folders, self._scratch / self._name("dealt"), by=by, key=ROW_ID, rows=rows,
+                ways=self._ways(table.columns, rows))
+
+    def _ways(self, columns: Sequence[str], rows: int) -> Ways:
+        from penstock.parts.engines._distribution import Ways
+
+        return Ways(
+            group_rows=self._rows_of(columns), hands=self._threads, held_bytes=self._limit_bytes // _GROUP_SHARE,
+            compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None)
+
+    def _in_order(self, table: ir.Table, folder: Path, rows: int) -> int:
+        """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's own sort."""
+        from penstock.parts.engines._distribution import write_in_order
+
         with self._plainly():
             folder.mkdir(parents=True, exist_ok=True)
             return write_in_order(
-                self.batches(table), self._arrow_schema(table), folder, self._scratch / self._name("dealt"), key=ROW_ID, rows=rows, ways=ways)
+                self.batches(table), self._arrow_schema(table), folder, self._scratch / self._name("dealt"), key=ROW_ID, rows=rows, ways=self._ways(table.columns, rows))
 
     def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
         name, place = self._name("request"), "__p_place"
