@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     on_recipe("check", _check, "find every mistake of a recipe at once")
     on_recipe("plan", _plan, "tell what would run and what is done already")
     on_recipe("prepare", _prepare, "read, validate, clean and split the data into a dataset version")
+    on_recipe("encode", _encode, "prepare if need be, and write the rows as arrays that training and `penstock.Loader` read")
     on_recipe("train", _train, "prepare if need be, and train")
     on_recipe("run", _run, "all stages: prepare, encode, train, pack, evaluate")
     made = command("resume", _resume, "go on with an interrupted run")
@@ -260,6 +261,16 @@ def _prepare(options: argparse.Namespace) -> int:
     dataset = api.prepare(_recipe(options), store=options.store, events=_events(options))
     data = {"dataset": dataset.reference, "rows": dataset.counts, "path": str(dataset.path)}
     _print(options, data, lambda: f"{rows_screen(dataset.counts)}\ndataset  {dataset.reference}\n         {dataset.path}")
+    return 0
+
+
+def _encode(options: argparse.Namespace) -> int:
+    from penstock import api
+    from penstock.terminal.screens import feed_screen
+
+    feed = api.encode(_recipe(options), store=options.store, events=_events(options))
+    data = {"feed": feed.id, "dataset": feed.dataset, "rows": feed.rows, "samples": feed.samples, "quarantined": feed.quarantined_by_split, "path": str(feed.path)}
+    _print(options, data, lambda: feed_screen(feed))
     return 0
 
 

@@ -24,7 +24,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from typing import Any
 from penstock.core.bucket import Bucket
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.locks import alone
 from penstock.core.remote import refusals as refusals
 
 FORMAT = 1
@@ -335,6 +336,18 @@ class Store:
                 self._settle(folder, name)
             if not (self.is_remote and self.has(name)):  # another's, which stands
                 self.push(name)
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Of the processes of this machine that would make `name`, one at a time: whoever waited looks first whether it is there by now.
+
+        Raises:
+            StoreError: the store may not be written.
+        """
+        with ExitStack() as held:
+            with told_plainly(self.folder):
+                held.enter_context(alone(self.folder / ".making" / fingerprint(name)))
+            yield
 
     def finish(self, name: str) -> bool:
         """Send what an interrupted push of the artefact `name` left to be sent. Whether there was such a one: nothing needs to be made anew then."""

@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 
+from penstock.core.locks import locked
 from penstock.core.remote import tell
 from penstock.core.store import Member, cache_folder
 
@@ -123,7 +122,7 @@ class Cache:
         path, part = self.folder / member.sha256, self.folder / f"{member.sha256}.part"
         seen, moved = -1, time.monotonic()
         while not path.exists():
-            with _locked(part) as file:
+            with locked(part) as file:
                 if file is not None:
                     if path.exists():
                         part.unlink(missing_ok=True)
@@ -160,7 +159,7 @@ class Cache:
                     break
                 if last:
                     raise member.damaged(found)
-            with _locked(self.folder / "lock", wait=True):  # whoever sums up the folder must not miss a file between its two names
+            with locked(self.folder / "lock", wait=True):  # whoever sums up the folder must not miss a file between its two names
                 os.rename(part, path)
             whole = True
             return True
@@ -174,7 +173,7 @@ class Cache:
         Raises:
             OSError: the disk is full, even without any copy of ours that may go.
         """
-        with _locked(self.folder / "lock", wait=True):
+        with locked(self.folder / "lock", wait=True):
             copies, taken = [], 0
             mine = os.fstat(file).st_ino
             for entry in os.scandir(self.folder):
@@ -219,40 +218,8 @@ def _boot_time() -> float:
 
 def _swept(part: Path) -> bool:
     """Remove a part file whose writer died. Whether it was one."""
-    with _locked(part, create=False) as file:
+    with locked(part, create=False) as file:
         if file is None:
             return not part.exists()
         part.unlink(missing_ok=True)
         return True
-
-
-@contextmanager
-def _locked(path: Path, *, wait: bool = False, create: bool = True) -> Iterator[int | None]:
-    """An open file that nobody else has locked, or None if somebody has. `wait`: until it is free.
-
-    A file may be renamed or removed between its opening and its locking; then the lock is on what is no longer there, and
-    the file is opened again.
-    """
-    while True:
-        try:
-            file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
-        except FileNotFoundError:
-            if create:
-                raise
-            yield None
-            return
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield None
-                return
-            try:
-                same = os.stat(path).st_ino == os.fstat(file).st_ino
-            except FileNotFoundError:
-                same = False
-            if same:
-                yield file
-                return
-        finally:
-            os.close(file)

@@ -183,6 +183,13 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events, *
         return Feed.open(store, id)
     encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
+    with store.making(name):  # several processes may ask for it at once: one makes it
+        return Feed.open(store, id) if store.has(name) else _made(recipe, dataset, store, events, encoding, id=id, like=like)
+
+
+def _made(recipe: Recipe, dataset: Dataset, store: Store, events: Events, encoding: Encoding, *, id: str, like: Feed | None) -> Feed:
+    """Fit and encode."""
+    name = f"feeds/{id}"
     if like is None:
         _take_over(recipe, encoding, store, events)
     else:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from penstock.data.feed import Feed
     from penstock.pipeline.demo import Shown
     from penstock.pipeline.stages import Outcome
 
@@ -70,6 +71,14 @@ def rows_screen(counts: Mapping[str, int]) -> str:
     rest = [(word, counts.get(word, 0)) for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")]
     line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
     return textwrap.fill(line, _width(160), subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
+def feed_screen(feed: Feed) -> str:
+    """Rows that are ready to be learnt from."""
+    lines = ["rows     " + ", ".join(f"{count:,} {split}" for split, count in feed.rows.items()) + f"; {feed.quarantined:,} could not be encoded"]
+    if feed.samples is not None:
+        lines.append("samples  " + ", ".join(f"{count:,} {split}" for split, count in feed.samples.items()))
+    return "\n".join([*lines, f"dataset  {feed.dataset}", f"feed     {feed.id}", f"         {feed.path}"])
 
 
 def facts_screen(facts: Mapping[str, Any]) -> str:

@@ -134,7 +134,7 @@ def test_many_readers_stay_below_the_limit_together(tmp_path: Path) -> None:
         nonlocal most
         while not done.is_set():
             total = 0
-            with cache_room._locked(tmp_path / "lock", wait=True):
+            with cache_room.locked(tmp_path / "lock", wait=True):
                 total = sum(entry.stat().st_size for entry in os.scandir(tmp_path))
             most = max(most, total)
 
@@ -276,7 +276,7 @@ def test_the_rest_of_a_dead_process_is_swept_away(tmp_path: Path) -> None:
 def test_a_stuck_process_is_not_waited_for_for_ever(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_room, "_STUCK_SECONDS", 0.1)
     shelf = Shelf([500])
-    with cache_room._locked(tmp_path / f"{shelf.members[0].sha256}.part"):
+    with cache_room.locked(tmp_path / f"{shelf.members[0].sha256}.part"):
         assert Cache(1000, tmp_path).open(shelf.members[0]) is None
         assert Cache(1000, tmp_path).open(shelf.members[0], stopped=lambda: True) is None
     assert any("without getting further" in text for text in told)

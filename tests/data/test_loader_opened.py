@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 import torch.distributed as dist
 
 import penstock
+from penstock.cli import main
 from penstock.core.errors import UserError
+from penstock.data import feed as feeds
 from penstock.data.opened import place_in_world
 
 torch.set_num_threads(1)
@@ -48,6 +51,24 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
         penstock.Loader(feed, batch_size=5, inputs={"a": "number"})
     with pytest.raises(UserError, match="declares no `inputs`"):
         penstock.encode({"name": "lake", "source": {"type": "files", "path": str(lake / "rows.csv")}, "store": str(lake / "store")})
+
+
+def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, found = [], []
+    make = feeds._made
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        made.append(named["id"])
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(feeds, "_made", counted)
+    several = [threading.Thread(target=lambda: found.append(penstock.encode(lake / "recipe.yaml").id)) for _ in range(3)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    assert found == made * 3 and len(list((lake / "store" / "datasets" / "lake").iterdir())) == 1
+    assert not (lake / "store" / ".making").exists()
 
 
 def test_a_dataset_is_encoded_into_its_own_store(lake: Path) -> None:
@@ -153,3 +174,12 @@ def test_a_split_without_rows_has_an_empty_epoch_however_rows_are_drawn(lake: Pa
     assert [list(penstock.Loader(held, empty, batch_size=8, **words)) for _ in range(2)] == [[], []]
     with pytest.raises(UserError, match="no row can be drawn"):
         penstock.Loader(held, empty, batch_size=8, epoch_rows=10, **words)
+
+
+def test_the_command_encodes_what_a_loader_then_finds(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", str(lake / "recipe.yaml"), "--store", str(lake / "store"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["feed"] == penstock.Loader(lake / "recipe.yaml", numpy=True).feed.id and sum(told["rows"].values()) == 400
+    assert main(["encode", str(lake / "recipe.yaml"), "--store", str(lake / "store")]) == 0
+    assert told["feed"] in capsys.readouterr().out
+    assert main(["encode", str(lake / "recipe.yaml"), "--set", "inputs={aa: number}"]) == 2 and "inputs.aa" in capsys.readouterr().err
