@@ -1,0 +1,81 @@
+"""The same recipe under torchrun, in a cluster and on this machine: the same dataset, weights and answers; `make cluster-demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from penstock.core.identity import sha256_file
+from tests.parts.test_launchers_env import alone
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = ["--set", "train.epochs=3", "--set", "train.early_stop=null"]
+
+
+def train(recipe: str, store: Path, *words: str, before: tuple[str, ...] = (sys.executable,), code: int = 0) -> tuple[dict, str]:
+    command = [*before, "-m", "penstock", "train", recipe, *WORDS, *words, "--json", "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**alone(), "OMP_NUM_THREADS": "1"})
+    assert (done.returncode != 0) == bool(code), done.stderr[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(lines) == 1, done.stdout  # one rank speaks
+    return json.loads(lines[0]), done.stderr
+
+
+@pytest.fixture
+def recipe(people, tmp_path):
+    shutil.copytree(people, tmp_path / "people")
+    return str(tmp_path / "people" / "recipe.yaml")
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+
+
+def test_under_torchrun_as_with_two_processes(recipe, tmp_path):
+    here, _ = train(recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}")
+    there, said = train(recipe, tmp_path / "there", "--set", "launcher=env", before=TORCHRUN)
+    assert there["training"]["processes"] == 2
+    assert sha256_file(Path(there["path"]) / "model.safetensors") == sha256_file(Path(here["path"]) / "model.safetensors")
+    assert said.count("training with 2 processes") == 1
+
+
+def test_a_mistake_under_torchrun_is_told_once_and_ends_all(recipe, tmp_path):
+    found, said = train(recipe, tmp_path / "store", "--set", "launcher=env", "--set", "inputs.nowhere=number", before=TORCHRUN, code=2)
+    assert "nowhere" in found["message"]
+    assert said.count("penstock: ") == 1
+
+
+@pytest.mark.slow
+def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
+    """Rank 1 is killed once; torchrun starts both again, and the training goes on from its checkpoint to the same weights."""
+    here, _ = train(recipe, tmp_path / "here", "--set", "launcher={processes: 2, threads: 1}", "--set", "train.epochs=20")
+    store = tmp_path / "there"
+    command = [*TORCHRUN, "--max-restarts", "2", "-m", "penstock", "train", recipe, *WORDS, "--set", "train.epochs=20", "--set", "train.checkpoint.every_steps=2", "--set", "launcher=env", "--store", str(store)]
+    started = subprocess.Popen(command, env={**alone(), "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while not list(store.glob("runs/*/checkpoints/step-*/manifest.json")):
+            assert started.poll() is None
+        for child in psutil.Process(started.pid).children():
+            if child.environ().get("RANK") == "1":
+                child.kill()
+        _, said = started.communicate(timeout=250)
+    finally:
+        started.terminate()
+    assert started.returncode == 0, said[-3000:]
+    (run,) = store.glob("runs/*")
+    assert "going on from step-" in said
+    assert sha256_file(run / "model.safetensors") == sha256_file(Path(here["path"]) / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1100)
+def test_the_cluster_demo():
+    done = subprocess.run([sys.executable, "examples/cluster_demo.py", "--small", "--minutes", "15"], cwd=ROOT, capture_output=True, text=True, timeout=1000, env=dict(os.environ))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The same dataset, the same fitted state, metrics within rounding." in done.stdout
