@@ -56,12 +56,12 @@ def alone(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         for _ in range(100):
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(path, wait=True))
                 break
-            except FileNotFoundError:
-                continue  # another removed the empty folder between its making and ours
+            except (FileNotFoundError, FileExistsError):
+                continue  # another removed the empty folder, or made it, at this very moment
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
