@@ -136,17 +136,12 @@ def _feed(folder: Path, model: str) -> tuple[Recipe, Pipeline]:
     import pyarrow.parquet as pq
 
     rng = np.random.default_rng(0)
-    rows, width = (100_000, 20) if model == "mlp" else (6_000, 256)
+    rows, width = (100_000, 30) if model == "mlp" else (6_000, 256)
     values = rng.normal(size=(rows, width)).astype("float32")
     label = np.where(values[:, :5].sum(1) > 0, "yes", "no")
-    if model == "mlp":
-        table = pa.table({**{f"x{i}": values[:, i] for i in range(width)}, "y": label})
-        inputs: dict[str, Any] = {f"x{i}": "number" for i in range(width)}
-        network: dict[str, Any] = {"encoders": {"<number>": "linear"}, "combiner": {"type": "mlp", "width": 160, "depth": 2, "dropout": 0.0}}
-    else:
-        table = pa.table({"x": pa.array(values.tolist(), pa.list_(pa.float32())), "y": label})
-        inputs, network = {"x": {"type": "vector", "length": width}}, {"type": "benchmarks.communication:Pictures"}
-    pq.write_table(table, folder / "t.parquet")
+    pq.write_table(pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width), "y": label}), folder / "t.parquet")
+    inputs: dict[str, Any] = {"x": {"type": "vector", "length": width}}
+    network = {"type": "benchmarks.peers.shared_training:Perceptron" if model == "mlp" else "benchmarks.communication:Pictures"}
     recipe = load_recipe({
         "name": "communication", "source": {"type": "files", "path": str(folder / "t.parquet")}, "split": {"train": 0.98, "validation": 0.01, "test": 0.01}, "inputs": inputs, "targets": {"y": "binary"},
         "model": network, "train": {"batch_size": int(os.environ.get("BATCH", "512" if model == "mlp" else "128")), "early_stop": None, "schedule": "constant"}, "trackers": []})
@@ -236,7 +231,8 @@ def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
     network: Any = nn.parallel.DistributedDataParallel(build_network(recipe, feed.encoding, seed=0))
     phase = recipe.train.objective.phases(decoders_of(recipe, feed.encoding), target_specs(recipe, feed.encoding))[0]
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    everything = {name: array for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False, rank=0, world=1).batches(0) for name, array in batch.items()}
+    whole = Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False, rank=0, world=1)
+    everything = {name: array for _, batch in whole.batches(0) for name, array in batch.items() if name.startswith(("x.", "y."))}  # no more than the loop needs
     size, rows = int(recipe.train.batch_size) // world.size, feed.rows["train"]
     network.train()
 

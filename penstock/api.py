@@ -262,6 +262,7 @@ def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: 
 def predict(
     bundle: str | Path | Bundle, source: str | Path | Mapping[str, Any], output: str | Path, *,
     keep: Sequence[str] = (), store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, every: bool = False,
+    memory: str | int | None = None,
 ) -> dict[str, Any]:
     """Answer every row of a source, in bounded memory.
 
@@ -273,6 +274,7 @@ def predict(
         output: a file or URL whose ending says the format: `.parquet`, `.csv`, `.jsonl`.
         keep: columns of the source to carry along, beside the recipe's `keep`.
         every: where rows are steps, forecast from every step that has a whole window behind it.
+        memory: the ceiling of the process tree, such as `1GiB`; that of the bundle's recipe unless given.
 
     Returns:
         `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and the reason
@@ -285,7 +287,7 @@ def predict(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events(), every=every)
+    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events(), every=every, memory=memory)
 
 
 def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:

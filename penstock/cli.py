@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="where to write the answers: .parquet, .csv or .jsonl")
     made.add_argument("--keep", action="append", default=[], metavar="COLUMN", help="carry this column along; may be given often")
     made.add_argument("--every", action="store_true", help="where rows are steps of series: forecast from every step, not from the latest window alone")
+    made.add_argument("--memory", metavar="AMOUNT", help="the ceiling of memory, such as 1GiB (default: that of the bundle's recipe)")
     made.add_argument("--set", action="append", default=[], metavar="WORD=YAML", dest="overrides", help="a reading option of the input, such as header=false")
     made = on_bundle("serve", _serve, "answer over HTTP")
     made.add_argument("--host", help="address to bind (default: 127.0.0.1)")
@@ -325,7 +326,7 @@ def _predict(options: argparse.Namespace) -> int:
     from penstock.terminal.screens import facts_screen
 
     result = api.predict(
-        options.bundle, _source(options.input, options.overrides), options.output, keep=options.keep, every=options.every, store=options.store, trust=options.trust, events=_events(options))
+        options.bundle, _source(options.input, options.overrides), options.output, keep=options.keep, every=options.every, memory=options.memory, store=options.store, trust=options.trust, events=_events(options))
     _print(options, result, lambda: facts_screen(result))
     return 0
 

@@ -37,7 +37,8 @@ from penstock.core.errors import BundleError, RecipeError, RequestError, StoreEr
 from penstock.core.identity import sha256_file
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
-from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.read import read_recipe
+from penstock.recipe.schema import Recipe, Resources, load_recipe
 
 FORMAT = 1
 GOLDEN_TOLERANCE = 1e-5
@@ -127,6 +128,11 @@ class Bundle:
     def serve_options(self) -> dict[str, Any]:
         """The recipe's `serve` section."""
         return dict(self._facts["serve"])
+
+    @property
+    def resources(self) -> Resources:
+        """The recipe's `resources` section, which needs no trust."""
+        return Resources.model_validate(read_recipe(self._member("recipe.yaml")).get("resources") or {})
 
     @property
     def card(self) -> str:

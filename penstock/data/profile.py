@@ -7,6 +7,7 @@ does not depend on the order of rows); quantiles and the commonest values come f
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,22 @@ _AT = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _SHOWN = 200
 _DIGITS = 12
 """A mean is given to so many significant digits: beyond them the order of summation shows."""
+_BATCH_BYTES = 32 * 2**20
 _LARGEST = 1e150
 """Mean and deviation are of numbers up to so large: the square of a larger one is no double."""
 
 
 def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
     """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles, top."""
+    import pyarrow.parquet as pq
+
     table = session.read(files)
     columns = [name for name in table.columns if name != ROW_ID]
     measured = session.rows(table.aggregate(rows=table.count(), **_measures(table, columns)))[0]
-    sample = _sample(files, columns)
-    rows = int(measured["rows"])
-    return {"split": "train", "rows": rows, "sampled": len(sample), "columns": {
-        name: {"type": str(sample.schema.field(name).type), **_column(i, name, measured, rows), **_from_sample(sample[name].combine_chunks())} for i, name in enumerate(columns)}}
+    sampled, sample = _sample(files, columns)
+    schema, rows = pq.read_schema(files[0]), int(measured["rows"])
+    return {"split": "train", "rows": rows, "sampled": sampled, "columns": {
+        name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]} for i, name in enumerate(columns)}}
 
 
 def _measures(table: ir.Table, columns: list[str]) -> dict[str, Any]:
@@ -78,33 +82,74 @@ def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str,
     return said
 
 
-def _sample(files: list[Path], columns: list[str]) -> pa.Table:
+def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The number of rows in the sample, and what it says of each column.
+
+    Memory: a batch; numbers and times as they are; of texts, words with their counts, long ones cut.
+    """
     import pyarrow.parquet as pq
 
-    taken: list[pa.RecordBatch] = []
-    schema = pa.schema([pq.read_schema(files[0]).field(name) for name in columns]).remove_metadata()
-    left = SAMPLE
+    schema = pq.read_schema(files[0])
+    texts: dict[str, dict[Any, list[Any]]] = {name: {} for name in columns if pa.types.is_string(schema.field(name).type)}
+    others: dict[str, list[pa.Array]] = {name: [] for name in columns if name not in texts and not _opaque(schema.field(name).type)}
+    taken = 0
     for path in files:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(min(SAMPLE, 4_096), columns=columns):
-                taken.append(batch.select(columns).slice(0, left))
-                left -= len(taken[-1])
-                if not left:
-                    return pa.Table.from_batches(taken, schema=schema)
-    return pa.Table.from_batches(taken, schema=schema)
+        # Words come as codes: a text that repeats is held once.
+        with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
+            for batch in file.iter_batches(_rows_of(file), columns=[ROW_ID, *texts, *others]):
+                batch = batch.slice(0, SAMPLE - taken)
+                taken += len(batch)
+                for name, counted in texts.items():
+                    _count(batch.column(name), counted)
+                for name, held in others.items():
+                    held.append(batch.column(name))
+                if taken == SAMPLE:
+                    break
+        if taken == SAMPLE:
+            break
+    found: dict[str, dict[str, Any]] = {name: {} for name in columns}
+    for name, counted in texts.items():
+        found[name] = {"top": _top([(shown, count) for shown, count in counted.values()])}
+    for name, held in others.items():
+        found[name] = _from_sample(pa.chunked_array(held, schema.field(name).type).combine_chunks())
+    return taken, found
+
+
+def _opaque(found: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(found) or pa.types.is_binary(found) or pa.types.is_large_binary(found))
+
+
+def _rows_of(file: Any) -> int:
+    """Rows of a batch."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(_BATCH_BYTES // max(widest, 1), 64), 4_096))
+
+
+def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
+    """Add a batch's words to `counted`: by word (a long one by its digest), as it is shown, and how often."""
+    codes = column.indices.drop_null().to_numpy(zero_copy_only=False)
+    counts = np.bincount(codes, minlength=len(column.dictionary))
+    present = np.flatnonzero(counts)
+    for word, count in zip(column.dictionary.take(pa.array(present)).to_pylist(), counts[present].tolist(), strict=True):
+        key = word if len(word) <= _SHOWN else hashlib.sha256(word.encode()).digest()
+        counted.setdefault(key, [word[:_SHOWN], 0])[1] += count
 
 
 def _from_sample(column: pa.Array) -> dict[str, Any]:
+    """Of a column of anything but texts."""
     found = column.type
     said: dict[str, Any] = {}
-    if pa.types.is_nested(found) or pa.types.is_binary(found) or pa.types.is_large_binary(found):
-        return said
     present = column.drop_null()
     if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
         numbers = numbers[np.isfinite(numbers)]
         said["quantiles"] = {f"{at:g}": float(v) for at, v in zip(_AT, np.quantile(numbers, _AT), strict=True)} if len(numbers) else {}
-    pairs = [(entry["values"], entry["counts"]) for entry in pc.value_counts(present).to_pylist()]
-    pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
-    said["top"] = [[value[:_SHOWN] if isinstance(value, str) else plain(value), count] for value, count in pairs[:_TOP]]
+    counts = pc.value_counts(present)
+    said["top"] = _top([(entry["values"], entry["counts"]) for entry in counts.to_pylist()])
     return said
+
+
+def _top(pairs: list[tuple[Any, int]]) -> list[list[Any]]:
+    pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
+    return [[plain(value), count] for value, count in pairs[:_TOP]]

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from penstock.contracts.learn import Encoded
 from penstock.nn.attention import Block, with_class_token
 
-
 _RARE = 1_000
 _TABLE_RATE = 10.0
 """Of a large vocabulary a batch holds few words, and a rare word comes by a few times an epoch: its vector moves at ten times the
@@ -30,7 +29,7 @@ the rate, 0.41 with ten."""
 
 def _faster(table: nn.Embedding) -> None:
     if table.num_embeddings >= _RARE:
-        table.weight.lr_scale = _TABLE_RATE  # type: ignore[assignment]
+        table.weight.lr_scale = _TABLE_RATE  # type: ignore[attr-defined]
 
 
 class WordTable(nn.Module):

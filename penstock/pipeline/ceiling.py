@@ -1,6 +1,6 @@
 """The ceiling over the stages: what cannot fit is told before it starts, and what grows too large is stopped (core.memory).
 
-`resources.memory` is kept by preparing and encoding always; by training, packing and evaluating where it is declared, since
+`resources.memory` is kept by preparing and encoding always; by training, packing, evaluating and predicting where it is declared, since
 its default knows nothing of the model. Memory that the process held before the first stage, beyond what a fresh one
 holds, is the caller's (a notebook's tables), and is not counted.
 """
@@ -8,14 +8,14 @@ holds, is the caller's (a notebook's tables), and is not counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from penstock.core.errors import UserError
 from penstock.core.events import Event, Events
 from penstock.core.memory import Ceiling, held_bytes
 from penstock.data.budget import BASE_BYTES, TORCH_BYTES
 from penstock.data.feed import Feed, batch_size_for
-from penstock.recipe.schema import OwnModel, Recipe
+from penstock.recipe.schema import OwnModel, Recipe, Resources
 
 _ALWAYS = ("prepare", "encode")
 _PARAMETER_BYTES = 16
@@ -28,7 +28,38 @@ _ADVICE = {
     "train": "Raise resources.memory, lower train.batch_size (or raise train.accumulate), or make the model smaller.",
     "pack": "Raise resources.memory, or make the model smaller.",
     "evaluate": "Raise resources.memory, or ask less of `evaluate`.",
+    "predict": "Give more with `memory` (--memory), or leave wide columns out with the input's `columns`.",
 }
+
+
+@contextmanager
+def over(stage: str, resources: Resources, events: Events, *, callers_bytes: int | None = None) -> Iterator[None]:
+    """Runs a stage below the ceiling, where it holds for that stage.
+
+    Args:
+        callers_bytes: what the process held for others; what it holds now, beyond a fresh one, unless given.
+
+    Raises:
+        UserError: it came near it.
+    """
+    if stage not in _ALWAYS and "memory" not in resources.model_fields_set:
+        yield
+        return
+    if callers_bytes is None:
+        callers_bytes = _callers_bytes()
+    with Ceiling(resources.memory + callers_bytes, stage=stage, advice=_ADVICE[stage]) as ceiling:
+        def look(event: Event) -> None:
+            ceiling.check()
+
+        events.attach(look)
+        try:
+            yield
+        finally:
+            events.detach(look)
+
+
+def _callers_bytes() -> int:
+    return max(held_bytes() - BASE_BYTES - TORCH_BYTES, 0)
 
 
 class Limits:
@@ -36,28 +67,15 @@ class Limits:
 
     def __init__(self, recipe: Recipe, events: Events) -> None:
         self._recipe, self._events = recipe, events
-        self._callers = max(held_bytes() - BASE_BYTES - TORCH_BYTES, 0)
+        self._callers = _callers_bytes()
 
-    @contextmanager
-    def over(self, stage: str) -> Iterator[None]:
+    def over(self, stage: str) -> AbstractContextManager[None]:
         """Runs a stage below the ceiling.
 
         Raises:
             UserError: it came near it.
         """
-        resources = self._recipe.resources
-        if stage not in _ALWAYS and "memory" not in resources.model_fields_set:
-            yield
-            return
-        with Ceiling(resources.memory + self._callers, stage=stage, advice=_ADVICE[stage]) as ceiling:
-            def look(event: Event) -> None:
-                ceiling.check()
-
-            self._events.attach(look)
-            try:
-                yield
-            finally:
-                self._events.detach(look)
+        return over(stage, self._recipe.resources, self._events, callers_bytes=self._callers)
 
     def training_fits(self, feed: Feed) -> None:
         """Hold the least that training takes against a declared ceiling, before it starts.

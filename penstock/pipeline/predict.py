@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
@@ -22,8 +23,9 @@ from penstock.core.errors import RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.write import TableWriter
+from penstock.pipeline.ceiling import over
 from penstock.pipeline.forecast import Steps
-from penstock.recipe.schema import load_recipe
+from penstock.recipe.schema import Resources, load_recipe
 
 ROWS = 8_192
 """Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are wide."""
@@ -31,8 +33,24 @@ _BATCH_BYTES = 32 * 2**20
 _MEASURED_ROWS = 128
 
 
-def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool = False) -> dict[str, Any]:
+def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool = False, memory: str | int | None = None) -> dict[str, Any]:
     """Answer a source's rows into `output` (see `api.predict`)."""
+    resources = _resources(bundle, memory)
+    with over("predict", resources, events):
+        return _predict(bundle, declaration, output, keep=keep, events=events, every=every, memory_bytes=resources.memory)
+
+
+def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
+    """What is given, or what the bundle's recipe declares."""
+    if memory is None:
+        return bundle.resources
+    try:
+        return Resources.model_validate({"memory": memory})
+    except ValidationError as error:
+        raise RequestError(f"memory: {error.errors()[0]['msg'].removeprefix('Value error, ')}; found {memory!r}") from None
+
+
+def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool, memory_bytes: int) -> dict[str, Any]:
     source: Source = load_recipe({"source": declaration}, name="predict").source
     snapshot = source.snapshot(Path.cwd())
     if same := next((f.url for f in snapshot.files if f.url == output or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))), None):
@@ -43,7 +61,7 @@ def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, ke
         with told_plainly(Path(output)):
             os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
-        extract = source.extract(snapshot, Path(scratch), memory_bytes=1 << 30, events=events)
+        extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
         counts = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
         if extract.rejected:
             aside = f"{output}.unreadable.jsonl"

@@ -47,7 +47,7 @@ def test_an_order_decides_the_steps_and_the_weights(tmp_path: Path, order: Any, 
 
 def test_rows_that_were_taken_out_are_not_trained_on(tmp_path: Path) -> None:
     whole, _ = trained(tmp_path / "whole")
-    less, events = trained(tmp_path / "less", holes=list(range(0, 300, 3)))
+    less, _ = trained(tmp_path / "less", holes=list(range(0, 300, 3)))
     assert less["steps"] == whole["steps"] and less["train_loss"] != whole["train_loss"]
     nobody, _ = trained(tmp_path / "nobody", order="stored", holes=list(range(64, 128)))
     assert nobody["steps"] == whole["steps"] and nobody["train_loss"] == nobody["train_loss"]

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ from penstock.train.checkpoint import (
     write_tensors,
     write_weights,
 )
-from penstock.train.optim import MovingAverage, decay_groups, make_optimiser, rate, total_steps
 from penstock.train.gradients import Gradients
-from penstock.train.wire import Peers
+from penstock.train.optim import MovingAverage, decay_groups, make_optimiser, rate, total_steps
 from penstock.train.relay import following, telling
 from penstock.train.watch import Plateau, Watch
+from penstock.train.wire import Peers
 from tests.train.tiny import Heard
 
 
