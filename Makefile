@@ -1,5 +1,6 @@
 # Two commands on a fresh machine with Python 3.11: `make demo` and `make test`.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -21,10 +22,10 @@ cluster-demo: setup    ## the same recipe on this machine, on a Spark and on a R
 	$(BIN)/python examples/cluster_demo.py
 
 test: setup lint       ## lint and the whole suite (minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow and not faults"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not faults"
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
 	$(BIN)/python -m pytest tests/matrix

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.core.errors import MissingPackage, UserError
@@ -56,4 +60,17 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
     return home
 
 
-__all__ = ["java", "java_home"]
+@contextmanager
+def interrupt_kept() -> Iterator[None]:
+    """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own and keeps it for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["interrupt_kept", "java", "java_home"]

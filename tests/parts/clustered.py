@@ -57,6 +57,7 @@ def _laws(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
 
 def _place(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.contracts.learn import Launcher
+    from tests.parts.clustered import place  # a rank finds it by its name, which __main__ is not
 
     return {"place": Launcher.load(words).launch(place, (), processes=2, threads=1)}
 

