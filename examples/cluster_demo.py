@@ -97,8 +97,8 @@ from ray.cluster_utils import Cluster
 for attempt in range(3):
     cluster = Cluster()
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.1", object_store_memory=100 * 2**20)
+        for _ in range(2):  # not 127.0.0.1, by which Ray means the machine's address towards others
+            cluster.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.2", object_store_memory=100 * 2**20)
         print("ADDRESS", cluster.address, flush=True)
         break
     except Exception as error:  # a node does not come up within 30 s on a busy machine, now and then

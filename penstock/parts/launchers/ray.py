@@ -13,6 +13,7 @@ loopback. What is refused here: anything about training.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any
@@ -27,6 +28,9 @@ from penstock.core.needs import need
 _WHY = "launcher: ray"
 _OBJECTS_BYTES = 100 * 2**20
 """Of a cluster started here: nothing goes through Ray's object store."""
+
+
+_ANSWER_SECONDS = 10.0
 
 
 def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
@@ -99,10 +103,11 @@ class Ray(Launcher):
                     object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
                 host = "127.0.0.1"
             else:
-                on_loopback = self.address.startswith(("127.", "localhost:"))  # where several nodes share an address, Ray would not find ours
-                ray.init(address=self.address, **quiet, **({"_node_ip_address": "127.0.0.1"} if on_loopback else {}))
-                away = urlsplit(self.address).hostname if self.address.startswith("ray://") else None
-                host = address_towards(away) if away else ray.util.get_node_ip_address()
+                as_client = self.address.startswith("ray://")
+                there = _answering(ray, self.address)
+                ours = {"_node_ip_address": there} if there.startswith("127.") and not as_client else {}  # where several nodes share an address, Ray would not find ours
+                ray.init(address=self.address, **quiet, **ours)
+                host = address_towards(there) if as_client else ray.util.get_node_ip_address()
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             if self.address is None:
@@ -160,6 +165,26 @@ class _Process:
         from penstock.parts.launchers._line import answer
 
         answer(call, rank)
+
+
+def _answering(ray: Any, address: str) -> str:
+    """The host at an address, where something answers there within seconds (Ray itself would try for minutes); none for `auto`.
+
+    Raises:
+        OSError: nothing does.
+        ValueError: it is no address.
+    """
+    found = urlsplit(address if "://" in address else f"//{address}")
+    if not found.hostname or found.port is None:
+        return ""
+    host = found.hostname
+    if not found.scheme and host in ("127.0.0.1", "localhost", "::1"):  # by these Ray means this machine's own address
+        host = ray.util.get_node_ip_address()
+    try:
+        socket.create_connection((host, found.port), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise OSError(f"{host}:{found.port} does not answer ({error.strerror or error}).") from None
+    return host
 
 
 def _ended(ray: Any, answers: list[Any]) -> str | None:
