@@ -12,6 +12,8 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "K
 
 def parse_bytes(value: Any) -> Any:
     """`4GiB`, `500 MB` or a number, as bytes."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
         if not match or match[2].upper() not in _UNITS:

@@ -77,8 +77,31 @@ def flatten(error: ValidationError, data: Any) -> list[Problem]:
             found += [Problem((*path, *p.path), p.text) for p in nested]
             continue
         found.append(Problem(path, _wording(entry)))
-    unique = dict.fromkeys(found)
+    unique = dict.fromkeys(_merged(found))
     return [p for p in unique if not (p.text.startswith("expected ") and any(q is not p and q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in unique))]
+
+
+def _merged(found: list[Problem]) -> list[Problem]:
+    """One mistake for a word that may be of several types, where each type has something to say of it."""
+    by_path: dict[tuple[str | int, ...], list[str]] = {}
+    for problem in found:
+        by_path.setdefault(problem.path, []).append(problem.text)
+    merged = []
+    for path, texts in by_path.items():
+        exact = [text for text in texts if not text.startswith("expected ")]  # of the branch whose type it is
+        if exact or len(texts) == 1:
+            merged += [Problem(path, text) for text in exact or texts]
+            continue
+        parts = [_EXPECTED.fullmatch(text) for text in texts]
+        if not all(parts):
+            merged += [Problem(path, text) for text in texts]
+            continue
+        wanted = " or ".join(dict.fromkeys(part[1] for part in parts if part))
+        merged.append(Problem(path, f"expected {wanted}; found {parts[0][2] if parts[0] else ''}.{next((part[3] for part in parts if part and part[3]), '')}".rstrip(".")))
+    return merged
+
+
+_EXPECTED = re.compile(r"expected (?:one of )?(.*?); found (.*?)\.?( Did you mean .*)?", re.DOTALL)
 
 
 def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
@@ -97,8 +120,14 @@ def _wording(entry: Any) -> str:
     kind, ctx = entry["type"], entry.get("ctx", {})
     given = entry.get("input")
     shown = repr(given) if len(repr(given)) < 80 else f"{repr(given)[:77]}..."
+    if kind == "finite_number":
+        return f"must be a finite number; found {shown}"
+    if kind == "missing" and entry["loc"] and isinstance(entry["loc"][-1], int):
+        return f"expected a longer list; found {shown}"
     if kind == "missing":
         return "is required but missing"
+    if kind == "too_long":
+        return f"expected a list of {ctx.get('max_length')} at most; found {shown}"
     if kind == "value_error":
         return str(ctx.get("error", entry["msg"]))
     if kind == "literal_error":
@@ -124,7 +153,7 @@ def _wording(entry: Any) -> str:
 
 def _bound(ctx: Mapping[str, Any], name: str) -> str:
     value = ctx.get(name)
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return str(value) if isinstance(value, int) else f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 class Strict(BaseModel):

@@ -8,6 +8,7 @@ screen is no place for log4j.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.core.errors import MissingPackage, UserError
+
+_MASTER = re.compile(r"local(-cluster\[\d+,\d+,\d+\]|\[([1-9]\d*|\*)(,\d+)?\])?|spark://.+|yarn|k8s://.+")
+
+
+def spark_master(text: str) -> str:
+    """A Spark master's address, as it is.
+
+    Raises:
+        ValueError: Spark would not know what it means.
+    """
+    if not _MASTER.fullmatch(text):
+        raise ValueError(f"expected local, local[4], spark://host:7077, yarn or k8s://https://…; found {text!r}")
+    return text
 
 
 def java(why: str) -> Path:

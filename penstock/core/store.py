@@ -49,8 +49,8 @@ def cache_folder() -> Path:
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never half of it."""
     data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
     with told_plainly(path):
+        _made(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -62,6 +62,13 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # the system lets nobody make folders there (/proc)
+        raise PermissionError(errno.EPERM, "no folder can be made there", str(folder)) from error
 
 
 @contextmanager

@@ -106,6 +106,11 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
                 miss((side, name) if column == name else (side, name, "column"), column)
     if recipe.weight:
         miss(("weight",), recipe.weight)
+    order = recipe.train.order
+    if order.weights:
+        miss(("train", "order", "weights"), order.weights)
+    if order.mix:
+        miss(("train", "order", "mix", "by"), order.mix.by)
     for name in recipe.keep:
         miss(("keep",), name)
     for name in recipe.evaluate.slices:

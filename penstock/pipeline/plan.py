@@ -105,8 +105,9 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
     network = build_network(recipe, encoding, seed=recipe.seed)
     decoders = decoders_of(recipe, encoding)
     batch_size = batch_size_for(recipe, rows)
+    timed = max(min(batch_size, recipe.train.order.an_epoch(rows)), 1)  # no batch has more
     targets = encoding.specs("targets")
-    batch = {**fake_batch(encoding.specs("inputs"), batch_size), **fake_batch(targets, batch_size), "weight": torch.ones(batch_size)}
+    batch = {**fake_batch(encoding.specs("inputs"), timed), **fake_batch(targets, timed), "weight": torch.ones(timed)}
     phases = recipe.train.objective.phases(decoders, targets)
     optimiser = torch.optim.AdamW(network.parameters())
     start = time.perf_counter()
@@ -118,7 +119,10 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
             phase.loss(network, batch).mean().backward()
             optimiser.step()
     per_step = (time.perf_counter() - start) / TIMED_STEPS
-    steps = -(-recipe.train.order.an_epoch(rows) // batch_size) * recipe.train.epochs
+    order = recipe.train.order
+    steps = (order.an_epoch(rows) // batch_size if order.last == "drop" else -(-order.an_epoch(rows) // batch_size)) * recipe.train.epochs
+    if not steps:
+        notes.append(f"train.order.last is `drop`, and {about}{order.an_epoch(rows):,} rows fill no batch of {batch_size:,}: training will refuse. Make batches smaller, or keep the last one.")
     if recipe.train.max_steps:
         steps = min(steps, recipe.train.max_steps)
     parameters = parameter_count(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -20,6 +21,13 @@ class Mix(Strict):
     weights: dict[str, float] = Field(min_length=1)
     """How often each of its values is drawn, as a share of all these numbers together; 0 leaves its rows out. Every value that the
     training split has must be named."""
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Mix:
+        odds = self.weights.values()
+        if not all(math.isfinite(share) and share >= 0 for share in odds) or not any(odds):
+            raise mistakes(Problem(("weights",), f"must be numbers from 0, and one above 0; found {', '.join(f'{share:g}' for share in odds)}"))
+        return self
 
 
 class TrainOrder(Strict):

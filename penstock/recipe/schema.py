@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from penstock.contracts.amounts import Bytes, parse_bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
@@ -32,6 +32,7 @@ def one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+LEAST_MEMORY = 400 * 2**20
 Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 """One name or a list of names."""
 
@@ -178,14 +179,14 @@ class Train(Strict):
     """How the model learns."""
 
     epochs: int = Field(20, ge=1)
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Rows per optimiser step over all processes. `auto`: about 1/128 of the training split as a power of two in 32–1024, so
     that small data still gets enough steps; it depends on the data alone, never on the machine."""
     accumulate: int = Field(1, ge=1)
     """Cut each batch into this many pieces, one after another, and step once."""
     order: Annotated[TrainOrder, BeforeValidator(_order)] = TrainOrder()
     """In which order rows come: a word for `shuffle`, or a mapping. It is the training split's; the others are read as they lie."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     """Never scaled in silence."""
     weight_decay: float = Field(1e-4, ge=0)
     """Not applied to biases, norms and embeddings."""
@@ -284,11 +285,17 @@ class Serve(Strict):
     """A request not answered by then gets a 503."""
 
 
+def _enough(value: int) -> int:
+    if value < LEAST_MEMORY:
+        raise ValueError(f"must be at least {LEAST_MEMORY >> 20} MiB, since the interpreter and its libraries take 300; found {value / 2**20:.3g} MiB")
+    return value
+
+
 class Resources(Strict):
-    memory: Annotated[Bytes, Field(ge=400 * 2**20)] = 4 * 2**30
+    memory: Annotated[Bytes, AfterValidator(_enough), Field(json_schema_extra={"minimum": LEAST_MEMORY})] = 4 * 2**30
     """The ceiling of the process tree: 400 MiB or more, of which 300 are the interpreter's and its libraries'. Preparing and encoding
     keep it always; training, packing and evaluating are held below it where it is declared."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     """For preparing; all cores unless given."""
     cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)] = 20 * 2**30
     """The most that copies of a bucket's shards and rows take on this machine's disk (below `PENSTOCK_CACHE`, or ~/.cache/penstock),

@@ -170,3 +170,25 @@ def test_a_word_of_another_optimiser_is_not_ignored():
         load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}})
     recipe = load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "momentum": 0.5}}})
     assert load_recipe(recipe.declared()) == recipe
+
+
+@pytest.mark.parametrize(("words", "text"), [
+    ({"resources": {"memory": "10MiB"}}, r"resources\.memory: must be at least 400 MiB, .*found 10 MiB"), ({"resources": {"memory": True}}, "memory: expected an amount of memory"),
+    ({"train": {"batch_size": 0}}, r"train\.batch_size: must be at least 1; found 0"), ({"train": {"lr": float("inf")}}, r"train\.lr: must be a finite number"),
+    ({"train": {"checkpoint": {"every_seconds": "atuo"}}}, r"every_seconds: expected a number or auto; found 'atuo'\. Did you mean 'auto'\?"),
+    ({"launcher": {"processes": 0}}, r"launcher\.processes: must be at least 1; found 0"), ({"launcher": {"processes": [2, 1]}}, r"write \[1, 2\]"),
+    ({"launcher": {"processes": []}}, "processes: expected a whole number or a longer list or auto"),
+    ({"launcher": {"processes": [1, 2, 3]}}, "processes: expected a whole number or a list of 2 at most or auto"), ({"launcher": {"threads": 10_000}}, r"must be at most 1024"),
+    ({"train": {"order": {"bucket": 1}}}, r"train\.order\.bucket: must be at least 2"), ({"engine": {"type": "spark", "options": {"foo": 1}}}, r"- engine\.options\.foo: is no setting of Spark"),
+    ({"engine": {"type": "spark", "master": "local[0]"}}, r"engine\.master: expected local, local\[4\]"), ({"launcher": {"type": "spark", "master": "foo"}}, r"launcher\.master: expected local"),
+    ({"launcher": {"type": "spark", "options": {"spark.task.cpus": "two"}}}, r"launcher\.options\.spark\.task\.cpus: expected a whole number from 1; found 'two'"),
+])
+def test_one_slip_is_one_mistake_in_words(words, text):
+    with pytest.raises(RecipeError, match=text) as caught:
+        load_recipe({**SMALL, **words})
+    assert "has 1 mistake:" in str(caught.value)
+
+
+def test_settings_of_spark_may_be_numbers():
+    launcher = load_recipe({**SMALL, "launcher": {"type": "spark", "master": "local[*]", "options": {"spark.task.cpus": 2}}}).launcher
+    assert launcher.limits() == (1, 2)

@@ -30,6 +30,7 @@ def test_a_word_is_how_to_shuffle() -> None:
     ({"window": 0}, "window: must be at least 1"), ({"block": 0}, "block: must be at least 1 row; found 0"), ({"fraction": 2}, r"train\.order\.fraction"),
     ({"balance": "cc"}, r"train\.order\.balance: is 'cc', which is no category or binary feature\. Did you mean .c.\? Those are: c, y"), ({"balance": "a"}, "Those are: c, y"),
     ({"weigths": "w"}, "Did you mean 'weights'"), ("fulll", "expected one of auto, full, blocks, stored"), ({"mix": {"by": "q", "weights": {}}}, r"order\.mix\.weights"),
+    ({"mix": {"by": "q", "weights": {"a": -1, "b": 2}}}, r"order\.mix\.weights: must be numbers from 0, and one above 0; found -1, 2"), ({"mix": {"by": "q", "weights": {"a": 0}}}, "one above 0; found 0"),
 ])
 def test_what_contradicts_itself_is_refused(order: Any, text: str) -> None:
     with pytest.raises(RecipeError, match=text):

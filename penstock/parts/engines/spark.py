@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from penstock.contracts.data import ROW_ID, Engine, EngineSession, Hands
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Summary
 from penstock.core.errors import Problem
+from penstock.core.java import spark_master
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -40,7 +41,7 @@ _SHADOW_BYTES = 128 * 2**20
 class Spark(Engine):
     """Spark, on this machine or on a cluster. Needs the extra `spark`, and Penstock on every executor."""
 
-    master: str = "local"
+    master: Annotated[str, AfterValidator(spark_master)] = "local"
     """`local` (as many threads as `resources.threads`), `local[4]`, `spark://host:7077`, `yarn`, `k8s://https://…`."""
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Spark's own settings, such as `{spark.executor.memory: 8g}`."""
@@ -48,10 +49,10 @@ class Spark(Engine):
     @field_validator("options")
     @classmethod
     def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
-        problems = [Problem(("options", word), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
+        problems = [Problem((word,), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
         from penstock.parts.engines._spark_start import _SETTINGS
 
-        problems += [Problem(("options", word), "is set by Penstock, so that rows come out as on the embedded engine; leave it out") for word in options if word in _SETTINGS or word == "spark.master"]
+        problems += [Problem((word,), "is set by Penstock, so that rows come out as on the embedded engine; leave it out") for word in options if word in _SETTINGS or word == "spark.master"]
         if problems:
             raise mistakes(*problems)
         return options

@@ -49,7 +49,7 @@ _leading: _Meeting | None = None
 class Env(Launcher):
     """The processes that are there already."""
 
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads within an operation, per process; `auto`: its share of this machine's cores."""
     start_seconds: float = Field(600.0, ge=1)
     """How long the other processes may take to arrive."""

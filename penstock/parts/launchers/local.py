@@ -63,11 +63,11 @@ class Local(Launcher):
     """This machine's cores."""
 
     processes: (
-        Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)] | Literal["auto"]
+        Annotated[int, Field(ge=1, le=1024)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=1024)]], AfterValidator(_ordered)] | Literal["auto"]
     ) = "auto"
     """`auto`: what a short measurement at the start finds fastest. `[1, 4]`: four, and when some are lost those that are left,
     down to one; when they are lost again much later, four once more."""
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads within an operation, per process; `auto`: measured as well."""
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,13 +21,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from penstock.contracts.learn import Launcher, Recovery
-from penstock.core.errors import UserError
-from penstock.core.java import interrupt_kept, java_home
+from penstock.contracts.part import mistakes
+from penstock.core.errors import Problem, UserError
+from penstock.core.java import interrupt_kept, java_home, spark_master
 from penstock.core.needs import need
 
 _WHY = "launcher: spark"
@@ -36,14 +38,14 @@ _JOIN_SECONDS = 20.0
 class Spark(Launcher):
     """Spark's executors."""
 
-    master: str = Field("local", pattern=r"^(local(\[(\d+|\*)\])?|spark://.+|yarn|k8s://.+)$")
+    master: Annotated[str, AfterValidator(spark_master)] = "local"
     """`local` (as many cores as processes) or `local[4]`, `spark://host:7077`, `yarn`, `k8s://…`. A Spark that runs in this process
     already (a notebook of a cluster's) is used as it is."""
     processes: int = Field(1, ge=1)
     """Each takes one task slot of the cluster; all must be free at once."""
     use_gpu: bool = False
     """One accelerator for each process, as the cluster's `spark.task.resource.gpu.amount: 1` gives it."""
-    options: dict[str, str] = {}
+    options: dict[str, str | int | float | bool] = {}
     """Spark's own settings, such as `spark.executor.memory`."""
     start_seconds: float = Field(180.0, ge=1)
     """How long the cluster may take to start the processes."""
@@ -53,6 +55,16 @@ class Spark(Launcher):
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
+
+    @field_validator("options")
+    @classmethod
+    def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
+        problems = [Problem((word,), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
+        if not re.fullmatch(r"[1-9]\d*", cpus := str(options.get("spark.task.cpus", 1))):
+            problems.append(Problem(("spark.task.cpus",), f"expected a whole number from 1; found {cpus!r}"))
+        if problems:
+            raise mistakes(*problems)
+        return options
 
     def limits(self) -> tuple[int | None, int | None]:
         return self.processes, int(self.options.get("spark.task.cpus", "1"))
@@ -95,7 +107,7 @@ class Spark(Launcher):
             settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         builder = sql.SparkSession.builder.master(master)
         for word, value in {**settings, **self.options}.items():
-            builder = builder.config(word, value)
+            builder = builder.config(word, str(value).lower() if isinstance(value, bool) else str(value))
         folder = _folder()
         try:
             os.environ["JAVA_HOME"] = str(java_home(folder, folder / "spark.log", _WHY))
