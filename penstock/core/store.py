@@ -207,6 +207,8 @@ class Store:
         self.cache_bytes = cache_bytes
         self._bucket: Bucket | None = None
         if "://" in text and not text.startswith("file://"):
+            if not text.partition("://")[2].strip("/") and not text.startswith("memory:"):
+                raise StoreError(f"{text} names no bucket. A store in one is {text.partition('://')[0]}://BUCKET/FOLDER, such as s3://team/penstock.")
             self._bucket = Bucket(self.url)
             self.folder = cache_folder() / "mirror" / fingerprint(self.url)
         else:

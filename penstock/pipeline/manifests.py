@@ -64,10 +64,12 @@ def rendered(
         hours: how long it may take at most.
 
     Raises:
-        UserError: there is no such scheduler; the recipe has a password in it; a number is not positive.
+        UserError: there is no such scheduler; a word is not for it; the recipe has a password in it; a number is not positive.
     """
     if scheduler not in SCHEDULERS:
         raise UserError(f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}")
+    if scheduler == "slurm" and (idle := [f"--{word}" for word, value in (("image", image), ("claim", claim), ("secret", secrets)) if value]):
+        raise UserError(f"{' and '.join(idle)} mean{'s' if len(idle) == 1 else ''} nothing to slurm, whose tasks have the machine's own files and the environment that sbatch is started in. Leave it out, or print for kubernetes.")
     declared = recipe.declared()
     launcher = declared.get("launcher", {})
     asked = launcher.get("processes", 1)

@@ -87,7 +87,7 @@ def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) ->
     target, _, metric = watched.rpartition(".")
     value = verdict["loss"] if watched == "loss" else verdict["targets"][target][metric]
     if value is None or not math.isfinite(value):
-        events.warn(f"{watched} is undefined on the validation split (too few rows, or one class only); this epoch does not count as an improvement")
+        events.warn(f"{watched} is undefined on the validation split (too few rows, one class only, or answers that are not finite); this epoch does not count as an improvement")
         return math.nan
     return float(value)
 

@@ -91,6 +91,11 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
     if world.size == 1:
         if declared.strategy == "fsdp":
             found.append("parallel.strategy fsdp divides a model among processes, and there is one: it has all of it")
+        if declared.strategy == "local_sgd":
+            outer = "only its outer optimiser is at work" if declared.outer and declared.outer.type != "average" else "it trains as without the word"
+            found.append(f"parallel.strategy local_sgd averages what several processes learn, and there is one: {outer}")
+        if declared.gradients is not None:
+            found.append(f"parallel.gradients {declared.gradients.type} is how processes send, and there is one: nothing is sent")
         return found
     if declared.strategy == "local_sgd":
         why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")

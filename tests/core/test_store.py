@@ -214,3 +214,6 @@ def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
     for place, text in ((tmp_path / "rows.csv", "is a file"), (tmp_path / "rows.csv" / "deeper", "is a file"), (tmp_path / ("a" * 300), "too long")):
         with pytest.raises(StoreError, match=text):
             Store(place)
+    for place in ("s3://", "gs:///"):
+        with pytest.raises(StoreError, match="names no bucket"):
+            Store(place)

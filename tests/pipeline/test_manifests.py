@@ -90,3 +90,9 @@ def test_the_verb_prints_it(tmp_path, capsys):
     assert documents(capsys.readouterr().out)["Job"]["spec"]["completions"] == 3
     assert main(["launch", str(file), "--print", "slurm"]) == 0
     assert capsys.readouterr().out.startswith("#!/bin/bash")
+
+
+@pytest.mark.parametrize(("words", "named"), [({"image": "x"}, "--image means"), ({"claim": "c", "secrets": ["s"]}, "--claim and --secret mean")])
+def test_words_of_kubernetes_are_not_ignored_for_slurm(tmp_path, words, named):
+    with pytest.raises(UserError, match=f"{named} nothing to slurm"):
+        rendered(recipe(tmp_path), "slurm", **words)

@@ -203,5 +203,6 @@ def test_what_depends_on_processes_is_said_with_the_reason(walked):
     assert walked["norms", 2].said == []
     assert any("product of low rank" in text for text in walked["powersgd", 2].said)
     assert any("chooses which of its own gradients" in text for text in walked["topk", 2].said)
-    assert walked["topk", 1].said == []
+    assert walked["topk", 1].said == ["parallel.gradients topk is how processes send, and there is one: nothing is sent"]
+    assert any("local_sgd averages what several processes learn, and there is one: only its outer optimiser" in text for text in walked["local nesterov", 1].said)
     assert any("there is one" in text for text in walked["fsdp", 1].said)
