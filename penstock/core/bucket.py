@@ -22,6 +22,8 @@ from penstock.core.remote import RANGE_BYTES, Torn, explain, persist, reach, rea
 
 AT_ONCE = 4
 """Files on their way up or down in one call."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""What pip must be asked for, by what a URL begins with."""
 _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
 
 
@@ -36,7 +38,11 @@ class Bucket:
         self.url = url
         try:
             self.system, self.root = reach(url)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            scheme = url.split("://")[0]
+            how = f"Install it with:  pip install 'penstock[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else str(error)
+            raise StoreError(f"cannot open the store {url}: the package that reaches {scheme}:// is not installed. {how}") from None
+        except ValueError as error:
             raise StoreError(f"cannot open the store {url}: {error}") from None
 
     @contextmanager

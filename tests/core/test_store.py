@@ -160,6 +160,15 @@ def test_an_unknown_protocol_is_a_sentence():
         Store("nosuchthing://x/y")
 
 
+def test_a_bucket_whose_package_is_not_there_names_the_extra(monkeypatch):
+    def absent(url: str) -> None:
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr("penstock.core.bucket.reach", absent)
+    with pytest.raises(StoreError, match=r"gs:// is not installed\. Install it with:  pip install 'penstock\[gcs\]'"):
+        Store("gs://team/penstock")
+
+
 def test_small_files_beside_artefacts(store):
     assert store.read_text("index/a") is None
     store.write_text("index/a", "bundle-1")

@@ -76,16 +76,16 @@ def _checked(
     host: str | None = None, key: str | None = None, attempt: str = "0", is_hosted: bool = False,
 ) -> Place:
     if size < 1 or not 0 <= rank < size:
-        raise UserError(f"launcher: env: {by} says that this is rank {rank} of {size}; ranks count from 0 and there is at least one process.")
+        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}; ranks count from 0 and there is at least one process.")
     if size == 1:
         return Place(0, 1, 0, 1, "127.0.0.1", 0, by, attempt)
     host = env.get("MASTER_ADDR") or host
     if host is None:
-        raise UserError(f"launcher: env: {by} says that this is rank {rank} of {size}, and nothing says where they meet. Set MASTER_ADDR to a name of the machine of rank 0 that the others can reach.")
+        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}, and nothing says where they meet. Set MASTER_ADDR to a name of the machine of rank 0 that the others can reach.")
     if "MASTER_PORT" in env:
         port = _number(env, "MASTER_PORT", "")
     elif key is None:
-        raise UserError(f"launcher: env: {by} says that this is rank {rank} of {size}, and MASTER_PORT is not set: a free port on {host}, the same for all of them.")
+        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}, and MASTER_PORT is not set: a free port on {host}, the same for all of them.")
     else:
         port = _PORTS[0] + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
     return Place(rank, size, local_rank, local_size, host, port, by, attempt, is_hosted)
