@@ -28,7 +28,7 @@ slow: setup            ## the slower proofs: whole journeys on the larger data s
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
-	$(BIN)/python -m pytest tests/matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix
 
 lint: setup            ## style, types, and the floors of the house
 	$(BIN)/ruff check penstock tests benchmarks

@@ -134,7 +134,10 @@ class Moments(Summary):
 
 
 class _BottomK:
-    """The values of the `size` rows with the smallest keys, ties by value. Kept lazily: sorted only once twice as many have come."""
+    """The values of the `size` rows with the smallest keys, ties by value. Kept lazily: sorted only once twice as many have come.
+
+    Values that come as codes are kept so: a long text that repeats is in memory once.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -149,7 +152,7 @@ class _BottomK:
             keys, values = keys[near], values.take(pa.array(near))
         if len(keys):
             self._keys.append(keys)
-            self._values.append(values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values)
+            self._values.append(_compact(values) if isinstance(values, pa.DictionaryArray) else values)
             self._held += len(keys)
         if self._held > 2 * self.size:
             self._settle()
@@ -157,9 +160,15 @@ class _BottomK:
     def _settle(self) -> None:
         if len(self._keys) <= 1 and self._held <= self.size:
             return
-        keys, values = np.concatenate(self._keys), pa.concat_arrays(self._values)
-        order = pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=[("key", "ascending"), ("value", "ascending")])[: self.size]
-        keys, values = keys[np.asarray(order)], values.take(order)
+        keys, values = np.concatenate(self._keys), _joined(self._values)
+        if isinstance(values, pa.DictionaryArray):
+            by_value = np.argsort(np.asarray(pc.sort_indices(values.dictionary)))  # the rank of each
+            order = pa.array(np.lexsort((by_value[np.asarray(values.indices)], keys))[: self.size])
+            values = _compact(values.take(order))
+        else:
+            order = pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=[("key", "ascending"), ("value", "ascending")])[: self.size]
+            values = values.take(order)
+        keys = keys[np.asarray(order)]
         self._keys, self._values, self._held = [keys], [values], len(keys)
         if self._held == self.size:
             self._most = keys[-1]
@@ -171,7 +180,24 @@ class _BottomK:
     def values(self) -> pa.Array | None:
         """In the order of their keys; None if there are none."""
         self._settle()
-        return self._values[0] if self._values else None
+        if not self._values:
+            return None
+        values = self._values[0]
+        return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    """One array; of codes if any of them is."""
+    if any(isinstance(part, pa.DictionaryArray) for part in parts):
+        coded = [part if isinstance(part, pa.DictionaryArray) else part.dictionary_encode() for part in parts]
+        return pa.chunked_array(coded).unify_dictionaries().combine_chunks()
+    return pa.concat_arrays(parts)
+
+
+def _compact(values: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Without what no code means, in memory of its own."""
+    used, codes = np.unique(np.asarray(values.indices), return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), values.dictionary.take(pa.array(used)))
 
 
 class Quantiles(Summary):
@@ -226,6 +252,8 @@ class Frequencies(Summary):
         values = column.filter(present)
         self.missing += len(column) - len(values)
         self.count += len(values)
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            values = values.dictionary_encode()
         if self._counts is not None and len(values):
             for value, count in _counted(values):
                 self._counts[value] = self._counts.get(value, 0) + count

@@ -98,9 +98,10 @@ class Ceiling:
             held = held_bytes()
             if held > self._limit * _NEAR and (held := _after_giving_back()) > self._limit * _NEAR:
                 self._held = held
-                if self._signals and not self._stop.is_set():
+                if self._raised or not self._signals:
+                    return
+                if not self._stop.is_set():  # again at the next look, until it was heard
                     signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)  # type: ignore[arg-type]
-                return
 
     def _told(self, number: int, frame: FrameType | None) -> None:
         self.check()

@@ -163,3 +163,17 @@ def test_sample_keys_are_the_first_64_bits(texts):
 
     digests = [hashlib.md5(t.encode()).hexdigest() for t in texts]
     assert sample_keys(pa.array(digests, pa.string())).tolist() == [int(d[:16], 16) for d in digests]
+
+
+@quick
+@given(st.lists(st.sampled_from(["a", "b", "a long text " * 20, "é"]), max_size=60), st.integers(1, 40))
+def test_codes_are_summarised_as_the_texts_they_stand_for(texts, size):
+    column = pa.array(texts, pa.string())
+    plain, coded = Frequencies(limit=1, size=size), Frequencies(limit=1, size=size)
+    row_ids = laws.ids(len(column))
+    plain.update(column, row_ids)
+    for start in range(0, len(column), 7):
+        part = Frequencies(limit=1, size=size)
+        part.update(column.slice(start, 7).dictionary_encode(), row_ids.slice(start, 7))
+        coded.merge(part)
+    assert coded.result() == plain.result()
