@@ -164,15 +164,15 @@ def beside_ludwig(source: Path, ours: dict[str, Any]) -> None:
     Raises:
         Cannot: there is none.
     """
-    python = os.environ.get("BENCH_LUDWIG")
-    if not python:
-        raise Cannot("Ludwig clashes with our packages: name the interpreter of an environment that has it with BENCH_LUDWIG")
+    python = os.environ.get("BENCH_LUDWIG") or str(Path(__file__).parent.parent / ".venv-peers" / "ludwig" / "bin" / "python")
+    if not Path(python).exists():
+        raise Cannot("Ludwig clashes with our packages: make its environment with `make peers`, or name the interpreter of one with BENCH_LUDWIG")
     features = {
         "input_features": [{"name": name, "type": "number" if name in NUMBERS else "category"} for name in NAMES if name != "income"],
         "output_features": [{"name": "income", "type": "binary", "preprocessing": {"fallback_true_label": ">50K"}}],
     }
     with tempfile.TemporaryDirectory(prefix="bench-ludwig-", dir=source.parent) as folder:
-        done = subprocess.run([python, "-c", _LUDWIG, json.dumps(features), str(source)], capture_output=True, text=True, cwd=folder, timeout=3600, check=False)
+        done = subprocess.run([python, "-c", _LUDWIG, json.dumps(features), str(source)], capture_output=True, text=True, cwd=folder, timeout=3600, check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "peers")})
     if done.returncode:
         raise Cannot(f"Ludwig did not preprocess the file: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}")
     theirs = json.loads(done.stdout.splitlines()[-1])
@@ -182,6 +182,8 @@ def beside_ludwig(source: Path, ours: dict[str, Any]) -> None:
 
 _LUDWIG = """
 import json, logging, resource, sys, time
+from shared_rows import without_box_operators
+without_box_operators()
 from ludwig.api import LudwigModel
 model = LudwigModel(json.loads(sys.argv[1]), logging_level=logging.ERROR)
 start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)

@@ -60,7 +60,7 @@ def _bench(folder: Path) -> None:
         }
         first, whole = [], []
         _cold(folder, lambda store: _first_batch(store, feed))  # imports and connections, once
-        for _ in range(3):
+        for _ in range(9):
             first.append(_cold(folder, lambda store: _first_batch(store, feed)))
             whole.append(_cold(folder, lambda store: _copy(store, feed)))
         ratio = median(copy / batch for copy, batch in zip(whole, first, strict=True))
