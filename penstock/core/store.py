@@ -252,15 +252,18 @@ class Store:
             raise StoreError(f"{name} is not in the store {self.url}.")
         return _manifest(content, f"{self.url}/{name}")
 
-    def members(self, name: str) -> tuple[dict[str, Any], dict[str, Member]]:
+    def members(self, name: str, manifest: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Member]]:
         """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in it.
+
+        Args:
+            manifest: what it says of itself, where that is known; it is read otherwise.
 
         Raises:
             StoreError: it is not there, unfinished, or of a newer format; the store is no bucket.
         """
         if self._bucket is None:
             raise StoreError(f"{name} lies in the folder {self.folder}; only a bucket has members.")
-        manifest = self.manifest(name)
+        manifest = manifest or self.manifest(name)
         return manifest, {
             file: Member(f"{self.url}/{name}/{file}", entry["size_bytes"], entry["sha256"], self._bucket, f"{name}/{file}") for file, entry in manifest["files"].items()
         }
@@ -290,8 +293,11 @@ class Store:
             found |= self._bucket.folders(shelf)
         return sorted(found)
 
-    def file(self, name: str, file: str) -> Path:
+    def file(self, name: str, file: str, manifest: dict[str, Any] | None = None) -> Path:
         """One file of the artefact `name`, on this machine: of a bucket a copy, made if there is none, without the rest.
+
+        Args:
+            manifest: what the artefact says of itself, where that is known; it is read otherwise.
 
         Raises:
             StoreError: it is not there, or cannot be read.
@@ -301,7 +307,7 @@ class Store:
         else:
             path = self.folder / ".files" / name / file
             if not path.is_file():
-                _, members = self.members(name)
+                _, members = self.members(name, manifest)
                 if file not in members:
                     raise StoreError(f"{self.url}/{name} has no file {file}.")
                 members[file].copy(path)

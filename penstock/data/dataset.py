@@ -86,7 +86,7 @@ class Dataset:
 
     def file(self, name: str) -> Path:
         """One of its files, on this machine."""
-        return self.path / name if self._far is None else self._far.file(self._name, name)
+        return self.path / name if self._far is None else self._far.file(self._name, name, self.manifest)
 
     def __repr__(self) -> str:
         return f"Dataset({self.reference!r})"
@@ -129,7 +129,7 @@ class Dataset:
             return
         _check_split(split)
         cache = Cache(self._far.cache_bytes)
-        _, members = self._far.members(self._name)
+        _, members = self._far.members(self._name, self.manifest)
         for name in sorted(n for n in members if n.startswith(f"rows/split={split}/") and n.endswith(".parquet")):
             member = members[name]
             if member.size_bytes > WHOLE_BYTES:

@@ -102,7 +102,7 @@ class Feed:
         return cls(artefact.path, artefact.manifest)
 
     def _file(self, name: str) -> Path:
-        return self.path / name if self._far is None else self._far.file(f"feeds/{self.id}", name)
+        return self.path / name if self._far is None else self._far.file(f"feeds/{self.id}", name, self.manifest)
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -129,7 +129,7 @@ class Feed:
         files = self.manifest["shards"][name]
         if self._far is None:
             return Shards([self.path / file for file in files])
-        _, members = self._far.members(f"feeds/{self.id}")
+        _, members = self._far.members(f"feeds/{self.id}", self.manifest)
         return Shards.far([members[file] for file in files], self.manifest["shard_rows"][name], Cache(self._far.cache_bytes), memory_bytes=self._memory_bytes)
 
     def holes(self, split: str) -> np.ndarray:
