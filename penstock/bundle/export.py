@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.errors import BundleError
+from penstock.core.errors import BundleError, PenstockError
 from penstock.core.needs import need
 
 TOLERANCE = 1e-4
@@ -49,6 +49,11 @@ def write_onnx(program: Any, path: Path) -> None:
                 exported, dynamo=True, verbose=False, input_names=program.input_names, output_names=program.output_names, optimize=True,
                 custom_translation_table=_translations())
         except Exception as error:  # whatever a user's forward or the exporter raises means one thing here, and is told
+            within: BaseException | None = error
+            while within is not None and not isinstance(within, PenstockError):
+                within = within.__cause__ or within.__context__
+            if within is not None:  # a ceiling's sentence, which came in the middle of it
+                raise within from None
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or (said()[-1:] or [""])[0]
             raise NotExportable(f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}") from error
         proto = translated.model_proto

@@ -33,6 +33,9 @@ def spark_master(text: str) -> str:
     return text
 
 
+_END_SECONDS = 30.0
+
+
 def java(why: str) -> Path:
     """The Java to run.
 
@@ -87,4 +90,24 @@ def interrupt_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-__all__ = ["interrupt_kept", "java", "java_home"]
+def end_java() -> None:
+    """Stop the Java that pyspark keeps in this process once its Spark was stopped; the next Spark starts another."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    if gateway is None or SparkContext._active_spark_context is not None:
+        return
+    SparkContext._gateway = SparkContext._jvm = None
+    gateway.shutdown()
+    process = getattr(gateway, "proc", None)
+    if process is None:  # not started from here
+        return
+    process.stdin.close()  # it ends when nobody speaks to it any more
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+__all__ = ["end_java", "interrupt_kept", "java", "java_home"]

@@ -17,17 +17,11 @@ from penstock.recipe.schema import load_recipe
 from tests.data.lake import SPLITS, Lake
 from tests.data.test_spans import FEATURES, same_feeds
 from tests.data.test_spans import rows as feature_rows
-from tests.parts.sparks import ENGINE, differences, end_java
+from tests.parts.sparks import ENGINE, differences
 
 pytest.importorskip("pyspark", reason="needs the extra `spark`")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_java_left():
-    yield
-    end_java()
 
 
 def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):

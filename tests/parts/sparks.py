@@ -100,15 +100,3 @@ def differences(one: Dataset, other: Dataset) -> list[str]:
 
 def schema_of(dataset: Dataset) -> pa.Schema:
     return pq.read_schema(dataset.files("train")[0])
-
-
-def end_java() -> None:
-    """Stop the Java that a Spark in this process leaves for the next one: other tests look for what is left behind."""
-    from pyspark import SparkContext
-
-    gateway = SparkContext._gateway
-    if gateway is not None:
-        gateway.shutdown()
-        gateway.proc.stdin.close()
-        gateway.proc.wait(timeout=60)
-        SparkContext._gateway = SparkContext._jvm = None

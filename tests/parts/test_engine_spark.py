@@ -27,7 +27,7 @@ from penstock.testing.laws import engines as laws
 from tests.data.lake import Lake, adds_up
 from tests.data.test_spans import FEATURES, same_feeds
 from tests.data.test_spans import rows as feature_rows
-from tests.parts.sparks import ENGINE, differences, end_java, table
+from tests.parts.sparks import ENGINE, differences, table
 
 pytest.importorskip("pyspark", reason="needs the extra `spark`")
 pytestmark = pytest.mark.timeout(600)
@@ -39,7 +39,6 @@ def spark(tmp_path_factory):
     with Engine.load(ENGINE).open(tmp_path_factory.mktemp("held"), memory_bytes=2**30, threads=2) as session:
         session.rows(session.table(pa.table({"a": [1]})))
         yield session
-    end_java()
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)

@@ -3,8 +3,8 @@
 Which Java, and how it is kept quiet, is said in core.java.
 
 One Spark for a process. Sessions share it (each with settings and views of its own) and the last to close stops it, so
-that a cluster's executors are free while a model is trained; the Java process waits for the next one. A Spark that the
-user started is used as it is, and left running.
+that a cluster's executors are free while a model is trained, and with it the Java process, whose hundreds of megabytes would
+count against the ceiling of the stages that follow. A Spark that the user started is used as it is, and left running.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from penstock.core.errors import (
     StoreError,
     UserError,
 )
-from penstock.core.java import interrupt_kept, java_home
+from penstock.core.java import end_java, interrupt_kept, java_home
 from penstock.core.needs import need
 from penstock.parts.engines._spark_work import sees, told
 
@@ -104,6 +104,7 @@ def stop() -> None:
         if not _users and _ours is not None:
             _ours.stop()
             _ours = None
+            end_java()
 
 
 _SETTINGS = {

@@ -28,7 +28,7 @@ from pydantic import AfterValidator, Field, field_validator
 from penstock.contracts.learn import Launcher, Recovery
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, UserError
-from penstock.core.java import interrupt_kept, java_home, spark_master
+from penstock.core.java import end_java, interrupt_kept, java_home, spark_master
 from penstock.core.needs import need
 
 _WHY = "launcher: spark"
@@ -125,6 +125,7 @@ class Spark(Launcher):
             yield session
         finally:
             session.stop()
+            end_java()
 
     def _has_room(self, context: Any, processes: int) -> None:
         master = context.master
