@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from penstock.core.errors import MissingPackage, UserError
 
@@ -90,14 +91,16 @@ def interrupt_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def end_java() -> None:
-    """Stop the Java that pyspark keeps in this process once its Spark was stopped; the next Spark starts another."""
-    from pyspark import SparkContext
+def end_java(spark: Any) -> None:
+    """Stop the Java that pyspark keeps in this process once its Spark was stopped; the next Spark starts another.
 
-    gateway = SparkContext._gateway
-    if gateway is None or SparkContext._active_spark_context is not None:
+    Args:
+        spark: pyspark's class SparkContext; this room does not import it.
+    """
+    gateway = spark._gateway
+    if gateway is None or spark._active_spark_context is not None:
         return
-    SparkContext._gateway = SparkContext._jvm = None
+    spark._gateway = spark._jvm = None
     gateway.shutdown()
     process = getattr(gateway, "proc", None)
     if process is None:  # not started from here
@@ -110,4 +113,4 @@ def end_java() -> None:
         process.wait()
 
 
-__all__ = ["end_java", "interrupt_kept", "java", "java_home"]
+__all__ = ["end_java", "interrupt_kept", "java", "java_home", "spark_master"]

@@ -102,9 +102,10 @@ def stop() -> None:
     with _lock:
         _users -= 1
         if not _users and _ours is not None:
+            context = _ours.sparkContext
             _ours.stop()
             _ours = None
-            end_java()
+            end_java(type(context))
 
 
 _SETTINGS = {

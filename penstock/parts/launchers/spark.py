@@ -125,7 +125,7 @@ class Spark(Launcher):
             yield session
         finally:
             session.stop()
-            end_java()
+            end_java(core.SparkContext)
 
     def _has_room(self, context: Any, processes: int) -> None:
         master = context.master
