@@ -32,6 +32,11 @@ def lanes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def several(shares: int) -> int:
-    """The threads that fall to one of `shares` processes on this machine; at least one."""
-    return max(1, lanes() // max(shares, 1))
+def several(world: int) -> int:
+    """The threads that fall to one of `world` processes, of which those on this machine share it; at least one.
+
+    How many are here is what torchrun calls LOCAL_WORLD_SIZE; without it, all are taken to be here.
+    """
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    here = min(int(told), world) if told.isdecimal() else world
+    return max(1, lanes() // max(here, 1))

@@ -7,6 +7,9 @@ How far ahead is bounded twice: by a number of jobs, and by bytes. The size of a
 is made alone. With the most that any job took, so many are held (being made, waiting, in the consumer's hands) as fit; one
 beyond what the consumer holds is always allowed, or nothing would move.
 
+With no thread, each job is made when it is asked for: where there is one core and nothing to wait for, handing over would only
+cost.
+
 Threads, not processes: numpy's gathers and the decoders of pictures let go of the interpreter lock, and a process would pass
 copies about. What this file refuses to know: rows, features, tensors.
 """
@@ -57,7 +60,7 @@ def ahead(
     Args:
         jobs: asked for by one thread at a time.
         make: called by several threads at once; each of its calls stays within its thread (`core.lanes`).
-        threads: how many.
+        threads: how many; with 0, the consumer's own.
         memory_bytes: what may be held in all: being made, waiting, and in the consumer's hands.
         size: bytes that a made job takes.
         timings: gets `wait`.
@@ -65,6 +68,9 @@ def ahead(
     Close the iterator, or let go of it, to stop the threads; none is left once it is closed. An error of `jobs` or of `make`
     is raised when its turn comes, after all that was made before it.
     """
+    if not threads:
+        yield from _as_asked(jobs, make, timings)
+        return
     line = _Line(jobs, make, threads, memory_bytes, size)
     crew = [threading.Thread(target=line.work, name=_NAME, daemon=True) for _ in range(threads)]
     for thread in crew:
@@ -79,6 +85,21 @@ def ahead(
         line.stop()
         for thread in crew:
             thread.join()
+
+
+def _as_asked(jobs: Iterator[Job], make: Callable[[Job], Made], timings: Timings | None) -> Iterator[Made]:
+    while True:
+        began = time.perf_counter()
+        with in_one_lane():
+            job = next(jobs, _END)
+            if job is _END:
+                return
+            made = make(job)  # type: ignore[arg-type]  # a job
+        del job
+        if timings is not None:
+            timings.add(wait=time.perf_counter() - began)
+        yield made
+        del made  # the consumer's, who may have let go of it
 
 
 class _Failed:

@@ -5,8 +5,9 @@ the epoch and the position (`data.order`, `data.sampling`, `data.mixture`), neve
 yields its contiguous share of every global batch, which may be empty when the batch is small.
 
 Threads read ahead (`data.ahead`), so that reading and the training step overlap: one where a batch is a gather, which is as
-fast as memory, and one for each core where rows must be decoded. Small batches are gathered several at a time. Torch is
-imported by the first batch, not with this file; with `numpy=True` it never is.
+fast as memory, and one for each core where rows must be decoded. Where a gather is from memory and this process has a single
+core, none: a thread would take its time from the step. Small batches are gathered several at a time. Torch is imported by the
+first batch, not with this file; with `numpy=True` it never is.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class Loader:
         accumulate: with more than 1, each global batch comes in so many pieces, one after another under the same
             position; each piece is divided among the processes.
         numpy: yield numpy arrays.
-        threads: that read and decode ahead; the batches are the same for any number. None: one, or this process's share of the cores if
-            rows must be decoded (`Feature.decodes`).
+        threads: that read and decode ahead; the batches are the same for any number. 0: none, a batch is made when it is asked for. None: this
+            process's share of the cores if rows must be decoded (`Feature.decodes`); otherwise one, or none where nothing could go on
+            beside it: one core for this process, and rows that are shuffled within memory or lie in a row.
         memory_bytes: what batches being made, waiting and in use may take; one is always made ahead.
         device: where tensors are wanted, as torch calls it. To a CUDA device they are copied ahead, from pinned memory and beside the
             model's work (`data.staging`); to any other when they are handed out. None, or the CPU: they stay where they are.
@@ -94,7 +96,7 @@ class Loader:
         inputs: Features | None = None, targets: Features | None = None, weight: str | None = None, store: Store | str | Path | None = None, events: Events | None = None,
     ) -> None:
         rank, world = place_in_world(rank, world)
-        check_whole(batch_size=(batch_size, 1), world=(world, 1), accumulate=(accumulate, 1), rank=(rank, 0), threads=(threads, 1), memory_bytes=(memory_bytes, 0), seed=(seed, None))
+        check_whole(batch_size=(batch_size, 1), world=(world, 1), accumulate=(accumulate, 1), rank=(rank, 0), threads=(threads, 0), memory_bytes=(memory_bytes, 0), seed=(seed, None))
         if rank >= world:
             raise ValueError(f"rank must be below world ({world}); found {rank}")
         words = {
@@ -130,11 +132,11 @@ class Loader:
         self._far = any(isinstance(part.shards, Shards) and part.shards.is_far for part in self._parts)
         self._encoding = self.feed.encoding
         self._settle(None, events)
-        self.threads = threads or (several(world) if self._encoding.decodes else 1)
         self.memory_bytes = memory_bytes
         if device is not None and numpy:
             raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
         self.device = None if device is None else device_there(device)
+        self.threads = self._few(several(world)) if threads is None else threads
         self._staging: Staging | None = None
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
@@ -159,6 +161,13 @@ class Loader:
         if self._settled.why and events is not None:
             block, window = self._settled.identity["block"], self.order.window
             events.say(f"rows are shuffled by blocks of {block} rows, {window} blocks at a time: {self._settled.why}", shuffle="blocks", block=block, window=window)
+
+    def _few(self, cores: int) -> int:
+        """The threads that are worth their price."""
+        if self._encoding.decodes:
+            return cores
+        waits = self._far or self.shuffle == "blocks" or (self.device is not None and self.device.type != "cpu")
+        return 1 if waits or cores > 1 else 0
 
     def __len__(self) -> int:
         """Global batches an epoch."""
@@ -247,7 +256,7 @@ class Loader:
         """
         check_whole(epoch=(epoch, 0), start=(start, 0))
         if self._staging is None and self.device is not None and self.device.type == "cuda":
-            self._staging = Staging(self.device, slots=self.threads + 1)
+            self._staging = Staging(self.device, slots=max(self.threads, 1) + 1)
         blocks = ahead(
             self._blocks(epoch, start), partial(self._made, epoch), threads=self.threads, memory_bytes=self.memory_bytes, size=lambda made: made.size, timings=self.timings)
         with closing(blocks):  # type: ignore[type-var]  # a generator

@@ -18,7 +18,7 @@ def crew() -> list[threading.Thread]:
 
 
 @settings(deadline=None, max_examples=40)
-@given(jobs=st.lists(st.integers(0, 3), max_size=30), threads=st.integers(1, 5), memory=st.none() | st.integers(0, 40))
+@given(jobs=st.lists(st.integers(0, 3), max_size=30), threads=st.integers(0, 5), memory=st.none() | st.integers(0, 40))
 def test_whatever_threads_and_memory_all_comes_in_order(jobs: list[int], threads: int, memory: int | None) -> None:
     def make(job: tuple[int, int]) -> tuple[int, int]:
         time.sleep(job[1] / 5_000)
@@ -29,7 +29,7 @@ def test_whatever_threads_and_memory_all_comes_in_order(jobs: list[int], threads
     assert not crew()
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [0, 1, 4])
 def test_an_error_comes_in_its_turn_and_ends_all(threads: int) -> None:
     def make(job: int) -> int:
         if job == 5:
@@ -44,7 +44,7 @@ def test_an_error_comes_in_its_turn_and_ends_all(threads: int) -> None:
     assert seen == [0, 1, 2, 3, 4] and not crew()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3])
 def test_an_error_of_the_jobs_comes_after_what_was_asked_for_before(threads: int) -> None:
     def jobs() -> Iterator[int]:
         yield from (1, 2)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from penstock.core import lanes as lanes_file
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data import loader as loaders
@@ -66,9 +67,19 @@ def test_the_same_batches_however_many_are_gathered_together(feed: Feed, plain: 
         same(batches(one, world=3, rank=1, accumulate=2, numpy=True), [(i, {name: values.numpy() for name, values in b.items()}) for i, b in before])
 
 
-def test_threads_are_one_unless_rows_are_decoded(feed: Feed, plain: Feed) -> None:
-    assert Loader(plain, batch_size=10).threads == 1 and Loader(feed, batch_size=10).threads >= 1
-    assert Loader(feed, batch_size=10, world=10_000).threads == 1
+def test_threads_are_what_is_worth_its_price(feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(of: Feed, cores: int, here: str = "", **words: Any) -> int:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+        monkeypatch.setattr(lanes_file, "lanes", lambda: cores)
+        return Loader(of, batch_size=10, **words).threads
+
+    assert [threads(feed, cores) for cores in (1, 2, 8)] == [1, 2, 8]
+    assert [threads(feed, 8, world=world, rank=0) for world in (2, 3, 10_000)] == [4, 2, 1]
+    assert threads(feed, 8, here="2", world=40, rank=39) == 4  # of forty processes two are on this machine
+    assert [threads(plain, cores) for cores in (1, 2, 8)] == [0, 1, 1]
+    assert threads(plain, 2, world=2, rank=0) == 0 and threads(plain, 2, here="1", world=2, rank=0) == 1
+    assert threads(plain, 1, shuffle="blocks") == 1  # the disk may be waited for
+    assert threads(plain, 1, threads=3) == 3 and threads(plain, 8, threads=0) == 0
     assert feed.encoding.decodes and not plain.encoding.decodes and plain.encoding.plain and not feed.encoding.plain
 
 

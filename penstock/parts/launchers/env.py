@@ -89,6 +89,7 @@ class Env(Launcher):
             return function(World(threads=threads), *arguments)
         if processes != place.size:
             raise UserError(f"launcher: env: {processes} processes are wanted, and {place.by} has started {place.size}. Start the right number.")
+        os.environ.setdefault("LOCAL_WORLD_SIZE", str(place.local_size))  # what a loader's threads share the cores by
         if _leading is not None:
             return _leading.launch(function, arguments, threads)
         meeting = _Meeting(place, self.start_seconds, self.stall_seconds)  # every rank calls this with the same function
