@@ -385,6 +385,11 @@ class Recipe(Strict):
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
             problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
         problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
+        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{did_you_mean(n, list(self.inputs))} Known: {', '.join(self.inputs)}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
+        watched = self.train.early_stop.metric if self.train.early_stop else "loss"
+        target = watched.rpartition(".")[0]
+        if watched != "loss" and self.targets and target not in self.targets:
+            problems.append(Problem(("train", "early_stop", "metric"), f"{watched!r} cannot be watched.{did_you_mean(target, list(self.targets))} Known: loss, or TARGET.METRIC with one of the targets {', '.join(self.targets)}."))
         problems += self.train.order.problems({**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None)
         if problems:
             raise mistakes(*problems)

@@ -69,6 +69,11 @@ def test_what_does_not_hold_together_is_told():
     assert "inputs.pay: reads the column 'income', which is the target" in text
     assert "model.encoders.pai: is no input. Did you mean 'pay'?" in text
     assert "model.decoders.incom: is no target. Did you mean 'income'?" in text
+    with pytest.raises(RecipeError) as caught:
+        load_recipe({**SMALL, "inputs": {"age": "number"}, "train": {"freeze": ["aeg"], "early_stop": {"metric": "incom.roc_auc"}}})
+    text = text_of(caught)
+    assert "train.freeze: 'aeg' is no input. Did you mean 'age'? Known: age." in text
+    assert "train.early_stop.metric: 'incom.roc_auc' cannot be watched. Did you mean 'income'?" in text
 
 
 def test_a_users_own_module_is_told_by_its_type():
