@@ -41,10 +41,12 @@ def bench() -> None:
             Against("webdataset, a sample a row", "tars", "tabular", over(slow), least=100.0),
             Against("webdataset, samples of 4,096 rows packed by hand", "tars", "packed", over(rows)),
         ], cores=1, folder=folder)
+        runs = Against("penstock", "ours", "tabular", {**ours.how, "shuffle": "blocks", "block": BATCH, "window": 1})
+        beside("table in shuffled runs of 4,096 neighbours, as Hugging Face's are, and shuffled within each", runs, [
+            Against("Hugging Face datasets, whole Arrow batches", "huggingface", "tabular", over(rows), least=2.0), Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None),
+        ], cores=1, folder=folder / "runs")
         blocks = Against("penstock", "ours", "tabular", {**ours.how, "shuffle": "blocks"})
-        beside("table shuffled by blocks, as Hugging Face's runs are", blocks, [
-            Against("Hugging Face datasets, whole Arrow batches", "huggingface", "tabular", over(rows)), Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None),
-        ], cores=1, folder=folder / "blocks")
+        beside("table shuffled by blocks", blocks, [Against("a gather from arrays in memory", "memory", "tabular", over(rows), group=None)], cores=1, folder=folder / "blocks")
         columns = tabular(folder, rows, columns=True)
         beside("table of 30 number columns, each with its flag of being missing", Against("penstock", "ours", "tabular", {**columns.ours, "batch": BATCH, "seed": SEED}), [
             Against("a gather of the same 60 floats", "memory", "tabular", {"data": str(columns.data), "batch": BATCH, "seed": SEED}, group=None)], cores=1, folder=folder / "columns")

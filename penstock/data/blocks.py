@@ -47,33 +47,38 @@ class Blocks:
     def slots(self, positions: np.ndarray) -> np.ndarray:
         """The slot at each position, int64 `[k]`, each below `rows`. Fastest where positions rise within a few windows, as a batch's do."""
         if len(positions) > 1 and (positions[1:] >= positions[:-1]).all():
-            first, last = self._block_at(positions[[0, -1]])
-            _, _, number = self._bounds(np.array([first, last]))
+            places = self._block_at(positions[[0, -1]])
+            first, after, number = self._bounds(places)
             if number[1] - number[0] < _FEW:
-                return self._slots_by_window(positions, int(first))
+                return self._slots_by_window(positions, int(first[0]), int(after[1]))
         start, size, window = self._window(self._block_at(positions))
         read = start + self._within(permute, positions - start, size, window)
         place = self._block_at(read)
         found: np.ndarray = self._permuted(permute, place) * self.block + read - self._start(place)
         return found
 
-    def _slots_by_window(self, positions: np.ndarray, place: int) -> np.ndarray:
-        """The same, one window after another: a window's blocks are looked up once and not once a row."""
-        found = np.empty(len(positions), np.int64)
+    def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
+        """The same for rising positions within the permuted blocks [low, high): these are looked up once, and not once a row."""
+        blocks = np.arange(low, high)
+        first, after, number = self._bounds(blocks)
+        starts = self._start(np.append(blocks, high))
+        shift = self._permuted(permute, blocks) * self.block - starts[:-1]  # from the place in the epoch's reading to the slot
+        heads = blocks == first  # one a window
+        begins, ends = starts[first[heads] - low], starts[after[heads] - low]
+        read = np.empty(len(positions), np.int64)
         done = 0
-        while done < len(positions):
-            (start,), (size,), (number,) = self._window(np.array([place]))
-            (first,), (after,), _ = self._bounds(np.array([place]))
-            stop = int(np.searchsorted(positions, start + size))
-            read = permute((positions[done:stop] - start).astype(np.uint64), int(size), int(many(self._seeds[1], np.array([number]))[0])).astype(np.int64)
-            blocks = np.arange(first, after)
-            shift = self._permuted(permute, blocks) * self.block - (self._start(blocks) - start)  # from the place in the window to the slot
-            short, lacks = self._short
-            past = self._start(np.array([short + 1]))[0] - start if first <= short < after and lacks else size
-            within = read // self.block if past == size else (read + lacks * (read >= past)) // self.block
-            found[done:stop] = shift[within] + read
-            done, place = stop, int(after)
-        return found
+        for begin, end, stop, seed in zip(begins.tolist(), ends.tolist(), np.searchsorted(positions, ends).tolist(), many(self._seeds[1], number[heads]).tolist(), strict=True):
+            read[done:stop] = permute((positions[done:stop] - begin).view(np.uint64), end - begin, seed).view(np.int64)
+            read[done:stop] += begin
+            done = stop
+        if low <= self._short[0] < high:
+            place = self._block_at(read)
+        else:  # no row is beside the short block: one division says where each lies
+            place = read + (low * self.block - begins[0])
+            place //= self.block
+        place -= low
+        read += shift[place]
+        return read
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
         """The reverse: the position of each slot."""

@@ -99,13 +99,14 @@ def _shuffle(order: TrainOrder, parts: Sequence[Rows], split: str, given: Shuffl
         return order.shuffle, None
     if given is not None:
         return given, None
-    size = sum(_bytes(part.feed, split) for part in parts)
+    size = sum(shard_bytes(part.feed, split) for part in parts)
     if size <= FULL_BYTES or order.draws in ("weights", "replacement"):
         return "full", None
     return "blocks", f"the shards of {split} have {size / 2**30:.1f} GiB, more than the {FULL_BYTES / 2**30:g} up to which rows are shuffled one by one"
 
 
-def _bytes(feed: Feed, split: str) -> int:
+def shard_bytes(feed: Feed, split: str) -> int:
+    """Of all the shards that a split's rows are gathered from."""
     names = ("steps", "singles", split) if feed.samples is not None else (split,)
     files = feed.manifest.get("files", {})
     return sum(int(files[file]["size_bytes"]) for name in names for file in feed.manifest["shards"].get(name, ()) if file in files)

@@ -29,7 +29,7 @@ from penstock.core.events import Events
 from penstock.core.lanes import several
 from penstock.core.store import Store
 from penstock.data.ahead import Timings, ahead
-from penstock.data.draws import Rows, check_alike, settle
+from penstock.data.draws import FULL_BYTES, Rows, check_alike, settle, shard_bytes
 from penstock.data.encoding import WEIGHT
 from penstock.data.feed import batch_size_for
 from penstock.data.lookahead import advise, shards_ahead
@@ -74,7 +74,7 @@ class Loader:
         numpy: yield numpy arrays.
         threads: that read and decode ahead; the batches are the same for any number. 0: none, a batch is made when it is asked for. None: this
             process's share of the cores if rows must be decoded (`Feature.decodes`); otherwise one, or none where nothing could go on
-            beside it: one core for this process, and rows that are shuffled within memory or lie in a row.
+            beside it: one core for this process, and rows that memory holds (shards of up to 4 GiB on this machine).
         memory_bytes: what batches being made, waiting and in use may take; one is always made ahead.
         device: where tensors are wanted, as torch calls it. To a CUDA device they are copied ahead, from pinned memory and beside the
             model's work (`data.staging`); to any other when they are handed out. None, or the CPU: they stay where they are.
@@ -166,7 +166,8 @@ class Loader:
         """The threads that are worth their price."""
         if self._encoding.decodes:
             return cores
-        waits = self._far or self.shuffle == "blocks" or (self.device is not None and self.device.type != "cpu")
+        disk = sum(shard_bytes(feed, self.split) for feed in self.feeds) > FULL_BYTES
+        waits = self._far or disk or (self.device is not None and self.device.type != "cpu")
         return 1 if waits or cores > 1 else 0
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ class Order:
             return positions
         if self.shuffle == "blocks":
             return self._blocks.slots(positions)
-        return permute(positions.astype(np.uint64), self.rows, self._key).astype(np.int64)
+        return permute(positions.view(np.uint64), self.rows, self._key).view(np.int64)
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
         """The reverse: the position at which each slot comes.
@@ -69,7 +69,7 @@ class Order:
             return slots
         if self.shuffle == "blocks":
             return self._blocks.positions(slots)
-        return unpermute(slots.astype(np.uint64), self.rows, self._key).astype(np.int64)
+        return unpermute(slots.view(np.uint64), self.rows, self._key).view(np.int64)
 
     def blocks(self, start: int, stop: int, block: int | None = None) -> np.ndarray:
         """The blocks that the positions [start, stop) read, in the order of first need, int64: what to fetch ahead.
