@@ -1,11 +1,11 @@
 """The trainer against a hand-written PyTorch loop that is fed by indexing tensors in memory, which no loader can beat; and the
-field's trainers against the same loop. One process, one thread of torch; CPU seconds of the loop, an example.
+field's trainers against the same loop. One process on one core, one thread of torch; CPU seconds of the loop, an example.
 
     python -m benchmarks training
     TRAINING=mlp,cnn,transformer,peers BENCH_PAIRS=20 python -m benchmarks training
 
 Ours trains the very module that the other loop calls, on the same rows, by the same optimiser and clipping, for the same number
-of steps; its batches come from the shards of a feed by its loader, whose threads count. Start, validation and checkpoints are
+of steps; its batches come from the shards of a feed by its loader, whose threads, if it has any, count. Start, validation and checkpoints are
 told on a line of their own. The peers train the perceptron of `mlp`, each from tensors in memory through torch's DataLoader
 as it is used (row by row), Ludwig through its own batches; all run in processes of their own, in turn with the loop by hand.
 """
@@ -91,12 +91,25 @@ CASES = (
 def bench() -> None:
     wanted = os.environ.get("TRAINING", "mlp,cnn,transformer,peers").split(",")
     torch.set_num_threads(1)
-    with scratch("training") as folder:
+    with scratch("training") as folder, _on_one_core():
         for case in CASES:
             if case.name in wanted:
                 _beside(case, folder)
         if "peers" in wanted:
             _peers(CASES[0], folder)
+
+
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Both sides take turns on the same one, as the peers do; where a system cannot say so, they have all."""
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if before:
+        os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torch import nn
 from penstock.contracts.learn import World
 from penstock.core.errors import UserError
 from penstock.core.events import Events
+from penstock.core.memory import keep_freed
 from penstock.recipe.schema import Recipe
 from penstock.train.blocks import has_norms
 
@@ -140,11 +141,13 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
 
 @contextmanager
 def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[None]:
-    """Within this, torch computes with so many threads and, if asked, with deterministic kernels; afterwards as before.
+    """Within this, torch computes with so many threads and, if asked, with deterministic kernels; afterwards as before. Freed memory
+    is kept for the next step (`core.memory.keep_freed`), and stays so.
 
     An operation that has no deterministic kernel is computed all the same, and said aloud once: the recipe asks for them
     where there are some.
     """
+    keep_freed()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filling: Any = torch.utils.deterministic
     fill = filling.fill_uninitialized_memory
