@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from penstock.core.identity import derive_seed
-from penstock.data.permutation import Permutation, many, permute, unpermute
+from penstock.data.permutation import Permutation, many, permute, permute_each, unpermute
 
 _FEW = 64
 """Up to so many windows, positions are taken window by window."""
@@ -64,21 +64,36 @@ class Blocks:
         starts = self._start(np.append(blocks, high))
         shift = self._permuted(permute, blocks) * self.block - starts[:-1]  # from the place in the epoch's reading to the slot
         heads = blocks == first  # one a window
-        begins, ends = starts[first[heads] - low], starts[after[heads] - low]
-        read = np.empty(len(positions), np.int64)
-        done = 0
-        for begin, end, stop, seed in zip(begins.tolist(), ends.tolist(), np.searchsorted(positions, ends).tolist(), many(self._seeds[1], number[heads]).tolist(), strict=True):
-            read[done:stop] = permute((positions[done:stop] - begin).view(np.uint64), end - begin, seed).view(np.int64)
-            read[done:stop] += begin
-            done = stop
+        read = self._read(positions, starts[first[heads] - low], starts[after[heads] - low], many(self._seeds[1], number[heads]))
         if low <= self._short[0] < high:
             place = self._block_at(read)
         else:  # no row is beside the short block: one division says where each lies
-            place = read + (low * self.block - begins[0])
+            place = read + (low * self.block - starts[0])
             place //= self.block
         place -= low
         read += shift[place]
         return read
+
+    def _read(self, positions: np.ndarray, begins: np.ndarray, ends: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Rising positions, each permuted within its window [begin, end)."""
+        found = np.empty(len(positions), np.int64)
+        stops = np.searchsorted(positions, ends)
+        counts, sizes = np.diff(stops, prepend=0), ends - begins
+        i = 0
+        while i < len(ends):
+            size, done = int(sizes[i]), int(stops[i] - counts[i])
+            alike = 1
+            while i + alike < len(ends) and sizes[i + alike] == size == counts[i + alike] == counts[i]:
+                alike += 1
+            part, begin = slice(done, int(stops[i + alike - 1])), begins[i : i + alike]
+            if alike == 1:
+                found[part] = permute((positions[part] - begin).view(np.uint64), size, int(seeds[i])).view(np.int64)
+                found[part] += begin
+            else:  # whole small windows: a call each would cost more than the rows
+                offsets = np.tile(np.arange(size, dtype=np.uint64), (alike, 1))
+                found[part] = (permute_each(offsets, size, seeds[i : i + alike]).view(np.int64) + begin[:, None]).reshape(-1)
+            i += alike
+        return found
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
         """The reverse: the position of each slot."""

@@ -27,6 +27,7 @@ from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.lanes import several
+from penstock.core.memory import keep_freed
 from penstock.core.store import Store
 from penstock.data.ahead import Timings, ahead
 from penstock.data.draws import FULL_BYTES, Rows, check_alike, settle, shard_bytes
@@ -131,6 +132,7 @@ class Loader:
         self._holes = any(len(part.holes) for part in self._parts)
         self._far = any(isinstance(part.shards, Shards) and part.shards.is_far for part in self._parts)
         self._encoding = self.feed.encoding
+        self._plain = self._encoding.plain
         self._settle(None, events)
         self.memory_bytes = memory_bytes
         if device is not None and numpy:
@@ -256,6 +258,7 @@ class Loader:
         Close the iterator, or let go of it, to stop the threads that read ahead.
         """
         check_whole(epoch=(epoch, 0), start=(start, 0))
+        keep_freed()  # a batch's memory is the next one's
         if self._staging is None and self.device is not None and self.device.type == "cuda":
             self._staging = Staging(self.device, slots=max(self.threads, 1) + 1)
         blocks = ahead(
@@ -332,7 +335,7 @@ class Loader:
         keys = augmentation_keys(self.seed, epoch, stored["row_id"], drawn.occurrence) if self._augment else None
         if WEIGHT not in stored:
             stored[WEIGHT] = np.ones(rows, np.float32)
-        if self._encoding.plain:
+        if self._plain:
             block.sizes = [sizes]
             block.arrays = [self._encoding.collate(stored)]
         else:
@@ -357,7 +360,7 @@ class Loader:
         """The stored rows, of one feed or of several, without what they were drawn by."""
         if drawn.source is None:
             shards = self._parts[0].shards
-            stored = shards.gather(drawn.slots) if self._encoding.plain else shards.gather(drawn.slots, ragged=True)
+            stored = shards.gather(drawn.slots) if self._plain else shards.gather(drawn.slots, ragged=True)
         else:
             stored = {}
             for number in np.unique(drawn.source).tolist() or [0]:

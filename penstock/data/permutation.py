@@ -18,7 +18,7 @@ from penstock.contracts.chance import mix
 
 _ROUNDS = 6
 _GOLDEN = 0x9E3779B97F4A7C15
-_PIECE = 8192
+_PIECE = 16384
 """Values permuted at once: what lies between the rounds then stays in a core's own cache, and the system is not asked for pages."""
 
 Seed = int | np.ndarray
@@ -42,21 +42,45 @@ def many(seed: int, numbers: np.ndarray) -> np.ndarray:
     return mix(np.uint64(seed) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
 
 
+def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
+    """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64 `[m, k]`)."""
+    keys = mix(np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * np.uint64(_GOLDEN) ^ seeds)
+    width = values.shape[1]
+    together = max(_PIECE // max(width, 1), 1)
+    found = np.empty(values.shape, np.uint64)
+    for start in range(0, len(values), together):
+        rows = slice(start, start + together)
+        found[rows] = _feistel(values[rows], _bits(n), keys[:, rows, None])
+    flat = found.reshape(-1)
+    _walk_on(_feistel, flat, n, lambda outside: keys[:, outside // width])
+    return found
+
+
+def _bits(n: int) -> int:
+    return max((n - 1).bit_length(), 2)
+
+
 def _walk(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
-    bits = max((n - 1).bit_length(), 2)
     numbers = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     own = isinstance(seed, np.ndarray)
     keys = mix(numbers[:, None] ^ seed) if isinstance(seed, np.ndarray) else mix(numbers ^ np.uint64(seed))
     found = np.empty(len(values), np.uint64)
     for start in range(0, len(values), _PIECE):
         piece = slice(start, start + _PIECE)
-        found[piece] = step(values[piece], bits, keys[:, piece] if own else keys)
+        found[piece] = step(values[piece], _bits(n), keys[:, piece] if own else keys)
+    _walk_on(step, found, n, lambda outside: keys[:, outside] if own else keys)
+    return found
+
+
+def _walk_on(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], found: np.ndarray, n: int, keys: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Go on, in place, with what has fallen outside [0, n)."""
+    if n == 1 << _bits(n):
+        return
     outside = np.flatnonzero(found >= n)
     while len(outside):
-        again = step(found[outside], bits, keys[:, outside] if own else keys)
+        again = step(found[outside], _bits(n), keys(outside))
         found[outside] = again
         outside = outside[again >= n]
-    return found
 
 
 def _feistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:

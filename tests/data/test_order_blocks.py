@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.data.blocks import Blocks
 from penstock.data.order import Batches, Order, augmentation_keys, share
-from penstock.data.permutation import many, permute, unpermute
+from penstock.data.permutation import many, permute, permute_each, unpermute
 from penstock.data.quality import quality
 
 MODES = ("full", "blocks", "stored")
@@ -136,6 +136,26 @@ def test_a_seed_for_each_value_is_that_seed(n: int, seed: int, data: st.DataObje
     together = permute(values, n, seeds)
     assert together.tolist() == [int(permute(values[i : i + 1], n, int(seeds[i]))[0]) for i in range(len(values))]
     assert np.array_equal(unpermute(together, n, seeds), values)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 2**45), st.integers(0, 2**62), st.integers(1, 5), st.integers(1, 20_000), st.data())
+def test_rows_of_values_by_a_seed_each_are_those_permutations(n: int, seed: int, count: int, width: int, data: st.DataObject) -> None:
+    seeds = many(seed, np.arange(count))
+    values = np.random.default_rng(data.draw(st.integers(0, 9))).integers(0, n, (count, min(width, n))).astype(np.uint64)
+    assert np.array_equal(permute_each(values, n, seeds), np.stack([permute(row, n, int(each)) for row, each in zip(values, seeds, strict=True)]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 200_000), st.integers(1, 6_000), st.integers(1, 5), st.integers(0, 9), st.data())
+def test_a_long_run_of_positions_has_the_slots_that_each_has_alone(rows: int, block: int, window: int, seed: int, data: st.DataObject) -> None:
+    order = Order(rows, seed, 0, "blocks", block, window)
+    start = data.draw(st.integers(0, rows - 1))
+    run = np.arange(start, min(start + 70_000, rows))
+    if data.draw(st.booleans()):
+        run = run[run % 7 != 3]  # a rank's, or with rows taken out
+    backwards = order.slots(run[::-1])  # not by windows
+    assert np.array_equal(order.slots(run), backwards[::-1])
 
 
 def test_what_cannot_be_is_refused() -> None:
