@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo cluster-demo test slow faults lint bench peers setup clean
+.PHONY: demo cluster-demo test slow long faults lint bench peers setup clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,10 @@ test: setup lint       ## lint and the whole suite (minutes on two cores)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not faults"
 
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long"
+
+long: setup            ## the proof that learns pictures from scratch (ten minutes of one core)
+	$(BIN)/python -m pytest -m long
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix

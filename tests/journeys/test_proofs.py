@@ -42,6 +42,7 @@ def test_restaurant(tmp_path, shared_data):
     assert outcome["metrics"]["test"]["rating"]["rmse"] < outcome["baseline"]["rating"]["rmse"]
 
 
+@pytest.mark.long
 def test_cifar10(tmp_path, shared_data):
     outcome = run("cifar10", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 13_000 and outcome["rows"]["test"] == 3_000 and outcome["rows"]["quarantined"] == 0
