@@ -42,7 +42,7 @@ from penstock.train.parallel import device_of, even_buffers, gathered, joined, s
 from penstock.train.relay import following, telling
 from penstock.train.start import start_from, weights_of
 from penstock.train.stop import Stop
-from penstock.train.troubles import left_out, plainly
+from penstock.train.troubles import left_out, none_learnt, plainly
 from penstock.train.watch import Plateau, Watch
 
 _AHEAD = 4
@@ -270,6 +270,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                 told_rows = place.rows
                 continue
             place.loss, place.weight = float(loss), float(weight)
+            none_learnt(place, recipe)
             place.loop_seconds += time.perf_counter() - loop_began
             place.stages = pace.stages(place.loop_seconds)
 

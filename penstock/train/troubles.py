@@ -138,4 +138,16 @@ def left_out(error: NotFinite, place: Place, recipe: Recipe, events: Events) -> 
     events.warn(f"the batch of step {error.step} is not finite and is left out; look at the row{'s' if len(rows) != 1 else ''} {shown}")
 
 
-__all__ = ["MOST_IN_ROW", "left_out", "plain", "plainly"]
+def none_learnt(place: Place, recipe: Recipe) -> None:
+    """At an epoch's end: whether any batch has taught the model anything.
+
+    Raises:
+        TrainingError: all of them were left out.
+    """
+    if place.in_row and place.weight == 0:
+        raise TrainingError(
+            f"epoch {place.epoch + 1}: every batch was left out, since none was finite ({place.in_row} in a row), and the model has learnt nothing from it. "
+            f"Lower train.lr (it is {recipe.train.lr:g}), or look at the rows that were named")
+
+
+__all__ = ["MOST_IN_ROW", "left_out", "none_learnt", "plain", "plainly"]
