@@ -239,8 +239,10 @@ def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
 
 
 def to_text(array: pa.Array) -> pa.Array:
-    """Any array as text: numbers as JSON has them, timestamps as ISO 8601, nested values as JSON."""
+    """Any array as text: numbers as JSON has them, timestamps and times of day as ISO 8601, nested values as JSON."""
     t = pa.types
+    if t.is_time(array.type):
+        return pc.replace_substring_regex(pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"), r"\.$", "")  # alike whatever the unit
     if t.is_integer(array.type) or t.is_large_string(array.type) or t.is_string_view(array.type) or t.is_null(array.type) or t.is_decimal(array.type):
         return array.cast(pa.string())
     if t.is_string(array.type):

@@ -25,6 +25,7 @@ def test_nested_and_odd_types(tmp_path):
         "ns": pa.array([1_000, 2_000, None], pa.timestamp("ns")), "z": pa.array([1, 2, None], pa.timestamp("ms", "Europe/Oslo")),
         "big": pa.array(["x", None, "z"], pa.large_string()), "fixed": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int32(), 2)), "bytes": pa.array([b"\x00", None, b"y"]),
         "none": pa.nulls(3), "m": pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())), "span": pa.array([1_500, None, 0], pa.duration("ms")),
+        "at": pa.array([dt.time(12, 30, 1), None, dt.time(0, 0, 0, 250_000)]), "ms": pa.array([1_500, None, 2_000], pa.time32("ms")), "fine": pa.array([1, None, 0], pa.time64("ns")),
     })
     pq.write_table(table, tmp_path / "a.parquet")
     with pa.ipc.new_file(str(tmp_path / "b.arrow"), table.schema) as file:
@@ -35,7 +36,9 @@ def test_nested_and_odd_types(tmp_path):
         got = Read(tmp_path, tmp_path / name)
         assert got.records[0] == {
             "s.a": 1, "s.b.c": "x", "l.k": [1, None], "l.v": ["p", "q"], "d": "x", "i8": 1, "u": 1, "f": 1.5, "dec": 1.25, "date": dt.datetime(2024, 1, 2), "ns": dt.datetime(1970, 1, 1, 0, 0, 0, 1),
-            "z": dt.datetime(1970, 1, 1, 0, 0, 0, 1000, dt.UTC), "big": "x", "fixed": [1, 2], "bytes": b"\0", "none": None, "m": '[["k", 1]]', "span": 1.5}, name
+            "z": dt.datetime(1970, 1, 1, 0, 0, 0, 1000, dt.UTC), "big": "x", "fixed": [1, 2], "bytes": b"\0", "none": None, "m": '[["k", 1]]', "span": 1.5,
+            "at": "12:30:01", "ms": "00:00:01.5", "fine": "00:00:00.000000001"}, name
+        assert [got.records[2][n] for n in ("at", "ms", "fine")] == ["00:00:00.25", "00:00:02", "00:00:00"]
         assert got.records[1]["l.k"] is None and got.records[2]["l.k"] == [] and got.records[1]["fixed"] is None and got.records[1]["s.a"] is None
         assert got.types["i8"] == got.types["u"] == "int64" and got.types["none"] == "string"
         assert "decimal" in got.said
