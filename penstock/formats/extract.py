@@ -192,7 +192,7 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
         if name in inexact and _inner(kinds[name]).equals(pa.float64()):
             kinds[name] = pa.string()
         if name in inexact and pa.types.is_string(kinds[name]) and name in texts and texts[name].number:
-            events.warn(f"the column {name!r} has whole numbers too large for float64 beside fractions; it is read as text. Force it with `types: {{{name}: number}}`.")
+            events.warn(f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of it fits int64; it is read as text. Force it with `types: {{{name}: number}}`.")
     forced: dict[str, str] = {}
     for reader in readers:
         for name, must in reader.input.reading.types_.items():
