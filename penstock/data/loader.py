@@ -337,7 +337,7 @@ class Loader:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._plain:
             block.sizes = [sizes]
-            block.arrays = [self._encoding.collate(stored)]
+            block.arrays = [stored]
         else:
             block.sizes = [[size] for size in sizes]
             for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):  # each on its own: how far a text is padded is its batch's business

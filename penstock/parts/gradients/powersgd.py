@@ -60,6 +60,8 @@ class _Exchanging:
         steps += 1
         if warming:
             self._added([*self._plain, *self._matrices])
+            for i, matrix in enumerate(self._matrices):  # whole gradients are at hand: learn their directions from them
+                self.shared[f"q{i}"].copy_(matrix.T @ torch.linalg.qr(matrix @ self.shared[f"q{i}"]).Q)
             return
         ps, errors, qs = [], list(self.errors.values()), [self.shared[f"q{i}"] for i in range(len(self._matrices))]
         for matrix, error, q in zip(self._matrices, errors, qs, strict=True):
