@@ -46,7 +46,7 @@ class Blocks:
 
     def slots(self, positions: np.ndarray) -> np.ndarray:
         """The slot at each position, int64 `[k]`, each below `rows`. Fastest where positions rise within a few windows, as a batch's do."""
-        if len(positions) > 1 and (positions[1:] >= positions[:-1]).all():
+        if len(positions) > 1 and (positions[1:] > positions[:-1]).all():
             places = self._block_at(positions[[0, -1]])
             first, after, number = self._bounds(places)
             if number[1] - number[0] < _FEW:
@@ -58,7 +58,7 @@ class Blocks:
         return found
 
     def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
-        """The same for rising positions within the permuted blocks [low, high): these are looked up once, and not once a row."""
+        """The same for positions that rise, none twice, within the permuted blocks [low, high): these are looked up once, and not once a row."""
         blocks = np.arange(low, high)
         first, after, number = self._bounds(blocks)
         starts = self._start(np.append(blocks, high))
@@ -75,7 +75,7 @@ class Blocks:
         return read
 
     def _read(self, positions: np.ndarray, begins: np.ndarray, ends: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Rising positions, each permuted within its window [begin, end)."""
+        """Positions that rise, none twice, each permuted within its window [begin, end)."""
         found = np.empty(len(positions), np.int64)
         stops = np.searchsorted(positions, ends)
         counts, sizes = np.diff(stops, prepend=0), ends - begins
