@@ -270,7 +270,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                 told_rows = place.rows
                 continue
             place.loss, place.weight = float(loss), float(weight)
-            none_learnt(place, recipe)
+            if epoch + 1 == options.epochs or place.step == total:
+                none_learnt(place, recipe)
             place.loop_seconds += time.perf_counter() - loop_began
             place.stages = pace.stages(place.loop_seconds)
 

@@ -139,7 +139,7 @@ def left_out(error: NotFinite, place: Place, recipe: Recipe, events: Events) -> 
 
 
 def none_learnt(place: Place, recipe: Recipe) -> None:
-    """At an epoch's end: whether any batch has taught the model anything.
+    """At the last epoch's end: whether any of its batches has taught the model anything. Before that, `MOST_IN_ROW` is the bound.
 
     Raises:
         TrainingError: all of them were left out.
