@@ -30,7 +30,7 @@ _now = {"step": -1}
 
 
 def _say(name: str, **fields: Any) -> None:
-    line = json.dumps({"attempt": ATTEMPT, "at": time.time_ns(), "rank": RANK, "pid": os.getpid(), "parent": os.getppid(), **fields}) + "\n"
+    line = "\n" + json.dumps({"attempt": ATTEMPT, "at": time.time_ns(), "rank": RANK, "pid": os.getpid(), "parent": os.getppid(), **fields}) + "\n"
     handle = os.open(FOLDER / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, line.encode())
     os.close(handle)
@@ -48,7 +48,7 @@ def _once(number: int) -> bool:
 
 
 def _pid(victim: str) -> int:
-    lines = [json.loads(line) for line in (FOLDER / "processes.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (FOLDER / "processes.jsonl").read_text().splitlines() if line]
     mine = [line for line in lines if line["attempt"] == ATTEMPT]
     if victim == "launcher":
         return int(mine[0]["parent"]) if "PENSTOCK_PULSE" in os.environ else os.getpid()

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ class Case:
 
     def history(self) -> dict[int, list[str]]:
         """step → ids of the rows that it saw, in the attempt that counts."""
-        lines = [json.loads(line) for line in (self.folder / "steps.jsonl").read_text().splitlines()]
+        lines = list(records(self.folder / "steps.jsonl"))
         begun: dict[str, int] = {}
         for line in lines:
             begun[line["attempt"]] = min(begun.get(line["attempt"], line["at"]), line["at"])
@@ -168,7 +168,7 @@ class Case:
         pids = {*self.launchers}
         log = self.folder / "processes.jsonl"
         if log.exists():
-            pids |= {json.loads(line)["pid"] for line in log.read_text().splitlines()}
+            pids |= {line["pid"] for line in records(log)}
         until = time.monotonic() + 10
         while left := [pid for pid in pids if _lives(pid)]:
             assert time.monotonic() < until, f"left behind: {left}"
@@ -186,12 +186,20 @@ class Case:
         self.nothing_left()
         assert self.lost_and_repeated() == (0, 0)
         assert self.history() == reference.history()
-        worlds = {json.loads(line)["world"] for line in (self.folder / "processes.jsonl").read_text().splitlines()}
+        worlds = {line["world"] for line in records(self.folder / "processes.jsonl")}
         if worlds == {reference.attempts[-1].summary["processes"]}:
             assert self.weights() == reference.weights()
         else:
             for name, tensor in reference.tensors().items():
                 torch.testing.assert_close(self.tensors()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """What processes wrote down, each record between line ends of its own. Who was killed while it wrote one has left half of it, and has
+    not done what it was about to."""
+    for line in path.read_text("utf-8").splitlines():
+        if line.endswith("}"):
+            yield json.loads(line)
 
 
 def warm() -> None:
