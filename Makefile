@@ -27,8 +27,8 @@ test: setup lint       ## lint and the whole suite (minutes on two cores)
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long"
 
-long: setup            ## the proof that learns pictures from scratch (ten minutes of one core)
-	$(BIN)/python -m pytest -m long
+long: setup            ## the longest proofs: pictures from scratch, emotions in comments, names made for pictures (fifteen minutes)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix

@@ -55,6 +55,7 @@ def test_grades_have_no_signal_and_the_report_says_so(tmp_path, shared_data):
     assert "no signal" in outcome["verdict"]
 
 
+@pytest.mark.long
 def test_goemotions(tmp_path, shared_data):
     outcome = run("goemotions", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 43_410 + 5_426 + 5_427
@@ -69,6 +70,7 @@ def test_fashion(tmp_path, shared_data):
     assert metrics["articleType"]["accuracy"] >= 0.89
 
 
+@pytest.mark.long
 def test_captions(tmp_path, shared_data):
     outcome = run("captions", tmp_path, shared_data)
     found, commonest = outcome["metrics"]["test"]["productDisplayName"], outcome["baseline"]["productDisplayName"]
