@@ -165,7 +165,7 @@ def _beside(model: str, what: str, pairs: int) -> None:
                 alone = Recipe.model_validate({**recipe.declared(), "train": {**recipe.declared()["train"], "batch_size": other_size}})
                 wall, cpu, ours, other = Launcher.load("local").launch(_pairs, ((local, alone, None), pipeline.store.url, feed.id, pairs, 160), processes=2, threads=1)
                 low, high = wall.bounds()
-                say(name=f"two processes with local SGD (H = 16), MLP, batch {size // 2} each: examples a second, wall", value=ours, unit="examples/s", other=f"one process, one thread, batch {other_size}",
+                say(name=f"two processes with local SGD (H = 16), MLP, batch {size // 2} each, against one of {other_size}: examples a second, wall", value=ours, unit="examples/s", other=f"one process, one thread, batch {other_size}",
                     other_value=round(other), ratio=wall.ratio, bounds=[round(low, 3), round(high, 3)], goal=f"≥ {goal}" if goal else None, holds=bool(wall.ratio >= goal) if goal else None,
                     times_by_cpu_if_each_has_a_core=round(2 * cpu.ratio, 3))
             return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import library
 
 
 def columns(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,11 +66,11 @@ def without_box_operators() -> None:
 
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        fragment = library.Library("torchvision", "FRAGMENT")
         for name in names:
             if not hasattr(torch.ops.torchvision, name):
-                library.define(f"{name}(Tensor x) -> Tensor")
-        _KEPT.append(library)
+                fragment.define(f"{name}(Tensor x) -> Tensor")
+        _KEPT.append(fragment)
 
 
 _KEPT: list = []

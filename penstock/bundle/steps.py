@@ -205,7 +205,7 @@ def cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]
     try:
         return column.cast(kind), {}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
+        pass  # some do not fit: which, and why, is found one by one
     parts: list[pa.Array] = []
     wrong: dict[int, str] = {}
     for i in range(len(column)):

@@ -21,6 +21,8 @@ from typing import Any
 from penstock.core.errors import MissingPackage, UserError
 
 _MASTER = re.compile(r"local(-cluster\[\d+,\d+,\d+\]|\[([1-9]\d*|\*)(,\d+)?\])?|spark://.+|yarn|k8s://.+")
+_END_SECONDS = 30.0
+"""How long a Java may take to end by itself."""
 
 
 def spark_master(text: str) -> str:
@@ -32,9 +34,6 @@ def spark_master(text: str) -> str:
     if not _MASTER.fullmatch(text):
         raise ValueError(f"expected local, local[4], spark://host:7077, yarn or k8s://https://…; found {text!r}")
     return text
-
-
-_END_SECONDS = 30.0
 
 
 def java(why: str) -> Path:

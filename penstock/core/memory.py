@@ -15,6 +15,7 @@ import ctypes
 import os
 import signal
 import threading
+from functools import cache
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -51,6 +52,7 @@ _TRIM, _MMAP = -1, -3
 _BLOCK_BYTES = 32 * 2**20
 
 
+@cache
 def keep_freed() -> bool:
     """Let glibc keep up to 64 MiB of freed memory, and blocks of up to 32 MiB within it, from now on; False where it is not glibc, or
     the environment says otherwise.

@@ -190,7 +190,7 @@ class Encoding:
 
     @property
     def plain(self) -> bool:
-        """Whether rows are stored as they are collated: `collate` then only gives things their names."""
+        """Whether rows are stored as they are collated: `collate` then changes nothing."""
         return all(type(feature).collate is Feature.collate for feature in self._features.values())
 
     @property

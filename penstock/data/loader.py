@@ -138,7 +138,7 @@ class Loader:
         if device is not None and numpy:
             raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
         self.device = None if device is None else device_there(device)
-        self.threads = self._few(several(world)) if threads is None else threads
+        self.threads = self._worth(several(world)) if threads is None else threads
         self._staging: Staging | None = None
         self.timings = Timings()
         """Where the seconds went, over all epochs."""
@@ -164,7 +164,7 @@ class Loader:
             block, window = self._settled.identity["block"], self.order.window
             events.say(f"rows are shuffled by blocks of {block} rows, {window} blocks at a time: {self._settled.why}", shuffle="blocks", block=block, window=window)
 
-    def _few(self, cores: int) -> int:
+    def _worth(self, cores: int) -> int:
         """The threads that are worth their price."""
         if self._encoding.decodes:
             return cores
@@ -337,7 +337,7 @@ class Loader:
             stored[WEIGHT] = np.ones(rows, np.float32)
         if self._plain:
             block.sizes = [sizes]
-            block.arrays = [stored]
+            block.arrays = [stored]  # `collate` would change nothing
         else:
             block.sizes = [[size] for size in sizes]
             for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):  # each on its own: how far a text is padded is its batch's business

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from penstock.nn.sequences import max_there
 
 
-@torch.library.custom_op("penstock::lstm", mutates_args=())
+@library.custom_op("penstock::lstm", mutates_args=())
 def _lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """`x [B, T, D]`, torch's weights `w [4H, D]`, `r [4H, H]`, biases `b`, `c` `[4H]` → hidden states `[B, T, H]`."""
     zero = x.new_zeros(1, x.shape[0], r.shape[1])
@@ -28,7 +28,7 @@ def _(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1], r.shape[1])
 
 
-@torch.library.custom_op("penstock::gru", mutates_args=())
+@library.custom_op("penstock::gru", mutates_args=())
 def _gru(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """As `lstm`, with three gates."""
     zero = x.new_zeros(1, x.shape[0], r.shape[1])

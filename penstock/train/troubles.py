@@ -147,7 +147,7 @@ def none_learnt(place: Place, recipe: Recipe) -> None:
     if place.in_row and place.weight == 0:
         raise TrainingError(
             f"epoch {place.epoch + 1}: every batch was left out, since none was finite ({place.in_row} in a row), and the model has learnt nothing from it. "
-            f"Lower train.lr (it is {recipe.train.lr:g}), or look at the rows that were named")
+            f"Lower train.lr (it is {recipe.train.lr:g}), or look at the rows that were named.")
 
 
 __all__ = ["MOST_IN_ROW", "left_out", "none_learnt", "plain", "plainly"]

@@ -48,7 +48,7 @@ def _once(number: int) -> bool:
 
 
 def _pid(victim: str) -> int:
-    lines = [json.loads(line) for line in (FOLDER / "processes.jsonl").read_text().splitlines() if line]
+    lines = [json.loads(line) for line in (FOLDER / "processes.jsonl").read_text().splitlines() if line.endswith("}")]
     mine = [line for line in lines if line["attempt"] == ATTEMPT]
     if victim == "launcher":
         return int(mine[0]["parent"]) if "PENSTOCK_PULSE" in os.environ else os.getpid()

@@ -50,6 +50,24 @@ def test_a_product_of_low_rank_is_sent_as_it_is():
     assert max(float(error.abs().max()) for one in ranks.at_work for error in one.errors.values()) < 1e-4
 
 
+def test_the_warm_up_teaches_the_directions_of_the_first_product():
+    chance = torch.Generator().manual_seed(1)
+    left, right = (torch.linalg.qr(torch.randn(n, 24, generator=chance)).Q for n in (24, 40))
+    matrix = left @ torch.diag(0.8 ** torch.arange(24)) @ right.T  # every direction a little weaker than the one before
+    best = float(torch.linalg.svdvals(matrix)[2:].square().sum().sqrt())
+
+    def off(warm_up: int) -> float:
+        ranks = laws._Ranks(Exchange.load({"type": "powersgd", "rank": 2, "warm_up": warm_up}), 2)
+        for _ in range(warm_up + 1):
+            given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
+            for rank in given_:
+                rank[0].copy_(matrix / 2)
+            found = ranks.step(given_)[0][0]
+        return float((found - matrix).norm())
+
+    assert off(20) < 1.02 * best < off(0)
+
+
 def test_the_largest_go_first_and_the_rest_later():
     ranks = laws._Ranks(Exchange.load({"type": "topk", "share": 0.001}), 2)
     given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]

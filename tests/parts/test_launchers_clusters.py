@@ -1,6 +1,5 @@
 """The ray and spark launchers: words, sentences, one real start each; the laws and the faults are slow."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from penstock.contracts.learn import Launcher, Recovery, World
 from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
 from penstock.parts.launchers._line import Line, answer
 from penstock.recipe.schema import load_recipe
+from tests.matrix.harness import records
 from tests.parts.clustered import program, told
 
 RAY = {"type": "ray", "processes": 2}
@@ -165,16 +165,16 @@ def test_laws_in_a_cluster(launcher, tmp_path):
 @BOTH
 def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(launcher, tmp_path):
     found = told(program("train", tmp_path / "cluster", {**launcher, "stall_seconds": 6}, *RESTARTS))
-    assert found.get("restarts") == 2, found
+    assert found.get("restarts") == 2, found.get("warned", found)
     assert any("ended without a word" in text for text in found["warned"])
     assert any("training process 0" in text and "has shown no life for 6 s" in text for text in found["warned"])
     unharmed = told(program("train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}))
     assert found["weights"] == unharmed["weights"]
     assert found["heard"] > 5
-    log = (tmp_path / "cluster" / "processes.jsonl").read_text().splitlines()
+    log = list(records(tmp_path / "cluster" / "processes.jsonl"))
     assert len(log) == 6
     until = time.monotonic() + 20
-    while any(psutil.pid_exists(json.loads(line)["pid"]) for line in log):
+    while any(psutil.pid_exists(one["pid"]) for one in log):
         assert time.monotonic() < until
         time.sleep(0.1)
 
@@ -184,7 +184,7 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
 def test_a_users_error_comes_back_once_and_starts_nothing_again(launcher, tmp_path):
     found = told(program("train", tmp_path, launcher, {"where": "step", "rank": 1, "step": 4, "do": "raise"}))
     assert found["error"] == "TrainingError" and "the model is unhappy 3 times" in found["message"] and "in training process 1" in found["message"]
-    assert len((tmp_path / "processes.jsonl").read_text().splitlines()) == 2
+    assert len(list(records(tmp_path / "processes.jsonl"))) == 2
 
 
 @pytest.mark.slow

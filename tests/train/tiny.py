@@ -11,11 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.core.events import Event, Events
+from penstock.core.identity import sha256_file
 from penstock.core.store import Store
 from penstock.data.feed import SPLITS, Feed, fit_encoding
 from penstock.data.shards import ShardWriter, row_id_halves
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
+
+TWO = {"type": "local", "processes": 2, "threads": 1}
+NO_CHANCE = {"model": {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.0}}, "schedule": {"type": "constant", "warmup": 0.0}, "optimiser": "sgd", "lr": 0.05}
 
 
 def tiny_recipe(folder: Path, *, weight: str | None = None, **words: Any) -> Recipe:
@@ -74,3 +78,8 @@ class Heard:
 
     def fields(self, name: str) -> list[dict[str, Any]]:
         return [event.fields for event in self.all if event.name == name]
+
+
+def weights(run: Run) -> str:
+    """A digest of what it has learnt."""
+    return sha256_file(run.weights)

@@ -28,7 +28,8 @@ class PowerSGD(Exchange):
     rank: int = Field(2, ge=1)
     """r. Bytes grow with it; 1 to 4 are usual."""
     warm_up: int = Field(100, ge=0)
-    """So many first steps are sent whole: early gradients turn fast, and what is left of them would come too late."""
+    """So many first steps are sent whole: early gradients turn fast, and what is left of them would come too late. They teach the
+    directions that the first product is made of."""
 
     def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:
         return _Exchanging(self, tensors, wire)

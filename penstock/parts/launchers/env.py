@@ -144,7 +144,7 @@ class _Meeting:
     def _said(self, word: str) -> Any:
         """What was said under this word, if anything has been."""
         key = self._key(word)
-        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None  # peers' words, as in torch's collectives of objects
+        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None  # peers' words: whom torch.distributed itself believes (docs/clusters/slurm.md)
 
     def _say(self, word: str, what: Any) -> None:
         try:
