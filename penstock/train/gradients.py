@@ -27,7 +27,11 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Flat:
-    """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones."""
+    """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones.
+
+    Each has its entries in the order that its parameter has them in memory (`channels_last`, say): else torch would have to turn
+    every gradient round.
+    """
 
     def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
         sizes: dict[torch.dtype, int] = {torch.float32: _ALIGN}
@@ -37,7 +41,9 @@ class Flat:
             offsets.append(offset)
             sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
         self.whole = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
-        self.views = [self.whole[p.dtype][o : o + p.numel()].view(p.shape) for p, o in zip(like, offsets, strict=True)]
+        orders = [_order(p) for p in like]
+        self._straight = [self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order]) for p, o, order in zip(like, offsets, orders, strict=True)]
+        self.views = [base.permute([order.index(i) for i in range(len(order))]) for base, order in zip(self._straight, orders, strict=True)]
         self.room = self.whole[torch.float32][:_ALIGN]
         parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self.whole.items()]
         self.parts = [part for part in parts if part.numel()] or parts
@@ -45,7 +51,7 @@ class Flat:
 
     def exchanging(self, exchange: Exchange | None, peers: Peers) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are. With one process it only lets go of what more have left."""
-        views = [view for view in self.views if view.dtype == torch.float32 and view.numel()]
+        views = [view for view in self._straight if view.dtype == torch.float32 and view.numel()]
         return exchange.open(views, peers) if exchange is not None and views else None
 
     def add(self, exchanging: Exchanging | None, peers: Peers) -> None:
@@ -58,6 +64,15 @@ class Flat:
                     exchanging.let_go()
             else:
                 peers.add(flat)
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """Its dimensions as they follow each other in memory, where it fills it; else as they are."""
+    as_they_are = list(range(tensor.dim()))
+    if tensor.is_contiguous():
+        return as_they_are
+    order = sorted(as_they_are, key=tensor.stride, reverse=True)
+    return order if tensor.permute(order).is_contiguous() else as_they_are
 
 
 class Gradients:

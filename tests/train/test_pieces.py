@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from penstock.contracts.learn import World
+from penstock.contracts.learn import Exchange, World
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.recipe.schema import Schedule, Train
@@ -164,6 +164,39 @@ def test_flat_gradients_are_those_of_autograd(shapes, dtype):
     assert norm == pytest.approx(float(nn.utils.get_total_norm([p.grad for p in theirs])), rel=1e-6, abs=1e-12)
     gradients.clip(norm, 0.1)
     assert gradients.norm() <= 0.1 * (1 + 1e-5)
+
+
+class TwoAlike:
+    """A wire to one more rank, which has the same to say."""
+
+    rank, size, sent_bytes = 0, 2, 0
+
+    def add(self, tensor):
+        tensor.mul_(2)
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of a gradient that lies otherwise than its parameter
+@pytest.mark.parametrize("exchange", [None, {"type": "powersgd", "rank": 1, "warm_up": 0}])
+def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3)).to(memory_format=torch.channels_last)
+    theirs = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3))
+    theirs.load_state_dict(ours.state_dict())
+    pictures = torch.randn(5, 3, 9, 9)
+    gradients = Gradients(list(ours.parameters()), TwoAlike(), torch.device("cpu"), Exchange.load(exchange) if exchange else None)
+    gradients.clear()
+    loss = ours(pictures.to(memory_format=torch.channels_last)).square().mean()
+    loss.backward()
+    gradients.reduce(loss.detach(), 5.0, 0.0, rows=None)
+    theirs(pictures).square().mean().mul(2).backward()
+    left = iter(gradients.exchanging.errors.values() if exchange else ())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert mine.grad.stride() == mine.stride()
+        if mine.dim() == 4 and exchange:  # with what each of the two keeps it is all there was
+            kept = next(left)
+            mine.grad.add_(2 * kept.view(mine.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2))
+            assert float(kept.norm()) > 0
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
 def checkpoint(value, **state):
