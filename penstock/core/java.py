@@ -7,11 +7,13 @@ screen is no place for log4j.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +79,43 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
     return home
 
 
+class JavaFolder:
+    """A folder of this process for a Java's home and for what Java says. It is gone with the process, unless a user was told of it."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._keep = False
+
+    @property
+    def path(self) -> Path:
+        """The folder; made when it is first wanted."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
+            atexit.register(self._leave, os.getpid())
+        return self._folder
+
+    @property
+    def log(self) -> Path:
+        """Where Java's own words go."""
+        return self.path / "spark.log"
+
+    def kept(self) -> Path:
+        """The log, for a sentence that sends a user there."""
+        self._keep = True
+        return self.log
+
+    def _leave(self, pid: int) -> None:
+        if os.getpid() == pid and not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def first_cause(text: str) -> str:
+    """The line of a Java's or pyspark's trace that tells most, without its full stop."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = next((line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line), lines[0] if lines else "without a word")
+    return telling[:300].removesuffix(".")
+
+
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
     """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own and keeps it for ever."""
@@ -112,4 +151,4 @@ def end_java(spark: Any) -> None:
         process.wait()
 
 
-__all__ = ["end_java", "interrupt_kept", "java", "java_home", "spark_master"]
+__all__ = ["JavaFolder", "end_java", "first_cause", "interrupt_kept", "java", "java_home", "spark_master"]

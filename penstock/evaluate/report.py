@@ -1,4 +1,4 @@
-"""A result in words and tables: Markdown for the report's file, plain lines for a terminal. Pure: data in, text out."""
+"""A result in words and tables: Markdown for the report's file. Pure: data in, text out."""
 
 from __future__ import annotations
 
@@ -38,21 +38,6 @@ def report_markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def report_lines(result: Mapping[str, Any], *, slices: int = 6) -> list[str]:
-    """The short report, as plain lines: the metrics of each target, the worst slices, the verdict."""
-    split = result["split"]
-    lines = [f"{split}: {result['rows']:,} rows" + (f", {result['refused']:,} refused" if result["refused"] else "")]
-    lines += [f"! {note}" for note in result["notes"]]
-    for target, metrics in result["metrics"][split].items():
-        lines += ["", target, *_columns(_metric_rows(result, target, metrics))]
-    for title, some in (("by slice", [s for s in result["slices"] if s["declared"]]), ("worst slices", [s for s in result["slices"] if not s["declared"]])):
-        if some:
-            lines += ["", title, *_columns(_slice_rows(some[:slices]))]
-            if len(some) > slices:
-                lines.append(f"  … and {len(some) - slices} more in the report")
-    return [*lines, "", *result["verdict"].splitlines()]
-
-
 def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[list[str]]:
     intervals, baseline, classical = ((result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline", "classical"))
     head = ["metric", "model", *([f"{result['confidence']:.0%} interval"] if intervals else []), *(["trivial"] if baseline else []), *([_head(result["classical"])] if classical else [])]
@@ -88,11 +73,6 @@ def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
         return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
 
     return [line(rows[0]), "|" + "---|" * len(rows[0]), *map(line, rows[1:])]
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
-    return ["  " + "  ".join(str(c).ljust(w) if not i else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
 
 
 def _head(classical: Mapping[str, Any]) -> str:

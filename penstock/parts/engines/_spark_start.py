@@ -9,12 +9,9 @@ count against the ceiling of the stages that follow. A Spark that the user start
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +27,7 @@ from penstock.core.errors import (
     StoreError,
     UserError,
 )
-from penstock.core.java import end_java, interrupt_kept, java_home
+from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home
 from penstock.core.needs import need
 from penstock.parts.engines._spark_work import sees, told
 
@@ -38,26 +35,7 @@ _WHY = "engine: spark"
 _lock = threading.Lock()
 _users = 0
 _ours: Any = None
-_home: Path | None = None
-_keep_log = False
-
-
-def log_file() -> Path:
-    """Where Java's own words go."""
-    return _folder() / "spark.log"
-
-
-def _folder() -> Path:
-    global _home
-    if _home is None:
-        _home = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
-        atexit.register(_leave, _home, os.getpid())
-    return _home
-
-
-def _leave(folder: Path, pid: int) -> None:
-    if os.getpid() == pid and not _keep_log:
-        shutil.rmtree(folder, ignore_errors=True)
+_java = JavaFolder()
 
 
 def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int, shared: Path) -> Any:
@@ -142,11 +120,11 @@ def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes:
     for word, value in {**settings, **options}.items():
         builder = builder.config(word, value)
     try:
-        os.environ["JAVA_HOME"] = str(java_home(_folder(), log_file(), _WHY))
+        os.environ["JAVA_HOME"] = str(java_home(_java.path, _java.log, _WHY))
         with interrupt_kept():
             return builder.getOrCreate()
     except _failures() as error:
-        raise UserError(f"Spark does not start on {master}: {_first(str(error))}. {_said()}") from None
+        raise UserError(f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}.") from None
     finally:
         for name, before in given.items():
             if before is None:
@@ -212,17 +190,5 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
     if "No module named 'penstock" in text:
         return UserError(f"the Python of Spark's executors has no Penstock. Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has it.")
     if re.search(r"FileNotFoundException|PATH_NOT_FOUND|does not exist", text):
-        return SourceError(f"Spark cannot find a file: {_first(text)}. On a cluster the store must be on a file system that every machine mounts at the same place (--store).")
-    return UserError(f"Spark could not do it: {_first(text)}. {_said()}")
-
-
-def _said() -> str:
-    global _keep_log
-    _keep_log = True
-    return f"What it said is in {log_file()}."
-
-
-def _first(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = next((line for line in lines if re.search(r"Exception: |Error: ", line) and "Py4J" not in line), lines[0] if lines else "without a word")
-    return telling[:300].removesuffix(".")
+        return SourceError(f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system that every machine mounts at the same place (--store).")
+    return UserError(f"Spark could not do it: {first_cause(text)}. What it said is in {_java.kept()}.")

