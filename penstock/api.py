@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.part import flatten
-from penstock.core.errors import RecipeError, UserError
+from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
@@ -88,6 +88,8 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     probe = load_recipe({"source": declaration}, name="init")
     reader: Source = probe.source
     table = reader.sample(reader.snapshot(Path.cwd()), rows)
+    if not table.num_rows:
+        raise SourceError(f"no row could be read from {declaration.get('path') or declaration.get('train')}. Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'")
     findings = look(table, target=target)
     chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     if shown_path is not None:

@@ -97,7 +97,7 @@ class Careful:
         try:
             record.raw.decode()
         except UnicodeDecodeError as error:
-            return replace(record, cells=[], reason=f"byte {error.start + 1} (0x{record.raw[error.start]:02x}) is not of the file's encoding")
+            return replace(record, cells=[], reason=f"byte {error.start + 1} (0x{record.raw[error.start]:02x}) is not UTF-8: the file may have another `encoding`")
         return record
 
     def _quoted(self, buffer: bytes, position: int) -> tuple[list[bytes], int, str]:

@@ -240,7 +240,7 @@ class JsonLines(Reader):
                 elif _SURROGATE.search(text):
                     json.dumps(value, ensure_ascii=False).encode()
             except UnicodeDecodeError as error:
-                reason = f"byte {error.start + 1} (0x{text[error.start]:02x}) is not of the file's encoding"
+                reason = f"byte {error.start + 1} (0x{text[error.start]:02x}) is not UTF-8: the file may have another `encoding`"
             except UnicodeEncodeError:
                 reason = "half of a surrogate pair, which is no character"
             except RecursionError:

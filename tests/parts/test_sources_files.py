@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic_core import PydanticCustomError
 
+import penstock
 from penstock.contracts.data import Source
 from penstock.core.errors import MissingPackage, SourceError
 from penstock.core.events import Events
@@ -226,3 +227,10 @@ def test_adult_test_without_its_quirk_declared(shared_data, tmp_path):
 def test_real_files_are_read_whole(shared_data, tmp_path, path, rows, words):
     _, made, _ = extracted(files(path, **words), shared_data, tmp_path)
     assert (made.rows, made.rejected) == (rows, 0)
+
+
+def test_init_of_texts_in_another_encoding_says_what_to_try(tmp_path):
+    (tmp_path / "b.csv").write_bytes(b"name,pay\n" + "".join(f"Zoë{i},{i % 2}\n" for i in range(40)).encode("latin-1"))
+    with pytest.raises(SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"):
+        penstock.init(tmp_path / "b.csv", target="pay")
+    assert "encoding: auto" in penstock.init({"path": str(tmp_path / "b.csv"), "encoding": "auto"}, target="pay")
