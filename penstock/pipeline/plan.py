@@ -29,7 +29,8 @@ TIMED_STEPS = 8
 
 
 def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
-    """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`."""
+    """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`; `expects` has numbers by word (`files`, `bytes`, `rows`, `parameters`,
+    `batch_size`, `steps`, `memory_bytes`, `most_seconds`) and, under `about`, the words whose numbers are estimates."""
     notes: list[str] = []
     dataset = find_dataset(recipe, store)
     snapshot = recipe.source.snapshot(recipe.base)
@@ -57,9 +58,9 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
 
 
 def _prepare_stage(dataset: Dataset | None, size_bytes: int, files: int) -> dict[str, Any]:
-    expects: dict[str, Any] = {"files": files, "bytes": f"{size_bytes:,}"}
+    expects: dict[str, Any] = {"files": files, "bytes": size_bytes}
     if dataset is not None:
-        expects["rows"] = f"{dataset.counts['in']:,}"
+        expects["rows"] = dataset.counts["in"]
     why = f"dataset {dataset.reference}" if dataset else "no version has this content and these words"
     return {"stage": "prepare", "done": dataset is not None, "why": why, "expects": expects}
 
@@ -101,7 +102,7 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
         encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
     except (ContractError, RecipeError) as error:
         notes.append(f"The model could not be sized from a sample of the data: {error.message}")
-        return {"rows": f"{about}{rows:,}"}
+        return {"rows": rows, "about": [] if exact else ["rows"]}
     network = build_network(recipe, encoding, seed=recipe.seed)
     decoders = decoders_of(recipe, encoding)
     batch_size = batch_size_for(recipe, rows)
@@ -129,6 +130,6 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
     memory = parameters * 16 + 64 * sum(t.numel() * t.element_size() for t in batch.values())
     notes.append("Time is for one process as fast as it is now, if no early stopping happens; more processes may be chosen by a measurement.")
     return {
-        "rows": f"{about}{rows:,}", "parameters": f"{'' if feed else 'about '}{parameters:,}", "batch_size": batch_size, "steps": f"{about}{steps:,}",
-        "memory": f"about {memory / 2**20:,.0f} MiB", "time": f"up to {steps * per_step:,.0f} s",
+        "rows": rows, "parameters": parameters, "batch_size": batch_size, "steps": steps, "memory_bytes": memory, "most_seconds": round(steps * per_step, 1),
+        "about": [*([] if exact else ["rows", "steps"]), *([] if feed else ["parameters"]), "memory_bytes"],
     }

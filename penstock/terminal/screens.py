@@ -168,9 +168,19 @@ def plan_screen(plan: Mapping[str, Any]) -> str:
     """What would run."""
     table = _table(f"plan of {plan['name']}", "stage", "", "why", "expects", right=())
     for stage in plan["stages"]:
-        expects = ", ".join(f"{word} {value}" for word, value in stage.get("expects", {}).items())
-        table.add_row(stage["stage"], "done" if stage["done"] else "run", stage["why"], expects)
+        table.add_row(stage["stage"], "done" if stage["done"] else "run", stage["why"], _expected(stage["expects"]))
     return _render(table, *plan.get("notes", []))
+
+
+def _expected(expects: Mapping[str, Any]) -> str:
+    parts = []
+    for word, value in expects.items():
+        if word == "about":
+            continue
+        called = word.removesuffix("_bytes")
+        text = size(value) if "bytes" in word else f"up to {value:,.0f} s" if word == "most_seconds" else f"{value:,}"
+        parts.append(f"{'time' if word == 'most_seconds' else called} {'about ' if word in expects.get('about', ()) else ''}{text}")
+    return ", ".join(parts)
 
 
 def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> str:
