@@ -17,7 +17,7 @@ from penstock.core.events import Events
 from penstock.data.encoding import Encoding
 from penstock.evaluate import answers as answers_module
 from penstock.evaluate import classical as classical_module
-from penstock.evaluate import evaluate, report_markdown
+from penstock.evaluate import evaluate, report_markdown, training
 from penstock.metrics import measure
 from penstock.recipe.schema import Evaluate
 
@@ -283,3 +283,17 @@ def _absent(module, **why):
 def test_evaluation_needs_no_torch():
     code = "import sys; sys.modules['torch'] = None; import penstock.evaluate, penstock.metrics, penstock.data.look; assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_at_hand_are_as_many_as_their_bytes_allow(monkeypatch):
+    rows = people(4_000, 1)
+    dataset, encoding = Rows(train=rows), fitted(INPUTS, PAY, rows)
+    whole, truth, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
+    assert len(truth["pay"]) == 4_000
+    monkeypatch.setattr(training, "MOST_BYTES", rows.nbytes // 3)
+    dataset.batches = lambda split, columns: Rows.batches(dataset, split, columns, rows=700)
+    columns, fewer, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
+    assert 500 < len(fewer["pay"]) == len(columns["age"]) < 4_000 // 2
+    again = training.split_rows(encoding, dataset, "train", limit=10_000)[0]
+    assert all(columns[name].equals(again[name]) for name in columns)
+    assert {value.as_py() for value in columns["age"]} <= {value.as_py() for value in whole["age"]}

@@ -18,22 +18,44 @@ if TYPE_CHECKING:
     from penstock.data.steps import SampledDataset
 
 
+MOST_BYTES = 128 << 20
+"""Of the rows at hand."""
+_FEWEST_ROWS = 1_000
+
+
 def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
-    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights."""
+    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights. Fewer where long texts or
+    lists would take more than MOST_BYTES."""
     total = int(dataset.counts.get(split, 0))
     share = limit / max(total, 1)
-    parts = []
     light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)
+    kept: list[tuple[np.ndarray, pa.Table]] = []
+    size_bytes = 0
     for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)]) if total else ():
         table = pa.Table.from_batches([batch])
-        if share < 1:
-            table = table.filter(pa.array(sample_keys(table.column(ROW_ID).combine_chunks()) < np.uint64(int(share * 2**64))))
+        kept.append(_below(share, sample_keys(table.column(ROW_ID).combine_chunks()), table))
+        size_bytes += kept[-1][1].nbytes
+        while size_bytes > MOST_BYTES and sum(len(t) for _, t in kept) > _FEWEST_ROWS:
+            share = min(share, 1.0) / 2
+            kept = [_below(share, *one) for one in kept]
+            size_bytes = sum(t.nbytes for _, t in kept)
+    parts = []
+    while kept:  # each is let go of once it is read
+        table = kept.pop(0)[1]
         if len(table):
             parts.append(read(light, table))
     columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
     truth = {name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0) for name in encoding.targets}
     weights = [p.weight for p in parts if p.weight is not None]
     return columns, truth, np.concatenate(weights) if weights else None
+
+
+def _below(share: float, keys: np.ndarray, table: pa.Table) -> tuple[np.ndarray, pa.Table]:
+    """The rows whose keys are among the lowest `share` of all keys."""
+    if share >= 1:
+        return keys, table
+    chosen = keys < np.uint64(int(share * 2**64))
+    return keys[chosen], table.filter(pa.array(chosen))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
