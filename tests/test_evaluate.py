@@ -291,9 +291,21 @@ def test_rows_at_hand_are_as_many_as_their_bytes_allow(monkeypatch):
     whole, truth, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert len(truth["pay"]) == 4_000
     monkeypatch.setattr(training, "MOST_BYTES", rows.nbytes // 3)
-    dataset.batches = lambda split, columns: Rows.batches(dataset, split, columns, rows=700)
+    dataset.batches = lambda split, columns, most: Rows.batches(dataset, split, columns, rows=min(most, 700))
     columns, fewer, _ = training.split_rows(encoding, dataset, "train", limit=10_000)
     assert 500 < len(fewer["pay"]) == len(columns["age"]) < 4_000 // 2
     again = training.split_rows(encoding, dataset, "train", limit=10_000)[0]
     assert all(columns[name].equals(again[name]) for name in columns)
     assert {value.as_py() for value in columns["age"]} <= {value.as_py() for value in whole["age"]}
+
+
+def test_the_sample_is_as_large_as_its_bytes_allow(monkeypatch):
+    train, test = people(2_000, 1), people(4_000, 2)
+    model = Model(fitted(INPUTS, PAY, train), knows)
+    whole = evaluate(model, Rows(train=train, test=test), recipe(baselines=False), Events())
+    monkeypatch.setattr(answers_module, "SAMPLE_BYTES", test.nbytes // 6)
+    monkeypatch.setattr(answers_module, "BATCH", 500)
+    fewer = evaluate(model, Rows(train=train, test=test), recipe(baselines=False), Events())
+    assert not whole.get("sampled_rows") and 500 < fewer["sampled_rows"] < 2_500
+    assert fewer["rows"] == 4_000 and fewer["metrics"] == whole["metrics"]  # measured on all rows, as before
+    assert fewer["intervals"]["pay"]["roc_auc"] != whole["intervals"]["pay"]["roc_auc"]

@@ -367,6 +367,11 @@ def sample_keys(row_ids: pa.Array) -> np.ndarray:
     return np.ascontiguousarray(id_halves(row_ids)[:, 0])
 
 
+def lowest(keys: np.ndarray, share: float) -> np.ndarray:
+    """Which keys are in the lowest `share` of all there can be, `[n]` of booleans: of rows, a uniform sample."""
+    return np.ones(len(keys), bool) if share >= 1 else keys < np.uint64(int(share * 2**64))
+
+
 def id_halves(row_ids: pa.Array) -> np.ndarray:
     """The two halves of each md5 row id (32 hexadecimal digits, no nulls) as whole numbers, uint64 `[n, 2]`.
 

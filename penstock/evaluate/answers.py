@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
-from penstock.contracts.summary import sample_keys
+from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
 from penstock.metrics import Forecasting, Measures, kind_of, names_for
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 SAMPLE = 200_000
 """Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
-SAMPLE_BYTES = 256 * 2**20
-"""Where rows are windows of a series, as many as take about so much."""
+SAMPLE_BYTES = 128 * 2**20
+"""Where rows are wide (windows of a series, long texts), as many as take about so much."""
+_FEWEST = 1_000
 BATCH = 8_192
 
 
@@ -117,8 +118,10 @@ def answer_split(
         {name: Forecasting.of(f, block=overlap) or float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
     kept: list[Kept] = []
+    kept_bytes = 0
     series_bytes = sum(f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans)
-    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
+    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, _FEWEST)) if series_bytes else SAMPLE
+    share = most / max(total, 1)
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
     for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
@@ -132,7 +135,13 @@ def answer_split(
                 name: dict(encoding.targets[name].judged(found, encoding.fitted[name])) for name, found in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
             }
             _measure(judged, rows, answers, trivial)
-            kept.append(_sampled(rows, answers, total, most, [*encoding.inputs], extra_columns))
+            kept.append(Kept.of(rows, answers, encoding.inputs, extra_columns).below(share))
+            kept_bytes += kept[-1].nbytes
+            while kept_bytes > SAMPLE_BYTES and sum(k.rows for k in kept) > _FEWEST:
+                share = min(share, 1.0) / 2
+                for i, one in enumerate(kept):
+                    kept[i] = one.below(share)
+                kept_bytes = sum(k.nbytes for k in kept)
         events.progress("evaluate", done, total, "rows")
     _keep(judged, kept)
     return judged
@@ -164,25 +173,40 @@ def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[st
 class Kept:
     """A batch's rows that belong to the sample."""
 
+    keys: np.ndarray
     columns: dict[str, pa.Array]
     extra: dict[str, pa.Array]
     truth: dict[str, np.ndarray]
     answers: dict[str, dict[str, np.ndarray]]
     weight: np.ndarray | None
-    rows: int
 
+    @classmethod
+    def of(cls, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], inputs: Iterable[str], extra: Sequence[str]) -> Kept:
+        return cls(
+            sample_keys(rows.table.column(ROW_ID).combine_chunks()), {name: _without_bytes(_array(rows.columns[name])) for name in inputs},
+            {name: _array(rows.table.column(name)) for name in extra}, rows.truth, {name: dict(answer) for name, answer in answers.items()}, rows.weight,
+        )
 
-def _sampled(rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], total: int, most: int, inputs: Sequence[str], extra: Sequence[str]) -> Kept:
-    """The rows whose id's hash lies below `most / total` of its range; all of them if they are few."""
-    mask = np.ones(len(rows.table), bool)
-    if total > most:
-        mask = sample_keys(rows.table.column(ROW_ID).combine_chunks()) < np.uint64(int(most / total * 2**64))
-    arrow = pa.array(mask)
-    return Kept(
-        {name: _sampled_input(_array(rows.columns[name]), arrow) for name in inputs}, {name: _array(rows.table.column(name)).filter(arrow) for name in extra},
-        {name: truth[mask] for name, truth in rows.truth.items()}, {name: {a: v[mask] for a, v in answer.items()} for name, answer in answers.items()},
-        None if rows.weight is None else rows.weight[mask], int(mask.sum()),
-    )
+    @property
+    def rows(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the columns; numbers beside them are small."""
+        return sum(column.nbytes for column in (*self.columns.values(), *self.extra.values()))
+
+    def below(self, share: float) -> Kept:
+        """The rows whose keys are in the lowest `share`."""
+        mask = lowest(self.keys, share)
+        if mask.all():
+            return self
+        arrow = pa.array(mask)
+        return Kept(
+            self.keys[mask], {name: column.filter(arrow) for name, column in self.columns.items()}, {name: column.filter(arrow) for name, column in self.extra.items()},
+            {name: truth[mask] for name, truth in self.truth.items()}, {name: {a: v[mask] for a, v in answer.items()} for name, answer in self.answers.items()},
+            None if self.weight is None else self.weight[mask],
+        )
 
 
 def _keep(judged: Judged, kept: list[Kept]) -> None:
@@ -204,11 +228,9 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _sampled_input(column: pa.Array, mask: pa.Array) -> pa.Array:
-    """The rows where `mask`; nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the memory."""
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return pa.nulls(mask.true_count, column.type)
-    return column.filter(mask)
+def _without_bytes(column: pa.Array) -> pa.Array:
+    """Nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the memory."""
+    return pa.nulls(len(column), column.type) if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else column
 
 
 def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:

@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
-from penstock.contracts.summary import sample_keys
+from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.data.encoding import Encoding
-from penstock.evaluate.answers import read
+from penstock.evaluate.answers import BATCH, read
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.steps import SampledDataset
 
 
-MOST_BYTES = 128 << 20
+MOST_BYTES = 64 << 20
 """Of the rows at hand."""
 _FEWEST_ROWS = 1_000
 
@@ -31,13 +31,14 @@ def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str
     light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)
     kept: list[tuple[np.ndarray, pa.Table]] = []
     size_bytes = 0
-    for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)]) if total else ():
+    for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH)) if total else ():
         table = pa.Table.from_batches([batch])
         kept.append(_below(share, sample_keys(table.column(ROW_ID).combine_chunks()), table))
         size_bytes += kept[-1][1].nbytes
         while size_bytes > MOST_BYTES and sum(len(t) for _, t in kept) > _FEWEST_ROWS:
             share = min(share, 1.0) / 2
-            kept = [_below(share, *one) for one in kept]
+            for i, one in enumerate(kept):
+                kept[i] = _below(share, *one)  # one by one: never all of them twice
             size_bytes = sum(t.nbytes for _, t in kept)
     parts = []
     while kept:  # each is let go of once it is read
@@ -51,10 +52,7 @@ def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str
 
 
 def _below(share: float, keys: np.ndarray, table: pa.Table) -> tuple[np.ndarray, pa.Table]:
-    """The rows whose keys are among the lowest `share` of all keys."""
-    if share >= 1:
-        return keys, table
-    chosen = keys < np.uint64(int(share * 2**64))
+    chosen = lowest(keys, share)
     return keys[chosen], table.filter(pa.array(chosen))
 
 
