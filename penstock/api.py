@@ -89,7 +89,8 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     reader: Source = probe.source
     table = reader.sample(reader.snapshot(Path.cwd()), rows)
     if not table.num_rows:
-        raise SourceError(f"no row could be read from {declaration.get('path') or declaration.get('train')}. Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'")
+        how = " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'" if declaration["type"] == "files" else ""
+        raise SourceError(f"no row could be read from {declaration.get('path') or declaration.get('train') or 'the source'}.{how}")
     findings = look(table, target=target)
     chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     if shown_path is not None:
@@ -229,13 +230,16 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
 
     where, told = _as_store(store), events or Events()
     found = Run.open(where, reference)
-    if found.status == "done":
+    is_done = found.status == "done"
+    if is_done and not found.send():
         raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
     recipe = found.recipe()
 
     pipeline = Pipeline(recipe, where, told)
 
     def go_on() -> dict[str, Any]:
+        if is_done:  # only its way to the bucket was not
+            return pipeline.until("evaluate").named()
         feed = Feed.open(where, found.feed)
         with told.stage("train", resumed=found.id):
             train_into(found, recipe, feed, told, resume=True)

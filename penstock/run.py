@@ -108,8 +108,17 @@ class Run:
 
     @classmethod
     def find(cls, store: Store, key: str) -> Run | None:
-        """The newest finished run with this key."""
-        for name in reversed(store.names("runs")):
+        """The newest finished run with this key. One that was finished here while its bucket refused goes up now.
+
+        Raises:
+            StoreError: the bucket refuses still.
+        """
+        names = store.names("runs")
+        for path in sorted((store.folder / "runs").glob(f"*/{MANIFEST}")) if store.is_remote else ():
+            name = f"runs/{path.parent.name}"
+            if name not in names and store.manifest(name).get("key") == key and cls(store, path.parent.name).send():
+                names.append(name)
+        for name in sorted(names, reverse=True):
             if store.manifest(name).get("key") == key:
                 return cls(store, name.split("/")[1])
         return None
@@ -258,6 +267,18 @@ class Run:
         manifest = {word: self._facts.get(word) for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")}
         seal(self.path, {"type": "run", **manifest})
         self.store.push(f"runs/{self.id}")
+
+    def send(self) -> bool:
+        """Send a run that was finished here while its bucket refused. Whether it was such a one.
+
+        Raises:
+            StoreError: the bucket refuses still.
+        """
+        name = f"runs/{self.id}"
+        if not self.store.is_remote or not self.store.is_here(name) or self.store.has(name):
+            return False
+        self.store.push(name)
+        return True
 
     def verified(self, name: str = WEIGHTS) -> Path:
         """A file of the run; for a finished run only if every byte of it is as it was sealed.

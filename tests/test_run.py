@@ -1,5 +1,6 @@
 """The diary of one attempt."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,7 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.errors import StoreError, UserError
+import penstock
+from penstock.core.bucket import Bucket
+from penstock.core.errors import Interrupted, StoreError, UserError
+from penstock.core.events import Events
 from penstock.core.store import Artefact, Store
 from penstock.recipe.read import parse_yaml
 from penstock.run import Run, _Dumper, world_now
@@ -176,3 +180,60 @@ plain = st.recursive(
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(data):
     assert json.dumps(parse_yaml(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)
+
+
+# -- a bucket that refuses at the end ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def late(tmp_path, monkeypatch):
+    """A recipe, a store in a bucket, and how to have the bucket refuse what belongs to runs."""
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(120)))
+    recipe = {
+        "name": "late", "source": {"type": "files", "path": str(tmp_path / "t.csv")}, "inputs": {"a": "number"}, "targets": {"y": "binary"}, "train": {"epochs": 1},
+        "launcher": {"type": "local", "processes": 1, "threads": 1}, "evaluate": {"baselines": False, "bootstrap": 0}}
+    put = Bucket.put
+
+    def refuse(self, name, *arguments, **words):
+        if name.startswith("runs/"):
+            raise StoreError("the bucket refuses.")
+        put(self, name, *arguments, **words)
+
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    return recipe, f"memory://{tmp_path.name}", refuse
+
+
+@pytest.mark.parametrize("again", ["train", "resume"])
+def test_a_training_that_is_done_is_sent_once_its_bucket_answers(late, again, monkeypatch):
+    recipe, url, refuse = late
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "put", refuse)
+        with pytest.raises(StoreError, match=r"the bucket refuses\. The training is done, and whole on this machine"):
+            penstock.train(recipe, store=url)
+        with pytest.raises(StoreError, match="the bucket refuses"):
+            penstock.train(recipe, store=url)
+    store = Store(url)
+    (id,) = [name.split("/")[1] for name in store.folders("runs")]
+    assert not store.has(f"runs/{id}")
+    monkeypatch.setattr(importlib.import_module("penstock.train.trainer"), "train", lambda *_, **__: pytest.fail("it was trained anew"))
+    if again == "train":
+        penstock.train(recipe, store=url)
+    else:
+        assert penstock.resume(id, store=url).bundle is not None
+        with pytest.raises(UserError, match="there is nothing to resume"):
+            penstock.resume(id, store=url)
+    assert store.has(f"runs/{id}") and store.folders("runs") == [f"runs/{id}"]
+
+
+def test_a_bucket_that_refuses_does_not_hide_how_a_training_ended(late, monkeypatch):
+    recipe, url, refuse = late
+
+    def stopped(*_, **__):
+        raise Interrupted("stopped after step 3")
+
+    monkeypatch.setattr(importlib.import_module("penstock.train.trainer"), "train", stopped)
+    monkeypatch.setattr(Bucket, "put", refuse)
+    said = []
+    with pytest.raises(Interrupted, match="stopped after step 3"):
+        penstock.train(recipe, store=url, events=Events(said.append))
+    assert any("the bucket refuses" in event.fields["text"] for event in said if event.name == "warned")

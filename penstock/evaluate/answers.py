@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ SAMPLE = 200_000
 """Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
 SAMPLE_BYTES = 128 * 2**20
 """Where rows are wide (windows of a series, long texts), as many as take about so much."""
-_FEWEST = 1_000
+_FEWEST = 100
+"""Rows that are kept whatever they take."""
 BATCH = 8_192
 
 
@@ -193,8 +195,8 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Of the columns; numbers beside them are small."""
-        return sum(column.nbytes for column in (*self.columns.values(), *self.extra.values()))
+        columns: int = sum(column.nbytes for column in (*self.columns.values(), *self.extra.values()))
+        return columns + sum(_held(array) for array in (*self.truth.values(), *(a for answer in self.answers.values() for a in answer.values())))
 
     def below(self, share: float) -> Kept:
         """The rows whose keys are in the lowest `share`."""
@@ -226,6 +228,11 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _held(array: np.ndarray) -> int:
+    """Bytes, also of texts, which are objects."""
+    return int(array.nbytes) + (sum(sys.getsizeof(value) for value in array.flat) if array.dtype == object else 0)
 
 
 def _without_bytes(column: pa.Array) -> pa.Array:

@@ -3,7 +3,7 @@
 Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's features
 accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts, vectors spread out;
 missing values natively. At most 200,000 training rows, chosen by the hash of the row id; fewer where there are many
-columns or classes. It is untuned: a floor, not a rival at its best.
+columns or classes, or texts are long. It is untuned: a floor, not a rival at its best.
 
 It runs on one thread. Its OpenMP threads spin while they wait: with two on a busy 2-core machine one fit took 57 times
 as long as with one, and on a quiet one two would save a second or so.

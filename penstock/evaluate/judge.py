@@ -2,7 +2,7 @@
 
 Everything is measured over all rows of the split in one streamed pass, in bounded memory. What needs rows at hand
 (intervals, slices, the classical model) uses a uniform sample of at most `answers.SAMPLE` of them, chosen by the hash of
-the row id; up to that many rows the sample is the whole split.
+the row id; fewer where rows are wide. Up to that many rows the sample is the whole split.
 
 What this room refuses to know: torch, and how a program is run (the Predictor knows).
 """

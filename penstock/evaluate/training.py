@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 << 20
 """Of the rows at hand."""
-_FEWEST_ROWS = 1_000
+_FEWEST_ROWS = 100
 
 
 def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
     """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights. Fewer where long texts or
-    lists would take more than MOST_BYTES."""
+    lists would take more than MOST_BYTES; never fewer than a hundred or so."""
     total = int(dataset.counts.get(split, 0))
     share = limit / max(total, 1)
     light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)

@@ -19,6 +19,8 @@ from typing import Literal
 
 import numpy as np
 
+from penstock.formats.texts import undecodable
+
 LONGEST_RECORD = 8 << 20
 """Bytes. A quoted cell that is longer is taken for one whose closing quote is missing."""
 
@@ -97,7 +99,7 @@ class Careful:
         try:
             record.raw.decode()
         except UnicodeDecodeError as error:
-            return replace(record, cells=[], reason=f"byte {error.start + 1} (0x{record.raw[error.start]:02x}) is not UTF-8: the file may have another `encoding`")
+            return replace(record, cells=[], reason=undecodable(record.raw, error.start))
         return record
 
     def _quoted(self, buffer: bytes, position: int) -> tuple[list[bytes], int, str]:

@@ -26,7 +26,7 @@ import pyarrow as pa
 from penstock.core.errors import SourceError
 from penstock.formats.reader import LINE, Context, Input, Reader
 from penstock.formats.rejects import Reject
-from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of
+from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -240,7 +240,7 @@ class JsonLines(Reader):
                 elif _SURROGATE.search(text):
                     json.dumps(value, ensure_ascii=False).encode()
             except UnicodeDecodeError as error:
-                reason = f"byte {error.start + 1} (0x{text[error.start]:02x}) is not UTF-8: the file may have another `encoding`"
+                reason = undecodable(text, error.start)
             except UnicodeEncodeError:
                 reason = "half of a surrogate pair, which is no character"
             except RecursionError:

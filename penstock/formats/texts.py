@@ -16,6 +16,17 @@ from penstock.core.errors import SourceError
 from penstock.formats.places import ending, open_bytes, plainly
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
+_MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")
+
+
+def undecodable(text: bytes, at: int) -> str:
+    """Why a row is rejected whose byte `at` is not UTF-8: a byte of the file's own, or what a `TextStream` put where the declared
+    encoding knows none."""
+    if text.startswith(_MARK, at):
+        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`"
+    return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
+
+
 LONGEST_LINE = 64 << 20
 """Bytes. A longer line means that the file is no text table."""
 

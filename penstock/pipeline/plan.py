@@ -131,5 +131,5 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
     notes.append("Time is for one process as fast as it is now, if no early stopping happens; more processes may be chosen by a measurement.")
     return {
         "rows": rows, "parameters": parameters, "batch_size": batch_size, "steps": steps, "memory_bytes": memory, "most_seconds": round(steps * per_step, 1),
-        "about": [*([] if exact else ["rows", "steps"]), *([] if feed else ["parameters"]), "memory_bytes"],
+        "about": [*([] if exact else ["rows", "steps"]), *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]), *([] if feed else ["parameters"]), "memory_bytes", "most_seconds"],
     }

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
-from penstock.core.errors import Interrupted, PenstockError, RecipeError
+from penstock.core.errors import Interrupted, PenstockError, RecipeError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.memory import MemoryWatch
@@ -238,18 +238,31 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
     try:
         summary = train(recipe, feed, run, events, resume=resume)
     except (Interrupted, KeyboardInterrupt) as error:
-        run.record({"status": "interrupted"})
+        _recorded(run, {"status": "interrupted"}, events)
         if isinstance(error, Interrupted) and run.store.url != str(Path("store").absolute()) and run.store.url != "./store":
             raise Interrupted(f"{error.message} --store {run.store.url}") from None  # what may be copied as it stands
         raise
     except BaseException as error:
-        run.record({"status": "failed", "error": str(error)})
+        _recorded(run, {"status": "failed", "error": str(error)}, events)
         raise
     finally:
         for sink in sinks:
             events.detach(sink)
-    run.finish(summary)
+    try:
+        run.finish(summary)
+    except StoreError as error:
+        if run.status != "done":
+            raise
+        raise StoreError(f"{error.message} The training is done, and whole on this machine: give the same command again, and it is sent; nothing is trained anew.") from None
     return run
+
+
+def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:
+    """Write down how it ended. What kept us from it is said, and hides nothing of the end itself."""
+    try:
+        run.record(facts)
+    except StoreError as error:
+        events.warn(f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}")
 
 
 def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:

@@ -262,7 +262,7 @@ class Evaluate(Strict):
     bootstrap: int = Field(200, ge=0)
     """Resamplings of the test rows behind each confidence interval; 0 for none."""
     baselines: bool = True
-    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000 rows."""
+    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000 rows, fewer where they are wide."""
 
 
 class Serve(Strict):

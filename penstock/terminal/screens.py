@@ -178,7 +178,7 @@ def _expected(expects: Mapping[str, Any]) -> str:
         if word == "about":
             continue
         called = word.removesuffix("_bytes")
-        text = size(value) if "bytes" in word else f"up to {value:,.0f} s" if word == "most_seconds" else f"{value:,}"
+        text = size(value) if "bytes" in word else f"{value:,.0f} s at most" if word == "most_seconds" else f"{value:,}"
         parts.append(f"{'time' if word == 'most_seconds' else called} {'about ' if word in expects.get('about', ()) else ''}{text}")
     return ", ".join(parts)
 

@@ -117,6 +117,7 @@ class Checkpoints:
                 if target.exists():  # the same step, written before an epoch's validation or by a run that was resumed since
                     shutil.rmtree(target)
                 os.rename(draft, target)
+                _synced(self.folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         self._prune([*also] if best is None else [best, *also])
@@ -192,6 +193,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
+def _synced(folder: Path) -> None:
+    """What was renamed in it stays so when the machine loses power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """A safetensors file; tensors that share memory (tied weights) are written once a name.
 
@@ -226,6 +236,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             data: Any = memoryview(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
             for start in range(0, len(data), _PIECE):
                 put(data[start : start + _PIECE])
+        os.fsync(file.fileno())  # the manifest, which says that it is whole, must not reach the disk before it
     return {"size_bytes": size, "sha256": digest.hexdigest()}
 
 

@@ -30,7 +30,7 @@ class Flat:
     """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones.
 
     Each has its entries in the order that its parameter has them in memory (`channels_last`, say): else torch would have to turn
-    every gradient round.
+    every gradient round. An `Exchange` has them as they are named: what it keeps goes on where memory may be laid out otherwise.
     """
 
     def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
@@ -42,8 +42,9 @@ class Flat:
             sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
         self.whole = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
         orders = [_order(p) for p in like]
-        self._straight = [self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order]) for p, o, order in zip(like, offsets, orders, strict=True)]
-        self.views = [base.permute([order.index(i) for i in range(len(order))]) for base, order in zip(self._straight, orders, strict=True)]
+        straight = [self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order]) for p, o, order in zip(like, offsets, orders, strict=True)]
+        self.views = [base.permute([order.index(i) for i in range(len(order))]) for base, order in zip(straight, orders, strict=True)]
+        self._turned: list[tuple[Tensor, Tensor]] = []
         self.room = self.whole[torch.float32][:_ALIGN]
         parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self.whole.items()]
         self.parts = [part for part in parts if part.numel()] or parts
@@ -51,17 +52,25 @@ class Flat:
 
     def exchanging(self, exchange: Exchange | None, peers: Peers) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are. With one process it only lets go of what more have left."""
-        views = [view for view in self._straight if view.dtype == torch.float32 and view.numel()]
-        return exchange.open(views, peers) if exchange is not None and views else None
+        views = [view for view in self.views if view.dtype == torch.float32 and view.numel()]
+        if exchange is None or not views:
+            return None
+        as_named = [view if view.is_contiguous() else torch.empty_like(view, memory_format=torch.contiguous_format) for view in views]
+        self._turned = [(view, turned) for view, turned in zip(views, as_named, strict=True) if view is not turned]
+        return exchange.open(as_named, peers)
 
     def add(self, exchanging: Exchanging | None, peers: Peers) -> None:
         """Sum over ranks; the room too, unless there is an exchange."""
         for dtype, flat in self.whole.items():
             if exchanging is not None and dtype == torch.float32:
+                for view, turned in self._turned:
+                    turned.copy_(view)
                 if peers.size > 1:
                     exchanging.sum()
                 else:
                     exchanging.let_go()
+                for view, turned in self._turned:
+                    view.copy_(turned)
             else:
                 peers.add(flat)
 

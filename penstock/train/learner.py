@@ -114,6 +114,8 @@ class Learner:
         self._is_weighted = feed.encoding.weight is not None
         self.names = {id(p): name for name, p in self.network.named_parameters()}
         self._unchecked: list[tuple[int, Number, Number | None, Tensor]] = []
+        self.draws: bool | None = None
+        """Whether a step draws from chance (dropout, mixing of rows), as its first step here has shown; None before."""
         self.phases = [self._phase(phase) for phase in recipe.train.objective.phases(self.decoders, self.specs)]
         self.averaging: Averaging | None = None
         if recipe.parallel.strategy == "local_sgd":
@@ -193,6 +195,7 @@ class Learner:
         over = len(row_id) if apart else rows  # a worker that steps alone learns from its own rows' mean
         company = self._passes.company(batch, rows)
         self._seed(step)
+        chance = self._generator.get_state() if self.draws is None and len(row_id) else None
         for i, phase in enumerate(self.phases if over else []):
             if step % phase.declared.every:
                 continue
@@ -219,6 +222,8 @@ class Learner:
                 told = Stepped(loss_sum * over, weight_sum if self._is_weighted else float(over), norm, int(wishes))
                 if not looks:
                     self._unchecked.append((step, loss_sum, norm if scaler is None else None, row_id))
+        if chance is not None:
+            self.draws = not torch.equal(chance, self._generator.get_state())
         if scaler is not None and over:
             scaler.update()
         self._steps += 1
@@ -258,6 +263,10 @@ class Learner:
             if self.is_sharded:
                 phase.gradients.passed()
         return whole
+
+    @property
+    def _generator(self) -> torch.Generator:
+        return torch.cuda.default_generators[self.device.index] if self.device.type == "cuda" else torch.default_generator
 
     def _seed(self, step: int) -> None:
         # Not torch.manual_seed: it looks up every kind of device, 75 µs a call.

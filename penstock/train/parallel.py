@@ -111,6 +111,13 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
     return found
 
 
+def chance_depends(world: World) -> str:
+    """What the user should know where a step draws from chance."""
+    return (
+        f"the weights will depend on the number of processes (now {world.size}) by more than rounding: each draws its own chance for its rows (dropout, values taken for unseen, "
+        "rows mixed), so another number trains as another seed would")
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ from penstock.train.learner import Learner, NotFinite, Number
 from penstock.train.measure import choose
 from penstock.train.optim import rate, total_steps
 from penstock.train.pace import Pace, slow
-from penstock.train.parallel import device_of, even_buffers, gathered, joined, settled, shared
+from penstock.train.parallel import chance_depends, device_of, even_buffers, gathered, joined, settled, shared
 from penstock.train.relay import following, telling
 from penstock.train.start import start_from, weights_of
 from penstock.train.stop import Stop
@@ -201,6 +201,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             if options.on_nan == "rollback":
                 keeper.write(place, wait=True)  # there must be one to go back to
         seconds_before = place.seconds
+        told_of_chance = world.size == 1
 
         def elapsed() -> float:
             return seconds_before + time.perf_counter() - began
@@ -239,6 +240,10 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
                             left_out(error, place, recipe, events)
                             place.step, place.position = place.step + 1, position + 1
                             continue
+                        if not told_of_chance and learner.draws is not None:
+                            told_of_chance = True
+                            if learner.draws:
+                                events.warn(chance_depends(world))
                         place.step += 1
                         place.position = position + 1
                         place.rows += rows

@@ -107,12 +107,13 @@ def journey(folder: Path, *, memory_mib: int, rows: int, texts: int, letters: in
     print("predict", round(peaks["predict"]), "MiB after", round(time.monotonic() - start), "s")
     assert pq.read_metadata(folder / "answers.parquet").num_rows == rows // 2
     peaks["evaluate"] = peak_of("-m", "penstock", "run", str(path), folder=folder, timeout=timeout)[0] / MIB
+    assert list((folder / "store" / "reports").glob("*/report.json"))
     print("evaluate", round(peaks["evaluate"]), "MiB after", round(time.monotonic() - start), "s")
     return peaks
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(2_000)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_ten_times_the_ceiling_is_prepared_trained_on_predicted_and_evaluated(tmp_path: Path) -> None:
     memory_mib = 1024

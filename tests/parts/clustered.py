@@ -17,10 +17,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def program(what: str, folder: Path, launcher: dict[str, Any], *faults: dict[str, Any]) -> subprocess.Popen[str]:
-    """Start it."""
+def program(what: str, folder: Path, launcher: dict[str, Any], *faults: dict[str, Any], pause: float = 0.02) -> subprocess.Popen[str]:
+    """Start it; each step takes `pause` seconds more than it would."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({"pause": 0.02, "faults": list(faults)}))
+    (folder / "plan.json").write_text(json.dumps({"pause": pause, "faults": list(faults)}))
     environment = {**os.environ, "PENSTOCK_TEST_FAULTS": str(folder), "OMP_NUM_THREADS": "1"}
     with open(folder / "err", "w") as err:
         return subprocess.Popen([sys.executable, "-m", "tests.parts.clustered", what, str(folder), json.dumps(launcher)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=err, text=True)

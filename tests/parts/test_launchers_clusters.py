@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from examples.cluster_demo import ray_cluster
 from penstock.contracts.learn import Launcher, Recovery, World
 from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
 from penstock.parts.launchers._line import Line, answer
@@ -177,6 +178,31 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
     while any(psutil.pid_exists(one["pid"]) for one in log):
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_training_goes_on_without_a_node_of_ray_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_TEST_FAULTS", str(tmp_path / "cluster"))  # workers have the environment of their nodes
+    with ray_cluster(tmp_path) as address:
+        started = program("train", tmp_path / "cluster", {"type": "ray", "address": address, "processes": [1, 2]}, pause=0.4)
+        steps, until = tmp_path / "cluster" / "steps.jsonl", time.monotonic() + 200
+        while not steps.exists() or len(list(records(steps))) < 12:
+            assert time.monotonic() < until and started.poll() is None, told(started)
+            time.sleep(0.1)
+        there = list(records(tmp_path / "cluster" / "processes.jsonl"))
+        assert len(there) == 2 and there[0]["parent"] != there[1]["parent"]  # a node each
+        node = psutil.Process(next(one["parent"] for one in there if one["rank"] == 1))
+        for one in [node, *node.children(recursive=True)]:
+            one.kill()
+        found = told(started)
+    assert found.get("restarts") == 1, found.get("warned", found)
+    assert any("training process 1" in text and "Starting again" in text and "with 1 process:" in text for text in found["warned"])
+    assert (found["steps"], found["processes"]) == (24, 1)
+    alone = list(records(tmp_path / "cluster" / "processes.jsonl"))[-1]["pid"]
+    again = {one["step"] for one in records(steps) if one["pid"] == alone}  # what it did is what counts
+    for epoch in range(3):
+        seen = [id for one in records(steps) if one["step"] // 8 == epoch and (one["pid"] == alone or one["step"] not in again) for id in one["ids"]]
+        assert len(seen) == len(set(seen)) == 256
 
 
 @pytest.mark.slow

@@ -140,6 +140,14 @@ def test_two_processes_take_the_same_way_as_one(trained):
     assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
     assert second["validation"]["y"]["accuracy"] == first["validation"]["y"]["accuracy"]
     assert [f["step"] for f in heard.fields("measured") if "validation_loss" in f] == [4, 8]
+    assert not any("number of processes" in text for text in heard.texts("warned"))
+
+
+def test_chance_that_depends_on_the_number_of_processes_is_told_once(trained):
+    _, _, heard = trained(launcher=TWO, epochs=2)  # dropout 0.1
+    told = [text for text in heard.texts("warned") if "number of processes (now 2)" in text]
+    assert len(told) == 1 and "each draws its own chance for its rows (dropout" in told[0]
+    assert not any("number of processes" in text for text in trained(epochs=1)[2].texts("warned"))
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------

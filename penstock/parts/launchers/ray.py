@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ _OBJECTS_BYTES = 100 * 2**20
 
 
 _ANSWER_SECONDS = 10.0
+_SETTLE_SECONDS = 30.0
+"""How long to wait for room that Ray says is there, before fewer processes are taken: it finds out that a node is gone within some 15 s."""
 
 
 def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
@@ -129,12 +132,17 @@ class Ray(Launcher):
 
         each = {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
         fewest = self.processes[0] if isinstance(self.processes, tuple) else processes
-        size = processes
-        if fewest < processes:
-            size = max(min(processes, self._fits(ray, each)), fewest)
+        size = max(min(processes, self._fits(ray, each)), fewest)
         group = placement_group([each] * size, strategy="PACK")
         try:
-            if not group.wait(self.start_seconds):
+            is_there = group.wait(min(_SETTLE_SECONDS, self.start_seconds) if fewest < size else self.start_seconds)
+            if not is_there and fewest < size:
+                remove_placement_group(group)
+                time.sleep(1.0)  # Ray counts what was given back a moment later
+                size = max(min(size, self._fits(ray, each), self._free(ray, each)), fewest)
+                group = placement_group([each] * size, strategy="PACK")
+                is_there = group.wait(self.start_seconds)
+            if not is_there:
                 total = {word: ray.cluster_resources().get(word, 0) for word in each}
                 free = {word: ray.available_resources().get(word, 0) for word in each}
                 raise UserError(
@@ -148,6 +156,10 @@ class Ray(Launcher):
     def _fits(self, ray: Any, each: dict[str, int]) -> int:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return sum(min(int(node.get(word, 0) // amount) for word, amount in each.items()) for node in nodes)
+
+    def _free(self, ray: Any, each: dict[str, int]) -> int:
+        free = ray.available_resources()
+        return min(int(free.get(word, 0) // amount) for word, amount in each.items())
 
     def _actor(self, ray: Any, group: Any, number: int, threads: int) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
