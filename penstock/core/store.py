@@ -37,6 +37,8 @@ from penstock.core.remote import refusals as refusals
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_TRIES = 100
+"""How often what others are doing at the same moment is tried around."""
 CACHE_BYTES = 20 * 2**30
 """The most that copies of a bucket's large files take on this machine's disk, over all processes and runs."""
 
@@ -379,7 +381,7 @@ class Store:
         staging = self.folder / ".staging"
         draft = staging / uuid.uuid4().hex
         with told_plainly(draft):
-            for _ in range(100):
+            for _ in range(_TRIES):
                 try:
                     draft.mkdir(parents=True)
                     break
@@ -393,17 +395,26 @@ class Store:
                     staging.rmdir()  # only if nobody else drafts there: another's draft must never go with it
 
     def _settle(self, draft: Path, name: str) -> None:
-        target = self.folder / name
+        """Give a sealed draft its name, unless another has it by now. Others may be doing the same."""
+        target, torn = self.folder / name, draft.with_name(f"{draft.name}.torn")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (target / MANIFEST).is_file():
-            return
-        if target.exists():  # torn: it has no manifest
-            shutil.rmtree(target)
         try:
-            os.rename(draft, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not (target / MANIFEST).is_file():
-                raise
+            for _ in range(_TRIES):
+                if (target / MANIFEST).is_file():
+                    return
+                with contextlib.suppress(FileNotFoundError):  # what is there without a manifest is torn; it leaves at once, not file by file
+                    os.rename(target, torn)
+                whole = torn if (torn / MANIFEST).is_file() else draft  # another's, published between our look and our rename, stands
+                try:
+                    os.rename(whole, target)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                shutil.rmtree(torn, ignore_errors=True)
+            raise FileExistsError(errno.EEXIST, "others keep writing there", str(target))
+        finally:
+            shutil.rmtree(torn, ignore_errors=True)
 
     def workspace(self, name: str) -> Path:
         """A local folder in which an artefact grows in the open (a run). Close it with `seal`, then `push`."""

@@ -140,6 +140,7 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
     backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
     try:
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
+        dist.barrier()  # a rank that had nothing to say would be gone before the others have reached it
     except RuntimeError as error:
         raise RankLost(f"training process {world.rank} does not reach the others: {next(iter(str(error).splitlines()), '')}") from None
     try:
