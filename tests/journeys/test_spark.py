@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pc
 import pytest
 
 from penstock.contracts.data import Engine
@@ -13,10 +14,14 @@ from penstock.core.store import Store
 from penstock.data import feed as feeds
 from penstock.data.feed import write_feed
 from penstock.data.prepare import prepare
+from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe
 from tests.data.lake import SPLITS, Lake
 from tests.data.test_spans import FEATURES, same_feeds
 from tests.data.test_spans import rows as feature_rows
+from tests.journeys.test_series import RECIPE as SERIES
+from tests.journeys.test_series import steps
+from tests.parts.pictures_made import album
 from tests.parts.sparks import ENGINE, differences
 
 pytest.importorskip("pyspark", reason="needs the extra `spark`")
@@ -60,3 +65,29 @@ def test_executors_in_processes_of_their_own(tmp_path, monkeypatch):
         made.append((dataset, write_feed(lake.recipe(engine=engine, **words), dataset, lake.store, Events())))
     assert differences(made[0][0], made[1][0]) == []
     same_feeds(made[0][1], made[1][1])
+
+
+@pytest.mark.parametrize("what", ["pictures", "series"])
+def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
+    if what == "pictures":
+        for i, (content, label) in enumerate(zip(*album(90), strict=True)):
+            (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "pets" / label / f"{i}.png").write_bytes(content if i % 30 else b"no picture")
+        words = {
+            "name": "pets", "source": {"type": "folder", "path": "pets", "pattern": "{label}/{name}.png"}, "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+            "inputs": {"picture": {"type": "image", "column": "content", "size": 16}}, "targets": {"label": "category"}}
+    else:
+        pc.write_csv(steps(), tmp_path / "steps.csv")
+        words = SERIES
+    made = []
+    for engine in ("embedded", ENGINE):
+        recipe = load_recipe({**words, "engine": engine}, base=tmp_path)
+        outcome = Pipeline(recipe, Store(tmp_path / recipe.engine.type), Events()).until("encode")
+        made.append((outcome.dataset, outcome.feed))
+        monkeypatch.setattr(feeds, "SPAN_ROWS", 20)
+    (one, here), (other, there) = made
+    assert differences(one, other) == []
+    assert sum(here.rows.values()) > 80
+    same_feeds(here, there, by_id=what == "pictures")
+    if what == "pictures":
+        assert sum(here.quarantined_by_split.values()) == sum(there.quarantined_by_split.values()) == 3
