@@ -15,6 +15,7 @@ from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
+from penstock.evaluate.sample import Sample
 from penstock.metrics import Forecasting, Measures, kind_of, names_for
 from penstock.metrics.names import Kind
 from penstock.metrics.rows import Scale, Threshold
@@ -31,8 +32,6 @@ SAMPLE = 200_000
 """Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
 SAMPLE_BYTES = 128 * 2**20
 """Where rows are wide (windows of a series, long texts), as many as take about so much."""
-_FEWEST = 100
-"""Rows that are kept whatever they take."""
 BATCH = 8_192
 
 
@@ -119,11 +118,9 @@ def answer_split(
         split, {}, {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
         {name: Forecasting.of(f, block=overlap) or float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
-    kept: list[Kept] = []
-    kept_bytes = 0
     series_bytes = sum(f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans)
-    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, _FEWEST)) if series_bytes else SAMPLE
-    share = most / max(total, 1)
+    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
+    kept: Sample[Kept] = Sample(most / max(total, 1), SAMPLE_BYTES)
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
     for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
@@ -137,15 +134,9 @@ def answer_split(
                 name: dict(encoding.targets[name].judged(found, encoding.fitted[name])) for name, found in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
             }
             _measure(judged, rows, answers, trivial)
-            kept.append(Kept.of(rows, answers, encoding.inputs, extra_columns).below(share))
-            kept_bytes += kept[-1].nbytes
-            while kept_bytes > SAMPLE_BYTES and sum(k.rows for k in kept) > _FEWEST:
-                share = min(share, 1.0) / 2
-                for i, one in enumerate(kept):
-                    kept[i] = one.below(share)
-                kept_bytes = sum(k.nbytes for k in kept)
+            kept.add(Kept.of(rows, answers, encoding.inputs, extra_columns))
         events.progress("evaluate", done, total, "rows")
-    _keep(judged, kept)
+    _keep(judged, kept.pieces)
     return judged
 
 

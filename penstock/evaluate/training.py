@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,48 +13,51 @@ from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.data.encoding import Encoding
 from penstock.evaluate.answers import BATCH, read
+from penstock.evaluate.sample import Sample
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.steps import SampledDataset
 
-
 MOST_BYTES = 64 << 20
 """Of the rows at hand."""
-_FEWEST_ROWS = 100
+
+
+@dataclass
+class _Rows:
+    keys: np.ndarray
+    table: pa.Table
+
+    @property
+    def rows(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.table.nbytes)
+
+    def below(self, share: float) -> _Rows:
+        chosen = lowest(self.keys, share)
+        return _Rows(self.keys[chosen], self.table.filter(pa.array(chosen)))
 
 
 def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
     """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights. Fewer where long texts or
     lists would take more than MOST_BYTES; never fewer than a hundred or so."""
     total = int(dataset.counts.get(split, 0))
-    share = limit / max(total, 1)
     light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)
-    kept: list[tuple[np.ndarray, pa.Table]] = []
-    size_bytes = 0
+    kept: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
     for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH)) if total else ():
         table = pa.Table.from_batches([batch])
-        kept.append(_below(share, sample_keys(table.column(ROW_ID).combine_chunks()), table))
-        size_bytes += kept[-1][1].nbytes
-        while size_bytes > MOST_BYTES and sum(len(t) for _, t in kept) > _FEWEST_ROWS:
-            share = min(share, 1.0) / 2
-            for i, one in enumerate(kept):
-                kept[i] = _below(share, *one)  # one by one: never all of them twice
-            size_bytes = sum(t.nbytes for _, t in kept)
+        kept.add(_Rows(sample_keys(table.column(ROW_ID).combine_chunks()), table))
     parts = []
-    while kept:  # each is let go of once it is read
-        table = kept.pop(0)[1]
-        if len(table):
-            parts.append(read(light, table))
+    while kept.pieces:  # each is let go of once it is read
+        if (some := kept.pieces.pop(0)).rows:
+            parts.append(read(light, some.table))
     columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
     truth = {name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0) for name in encoding.targets}
     weights = [p.weight for p in parts if p.weight is not None]
     return columns, truth, np.concatenate(weights) if weights else None
-
-
-def _below(share: float, keys: np.ndarray, table: pa.Table) -> tuple[np.ndarray, pa.Table]:
-    chosen = lowest(keys, share)
-    return keys[chosen], table.filter(pa.array(chosen))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -23,7 +23,7 @@ def undecodable(text: bytes, at: int) -> str:
     """Why a row is rejected whose byte `at` is not UTF-8: a byte of the file's own, or what a `TextStream` put where the declared
     encoding knows none."""
     if text.startswith(_MARK, at):
-        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`"
+        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
     return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
 
 

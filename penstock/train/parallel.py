@@ -115,7 +115,7 @@ def chance_depends(world: World) -> str:
     """What the user should know where a step draws from chance."""
     return (
         f"the weights will depend on the number of processes (now {world.size}) by more than rounding: each draws its own chance for its rows (dropout, values taken for unseen, "
-        "rows mixed), so another number trains as another seed would")
+        "rows mixed), so another number trains as another seed would; keep to one number, or set these to 0, where that must not be")
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

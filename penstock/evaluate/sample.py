@@ -1,0 +1,46 @@
+"""A uniform sample of rows that stream by, bounded in rows and in bytes: by the hash of the row id, so that any pass finds the same."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, Self, TypeVar
+
+FEWEST = 100
+"""Rows that are kept whatever they take."""
+
+
+class Piece(Protocol):
+    """Some rows at hand."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def below(self, share: float) -> Self:
+        """Those whose keys are in the lowest `share` of all keys."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+class Sample(Generic[P]):
+    """Pieces, thinned as they come.
+
+    Args:
+        share: of all rows, at most.
+        most_bytes: where they would take more, the share is halved, until they do not or FEWEST rows are left.
+    """
+
+    def __init__(self, share: float, most_bytes: int) -> None:
+        self.pieces: list[P] = []
+        self._share, self._most, self._bytes = share, most_bytes, 0
+
+    def add(self, piece: P) -> None:
+        self.pieces.append(piece.below(self._share))
+        self._bytes += self.pieces[-1].nbytes
+        while self._bytes > self._most and sum(p.rows for p in self.pieces) > FEWEST:
+            self._share = min(self._share, 1.0) / 2
+            for i, one in enumerate(self.pieces):
+                self.pieces[i] = one.below(self._share)  # one by one: never all of them twice
+            self._bytes = sum(p.nbytes for p in self.pieces)
