@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -20,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,15 @@ class Late(Exception):
 # -- clusters ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """One that runs."""
+
+    address: str
+    join: Callable[[], None]
+    """Start one node more, of one core."""
+
+
 @contextmanager
 def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own; at the end it and what it has started are gone."""
@@ -64,10 +75,13 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
                     getattr(member, step)()
             _, family = psutil.wait_procs(family, timeout=10)
         started.wait()
+        if started.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                started.stdin.close()
 
 
 @contextmanager
-def spark_cluster(folder: Path) -> Iterator[str]:
+def spark_cluster(folder: Path) -> Iterator[Cluster]:
     """A standalone cluster: a master and two workers of one core each."""
     import pyspark
 
@@ -83,42 +97,57 @@ def spark_cluster(folder: Path) -> Iterator[str]:
         master = [start, "org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
         stack.enter_context(process(master, folder / "spark-master.log", **java))
         url = f"spark://127.0.0.1:{port}"
-        for number in (1, 2):
+        numbers = itertools.count(1)
+
+        def join() -> None:
+            number = next(numbers)
             stack.enter_context(process(
                 [start, "org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", "2g", "--work-dir", str(folder / f"worker-{number}"), url],
                 folder / f"spark-worker-{number}.log", **java))
+
+        join()
+        join()
         wait_for(lambda: log.read_text("utf-8", errors="replace").count("Registering worker") >= 2, "Spark's workers", log)
-        yield url
+        yield Cluster(url, join)
 
 
 RAY_NODES = """
 import sys
 from ray.cluster_utils import Cluster
+def join():  # not 127.0.0.1, by which Ray means the machine's address towards others
+    cluster.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.2", object_store_memory=100 * 2**20)
 for attempt in range(3):
     cluster = Cluster()
     try:
-        for _ in range(2):  # not 127.0.0.1, by which Ray means the machine's address towards others
-            cluster.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.2", object_store_memory=100 * 2**20)
+        join()
+        join()
         print("ADDRESS", cluster.address, flush=True)
         break
     except Exception as error:  # a node does not come up within 30 s on a busy machine, now and then
         print(error, flush=True)
         cluster.shutdown()
-sys.stdin.read()
+for line in sys.stdin:
+    join()
 cluster.shutdown()
 """
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[str]:
+def ray_cluster(folder: Path) -> Iterator[Cluster]:
     """Two nodes of one core each."""
     log = folder / "ray.log"
     with process([sys.executable, "-c", RAY_NODES], log, RAY_USAGE_STATS_ENABLED="0") as nodes:
         wait_for(lambda: "ADDRESS " in log.read_text("utf-8", errors="replace"), "Ray's nodes", log, seconds=3 * START_SECONDS)
+        assert nodes.stdin is not None
+        lines = nodes.stdin
+
+        def join() -> None:
+            lines.write(b"join\n")
+            lines.flush()
+
         try:
-            yield log.read_text("utf-8").split("ADDRESS ")[1].split()[0]
+            yield Cluster(log.read_text("utf-8").split("ADDRESS ")[1].split()[0], join)
         finally:
-            assert nodes.stdin is not None
             nodes.stdin.close()  # it then stops its nodes
             with contextlib.suppress(subprocess.TimeoutExpired):
                 nodes.wait(30)
@@ -244,12 +273,12 @@ def main() -> int:
         print(f"{recipe.name if recipe.parent == ROOT / 'recipes' else 'a small recipe'}, {chosen.epochs} epochs, two processes each")
         outcomes["laptop"] = run("laptop", recipe, folder, [*words, "launcher={type: local, processes: 2, threads: 1}"])
         if chosen.only != "ray":
-            with spark_cluster(folder) as url:
-                engine = f"engine={{type: spark, master: '{url}', options: {{spark.executor.memory: 1g}}}}"
-                outcomes["Spark"] = run("Spark", recipe, folder, [*words, engine, f"launcher={{type: spark, master: '{url}', processes: 2}}"])
+            with spark_cluster(folder) as cluster:
+                engine = f"engine={{type: spark, master: '{cluster.address}', options: {{spark.executor.memory: 1g}}}}"
+                outcomes["Spark"] = run("Spark", recipe, folder, [*words, engine, f"launcher={{type: spark, master: '{cluster.address}', processes: 2}}"])
         if chosen.only != "spark":
-            with ray_cluster(folder) as address:
-                outcomes["Ray"] = run("Ray", recipe, folder, [*words, f"launcher={{type: ray, address: '{address}', processes: 2}}"])
+            with ray_cluster(folder) as cluster:
+                outcomes["Ray"] = run("Ray", recipe, folder, [*words, f"launcher={{type: ray, address: '{cluster.address}', processes: 2}}"])
         print()
         same = compare(outcomes)
         print("\nThe same dataset, the same fitted state, metrics within rounding." if same else "\nThey differ.")

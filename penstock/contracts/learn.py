@@ -153,6 +153,18 @@ class Recovery:
     window_seconds: float = 3600.0
     fewest: int | None = None
     """Go on without those that were lost, down to so many; None: always with the same number."""
+    return_seconds: float = 120.0
+    """Where fewer are at work than were asked for: how long they are left at it before more may be taken in."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Leave to stop a world that is smaller than was asked for."""
+
+    to: int
+    """How many processes were asked for."""
+    after_seconds: float
+    """Not before so long after its first step."""
 
 
 class Launcher(Part):
@@ -161,12 +173,18 @@ class Launcher(Part):
     shelf: ClassVar[str] = "penstock.parts.launchers"
 
     @abstractmethod
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
         """Run `function(world, *arguments)` in each process; returns rank 0's (picklable) value.
+
+        Args:
+            processes: how many; where `recovery` has a `fewest`, as many of them as there is room for, down to that.
+            grows: given only where `recovery` has a `fewest`. Once there is room for more than are at work, and it is time, the ranks get
+                SIGTERM, as from a user who wants to stop; when they have stopped (`Interrupted`), `Outgrown` is raised.
 
         Raises:
             PenstockError: the error that a rank raised, once.
             RankLost: a rank died without one, or stalled.
+            Outgrown: there is room for more.
         """
 
     @abstractmethod
@@ -289,7 +307,7 @@ def model_inputs(specs: FeatureSpecs) -> list[str]:
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
+    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Growth", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
 ]
 
 if TYPE_CHECKING:

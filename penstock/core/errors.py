@@ -10,7 +10,8 @@
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra
     ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
     ├── TrainingError            exit 4   training failed (loss not finite)
-    │   └── RankLost             exit 4   processes of a training died or stalled; from its last checkpoint it may go on
+    │   ├── RankLost             exit 4   processes of a training died or stalled; from its last checkpoint it may go on
+    │   └── Outgrown             exit 4   processes of a training were stopped for a larger number; it goes on from its checkpoint
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
 They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`.
@@ -115,11 +116,24 @@ class RankLost(TrainingError):
     Args:
         ranks: which, as far as it is known.
         step: the last step that was begun, from 0; -1 if none was.
+        size: how many processes there were, if that is known.
     """
 
-    def __init__(self, message: str, ranks: tuple[int, ...] = (), step: int = -1) -> None:
+    def __init__(self, message: str, ranks: tuple[int, ...] = (), step: int = -1, size: int | None = None) -> None:
         super().__init__(message)
-        self.ranks, self.step = ranks, step
+        self.ranks, self.step, self.size = ranks, step, size
+
+
+class Outgrown(TrainingError):
+    """There is room for more processes; those that were there were stopped, as by the user, and nothing is wrong.
+
+    Args:
+        room: for how many.
+    """
+
+    def __init__(self, message: str, room: int) -> None:
+        super().__init__(message)
+        self.room = room
 
 
 class Interrupted(PenstockError):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import RankLost, TrainingError
+from penstock.core.errors import Outgrown, RankLost, TrainingError
 from penstock.core.events import Events
 from penstock.core.pulse import Pulse
 from penstock.core.remote import heard
@@ -32,6 +32,7 @@ from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoints
+from penstock.train.crew import Crew
 from penstock.train.judge import flat, judge, value_of, watched_of
 from penstock.train.keeper import Keeper, Place, ranked
 from penstock.train.learner import Learner, NotFinite, Number
@@ -51,8 +52,6 @@ _TELL_SECONDS = 0.5
 """How often progress is told and measured."""
 _LOOK_STEPS = 16
 """With `on_nan: rollback` on an accelerator, ranks look together every so many steps whether all was finite."""
-_APART_SECONDS = 60.0
-"""Losses that follow each other within this are one loss of several processes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,8 @@ class Job:
     """The weights of an earlier run to start from."""
     relay: str | None
     """The file to tell events to."""
+    processes: int
+    """How many were asked for."""
 
 
 def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool = False) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         `train_loss`, `ended` (`epochs`, `max_steps`, `early_stop`), `parameters`, `seconds`, `examples_per_second`,
         `processes`, `threads`, `communication` ({`bytes_per_step`, `ratio`}, see `Learner.communication`), `checkpoints` ({`count`,
         `pause_seconds`, `write_seconds`}), `stages` (seconds of `read`, `decode`, `copy`, `wait` and `model`), `slow` (what of them is slow, in
-        words), `left_out` (batches that were not finite), `restarts` (after lost processes).
+        words), `left_out` (batches that were not finite), `restarts` (after lost processes), `taken_in` (how
+        often it went on with more processes).
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
@@ -114,41 +116,46 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
 
     recovery = recipe.launcher.recovery()
     (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed
-    relay = run.path / ".events" if chosen.processes > 1 or recovery.fewest is not None else None
-    job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None)
-    losses: list[float] = []
-    processes, restarts, gone = chosen.processes, 0, 0
+    crew = Crew(recovery, chosen.processes)
+    relay = run.path / ".events" if chosen.processes > 1 or crew.may_shrink else None
+    job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None, chosen.processes)
     while True:
         try:
             with following(relay, events) if relay else nullcontext():
                 here = None if relay else events
-                summary: dict[str, Any] = recipe.launcher.launch(work, (job, here), processes=processes, threads=chosen.threads)
-            return {**summary, "restarts": restarts}
+                elastic: dict[str, Any] = {"grows": growth} if (growth := crew.growth(time.monotonic())) else {}
+                summary: dict[str, Any] = recipe.launcher.launch(work, (job, here), processes=crew.processes, threads=chosen.threads, **elastic)
+            return {**summary, "restarts": crew.restarts, "taken_in": crew.taken_in}
         except NotFinite:
             raise  # going on from a checkpoint would end there again
+        except Outgrown as error:
+            crew.outgrown(error)
+            path = checkpoints.newest(events)
+            events.say(f"{error.message}: going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}", step=_step_of(path), processes=crew.processes)
+            job = replace(job, checkpoint=str(path) if path else None)
         except TrainingError as error:
             if trace := getattr(error, "traceback", None):
                 events.emit("traceback", text=trace)
-            kept = checkpoints.all()
-            now = time.monotonic()
-            is_recent = bool(losses) and now - losses[-1] < _APART_SECONDS
-            losses = [*(at for at in losses if now - at < recovery.window_seconds), now]
-            if not isinstance(error, RankLost) or len(losses) > recovery.restarts:
-                before = f" It was started again {restarts} time{'s' if restarts != 1 else ''} already." if restarts else ""
+            if not isinstance(error, RankLost) or not crew.lost(error, time.monotonic()):
+                kept = checkpoints.all()
+                before = f" It was started again {_counted(crew.restarts, 'time', 's')} already." if crew.restarts else ""
                 on = f" {kept[-1].name} is kept; go on from it with: penstock resume {run.id}" if kept else ""
                 raise TrainingError(f"{error.message}{before}{on}") from None
-            restarts += 1
             path = checkpoints.newest(events)
-            step = int(path.name.removeprefix("step-")) if path else 0
-            if recovery.fewest is not None:
-                lost = len(error.ranks) if len(error.ranks) < processes else 0  # where all went, none is less there than others
-                gone = lost + (gone if is_recent else 0)
-                processes = max(recovery.fewest, chosen.processes - gone)
-            again = max(error.step - step, 0)
+            again = max(error.step - _step_of(path), 0)
             events.warn(
-                f"{error.message} Starting again from step {step} with {processes} process{'es' if processes != 1 else ''}: {again} step{'s are' if again != 1 else ' is'} done again "
-                f"(restart {restarts}; at most {recovery.restarts} an hour).", restart=restarts, step=step, repeated=again, processes=processes, lost=list(error.ranks))
+                f"{error.message} Starting again from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}: {again} step{'s are' if again != 1 else ' is'} done again "
+                f"(restart {crew.restarts}; at most {recovery.restarts} an hour).",
+                restart=crew.restarts, step=_step_of(path), repeated=again, processes=crew.processes, lost=list(error.ranks))
             job = replace(job, checkpoint=str(path) if path else None)
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+
+
+def _counted(number: int, word: str, more: str) -> str:
+    return f"{number} {word}{more if number != 1 else ''}"
 
 
 def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
@@ -190,6 +197,8 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             place = keeper.recall(Path(job.checkpoint))
         elif job.start:
             start_from(Path(job.start), recipe, learner, events)
+        if world.size < job.processes:
+            events.say(f"{world.size} of {job.processes} processes are at work; more are taken in when there is room", processes=world.size)
         pace = Pace(loader.timings, place.stages)
         for text in learner.depends():
             events.warn(text)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -71,6 +74,59 @@ def test_what_torchrun_starts_again_goes_on(recipe, tmp_path):
     (run,) = store.glob("runs/*")
     assert "going on from step-" in said
     assert sha256_file(run / "model.safetensors") == sha256_file(Path(here["path"]) / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_under_torchrun_machines_go_and_come(recipe, tmp_path):
+    """Two agents stand for two machines: one is killed, and the other goes on alone; a third comes, and is taken in."""
+    store, agents = tmp_path / "store", []
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    elastic = ["--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "people", "--monitor-interval", "0.5"]
+    soon = "last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=3"
+    words = ["--set", "train.epochs=100000", "--set", "train.early_stop=null", "--set", "train.checkpoint.every_steps=20", "--set", "launcher=env"]
+
+    def agent():
+        with open(tmp_path / f"agent-{len(agents)}", "w") as log:
+            meeting = ["--rdzv-conf", f"{soon},is_host={int(not agents)}"]
+            command = [*TORCHRUN[:3], *elastic, *meeting, "-m", "penstock", "train", recipe, *words, "--store", str(store)]
+            agents.append(subprocess.Popen(command, env={**alone(), "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}, stdout=log, stderr=log))
+
+    def kept_by(processes, after=-1):
+        """The last step of which so many processes have kept a checkpoint; None until there is one."""
+        limit = time.monotonic() + 120
+        while True:
+            for path in sorted(store.glob("runs/*/checkpoints/step-*"), reverse=True):
+                with contextlib.suppress(OSError, ValueError):  # dropped meanwhile, or not whole yet
+                    state = json.loads((path / "state.json").read_text())
+                    if state["processes"] == processes and state["place"]["step"] > after:
+                        return state["place"]["step"]
+            assert time.monotonic() < limit and agents[0].poll() is None, (tmp_path / "agent-0").read_text()[-3000:]
+            time.sleep(0.1)
+
+    try:
+        agent()
+        agent()
+        both = kept_by(2)
+        family = [*psutil.Process(agents[1].pid).children(recursive=True), psutil.Process(agents[1].pid)]
+        for one in reversed(family):
+            one.kill()
+        one = kept_by(1, both)
+        agent()
+        again = kept_by(2, one)
+        for number in (0, 2):
+            agents[number].terminate()
+        for number in (0, 2):
+            agents[number].wait(60)
+    finally:
+        for started in agents:
+            for child in psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []:
+                child.kill()
+            started.kill()
+            started.wait()
+    (run,) = store.glob("runs/*")  # one training, from beginning to end
+    status = json.loads((run / "run.json").read_text())["status"]
+    assert (both < one < again, status) == (True, "interrupted")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.matrix.harness import EPOCHS, STEPS, Case
+from tests.matrix.harness import EPOCHS, STEPS, Case, records
 
 SEED = 20261121
 EPOCH = STEPS // EPOCHS
@@ -90,18 +90,28 @@ def test_one_alone_in_a_process_of_its_own(tmp_path, reference):
 
 
 @pytest.mark.faults
-def test_those_that_have_returned_are_taken_in(tmp_path, reference, monkeypatch):
-    from penstock.train import trainer
-
-    monkeypatch.setattr(trainer, "_APART_SECONDS", 0.0)  # what was lost before is back
-    plan = [kill("step", ("rank1",), at=7, rank=1), kill("step", ("rank0",), at=12, rank=0)]
-    case = Case(tmp_path, *plan, processes={"processes": [1, 2]})
+def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, reference):
+    case = Case(tmp_path, kill("step", ("rank1",), at=4, rank=1), processes={"processes": [1, 2], "return_seconds": 1}, pause=0.15)
     found = case.through()
-    assert (found.summary["restarts"], found.summary["processes"]) == (2, 2)
-    for name, tensor in reference(2).tensors().items():
-        assert name in case.tensors() and case.tensors()[name].allclose(tensor, rtol=1e-4, atol=1e-6)
-    assert case.lost_and_repeated() == (0, 0)
-    case.nobody_left()
+    assert (found.summary["restarts"], found.summary["taken_in"], found.summary["processes"], len(case.attempts)) == (1, 1, 2, 1)
+    told = next(event for event in case.events("said") if "there is room for" in event["text"])
+    assert told["text"].startswith("there is room for 2 of 2 processes; at work: 1: ") and f"going on from step {told['step']} with 2 processes" in told["text"]
+    assert 4 < told["step"] < STEPS
+    sizes = {line["attempt"]: line["world"] for line in records(tmp_path / "processes.jsonl")}
+    assert list(sizes.values()) == [2, 1, 2]
+    worked = {line["attempt"] for line in records(tmp_path / "steps.jsonl")}
+    assert len(worked) == 3  # each of the three has taken steps
+    case.holds(reference(2))
+    case.holds(reference(1))
+
+
+@pytest.mark.faults
+def test_a_loss_while_more_are_taken_in(tmp_path, reference):
+    plan = [kill("step", ("rank1",), at=4, rank=1), kill("write", ("rank0",), at=9, rank=0)]  # the checkpoint of going on with more
+    case = Case(tmp_path, *plan, processes={"processes": [1, 2], "return_seconds": 1}, pause=0.15, checkpoint={"every_steps": 30})
+    found = case.through()
+    assert (found.summary["restarts"], len(case.attempts)) == (2, 1)
+    case.holds(reference(2))
 
 
 @pytest.mark.faults

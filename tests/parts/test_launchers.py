@@ -170,5 +170,9 @@ def test_laws(law):
     law(Launcher.load("local"))
 
 
+def test_a_world_that_may_grow_is_stopped_for_more():
+    laws.grows(local(processes=[1, 2]))
+
+
 def test_every_launcher_is_judged_somewhere():
     assert Launcher.types() == ["env", "local", "ray", "spark"]  # the others in files of their own: they need more than processes

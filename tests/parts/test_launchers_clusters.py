@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from examples.cluster_demo import ray_cluster
+from examples.cluster_demo import ray_cluster, spark_cluster
 from penstock.contracts.learn import Launcher, Recovery, World
 from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
 from penstock.parts.launchers._line import Line, answer
@@ -22,6 +22,8 @@ from tests.parts.clustered import program, told
 RAY = {"type": "ray", "processes": 2}
 SPARK = {"type": "spark", "processes": 2}
 BOTH = pytest.mark.parametrize("launcher", [RAY, SPARK], ids=["ray", "spark"])
+MACHINE = {"ray": "raylet/raylet", "spark": "deploy.worker.Worker"}
+"""What the process is called that stands for a machine."""
 RESTARTS = {"where": "step", "rank": 1, "step": 5, "do": "kill"}, {"where": "step", "rank": 0, "step": 14, "do": "stop"}
 
 
@@ -31,6 +33,8 @@ def test_limits_and_recovery_are_as_declared():
     assert Launcher.load({"type": "ray", "processes": [1, 4], "restarts": 1}).recovery() == Recovery(restarts=1, fewest=1)
     assert Launcher.load({**SPARK, "options": {"spark.task.cpus": "2"}}).limits() == (2, 2)
     assert Launcher.load(SPARK).recovery() == Recovery(restarts=3)
+    assert Launcher.load({**SPARK, "processes": [2, 4], "return_seconds": 30}).limits() == (4, 1)
+    assert Launcher.load({**SPARK, "processes": [2, 4], "return_seconds": 30}).recovery() == Recovery(restarts=3, fewest=2, return_seconds=30.0)
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -181,27 +185,40 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
 
 
 @pytest.mark.slow
-def test_training_goes_on_without_a_node_of_ray_that_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setenv("PENSTOCK_TEST_FAULTS", str(tmp_path / "cluster"))  # workers have the environment of their nodes
-    with ray_cluster(tmp_path) as address:
-        started = program("train", tmp_path / "cluster", {"type": "ray", "address": address, "processes": [1, 2]}, pause=0.4)
-        steps, until = tmp_path / "cluster" / "steps.jsonl", time.monotonic() + 200
-        while not steps.exists() or len(list(records(steps))) < 12:
-            assert time.monotonic() < until and started.poll() is None, told(started)
+@pytest.mark.parametrize("kind", ["ray", "spark"])
+def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_comes(kind, tmp_path, monkeypatch):
+    folder = tmp_path / "cluster"
+    steps, processes = folder / "steps.jsonl", folder / "processes.jsonl"
+    monkeypatch.setenv("PENSTOCK_TEST_FAULTS", str(folder))  # workers have the environment of their machines
+
+    def until(there):
+        limit = time.monotonic() + 200
+        while not there():
+            assert time.monotonic() < limit and started.poll() is None, told(started)
             time.sleep(0.1)
-        there = list(records(tmp_path / "cluster" / "processes.jsonl"))
-        assert len(there) == 2 and there[0]["parent"] != there[1]["parent"]  # a node each
-        node = psutil.Process(next(one["parent"] for one in there if one["rank"] == 1))
-        for one in [node, *node.children(recursive=True)]:
+
+    with (ray_cluster if kind == "ray" else spark_cluster)(tmp_path) as cluster:
+        where = {"address" if kind == "ray" else "master": cluster.address}
+        started = program("train", folder, {"type": kind, **where, "processes": [1, 2], "return_seconds": 2}, pause=0.8)
+        until(lambda: steps.exists() and len(list(records(steps))) >= 8)
+        there = {one["rank"]: psutil.Process(one["pid"]) for one in records(processes)}
+        machine = {rank: next(p for p in one.parents() if MACHINE[kind] in " ".join(p.cmdline())) for rank, one in there.items()}
+        assert len(set(machine.values())) == 2
+        for one in [machine[1], *machine[1].children(recursive=True)]:
             one.kill()
+        until(lambda: len(list(records(processes))) == 3)
+        cluster.join()
         found = told(started)
-    assert found.get("restarts") == 1, found.get("warned", found)
+    assert (found.get("restarts"), found.get("taken_in")) == (1, 1), found.get("warned", found)
     assert any("training process 1" in text and "Starting again" in text and "with 1 process:" in text for text in found["warned"])
-    assert (found["steps"], found["processes"]) == (24, 1)
-    alone = list(records(tmp_path / "cluster" / "processes.jsonl"))[-1]["pid"]
-    again = {one["step"] for one in records(steps) if one["pid"] == alone}  # what it did is what counts
+    assert (found["steps"], found["processes"]) == (24, 2)
+    log = sorted(records(processes), key=lambda one: one["at"])
+    assert [one["world"] for one in log] == [2, 2, 1, 2, 2]
+    launch = {one["pid"]: number for one, number in zip(log, [1, 1, 2, 3, 3], strict=True)}
+    counts = {one["step"]: launch[one["pid"]] for one in sorted(records(steps), key=lambda one: launch[one["pid"]])}  # the last that took a step
+    assert set(counts.values()) == {1, 2, 3}
     for epoch in range(3):
-        seen = [id for one in records(steps) if one["step"] // 8 == epoch and (one["pid"] == alone or one["step"] not in again) for id in one["ids"]]
+        seen = [id for one in records(steps) if one["step"] // 8 == epoch and launch[one["pid"]] == counts[one["step"]] for id in one["ids"]]
         assert len(seen) == len(set(seen)) == 256
 
 

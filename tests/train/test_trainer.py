@@ -27,7 +27,7 @@ def test_it_learns_and_sums_up(trained):
     assert summary["validation"]["y"]["roc_auc"] > 0.85
     assert set(summary) == {
         "epochs", "steps", "best_epoch", "ended", "validation_loss", "validation", "train_loss", "parameters", "seconds", "examples_per_second", "processes", "threads", "communication", "checkpoints",
-        "left_out", "slow", "stages", "restarts"}
+        "left_out", "slow", "stages", "restarts", "taken_in"}
     assert (summary["processes"], summary["threads"], summary["ended"]) == (1, 1, "epochs")
     assert run.world()["chosen"]["threads"] == 1
     assert len([f for f in heard.fields("measured") if "validation_loss" in f]) == 6

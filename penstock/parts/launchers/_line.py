@@ -30,9 +30,10 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from penstock.contracts.learn import World
-from penstock.core.errors import Interrupted, PenstockError, RankLost, StoreError, TrainingError
+from penstock.contracts.learn import Growth, World
+from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, StoreError, TrainingError
 from penstock.core.pulse import PULSE, Pulse, prepare, read
+from penstock.parts.launchers._number import Room
 
 _BEAT_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
@@ -221,11 +222,14 @@ class Line:
     size: int
     stall_seconds: float
     asked: list[int] = field(default_factory=list)
+    """The signals by which the user has asked to stop."""
 
     def __post_init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._ranks: dict[int, _Rank] = {}
         self._lock = threading.Lock()
+        self._is_stopping = False
+        self._outgrown: Outgrown | None = None
         self._listener = Listener((self.host, 0), family="AF_INET", backlog=self.size + 8, authkey=self._key)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -268,23 +272,34 @@ class Line:
         if rank is not None:
             rank.ended = time.monotonic()
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, threads: int, gpus: bool, ended: Callable[[], str | None], start_seconds: float) -> Any:
+    def run(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], *, threads: int, gpus: bool, ended: Callable[[], str | None], start_seconds: float,
+        grows: Growth | None = None, room: Callable[[], int] | None = None,
+    ) -> Any:
         """Give every rank its task when all have called, and return rank 0's value.
 
         Args:
             ended: why the cluster says that it is over before all have told their outcomes; None while it is not.
             start_seconds: how long ranks may take to call.
+            grows: leave to stop them for a larger number.
+            room: for how many processes the cluster has room, these among them.
 
         Raises:
             PenstockError: the error that a rank raised, once.
             RankLost: a rank died or stalled.
+            Outgrown: there is room for more.
             TrainingError: the cluster does not start them.
         """
         with self._handing_on():
             self._wait_for_all(ended, start_seconds)
             self._give(function, arguments, threads, gpus)
-            stalled, why = self._wait(ended)
-        return self._verdict(stalled, why)
+            stalled, why = self._wait(ended, Room(self.size, grows, room))
+        try:
+            return self._verdict(stalled, why)
+        except Interrupted:
+            if self._outgrown is None or self.asked:
+                raise
+            raise self._outgrown from None
 
     def _wait_for_all(self, ended: Callable[[], str | None], start_seconds: float) -> None:
         until = time.monotonic() + start_seconds
@@ -295,7 +310,7 @@ class Line:
             if why is None and time.monotonic() > until:
                 why = f"only {len(self._ranks)} of {self.size} processes have called within {start_seconds:.0f} s"
             if why is not None:
-                raise RankLost(f"the cluster did not start all {self.size} training processes: {why}", tuple(sorted(set(range(self.size)) - set(self._ranks))))
+                raise RankLost(f"the cluster did not start all {self.size} training processes: {why}", tuple(sorted(set(range(self.size)) - set(self._ranks))), size=self.size)
             time.sleep(_LOOK_SECONDS)
 
     def _give(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, gpus: bool) -> None:
@@ -315,7 +330,7 @@ class Line:
             with contextlib.suppress(OSError):
                 rank.line.send_bytes(pickle.dumps((world, place, socket.gethostname(), function, arguments)))
 
-    def _wait(self, ended: Callable[[], str | None]) -> tuple[list[_Rank], str]:
+    def _wait(self, ended: Callable[[], str | None], room: Room) -> tuple[list[_Rank], str]:
         deadline = float("inf")
         ranks = list(self._ranks.values())
         while any(rank.ended is None for rank in ranks) and time.monotonic() < deadline:
@@ -328,6 +343,9 @@ class Line:
                 stalled, why = self._stalled(ranks, now)
                 if stalled:
                     return stalled, why
+                if not self._is_stopping and (outgrown := room.look(now, is_at_work=max(rank.step for rank in ranks) >= 0)) is not None:
+                    self._outgrown = outgrown
+                    self._stop()
             time.sleep(_LOOK_SECONDS)
         return [], ""
 
@@ -357,18 +375,18 @@ class Line:
             raise own[0]
         if stalled:
             names = " and ".join(f"{rank}, in step {max(rank.step, 0)}," for rank in stalled)
-            raise RankLost(f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in stalled), step)
+            raise RankLost(f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in stalled), step, self.size)
         if dead := [rank for rank in ranks if rank.ended is not None and rank.outcome is None]:
             if self.asked:
                 raise Interrupted("stopped before training had begun; nothing was lost." if step < 0 else f"{dead[0]} ended while it was being stopped; what was saved before stands.")
             if real := [error for error in errors if not isinstance(error, RankLost)]:
                 raise real[0]
             rest = f" The other {self.size - len(dead)} were stopped." if len(dead) < self.size else ""
-            raise RankLost(f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}", tuple(rank.number for rank in dead), step)
+            raise RankLost(f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}", tuple(rank.number for rank in dead), step, self.size)
         if errors:
             raise next((error for error in errors if not isinstance(error, RankLost)), None) or parted[0]
         if silent := [rank.number for rank in ranks if rank.ended is None]:
-            raise RankLost(f"the cluster has ended training process {silent[0]} without a word.", tuple(silent), step)
+            raise RankLost(f"the cluster has ended training process {silent[0]} without a word.", tuple(silent), step, self.size)
         if self.asked:
             raise KeyboardInterrupt  # the function was over before it heard
         assert ranks[0].outcome is not None
@@ -382,7 +400,7 @@ class Line:
             self.asked.append(number)
             if len(self.asked) > 1:
                 raise KeyboardInterrupt
-            self._say("stop")
+            self._stop()
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -393,6 +411,12 @@ class Line:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _stop(self) -> None:
+        """Pass on the wish to stop, once."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._say("stop")
 
     def _say(self, word: str) -> None:
         for rank in list(self._ranks.values()):

@@ -27,7 +27,8 @@ class Place:
     by: str
     """Who said so, as a user knows them."""
     attempt: str = "0"
-    """Tells this start of the processes from those before it, which may have met at the same place."""
+    """Tells this start of the processes from those before it that may have met at the same place, where its starter numbers it alike
+    for all."""
     is_hosted: bool = False
     """The meeting place is kept by whoever started the processes, not by rank 0."""
 
@@ -44,7 +45,7 @@ def place_of(environment: Mapping[str, str]) -> Place:
         local_size = _number(env, "LOCAL_WORLD_SIZE", "", default=1 if env.get("MASTER_ADDR", "") not in ("127.0.0.1", "localhost", "::1") else size)
         return _checked(
             env, _number(env, "RANK", ""), size, _number(env, "LOCAL_RANK", "", default=0), local_size, "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE",
-            attempt="-".join(env.get(word, "0") for word in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")), is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+            attempt=env.get("TORCHELASTIC_RUN_ID", "0"), is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
     if "JOB_COMPLETION_INDEX" in env:
         return _checked(env, _number(env, "JOB_COMPLETION_INDEX", ""), _number(env, "WORLD_SIZE", "Kubernetes set JOB_COMPLETION_INDEX"), 0, 1, "Kubernetes", attempt=env.get("JOB_ATTEMPT", "0"))
     if "SLURM_PROCID" in env:

@@ -6,9 +6,14 @@ of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which als
 hours, and only a rank 0 that shows no life for `stall_seconds` is given up. What is launched goes through it as torch's own
 collectives send objects; nothing else is agreed on beforehand, so no rank has to guess what another has found done.
 
+torchrun keeps its store when it starts the processes anew, and an agent that has just come counts restarts from 0; so what
+was said before is still there, and no number tells it apart. Each process therefore greets rank 0 with a word of its own, and
+is answered with the word under which all speak this time.
+
 Whoever started the processes starts them again when some are lost (`torchrun --max-restarts`, a Job's backoffLimit, sbatch
---requeue); so `run` goes on with a training of the same that was interrupted (`goes_on`). What is refused here: anything
-about training, and any number of processes but the one that is there.
+--requeue), or with another number when machines go and come (`torchrun --nnodes 1:4`); so `run` goes on with a training of
+the same that was interrupted (`goes_on`). What is refused here: anything about training, and any number of processes but the
+one that is there.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import contextlib
 import datetime
 import os
 import pickle
+import secrets
 import socket
 import sys
 import threading
@@ -28,7 +34,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from penstock.contracts.learn import Launcher, World
+from penstock.contracts.learn import Growth, Launcher, World
 from penstock.core.errors import PenstockError, RankLost, StoreError, TrainingError, UserError
 from penstock.core.needs import need
 from penstock.parts.launchers._places import Place, place_of
@@ -83,7 +89,7 @@ class Env(Launcher):
             _leading = None
             meeting.close()
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
         place = place_of(os.environ)
         if processes == 1:
             return function(World(threads=threads), *arguments)
@@ -109,12 +115,16 @@ class _Meeting:
         global _meetings
         _meetings += 1  # alike at every rank: all run the same command
         self._number, self._tasks = _meetings, 0
+        self._word = secrets.token_hex(8)
+        self._greeted: dict[int, bytes] = {}
         try:
             where = (place.host, place.port, place.attempt)
             if where not in _stores:
                 _stores[where] = self._open(start_seconds)
             self._store = _stores[where]
             self._pulse = self._store.clone()
+            if place.rank:
+                self._word = self._answered(start_seconds)
         except (RuntimeError, OSError) as error:
             said = next(iter(str(error).splitlines()), "")
             raise TrainingError(
@@ -133,13 +143,43 @@ class _Meeting:
             return dist.TCPStore(place.host, place.port, None, True, patience, wait_for_workers=False, master_listen_fd=listening.detach())  # type: ignore[attr-defined]
         return dist.TCPStore(place.host, place.port, None, False, patience)  # type: ignore[attr-defined]
 
+    def _hall(self) -> str:
+        return f"penstock/{self._place.attempt}/{self._number}"
+
     def _key(self, word: str) -> str:
-        return f"penstock/{self._place.attempt}/{self._number}/{word}"
+        return f"{self._hall()}/{self._word}/{word}"
+
+    def _answered(self, seconds: float) -> str:
+        """Rank 0's answer to our greeting: the word under which all speak.
+
+        Raises:
+            RuntimeError: there is none within so many seconds.
+        """
+        answer = f"{self._hall()}/answer/{self._word}"
+        self._store.set(f"{self._hall()}/hello/{self._place.rank}", self._word)
+        until = time.monotonic() + seconds
+        while not self._store.check([answer]):
+            if time.monotonic() > until:
+                raise RuntimeError("rank 0 does not answer.")
+            time.sleep(_LOOK_SECONDS)
+        return str(self._store.get(answer).decode())
+
+    def _greet(self) -> None:
+        """Rank 0 answers those that have greeted it since it last looked (and those of before, who are not there to hear it)."""
+        for rank in range(1, self._place.size):
+            hello = f"{self._hall()}/hello/{rank}"
+            if self._pulse.check([hello]) and (word := self._pulse.get(hello)) != self._greeted.get(rank):
+                self._pulse.set(f"{self._hall()}/answer/{word.decode()}", self._word)
+                self._greeted[rank] = word
 
     def _beat(self) -> None:
+        is_first = self._place.rank == 0
         with contextlib.suppress(RuntimeError):  # the store is gone, and so is what we would tell
-            while not self._over.wait(_BEAT_SECONDS):
+            while not self._over.is_set():
+                if is_first:
+                    self._greet()
                 self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
+                self._over.wait(_LOOK_SECONDS if is_first and len(self._greeted) < self._place.size - 1 else _BEAT_SECONDS)
 
     def _said(self, word: str) -> Any:
         """What was said under this word, if anything has been."""

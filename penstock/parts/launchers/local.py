@@ -35,11 +35,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from penstock.contracts.learn import Launcher, Recovery, World
-from penstock.core.errors import Interrupted, PenstockError, RankLost, TrainingError
+from penstock.contracts.learn import Growth, Launcher, Recovery, World
+from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, TrainingError
 from penstock.core.pulse import PULSE, Pulse, Reading, prepare, read
+from penstock.parts.launchers._number import Between, One, Room, recovery
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 _PARENT = "PENSTOCK_PARENT"
@@ -53,25 +54,20 @@ _COMPUTING = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"the first is the least: write [{pair[1]}, {pair[0]}]")
-    return pair
-
-
 class Local(Launcher):
     """This machine's cores."""
 
-    processes: (
-        Annotated[int, Field(ge=1, le=1024)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=1024)]], AfterValidator(_ordered)] | Literal["auto"]
-    ) = "auto"
+    processes: One | Between | Literal["auto"] = "auto"
     """`auto`: what a short measurement at the start finds fastest. `[1, 4]`: four, and when some are lost those that are left,
-    down to one; when they are lost again much later, four once more."""
+    down to one; four again after `return_seconds`."""
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads within an operation, per process; `auto`: measured as well."""
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
+    return_seconds: float = Field(120.0, ge=1)
+    """With `processes: [1, 4]`: how long fewer go on after a loss; then they save a checkpoint, and all go on from it. While one
+    loss more would be the last that `restarts` allows, they stay as they are."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
@@ -81,9 +77,9 @@ class Local(Launcher):
         return (None if processes == "auto" else processes, None if self.threads == "auto" else self.threads)
 
     def recovery(self) -> Recovery:
-        return Recovery(restarts=self.restarts, fewest=self.processes[0] if isinstance(self.processes, tuple) else None)
+        return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
         if processes == 1 and not isinstance(self.processes, tuple):  # with [1, n] one process can be lost and replaced, too
             return function(World(threads=threads), *arguments)
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
@@ -93,11 +89,16 @@ class Local(Launcher):
                 for number in range(processes):
                     ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
                 with _handing_on(ranks) as asked:
-                    _wait(ranks, watch)
+                    outgrown = _wait(ranks, watch, asked, grows)
             finally:
                 for rank in ranks:
                     rank.end()
-            return _verdict(ranks, asked, watch)
+            try:
+                return _verdict(ranks, asked.by, watch)
+            except Interrupted:
+                if outgrown is None or asked.by:
+                    raise
+                raise outgrown from None
 
 
 @dataclass
@@ -204,9 +205,15 @@ def _outcome(received: bytes) -> tuple[str, Any] | None:
     return found
 
 
-def _wait(ranks: list[_Rank], watch: _Watch) -> None:
-    """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has stalled."""
+def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None) -> Outgrown | None:
+    """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has stalled.
+
+    Returns:
+        Why they were asked to stop, if they were for a larger number: on this machine there always is room.
+    """
     deadline = float("inf")
+    outgrown: Outgrown | None = None
+    room = Room(len(ranks), grows, None)
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.outcome_pipe, selectors.EVENT_READ, rank)
@@ -224,7 +231,10 @@ def _wait(ranks: list[_Rank], watch: _Watch) -> None:
                 if rank.outcome is None or rank.outcome[0] == "error":
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
             if deadline == float("inf") and watch.look(time.monotonic()):
-                return
+                return outgrown
+            if deadline == float("inf") and outgrown is None and (outgrown := room.look(time.monotonic(), is_at_work=watch.step() >= 0)):
+                asked.pass_on()
+    return outgrown
 
 
 @dataclass
@@ -314,12 +324,12 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
     if watch.stalled:
         raise RankLost(
             f"{' and '.join(f'training process {r.number} (pid {r.process.pid}, in step {max(read(r.pulse).step, 0)})' for r in watch.stalled)} {watch.why}. "
-            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in watch.stalled), watch.step())
+            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in watch.stalled), watch.step(), len(ranks))
     if dead:
         if asked:
             raise Interrupted("stopped before training had begun; nothing was lost." if watch.step() < 0 else f"{_how_it_died(dead[0])} It was being stopped; what was saved before stands.")
         others = f" The other {len(ranks) - len(dead)} were stopped." if len(dead) < len(ranks) else f" So were all {len(ranks)}." if len(ranks) > 1 else ""
-        raise RankLost(f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step())
+        raise RankLost(f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step(), len(ranks))
     if errors:
         raise next((e for _, e in errors if not isinstance(e, RankLost)), None) or parted[0]
     if asked:
@@ -336,18 +346,35 @@ def _how_it_died(rank: _Rank) -> str:
     return f"training process {rank.number} (pid {rank.process.pid}) ended with code {code} and without a word."
 
 
-@contextmanager
-def _handing_on(ranks: list[_Rank]) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM goes to each child, once; a second one ends them."""
-    asked: list[int] = []
+@dataclass
+class _Asked:
+    """A wish to stop, which each rank hears once."""
 
-    def hand_on(number: int, frame: Any) -> None:
-        asked.append(number)
-        if len(asked) > 1:
-            raise KeyboardInterrupt
-        for rank in ranks:
+    ranks: list[_Rank]
+    by: list[int] = field(default_factory=list)
+    """The signals by which the user has asked."""
+    is_passed_on: bool = False
+
+    def pass_on(self) -> None:
+        """Tell the ranks, if they have not been told."""
+        if self.is_passed_on:
+            return
+        self.is_passed_on = True
+        for rank in self.ranks:
             if rank.process.poll() is None:
                 rank.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _handing_on(ranks: list[_Rank]) -> Iterator[_Asked]:
+    """The first Ctrl-C or SIGTERM goes to each child, once; a second one ends them."""
+    asked = _Asked(ranks)
+
+    def hand_on(number: int, frame: Any) -> None:
+        asked.by.append(number)
+        if len(asked.by) > 1:
+            raise KeyboardInterrupt
+        asked.pass_on()
 
     if threading.current_thread() is not threading.main_thread():
         yield asked  # only the main thread may handle signals; there Ctrl-C ends the whole process, and the children with it

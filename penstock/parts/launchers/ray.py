@@ -17,14 +17,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from penstock.contracts.learn import Launcher, Recovery
+from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
 from penstock.core.needs import need
+from penstock.parts.launchers._number import Between, One, fewest, most, recovery
 
 _WHY = "launcher: ray"
 _OBJECTS_BYTES = 100 * 2**20
@@ -36,20 +37,15 @@ _SETTLE_SECONDS = 30.0
 """How long to wait for room that Ray says is there, before fewer processes are taken: it finds out that a node is gone within some 15 s."""
 
 
-def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"the first is the least: write [{pair[1]}, {pair[0]}]")
-    return pair
-
-
 class Ray(Launcher):
     """Ray's cores and accelerators."""
 
     address: str | None = None
     """None starts a cluster on this machine, for this training. `auto` finds the one that runs here (or that RAY_ADDRESS names);
     `host:6379` or `ray://host:10001` names one."""
-    processes: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)] = 1
-    """`[2, 8]`: eight, or as many as the cluster has room for, down to two; and when some are lost, those that are left."""
+    processes: One | Between = 1
+    """`[2, 8]`: eight, or as many as the cluster has room for, down to two; when some are lost, those that are left; and more again
+    when there is room (`return_seconds`)."""
     gpus: int = Field(0, ge=0, le=1)
     """Accelerators for each process."""
     cpus: int = Field(1, ge=1)
@@ -59,17 +55,20 @@ class Ray(Launcher):
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
+    return_seconds: float = Field(120.0, ge=1)
+    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there is room they then save a
+    checkpoint, and all go on from it. While one loss more would be the last that `restarts` allows, they stay as they are."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
 
     def limits(self) -> tuple[int | None, int | None]:
-        return (self.processes[1] if isinstance(self.processes, tuple) else self.processes), self.cpus
+        return most(self.processes), self.cpus
 
     def recovery(self) -> Recovery:
-        return Recovery(restarts=self.restarts, fewest=self.processes[0] if isinstance(self.processes, tuple) else None)
+        return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
         from penstock.parts.launchers._line import Line
 
         with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
@@ -78,7 +77,9 @@ class Ray(Launcher):
             try:
                 actors += [self._actor(ray, group, number, threads) for number in range(size)]
                 answers = [actor.run.remote(line.call, number) for number, actor in enumerate(actors)]
-                return line.run(function, arguments, threads=threads, gpus=self.gpus > 0, ended=lambda: _ended(ray, answers), start_seconds=self.start_seconds)
+                return line.run(
+                    function, arguments, threads=threads, gpus=self.gpus > 0, ended=lambda: _ended(ray, answers), start_seconds=self.start_seconds,
+                    grows=grows, room=lambda: self._has_room(ray, size))
             finally:
                 line.close()
                 for actor in actors:
@@ -130,16 +131,16 @@ class Ray(Launcher):
         """
         from ray.util.placement_group import placement_group, remove_placement_group
 
-        each = {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
-        fewest = self.processes[0] if isinstance(self.processes, tuple) else processes
-        size = max(min(processes, self._fits(ray, each)), fewest)
+        each = self._each()
+        least = fewest(self.processes, processes)
+        size = max(min(processes, self._fits(ray, each)), least)
         group = placement_group([each] * size, strategy="PACK")
         try:
-            is_there = group.wait(min(_SETTLE_SECONDS, self.start_seconds) if fewest < size else self.start_seconds)
-            if not is_there and fewest < size:
+            is_there = group.wait(min(_SETTLE_SECONDS, self.start_seconds) if least < size else self.start_seconds)
+            if not is_there and least < size:
                 remove_placement_group(group)
                 time.sleep(1.0)  # Ray counts what was given back a moment later
-                size = max(min(size, self._fits(ray, each), self._free(ray, each)), fewest)
+                size = max(min(size, self._fits(ray, each), self._free(ray, each)), least)
                 group = placement_group([each] * size, strategy="PACK")
                 is_there = group.wait(self.start_seconds)
             if not is_there:
@@ -152,6 +153,17 @@ class Ray(Launcher):
         finally:
             with suppress(ray.exceptions.RayError):
                 remove_placement_group(group)
+
+    def _has_room(self, ray: Any, size: int) -> int:
+        """For how many processes there is room, `size` being at work."""
+        each = self._each()
+        try:
+            return min(self._fits(ray, each), size + self._free(ray, each))
+        except (ray.exceptions.RayError, OSError):
+            return size  # it does not say, and if it is gone `_ended` does
+
+    def _each(self) -> dict[str, int]:
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
     def _fits(self, ray: Any, each: dict[str, int]) -> int:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -15,20 +15,25 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
 
-from penstock.contracts.learn import Launcher, Recovery
+from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, UserError
 from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home, spark_master
 from penstock.core.needs import need
+from penstock.parts.launchers._number import Between, One, fewest, most, recovery
 
 _WHY = "launcher: spark"
 _JOIN_SECONDS = 20.0
+_LOOK_SECONDS = 0.2
+_SETTLE_SECONDS = 15.0
+"""How long to wait for more executors before fewer processes are taken."""
 
 
 class Spark(Launcher):
@@ -37,8 +42,9 @@ class Spark(Launcher):
     master: Annotated[str, AfterValidator(spark_master)] = "local"
     """`local` (as many cores as processes) or `local[4]`, `spark://host:7077`, `yarn`, `k8s://…`. A Spark that runs in this process
     already (a notebook of a cluster's) is used as it is."""
-    processes: int = Field(1, ge=1)
-    """Each takes one task slot of the cluster; all must be free at once."""
+    processes: One | Between = 1
+    """Each takes one task slot of the cluster; all must be free at once. `[2, 8]`: eight, or as many as the executors have slots for,
+    down to two; when some are lost, those that are left; and more again when there are slots (`return_seconds`)."""
     use_gpu: bool = False
     """One accelerator for each process, as the cluster's `spark.task.resource.gpu.amount: 1` gives it."""
     options: dict[str, str | int | float | bool] = {}
@@ -48,6 +54,9 @@ class Spark(Launcher):
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
+    return_seconds: float = Field(120.0, ge=1)
+    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there are slots they then save a
+    checkpoint, and all go on from it. While one loss more would be the last that `restarts` allows, they stay as they are."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
@@ -63,27 +72,30 @@ class Spark(Launcher):
         return options
 
     def limits(self) -> tuple[int | None, int | None]:
-        return self.processes, int(self.options.get("spark.task.cpus", "1"))
+        return most(self.processes), int(self.options.get("spark.task.cpus", "1"))
 
     def recovery(self) -> Recovery:
-        return Recovery(restarts=self.restarts)
+        return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int) -> Any:
+    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
         from penstock.parts.launchers._line import Line
 
-        with self._session(processes) as session:
+        with self._session(processes) as (session, is_own):
             context = session.sparkContext
-            self._has_room(context, processes)
-            line = Line(session.conf.get("spark.driver.host", "127.0.0.1"), processes, self.stall_seconds)
-            job = _Job(session, line.call, processes, self.use_gpu)
+            size = self._room(context, processes)
+            line = Line(session.conf.get("spark.driver.host", "127.0.0.1"), size, self.stall_seconds)
+            job = _Job(session, line.call, size, self.use_gpu)
             try:
-                return line.run(function, arguments, threads=threads, gpus=self.use_gpu, ended=job.ended, start_seconds=self.start_seconds)
+                return line.run(
+                    function, arguments, threads=threads, gpus=self.use_gpu, ended=job.ended, start_seconds=self.start_seconds,
+                    grows=grows, room=lambda: most(self.processes) if is_own and self.master == "local" else _slots(context))
             finally:
                 line.close()
                 job.end()
 
     @contextmanager
-    def _session(self, processes: int) -> Iterator[Any]:
+    def _session(self, processes: int) -> Iterator[tuple[Any, bool]]:
+        """A session, and whether it was started here."""
         sql = need("pyspark.sql", extra="spark", why=_WHY)
         core = need("pyspark", extra="spark", why=_WHY)
         need("torch", extra="train", why=_WHY)
@@ -92,7 +104,7 @@ class Spark(Launcher):
         if running is not None:
             if self.master != "local" and running.master != master:
                 raise UserError(f"Spark runs already in this process, on {running.master}, and the recipe says {self.master}. Stop it first, or say  launcher: {{type: spark, master: {running.master}}}")
-            yield sql.SparkSession.builder.getOrCreate()
+            yield sql.SparkSession.builder.getOrCreate(), False
             return
         given = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
         settings = {"spark.app.name": "penstock", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.task.maxFailures": "1", "spark.python.worker.reuse": "false"}
@@ -117,17 +129,32 @@ class Spark(Launcher):
                 else:
                     os.environ[name] = before
         try:
-            yield session
+            yield session, True
         finally:
             session.stop()
             end_java(core.SparkContext)
 
-    def _has_room(self, context: Any, processes: int) -> None:
-        master = context.master
-        if master.startswith("local["):
-            slots = context.defaultParallelism
-            if slots < processes:
-                raise UserError(f"{master} has room for {slots} task{'s' if slots != 1 else ''} at once, and training wants {processes} processes. Say  launcher: {{type: spark, master: 'local[{processes}]'}}, or fewer processes.")
+    def _room(self, context: Any, processes: int) -> int:
+        """For how many processes there are slots, once executors have come.
+
+        Raises:
+            UserError: for too few.
+        """
+        least = fewest(self.processes, processes)
+        began = time.monotonic()
+        while (slots := _slots(context)) < processes:
+            waited = time.monotonic() - began
+            is_local = context.master.startswith("local")
+            if slots >= least and (is_local or waited > _SETTLE_SECONDS):
+                return slots
+            if is_local:
+                raise UserError(f"{context.master} has room for {slots} task{'s' if slots != 1 else ''} at once, and training wants {least} processes. Say  launcher: {{type: spark, master: 'local[{least}]'}}, or fewer processes.")
+            if waited > self.start_seconds:
+                raise UserError(
+                    f"the executors of {context.master} have slots for {slots} task{'s' if slots != 1 else ''} at once after {self.start_seconds:g} s, and training wants {least} processes. "
+                    "Ask for fewer (launcher.processes, spark.task.cpus), or add executors.")
+            time.sleep(_LOOK_SECONDS)
+        return processes
 
 
 class _Job:
@@ -208,6 +235,12 @@ def _without_logs(module: Any) -> Iterator[None]:
 # -- small things ------------------------------------------------------------------------------------------------------
 
 _java = JavaFolder()
+
+
+def _slots(context: Any) -> int:
+    """How many tasks the executors that are there can run at once: what Spark itself compares a barrier's tasks with."""
+    scheduler = context._jsc.sc()
+    return int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile()))
 
 
 def _failures() -> tuple[type[Exception], ...]:

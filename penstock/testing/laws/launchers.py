@@ -4,11 +4,12 @@ starts the processes (`env`), every one of them checks the laws, in step.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from penstock.contracts.learn import Launcher, World
-from penstock.core.errors import PenstockError, RecipeError
+from penstock.contracts.learn import Growth, Launcher, World
+from penstock.core.errors import Interrupted, Outgrown, PenstockError, RecipeError
 from penstock.testing.laws import _learning as _
 
 Law = Callable[[Launcher], None]
@@ -62,6 +63,33 @@ def errors(launcher: Launcher) -> None:
         assert isinstance(found, RecipeError) and "the last rank refuses" in str(found), f"errors: expected the rank's own RecipeError; found {found!r}"
 
 
+def _stopped(world: World) -> None:
+    from penstock.core.pulse import Pulse
+    from penstock.train.stop import Stop
+
+    with Stop() as stop:
+        Pulse.here().move(0)  # at work
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until:
+            if stop.asked:
+                raise Interrupted("stopped, as was asked")
+            time.sleep(0.02)
+
+
+def grows(launcher: Launcher) -> None:
+    """Where fewer may be at work than were asked for, they are stopped once there is room for more."""
+    least = launcher.recovery().fewest
+    most, _threads = launcher.limits()
+    if least is None or most is None or least == most:
+        return
+    room = 0
+    try:
+        launcher.launch(_stopped, (), processes=least, threads=1, grows=Growth(most, 0.5))
+    except Outgrown as error:
+        room = error.room
+    assert least < room <= most, f"grows: expected to be stopped within a minute since there is room for {least + 1} to {most}; found {room or 'that it was not'}"
+
+
 def limits(launcher: Launcher) -> None:
     """Processes and threads are whole numbers of at least 1, or None for a measurement."""
     for value in launcher.limits():
@@ -78,7 +106,7 @@ def light(launcher: Launcher) -> None:
     _.light_head("light", launcher)
 
 
-LAWS: tuple[Law, ...] = (limits, declared, light, one, two, errors)
+LAWS: tuple[Law, ...] = (limits, declared, light, one, two, errors, grows)
 
 
 def check(launcher: Launcher) -> None:
