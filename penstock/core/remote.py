@@ -7,7 +7,8 @@ What does not (no such object or bucket, forbidden, no credentials) is told at o
 
 The clouds' packages retry too. For s3:// that is switched off, so that the two do not multiply; gs:// and abfs:// try a
 few times by themselves first. Every wait on the network ends: `PENSTOCK_REMOTE_TIMEOUT` (seconds of silence, 30),
-`PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins after so many, 120) say when.
+`PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins after so many, 120) say when. A training has
+more to lose than somebody at a terminal: within `heard(…, lasting=True)` it is the seconds alone that bound, unless attempts are set.
 
 Whoever listens (`heard`) is told of retries, once in a while; without a listener it is a Python warning.
 """
@@ -38,6 +39,8 @@ RANGE_BYTES = 16 * 2**20
 RANGES_AT_ONCE = 8
 """Ranges under way in a process, over all objects: with `RANGE_BYTES` they bound the memory of fetching."""
 CONNECTIONS = 32
+LASTING_ATTEMPTS = 40
+"""Their waits sum to twice the seconds that an attempt may begin after, and more."""
 _TELL_SECONDS = 10.0
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CODES = frozenset({
@@ -77,13 +80,14 @@ class Patience:
 
     @classmethod
     def from_environment(cls) -> Patience:
-        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set.
+        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set, and within
+        `heard(…, lasting=True)` attempts enough for all the seconds.
 
         Raises:
             StoreError: one of them is no positive number.
         """
         found: dict[str, float] = {}
-        for word, default in (("attempts", cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
+        for word, default in (("attempts", LASTING_ATTEMPTS if _lasting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
             name = f"PENSTOCK_REMOTE_{word.upper()}"
             text = os.environ.get(name) or str(default)
             try:
@@ -218,18 +222,27 @@ def refusals() -> tuple[type[BaseException], ...]:
 # -- who listens ---------------------------------------------------------------------------------------------------------
 
 _listening: list[Events] = []
+_lasting: list[bool] = []
 _told: dict[str, float] = {}
 _telling = threading.Lock()
 
 
 @contextmanager
-def heard(events: Events) -> Iterator[None]:
-    """Tell `events` what happens far away while the body runs, in any thread."""
+def heard(events: Events, *, lasting: bool = False) -> Iterator[None]:
+    """Tell `events` what happens far away while the body runs, in any thread.
+
+    Args:
+        lasting: an object store that refuses for a minute or two must not end what is done here.
+    """
     _listening.append(events)
+    if lasting:
+        _lasting.append(True)
     try:
         yield
     finally:
         _listening.remove(events)
+        if lasting:
+            _lasting.pop()
 
 
 def tell(text: str, **fields: object) -> None:

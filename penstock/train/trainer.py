@@ -171,7 +171,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         pulse.move()
 
         # -- what is trained, on what ----------------------------------------------------------------------------------
-        stack.enter_context(heard(events))
+        stack.enter_context(heard(events, lasting=True))
         feed = Feed.open(Store(job.store, cache_bytes=recipe.resources.cache), job.feed, memory_bytes=recipe.resources.memory // 4 // world.size)
         batch_size = batch_size_for(recipe, feed.sizes["train"])
         stack.enter_context(plainly(recipe, world, batch_size))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from penstock.core.identity import sha256_file
 from penstock.core.store import Store
+from penstock.data.feed import Feed
 from penstock.run import Run
 from penstock.train import afar
 from penstock.train.learner import Learner
@@ -74,6 +76,41 @@ def test_a_bucket_that_refuses_for_a_while(line, tmp_path, monkeypatch):
 
 
 @pytest.mark.faults
+def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
+    """Neither what is read nor what is written gets through for a whole minute, with the patience that users have."""
+    recipe = tiny_recipe(tmp_path, checkpoint={"every_steps": 3, "keep": 2}, order={"shuffle": "blocks", "window": 1})
+    local, bucket = Store(tmp_path / "local"), Store(line.store)
+    near = tiny_feed(local, recipe, shard_rows=64)
+    whole = tiny_run(local, recipe, near)
+    train(recipe, near, whole, Heard().events)
+    id = tiny_feed(bucket, recipe, shard_rows=64).id
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
+    for word in ("ATTEMPTS", "SECONDS"):
+        monkeypatch.delenv(f"PENSTOCK_REMOTE_{word}")
+    monkeypatch.setattr("penstock.core.remote.random.random", lambda: 0.5)
+    store = Store(line.store)
+    feed = Feed.open(store, id)
+    run, heard = tiny_run(store, recipe, feed), Heard()
+    line.fault("refuse", on="GET", match="train-00005", times=10_000)
+    line.fault("refuse", on="PUT", match="checkpoints", times=10_000)
+    began: list[float] = []
+
+    def mend(event):
+        if event.name == "warned" and "train-00005" in event.fields["text"] and not began:
+            began.append(time.monotonic())
+            threading.Timer(60.0, line.mend).start()
+
+    heard.events.attach(mend)
+    summary = train(recipe, feed, run, heard.events)
+    assert time.monotonic() - began[0] > 60.0
+    assert any("could not read" in text and "train-00005" in text and "trying again" in text for text in heard.texts("warned"))
+    run.finish(summary)
+    assert sha256_file(run.weights) == sha256_file(whole.weights)
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "a third machine"))
+    assert sha256_file(Run.open(Store(line.store), run.id).verified()) == sha256_file(whole.weights)
+
+
+@pytest.mark.faults
 def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
     whole = weights_without(tmp_path)
     recipe, store = recipe_in(tmp_path), Store(line.store)
@@ -90,8 +127,6 @@ def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
     again = Run.open(store, run.id)
     again.record({"status": "interrupted"})
     heard = Heard()
-    from penstock.data.feed import Feed
-
     train(again.recipe(), Feed.open(store, again.feed), again, heard.events, resume=True)
     assert any("going on from step-00000000" in text for text in heard.texts())
     assert sha256_file(again.weights) == whole

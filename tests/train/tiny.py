@@ -43,22 +43,22 @@ def tiny_table(rows: int, *, seed: int = 0) -> pa.Table:
     return pa.table({"row_id": pa.array(ids, pa.string()), "a": a, "b": b, "c": c, "y": np.where(y, "yes", "no"), "z": z, "w": chance.integers(0, 4, rows).astype(float)})
 
 
-def tiny_feed(store: Store, recipe: Recipe, *, rows: int = 500, validation: int = 200, change: Any = None) -> Feed:
+def tiny_feed(store: Store, recipe: Recipe, *, rows: int = 500, validation: int = 200, change: Any = None, shard_rows: int | None = None) -> Feed:
     tables = {"train": tiny_table(rows), "validation": tiny_table(validation, seed=1), "test": tiny_table(20, seed=2)}
     encoding = fit_encoding(recipe, tables["train"])
     id = hashlib.md5(repr((rows, validation, recipe.inputs, recipe.targets, recipe.weight)).encode()).hexdigest()[:16]
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": "tiny@0123456789abcdef", "quarantined": dict.fromkeys(SPLITS, 0), "reasons": {}}
     with store.draft(f"feeds/{id}", manifest) as folder:
         (folder / "fitted.json").write_text(json.dumps(encoding.declared()))
-        manifest["rows"], manifest["shards"] = {}, {}
+        manifest["rows"], manifest["shards"], manifest["shard_rows"] = {}, {}, {}
         for split, table in tables.items():
             accepted = encoding.accept(table, targets=True)
             stored = {"row_id": row_id_halves(table["row_id"].combine_chunks()), **encoding.encode(accepted)}
             if change and split == "train":
                 change(stored)
-            with ShardWriter(folder, split) as writer:
+            with ShardWriter(folder, split, shard_rows=shard_rows) as writer:
                 writer.write(stored)
-            manifest["rows"][split], manifest["shards"][split] = writer.rows, writer.files
+            manifest["rows"][split], manifest["shards"][split], manifest["shard_rows"][split] = writer.rows, writer.files, writer.rows_by_file
     return Feed.open(store, id)
 
 
