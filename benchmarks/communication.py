@@ -1,13 +1,14 @@
 """What is sent between processes, and what it costs: two processes on this machine, each with one thread.
 
     python -m benchmarks communication            # what a few minutes allow
-    COMMUNICATION=bytes,local,ddp,adult,cifar10 SEEDS=7,8,9 python -m benchmarks communication
+    COMMUNICATION=bytes,local,ddp,adult,exchanges,cifar10 SEEDS=7,8,9 python -m benchmarks communication
 
 - `bytes`: PowerSGD of rank 2 on a ResNet-18 of 11 M parameters: real gradients, real collectives, counted.
 - `ddp`: our step on two processes beside torch's DistributedDataParallel on two, by hand; an MLP and a small CNN.
 - `local`: local SGD, H = 16, on two processes beside one process with one thread, the MLP: with a batch as large as each of the
   two has, and with one as large as both have together.
 - `adult`: local SGD, H = 16, beside `ddp`: bytes and roc_auc.
+- `exchanges`: each of `parallel.gradients` beside float32, on `adult`: bytes and roc_auc.
 - `cifar10`: PowerSGD of rank 2 beside float32 on a CNN of 1.1 M parameters: bytes and accuracy. RANK=4 for another rank; RESNET=1 for
   the recipe's own network and batches, where a training is too short for rank 2.
 
@@ -59,10 +60,13 @@ def bench() -> None:
         _beside("mlp", "local", pairs)
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "7").split(",")]
     if "adult" in wanted:
-        _trained("adult", {"strategy": "local_sgd", "every": 16}, "local SGD, H = 16", seeds, fewer=12, within=0.005, measure=("income", "roc_auc"))
+        _trained("adult", {"local SGD, H = 16": {"strategy": "local_sgd", "every": 16}}, seeds, fewer=12, within=0.005, measure=("income", "roc_auc"))
+    if "exchanges" in wanted:
+        kinds: dict[str, Any] = {"bf16": "bf16", "fp16": "fp16", "top-k, 1 %": {"type": "topk", "share": 0.01}, "PowerSGD of rank 2": {"type": "powersgd", "rank": 2}}
+        _trained("adult", {called: {"gradients": words} for called, words in kinds.items()}, seeds, fewer=None, within=0.005, measure=("income", "roc_auc"))
     if "cifar10" in wanted:
         rank = int(os.environ.get("RANK", "2"))
-        _trained("cifar10", {"gradients": {"type": "powersgd", "rank": rank}}, f"PowerSGD of rank {rank}", seeds, fewer=None, within=0.015, measure=("label", "accuracy"),
+        _trained("cifar10", {f"PowerSGD of rank {rank}": {"gradients": {"type": "powersgd", "rank": rank}}}, seeds, fewer=None, within=0.015, measure=("label", "accuracy"),
                  changed=() if os.environ.get("RESNET") else ("model={type: 'benchmarks.communication:Vgg'}", "train.batch_size=32", "train.lr=0.05"))
 
 
@@ -283,30 +287,32 @@ def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
 # -- accuracy on real data ---------------------------------------------------------------------------------------------
 
 
-def _trained(name: str, parallel: dict[str, Any], called: str, seeds: list[int], *, fewer: float | None, within: float, measure: tuple[str, str],
-             changed: Sequence[str] = ()) -> None:
+def _trained(name: str, variants: dict[str, dict[str, Any]], seeds: list[int], *, fewer: float | None, within: float, measure: tuple[str, str], changed: Sequence[str] = ()) -> None:
+    """Bytes and a metric of each variant (what it is called → the recipe's `parallel`) beside gradients in float32."""
     recipe_file = RECIPES / f"{name}.yaml"
     if not (RECIPES.parent.parent / "shared" / "data" / name).is_dir():
         raise Cannot(f"the data set {name} is not here")
     epochs = os.environ.get("EPOCHS")
-    scores: dict[str, list[float]] = {"plain": [], "ours": []}
-    ratios: list[float] = []
+    scores: dict[str, list[float]] = {called: [] for called in ("", *variants)}
+    ratios: dict[str, list[float]] = {called: [] for called in ("", *variants)}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            for which, words in (("plain", {}), ("ours", parallel)):
+            for called, words in {"": {}, **variants}.items():
                 recipe = load_recipe(recipe_file, [f"seed={seed}", *([f"train.epochs={epochs}"] if epochs else []), *changed])
                 recipe = recipe.model_copy(update={"parallel": type(recipe.parallel).model_validate(words), "launcher": Launcher.load(TWO), "trackers": []})
                 pipeline = Pipeline(recipe, Store(Path(folder) / f"{seed}"), Events())
                 pipeline.until("evaluate")
                 summary, report = pipeline.outcome.training, pipeline.outcome.report
                 assert summary is not None and report is not None
-                scores[which].append(report["metrics"]["test"][measure[0]][measure[1]])
-                if which == "ours":
-                    ratios.append(summary["communication"]["ratio"])
-            say(name=f"{called} on {name}, seed {seed}: {measure[1]} on the test split", value=scores["ours"][-1], unit=measure[1], other="gradients in float32", other_value=round(scores["plain"][-1], 4))
-    apart = statistics.mean(scores["ours"]) - statistics.mean(scores["plain"])
-    ratio = statistics.mean(ratios)
-    say(name=f"{called} on {name}, two processes, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}{f', {epochs} epochs' if epochs else ''}: times fewer bytes", value=ratio, unit="×",
-        other="gradients in float32", ratio=ratio, goal=None if fewer is None else f"≥ {fewer}", holds=None if fewer is None else bool(ratio >= fewer))
-    say(name=f"the same: {measure[1]} on the test split", value=statistics.mean(scores["ours"]), unit=measure[1], other="gradients in float32", other_value=round(statistics.mean(scores["plain"]), 4),
-        difference=round(apart, 4), goal=f"within {within}", holds=bool(apart >= -within))
+                scores[called].append(report["metrics"]["test"][measure[0]][measure[1]])
+                ratios[called].append(summary["communication"]["ratio"])
+                if called:
+                    say(name=f"{called} on {name}, seed {seed}: {measure[1]} on the test split", value=scores[called][-1], unit=measure[1], other="gradients in float32",
+                        other_value=round(scores[""][-1], 4))
+    plain = statistics.mean(scores[""])
+    for called in variants:
+        apart, ratio = statistics.mean(scores[called]) - plain, statistics.mean(ratios[called])
+        say(name=f"{called} on {name}, two processes, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}{f', {epochs} epochs' if epochs else ''}: times fewer bytes", value=ratio, unit="×",
+            other="gradients in float32", ratio=ratio, goal=None if fewer is None else f"≥ {fewer}", holds=None if fewer is None else bool(ratio >= fewer))
+        say(name=f"the same: {measure[1]} on the test split", value=statistics.mean(scores[called]), unit=measure[1], other="gradients in float32", other_value=round(plain, 4),
+            difference=round(apart, 4), goal=f"within {within}", holds=bool(apart >= -within))

@@ -66,6 +66,8 @@ def _harm(fault: dict[str, Any]) -> None:
         os.kill(_pid("launcher"), signal.SIGTERM)
     elif what == "exit":
         os._exit(3)
+    elif what == "pause":
+        time.sleep(fault["seconds"])
     elif what == "hang":
         time.sleep(600)
     elif what == "raise":

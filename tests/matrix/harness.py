@@ -175,7 +175,10 @@ class Case:
             time.sleep(0.02)
 
     def nothing_left(self) -> None:
-        """No draft, no relay, nothing that holds the run."""
+        """No draft, no relay, no file locked, nothing that holds the run."""
+        locks = Path("/proc/locks")
+        held = {line.split()[5].split(":")[-1] for line in locks.read_text().splitlines() if "->" not in line} if locks.exists() else set()
+        assert not [path for path in self.folder.rglob("*") if path.is_file() and str(path.stat().st_ino) in held]
         assert not list(self.run.checkpoints.glob(".step-*"))
         assert not (self.run.path / ".events").exists()
         assert Run.open(self.store, self.run.id).status == "done"

@@ -63,6 +63,34 @@ def test_killed(processes, victims, moment, tmp_path, reference):
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killed_while_it_waits_within_an_all_reduce(victim, tmp_path, reference):
+    plan = [
+        {"where": "reduce", "rank": 1 - victim, "step": 9, "do": "pause", "seconds": 1.0},  # so the other one waits, and dies there
+        kill("reduce", (f"rank{victim}",), at=9, rank=victim, aside=True, delay=0.4),
+    ]
+    case = Case(tmp_path, *plan, processes=2)
+    assert case.through().summary["restarts"] == 1
+    assert f"training process {victim} (pid " in case.warned() and "was killed by SIGKILL" in case.warned()
+    case.holds(reference(2))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("parallel", [
+    {"strategy": "fsdp"}, {"strategy": "local_sgd", "every": 3}, {"gradients": {"type": "powersgd", "rank": 1, "warm_up": 4}}, {"gradients": {"type": "topk", "share": 0.2}},
+], ids=["fsdp", "local_sgd", "powersgd", "topk"])
+def test_killed_under_each_strategy(parallel, tmp_path):
+    """What each process keeps for itself (its own steps, a part of the weights, what compression left) goes on as well: to the bit."""
+    for name in ("unharmed", "killed"):
+        (tmp_path / name).mkdir()
+    unharmed = Case(tmp_path / "unharmed", processes=2, pause=0.0, parallel=parallel)
+    assert unharmed.train().code == 0
+    case = Case(tmp_path / "killed", kill("step", ("rank1",), at=13, rank=1), processes=2, parallel=parallel)
+    assert case.through().summary["restarts"] == 1
+    case.holds(unharmed)
+
+
+@pytest.mark.faults
 def test_a_crash_of_the_interpreter(tmp_path, reference):
     case = Case(tmp_path, {"where": "step", "rank": 1, "step": 9, "do": "exit"}, processes=2)
     assert case.through().summary["restarts"] == 1
