@@ -27,7 +27,7 @@ test: setup lint       ## lint and the whole suite (minutes on two cores)
 slow: setup            ## the slower proofs: whole journeys on the larger data sets
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow and not long"
 
-long: setup            ## the longest proofs: pictures from scratch, emotions in comments, names made for pictures (fifteen minutes)
+long: setup            ## the longest proofs: pictures from scratch, emotions in comments, names made for pictures, machines of Spark's that go and come (twenty minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)

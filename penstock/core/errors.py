@@ -129,11 +129,13 @@ class Outgrown(TrainingError):
 
     Args:
         room: for how many.
+        size: how many there were.
+        step: the last step that they had begun, from 0; -1 if that is not known.
     """
 
-    def __init__(self, message: str, room: int) -> None:
+    def __init__(self, message: str, room: int, size: int, step: int = -1) -> None:
         super().__init__(message)
-        self.room = room
+        self.room, self.size, self.step = room, size, step
 
 
 class Interrupted(PenstockError):

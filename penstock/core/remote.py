@@ -8,7 +8,7 @@ What does not (no such object or bucket, forbidden, no credentials) is told at o
 The clouds' packages retry too. For s3:// that is switched off, so that the two do not multiply; gs:// and abfs:// try a
 few times by themselves first. Every wait on the network ends: `PENSTOCK_REMOTE_TIMEOUT` (seconds of silence, 30),
 `PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins after so many, 120) say when. A training has
-more to lose than somebody at a terminal: within `heard(…, lasting=True)` it is the seconds alone that bound, unless attempts are set.
+more to lose than somebody at a terminal: within `heard(…, waiting=…)` it is the seconds alone that bound, unless attempts are set.
 
 Whoever listens (`heard`) is told of retries, once in a while; without a listener it is a Python warning.
 """
@@ -39,8 +39,8 @@ RANGE_BYTES = 16 * 2**20
 RANGES_AT_ONCE = 8
 """Ranges under way in a process, over all objects: with `RANGE_BYTES` they bound the memory of fetching."""
 CONNECTIONS = 32
-LASTING_ATTEMPTS = 40
-"""Their waits sum to twice the seconds that an attempt may begin after, and more."""
+_ANY = 1_000_000
+"""Attempts, where the seconds alone bound."""
 _TELL_SECONDS = 10.0
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CODES = frozenset({
@@ -81,13 +81,13 @@ class Patience:
     @classmethod
     def from_environment(cls) -> Patience:
         """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set, and within
-        `heard(…, lasting=True)` attempts enough for all the seconds.
+        `heard(…, waiting=…)` any number of attempts.
 
         Raises:
             StoreError: one of them is no positive number.
         """
         found: dict[str, float] = {}
-        for word, default in (("attempts", LASTING_ATTEMPTS if _lasting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
+        for word, default in (("attempts", _ANY if _waiting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
             name = f"PENSTOCK_REMOTE_{word.upper()}"
             text = os.environ.get(name) or str(default)
             try:
@@ -138,6 +138,8 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
             if wait is None or gone + wait > bound.seconds:
                 raise GaveUp(f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in {gone:.0f} s)") from error
             _tell_retry(f"could not {what} ({first_line(error)}); trying again", tries)
+            if _waiting:
+                _waiting[-1]()
             time.sleep(wait)
 
 
@@ -222,27 +224,28 @@ def refusals() -> tuple[type[BaseException], ...]:
 # -- who listens ---------------------------------------------------------------------------------------------------------
 
 _listening: list[Events] = []
-_lasting: list[bool] = []
+_waiting: list[Callable[[], None]] = []
 _told: dict[str, float] = {}
 _telling = threading.Lock()
 
 
 @contextmanager
-def heard(events: Events, *, lasting: bool = False) -> Iterator[None]:
+def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Tell `events` what happens far away while the body runs, in any thread.
 
     Args:
-        lasting: an object store that refuses for a minute or two must not end what is done here.
+        waiting: given where an object store that refuses for a minute or two must not end what is done; called before each wait, so that
+            whoever watches knows that something is still tried.
     """
     _listening.append(events)
-    if lasting:
-        _lasting.append(True)
+    if waiting:
+        _waiting.append(waiting)
     try:
         yield
     finally:
         _listening.remove(events)
-        if lasting:
-            _lasting.pop()
+        if waiting:
+            _waiting.remove(waiting)
 
 
 def tell(text: str, **fields: object) -> None:

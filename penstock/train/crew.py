@@ -1,14 +1,15 @@
 """How many processes are at work on a training as some are lost and others come back. Pure: the caller brings the clock.
 
 After a loss those that are left go on (where the launcher may take fewer), and when that has gone well for a while, and there
-is room, more are taken in. Taking in must never be what ends a training: each loss counts against the restarts that are
-allowed, so more are not taken in while one more loss would be the last.
+is room, more are taken in. Taking in must never be what ends a training: where the larger number does not come to its first
+step, the smaller goes on as before; and while a loss more would leave no restart for other troubles, nobody is taken in. The
+wait doubles whenever taking in has brought nothing.
 """
 
 from __future__ import annotations
 
 from penstock.contracts.learn import Growth, Recovery
-from penstock.core.errors import Outgrown, RankLost
+from penstock.core.errors import Outgrown, PenstockError, RankLost, UserError
 
 
 class Crew:
@@ -22,6 +23,9 @@ class Crew:
     def __init__(self, recovery: Recovery, full: int) -> None:
         self._recovery, self._full = recovery, full
         self._losses: list[float] = []
+        self._wait = recovery.return_seconds
+        self._before: int | None = None
+        """How many were at work before more were last taken in; None if nobody was since the last loss."""
         self.processes = full
         """How many are to be started next."""
         self.restarts = self.taken_in = 0
@@ -37,11 +41,9 @@ class Crew:
         recovery = self._recovery
         if recovery.fewest is None:
             return None
-        recent = self._recent(now)
-        wait = recovery.return_seconds
-        if recovery.restarts and len(recent) >= recovery.restarts:
-            wait = max(wait, recent[-recovery.restarts] + recovery.window_seconds - now)
-        return Growth(self._full, wait)
+        recent, spared = self._recent(now), max(recovery.restarts - 1, 1)
+        left = recent[-spared] + recovery.window_seconds - now if len(recent) >= spared else 0.0
+        return Growth(self._full, max(self._wait, left))
 
     def lost(self, error: RankLost, now: float) -> bool:
         """Some were lost: whether training may be started again, with `processes`."""
@@ -49,6 +51,8 @@ class Crew:
         if len(self._losses) > self._recovery.restarts:
             return False
         self.restarts += 1
+        if self._before is not None:
+            self._wait, self._before = 2 * self._wait, None
         if self._recovery.fewest is not None:
             there = min(error.size or self.processes, self.processes)
             gone = len(error.ranks) if len(error.ranks) < there else 0  # where all went, none is less there than others
@@ -57,8 +61,18 @@ class Crew:
 
     def outgrown(self, error: Outgrown) -> None:
         """There is room for more."""
+        if self._before is not None and error.size <= self._before:
+            self._wait *= 2  # the last time has brought nothing
         self.taken_in += 1
+        self._before = error.size
         self.processes = min(error.room, self._full)
+
+    def falls_back(self, error: PenstockError) -> bool:
+        """Whether those that were there before go on, since with more not even a first step was begun. That is no loss."""
+        if self._before is None or self.processes <= self._before or not isinstance(error, (RankLost, UserError)) or getattr(error, "step", -1) >= 0:
+            return False
+        self._wait, self.processes, self._before = 2 * self._wait, self._before, None
+        return True
 
     def _recent(self, now: float) -> list[float]:
         return [at for at in self._losses if now - at < self._recovery.window_seconds]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Outgrown, RankLost, TrainingError
+from penstock.core.errors import Outgrown, RankLost, TrainingError, UserError
 from penstock.core.events import Events
 from penstock.core.pulse import Pulse
 from penstock.core.remote import heard
@@ -131,9 +131,20 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
         except Outgrown as error:
             crew.outgrown(error)
             path = checkpoints.newest(events)
-            events.say(f"{error.message}: going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}", step=_step_of(path), processes=crew.processes)
+            again = max(error.step + 1 - _step_of(path), 0)  # none, unless the checkpoint could not be written, which was said
+            events.say(
+                f"{error.message}: going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}{f'; {again} steps are done again' if again else ''}",
+                step=_step_of(path), processes=crew.processes, repeated=again)
             job = replace(job, checkpoint=str(path) if path else None)
-        except TrainingError as error:
+        except (TrainingError, UserError) as error:
+            if crew.falls_back(error):
+                path = checkpoints.newest(events)
+                events.warn(f"{error.message} More processes did not come to work; going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}, as before.",
+                            step=_step_of(path), processes=crew.processes)
+                job = replace(job, checkpoint=str(path) if path else None)
+                continue
+            if isinstance(error, UserError):
+                raise
             if trace := getattr(error, "traceback", None):
                 events.emit("traceback", text=trace)
             if not isinstance(error, RankLost) or not crew.lost(error, time.monotonic()):
@@ -171,7 +182,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
         pulse.move()
 
         # -- what is trained, on what ----------------------------------------------------------------------------------
-        stack.enter_context(heard(events, lasting=True))
+        stack.enter_context(heard(events, waiting=pulse.move))
         feed = Feed.open(Store(job.store, cache_bytes=recipe.resources.cache), job.feed, memory_bytes=recipe.resources.memory // 4 // world.size)
         batch_size = batch_size_for(recipe, feed.sizes["train"])
         stack.enter_context(plainly(recipe, world, batch_size))
@@ -307,7 +318,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             asked, spared = zip(*shared(gathered((stop.asked, place.ended is None and keeper.spares(best)), world), world), strict=True)
             if any(asked) or not spared[0]:
                 keeper.write(place, best=best, wait=any(asked))
-            if any(asked):
+            if any(asked) and not (place.ended and world.size < job.processes):  # there may be room for more, and nothing left to do
                 raise keeper.interrupted(place)
 
         # -- the end ---------------------------------------------------------------------------------------------------

@@ -135,11 +135,14 @@ def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, ref
 
 @pytest.mark.faults
 def test_a_loss_while_more_are_taken_in(tmp_path, reference):
-    plan = [kill("step", ("rank1",), at=4, rank=1), kill("write", ("rank0",), at=9, rank=0)]  # the checkpoint of going on with more
-    case = Case(tmp_path, *plan, processes={"processes": [1, 2], "return_seconds": 1}, pause=0.15, checkpoint={"every_steps": 30})
+    """The first checkpoint of all is the one to go on from with more: who writes it is killed."""
+    plan = [kill("step", ("rank1",), at=4, rank=1), kill("write", ("rank0",), at=0, rank=0)]
+    case = Case(tmp_path, *plan, processes={"processes": [1, 2], "return_seconds": 1}, pause=0.25, checkpoint={"every_steps": 30})
     found = case.through()
-    assert (found.summary["restarts"], len(case.attempts)) == (2, 1)
-    case.holds(reference(2))
+    assert (found.summary["restarts"], found.summary["taken_in"], found.summary["processes"], len(case.attempts)) == (2, 0, 1, 1)
+    first, second = (event for event in case.events("warned") if "restart" in event)
+    assert (first["step"], second["step"]) == (0, 0) and second["repeated"] < EPOCH  # before the end of an epoch, which keeps one
+    case.holds(reference(1))
 
 
 @pytest.mark.faults

@@ -67,16 +67,23 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.core.events import Events, JsonLines
     from penstock.core.identity import sha256_file
     from penstock.core.store import Store
+    from penstock.data.feed import Feed
+    from penstock.run import Run
     from penstock.train.trainer import train
     from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run
 
     recipe = tiny_recipe(folder, launcher=words, model={"type": "tests.matrix.faulty:Net"}, batch_size=32, checkpoint={"every_steps": 3, "keep": 3})
     store = Store(folder / "store")
-    feed = tiny_feed(store, recipe, rows=256, validation=64)
-    run = tiny_run(store, recipe, feed)
+    earlier = [path.name for path in folder.glob("store/runs/run-*")]
+    if earlier:
+        run = Run.open(store, earlier[0])
+        feed = Feed.open(store, run.feed)
+    else:
+        feed = tiny_feed(store, recipe, rows=256, validation=64)
+        run = tiny_run(store, recipe, feed)
     diary = Events(JsonLines(run.events_path))
     try:
-        summary = train(recipe, feed, run, diary)
+        summary = train(recipe, feed, run, diary, resume=bool(earlier))
     except PenstockError as error:
         return {"error": type(error).__name__, "message": str(error), "run": run.id}
     warned = [json.loads(line) for line in run.events_path.read_text().splitlines()]

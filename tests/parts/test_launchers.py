@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from penstock.contracts.learn import Launcher
+from penstock.contracts.learn import Growth, Launcher
 from penstock.core.errors import Interrupted, RecipeError, TrainingError
 from penstock.recipe.schema import load_recipe
 from penstock.testing.laws import launchers as laws
@@ -65,6 +65,32 @@ def wait_for_term(world, path):
         while not stop.asked:
             time.sleep(0.02)
         raise Interrupted(f"rank {world.rank} has heard")
+
+
+def linger(world, path):
+    """At work; once asked to stop, takes its time over it, as a checkpoint does."""
+    from penstock.core.pulse import Pulse
+    from penstock.train.stop import Stop
+
+    with Stop() as stop:
+        Pulse.here().move(0)
+        while not stop.asked:
+            time.sleep(0.02)
+        with open(path, "w") as file:
+            file.write("asked")
+        time.sleep(1.0)
+        raise Interrupted("saved")
+
+
+def finish(world):
+    from penstock.core.pulse import Pulse
+    from penstock.train.stop import Stop
+
+    with Stop() as stop:
+        Pulse.here().move(0)
+        while not stop.asked:
+            time.sleep(0.02)
+        return "done all the same"
 
 
 def print_much(world):
@@ -146,6 +172,22 @@ def test_a_signal_reaches_each_child_once(tmp_path, number):
         local().launch(wait_for_term, (str(tmp_path / "pid"),), processes=2, threads=1)
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_ranks_stop_for_more_is_the_users_and_is_not_sent_twice(tmp_path):
+    def send():
+        _await(tmp_path / "asked")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(Interrupted, match="saved"):
+        local(processes=[1, 2]).launch(linger, (str(tmp_path / "asked"),), processes=1, threads=1, grows=Growth(2, 0.2))
+    thread.join()
+
+
+def test_what_is_done_before_it_heard_of_more_is_kept():
+    assert local(processes=[1, 2]).launch(finish, (), processes=1, threads=1, grows=Growth(2, 0.2)) == "done all the same"
 
 
 def test_children_do_not_outlive_a_killed_parent(tmp_path):

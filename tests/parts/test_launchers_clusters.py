@@ -39,7 +39,7 @@ def test_limits_and_recovery_are_as_declared():
 
 @pytest.mark.parametrize(("words", "said"), [
     ({"type": "ray", "processes": [4, 1]}, r"launcher.*write \[1, 4\]"), ({"type": "ray", "gpus": 2}, r"launcher\.gpus"), ({"type": "spark", "master": "localhost"}, r"launcher\.master"),
-    ({"type": "spark", "procesess": 2}, "processes"),
+    ({"type": "spark", "procesess": 2}, "processes"), ({"type": "ray", "processes": 2, "return_seconds": 5}, r"launcher\.return_seconds.*is fixed \(2\)"),
 ])
 def test_a_wrong_word_is_refused_with_its_path(words, said):
     with pytest.raises(RecipeError, match=said):
@@ -161,15 +161,17 @@ def test_too_few_slots_and_an_absent_cluster_are_sentences(words, said, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @BOTH
 def test_laws_in_a_cluster(launcher, tmp_path):
-    assert told(program("laws", tmp_path, {"type": launcher["type"]})) == {"lawful": True}
+    assert told(program("laws", tmp_path, {"type": launcher["type"], "processes": [1, 2]}), 550.0) == {"lawful": True}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @BOTH
 def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(launcher, tmp_path):
-    found = told(program("train", tmp_path / "cluster", {**launcher, "stall_seconds": 20}, *RESTARTS))
+    found = told(program("train", tmp_path / "cluster", {**launcher, "stall_seconds": 20}, *RESTARTS), 500.0)
     assert found.get("restarts") == 2, found.get("warned", found)
     assert any("ended without a word" in text for text in found["warned"])
     assert any("training process 0" in text and "has shown no life for 20 s" in text for text in found["warned"])
@@ -184,8 +186,7 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
         time.sleep(0.1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ray", "spark"])
+@pytest.mark.parametrize("kind", [pytest.param("ray", marks=pytest.mark.slow), pytest.param("spark", marks=pytest.mark.long)])
 def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_comes(kind, tmp_path, monkeypatch):
     folder = tmp_path / "cluster"
     steps, processes = folder / "steps.jsonl", folder / "processes.jsonl"
@@ -204,9 +205,11 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
         there = {one["rank"]: psutil.Process(one["pid"]) for one in records(processes)}
         machine = {rank: next(p for p in one.parents() if MACHINE[kind] in " ".join(p.cmdline())) for rank, one in there.items()}
         assert len(set(machine.values())) == 2
+        (folder / "plan.json").write_text('{"pause": 3.0, "faults": []}')  # those that are left have time until somebody comes
         for one in [machine[1], *machine[1].children(recursive=True)]:
             one.kill()
         until(lambda: len(list(records(processes))) == 3)
+        (folder / "plan.json").write_text('{"pause": 0.1, "faults": []}')
         cluster.join()
         found = told(started)
     assert (found.get("restarts"), found.get("taken_in")) == (1, 1), found.get("warned", found)
@@ -220,6 +223,23 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
     for epoch in range(3):
         seen = [id for one in records(steps) if one["step"] // 8 == epoch and launch[one["pid"]] == counts[one["step"]] for id in one["ids"]]
         assert len(seen) == len(set(seen)) == 256
+
+
+@pytest.mark.parametrize("launcher", [pytest.param(RAY, marks=pytest.mark.slow), pytest.param(SPARK, marks=pytest.mark.long)], ids=["ray", "spark"])
+def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(launcher, tmp_path):
+    started = program("train", tmp_path / "cluster", launcher, pause=0.2)
+    steps, until = tmp_path / "cluster" / "steps.jsonl", time.monotonic() + 200
+    while not steps.exists() or len(list(records(steps))) < 12:
+        assert time.monotonic() < until and started.poll() is None, told(started)
+        time.sleep(0.1)
+    started.kill()
+    started.communicate()
+    until = time.monotonic() + 20
+    while left := [one for one in records(tmp_path / "cluster" / "processes.jsonl") if psutil.pid_exists(one["pid"]) and psutil.Process(one["pid"]).status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
+    unharmed = told(program("train", tmp_path / "laptop", {"type": "local", "processes": 2, "threads": 1}))
+    assert told(program("train", tmp_path / "cluster", {"type": "local", "processes": 2, "threads": 1}))["weights"] == unharmed["weights"]
 
 
 @pytest.mark.slow

@@ -343,7 +343,7 @@ class Line:
                 stalled, why = self._stalled(ranks, now)
                 if stalled:
                     return stalled, why
-                if not self._is_stopping and (outgrown := room.look(now, is_at_work=max(rank.step for rank in ranks) >= 0)) is not None:
+                if not self._is_stopping and (outgrown := room.look(now, max(rank.step for rank in ranks))) is not None:
                     self._outgrown = outgrown
                     self._stop()
             time.sleep(_LOOK_SECONDS)

@@ -8,9 +8,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from penstock.contracts.learn import Growth, Recovery
-from penstock.core.errors import Outgrown
+from penstock.contracts.part import mistakes
+from penstock.core.errors import Outgrown, Problem
 
 MOST = 1024
+RETURN_SECONDS = 120.0
 LOOK_SECONDS = 2.0
 """How often a cluster is asked whether it has room for more."""
 One = Annotated[int, Field(ge=1, le=MOST)]
@@ -35,6 +37,16 @@ def most(processes: int | tuple[int, int]) -> int:
     return processes[1] if isinstance(processes, tuple) else processes
 
 
+def only_between(processes: int | tuple[int, int] | str, return_seconds: float) -> None:
+    """Refuse a `return_seconds` that has nothing to do.
+
+    Raises:
+        ValueError: the number of processes is fixed.
+    """
+    if not isinstance(processes, tuple) and return_seconds != RETURN_SECONDS:
+        raise mistakes(Problem(("return_seconds",), f"is how long fewer processes go on before more are taken in, and here their number is fixed ({processes}). Write  processes: [least, most],  or leave it out"))
+
+
 def recovery(processes: int | tuple[int, int] | str, restarts: int, return_seconds: float) -> Recovery:
     """What a launcher with these words does about losses."""
     return Recovery(restarts=restarts, fewest=processes[0] if isinstance(processes, tuple) else None, return_seconds=return_seconds)
@@ -55,10 +67,10 @@ class Room:
         self._next: float | None = None
         self._seen = size if room else MOST
 
-    def look(self, now: float, *, is_at_work: bool) -> Outgrown | None:
-        """What to stop them with, if there is room and it is time."""
+    def look(self, now: float, step: int) -> Outgrown | None:
+        """What to stop them with, if there is room and it is time; `step` is the last that they have begun, -1 before the first."""
         grows = self._grows
-        if grows is None or grows.to <= self._size or not is_at_work:
+        if grows is None or grows.to <= self._size or step < 0:
             return None
         if self._next is None:
             self._next = now + grows.after_seconds
@@ -67,7 +79,7 @@ class Room:
         self._next = now + LOOK_SECONDS
         before, self._seen = self._seen, self._room() if self._room else grows.to
         room = min(before, self._seen, grows.to)
-        return Outgrown(f"there is room for {room} of {grows.to} processes; at work: {self._size}", room) if room > self._size else None
+        return Outgrown(f"there is room for {room} of {grows.to} processes; at work: {self._size}", room, self._size, step) if room > self._size else None
 
 
-__all__ = ["MOST", "Between", "One", "Room", "fewest", "most", "recovery"]
+__all__ = ["MOST", "RETURN_SECONDS", "Between", "One", "Room", "fewest", "most", "only_between", "recovery"]

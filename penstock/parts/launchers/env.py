@@ -43,6 +43,8 @@ _LOOK_SECONDS = 0.2
 _BEAT_SECONDS = 1.0
 _GRACE_SECONDS = 3.0
 """How long rank 0 waits for another's error that explains its own."""
+_LATE_SECONDS = 60.0
+"""How long rank 0 waits, when it is done, for those that have not arrived."""
 _PATIENCE = 5
 """How many times `stall_seconds` one collective may take: others compile, judge, or write a checkpoint meanwhile."""
 _stores: dict[tuple[str, int, str], Any] = {}
@@ -110,7 +112,7 @@ class _Meeting:
 
     def __init__(self, place: Place, start_seconds: float, stall_seconds: float) -> None:
         need("torch", extra="train", why="training in several processes")
-        self._place, self._stall = place, stall_seconds
+        self._place, self._start, self._stall = place, start_seconds, stall_seconds
         self._over = threading.Event()
         global _meetings
         _meetings += 1  # alike at every rank: all run the same command
@@ -208,6 +210,9 @@ class _Meeting:
     def _end(self, outcome: tuple[str, Any]) -> None:
         with contextlib.suppress(RuntimeError):
             self._say("end", outcome)
+            until = time.monotonic() + min(self._start, _LATE_SECONDS)
+            while len(self._greeted) < self._place.size - 1 and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)  # one that comes late would wait for an answer
             until = time.monotonic() + _GRACE_SECONDS
             while self._store.add(self._key("ended"), 0) < self._place.size - 1 and time.monotonic() < until:
                 time.sleep(_LOOK_SECONDS)  # rank 0 may be the one that keeps the store

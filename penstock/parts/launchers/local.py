@@ -33,14 +33,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, TrainingError
 from penstock.core.pulse import PULSE, Pulse, Reading, prepare, read
-from penstock.parts.launchers._number import Between, One, Room, recovery
+from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, Room, only_between, recovery
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 _PARENT = "PENSTOCK_PARENT"
@@ -65,12 +65,17 @@ class Local(Launcher):
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
-    return_seconds: float = Field(120.0, ge=1)
-    """With `processes: [1, 4]`: how long fewer go on after a loss; then they save a checkpoint, and all go on from it. While one
-    loss more would be the last that `restarts` allows, they stay as they are."""
+    return_seconds: float = Field(RETURN_SECONDS, ge=1)
+    """With `processes: [1, 4]`: how long fewer go on after a loss; then they save a checkpoint, and all go on from it. Not
+    while a loss more would leave none of `restarts` for other troubles."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
+
+    @model_validator(mode="after")
+    def _with_a_range(self) -> Self:
+        only_between(self.processes, self.return_seconds)
+        return self
 
     def limits(self) -> tuple[int | None, int | None]:
         processes = self.processes[1] if isinstance(self.processes, tuple) else self.processes
@@ -232,7 +237,7 @@ def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
             if deadline == float("inf") and watch.look(time.monotonic()):
                 return outgrown
-            if deadline == float("inf") and outgrown is None and (outgrown := room.look(time.monotonic(), is_at_work=watch.step() >= 0)):
+            if deadline == float("inf") and outgrown is None and (outgrown := room.look(time.monotonic(), watch.step())):
                 asked.pass_on()
     return outgrown
 

@@ -17,15 +17,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
 from penstock.core.needs import need
-from penstock.parts.launchers._number import Between, One, fewest, most, recovery
+from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, fewest, most, only_between, recovery
 
 _WHY = "launcher: ray"
 _OBJECTS_BYTES = 100 * 2**20
@@ -33,6 +33,8 @@ _OBJECTS_BYTES = 100 * 2**20
 
 
 _ANSWER_SECONDS = 10.0
+_ASIDE_SECONDS = 2.0
+"""How long Ray may take to set aside what is free."""
 _SETTLE_SECONDS = 30.0
 """How long to wait for room that Ray says is there, before fewer processes are taken: it finds out that a node is gone within some 15 s."""
 
@@ -55,12 +57,17 @@ class Ray(Launcher):
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
-    return_seconds: float = Field(120.0, ge=1)
+    return_seconds: float = Field(RETURN_SECONDS, ge=1)
     """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there is room they then save a
-    checkpoint, and all go on from it. While one loss more would be the last that `restarts` allows, they stay as they are."""
+    checkpoint, and all go on from it. Not while a loss more would leave none of `restarts` for other troubles."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
+
+    @model_validator(mode="after")
+    def _with_a_range(self) -> Self:
+        only_between(self.processes, self.return_seconds)
+        return self
 
     def limits(self) -> tuple[int | None, int | None]:
         return most(self.processes), self.cpus
@@ -74,17 +81,19 @@ class Ray(Launcher):
         with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
             line = Line(host, size, self.stall_seconds)
             actors: list[Any] = []
+            more = _More(ray, self._each(), size)
             try:
                 actors += [self._actor(ray, group, number, threads) for number in range(size)]
                 answers = [actor.run.remote(line.call, number) for number, actor in enumerate(actors)]
                 return line.run(
                     function, arguments, threads=threads, gpus=self.gpus > 0, ended=lambda: _ended(ray, answers), start_seconds=self.start_seconds,
-                    grows=grows, room=lambda: self._has_room(ray, size))
+                    grows=grows, room=lambda: more.room(grows, lambda: self._fits(ray, self._each())))
             finally:
                 line.close()
                 for actor in actors:
                     with suppress(ray.exceptions.RayError):
                         ray.kill(actor)
+                more.close()
 
     # -- what Ray is asked for ---------------------------------------------------------------------------------------
 
@@ -103,7 +112,7 @@ class Ray(Launcher):
         try:
             if self.address is None:
                 ray.init(
-                    address="local", include_dashboard=False, num_cpus=max(processes * self.cpus, os.cpu_count() or 1),
+                    address="local", include_dashboard=False, num_cpus=max(most(self.processes) * self.cpus, os.cpu_count() or 1),
                     object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
                 host = "127.0.0.1"
             else:
@@ -154,14 +163,6 @@ class Ray(Launcher):
             with suppress(ray.exceptions.RayError):
                 remove_placement_group(group)
 
-    def _has_room(self, ray: Any, size: int) -> int:
-        """For how many processes there is room, `size` being at work."""
-        each = self._each()
-        try:
-            return min(self._fits(ray, each), size + self._free(ray, each))
-        except (ray.exceptions.RayError, OSError):
-            return size  # it does not say, and if it is gone `_ended` does
-
     def _each(self) -> dict[str, int]:
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
@@ -180,6 +181,50 @@ class Ray(Launcher):
         variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
         return ray.remote(_Process).options(
             num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, scheduling_strategy=where, runtime_env={"env_vars": variables}).remote()
+
+
+class _More:
+    """Room for more processes than are at work, set aside until these have made way: what is free in sum need not be free where a process
+    fits, and others ask, too."""
+
+    def __init__(self, ray: Any, each: dict[str, int], size: int) -> None:
+        self._ray, self._each, self._size = ray, each, size
+        self._group: Any = None
+        self._count = 0
+        self._refused = 0
+        """How many could not be set aside when it was last tried."""
+
+    def room(self, grows: Growth | None, fits: Callable[[], int]) -> int:
+        """For how many processes there is room, those at work among them. Where not all that are wanted can be set aside, half as many
+        are tried the next time."""
+        from ray.util.placement_group import placement_group
+
+        try:
+            if self._group is not None and self._group.wait(0.1):
+                return self._size + self._count
+            self.close()
+            self._count = min(grows.to if grows else 0, fits()) - self._size
+            if self._refused > 1:
+                self._count = min(self._count, self._refused // 2)
+            if self._count <= 0:
+                return self._size
+            self._group = placement_group([self._each] * self._count, strategy="PACK")
+            if self._group.wait(_ASIDE_SECONDS):
+                return self._size + self._count
+            self._refused = self._count
+        except (self._ray.exceptions.RayError, OSError):
+            pass  # it does not say, and if it is gone `_ended` does
+        self.close()
+        return self._size
+
+    def close(self) -> None:
+        """Give back what was set aside."""
+        from ray.util.placement_group import remove_placement_group
+
+        if self._group is not None:
+            with suppress(self._ray.exceptions.RayError):
+                remove_placement_group(self._group)
+            self._group = None
 
 
 class _Process:

@@ -18,16 +18,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, UserError
 from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home, spark_master
 from penstock.core.needs import need
-from penstock.parts.launchers._number import Between, One, fewest, most, recovery
+from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, fewest, most, only_between, recovery
 
 _WHY = "launcher: spark"
 _JOIN_SECONDS = 20.0
@@ -54,9 +54,9 @@ class Spark(Launcher):
     restarts: int = Field(3, ge=0)
     """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
     Errors of the model or the data never start it again."""
-    return_seconds: float = Field(120.0, ge=1)
+    return_seconds: float = Field(RETURN_SECONDS, ge=1)
     """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there are slots they then save a
-    checkpoint, and all go on from it. While one loss more would be the last that `restarts` allows, they stay as they are."""
+    checkpoint, and all go on from it. Not while a loss more would leave none of `restarts` for other troubles."""
     stall_seconds: float = Field(120.0, ge=1)
     """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
     computes, for five times as long."""
@@ -70,6 +70,11 @@ class Spark(Launcher):
         if problems:
             raise mistakes(*problems)
         return options
+
+    @model_validator(mode="after")
+    def _with_a_range(self) -> Self:
+        only_between(self.processes, self.return_seconds)
+        return self
 
     def limits(self) -> tuple[int | None, int | None]:
         return most(self.processes), int(self.options.get("spark.task.cpus", "1"))
@@ -88,7 +93,7 @@ class Spark(Launcher):
             try:
                 return line.run(
                     function, arguments, threads=threads, gpus=self.use_gpu, ended=job.ended, start_seconds=self.start_seconds,
-                    grows=grows, room=lambda: most(self.processes) if is_own and self.master == "local" else _slots(context))
+                    grows=grows, room=lambda: most(self.processes) if is_own and self.master == "local" else _slots_or(context, size))
             finally:
                 line.close()
                 job.end()
@@ -241,6 +246,13 @@ def _slots(context: Any) -> int:
     """How many tasks the executors that are there can run at once: what Spark itself compares a barrier's tasks with."""
     scheduler = context._jsc.sc()
     return int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile()))
+
+
+def _slots_or(context: Any, size: int) -> int:
+    try:
+        return _slots(context)
+    except _failures():
+        return size  # Spark does not say, and if it is gone `_Job.ended` does
 
 
 def _failures() -> tuple[type[Exception], ...]:
