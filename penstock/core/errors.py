@@ -133,7 +133,7 @@ class Outgrown(TrainingError):
         step: the last step that they had begun, from 0; -1 if that is not known.
     """
 
-    def __init__(self, message: str, room: int, size: int, step: int = -1) -> None:
+    def __init__(self, message: str, room: int = 0, size: int = 0, step: int = -1) -> None:
         super().__init__(message)
         self.room, self.size, self.step = room, size, step
 

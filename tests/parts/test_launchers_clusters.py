@@ -24,6 +24,7 @@ SPARK = {"type": "spark", "processes": 2}
 BOTH = pytest.mark.parametrize("launcher", [RAY, SPARK], ids=["ray", "spark"])
 MACHINE = {"ray": "raylet/raylet", "spark": "deploy.worker.Worker"}
 """What the process is called that stands for a machine."""
+LONG = (pytest.mark.slow, pytest.mark.long)
 RESTARTS = {"where": "step", "rank": 1, "step": 5, "do": "kill"}, {"where": "step", "rank": 0, "step": 14, "do": "stop"}
 
 
@@ -186,7 +187,7 @@ def test_a_training_that_lost_processes_ends_as_the_unharmed_one_on_the_laptop(l
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ray", marks=pytest.mark.slow), pytest.param("spark", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", [pytest.param("ray", marks=pytest.mark.slow), pytest.param("spark", marks=LONG)])
 def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_comes(kind, tmp_path, monkeypatch):
     folder = tmp_path / "cluster"
     steps, processes = folder / "steps.jsonl", folder / "processes.jsonl"
@@ -225,7 +226,7 @@ def test_training_goes_on_without_a_machine_that_is_gone_and_takes_in_one_that_c
         assert len(seen) == len(set(seen)) == 256
 
 
-@pytest.mark.parametrize("launcher", [pytest.param(RAY, marks=pytest.mark.slow), pytest.param(SPARK, marks=pytest.mark.long)], ids=["ray", "spark"])
+@pytest.mark.parametrize("launcher", [pytest.param(RAY, marks=pytest.mark.slow), pytest.param(SPARK, marks=LONG)], ids=["ray", "spark"])
 def test_a_command_that_is_killed_takes_its_processes_along_and_is_resumed(launcher, tmp_path):
     started = program("train", tmp_path / "cluster", launcher, pause=0.2)
     steps, until = tmp_path / "cluster" / "steps.jsonl", time.monotonic() + 200
