@@ -77,7 +77,7 @@ class Bucket:
 
         with self.reaching(f"read {key} from"):
             try:
-                return persist(ask, what=f"read {self.url}/{key}")
+                return persist(ask, what=f"read {self.url}/{key}", is_read=True)
             except FileNotFoundError:
                 return None
 

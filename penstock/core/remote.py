@@ -8,7 +8,8 @@ What does not (no such object or bucket, forbidden, no credentials) is told at o
 The clouds' packages retry too. For s3:// that is switched off, so that the two do not multiply; gs:// and abfs:// try a
 few times by themselves first. Every wait on the network ends: `PENSTOCK_REMOTE_TIMEOUT` (seconds of silence, 30),
 `PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins after so many, 120) say when. A training has
-more to lose than somebody at a terminal: within `heard(…, waiting=…)` it is the seconds alone that bound, unless attempts are set.
+more to lose than somebody at a terminal: what it reads within `heard(…, waiting=…)` is bound by the seconds alone, unless attempts are
+set. (What it writes, checkpoints, waits nowhere: `train.afar` sends them again.)
 
 Whoever listens (`heard`) is told of retries, once in a while; without a listener it is a Python warning.
 """
@@ -79,15 +80,17 @@ class Patience:
     longest_wait_seconds: float = 20.0
 
     @classmethod
-    def from_environment(cls) -> Patience:
-        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set, and within
-        `heard(…, waiting=…)` any number of attempts.
+    def from_environment(cls, *, lasting: bool = False) -> Patience:
+        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set.
+
+        Args:
+            lasting: any number of attempts where they are not set.
 
         Raises:
             StoreError: one of them is no positive number.
         """
         found: dict[str, float] = {}
-        for word, default in (("attempts", _ANY if _waiting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
+        for word, default in (("attempts", _ANY if lasting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
             name = f"PENSTOCK_REMOTE_{word.upper()}"
             text = os.environ.get(name) or str(default)
             try:
@@ -115,17 +118,19 @@ class GaveUp(OSError):
     """What kept failing in passing ways until the bound."""
 
 
-def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None) -> T:
+def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None, is_read: bool = False) -> T:
     """`ask()`, asked again while it fails in a way that passes.
 
     Args:
         what: told when it is tried again: `read s3://team/penstock/…`.
+        is_read: somebody waits for what is read; see `heard`.
 
     Raises:
         GaveUp: it still failed at the bound.
         Exception: whatever `ask` raises that does not pass, at once.
     """
-    bound = patience or Patience.from_environment()
+    waiting = _waiting[-1] if _waiting and is_read else None
+    bound = patience or Patience.from_environment(lasting=waiting is not None)
     began, waits, tries = time.monotonic(), bound.waits(), 0
     while True:
         tries += 1
@@ -138,8 +143,8 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
             if wait is None or gone + wait > bound.seconds:
                 raise GaveUp(f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in {gone:.0f} s)") from error
             _tell_retry(f"could not {what} ({first_line(error)}); trying again", tries)
-            if _waiting:
-                _waiting[-1]()
+            if waiting is not None:
+                waiting()
             time.sleep(wait)
 
 
@@ -234,8 +239,8 @@ def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Itera
     """Tell `events` what happens far away while the body runs, in any thread.
 
     Args:
-        waiting: given where an object store that refuses for a minute or two must not end what is done; called before each wait, so that
-            whoever watches knows that something is still tried.
+        waiting: given where an object store that refuses for a minute or two must not end what is done; called before each wait for what is
+            read, so that whoever watches knows that it is still tried.
     """
     _listening.append(events)
     if waiting:
@@ -318,7 +323,7 @@ def read_range(system: Any, path: str, start: int, stop: int, *, what: str, pati
             raise Torn(f"{len(found):,} bytes came where {stop - start:,} were asked for")
         return found
 
-    return persist(ask, what=what, patience=patience)
+    return persist(ask, what=what, patience=patience, is_read=True)
 
 
 def read_pieces(system: Any, path: str, size_bytes: int, *, what: str, range_bytes: int | None = None) -> Iterator[bytes]:
@@ -336,7 +341,7 @@ def read_pieces(system: Any, path: str, size_bytes: int, *, what: str, range_byt
                 raise Torn(f"{len(found):,} bytes came where its manifest says {size_bytes:,}")
             return found
 
-        yield persist(ask, what=what)
+        yield persist(ask, what=what, is_read=True)
         return
     waiting: deque[Future[bytes]] = deque()
     pool = _ranges()

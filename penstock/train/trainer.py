@@ -137,8 +137,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
                 step=_step_of(path), processes=crew.processes, repeated=again)
             job = replace(job, checkpoint=str(path) if path else None)
         except (TrainingError, UserError) as error:
-            if crew.falls_back(error):
-                path = checkpoints.newest(events)
+            path = checkpoints.newest(events)
+            if _step_of(path) <= _step_of(job.checkpoint) and crew.falls_back(error):
                 events.warn(f"{error.message} More processes did not come to work; going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}, as before.",
                             step=_step_of(path), processes=crew.processes)
                 job = replace(job, checkpoint=str(path) if path else None)
@@ -152,7 +152,6 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
                 before = f" It was started again {_counted(crew.restarts, 'time', 's')} already." if crew.restarts else ""
                 on = f" {kept[-1].name} is kept; go on from it with: penstock resume {run.id}" if kept else ""
                 raise TrainingError(f"{error.message}{before}{on}") from None
-            path = checkpoints.newest(events)
             again = max(error.step - _step_of(path), 0)
             events.warn(
                 f"{error.message} Starting again from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}: {again} step{'s are' if again != 1 else ' is'} done again "
@@ -161,8 +160,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
             job = replace(job, checkpoint=str(path) if path else None)
 
 
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+def _step_of(checkpoint: Path | str | None) -> int:
+    return int(Path(checkpoint).name.removeprefix("step-")) if checkpoint else 0
 
 
 def _counted(number: int, word: str, more: str) -> str:

@@ -63,12 +63,18 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(m
 
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with heard(Events(), waiting=lambda: alive.append(tries)):
-        assert persist(ask, what="read x") == "there"
+        assert persist(ask, what="read x", is_read=True) == "there"
         assert alive == list(range(1, 30))
+        tries = 0
+        with pytest.raises(GaveUp, match="after 8 attempts"):  # what is written is sent again by others
+            persist(ask, what="write x")
+        assert len(alive) == 29
         monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
-        assert Patience.from_environment().attempts == 3
+        with pytest.raises(GaveUp, match="after 3 attempts"):
+            persist(ask, what="read x", is_read=True)
     monkeypatch.delenv("PENSTOCK_REMOTE_ATTEMPTS")
-    assert Patience.from_environment() == Patience()
+    with pytest.raises(GaveUp, match="after 8 attempts"):
+        persist(ask, what="read x", is_read=True)
 
 
 def test_what_passes_is_tried_again_and_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import RecipeError, StoreError, TrainingError, UserError
+from penstock.core.errors import Outgrown, RankLost, RecipeError, StoreError, TrainingError, UserError
 from penstock.data.loader import Loader
 from penstock.model import build_network
 from penstock.train import checkpoint as checkpoint_file
@@ -292,6 +292,34 @@ def test_long_trainings_try_more_processes(store, tmp_path, monkeypatch):
     assert "no room" in heard.texts("warned")[0]
     short = tiny_recipe(tmp_path, launcher="local", epochs=3)
     assert "2x1" not in measure_file.choose(short, feed, store.url, Heard().events).speeds
+
+
+def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
+    feed = tiny_feed(store, recipe)
+    story = iter([RankLost("one is gone.", (1,), 3, 2), Outgrown("there is room", 2, 1, -1), UserError("there was none.")])
+    started, heard = [], Heard()
+
+    def launch(self, function, arguments, *, processes, threads, grows):
+        started.append((processes, grows.to))
+        if (ends := next(story, None)) is not None:
+            raise ends
+        return {"done": True}
+
+    monkeypatch.setattr(type(recipe.launcher), "launch", launch)
+    summary = train(recipe, feed, tiny_run(store, recipe, feed), heard.events)
+    assert started == [(2, 2), (1, 2), (2, 2), (1, 2)]
+    assert summary == {"done": True, "restarts": 1, "taken_in": 1}
+    assert heard.texts("warned")[-1] == "there was none. More processes did not come to work; going on from step 0 with 1 process, as before."
+    assert "there is room: going on from step 0 with 2 processes" in heard.texts()
+
+
+def test_a_mistake_that_no_growth_explains_ends_it(store, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
+    feed = tiny_feed(store, recipe)
+    monkeypatch.setattr(type(recipe.launcher), "launch", lambda self, *_, **__: (_ for _ in ()).throw(UserError("no such store.")))
+    with pytest.raises(UserError, match="no such store"):
+        train(recipe, feed, tiny_run(store, recipe, feed), Heard().events)
 
 
 def test_a_trial_is_real_steps(store, tmp_path):
