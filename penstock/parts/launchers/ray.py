@@ -112,7 +112,7 @@ class Ray(Launcher):
         try:
             if self.address is None:
                 ray.init(
-                    address="local", include_dashboard=False, num_cpus=max(most(self.processes) * self.cpus, os.cpu_count() or 1),
+                    address="local", include_dashboard=False, num_cpus=max(max(processes, most(self.processes)) * self.cpus, os.cpu_count() or 1),
                     object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
                 host = "127.0.0.1"
             else:
