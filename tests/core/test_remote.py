@@ -40,6 +40,19 @@ def test_waits_are_as_many_as_attempts_and_stay_within_their_bounds(attempts: in
     assert all(0 <= w <= max(first * 2**i, 0) and w <= max(first, longest) for i, w in enumerate(waits))
 
 
+class Refusing:
+    """An object store that refuses so many times before it answers."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.tries = times, 0
+
+    def __call__(self) -> str:
+        self.tries += 1
+        if self.tries <= self.times:
+            raise ConnectionResetError(errno.ECONNRESET, "gone")
+        return "there"
+
+
 def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Patience.from_environment() == Patience()
     for word, value in (("ATTEMPTS", "3"), ("SECONDS", "9"), ("TIMEOUT", "2.5")):
@@ -52,46 +65,29 @@ def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[int] = []
-    tries = 0
-
-    def ask() -> str:
-        nonlocal tries
-        tries += 1
-        if tries < 30:
-            raise ConnectionResetError(errno.ECONNRESET, "gone")
-        return "there"
-
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
-    with heard(Events(), waiting=lambda: alive.append(tries)):
+    ask = Refusing(29)
+    with heard(Events(), waiting=lambda: alive.append(ask.tries)):
         assert persist(ask, what="read x", is_read=True) == "there"
         assert alive == list(range(1, 30))
-        tries = 0
         with pytest.raises(GaveUp, match="after 8 attempts"):  # what is written is sent again by others
-            persist(ask, what="write x")
+            persist(Refusing(29), what="write x")
         assert len(alive) == 29
         monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
         with pytest.raises(GaveUp, match="after 3 attempts"):
-            persist(ask, what="read x", is_read=True)
+            persist(Refusing(29), what="read x", is_read=True)
     monkeypatch.delenv("PENSTOCK_REMOTE_ATTEMPTS")
     with pytest.raises(GaveUp, match="after 8 attempts"):
-        persist(ask, what="read x", is_read=True)
+        persist(Refusing(29), what="read x", is_read=True)
 
 
 def test_what_passes_is_tried_again_and_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_told", {})
     told: list[Event] = []
-    tries = 0
-
-    def ask() -> str:
-        nonlocal tries
-        tries += 1
-        if tries < 4:
-            raise ConnectionResetError(errno.ECONNRESET, "gone")
-        return "there"
-
+    ask = Refusing(3)
     with heard(Events(told.append)):
         assert persist(ask, what="read x", patience=QUICK) == "there"
-    assert tries == 4 and [e.fields["text"] for e in told] == ["could not read x (gone); trying again"]
+    assert ask.tries == 4 and [e.fields["text"] for e in told] == ["could not read x (gone); trying again"]
 
 
 def test_the_bound_holds_in_attempts_and_in_seconds() -> None:
