@@ -36,6 +36,8 @@ ROW_FILE = "__file"
 ROW_NUMBER = "__row"
 """int64: the row's ordinal within its file, from 0, rejected rows not counted."""
 
+MEASURED_AT_ONCE = 512
+"""So many aggregates in one query: `EngineSession.measure`."""
 REJECT_SCHEMA = pa.schema([
     ("row_id", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("stage", pa.string()), ("column", pa.string()), ("reason", pa.string()), ("row", pa.string()),
 ])
@@ -217,8 +219,12 @@ class EngineSession(ABC):
         """Stop it; tables are gone."""
 
     @abstractmethod
-    def read(self, parquet: Sequence[Path | str]) -> ir.Table:
-        """Parquet files united by name, as a table. Negative zero is read as zero."""
+    def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
+        """Parquet files united by name, as a table. Negative zero is read as zero.
+
+        Args:
+            columns: the only ones to read, of files that were read before; all unless given.
+        """
 
     @abstractmethod
     def table(self, rows: pa.Table) -> ir.Table:
@@ -268,6 +274,19 @@ class EngineSession(ABC):
     def rows(self, table: ir.Table) -> list[dict[str, Any]]:
         """A small table's rows as plain data."""
         return [row for batch in self.batches(table) for row in batch.to_pylist()]
+
+    def measure(self, table: ir.Table, values: Mapping[str, ir.Value]) -> dict[str, Any]:
+        """Aggregates of a table, by name: one pass over it for every `MEASURED_AT_ONCE` of them.
+
+        An engine holds a piece of every column that a query aggregates. In batches, memory does not grow with the width of the
+        table, and the work grows with it in proportion.
+        """
+        names = list(values)
+        measured: dict[str, Any] = {}
+        for start in range(0, len(names), MEASURED_AT_ONCE):
+            batch = {name: values[name] for name in names[start : start + MEASURED_AT_ONCE]}
+            measured |= self.rows(table.aggregate(**batch))[0]
+        return measured
 
     def count(self, table: ir.Table) -> int:
         """The number of rows."""

@@ -8,6 +8,8 @@ does not depend on the order of rows); quantiles and the commonest values come f
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ _SHOWN = 200
 _DIGITS = 12
 """A mean is given to so many significant digits: beyond them the order of summation shows."""
 _BATCH_BYTES = 32 * 2**20
+_AT_ONCE = 128
+"""Columns of one query."""
 _LARGEST = 1e150
 """Mean and deviation are of numbers up to so large: the square of a larger one is no double."""
 
@@ -36,22 +40,28 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
     """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles, top."""
     import pyarrow.parquet as pq
 
-    table = session.read(files)
-    columns = [name for name in table.columns if name != ROW_ID]
-    measured = session.rows(table.aggregate(rows=table.count(), **_measures(table, columns)))[0]
+    schema = pq.read_schema(files[0])
+    columns = [name for name in schema.names if name != ROW_ID]
+    measured: dict[str, Any] = {"rows": 0}
+    for start in range(0, len(columns) or 1, _AT_ONCE):
+        # Only these columns are read: a query costs as much as the table that it names is wide.
+        batch = dict(itertools.islice(enumerate(columns), start, start + _AT_ONCE))
+        table = session.read(files, list(batch.values()) or [ROW_ID])
+        measured |= session.measure(table, {"rows": table.count(), **_measures(table, batch)})
     sampled, sample = _sample(files, columns)
-    schema, rows = pq.read_schema(files[0]), int(measured["rows"])
+    rows = int(measured["rows"])
     return {"split": "train", "rows": rows, "sampled": sampled, "columns": {
         name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]} for i, name in enumerate(columns)}}
 
 
-def _measures(table: ir.Table, columns: list[str]) -> dict[str, Any]:
+def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
+    """The aggregates of some columns; each name ends with its column's number."""
+    import ibis
+
     made: dict[str, Any] = {}
-    for i, name in enumerate(columns):
+    for i, name in columns.items():
         column, found = table[name], table[name].type()
         if found.is_floating():
-            import ibis
-
             column = (column.isnan() | column.isinf()).ifelse(ibis.null(found), column)
         made[f"present{i}"] = column.count()
         if found.is_nested() or found.is_binary():
@@ -62,8 +72,9 @@ def _measures(table: ir.Table, columns: list[str]) -> dict[str, Any]:
             made[f"min{i}"], made[f"max{i}"] = (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
         if found.is_numeric() and not found.is_boolean():
             number = column.cast("float64")
-            usual = number.between(-_LARGEST, _LARGEST)
-            made[f"mean{i}"], made[f"std{i}"] = number.mean(where=usual), number.std(how="pop", where=usual)
+            # Not `where=`: each filtered aggregate of DuckDB's holds a copy of every column of the query.
+            usual = number.between(-_LARGEST, _LARGEST).ifelse(number, ibis.null("float64"))
+            made[f"mean{i}"], made[f"std{i}"] = usual.mean(), usual.std(how="pop")
     return made
 
 

@@ -40,6 +40,12 @@ from penstock.formats.typed import TextTypes
 HEAD_BYTES = 1 << 16
 """The least that names, delimiter and header are judged by."""
 
+CELL_BYTES = 1 << 10
+"""Of a column in a block, at the least: every block costs some work for each column, so that small blocks of a wide table would
+cost as much as the square of its width."""
+MOST_BLOCK_BYTES = 8 << 20
+"""Of a block that is so large for its width's sake."""
+
 Block = tuple[pa.RecordBatch, list[Reject]]
 
 
@@ -54,6 +60,7 @@ class Delimited(Reader):
         self._dialect = Dialect()
         self._wanted: list[int] = []
         self._types: list[TextTypes] = []
+        self._block_bytes = context.block_bytes
 
     def scan(self) -> None:
         reading = self.input.reading
@@ -161,6 +168,7 @@ class Delimited(Reader):
         chosen = self.input.reading.columns
         self._wanted = [i for i, n in enumerate(self._names) if not chosen or n in chosen]
         self._types = [self.context.text(self._names[i]) for i in self._wanted]
+        self._block_bytes = max(self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES))
         self.columns = dict(zip([self._names[i] for i in self._wanted], self._types, strict=True))
 
     # -- the blocks --------------------------------------------------------------------------------------------------
@@ -170,10 +178,13 @@ class Delimited(Reader):
         waiting: deque[Future[Block] | Block] = deque()
         with ThreadPoolExecutor(self.context.workers) as pool:
             try:
+                if not final and self._block_bytes > self.context.block_bytes:
+                    more = text.read(self._block_bytes)
+                    buffer, final = buffer + more, not more
                 while buffer or not final:
                     cut = plain_cut(buffer, self._dialect, final=final)
                     if cut == 0 and not final and (len(buffer) < LONGEST_RECORD):
-                        more = text.read(max(self.context.block_bytes, len(buffer)))
+                        more = text.read(max(self._block_bytes, len(buffer)))
                         buffer, final = buffer + more, not more
                         continue
                     if cut:
@@ -189,7 +200,7 @@ class Delimited(Reader):
                     while waiting and (len(waiting) > self.context.workers or (final and not buffer)):
                         yield _result(waiting.popleft())
                     if not final:
-                        more = text.read(max(self.context.block_bytes, len(buffer)))
+                        more = text.read(max(self._block_bytes, len(buffer)))
                         buffer, final = buffer + more, not more
                 while waiting:
                     yield _result(waiting.popleft())

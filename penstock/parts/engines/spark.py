@@ -119,9 +119,9 @@ class Session(EngineSession):
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
-    def read(self, parquet: Sequence[Path | str]) -> ir.Table:
+    def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
         files = [str(path) for path in parquet]
-        shape = self._shadow.read(files)
+        shape = self._shadow.read(files, columns)
         return self._held(shape.schema(), lambda spark: self._parquet(spark, files, shape.schema()))
 
     def table(self, rows: pa.Table) -> ir.Table:
