@@ -21,6 +21,7 @@ from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
 from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
 
@@ -120,6 +121,8 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         columns = [source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names for source in sources]
         if problems := column_problems(checked, columns[0], columns[1:]):
             raise RecipeError.of(problems, where=f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,")
+    elif problems := name_problems(checked):
+        raise RecipeError.of(problems, where=f"the recipe {checked.name!r}")
     return checked
 
 

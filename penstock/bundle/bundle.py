@@ -120,6 +120,13 @@ class Bundle:
         return str(self._facts["dataset"])
 
     @property
+    def distance(self) -> float | None:
+        """Of series: how far apart steps usually are, as the training data had them (microseconds, where they have times); None:
+        it is not known (a bundle of an older Penstock)."""
+        found = (self._facts.get("learnt") or {}).get("distance")
+        return None if found is None else float(found)
+
+    @property
     def keep(self) -> tuple[str, ...]:
         """Columns carried along into predictions where they are there."""
         return tuple(self._facts["keep"])

@@ -28,7 +28,7 @@ from penstock.bundle.bundle import FORMAT, Bundle, encode_schema
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.rows import from_table
 from penstock.bundle.steps import Steps
-from penstock.contracts.data import Feature
+from penstock.contracts.data import ROW_ID, Feature
 from penstock.contracts.learn import Decoder, Runtime
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
@@ -119,7 +119,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
         bundle = {
             "format": FORMAT, "name": recipe.name, "run": run.id, "dataset": dataset.reference, "penstock": __version__, "runtime": runtime, "programs": {"main": main},
             "encoding": declared, "columns": {name: str(kind) for name, kind in columns.items()}, "schema": encode_schema(columns), "keep": list(recipe.keep),
-            "steps": steps.declared(), "source": source, "serve": whole["serve"], "measured": measured, "validation": _summary(run).get("validation", {}),
+            "learnt": _learnt(dataset, feed, recipe), "steps": steps.declared(), "source": source, "serve": whole["serve"], "measured": measured, "validation": _summary(run).get("validation", {}),
         }
         _write_json(folder / "bundle.json", bundle)
         _write_json(folder / "fitted.json", fitted)
@@ -130,6 +130,14 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     size = sum(entry["size_bytes"] for entry in made.manifest["files"].values())
     events.say(f"packed {made.reference} ({size / 2**20:.1f} MiB): it answers as torch does within {measured['difference']:.1e}; exported in {seconds:.1f} s", bundle=made.reference, **measured)
     return made
+
+
+def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
+    """How the training data was read, so that later data is read likewise: the types of its columns, the distance of its steps."""
+    return {
+        "schema": encode_schema({column.name: column.type for column in dataset.schema if column.name != ROW_ID}),
+        "distance": feed.manifest.get("distance") if recipe.samples is not None else None,
+    }
 
 
 # -- the decision ------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from penstock.bundle.rows import Intake, Mixed
 from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
 from penstock.data.encoding import Accepted, Encoding
+from penstock.recipe.names import kept_names
 
 if TYPE_CHECKING:
     from penstock.bundle.steps import Steps
@@ -239,7 +240,8 @@ class Predictor:
         extra = [name for name in keep or () if name not in names]
         if absent := [name for name in extra if name not in table.column_names]:
             raise rowing.absent_columns(absent, table.column_names)
-        kept = {name: table[name] for name in [*names, *extra] if name not in answered.column_names}
+        written = kept_names([*names, *extra], self.answer_schema.names)
+        kept = {own: table[name] for name, own in written.items()}
         return pa.table({**kept, **{name: answered[name] for name in answered.column_names}})
 
 

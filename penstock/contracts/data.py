@@ -333,6 +333,8 @@ class Feature(Part):
     """The encoder a model uses unless the recipe names another; empty: not usable as an input."""
     decoder: ClassVar[str] = ""
     """The decoder likewise; empty: not usable as a target."""
+    answers: ClassVar[tuple[str, ...]] = ("", "probabilities")
+    """As a target, the words of `decode` that it may answer with: `""` is the column `<target>`, the others `<target>_<word>`."""
     canonical: ClassVar[pa.DataType] = pa.string()
     """What `accept` returns and the rest understands; text may keep the dictionary that it came with."""
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from penstock.contracts.data import ROW_ID, Feature
 from penstock.core.errors import ContractError, Problem, StoreError
 from penstock.data.encoding import Accepted, Encoding
+from penstock.data.unforecast import Key, Unforecast
 from penstock.data.windows import Anchors, Reach, broken, usual_distance
 from penstock.recipe.schema import Recipe, Samples
 
@@ -103,13 +104,19 @@ class Steps:
         encoding: the step's (`step_encoding`), fitted or not.
         targets: whether the rows have targets.
         set_aside: told of each chunk's refused rows; None: they are passed over.
+        distance: how far apart steps usually are, where that was learnt; else as the first of these are.
+        twins: what two steps of one series at one time are, and a gap where `on_gap` is `error`: the end (`error`), or the
+            fault of that series alone (`refuse`): the steps are refused, the gap is one.
     """
 
     def __init__(
-        self, files: Sequence[Path], samples: Samples, encoding: Encoding, *, targets: bool = True, set_aside: Callable[[pa.Table, Accepted], None] | None = None,
+        self, files: Sequence[Path], samples: Samples, encoding: Encoding, *, targets: bool = True,
+        set_aside: Callable[[pa.Table, Accepted], None] | None = None, distance: float | None = None,
+        twins: Literal["error", "refuse"] = "error",
     ) -> None:
         self.files, self.samples, self.encoding, self.targets = list(files), samples, encoding, targets
-        self.distance: float | None = None
+        self._twins = twins
+        self.distance = distance
         """How far apart steps usually are, once there were some: in microseconds if they have times, else as they are."""
         self.timed = False
         """Whether they have times or dates."""
@@ -128,6 +135,8 @@ class Steps:
         for name in (*self.samples.entity, self.samples.time):
             for row in np.flatnonzero(np.asarray(table[name].is_null())).tolist():
                 accepted.refused.setdefault(row, []).append(Problem((name,), "is missing, so the step has no place in a series"))
+        if self._twins == "refuse" and self.samples.on_gap != "ignore":
+            self._put_twins_aside(table, accepted)
         if accepted.refused:
             if self._set_aside:
                 self._set_aside(table, accepted)
@@ -137,19 +146,36 @@ class Steps:
         rank = np.asarray(table[RANK].to_numpy(), np.int8)
         return Chunk(table, accepted, segment, series, rank)
 
-    def _cut(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        if not table.num_rows:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
+    def _put_twins_aside(self, table: pa.Table, accepted: Accepted) -> None:
+        """Refuse every step that shares its time with another of its series: which of them is right, nobody can know."""
+        placed = np.setdiff1d(np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))
+        if not len(placed):
+            return
+        _, other, distance = self._distances(table.take(pa.array(placed)))
+        later = np.flatnonzero(~other & (distance == 0))
+        known = self._last is not None and not other[0] and distance[0] == 0
+        both = np.union1d(later, later[later > 0] - 1) if not known else np.union1d(later, later[later > 1] - 1)
+        for row in placed[both].tolist():
+            text = "is the time of another step of the series as well, so neither is taken"
+            accepted.refused.setdefault(row, []).append(Problem((self.samples.time,), text))
+
+    def _distances(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times, which steps are the first of another series, and how far each is from the one before."""
         moments, self.timed = _moments(table[self.samples.time], self.samples.time)
         names = [table[name].combine_chunks() for name in self.samples.entity]
-        other = np.zeros(len(moments), bool)  # the first of another series
+        other = np.zeros(len(moments), bool)
         for column in names:
             other[1:] |= np.asarray(pc.not_equal(column.slice(1), column.slice(0, len(column) - 1)))
         mine = tuple(column[0].as_py() for column in names)
         other[0] = self._last is None or self._last[0] != mine
         before = moments[0] if other[0] or self._last is None else self._last[1]
-        distance = np.diff(moments, prepend=before)
-        self._last = (tuple(column[-1].as_py() for column in names), moments[-1])
+        return moments, other, np.diff(moments, prepend=before)
+
+    def _cut(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        if not table.num_rows:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        moments, other, distance = self._distances(table)
+        self._last = (tuple(table[name][-1].as_py() for name in self.samples.entity), moments[-1])
         if self.distance is None:
             self.distance = usual_distance(distance[~other])
         gap = np.zeros(len(moments), bool)
@@ -157,7 +183,7 @@ class Steps:
             self._refuse_twins(table, ~other & (distance == 0))
             gap = ~other & broken(distance, self.distance)
             self.gaps += int(gap.sum())
-            if self.samples.on_gap == "error" and gap.any():
+            if self.samples.on_gap == "error" and self._twins == "error" and gap.any():
                 raise ContractError(f"{int(gap.sum()):,} steps are not as far from the one before as steps usually are: {self._shown(table, gap)}. Mend the data, or say `samples: {{on_gap: split}}`.")
         segment = self._segment + np.cumsum(other | gap)
         series = self._series + np.cumsum(other)
@@ -342,6 +368,7 @@ def seen(dataset: Dataset, recipe: Recipe) -> Dataset | SampledDataset:
 
 def windows_of(
     files: Sequence[Path | str], recipe: Recipe, columns: Sequence[str], scratch: Path, *, every: bool, set_aside: Callable[[pa.Table, Accepted], None],
+    unforecast: Unforecast | None = None, distance: float | None = None,
 ) -> Iterator[pa.Table]:
     """Samples to be forecast from rows that are steps: the inputs alone, with the series' names and the last known time.
 
@@ -351,20 +378,37 @@ def windows_of(
         scratch: an empty folder.
         every: at every step that has a whole window behind it; otherwise the latest one of each series.
         set_aside: told of steps that cannot be taken.
+        unforecast: keeps the tally of series, and tells of those without a window.
+        distance: how far apart steps were where the bundle learnt.
     """
     samples = recipe.samples
     assert samples is not None
+    last_key: list[Key] = []  # of the rows as they came, where some were refused
+
+    def aside(table: pa.Table, accepted: Accepted) -> None:
+        set_aside(table, accepted)
+        last_key.append(tuple(table[name][-1].as_py() for name in samples.entity))
+        if unforecast is not None:
+            unforecast.refused_steps(table, accepted)
+
     reach = Reach.of(recipe.inputs.values(), ())
     encoding = Encoding(step_encoding(recipe).inputs, {})
     anchors, cutter = Anchors(reach), Cutter(recipe, reach, targets=False)
     rows = max(_BATCH_BYTES // cutter.sample_bytes, 1)
     held: tuple[int, pa.Table] | None = None  # the latest sample of a series that may go on in the next chunk
-    for chunk in Steps(sort_steps([files], recipe, samples, scratch), samples, encoding, targets=False, set_aside=set_aside):
+    steps = Steps(sort_steps([files], recipe, samples, scratch), samples, encoding, targets=False, set_aside=aside, distance=distance, twins="refuse")
+    for chunk in steps:
+        before = anchors.seen
+        found, _ = anchors.update(chunk.segment, np.zeros(len(chunk.segment), np.int8))
+        if unforecast is not None:
+            windowed = np.zeros(len(chunk.series), bool)
+            windowed[found + reach.ahead - 1 - before] = True
+            going_to = last_key[-1] if last_key else tuple(chunk.table[name][-1].as_py() for name in samples.entity) if len(chunk.series) else None
+            unforecast.chunk(chunk, windowed, going_to)
+            last_key.clear()
         if not len(chunk.series):
             continue
         cutter.take(chunk)
-        before = anchors.seen
-        found, _ = anchors.update(chunk.segment, np.zeros(len(chunk.segment), np.int8))
         going_on = found[:0]
         if not every:
             series = chunk.series[found + reach.ahead - 1 - before]
@@ -380,5 +424,7 @@ def windows_of(
             yield cutter.cut(found[start : start + rows], columns)
         if len(going_on):
             held = (int(chunk.series[-1]), cutter.cut(going_on, columns))
+    if unforecast is not None:
+        unforecast.close()
     if held is not None:
         yield held[1]

@@ -20,6 +20,7 @@ from penstock.contracts.sql import bind, shown
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.core.events import Events
 from penstock.data.ledger import COLUMN, REASON
+from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Expect, Recipe
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
         miss(("keep",), name)
     for name in recipe.evaluate.slices:
         miss(("evaluate", "slices"), name)
-    return problems
+    return problems + name_problems(recipe)
 
 
 # -- promises -------------------------------------------------------------------------------------------------------------

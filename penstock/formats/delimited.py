@@ -11,7 +11,7 @@ reject and counted records instead of lines, and its lenient mode lost 69,500 ro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -32,6 +32,7 @@ from penstock.formats.dialect import (
     sniff_delimiter,
     widths_of,
 )
+from penstock.formats.headers import Look, decide, look
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, format_of
@@ -39,6 +40,8 @@ from penstock.formats.typed import TextTypes
 
 HEAD_BYTES = 1 << 16
 """The least that names, delimiter and header are judged by."""
+PEEK_BYTES = 1 << 18
+"""What of each file is looked at before any is read, where there are several."""
 
 CELL_BYTES = 1 << 10
 """Of a column in a block, at the least: every block costs some work for each column, so that small blocks of a wide table would
@@ -61,11 +64,14 @@ class Delimited(Reader):
         self._wanted: list[int] = []
         self._types: list[TextTypes] = []
         self._block_bytes = context.block_bytes
+        self._encoding: str | None = None
+        self._header: bool | None = None
+        """Whether it has a header, once that is decided."""
+        self._delimiter: bytes | None = None
+        """Its delimiter, once that is decided."""
 
     def scan(self) -> None:
-        reading = self.input.reading
-        encoding = encoding_of(self.input.url, reading.encoding, self.say)
-        with TextStream(self.input.url, encoding) as text:
+        with self._text() as text:
             buffer, line, final = self._begin(text)
             self._settle_columns()
             blocks = self._blocks(text, buffer, line, final)
@@ -80,12 +86,72 @@ class Delimited(Reader):
                         blocks.close()
                         break
 
+    def _text(self) -> TextStream:
+        if self._encoding is None:
+            self._encoding = encoding_of(self.input.url, self.input.reading.encoding, self.say)
+        return TextStream(self.input.url, self._encoding)
+
+    # -- what files say together ---------------------------------------------------------------------------------------
+
+    @property
+    def asks_others(self) -> bool:
+        """Whether its first line is judged by its looks, for which the other files of the source are asked as well."""
+        reading = self.input.reading
+        return reading.header == "auto" and not reading.names
+
+    def peek(self) -> bytes:
+        """Its first records, as bytes, to be cut by `cut`; its delimiter is found by them.
+
+        Raises:
+            SourceError: it is empty, or no text.
+        """
+        with self._text() as text:
+            buffer, _, final = self._head(text, PEEK_BYTES)
+            self._dialect = self._find_dialect(buffer, final)
+            while not final and len(head_records(buffer, self._dialect, final=False, most=2)) < 2 and len(buffer) < LONGEST_RECORD:
+                more = text.read(PEEK_BYTES)
+                buffer, final = buffer + more, not more
+            if not final:
+                buffer = buffer[: buffer.rfind(b"\n") + 1] or buffer
+        if not head_records(buffer, self._dialect, final=True, most=1):
+            raise self._empty()
+        return buffer
+
+    @property
+    def delimiter(self) -> bytes:
+        return self._dialect.delimiter
+
+    def cut(self, start: bytes, delimiter: bytes) -> list[Record]:
+        """The records of what `peek` gave."""
+        return head_records(start, replace(self._dialect, delimiter=delimiter), final=True)
+
+    def settled(self, *, header: bool, delimiter: bytes) -> None:
+        """What all files of the source say together of this one's first line and delimiter."""
+        self._header, self._delimiter = header, delimiter
+
     # -- the beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self, text: TextStream) -> tuple[bytes, int, bool]:
         """Skip what is no data, settle dialect and names. Returns what was read and is data, its line, and if that is all."""
-        reading, url = self.input.reading, self.input.url
-        buffer = text.read(max(self.context.block_bytes, HEAD_BYTES))
+        buffer, line, final = self._head(text, max(self.context.block_bytes, HEAD_BYTES))
+        self._dialect = self._find_dialect(buffer, final)
+        records = head_records(buffer, self._dialect, final=final)
+        if not records and not self.input.reading.names:
+            raise self._empty()
+        header = self._has_header(records)
+        self._name_columns(records, header)
+        if header and records:
+            stop, behind = _behind_first(Careful(self._dialect), buffer, line, final)
+            buffer, line = buffer[stop:], behind
+        return buffer, line, final
+
+    def _empty(self) -> SourceError:
+        return SourceError(f"{self.input.path} is empty: it has no rows and no columns. Remove it, or name another. ({self.input.url})")
+
+    def _head(self, text: TextStream, size: int) -> tuple[bytes, int, bool]:
+        """About `size` bytes after the lines that are no data, the line they begin on, and if that is all."""
+        reading = self.input.reading
+        buffer = text.read(size)
         final = len(buffer) == 0
         line = 1
         for _ in range(reading.skip_rows):
@@ -103,15 +169,6 @@ class Delimited(Reader):
             raise SourceError(f"{self.input.path} ends its lines with CR alone, as old Macs did. Convert it first, for example with: tr '\\r' '\\n'")
         if buffer[:4096].count(b"\0") * 10 > len(buffer[:4096]):
             raise SourceError(f"{self.input.path} is full of zero bytes, which text is not. Set `encoding` (utf-16-le?) or `format` to what it is.")
-        self._dialect = self._find_dialect(buffer, final)
-        records = head_records(buffer, self._dialect, final=final)
-        if not records and not reading.names:
-            raise SourceError(f"{self.input.path} is empty: it has no rows and no columns. Remove it, or name another. ({url})")
-        header = self._has_header(records)
-        self._name_columns(records, header)
-        if header and records:
-            stop, behind = _behind_first(Careful(self._dialect), buffer, line, final)
-            buffer, line = buffer[stop:], behind
         return buffer, line, final
 
     def _find_dialect(self, buffer: bytes, final: bool) -> Dialect:
@@ -123,6 +180,8 @@ class Delimited(Reader):
         dialect = Dialect(b",", byte(reading.quote), byte(reading.escape), byte(reading.comment), reading.strip)
         if reading.delimiter:
             return replace(dialect, delimiter=reading.delimiter.encode())
+        if self._delimiter:
+            return replace(dialect, delimiter=self._delimiter)
         if reading.format == "tsv" or (reading.format == "auto" and format_of(self.input.url) == "tsv"):
             return replace(dialect, delimiter=b"\t")
         found = sniff_delimiter(buffer[: 1 << 18], dialect, final=final and len(buffer) <= 1 << 18)
@@ -134,10 +193,12 @@ class Delimited(Reader):
         reading = self.input.reading
         if reading.header != "auto":
             return bool(reading.header)
+        if self._header:
+            return True
         if reading.names:
             cells = [c.decode().strip().lower() for c in records[0].cells] if records and not records[0].reason else []
             return cells == [n.lower() for n in reading.names]
-        looks = seems_header(records)
+        looks = seems_header(records) if self._header is None else "no"
         if looks == "perhaps":
             self.say(f"has nothing but text, so that its first line was taken for names on looks: {records[0].raw[:80].decode()!r}. If it is data, set `header: false`.")
         if looks != "no":
@@ -324,3 +385,25 @@ def _behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tu
     next(rest)
     next(rest, None)
     return careful.consumed, careful.line
+
+
+def settle_together(readers: Sequence[Delimited]) -> None:
+    """Decide for several files of one source which have a header, and how their cells are delimited.
+
+    Raises:
+        SourceError: a file has another beginning than the others, and cannot be mapped by name.
+    """
+    starts = [reader.peek() for reader in readers]
+    common = Counter(reader.delimiter for reader in readers).most_common(1)[0][0]
+    widths = {len(records[0].cells) for reader, start in zip(readers, starts, strict=True) if reader.delimiter == common and (records := reader.cut(start, common))}
+    looks: list[Look] = []
+    delimiters: list[bytes] = []
+    for reader, start in zip(readers, starts, strict=True):
+        delimiter = reader.delimiter
+        as_common = reader.cut(start, common)
+        if delimiter != common and not reader.input.reading.delimiter and len(as_common[0].cells) in widths:
+            delimiter = common
+        delimiters.append(delimiter)
+        looks.append(look(reader.input.path, reader.cut(start, delimiter)))
+    for reader, header, delimiter in zip(readers, decide(looks), delimiters, strict=True):
+        reader.settled(header=header, delimiter=delimiter)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,8 @@ from penstock.formats.texts import undecodable
 LONGEST_RECORD = 8 << 20
 """Bytes. A quoted cell that is longer is taken for one whose closing quote is missing."""
 
+LONGEST_NAME = 64
+"""Characters. A first cell that is longer is no name."""
 _LIKE_A_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE)
 
 
@@ -214,7 +216,7 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
 
 def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | None:
     """The delimiter that cuts the first records into equally many cells, or None if there is one column."""
-    best: tuple[float, int] = (0.0, 1)
+    best: tuple[float, bool, int] = (0.0, False, 1)
     found = None
     for candidate in (b",", b"\t", b";", b"|"):
         if candidate in (dialect.quote, dialect.escape):
@@ -223,7 +225,7 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
         if not widths:
             continue
         width, count = max(((w, c) for w, c in Counter(widths).items() if w > 1), key=lambda x: (x[1], x[0]), default=(1, 0))
-        score = (round(count / len(widths), 1), width)
+        score = (round(count / len(widths), 1), widths[0] == width, width)  # names are cut as their rows are: 1,5;2,5 below a;b
         if width > 1 and score[0] >= 0.5 and score > best:
             best, found = score, candidate
     return found
@@ -242,6 +244,13 @@ def widths_of(records: list[Record]) -> list[int]:
     return [len(r.cells) for r in records if not r.reason]
 
 
+def could_be_names(cells: Sequence[str]) -> bool:
+    """Whether these may be names: some text, none of it like a value, none twice, none long."""
+    full = [cell for cell in cells if cell]
+    short = all(len(cell) <= LONGEST_NAME for cell in cells)
+    return bool(full) and short and len(set(full)) == len(full) and not any(_LIKE_A_VALUE.fullmatch(cell) for cell in cells)
+
+
 def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
     """Whether the first record has names: unlike values, and not found again below. `perhaps` where all below is text too,
     so that nothing sets the names apart but that they differ from each other."""
@@ -251,7 +260,7 @@ def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
     rest = [r for r in records[1:] if not r.reason]
     if rest and len(names) != Counter(widths_of(rest)).most_common(1)[0][0]:
         return "no"
-    if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > 64:
+    if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > LONGEST_NAME:
         return "no"
     full = [n for n in names if n]
     below = [{r.cells[i].decode().strip() for r in rest if i < len(r.cells)} for i in range(len(names))]

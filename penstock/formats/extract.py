@@ -27,7 +27,7 @@ from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.columnar import Columnar
-from penstock.formats.delimited import Delimited
+from penstock.formats.delimited import Delimited, settle_together
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.jsonlines import JsonLines
 from penstock.formats.places import size_of
@@ -56,10 +56,11 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
         context = Context(scratch, rejects, events, block if limit is None else 128 << 10, workers, limit)
         readers: list[Reader] = []
         try:
-            for i, input in enumerate(inputs):
+            for input in inputs:
                 _unchanged(input)
-                reader = _reader(input, context)
-                readers.append(reader)
+                readers.append(_reader(input, context))
+            _headers(readers)
+            for i, reader in enumerate(readers):
                 reader.scan()
                 events.progress("extract", i + 1, 2 * len(inputs), "files")
             if not readers:
@@ -97,6 +98,13 @@ def _reader(input: Input, context: Context) -> Reader:
 def _unchanged(input: Input) -> None:
     if input.size_bytes is not None and (now := size_of(input.url)) != input.size_bytes:
         raise SourceError(f"{input.url} has changed while it was being prepared: it had {input.size_bytes} bytes, now {now}. Run again when it is at rest.")
+
+
+def _headers(readers: list[Reader]) -> None:
+    """Where there are several files whose first lines are judged by their looks, all are asked before one is read."""
+    asking = [reader for reader in readers if isinstance(reader, Delimited) and reader.asks_others]
+    if len(asking) > 1:
+        settle_together(asking)
 
 
 def _csv_words(readers: list[Reader]) -> None:
@@ -185,6 +193,7 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
         if united is None:
             raise SourceError(f"the column {name!r} is bytes in some files and text in others.")
         kinds[name] = united
+    _say_lacking(readers, partitions, spelling)
     if parts:
         events.say(f"the folders' names give the column{'s' if len(parts) > 1 else ''} {', '.join(parts)}.")
     for name, kind in kinds.items():
@@ -204,6 +213,18 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
     forced = {n: must for n, must in forced.items() if n not in already}
     kinds |= {n: FORCED[must] for n, must in forced.items()}
     return _Plan(_ordered(kinds, readers), forced, spelling)
+
+
+def _say_lacking(readers: list[Reader], partitions: list[dict[str, str | None]], spelling: dict[str, str]) -> None:
+    """Say which columns a table lacks that others of the source have. A field that some JSON lines lack is nothing unusual."""
+    for reader, part in zip(readers, partitions, strict=True):
+        if isinstance(reader, JsonLines) or not reader.columns:
+            continue
+        here = {name.lower() for name in (*reader.columns, *part)}
+        lacking = [final for name, final in spelling.items() if name not in here]
+        if lacking:
+            some = ", ".join(lacking[:12]) + (" …" if len(lacking) > 12 else "")
+            reader.say(f"lacks columns that other files of the source have, which are missing in its rows: {some}.", warn=True)
 
 
 def _inner(kind: pa.DataType) -> pa.DataType:

@@ -2,24 +2,30 @@
 
 The steps are sorted by series and time; each series is forecast from its latest whole window, or, asked for, from every
 step that has one. What is written beside a forecast are the series' names and the last known time. A step that cannot be
-taken is no part of a window; it is written aside with its reason.
+taken is no part of a window; it is written aside with its reason. A series without a whole window is answered with nulls
+and its reason in the column `refused`, so that every series that came in is in the output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import absent_columns
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.core.events import Events
 from penstock.data.encoding import Accepted
 from penstock.data.steps import RANK, windows_of
+from penstock.data.unforecast import Tally, Unforecast
+from penstock.data.windows import Reach
 from penstock.formats.write import TableWriter
+from penstock.recipe.names import REFUSED, kept_names
 from penstock.recipe.schema import Recipe
 
 
@@ -34,7 +40,11 @@ class Steps:
     """Columns that go beside a forecast."""
     aside: str
     """Where refused steps go."""
+    distance: float | None = None
+    """How far apart steps were where the bundle learnt."""
     refused: int = 0
+    tally: Tally = field(default_factory=Tally)
+    _lacking: list[tuple[pa.Table, list[str]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, bundle: Bundle, extract: Extract, keep: tuple[str, ...], output: str) -> Steps | None:
@@ -54,7 +64,8 @@ class Steps:
         if absent := [name for name in dict.fromkeys(needed) if name not in present]:
             raise absent_columns(absent, list(extract.schema.names))
         kept = tuple(name for name in dict.fromkeys([*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep]) if name in present)
-        return cls(recipe, list(extract.parquet), list(dict.fromkeys([*kept, *bundle.columns])), kept, f"{output}.refused.jsonl")
+        columns = list(dict.fromkeys([*kept, *bundle.columns]))
+        return cls(recipe, list(extract.parquet), columns, kept, f"{output}.refused.jsonl", bundle.distance)
 
     def windows(self, scratch: Path, *, every: bool) -> Iterator[pa.Table]:
         """Samples as requests have them."""
@@ -69,4 +80,40 @@ class Steps:
                 writers[0].write(rows.append_column("refused", pa.array(["; ".join(map(str, accepted.refused[row])) for row in order])))
                 self.refused += len(order)
 
-            yield from windows_of(self.files, self.recipe, self.columns, scratch, every=every, set_aside=set_aside)
+            assert self.recipe.samples is not None
+            needed = Reach.of(self.recipe.inputs.values(), ()).steps
+            unforecast = Unforecast(needed, self.recipe.samples.entity, self._lack)
+            self.tally = unforecast.tally
+            yield from windows_of(
+                self.files, self.recipe, self.columns, scratch, every=every, set_aside=set_aside, unforecast=unforecast, distance=self.distance)
+
+    def _lack(self, last: pa.Table, reasons: list[str]) -> None:
+        self._lacking.append((last.select(self.kept), reasons))
+
+    def lacking(self, answers: pa.Schema) -> Iterator[pa.Table]:
+        """The series found since the last call to have no forecast, as rows of the output: nulls, and why.
+
+        Args:
+            answers: the columns of an answer.
+        """
+        while self._lacking:
+            table, reasons = self._lacking.pop(0)
+            names = kept_names(self.kept, answers.names)
+            nulls = {column.name: pa.nulls(table.num_rows, column.type) for column in answers}
+            yield pa.table({**{own: table[name] for name, own in names.items()}, **nulls, REFUSED: pa.array(reasons, pa.string())})
+
+    def say(self, counts: dict[str, Any], events: Events) -> None:
+        """What became of every step and series, into the counts and aloud."""
+        tally = self.tally
+        counts |= {"series": tally.series, "steps": {"taken": tally.steps, "too_few": tally.left, "refused": self.refused, "unreadable": counts["unreadable"]}}
+        counts["refused"] += self.refused
+        events.say(
+            f"{counts['rows']:,} steps in = {tally.steps:,} of series with a forecast + {tally.left:,} of series without + {self.refused:,} refused"
+            f" + {counts['unreadable']:,} unreadable; {tally.series:,} series = {tally.forecast:,} forecast + {tally.refused:,} refused")
+        if self.refused:
+            events.warn(f"{self.refused:,} steps were refused and are in no window; they are in {self.aside} with their reasons")
+        if tally.refused:
+            events.warn(f"{tally.refused:,} of {tally.series:,} series have no whole window of steps in a row, so there is no forecast of them; the column `{REFUSED}` says why")
+        if tally.late:
+            events.warn(f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a refused step): their forecast is from the last known time that is beside it")
+

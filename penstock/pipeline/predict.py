@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
-from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Source
-from penstock.core.errors import RequestError, SourceError
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Source
+from penstock.core.errors import PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.write import TableWriter
 from penstock.pipeline.ceiling import over
 from penstock.pipeline.forecast import Steps
+from penstock.recipe.names import REFUSED, kept_names
 from penstock.recipe.schema import Resources, load_recipe
 
 ROWS = 8_192
@@ -62,7 +63,7 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
             os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
         extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
-        counts = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
+        counts: dict[str, Any] = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
         if extract.rejected:
             aside = f"{output}.unreadable.jsonl"
             with TableWriter(aside) as writer:
@@ -75,22 +76,52 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
         if steps is None and every:
             raise RequestError("`every` is for rows that are steps of series; here each row is answered anyway.")
         batches = _batches(extract.parquet, extract.schema, bundle.encoding.rows_at_once(ROWS)) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
+        predictor = bundle.predictor()
+        kept = keep if steps is None else steps.kept
+        _say_kept(bundle, kept, extract, predictor.answer_schema, events)
         with TableWriter(output) as writer:
-            for answered in bundle.predictor().predict_stream(batches, keep=keep if steps is None else steps.kept):
-                refused = answered.num_rows - answered["refused"].null_count if "refused" in answered.column_names else 0
-                counts["refused"] += refused
-                counts["predicted"] += answered.num_rows - refused
+            for answered in _with_lacking(predictor.predict_stream(batches, keep=kept), steps, predictor.answer_schema):
+                _count(answered, counts)
                 writer.write(answered)
                 events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
     if steps is not None:
-        if steps.refused:
-            counts["refused"] += steps.refused
-            events.warn(f"{steps.refused:,} steps were refused and are in no window; they are in {steps.aside} with their reasons")
-        if not counts["predicted"]:
-            events.warn("no series has a whole window of steps in a row, so there is no forecast")
-    elif counts["refused"]:
-        events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `refused` of {output}")
+        steps.say(counts, events)
+    else:
+        _balance(counts)
+        if counts["refused"]:
+            events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of {output}")
+        events.say(f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused + {counts['unreadable']:,} unreadable")
     return {**counts, "output": output, "bundle": bundle.reference}
+
+
+def _say_kept(bundle: Bundle, keep: tuple[str, ...], extract: Extract, answers: pa.Schema, events: Events) -> None:
+    """Say where a kept column has another name, since an answer has its own."""
+    present = [name for name in [*bundle.keep, *keep] if name in extract.schema.names]
+    for name, own in kept_names(present, answers.names).items():
+        if name != own:
+            events.say(f"the column {name!r} is kept as {own!r}, since an answer has its name", column=name, kept=own)
+
+
+def _with_lacking(answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The answers, and between them the series that have none."""
+    for answered in answers:
+        yield answered
+        if steps is not None:
+            yield from steps.lacking(schema)
+    if steps is not None:
+        yield from steps.lacking(schema)
+
+
+def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
+    refused = answered.num_rows - answered[REFUSED].null_count if REFUSED in answered.column_names else 0
+    counts["refused"] += refused
+    counts["predicted"] += answered.num_rows - refused
+
+
+def _balance(counts: dict[str, Any]) -> None:
+    """Every row that came is answered, or refused with its reason, or written aside as unreadable."""
+    if counts["rows"] != counts["predicted"] + counts["refused"] + counts["unreadable"]:
+        raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
 
 
 def _batches(files: list[Path | str], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:

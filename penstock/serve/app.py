@@ -30,6 +30,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import from_records
 from penstock.core.errors import Problem, RequestError, UserError
 from penstock.core.events import Events
+from penstock.recipe.names import kept_names
 from penstock.recipe.schema import Serve
 from penstock.serve import protocol
 from penstock.serve.batching import Batcher, Busy
@@ -122,7 +123,11 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         predictions = table.to_pylist()
         carried = [*kept, *(name for name in bundle.keep if name in columns)]
         if carried:
-            predictions = [{**{name: record.get(name) for name in carried}, **prediction} for record, prediction in zip(records, predictions, strict=True)]
+            written = kept_names(carried, answers.names)  # a truth that is kept never hides the answer, nor the answer it
+            predictions = [
+                {**{own: record.get(name) for name, own in written.items()}, **prediction}
+                for record, prediction in zip(records, predictions, strict=True)
+            ]
         return reply({"predictions": predictions, "model": bundle.reference, "request_id": request.state.request_id})
 
     @app.get("/docs")

@@ -34,6 +34,7 @@ class Number(Feature):
 
     encoder: ClassVar[str] = "piecewise"
     decoder: ClassVar[str] = "number"
+    answers: ClassVar[tuple[str, ...]] = ("",)
     canonical: ClassVar[pa.DataType] = pa.float64()
 
     missing: Literal["mean", "median", "zero", "error"] = "mean"

@@ -42,6 +42,7 @@ class Series(Feature):
 
     encoder: ClassVar[str] = "decomposition"
     decoder: ClassVar[str] = "series"
+    answers: ClassVar[tuple[str, ...]] = ("", "quantiles")
     canonical: ClassVar[pa.DataType] = _CANONICAL
     spans: ClassVar[bool] = True
 

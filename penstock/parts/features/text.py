@@ -64,6 +64,7 @@ class Text(Feature):
     takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "textcnn"
     decoder: ClassVar[str] = "text"
+    answers: ClassVar[tuple[str, ...]] = ("",)
 
     tokenizer: Literal["words", "characters", "bpe", "wordpiece"] = "words"
     """How a text is cut: `words` and `characters` by a vocabulary of the training split; `bpe` and `wordpiece` are trained on it

@@ -1,0 +1,111 @@
+"""Names that would meet in one place: what a target answers with, and what Penstock writes beside it.
+
+A prediction has the columns `<target>`, `<target>_probabilities` and the like, then what is carried along, and in a
+stream `refused`. Two columns of one name would hide each other, so every clash that follows from the recipe is a
+problem. Letters of another case make no other name, since engines and many readers of files do not tell them apart.
+
+What is asked for later (`predict --keep y`) cannot be known here; `kept_names` gives such a column a name of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from penstock.contracts.data import ROW_ID, Feature
+from penstock.core.errors import Problem
+
+if TYPE_CHECKING:
+    from penstock.recipe.schema import Recipe
+
+REFUSED = "refused"
+"""The column that says why a row has no answer."""
+_OWN = {REFUSED: "why a row has no answer", ROW_ID: "what a row is called"}
+
+
+def answer_names(targets: Mapping[str, Feature]) -> dict[str, str]:
+    """Every column that the targets may answer with → its target; where two meet, the first one's."""
+    found: dict[str, str] = {}
+    for target, feature in targets.items():
+        for word in feature.answers:
+            found.setdefault(f"{target}_{word}" if word else target, target)
+    return found
+
+
+def name_problems(recipe: Recipe) -> list[Problem]:
+    """Every clash of names that the recipe makes by itself."""
+    problems = _alike(recipe.inputs, recipe.targets)
+    seen: dict[str, tuple[str, str]] = {}
+    for target, feature in recipe.targets.items():
+        for column in (f"{target}_{word}" if word else target for word in feature.answers):
+            if column.lower() in _OWN:
+                text = f"answers in a column {column!r}, which says {_OWN[column.lower()]}; call the target otherwise"
+                problems.append(Problem(("targets", target), text))
+            other = seen.setdefault(column.lower(), (target, column))
+            if other[0] != target and target.lower() != other[0].lower():
+                text = f"answers in the column {column!r}, as the target {other[0]!r} does; call one of them otherwise"
+                problems.append(Problem(("targets", target), text))
+    problems += _weight_problems(recipe, seen)
+    return problems + _keep_problems(recipe.keep, seen)
+
+
+def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:
+    """Features whose names differ in the case of letters only, and inputs that have a name of Penstock's own."""
+    problems: list[Problem] = []
+    first: dict[str, str] = {}
+    for side, names in (("inputs", inputs), ("targets", targets)):
+        for name in names:
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                text = f"differs from {other!r} in the case of its letters only; call one of them otherwise"
+                problems.append(Problem((side, name), text))
+            if side == "inputs" and name.lower() == ROW_ID:
+                text = f"is Penstock's own name for {_OWN[ROW_ID]}; call the input otherwise, and say its `column`"
+                problems.append(Problem((side, name), text))
+    return problems
+
+
+def _weight_problems(recipe: Recipe, answers: Mapping[str, tuple[str, str]]) -> list[Problem]:
+    if recipe.weight is None:
+        return []
+    other = answers.get(recipe.weight.lower())
+    if other is None:
+        return []
+    text = f"is {recipe.weight!r}, and the target {other[0]!r} answers in a column {other[1]!r}; call the target otherwise, and say its `column`"
+    return [Problem(("weight",), text)]
+
+
+def _keep_problems(keep: Sequence[str], answers: Mapping[str, tuple[str, str]]) -> list[Problem]:
+    problems: list[Problem] = []
+    first: dict[str, str] = {}
+    for i, name in enumerate(keep):
+        other = answers.get(name.lower())
+        if other is not None:
+            text = (
+                f"is {name!r}, and the target {other[0]!r} answers in a column {other[1]!r}: one would hide the other. Leave it out"
+                f" (`penstock predict --keep {name}` writes it as {name + '_kept'!r}), or call the target otherwise and say its `column`"
+            )
+            problems.append(Problem(("keep", i), text))
+        elif name.lower() in _OWN:
+            problems.append(Problem(("keep", i), f"is {name!r}, which says {_OWN[name.lower()]}; rename the column in the source"))
+        if first.setdefault(name.lower(), name) != name or name in keep[:i]:
+            problems.append(Problem(("keep", i), f"is {name!r}, which is kept already as {first[name.lower()]!r}"))
+    return problems
+
+
+def kept_names(kept: Sequence[str], answers: Iterable[str]) -> dict[str, str]:
+    """Each kept column → the name it is written under: its own, or `<name>_kept` where an answer has that."""
+    taken = {name.lower() for name in answers} | {REFUSED}
+    free = [name for name in kept if name.lower() not in taken]
+    taken |= {name.lower() for name in free}
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(kept):
+        if name in free:
+            found[name] = name
+            continue
+        wanted, count = f"{name}_kept", 2
+        while wanted.lower() in taken:
+            wanted, count = f"{name}_kept_{count}", count + 1
+        taken.add(wanted.lower())
+        found[name] = wanted
+    return found
