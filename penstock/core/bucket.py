@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import StoreError
-from penstock.core.remote import RANGE_BYTES, Torn, explain, persist, reach, read_pieces, read_range, refusals
+from penstock.core.remote import RANGE_BYTES, Torn, as_here, explain, persist, reach, read_pieces, read_range, refusals
 
 AT_ONCE = 4
 """Files on their way up or down in one call."""
@@ -192,7 +192,7 @@ def _all(work: Any, items: list[Any]) -> None:
             work(item)
         return
     with ThreadPoolExecutor(min(AT_ONCE, len(items)), "penstock-bucket") as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(as_here(work), item) for item in items]
         try:
             for future in futures:
                 future.result()

@@ -27,12 +27,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 RANGE_BYTES = 16 * 2**20
@@ -129,7 +132,8 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
         GaveUp: it still failed at the bound.
         Exception: whatever `ask` raises that does not pass, at once.
     """
-    waiting = _waiting[-1] if _waiting and is_read else None
+    listener = _listener() if is_read else None
+    waiting = listener.waiting if listener else None
     bound = patience or Patience.from_environment(lasting=waiting is not None)
     began, waits, tries = time.monotonic(), bound.waits(), 0
     while True:
@@ -228,47 +232,99 @@ def refusals() -> tuple[type[BaseException], ...]:
 
 # -- who listens ---------------------------------------------------------------------------------------------------------
 
-_listening: list[Events] = []
-_waiting: list[Callable[[], None]] = []
-_told: dict[str, float] = {}
+@dataclass(eq=False)
+class _Listener:
+    """Somebody who is told what happens far away, and who to go by once it has left."""
+
+    events: Events
+    waiting: Callable[[], None] | None
+    outer: _Listener | None
+
+    def root(self) -> _Listener:
+        return self if self.outer is None else self.outer.root()
+
+
+_here: ContextVar[_Listener | None] = ContextVar("penstock_listener", default=None)
+_active: list[_Listener] = []
+_told: dict[int, float] = {}
+"""When each outermost listener, by its `id`, was last told of a retry; by the monotonic clock."""
 _telling = threading.Lock()
 
 
 @contextmanager
 def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Tell `events` what happens far away while the body runs, in any thread.
+    """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for it (`as_here`).
+
+    Two trainings in one process, each in a thread of its own, hear each of its own. A thread that nobody has given a
+    listener is heard by the only one there is; where there are several, it cannot be known whose it is.
 
     Args:
         waiting: given where an object store that refuses for a minute or two must not end what is done; called before each wait for what is
             read, so that whoever watches knows that it is still tried.
     """
-    _listening.append(events)
-    if waiting:
-        _waiting.append(waiting)
+    outer = _here.get()
+    listener = _Listener(events, waiting or (outer.waiting if outer else None), outer)
+    with _telling:
+        _active.append(listener)
+    _here.set(listener)
     try:
         yield
     finally:
-        _listening.remove(events)
-        if waiting:
-            _waiting.remove(waiting)
+        with _telling:
+            _active.remove(listener)
+            _told.pop(id(listener), None)
+        _here.set(outer)
+
+
+def as_here(work: Callable[P, T]) -> Callable[P, T]:
+    """`work`, to be called in another thread as if in this one: what happens far away is told to this thread's listener."""
+    listener = _here.get()
+
+    @wraps(work)
+    def there(*arguments: P.args, **words: P.kwargs) -> T:
+        before = _here.get()
+        _here.set(listener)
+        try:
+            return work(*arguments, **words)
+        finally:
+            _here.set(before)
+
+    return there
+
+
+def _listener() -> _Listener | None:
+    """Who is to be told what this thread meets."""
+    listener = _here.get()
+    with _telling:
+        while listener is not None and listener not in _active:  # its body has ended, and this thread goes on
+            listener = listener.outer
+        if listener is not None:
+            return listener
+        roots = {active.root() for active in _active}
+        return _active[-1] if len(roots) == 1 else None
 
 
 def tell(text: str, **fields: object) -> None:
     """Warn the innermost listener; without one it is a Python warning."""
-    if _listening:
-        _listening[-1].warn(text, **fields)
+    listener = _listener()
+    if listener is not None:
+        listener.events.warn(text, **fields)
     else:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _tell_retry(text: str, tries: int) -> None:
+    listener = _listener()
+    if listener is None:  # it passes in silence: nothing is lost, and the bound has its own error
+        return
+    whose = id(listener.root())
     with _telling:
         now = time.monotonic()
-        quiet = now - _told.get("retry", -_TELL_SECONDS) < _TELL_SECONDS
-        if not quiet:
-            _told["retry"] = now
-    if not quiet and _listening:  # without a listener it passes in silence: nothing is lost, and the bound has its own error
-        tell(text, attempt=tries)
+        is_quiet = now - _told.get(whose, -_TELL_SECONDS) < _TELL_SECONDS
+        if not is_quiet:
+            _told[whose] = now
+    if not is_quiet:
+        listener.events.warn(text, attempt=tries)
 
 
 # -- reaching ------------------------------------------------------------------------------------------------------------
@@ -348,7 +404,7 @@ def read_pieces(system: Any, path: str, size_bytes: int, *, what: str, range_byt
     bounds = ((start, min(start + step, size_bytes)) for start in range(0, size_bytes, step))
     try:
         for start, stop in bounds:
-            waiting.append(pool.submit(read_range, system, path, start, stop, what=what))
+            waiting.append(pool.submit(as_here(read_range), system, path, start, stop, what=what))
             if len(waiting) == RANGES_AT_ONCE // 2:
                 yield waiting.popleft().result()
         while waiting:

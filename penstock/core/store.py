@@ -20,9 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.bucket import Bucket
+from penstock.core.drafts import Draft, draft_folder, sweep_locks, temporary_file
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
 from penstock.core.locks import alone
@@ -37,6 +36,8 @@ from penstock.core.remote import refusals as refusals
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+STAGING = ".staging"
+"""The folder of a store for what is being written."""
 _TRIES = 100
 """How often what others are doing at the same moment is tried around."""
 CACHE_BYTES = 20 * 2**30
@@ -53,17 +54,13 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with told_plainly(path):
         _made(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, path.parent.stat().st_mode & 0o666)  # mkstemp makes it private; a store is shared as its folders are
+        with temporary_file(path) as (handle, name):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            os.fsync(handle)
+            os.chmod(name, path.parent.stat().st_mode & 0o666)  # it was made private; a store is shared as its folders are
             os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
 
 
 def _made(folder: Path) -> None:
@@ -363,7 +360,9 @@ class Store:
         """
         with ExitStack() as held:
             with told_plainly(self.folder):
-                held.enter_context(alone(self.folder / ".making" / fingerprint(name)))
+                making = self.folder / ".making"
+                sweep_locks(making)
+                held.enter_context(alone(making / fingerprint(name)))
             yield
 
     def finish(self, name: str) -> bool:
@@ -378,21 +377,20 @@ class Store:
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
-        staging = self.folder / ".staging"
-        draft = staging / uuid.uuid4().hex
-        with told_plainly(draft):
-            for _ in range(_TRIES):
-                try:
-                    draft.mkdir(parents=True)
-                    break
-                except FileNotFoundError:
-                    continue  # another removed the empty staging folder between its making and ours
-            try:
-                yield draft
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-                with contextlib.suppress(OSError):
-                    staging.rmdir()  # only if nobody else drafts there: another's draft must never go with it
+        with told_plainly(self.folder / STAGING), draft_folder(self.folder / STAGING) as draft:
+            yield draft
+
+    @contextmanager
+    def scratch(self, prefix: str = "") -> Iterator[Path]:
+        """An empty folder on the store's own disk, removed at the end; those of processes that were killed are removed, too.
+
+        Raises:
+            StoreError: the disk is full or the store may not be written.
+        """
+        with told_plainly(self.folder / STAGING):
+            draft = Draft(self.folder / STAGING, prefix)
+        with contextlib.closing(draft):
+            yield draft.path
 
     def _settle(self, draft: Path, name: str) -> None:
         """Give a sealed draft its name, unless another has it by now. Others may be doing the same."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from penstock.core.lanes import in_one_lane
+from penstock.core.remote import as_here
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -72,7 +73,7 @@ def ahead(
         yield from _as_asked(jobs, make, timings)
         return
     line = _Line(jobs, make, threads, memory_bytes, size)
-    crew = [threading.Thread(target=line.work, name=_NAME, daemon=True) for _ in range(threads)]
+    crew = [threading.Thread(target=as_here(line.work), name=_NAME, daemon=True) for _ in range(threads)]
     for thread in crew:
         thread.start()
     try:

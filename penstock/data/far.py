@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from penstock.core.remote import tell
+from penstock.core.remote import as_here, tell
 from penstock.core.store import Member
 from penstock.data.cache import Cache
 
@@ -140,7 +140,7 @@ class Far(Generic[Opened]):
         crew = THREADS if self._fetched else int(not self._under_way)
         for _ in range(min(crew - self._workers, len(self._coming))):
             self._workers += 1
-            threading.Thread(target=self._work, name="penstock-far", daemon=True).start()
+            threading.Thread(target=as_here(self._work), name="penstock-far", daemon=True).start()
 
     def _work(self) -> None:
         gone = False

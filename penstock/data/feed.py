@@ -32,7 +32,7 @@ from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
-from penstock.core.store import Artefact, Store, atomic_write, told_plainly
+from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
 from penstock.data.budget import rows_within, threads_of
 from penstock.data.cache import Cache
 from penstock.data.encoding import WEIGHT, Accepted, Encoding
@@ -199,7 +199,7 @@ def _made(recipe: Recipe, dataset: Dataset, store: Store, events: Events, encodi
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with ExitStack() as around:
         # Samples are steps in the order of time, which one process cuts into windows; all else may be done by many hands.
-        afar = recipe.engine.afar(store.folder / ".staging", memory_bytes=recipe.resources.memory, threads=hands) if recipe.samples is None else None
+        afar = recipe.engine.afar(store.folder / STAGING, memory_bytes=recipe.resources.memory, threads=hands) if recipe.samples is None else None
         others = around.enter_context(afar) if afar is not None else None
         if others is None:
             _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)

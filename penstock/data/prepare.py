@@ -16,12 +16,8 @@ Order. Rows are written in the order of their row id, so that positions in a fee
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +69,7 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
         return _checked(recipe, Dataset.at(store, name))
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
-    with _scratch(store) as scratch, store.draft(name, manifest) as folder:
+    with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:
         work = _Work(recipe, events, folder, scratch, survey)
         with told_plainly(folder):
             work.extract()
@@ -138,29 +134,6 @@ def _survey(recipe: Recipe, store: Store) -> _Survey:
     snapshot = recipe.source.snapshot(recipe.base, memo)
     joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
     return _Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))
-
-
-@contextmanager
-def _scratch(store: Store) -> Iterator[Path]:
-    """A folder on the store's own disk, which must have room for the rows anyway; always removed."""
-    staging = store.folder / ".staging"
-    with told_plainly(staging):
-        folder = _made(staging)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            staging.rmdir()  # only if nobody else is at work there: another's draft must never go with it
-
-
-def _made(staging: Path) -> Path:
-    while True:
-        staging.mkdir(parents=True, exist_ok=True)
-        try:
-            return Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
-        except FileNotFoundError:
-            continue  # another removed the empty staging folder between its making and ours
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from penstock.core.remote import as_here
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -28,7 +30,7 @@ def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, hands: int)
     with ThreadPoolExecutor(hands, thread_name_prefix="penstock-encode") as pool:
         try:
             for item in items:
-                under_way.append(pool.submit(work, item))
+                under_way.append(pool.submit(as_here(work), item))
                 if len(under_way) > hands:
                     yield under_way.popleft().result()
             while under_way:

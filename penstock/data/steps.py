@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +29,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, Feature
-from penstock.core.errors import ContractError, Problem, StoreError
+from penstock.core.drafts import Draft
+from penstock.core.errors import ContractError, Problem
+from penstock.core.store import STAGING, told_plainly
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.unforecast import Key, Unforecast
 from penstock.data.windows import Anchors, Reach, broken, usual_distance
@@ -299,14 +299,11 @@ class SampledDataset:
 
     @cached_property
     def _sorted(self) -> list[Path]:
-        staging = self.steps.path.parents[2] / ".staging"  # on the store's disk, where the rows found room
-        try:
-            staging.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=staging))
-        except OSError as error:
-            raise StoreError(f"cannot write to {staging}: {error.strerror}. Free some space, or put the store elsewhere with --store.") from None
-        weakref.finalize(self, _removed, scratch)
-        return sort_steps([self.steps.files(split) for split in SPLITS], self._recipe, self._samples, scratch)
+        staging = self.steps.path.parents[2] / STAGING  # on the store's disk, where the rows found room
+        with told_plainly(staging):
+            draft = Draft(staging, "scratch-")
+        weakref.finalize(self, draft.close)
+        return sort_steps([self.steps.files(split) for split in SPLITS], self._recipe, self._samples, draft.path)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -353,12 +350,6 @@ class SampledDataset:
         """All samples of a split at once."""
         names = self.schema.names if columns is None else [ROW_ID, *(name for name in columns if name != ROW_ID)]
         return pa.Table.from_batches(self.batches(split, columns), schema=pa.schema([self.schema.field(name) for name in names]))
-
-
-def _removed(scratch: Path) -> None:
-    shutil.rmtree(scratch, ignore_errors=True)
-    with contextlib.suppress(OSError):  # others may be at work there
-        scratch.parent.rmdir()
 
 
 def seen(dataset: Dataset, recipe: Recipe) -> Dataset | SampledDataset:

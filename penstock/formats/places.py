@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core.errors import SourceError
 from penstock.core.needs import need
-from penstock.core.remote import reach
+from penstock.core.remote import as_here, reach
 from penstock.core.store import atomic_write, refusals
 
 ENDINGS = {
@@ -167,7 +167,7 @@ def spread(portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits
         try:
             while True:
                 while len(waiting) <= workers and (portion := next(portions, None)) is not None:
-                    waiting.append((portion, pool.submit(work, portion)))
+                    waiting.append((portion, pool.submit(as_here(work), portion)))
                 if not waiting:
                     return
                 portion, future = waiting.popleft()

@@ -1,8 +1,9 @@
 """Checkpoints on their way to a bucket, in a thread of their own: neither training nor the writing of the next one waits.
 
 The bucket is made to hold what the run's folder holds: whole checkpoints go up, their manifests last, and those that were
-dropped here go there, too. A bucket that refuses is asked again after waits that double, up to a minute; training goes on
-meanwhile, and both the trouble and its end are said.
+dropped here go there, too. Whatever fails, the bucket, this machine's disk or our own code, is tried again after waits that
+double, up to a minute; training goes on meanwhile, and both the trouble and its end are reported. What never reached the
+bucket is reported at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 
 from penstock.core.errors import StoreError
+from penstock.core.remote import as_here
 from penstock.core.store import MANIFEST, Store
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
@@ -33,7 +35,7 @@ class Pusher:
         self._has_own = False
         self._texts: list[tuple[bool, str]] = []
         self._asked, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._go, name="penstock-push", daemon=True)
+        self._thread = threading.Thread(target=as_here(self._go), name="penstock-push", daemon=True)
         self._thread.start()
 
     def push(self) -> None:
@@ -50,6 +52,14 @@ class Pusher:
         self._over.set()
         self._asked.set()
         self._thread.join(_LAST_SECONDS)
+        missing = self._missing()
+        if missing:
+            names = ", ".join(missing)
+            self._texts.append((True, f"these checkpoints are on this machine only, and not in the bucket: {names}. They are sent when the run is closed, or resumed here"))
+
+    def _missing(self) -> list[str]:
+        """Whole checkpoints that are here and have not reached the bucket, oldest first."""
+        return sorted({manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")} - self._sent)
 
     def _go(self) -> None:
         failed = 0
@@ -59,10 +69,10 @@ class Pusher:
             over = self._over.is_set()
             try:
                 self._send()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - reported and tried again: a thread that ends says nothing to anybody
                 failed += 1
                 if failed == 1:
-                    self._texts.append((True, f"checkpoints do not reach the bucket, and are kept here until they do; training goes on: {error}"))
+                    self._texts.append((True, f"checkpoints do not reach the bucket, and are kept here until they do; training goes on: {_reason(error)}"))
                 if over:
                     return
                 self._over.wait(min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT))
@@ -81,8 +91,7 @@ class Pusher:
                 if path.is_file():
                     self._store.write_text(f"{self._run}/{name}", path.read_text("utf-8"))
             self._has_own = True
-        here = {manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")}
-        for name in sorted(here - self._sent, reverse=True):  # the newest first
+        for name in reversed(self._missing()):  # the newest first
             try:
                 self._store.push(f"{self._run}/checkpoints/{name}")
             except FileNotFoundError:
@@ -91,6 +100,10 @@ class Pusher:
         for name in sorted(self._sent - {path.name for path in self._folder.glob("step-*")}):
             self._store.forget(f"{self._run}/checkpoints/{name}")
             self._sent.discard(name)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, (StoreError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 __all__ = ["Pusher"]

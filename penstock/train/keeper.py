@@ -24,6 +24,7 @@ from penstock.contracts.learn import World
 from penstock.core.errors import Interrupted, StoreError
 from penstock.core.events import Events
 from penstock.core.pulse import Pulse
+from penstock.core.remote import as_here
 from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.recipe.schema import CheckpointPolicy, Recipe
@@ -191,7 +192,7 @@ class Keeper:
         checkpoint = Checkpoint(state, held.model, held.optimiser, held.average, held.extra)
         if self._policy.background:
             checkpoint = Checkpoint.of(state, self._snapshot.take(checkpoint.files()))
-            self._thread = threading.Thread(target=self._write, args=(place.step, checkpoint, place.best_step, self._others(place), best), name="penstock-checkpoint")
+            self._thread = threading.Thread(target=as_here(self._write), args=(place.step, checkpoint, place.best_step, self._others(place), best), name="penstock-checkpoint")
             self._thread.start()
         else:
             self._write(place.step, checkpoint, place.best_step, self._others(place), best)
@@ -242,6 +243,9 @@ class Keeper:
             else:
                 pause = self.pause_seconds / max(self.count, 1)
                 self._events.emit("measured", step=done.step, checkpoint_pause_seconds=round(pause, 6), checkpoint_write_seconds=round(done.seconds, 6))
+        self._tell_pusher()
+
+    def _tell_pusher(self) -> None:
         if self._pusher is not None:
             for is_trouble, text in self._pusher.heard():
                 (self._events.warn if is_trouble else self._events.say)(text)
@@ -319,6 +323,7 @@ class Keeper:
             self._thread = None
         if self._pusher is not None:
             self._pusher.close()
+            self._tell_pusher()
 
 
 def ranked(place: Place, value: float | None, *, higher: bool, keep: int) -> list[list[float]]:

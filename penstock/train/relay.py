@@ -49,15 +49,24 @@ def _follow(path: Path, events: Events, ended: threading.Event, failed: list[Exc
 
 
 def _tell_all(path: Path, events: Events, ended: threading.Event) -> None:
-    with open(path, encoding="utf-8") as file:
-        rest = ""
+    with open(path, "rb") as file:  # bytes: a read may end in the middle of a character
+        rest = b""
         while True:
             last = ended.wait(_WAIT_SECONDS)
-            rest += file.read()
-            *lines, rest = rest.split("\n")
+            *lines, rest = (rest + file.read()).split(b"\n")
             for line in lines:
-                fields = json.loads(line)
-                fields.pop("time")
-                events.emit(fields.pop("event"), **fields)
+                _tell_line(line, events)
             if last:
                 return
+
+
+def _tell_line(line: bytes, events: Events) -> None:
+    """Tell one whole line. A line that is no event (its writer was killed in the middle of it) is reported, and ends nothing."""
+    try:
+        fields = json.loads(line)
+        name = fields.pop("event")
+        fields.pop("time")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        events.warn(f"a line of {len(line):,} bytes in the events of the training processes cannot be read, and is left out")
+        return
+    events.emit(name, **fields)

@@ -26,13 +26,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from penstock.contracts.learn import Growth, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, StoreError, TrainingError
 from penstock.core.pulse import PULSE, Pulse, prepare, read
+from penstock.parts.launchers._door import Door, dial
 from penstock.parts.launchers._number import Room
 
 _BEAT_SECONDS = 0.5
@@ -65,7 +66,7 @@ class Call:
 def answer(call: Call, rank: int) -> None:
     """All that a rank does: call, take the task, do it, send the outcome. Best on a process's main thread, where signals are heard."""
     sys.path.extend(p for p in call.path if p not in sys.path and os.path.exists(p))
-    line = Client((call.host, call.port), authkey=call.key)
+    line = dial(call.host, call.port, call.key)
     here = _own_address(line)
     store, port = _open_store(here) if rank == 0 and call.size > 1 else (None, 0)
     line.send(("here", rank, socket.gethostname(), os.getpid(), here, port))
@@ -230,24 +231,11 @@ class Line:
         self._lock = threading.Lock()
         self._is_stopping = False
         self._outgrown: Outgrown | None = None
-        self._listener = Listener((self.host, 0), family="AF_INET", backlog=self.size + 8, authkey=self._key)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._door = Door(self.host, self._key, backlog=self.size + 8, welcome=self._hear)
 
     @property
     def call(self) -> Call:
-        return Call(self.host, int(self._listener.address[1]), self._key, self.size, tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)))
-
-    def _accept(self) -> None:
-        import multiprocessing
-
-        while True:
-            try:
-                line = self._listener.accept()
-            except (multiprocessing.AuthenticationError, EOFError, ConnectionError):
-                continue  # somebody who does not know the key
-            except OSError:
-                return
-            threading.Thread(target=self._hear, args=(line,), daemon=True).start()
+        return Call(self.host, self._door.port, self._key, self.size, tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)))
 
     def _hear(self, line: Any) -> None:
         rank: _Rank | None = None
@@ -426,8 +414,7 @@ class Line:
     def close(self) -> None:
         """End the ranks that are at their end, and hang up on the others, which ends those too."""
         self._say("end")
-        with contextlib.suppress(OSError):
-            self._listener.close()
+        self._door.close()
         for rank in list(self._ranks.values()):
             with contextlib.suppress(OSError):
                 rank.line.close()
