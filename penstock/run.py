@@ -32,9 +32,12 @@ import yaml
 
 from penstock.core.errors import StoreError, UserError
 from penstock.core.identity import new_ulid
+from penstock.core.paths import below, shown
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
 from penstock.recipe.schema import Recipe, load_recipe
 
+_WORDS = ("id", "key", "dataset", "feed", "created", "base")
+"""What every run.json says, as text."""
 STATUSES = ("running", "interrupted", "failed", "done")
 WEIGHTS = "model.safetensors"
 _PACKAGES = (
@@ -58,7 +61,7 @@ class Run:
         self.store = store
         self.id = id
         self.path = store.workspace(f"runs/{id}")
-        self._facts: dict[str, Any] = _read_json(self.path / "run.json")
+        self._facts: dict[str, Any] = _facts(self._file("run.json"), id)
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, status={self.status!r})"
@@ -192,33 +195,37 @@ class Run:
         except (psutil.NoSuchProcess, KeyError):
             return False
 
+    def _file(self, name: str) -> Path:
+        """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of it."""
+        return below(self.path, name, where=f"a file of {self.id}")
+
     @property
     def events_path(self) -> Path:
-        return self.path / "events.jsonl"
+        return self._file("events.jsonl")
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self._file("checkpoints")
 
     @property
     def report(self) -> Path:
-        return self.path / "report"
+        return self._file("report")
 
     @property
     def weights(self) -> Path:
         """The best weights, once training has ended."""
-        return self.path / WEIGHTS
+        return self._file(WEIGHTS)
 
     def recipe(self) -> Recipe:
         """What was declared, as it was."""
-        file = self.path / "recipe.yaml"
+        file = self._file("recipe.yaml")
         if not file.is_file():
             raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
         return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
 
     def world(self) -> dict[str, Any]:
         """world.json: code, packages, hardware, and `chosen` once something was."""
-        return _read_json(self.path / "world.json")
+        return _read_json(self._file("world.json"))
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
@@ -288,9 +295,9 @@ class Run:
         """
         if (self.path / MANIFEST).is_file():
             Artefact.open(self.path, verify=True)
-        if not (self.path / name).is_file():
+        if not self._file(name).is_file():
             raise StoreError(f"{self.id} ({self.status}) has no {name}: its training never came to an end. Finish it with:  penstock resume {self.id}")
-        return self.path / name
+        return self._file(name)
 
 
 # -- the world ---------------------------------------------------------------------------------------------------------
@@ -398,6 +405,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     if found.get("format", 0) > FORMAT:
         raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
     return found
+
+
+def _facts(path: Path, id: str) -> dict[str, Any]:
+    """run.json of the run `id`, with all that is relied on.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or tells of another run.
+    """
+    facts = _read_json(path)
+    lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
+    if lacking or facts["id"] != id:
+        why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
+        raise StoreError(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
+    return facts
 
 
 def _json(facts: Mapping[str, Any]) -> str:

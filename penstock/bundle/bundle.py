@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from penstock.contracts.learn import Runtime
 from penstock.contracts.part import did_you_mean, no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.identity import sha256_file
+from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
 from penstock.recipe.read import read_recipe
@@ -301,11 +303,11 @@ def _bring(module: str, file: Path) -> None:
 
 def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefact:
     text = str(reference)
-    folder = Path(text).expanduser()
+    folder = Path(os.path.expanduser(text))
     try:
-        if isinstance(reference, Path) or folder.is_dir() or "/" in text:
-            if not folder.is_dir():
-                raise BundleError(f"there is no folder {folder}.")
+        if isinstance(reference, Path) or os.path.isdir(folder) or "/" in text:
+            if not os.path.isdir(folder):
+                raise BundleError(f"there is no folder {shown(str(folder))}.")
             found = Artefact.open(folder, verify=True)
         else:
             found = _from_store(text, store)

@@ -258,6 +258,12 @@ class Exchange(Part):
         """An exchange of these float32 tensors: the same ones, with new contents, at each `sum`."""
 
 
+OWN_NAMES = frozenset({
+    "manifest.json", "run.json", "recipe.yaml", "world.json", "events.jsonl", "checkpoints", "report", "model.safetensors",
+})
+"""What a run keeps in its folder; a tracker's files lie beside."""
+
+
 class Tracker(Part):
     """Where the records of a run are shown beside the diary. Built as a sink of events."""
 
@@ -265,7 +271,9 @@ class Tracker(Part):
 
     @abstractmethod
     def sink(self, folder: Path) -> Callable[[Event], None]:
-        """A function that takes each event of the run in `folder`; `measured` events have `step` and numbers."""
+        """A function that takes each event of the run in `folder`; `measured` events have `step` and numbers.
+
+        What it writes lies below `folder` (`core.paths.below`), under none of `OWN_NAMES`."""
 
 
 class Runtime(Part):
@@ -307,7 +315,7 @@ def model_inputs(specs: FeatureSpecs) -> list[str]:
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Growth", "Launcher", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
+    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Growth", "Launcher", "OWN_NAMES", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
 ]
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import StoreError
+from penstock.core.paths import below, plain, shown
 from penstock.core.remote import RANGE_BYTES, Torn, as_here, explain, persist, reach, read_pieces, read_range, refusals
 
 AT_ONCE = 4
@@ -116,13 +117,17 @@ class Bucket:
             return {self._key(name): int(info["size"]) for name, info in persist(ask, what=f"list {self.url}/{folder}").items() if info["type"] == "file"}
 
     def _key(self, name: Any) -> str:
-        return str(name)[len(self.root) :].strip("/")
+        """The key of what a listing names; it must lie below the root, since it becomes a path."""
+        where, text, root = f"a key that {self.url} lists", str(name).strip("/"), self.root.strip("/")
+        if root and not text.startswith(f"{root}/"):
+            raise StoreError(f"{where} is {shown(text)}, which does not lie below {root}. The bucket's service answers otherwise than was asked.")
+        return plain(text[len(root) :].strip("/"), where=where)
 
     def get(self, sizes: dict[str, int], folder: Path, strip: str) -> None:
         """Copy objects (key → size) to a local folder, several at once, under their keys less `strip`."""
 
         def one(key: str) -> None:
-            target = folder / key.removeprefix(strip).lstrip("/")
+            target = below(folder, key.removeprefix(strip).lstrip("/"), where=f"a key in the store {self.url}")
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
                 for piece in self.pieces(key, sizes[key]):

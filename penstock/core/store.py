@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -32,12 +33,14 @@ from penstock.core.drafts import Draft, draft_folder, sweep_locks, temporary_fil
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
 from penstock.core.locks import alone
+from penstock.core.paths import below, plain, plain_all
 from penstock.core.remote import refusals as refusals
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGING = ".staging"
 """The folder of a store for what is being written."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TRIES = 100
 """How often what others are doing at the same moment is tried around."""
 CACHE_BYTES = 20 * 2**30
@@ -110,12 +113,12 @@ class Artefact:
         Raises:
             StoreError: there is no manifest, it is of a newer format, or a file is missing or changed.
         """
-        file = path / MANIFEST
+        file = below(path, MANIFEST, where=f"a file of {path}")
         if not file.is_file():
             raise StoreError(f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock.")
         manifest = _manifest(file.read_bytes(), str(path))
         for name, entry in manifest["files"].items():
-            member = path / name
+            member = below(path, name, where=f"a file in the manifest of {path}")
             if not member.is_file():
                 raise StoreError(f"{path} lacks {name}, which its manifest names. Restore it, or make the artefact again.")
             size = member.stat().st_size
@@ -127,14 +130,33 @@ class Artefact:
 
 
 def _manifest(content: bytes, path: str) -> dict[str, Any]:
+    """A manifest as data, every name and entry in it judged: what follows may join them to paths.
+
+    Raises:
+        StoreError: it cannot be read, is of a newer format, or names what no manifest names.
+    """
+    unread = StoreError(f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written.")
     try:
         manifest: dict[str, Any] = json.loads(content)
-        dict(manifest["files"])
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written.") from None
-    if manifest.get("format", 0) > FORMAT:
+        files = manifest["files"]
+        newer = manifest.get("format", 0) > FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise unread from None
+    if newer:
         raise StoreError(f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+    if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
+        raise unread
+    plain_all(files, where=f"a file in the manifest of {path}")
+    if any(name.rpartition("/")[2].casefold() == MANIFEST for name in files):
+        raise StoreError(f"the manifest of {path} names a {MANIFEST} among its files, which no manifest does; it was changed after it was written.")
     return manifest
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    size, digest = entry.get("size_bytes"), entry.get("sha256")
+    return type(size) is int and size >= 0 and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
 
 
 @dataclass(frozen=True)
@@ -187,6 +209,8 @@ def seal(path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, 
         for member in sorted(path.rglob("*"))
         if member.is_file() and member.name != MANIFEST and (name := member.relative_to(path).as_posix())
     }
+    for name in files:
+        below(path, name, where=f"a file of {path}")  # what a link brings in from elsewhere is no part of it
     whole = {"format": FORMAT, **manifest, "files": files}
     atomic_write(path / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False))
     return whole
@@ -224,18 +248,31 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def at(self, name: str) -> Path:
+        """Where `name` (of an artefact, of a shelf, of a file in one) lies on this machine, or would.
+
+        Raises:
+            StoreError: the name, or a link on the way, leads out of the store.
+        """
+        return below(self.folder, name, where=f"a name in the store {self.url}")
+
+    def _plain(self, name: str) -> str:
+        return plain(name, where=f"a name in the store {self.url}")
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
         """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished. Of a bucket, the bucket
         says so: the mirror may hold what could never be copied up."""
         if self._bucket is None:
-            return (self.folder / name / MANIFEST).is_file()
-        return self._bucket.exists(f"{name}/{MANIFEST}")
+            return self.is_here(name)
+        return self._bucket.exists(f"{self._plain(name)}/{MANIFEST}")
 
     def is_here(self, name: str) -> bool:
         """Whether a whole copy of the artefact `name` lies on this machine."""
-        return (self.folder / name / MANIFEST).is_file()
+        return self.at(f"{name}/{MANIFEST}").is_file()
 
     def manifest(self, name: str) -> dict[str, Any]:
         """What the artefact `name` says of itself; nothing else of it is read.
@@ -244,7 +281,7 @@ class Store:
             StoreError: it is not there, unfinished, or of a newer format.
         """
         if self._bucket is None or self.is_here(name):
-            content = (self.folder / name / MANIFEST).read_bytes() if self.is_here(name) else None
+            content = self.at(f"{name}/{MANIFEST}").read_bytes() if self.is_here(name) else None
         else:
             content = self._bucket.read(f"{name}/{MANIFEST}", json_whole=True)
         if content is None:
@@ -276,17 +313,18 @@ class Store:
         if not self.has(name):
             raise StoreError(f"{name} is not in the store {self.url}.")
         self._fetch(name)
-        return Artefact.open(self.folder / name, verify=verify)
+        return Artefact.open(self.at(name), verify=verify)
 
     def names(self, shelf: str) -> list[str]:
         """The names of finished artefacts under `shelf` (`datasets/adult`, `runs`), oldest first by name."""
         if self._bucket is None:
-            return sorted(p.parent.relative_to(self.folder).as_posix() for p in (self.folder / shelf).glob(f"*/{MANIFEST}"))
+            return sorted(p.parent.relative_to(self.folder).as_posix() for p in self.at(shelf).glob(f"*/{MANIFEST}"))
+        self._plain(shelf)
         return [key.removesuffix(f"/{MANIFEST}") for key in self._bucket.glob(shelf, f"*/{MANIFEST}")]
 
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""
-        base = self.folder / shelf
+        base = self.at(shelf)
         found = {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
         if self._bucket is not None:
             found |= self._bucket.folders(shelf)
@@ -302,9 +340,9 @@ class Store:
             StoreError: it is not there, or cannot be read.
         """
         if self._bucket is None or self.is_here(name):
-            path = self.folder / name / file
+            path = below(self.at(name), file, where=f"a file of {name}")
         else:
-            path = self.folder / ".files" / name / file
+            path = self.at(f".files/{name}/{file}")
             if not path.is_file():
                 _, members = self.members(name, manifest)
                 if file not in members:
@@ -317,7 +355,7 @@ class Store:
         if self._bucket is None or self.is_here(name):
             return
         manifest, members = self.members(name)
-        with self._draft_folder() as draft, told_plainly(self.folder / name):
+        with self._draft_folder() as draft, told_plainly(self.at(name)):
             wrong = members
             for last in (False, True):
                 self._bucket.get({f"{name}/{file}": member.size_bytes for file, member in wrong.items()}, draft, name)
@@ -344,7 +382,7 @@ class Store:
         """
         with self._draft_folder() as folder:
             yield folder
-            with told_plainly(self.folder / name):
+            with told_plainly(self.at(name)):
                 manifest.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
                 seal(folder, manifest)
                 self._settle(folder, name)
@@ -360,7 +398,7 @@ class Store:
         """
         with ExitStack() as held:
             with told_plainly(self.folder):
-                making = self.folder / ".making"
+                making = self.at(".making")
                 sweep_locks(making)
                 held.enter_context(alone(making / fingerprint(name)))
             yield
@@ -373,11 +411,11 @@ class Store:
         return True
 
     def _memo(self, name: str) -> Path:
-        return self.folder / ".pushed" / f"{fingerprint(name)}.json"
+        return self.at(f".pushed/{fingerprint(name)}.json")
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
-        with told_plainly(self.folder / STAGING), draft_folder(self.folder / STAGING) as draft:
+        with told_plainly(self.folder / STAGING), draft_folder(self.at(STAGING)) as draft:
             yield draft
 
     @contextmanager
@@ -388,13 +426,13 @@ class Store:
             StoreError: the disk is full or the store may not be written.
         """
         with told_plainly(self.folder / STAGING):
-            draft = Draft(self.folder / STAGING, prefix)
+            draft = Draft(self.at(STAGING), prefix)
         with contextlib.closing(draft):
             yield draft.path
 
     def _settle(self, draft: Path, name: str) -> None:
         """Give a sealed draft its name, unless another has it by now. Others may be doing the same."""
-        target, torn = self.folder / name, draft.with_name(f"{draft.name}.torn")
+        target, torn = self.at(name), draft.with_name(f"{draft.name}.torn")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             for _ in range(_TRIES):
@@ -416,7 +454,7 @@ class Store:
 
     def workspace(self, name: str) -> Path:
         """A local folder in which an artefact grows in the open (a run). Close it with `seal`, then `push`."""
-        path = self.folder / name
+        path = self.at(name)
         if self._bucket is not None and not path.exists() and (sizes := self._bucket.below(name)):
             with self._draft_folder() as draft, told_plainly(path):
                 self._bucket.get(sizes, draft, name)
@@ -434,8 +472,8 @@ class Store:
         """
         if self._bucket is None:
             return
-        folder = self.folder / name
-        members = sorted(m for m in folder.rglob("*") if m.is_file())
+        folder = self.at(name)
+        members = sorted(m for m in folder.rglob("*") if m.is_file() and not m.is_symlink())
         checksums = None
         if (folder / MANIFEST).is_file():
             checksums = {file: entry["sha256"] for file, entry in _manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
@@ -444,18 +482,18 @@ class Store:
     def forget(self, name: str) -> None:
         """Remove the copy of the local folder `name` from the bucket. Nothing to do for a local store."""
         if self._bucket is not None:
-            self._bucket.remove(name)
+            self._bucket.remove(self._plain(name))
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""
-        atomic_write(self.folder / name, text)
+        atomic_write(self.at(name), text)
         if self._bucket is not None:
             self._bucket.write(name, text.encode())
 
     def read_text(self, name: str) -> str | None:
         """A small file written with `write_text`, or None."""
         if self._bucket is not None:
-            content = self._bucket.read(name)
+            content = self._bucket.read(self._plain(name))
             return None if content is None else content.decode()
-        path = self.folder / name
+        path = self.at(name)
         return path.read_text("utf-8") if path.is_file() else None

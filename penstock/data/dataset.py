@@ -11,7 +11,7 @@ One in a bucket is opened by its manifest; `batches` streams its rows from where
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID, Engine
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import StoreError, UserError
+from penstock.core.paths import below
 from penstock.core.store import Artefact, Member, Store
 from penstock.data.cache import Cache
 from penstock.data.far import Ranges, read_whole
@@ -77,7 +78,7 @@ class Dataset:
             StoreError: it is not there, or was changed.
         """
         if store.is_remote and not verify and not store.is_here(name):
-            return cls(Artefact(store.folder / name, store.manifest(name)), store=store, far=True)
+            return cls(Artefact(store.at(name), store.manifest(name)), store=store, far=True)
         return cls(store.open(name, verify=verify), store=store)
 
     @property
@@ -86,7 +87,9 @@ class Dataset:
 
     def file(self, name: str) -> Path:
         """One of its files, on this machine."""
-        return self.path / name if self._far is None else self._far.file(self._name, name, self.manifest)
+        if self._far is not None:
+            return self._far.file(self._name, name, self.manifest)
+        return below(self.path, name, where=f"a file of the dataset {self.reference}")
 
     def __repr__(self) -> str:
         return f"Dataset({self.reference!r})"
@@ -119,7 +122,11 @@ class Dataset:
         if self._far is not None:
             self._far.open(self._name)
             self._far = None
-        return sorted((self.path / "rows" / f"split={split}").glob("*.parquet"))
+        return [self.file(name) for name in self._rows(split, self.manifest["files"])]
+
+    def _rows(self, split: str, files: Iterable[str]) -> list[str]:
+        """The files of a split's rows: what the manifest names, and so was checked, and nothing that lies beside it."""
+        return sorted(name for name in files if name.startswith(f"rows/split={split}/") and name.endswith(".parquet"))
 
     def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
         """The same files, one after another, as what opens them for a Parquet reader. From a bucket they come through the node's cache,
@@ -130,7 +137,7 @@ class Dataset:
         _check_split(split)
         cache = Cache(self._far.cache_bytes)
         _, members = self._far.members(self._name, self.manifest)
-        for name in sorted(n for n in members if n.startswith(f"rows/split={split}/") and n.endswith(".parquet")):
+        for name in self._rows(split, members):
             member = members[name]
             if member.size_bytes > WHOLE_BYTES:
                 yield partial(_ranged, member)

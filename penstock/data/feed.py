@@ -32,6 +32,7 @@ from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
+from penstock.core.paths import below, shown
 from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
 from penstock.data.budget import rows_within, threads_of
 from penstock.data.cache import Cache
@@ -97,12 +98,20 @@ class Feed:
         if store.is_remote and not store.is_here(name):
             manifest = store.manifest(name)
             if "shard_rows" in manifest:
-                return cls(store.folder / name, manifest, far=store, memory_bytes=memory_bytes)
+                return cls(store.at(name), manifest, far=store, memory_bytes=memory_bytes)
         artefact: Artefact = store.open(name)  # a feed that does not say the rows of its shards was written by an earlier Penstock
         return cls(artefact.path, artefact.manifest)
 
     def _file(self, name: str) -> Path:
-        return self.path / name if self._far is None else self._far.file(f"feeds/{self.id}", name, self.manifest)
+        if self._far is not None:
+            return self._far.file(f"feeds/{self.id}", self._known(name), self.manifest)
+        return below(self.path, self._known(name), where=f"a file of the feed {self.id}")
+
+    def _known(self, name: str) -> str:
+        """A file that the manifest names, and that was checked when the feed was opened."""
+        if name not in self.manifest["files"]:
+            raise StoreError(f"the feed {self.id} has no file {shown(name)} in its manifest: it was changed. Delete it, and it is made again.")
+        return name
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -128,9 +137,9 @@ class Feed:
     def _shards(self, name: str) -> Shards:
         files = self.manifest["shards"][name]
         if self._far is None:
-            return Shards([self.path / file for file in files])
+            return Shards([self._file(file) for file in files])
         _, members = self._far.members(f"feeds/{self.id}", self.manifest)
-        return Shards.far([members[file] for file in files], self.manifest["shard_rows"][name], Cache(self._far.cache_bytes), memory_bytes=self._memory_bytes)
+        return Shards.far([members[self._known(file)] for file in files], self.manifest["shard_rows"][name], Cache(self._far.cache_bytes), memory_bytes=self._memory_bytes)
 
     def holes(self, split: str) -> np.ndarray:
         """The slots of a split whose rows were taken out, sorted: int64. The other rows keep their places."""
@@ -199,7 +208,7 @@ def _made(recipe: Recipe, dataset: Dataset, store: Store, events: Events, encodi
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with ExitStack() as around:
         # Samples are steps in the order of time, which one process cuts into windows; all else may be done by many hands.
-        afar = recipe.engine.afar(store.folder / STAGING, memory_bytes=recipe.resources.memory, threads=hands) if recipe.samples is None else None
+        afar = recipe.engine.afar(store.at(STAGING), memory_bytes=recipe.resources.memory, threads=hands) if recipe.samples is None else None
         others = around.enter_context(afar) if afar is not None else None
         if others is None:
             _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)

@@ -130,7 +130,7 @@ class _Survey:
 
 
 def _survey(recipe: Recipe, store: Store) -> _Survey:
-    memo = store.folder / _MEMO
+    memo = store.at(_MEMO)
     snapshot = recipe.source.snapshot(recipe.base, memo)
     joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
     return _Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))

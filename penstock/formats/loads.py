@@ -15,6 +15,7 @@ from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import SourceFile
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem, SourceError
+from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
 from penstock.formats.folders import is_folder, local_path, walk
 from penstock.formats.members import check_encoding
@@ -129,11 +130,15 @@ def _below(column: str, load: Load, names: list[str], base: Path) -> tuple[dict[
         listed = dict(walk(load.root, base).files)
         return {name: listed[name] for name in names if name in listed}, {}
     root = local_path(load.root, base)
+    is_below = Inside(root)
     found: dict[str, Found] = {}
     unread: dict[str, str] = {}
     for name in names:
         path = os.path.join(root, name)
         try:
+            if not is_below(path):
+                unread[name] = path  # a link on the way leads out of the root
+                continue
             info = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             continue

@@ -284,4 +284,4 @@ def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store,
     with store.draft(name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}) as folder:
         (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
         (folder / "report.md").write_text(report_markdown(result), "utf-8")
-    return {**result, "path": str(store.folder / name / "report.md")}
+    return {**result, "path": str(store.at(f"{name}/report.md"))}

@@ -30,7 +30,7 @@ class Pusher:
 
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
-        self._folder = store.folder / run / "checkpoints"
+        self._folder = store.at(f"{run}/checkpoints")
         self._sent: set[str] = set()
         self._has_own = False
         self._texts: list[tuple[bool, str]] = []
@@ -87,7 +87,7 @@ class Pusher:
     def _send(self) -> None:
         if not self._has_own:  # so that another machine finds a run, whatever becomes of this one
             for name in _OWN_FILES:
-                path = self._store.folder / self._run / name
+                path = self._store.at(f"{self._run}/{name}")
                 if path.is_file():
                     self._store.write_text(f"{self._run}/{name}", path.read_text("utf-8"))
             self._has_own = True

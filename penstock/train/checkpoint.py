@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from torch import Tensor
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
+from penstock.core.paths import below
 from penstock.core.store import Artefact, seal, told_plainly
 
 MODEL = "model.safetensors"
@@ -40,6 +42,7 @@ AVERAGE = "average.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
 _PIECE = 1 << 22
+_NAME = re.compile(r"step-[0-9]{10}")
 _TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
@@ -74,7 +77,9 @@ class Checkpoint:
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """The checkpoint in `path`, which `Checkpoints.newest` has found whole."""
-        return cls.of(json.loads((path / STATE).read_text("utf-8")), {file.name: read_tensors(file) for file in sorted(path.glob("*.safetensors"))})
+        named = Artefact.open(path).manifest["files"]  # and nothing that lies beside
+        files = {name: read_tensors(path / name) for name in sorted(named) if name.endswith(".safetensors")}
+        return cls.of(json.loads((path / STATE).read_text("utf-8")), files)
 
 
 class Checkpoints:
@@ -94,7 +99,7 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob("step-*"))
+        return sorted(path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name) and not path.is_symlink())
 
     def write(self, step: int, checkpoint: Checkpoint, *, best: int | None, also: Sequence[int] = ()) -> Path:
         """Write the checkpoint of `step`; afterwards drop those that are neither among the last nor the best.
@@ -135,8 +140,9 @@ class Checkpoints:
         Raises:
             StoreError: it is not there, torn or changed.
         """
-        Artefact.open(self.path(step), verify=True)
-        return self.path(step)
+        path = below(self.folder, self.path(step).name, where=f"a checkpoint in {self.folder}")
+        Artefact.open(path, verify=True)
+        return path
 
     def newest(self, events: Events) -> Path | None:
         """The newest one of which every byte is as it was written; says which were not."""

@@ -14,9 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock.contracts.learn import Tracker
-from penstock.core.errors import MissingPackage
+from pydantic import field_validator
+
+from penstock.contracts.learn import OWN_NAMES, Tracker
+from penstock.contracts.part import mistakes
+from penstock.core.errors import MissingPackage, Problem
 from penstock.core.events import Event
+from penstock.core.paths import below, reason, shown
 
 _AXES = ("step", "epoch")
 
@@ -27,13 +31,23 @@ class Tensorboard(Tracker):
     folder: str = "tensorboard"
     """Below the run's folder."""
 
+    @field_validator("folder")
+    @classmethod
+    def _is_below(cls, folder: str) -> str:
+        why = reason(folder)
+        if why is None and folder.split("/")[0] in OWN_NAMES:
+            why = "it is what the run itself keeps there"
+        if why is not None:
+            raise mistakes(Problem((), f"must be a folder below the run's, such as 'tensorboard'; found {shown(folder)}: {why}"))
+        return folder
+
     def sink(self, folder: Path) -> Callable[[Event], None]:
         if importlib.util.find_spec("tensorboard") is None:
             raise MissingPackage(
                 "the tracker 'tensorboard' needs the package 'tensorboard', which is not installed. Install it with:  pip install 'penstock[train]', "
                 "or leave the tracker out of the recipe with `trackers: []`."
             )
-        return _Sink(folder / self.folder)
+        return _Sink(below(folder, self.folder, where="the folder of the tracker 'tensorboard'"))
 
 
 class _Sink:

@@ -1,0 +1,404 @@
+"""Names from elsewhere: what a manifest, a listing, a recipe or a request calls a file never leads out of its root.
+
+Every way in gets the same bad names; a folder beside the root is watched, and so is what the error says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock import api
+from penstock.bundle.bundle import Bundle
+from penstock.contracts.learn import Tracker
+from penstock.core.bucket import Bucket
+from penstock.core.errors import PenstockError, RecipeError, StoreError, UserError
+from penstock.core.paths import Inside, below, plain_all, reason, step
+from penstock.core.store import MANIFEST, Artefact, Store, seal
+from penstock.data.dataset import Dataset
+from penstock.data.feed import Feed
+from penstock.recipe.schema import load_recipe
+from penstock.run import Run
+from penstock.train.checkpoint import Checkpoints
+from penstock.train.start import weights_of
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
+OUTSIDE = [
+    "../planted", "../../planted", "a/../../planted", "a/b/../../../planted", "..", "../", "/tmp/planted-absolute", "//tmp/planted", "~/../../planted\0",
+    "..\\planted", "a\\..\\..\\planted", "C:\\planted", "C:/planted", "c:planted", "\\\\host\\share\\planted",
+]
+"""Names that lead out, here or on another system."""
+ODD = ["", ".", "./a", "a/./b", "a//b", "a/", "a\0b", "a\nb", "a\x1b[2Jb", "\udcff", "x" * 300, "a/" * 2_500 + "b", "\u2028"]
+"""Names that are not spelt in the one normal way."""
+BAD = OUTSIDE + ODD
+GOOD = ["a", "a/b.parquet", "rows/split=train/part-0.parquet", "Ærø/雪.txt", "..a", "a..", "a..b/..c", "-x", ".staging", "a b", "con", "x" * 255]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(tmp_path, monkeypatch) -> Iterator[Path]:
+    """The roots lie in `inside`; whatever appears beside it, or changes there, has escaped."""
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "inside" / "cache"))
+    monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "1")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+
+    def seen() -> dict[str, str]:
+        files = [path for path in tmp_path.rglob("*") if tmp_path / "inside" not in (path, *path.parents)]
+        return {str(path): path.read_text() if path.is_file() else "" for path in files}
+
+    before = seen()
+    yield tmp_path / "inside"
+    assert seen() == before
+    assert not Path("/tmp/planted-absolute").exists()
+
+
+def entry(content: bytes) -> dict[str, object]:
+    return {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def ids(name: str) -> str:
+    return ascii(name)[:30]
+
+
+# -- the gate ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*BAD, None, 7, ["a"], b"a"], ids=ascii)
+def test_the_gate_refuses(name, tmp_path):
+    assert reason(name)
+    with pytest.raises(StoreError) as refused:
+        below(tmp_path, name, where="a file of the test")
+    assert str(refused.value).startswith("a file of the test is ") and len(str(refused.value)) < 500
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", GOOD, ids=ids)
+def test_the_gate_lets_through(name, tmp_path):
+    assert reason(name) is None
+    assert below(tmp_path, name, where="") == tmp_path / name
+
+
+def test_one_step_is_one_step():
+    assert step("a.b", where="x") == "a.b"
+    with pytest.raises(StoreError, match="more than one step"):
+        step("a/b", where="x")
+
+
+@pytest.mark.parametrize("names", [["a", "a/b"], ["a/b/c", "a"], ["a/b/c", "a/b"]])
+def test_a_file_is_no_folder_of_another(names):
+    with pytest.raises(StoreError, match="which is a file"):
+        plain_all(names, where="x")
+    plain_all(["a/b", "a/c", "ab", "a.b"], where="x")
+
+
+def test_links_are_followed_within_their_root_alone(tmp_path, nothing_outside):
+    root = nothing_outside / "root"
+    (root / "deep").mkdir(parents=True)
+    (root / "deep" / "file").write_text("x")
+    (root / "near").symlink_to(root / "deep")
+    (root / "out").symlink_to(tmp_path)
+    (root / "loop").symlink_to(root / "loop")
+    os.mkfifo(root / "pipe")
+    (root / "null").symlink_to("/dev/null")
+    assert below(root, "near/file", where="x").read_text() == "x"
+    for name in ("out", "out/secret.txt", "out/new", "null"):
+        with pytest.raises(StoreError, match="a link leads it out"):
+            below(root, name, where="x")
+    with pytest.raises(StoreError, match="a device, a socket or a pipe"):
+        below(root, "pipe", where="x")
+    assert not below(root, "loop", where="x").exists()
+    is_below = Inside(str(root))
+    assert [is_below(str(root / name)) for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")] == [True, True, True, False, False]
+    (nothing_outside / "alias").symlink_to(root)
+    assert below(nothing_outside / "alias", "deep/file", where="x").read_text() == "x"  # the root itself may be a link
+
+
+# -- manifests ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*BAD, MANIFEST, "deep/manifest.json", "MANIFEST.JSON"], ids=ids)
+def test_a_manifest_in_a_folder(name, nothing_outside):
+    folder = nothing_outside / "store" / "bundles" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text(json.dumps({"format": 1, "type": "bundle", "id": folder.name, "files": {name: entry(b"secret")}}))
+    store = Store(nothing_outside / "store")
+    for ask in (lambda: Artefact.open(folder), lambda: store.open(f"bundles/{folder.name}"), lambda: store.manifest(f"bundles/{folder.name}")):
+        with pytest.raises(StoreError):
+            ask()
+    for verb in (lambda: api.show(f"bundle-{folder.name}", store=store), lambda: Bundle.open(folder), lambda: api.list_artefacts("bundles", store=store)):
+        with pytest.raises(UserError):
+            verb()
+
+
+@pytest.mark.parametrize("name", [*BAD, MANIFEST], ids=ids)
+def test_a_manifest_in_a_bucket(name, nothing_outside):
+    url = f"memory://names-{nothing_outside.parent.name}"
+    store = Store(url)
+    for shelf in ("bundles/0123456789abcdef", "feeds/0123456789abcdef", "datasets/people/0123456789abcdef", "runs/run-01hzzzzzzzzzzzzzzzzzzzzzzz"):
+        manifest = {"format": 1, "type": "x", "id": "0123456789abcdef", "name": "people", "files": {name: entry(b"planted")}, "shard_rows": {}}
+        store._bucket.write(f"{shelf}/{MANIFEST}", json.dumps(manifest).encode())
+        store._bucket.write(f"{shelf}/{name.encode('utf-8', 'replace').decode()}", b"planted")
+        for ask in (lambda s=shelf: store.open(s), lambda s=shelf: store.members(s), lambda s=shelf: store.file(s, name)):
+            with pytest.raises(StoreError):
+                ask()
+    for reference in ("bundle-0123456789abcdef", "people@0123456789abcdef", "0123456789abcdef"):
+        with pytest.raises(UserError):
+            api.show(reference, store=store)
+    with pytest.raises(StoreError):
+        Feed.open(store, "0123456789abcdef")
+
+
+@pytest.mark.parametrize("wrong", [
+    {"size_bytes": 3}, {"sha256": "0" * 64}, {"size_bytes": -1, "sha256": "0" * 64}, {"size_bytes": True, "sha256": "0" * 64}, {"size_bytes": 1.5, "sha256": "0" * 64},
+    {"size_bytes": 1, "sha256": "../../planted"}, {"size_bytes": 1, "sha256": "A" * 64}, {"size_bytes": 1, "sha256": 3}, None, [], "x",
+], ids=ascii)
+def test_an_entry_names_the_cache_s_copy(wrong, nothing_outside):
+    """The cache keeps a file under its digest, so a digest is a name too."""
+    folder = nothing_outside / "thing"
+    folder.mkdir()
+    (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": {"a": wrong}}))
+    with pytest.raises(StoreError, match="not a manifest that can be read"):
+        Artefact.open(folder)
+
+
+def sealed(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("secret")
+    seal(folder, {"type": "thing"})
+    return folder
+
+
+def test_a_member_that_is_a_link_or_a_device(tmp_path, nothing_outside):
+    folder = sealed(nothing_outside / "thing")
+    for make in (lambda path: path.symlink_to(tmp_path / "secret.txt"), lambda path: path.symlink_to("/dev/zero"), os.mkfifo):
+        (folder / "a.txt").unlink()
+        make(folder / "a.txt")
+        with pytest.raises(StoreError, match=r"a link leads it out|a device"):
+            Artefact.open(folder, verify=True)
+        with pytest.raises(StoreError, match="a link leads it out"):
+            os.unlink(folder / "a.txt")
+            (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
+            seal(folder, {"type": "thing"})
+
+
+def test_a_folder_or_manifest_that_is_a_link(tmp_path, nothing_outside):
+    folder = nothing_outside / "thing"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "secret.txt").write_text("secret")
+    seal(folder, {"type": "thing"})
+    shutil.rmtree(folder / "deep")
+    (folder / "deep").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="a link leads it out"):
+        Artefact.open(folder)
+    other = sealed(nothing_outside / "other")
+    (other / MANIFEST).rename(nothing_outside / "m.json")
+    (other / MANIFEST).symlink_to(nothing_outside / "m.json")
+    with pytest.raises(StoreError, match="a link leads it out"):
+        Artefact.open(other)
+
+
+# -- names in a store --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+@pytest.mark.parametrize("name", BAD, ids=ids)
+def test_a_name_in_a_store(kind, name, nothing_outside):
+    store = Store(nothing_outside / "store") if kind == "folder" else Store(f"memory://names-{nothing_outside.parent.name}")
+    asked = [
+        lambda: store.has(f"bundles/{name}"), lambda: store.manifest(name), lambda: store.open(f"runs/{name}"), lambda: store.names(f"datasets/{name}"),
+        lambda: store.folders(name), lambda: store.file(f"runs/{name}", "a"), lambda: store.workspace(f"runs/{name}"),
+        lambda: store.write_text(f"index/{name}", "planted"), lambda: store.read_text(f"index/{name}"), lambda: store.is_here(f"runs/{name}"),
+    ]
+    for ask in asked:
+        with pytest.raises(StoreError):
+            ask()
+    with pytest.raises(StoreError), store.draft(f"bundles/{name}", {}):
+        pass
+    if kind == "bucket":
+        for ask in (lambda: store.forget(f"runs/{name}"), lambda: store.push(f"runs/{name}")):
+            with pytest.raises(StoreError):
+                ask()
+
+
+def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
+    """A store that was unpacked from an archive may hold links where Penstock writes."""
+    store = Store(nothing_outside / "store")
+    store.folder.mkdir()
+    for name in ("runs", ".staging", ".making", "index", "bundles"):
+        (store.folder / name).symlink_to(tmp_path)
+    recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
+    for ask in (
+        lambda: store.workspace("runs/run-x"), lambda: store.write_text("index/a", "planted"), lambda: store.names("bundles"),
+        lambda: Run.create(store, recipe, dataset="a@b", feed="c", key="d"),
+    ):
+        with pytest.raises(StoreError, match="a link leads it out"):
+            ask()
+    with pytest.raises(StoreError, match="a link leads it out"), store.draft("feeds/a", {}):
+        pass
+    with pytest.raises(StoreError, match="a link leads it out"), store.making("feeds/a"):
+        pass
+
+
+@pytest.mark.parametrize("key", ["runs/run-x/../../../planted", "../planted", "runs/run-x/a\\..\\..\\planted", "runs/run-x//a", "runs/run-x/\x1b[2J", "elsewhere/planted"], ids=ids)
+def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
+    url = f"memory://names-{nothing_outside.parent.name}"
+    store = Store(url)
+    root = store._bucket.root
+    listed = f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}"
+    monkeypatch.setattr(type(store._bucket.system), "find", lambda self, path, detail=True: {listed: {"name": listed, "size": 7, "type": "file"}})
+    monkeypatch.setattr(type(store._bucket.system), "glob", lambda self, path: [f"{listed}/{MANIFEST}"])
+    monkeypatch.setattr(type(store._bucket.system), "exists", lambda self, path: True)
+    monkeypatch.setattr(type(store._bucket.system), "ls", lambda self, path, detail=True: [{"name": listed, "type": "directory"}])
+    monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
+    for ask in (lambda: store.workspace("runs/run-x"), lambda: store.names("runs"), lambda: store.folders("runs"), lambda: api.list_artefacts("runs", store=store)):
+        with pytest.raises(StoreError, match="that memory://"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["../planted", "/tmp/planted-absolute", "a/../../planted"])
+def test_what_a_bucket_gives_lies_below_the_draft(name, nothing_outside, monkeypatch):
+    monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
+    (nothing_outside / "draft").mkdir()
+    with pytest.raises(StoreError):
+        Bucket("memory://x").get({f"runs/x/{name}" if not name.startswith("/") else f"runs/x/{name[1:]}/../..": 7}, nothing_outside / "draft", "runs/x")
+
+
+# -- recipes and references --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*[n for n in BAD if n], "a/b", ".hidden", "...", "a b", "Ⅷ", "a\u0301", "x" * 101, "a\n"], ids=ids)
+def test_a_recipe_s_name_is_one_folder(name):
+    with pytest.raises(RecipeError, match="name"):
+        load_recipe({"name": name, "source": {"type": "files", "path": "x"}})
+
+
+@pytest.mark.parametrize("name", ["adult-income", "a.b", "A_1", "-x", "x" * 100])
+def test_a_usual_name_stays(name):
+    assert load_recipe({"name": name, "source": {"type": "files", "path": "x"}}).name == name
+
+
+TRACKED = [*[n for n in BAD if n != "."], ".", "checkpoints", "checkpoints/x", "manifest.json", "events.jsonl", "run.json", "model.safetensors", "report"]
+
+
+@pytest.mark.parametrize("name", TRACKED, ids=ids)
+def test_a_tracker_s_folder_is_below_the_run(name):
+    with pytest.raises(RecipeError, match="below the run's"):
+        load_recipe({"name": "x", "source": {"type": "files", "path": "x"}, "trackers": [{"type": "tensorboard", "folder": name}]})
+
+
+def test_a_tracker_s_folder_that_is_a_link(tmp_path, nothing_outside):
+    (nothing_outside / "tensorboard").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="a link leads it out"):
+        Tracker.load("tensorboard").sink(nothing_outside)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    return Store(shutil.copytree(GOLDEN, tmp_path_factory.mktemp("golden") / "store"))
+
+
+@pytest.mark.parametrize("name", [*BAD, "reference://", "reference://x", "file:///etc/passwd", "*", "[a-z]*", "golden@*", "%2e%2e/x"], ids=ids)
+def test_a_reference(name, store):
+    for ask in (
+        lambda: api.show(name, store=store), lambda: api.show(f"run-{name}", store=store), lambda: api.show(f"bundle-{name}", store=store),
+        lambda: api.show(f"{name}@0123456789abcdef", store=store), lambda: api.show(f"golden@{name}x", store=store),
+        lambda: Bundle.open(f"bundle-{name}", store), lambda: Dataset.open(store, f"{name}@{name}"), lambda: Run.open(store, f"run-{name}"),
+        lambda: Feed.open(store, f"{name}/x"), lambda: weights_of(f"bundle-{name}", store), lambda: weights_of(f"run-{name}", store),
+        lambda: api.resume(f"run-{name}", store=store), lambda: api.evaluate(f"bundle-{name}", store=store),
+    ):
+        with pytest.raises(PenstockError) as refused:
+            ask()
+        assert refused.value.exit_code == 2
+
+
+# -- artefacts from elsewhere ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(nothing_outside) -> tuple[Store, dict]:
+    shutil.copytree(GOLDEN, nothing_outside / "store")
+    return Store(nothing_outside / "store"), json.loads((GOLDEN / "expected.json").read_text("utf-8"))
+
+
+def change(folder: Path, **words: object) -> None:
+    """Change the manifest, as who repacks by hand would."""
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    (folder / MANIFEST).write_text(json.dumps({**manifest, **words}))
+
+
+@pytest.mark.parametrize("name", ["../../../../secret.txt", "/etc/passwd", "fitted.json/../../x", "not-there.arrow"])
+def test_a_feed_s_shards(name, elsewhere):
+    store, expected = elsewhere
+    change(store.folder / "feeds" / expected["feed"], shards={"train": [name]})
+    with pytest.raises(StoreError, match="in its manifest"):
+        Feed.open(store, expected["feed"]).shards("train")
+
+
+def test_rows_beside_a_dataset_are_not_read(elsewhere, tmp_path):
+    store, expected = elsewhere
+    dataset = Dataset.open(store, expected["dataset"])
+    rows = dataset.path / "rows" / "split=train"
+    shutil.copyfile(rows / "part-0.parquet", rows / "part-1.parquet")
+    (rows / "part-2.parquet").symlink_to(tmp_path / "secret.txt")
+    assert Dataset.open(store, expected["dataset"]).table("train").num_rows == expected["rows"]["train"]
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "checkpoints", "report", "run.json", "world.json", "recipe.yaml", "model.safetensors"])
+def test_a_run_with_links(name, elsewhere, tmp_path):
+    store, expected = elsewhere
+    folder = store.folder / "runs" / expected["run"]
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "secret.txt" if "." in name else tmp_path)
+    with pytest.raises(StoreError, match="a link leads it out"):
+        run = Run.open(store, expected["run"])
+        run.recipe()
+        run.world()
+        assert [run.events_path, run.checkpoints, run.report, run.weights]
+
+
+def test_a_run_that_says_it_is_another(elsewhere):
+    store, expected = elsewhere
+    file = store.folder / "runs" / expected["run"] / "run.json"
+    facts = json.loads(file.read_text("utf-8"))
+    for wrong in ({"id": "run-../../x"}, {"id": None}, {"feed": ["x"]}, {"base": 3}, {"key": None}):
+        file.write_text(json.dumps({**facts, **wrong}))
+        with pytest.raises(StoreError, match="is not the record of"):
+            Run.open(store, expected["run"])
+    file.write_text(json.dumps({**facts, "feed": "../../../x", "dataset": "../../x@y"}))
+    run = Run.open(store, expected["run"])
+    for ask in (lambda: Feed.open(store, run.feed), lambda: Dataset.open(store, run.dataset)):
+        with pytest.raises(StoreError, match="leads out of its folder"):
+            ask()
+
+
+def test_checkpoints_are_named_by_their_step(elsewhere, tmp_path):
+    store, expected = elsewhere
+    run = Run.open(store, expected["run"])
+    checkpoints = Checkpoints(run.checkpoints, 1)
+    (whole,) = checkpoints.all()
+    (run.checkpoints / "step-0000000009").symlink_to(tmp_path)
+    (run.checkpoints / "step-x").mkdir()
+    assert checkpoints.all() == [whole]
+    with pytest.raises(StoreError, match="a link leads it out"):
+        checkpoints.whole(9)
+
+
+def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
+    (nothing_outside / "texts").mkdir()
+    (nothing_outside / "texts" / "a.txt").write_text("fine")
+    (nothing_outside / "texts" / "b.txt").symlink_to(tmp_path / "secret.txt")
+    (nothing_outside / "texts" / "c").symlink_to(tmp_path)
+    (nothing_outside / "t.csv").write_text("file,y\na.txt,1\nb.txt,2\nc/secret.txt,3\n../../secret.txt,4\n/etc/passwd,5\na.txt/../../../secret.txt,6\n")
+    recipe = load_recipe(
+        {"name": "x", "source": {"type": "files", "path": "t.csv", "load": {"file": {"root": "texts", "text": True}}}, "split": {"train": 1.0, "validation": 0, "test": 0}},
+        base=nothing_outside)
+    dataset = api.prepare(recipe, store=nothing_outside / "store")
+    assert dataset.table("train")["file"].to_pylist() == ["fine"]
+    assert dataset.counts["quarantined"] == 5
