@@ -19,7 +19,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -33,14 +32,14 @@ from penstock.core.drafts import Draft, draft_folder, sweep_locks, temporary_fil
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
 from penstock.core.locks import alone
-from penstock.core.paths import below, plain, plain_all
+from penstock.core.manifest import FORMAT as FORMAT
+from penstock.core.manifest import MANIFEST as MANIFEST
+from penstock.core.manifest import read_manifest
+from penstock.core.paths import below, plain
 from penstock.core.remote import refusals as refusals
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 STAGING = ".staging"
 """The folder of a store for what is being written."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TRIES = 100
 """How often what others are doing at the same moment is tried around."""
 CACHE_BYTES = 20 * 2**30
@@ -116,7 +115,7 @@ class Artefact:
         file = below(path, MANIFEST, where=f"a file of {path}")
         if not file.is_file():
             raise StoreError(f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock.")
-        manifest = _manifest(file.read_bytes(), str(path))
+        manifest = read_manifest(file.read_bytes(), str(path))
         for name, entry in manifest["files"].items():
             member = below(path, name, where=f"a file in the manifest of {path}")
             if not member.is_file():
@@ -127,36 +126,6 @@ class Artefact:
             if verify and (found := sha256_file(member)) != entry["sha256"]:
                 raise StoreError(f"{member} was changed: its SHA-256 is {found[:16]}…, its manifest says {entry['sha256'][:16]}….")
         return cls(path, manifest)
-
-
-def _manifest(content: bytes, path: str) -> dict[str, Any]:
-    """A manifest as data, every name and entry in it judged: what follows may join them to paths.
-
-    Raises:
-        StoreError: it cannot be read, is of a newer format, or names what no manifest names.
-    """
-    unread = StoreError(f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written.")
-    try:
-        manifest: dict[str, Any] = json.loads(content)
-        files = manifest["files"]
-        newer = manifest.get("format", 0) > FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise unread from None
-    if newer:
-        raise StoreError(f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
-    if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
-        raise unread
-    plain_all(files, where=f"a file in the manifest of {path}")
-    if any(name.rpartition("/")[2].casefold() == MANIFEST for name in files):
-        raise StoreError(f"the manifest of {path} names a {MANIFEST} among its files, which no manifest does; it was changed after it was written.")
-    return manifest
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    size, digest = entry.get("size_bytes"), entry.get("sha256")
-    return type(size) is int and size >= 0 and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
 
 
 @dataclass(frozen=True)
@@ -286,7 +255,7 @@ class Store:
             content = self._bucket.read(f"{name}/{MANIFEST}", json_whole=True)
         if content is None:
             raise StoreError(f"{name} is not in the store {self.url}.")
-        return _manifest(content, f"{self.url}/{name}")
+        return read_manifest(content, f"{self.url}/{name}")
 
     def members(self, name: str, manifest: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Member]]:
         """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in it.
@@ -476,7 +445,7 @@ class Store:
         members = sorted(m for m in folder.rglob("*") if m.is_file() and not m.is_symlink())
         checksums = None
         if (folder / MANIFEST).is_file():
-            checksums = {file: entry["sha256"] for file, entry in _manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
+            checksums = {file: entry["sha256"] for file, entry in read_manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
         self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self._memo(name))
 
     def forget(self, name: str) -> None:

@@ -21,22 +21,15 @@ from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objec
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
-from penstock.core.paths import shown
+from penstock.recipe.identifiers import Names as Names
+from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.moving import Optimiser as Optimiser
 from penstock.recipe.moving import Schedule as Schedule
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
 
-
-def one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-_LONGEST_NAME = 100
 LEAST_MEMORY = 400 * 2**20
-Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
-"""One name or a list of names."""
 
 
 class Expect(Strict):
@@ -304,19 +297,10 @@ class Resources(Strict):
     over all processes and runs: the least recently used go first. 0 keeps none: shards are then held in memory while they are needed."""
 
 
-def _shelf(name: str) -> str:
-    """A name that becomes a folder of the store."""
-    if name.startswith("."):
-        raise ValueError(f"names a folder of the store, so it must not begin with a dot; found {shown(name)}")
-    if len(name) > _LONGEST_NAME:
-        raise ValueError(f"names a folder of the store, so it has at most {_LONGEST_NAME} characters; found {len(name)}")
-    return name
-
-
 class Recipe(Strict):
     """All that is declared. Only `source` is required; to train, `inputs` and `targets` too."""
 
-    name: Annotated[str, AfterValidator(_shelf)] = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    name: Annotated[str, AfterValidator(shelf_name)] = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """Names the datasets; the recipe file's name unless given. At most 100 of the characters A–Z a–z 0–9 . _ -, the first no dot."""
     seed: int = 0
     """The one seed: split, sample, initialisation, shuffling and chance in training are derived from it by name."""

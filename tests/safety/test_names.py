@@ -181,10 +181,10 @@ def test_a_member_that_is_a_link_or_a_device(tmp_path, nothing_outside):
         make(folder / "a.txt")
         with pytest.raises(StoreError, match=r"a link leads it out|a device"):
             Artefact.open(folder, verify=True)
-        with pytest.raises(StoreError, match="a link leads it out"):
-            os.unlink(folder / "a.txt")
-            (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
-            seal(folder, {"type": "thing"})
+    (folder / "a.txt").unlink()
+    (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(StoreError, match="a link leads it out"):
+        seal(folder, {"type": "thing"})
 
 
 def test_a_folder_or_manifest_that_is_a_link(tmp_path, nothing_outside):
@@ -356,11 +356,15 @@ def test_a_run_with_links(name, elsewhere, tmp_path):
     shutil.rmtree(folder / name, ignore_errors=True)
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(tmp_path / "secret.txt" if "." in name else tmp_path)
-    with pytest.raises(StoreError, match="a link leads it out"):
+
+    def read() -> list[Path]:
         run = Run.open(store, expected["run"])
         run.recipe()
         run.world()
-        assert [run.events_path, run.checkpoints, run.report, run.weights]
+        return [run.events_path, run.checkpoints, run.report, run.weights]
+
+    with pytest.raises(StoreError, match="a link leads it out"):
+        read()
 
 
 def test_a_run_that_says_it_is_another(elsewhere):
