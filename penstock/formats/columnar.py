@@ -4,6 +4,7 @@ JSON lines are. Values come in the types they are stored in; `typed.convert` mak
 from __future__ import annotations
 
 import glob
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,31 +16,60 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.core.errors import SourceError
+from penstock.formats.frames import Frames, walk
 from penstock.formats.places import is_remote, open_bytes
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
+from penstock.formats.rejects import Reject
+from penstock.formats.sound import odd_rows, shown, validated, without
 from penstock.formats.texts import opened
 from penstock.formats.typed import canonical, pieces, rebuild
 
 _MOST_ROWS = 65_536
 _MEASURED_ROWS = 64
+_MAPPED_BYTES = 128 << 20
+"""A record batch of an Arrow file that is larger is mapped, not read: it need not fit into memory."""
+
+
+def _of_structs(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool((t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind)) and t.is_struct(kind.value_type))
 
 
 def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    """An array as columns without structs."""
+    """An array as columns without structs; `flat_types` says which."""
     t = pa.types
     if isinstance(array.type, pa.BaseExtensionType):
         yield from flattened(name, array.storage)
     elif t.is_dictionary(array.type):
         yield from flattened(name, array.dictionary_decode())
+    elif t.is_run_end_encoded(array.type):
+        yield from flattened(name, pc.run_end_decode(array))
     elif t.is_struct(array.type):
         for field, child in zip(array.type, array.flatten(), strict=True):
             yield from flattened(f"{name}.{field.name}", child)
-    elif (t.is_list(array.type) or t.is_large_list(array.type) or t.is_fixed_size_list(array.type)) and t.is_struct(array.type.value_type):
+    elif _of_structs(array.type):
         sizes, values = pieces(array)
         for child_name, child in flattened(name, values):
             yield child_name, rebuild(sizes, child)
     else:
         yield name, array
+
+
+def flat_types(name: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The names and types of the columns that `flattened` makes of an array of this type."""
+    t = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from flat_types(name, kind.storage_type)
+    elif t.is_dictionary(kind) or t.is_run_end_encoded(kind):
+        yield from flat_types(name, kind.value_type)
+    elif t.is_struct(kind):
+        for field in kind:
+            yield from flat_types(f"{name}.{field.name}", field.type)
+    elif _of_structs(kind):
+        for child_name, child in flat_types(name, kind.value_type):
+            yield child_name, pa.list_(child)
+    else:
+        yield name, kind
 
 
 def _missing_vectors(file: pq.ParquetFile) -> bool:
@@ -65,11 +95,13 @@ class Columnar(Reader):
         super().__init__(input, context)
         self._format = format
         self._names: dict[str, str] = {}
+        self._rejected_lines: set[int] = set()
+        self._frames = Frames(0, 0, 0)
 
     def scan(self) -> None:
         with self._told():
             schema = self._schema()
-        flat = [(path, array.type) for field in schema for path, array in flattened(field.name, pa.array([], field.type))]
+            flat = [pair for field in schema for pair in flat_types(field.name, field.type)]
         names = self.final_names([path for path, _ in flat])
         self._names = {}
         chosen = self.input.reading.columns
@@ -91,33 +123,53 @@ class Columnar(Reader):
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             what = {"parquet": "Parquet", "arrow": "Arrow"}[self._format]
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
             raise SourceError(f"{self.input.url} cannot be read as {what}: it is corrupt, cut short, or something else ({reason}). Fetch or write it again, or take it out of `path`.") from None
 
     def _schema(self) -> pa.Schema:
+        """The columns; what the file says that it has is written down on the way."""
         if self._format == "parquet":
             with self._parquet() as file:
+                groups = sum(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))
+                if groups != file.metadata.num_rows:
+                    raise ValueError(f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}")
+                self.declared = file.metadata.num_rows
                 return file.schema_arrow
+        with opened(self.input.url) as raw:
+            self._frames = walk(raw, file=self._is_file())
+        self.declared = self._frames.rows
         with self._arrow() as reader:
+            indexed = getattr(reader, "num_record_batches", self._frames.batches)
+            if indexed != self._frames.batches:
+                raise ValueError(f"its index names {indexed:,} batches of rows, and it has {self._frames.batches:,}")
             return reader.schema
+
+    def _local(self, *, mapped: bool = False) -> Any:
+        """The file for Arrow to read. A map is for what is too large to hold: a file that is cut while it is mapped
+        ends the process."""
+        path = self.input.url.removeprefix("file://")
+        return pa.memory_map(path) if mapped else pa.OSFile(path)
+
+    def _is_file(self) -> bool:
+        with opened(self.input.url) as raw:
+            return raw.read(6) == b"ARROW1"
 
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is ours.
         with open_bytes(self.input.url) as raw:
-            source: Any = raw if is_remote(self.input.url) else pa.memory_map(self.input.url.removeprefix("file://"))
+            source: Any = raw if is_remote(self.input.url) else self._local()
             with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
                 yield file
 
     @contextmanager
     def _arrow(self) -> Iterator[Any]:
-        with opened(self.input.url) as raw:
-            magic = raw.read(6)
-        if magic == b"ARROW1":
+        if self._is_file():
             with open_bytes(self.input.url) as raw:
-                yield pa.ipc.open_file(raw if is_remote(self.input.url) else pa.memory_map(self.input.url.removeprefix("file://")))
+                large = self._frames.largest_bytes > _MAPPED_BYTES
+                yield pa.ipc.open_file(raw if is_remote(self.input.url) else self._local(mapped=large))
         else:
             with opened(self.input.url) as raw:
                 yield pa.ipc.open_stream(raw)
@@ -168,23 +220,50 @@ class Columnar(Reader):
         while True:
             with self._told():
                 batch = next(raw, None)
-            if batch is None:
+                whole = None if batch is None else self._flat(batch, kinds, done)
+            if batch is None or whole is None:
                 return
-            arrays: list[pa.Array] = []
-            names: list[str] = []
-            flat = (pair for name, column in zip(batch.schema.names, batch.columns, strict=True) for pair in flattened(name, column))
-            for i, (_, array) in enumerate(flat):
-                name = self._names[str(i)]
-                if name in kinds:
-                    arrays.append(self._mended(array, name))
-                    names.append(name)
-            names.append(LINE)
-            arrays.append(pa.array(np.arange(done + 1, done + batch.num_rows + 1)))
+            yield from self._sifted(whole)
             done += batch.num_rows
-            yield pa.RecordBatch.from_arrays(arrays, names=names)
             if self.context.limit is not None and done >= self.context.limit:
                 raw.close()  # type: ignore[attr-defined]
                 return
+
+    def _flat(self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int) -> pa.RecordBatch:
+        """The columns asked for, without structs, and the numbers of the rows; `done` rows are before these."""
+        for column in batch.columns:
+            validated(column)
+        arrays: list[pa.Array] = []
+        names: list[str] = []
+        flat = (pair for name, column in zip(batch.schema.names, batch.columns, strict=True) for pair in flattened(name, column))
+        for i, (_, array) in enumerate(flat):
+            name = self._names[str(i)]
+            if name in kinds:
+                arrays.append(array)
+                names.append(name)
+        names.append(LINE)
+        arrays.append(pa.array(np.arange(done + 1, done + batch.num_rows + 1)))
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+    def _sifted(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The rows that can be held, mended; the others are put aside."""
+        odd: dict[int, tuple[str, str]] = {}
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            for row, reason in odd_rows(array).items():
+                odd.setdefault(row, (name, reason))
+        for row, (name, reason) in sorted(odd.items()):
+            self._put_aside(batch, row, name, reason)
+        for piece in without(batch, odd):
+            arrays = [array if name == LINE else self._mended(array, name) for name, array in zip(piece.schema.names, piece.columns, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, names=piece.schema.names)
+
+    def _put_aside(self, batch: pa.RecordBatch, row: int, name: str, reason: str) -> None:
+        line = batch.column(LINE)[row].as_py()
+        if line in self._rejected_lines:
+            return  # rows are given a second time where a column's type proves too narrow
+        self._rejected_lines.add(line)
+        values = {n: shown(array, row) for n, array in zip(batch.schema.names, batch.columns, strict=True) if n != LINE}
+        self.reject(Reject(line, reason, json.dumps(values, ensure_ascii=False, default=str), name))
 
     def _mended(self, array: pa.Array, name: str) -> pa.Array:
         reading = self.input.reading

@@ -79,6 +79,7 @@ class Delimited(Reader):
                 for batch, rejects in blocks:
                     for reject in rejects:
                         self.reject(reject)
+                    self.declared = (self.declared or 0) + batch.num_rows + len(rejects)
                     if batch.num_rows:
                         writer.write_batch(batch)
                         self._rows += batch.num_rows

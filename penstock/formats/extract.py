@@ -33,6 +33,7 @@ from penstock.formats.jsonlines import JsonLines
 from penstock.formats.places import size_of
 from penstock.formats.reader import LINE, Context, Input, Reader, check_words
 from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.sound import odd_rows, shown
 from penstock.formats.texts import format_of
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
@@ -68,7 +69,7 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             _csv_words(readers)
             partitions = [_partitions(r) for r in readers]
             plan = _plan(readers, partitions, events)
-            made, rows, late = _write(readers, partitions, plan, scratch, block, events)
+            made, rows, late = _write(readers, partitions, plan, scratch, block, events, limit)
             rejected = rejects.count + late.count
             if not rows and not rejected:
                 raise SourceError(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
@@ -240,21 +241,24 @@ def _ordered(kinds: dict[str, pa.DataType], readers: list[Reader]) -> dict[str, 
 # -- the rows ------------------------------------------------------------------------------------------------------------
 
 
-def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events) -> tuple[list[Path], int, Rejects]:
+def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events, limit: int | None) -> tuple[list[Path], int, Rejects]:
     """The second pass: the files written, their rows, and the rows whose values are not of a forced type."""
     while True:
         rejects = Rejects(scratch / "rejects-by-type.parquet")
         writer = RowGroups(scratch, _with_places(plan.schema()), block)
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
-                number, fail = 0, reader.input.reading.on_bad_row == "fail"
+                number, late, fail = 0, 0, reader.input.reading.on_bad_row == "fail"
                 for batch in ahead(reader.batches(plan.wanted(reader)), 1):
                     good, bad = _finish(batch, plan, part, index, number)
                     for reject in bad:
                         rejects.add(reader.input.path, reject, fail=fail)
                     number += good.num_rows
                     writer.add(good)
+                    late += len(bad)
                 _unchanged(reader.input)
+                if limit is None:
+                    _reconcile(reader, number + late)
                 events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
             return writer.close(), writer.rows, rejects
         except BaseException as error:
@@ -268,6 +272,20 @@ def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan:
                 raise SourceError(f"the column {name!r} cannot be read as text in every file, nor as anything else.") from None
             events.warn(f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as text.")
             plan.kinds[name] = pa.string()
+
+
+def _reconcile(reader: Reader, given: int) -> None:
+    """What a file says it has is what came of it: rows and rejects.
+
+    Raises:
+        SourceError: it is not.
+    """
+    came = given + reader.rejected
+    if reader.declared is not None and came != reader.declared:
+        raise SourceError(
+            f"{reader.input.url} has {reader.declared:,} rows by its own word, and {came:,} could be read ({given:,} good, {reader.rejected:,} bad): "
+            "it is damaged, or changed while it was read. Fetch or write it again; nothing was kept."
+        )
 
 
 def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], index: int, number: int) -> tuple[pa.RecordBatch, list[Reject]]:
@@ -289,17 +307,24 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
             for row, reason in bad.items():
                 wrong.setdefault(row, (name, reason))
         arrays.append(convert(array, kind, name))
+        if _has_moments(kind):
+            for row, reason in odd_rows(arrays[-1]).items():
+                wrong.setdefault(row, (name, reason))
     rejects: list[Reject] = []
     if wrong:
         lines = batch.column(LINE)
         for row, (name, reason) in sorted(wrong.items()):
-            raw = batch.slice(row, 1).drop_columns([LINE]).to_pylist()[0]
+            raw = {n: shown(column, row) for n, column in zip(batch.schema.names, batch.columns, strict=True) if n != LINE}
             rejects.append(Reject(lines[row].as_py(), reason, json.dumps(raw, ensure_ascii=False, default=str), name))
         keep = pa.array([i not in wrong for i in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
     rows = batch.num_rows - len(wrong)
     arrays += [pa.repeat(pa.scalar(index, pa.int32()), rows), pa.array(np.arange(number, number + rows))]
     return pa.RecordBatch.from_arrays(arrays, schema=_with_places(plan.schema())), rejects
+
+
+def _has_moments(kind: pa.DataType) -> bool:
+    return _has_moments(kind.value_type) if pa.types.is_list(kind) else bool(pa.types.is_timestamp(kind))
 
 
 def _with_places(schema: pa.Schema) -> pa.Schema:

@@ -176,7 +176,8 @@ class JsonLines(Reader):
             for reject in rejects:
                 self.reject(reject)
             self._root.observe(objects)
-            rows += len(lines)
+            rows += len(lines) + len(rejects)
+        self.declared = rows
         leaves = [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
         joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
         order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))  # so that a clash is named alike in every file

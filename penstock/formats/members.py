@@ -131,17 +131,32 @@ def is_text(path: str) -> bool:
     return bool(dot) and stem[-1:] not in ("", "/") and f".{ending}".lower() in TEXT_ENDINGS
 
 
+_NO_TEXT = frozenset(["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"])
+"""Codecs of Python that are no encodings of a file's text, or mean something else on another machine."""
+_MARKED = {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
+
+
 def check_encoding(encoding: str) -> str | None:
     """What is wrong with the name of an encoding."""
     if encoding == "auto":
         return None
     try:
-        b"a".decode(encoding)  # of no bytes at all Python would not even look for the encoding
-    except UnicodeError:
-        return None  # it is known, but a character takes more than a byte
-    except LookupError:
+        info = codecs.lookup(encoding)
+        known = info._is_text_encoding and info.name.replace("-", "_") not in _NO_TEXT  # zlib, rot13, … are codecs as well
+    except (LookupError, ValueError, UnicodeError):  # a zero byte, a name that is not ASCII
+        known = False
+    if not known:
         return f"no encoding of text is called {encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis, or auto"
     return None
+
+
+def lacks_mark(start: bytes, encoding: str) -> str | None:
+    """Why a text that begins with `start` cannot be read as `encoding`: one of two or four bytes a letter needs the mark
+    that says in which order these stand, and a machine's own order is no answer."""
+    name = codecs.lookup(encoding).name
+    if name not in _MARKED or not start or start.startswith(_MARKED[name]):
+        return None
+    return f"does not begin with the byte-order mark of {name}: set `encoding` to {name}-le or {name}-be"
 
 
 def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
@@ -159,6 +174,8 @@ def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
         except UnicodeDecodeError:
             return data.decode("latin-1"), True
     utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    if problem := lacks_mark(data[:4], encoding):
+        raise ValueError(problem)
     try:
         return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(encoding).removeprefix("\ufeff"), False
     except UnicodeDecodeError as error:

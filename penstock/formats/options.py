@@ -3,13 +3,13 @@ sense for the files at hand is refused when they are read, never ignored."""
 
 from __future__ import annotations
 
-import codecs
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
+from penstock.formats.members import check_encoding
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
 
@@ -64,18 +64,17 @@ class Reading(Strict):
             object.__setattr__(self, "delimiter", None)
         for word in ("delimiter", "quote", "escape"):
             value = getattr(self, word)
-            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
-                problems.append(Problem((word,), f"expected one ASCII character; found {value!r}"))
+            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
+                problems.append(Problem((word,), f"expected one ASCII character, no line end and no zero; found {value!r}"))
         given = [c for c in (self.delimiter, self.quote, self.escape) if c is not None]
         if len(given) != len(set(given)):
             problems.append(Problem((), "delimiter, quote and escape must differ (a doubled quote needs no `escape`)"))
+        if self.comment is not None and ("\n" in self.comment or "\r" in self.comment or "\0" in self.comment):
+            problems.append(Problem(("comment",), f"must be what a line begins with, without line ends and zeros; found {self.comment!r}"))
         if self.comment == "":
             problems.append(Problem(("comment",), "must not be empty; leave it out if there are no comments"))
-        if self.encoding != "auto":
-            try:
-                codecs.lookup(self.encoding)
-            except LookupError:
-                problems.append(Problem(("encoding",), f"no encoding is called {self.encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis"))
+        if wrong := check_encoding(self.encoding):
+            problems.append(Problem(("encoding",), wrong.replace("encoding of text", "encoding")))
         problems += _twice("names", self.names) + _twice("columns", self.columns) + _twice("rename", tuple(self.rename.values()))
         if problems:
             raise mistakes(*problems)

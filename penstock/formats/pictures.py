@@ -4,11 +4,11 @@ Pillow decodes; it lets go of the interpreter lock while it does, so a batch is 
 larger than what is wanted is decoded at the smallest of a half, a quarter and an eighth that still covers it: the transform
 leaves out what would be averaged away. That is a rule of this file, so training, packing and serving see the same pixels. The
 package simplejpeg, where it is installed, decodes plain JPEGs (grey, or YCbCr, and whole) in half of the time: both are
-libjpeg-turbo with the same settings and give the same bits, so what a model answers does not depend on it. What it cannot
-read without a word of complaint, Pillow judges. What is honoured: EXIF orientation,
-transparency (laid over white), CMYK, palettes, 16 bits (scaled, not cut off), the first picture of several. What is
-refused: formats that run programs or read other files (EPS, …), more pixels than allowed (looked up in the header, before
-anything is decoded), samples without a known range, and whatever is torn: a half picture is not a picture.
+libjpeg-turbo with the same settings and give the same bits, so what a model answers does not depend on it. What is
+honoured: EXIF orientation, once, whoever turns (Pillow turns a TIFF itself when it loads it), transparency (laid over
+white), CMYK, palettes, 16 bits (scaled, not cut off), the first picture of several. What is refused: formats that run
+programs or read other files (EPS, …), more pixels than allowed (looked up in the header, before anything is decoded),
+samples without a known range, and whatever is torn or has a wrong check sum (`intact`): a half picture is not a picture.
 
 Pillow warns of what it then reads all the same (odd EXIF, palettes with transparency); a warning helps nobody among a
 million pictures, so warnings that come from its modules are kept silent.
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib
 import io
 import os
 import re
@@ -30,13 +29,14 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from penstock.core.lanes import lanes
 from penstock.core.needs import need
+from penstock.formats.intact import damage, jpeg_damage
+from penstock.formats.intact import simplejpeg as _simplejpeg
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG). Not icons:
@@ -51,7 +51,7 @@ _LEAST_SIDE = 32
 _CHUNK = 16
 """Pictures a thread takes at once: a small one takes 50 µs, and handing it over about as much."""
 
-_WRONG = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, ZeroDivisionError, AssertionError, struct.error, zlib.error)
+_WRONG = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error)
 """What Pillow's decoders raise for bytes that are no picture after all."""
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 _DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -120,15 +120,23 @@ def decode_and_judge(data: bytes, height: int, width: int, channels: int, *, res
     image = _opened(data, most_pixels)
     format = image.format
     try:
-        turn = _orientation(image)
         is_jpeg = format == "JPEG"
+        if problem := damage(data, image):
+            raise BadPicture(f"a {format} picture that cannot be read: it is {problem}")
+        if not is_jpeg:
+            image.load()  # which turns a TIFF, and reads what PNG has behind its pixels: only then is its side known
+        turn = _orientation(image)
         as_it_is = is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
         if is_jpeg:
             scale = _scale(image.size, (height, width) if turn >= 5 else (width, height), resize)
             if scale > 1:
                 image.draft(mode, (max(image.size[0] // scale, 1), max(image.size[1] // scale, 1)))
             pixels = _quickly(data, image)
-            if pixels is not None:
+            if pixels is None:
+                image.load()  # what Pillow refuses is told in its words
+                if problem := jpeg_damage(data):
+                    raise BadPicture(f"a JPEG picture that cannot be read: it is {problem}")
+            else:
                 if as_it_is:
                     return pixels, True
                 image = pillow().fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -152,8 +160,8 @@ def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> in
 
 
 def _quickly(data: bytes, image: Any) -> np.ndarray | None:
-    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load, decoded by simplejpeg; None if
-    that is not installed, or will not."""
+    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load, decoded by
+    simplejpeg; None if that is not installed, or will not (its complaints are asked for by `jpeg_damage`)."""
     found = _simplejpeg()
     width, height = image.size
     if found is None or image.mode not in ("L", "RGB") or min(width, height) < _LEAST_SIDE:
@@ -165,15 +173,6 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
     except ValueError:
         return None
     return pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
-
-
-@lru_cache(maxsize=1)
-def _simplejpeg() -> Any:
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module("simplejpeg")
-    except ModuleNotFoundError:
-        return None
 
 
 def _opened(data: bytes, most_pixels: int) -> Any:
@@ -193,6 +192,10 @@ def _opened(data: bytes, most_pixels: int) -> Any:
             if accept(prefix) is not True:
                 continue
             image = make(io.BytesIO(data), "")
+        except Image.DecompressionBombError as error:
+            raise BadPicture(f"more pixels in a {name} picture than can be decoded: {_brief(error)}") from None
+        except MemoryError:
+            raise BadPicture(f"a {name} picture that does not fit into memory") from None
         except _WRONG as error:
             complaint = complaint or f"looks like {name}, but its header cannot be read: {_brief(error)}"
             continue

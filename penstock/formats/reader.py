@@ -75,6 +75,10 @@ class Reader(ABC):
         """After `scan`: columns with an integer that float64 cannot hold (for formats whose integers are not int64 already)."""
         self.raw_names: set[str] = set()
         """After `scan`: the names as the file has them."""
+        self.declared: int | None = None
+        """After `scan`: how many rows the file says it has, or was seen to have, the bad ones among them."""
+        self.rejected = 0
+        """Rows put aside by now."""
 
     @abstractmethod
     def scan(self) -> None:
@@ -97,6 +101,7 @@ class Reader(ABC):
         self.context.say(self.input.path, text, warn=warn)
 
     def reject(self, reject: Reject) -> None:
+        self.rejected += 1
         self.context.rejects.add(self.input.path, reject, fail=self.input.reading.on_bad_row == "fail")
 
     def final_names(self, raw: list[str]) -> list[str]:

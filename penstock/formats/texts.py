@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
+from penstock.formats.members import lacks_mark
 from penstock.formats.places import ending, open_bytes, plainly
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
@@ -102,6 +103,8 @@ def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
     if declared != "auto":
         if utf16 and codecs.lookup(declared).name == "utf-8":
             raise SourceError(f"{url} begins with the mark of UTF-16. Set `encoding: utf-16`.")
+        if problem := lacks_mark(start, declared):
+            raise SourceError(f"{url} {problem}.")
         return declared
     if utf16:
         return "utf-16"

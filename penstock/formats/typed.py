@@ -215,7 +215,7 @@ def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
             return rebuild(sizes, convert(values, kind.value_type, column))
         if t.is_duration(array.type):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
-            return pc.divide(array.cast(pa.int64()).cast(pa.float64()), float(per_second))
+            return pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second))
         if t.is_decimal(array.type) and t.is_floating(kind):
             return array.cast(pa.float64())
         return array.cast(kind)
@@ -296,7 +296,10 @@ def _forced(text: str, type: str) -> Any:
     if type == "integer":
         if not re.fullmatch(r"[-+]?\d+(\.0*)?", text, re.ASCII):
             return None
-        number = int(text.split(".")[0])
+        whole = text.split(".")[0]
+        if len(whole.lstrip("+-0")) > 19:  # Python refuses to read thousands of digits
+            return None
+        number = int(whole)
         return number if -(2**63) <= number < 2**63 else None
     if type == "number":
         return float(text) if re.fullmatch(r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)", text, re.IGNORECASE | re.ASCII) else None
@@ -304,6 +307,6 @@ def _forced(text: str, type: str) -> Any:
         return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):  # in UTC it may lie outside the years 1 to 9999
         return None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
