@@ -17,6 +17,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
+from penstock.core.interrupts import interrupts
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -173,22 +174,31 @@ def encode(
     return feed_of(recipe, inputs=inputs, targets=targets, weight=weight, like=like, store=store_of(recipe, store), events=events)
 
 
-def train(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Run:
-    """Prepare if need be, and train."""
-    outcome = _until("train", recipe, overrides, store, events)
+def train(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None,
+    events: Events | None = None, fresh: bool = False,
+) -> Run:
+    """Prepare if need be, and train. An interrupted run of the same recipe and data goes on, unless `fresh`."""
+    outcome = _until("train", recipe, overrides, store, events, fresh=fresh)
     assert outcome.run is not None
     return outcome.run
 
 
-def run(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Outcome:
+def run(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None,
+    events: Events | None = None, fresh: bool = False,
+) -> Outcome:
     """All stages: prepare, encode, train, pack, evaluate. What is done already is not done again.
+
+    Args:
+        fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
 
     Raises:
         RecipeError, SourceError, StoreError: the input is at fault.
         ContractError: the data breaks the recipe's `expect`, or holds nothing to learn.
         TrainingError: training failed.
     """
-    return _until("evaluate", recipe, overrides, store, events)
+    return _until("evaluate", recipe, overrides, store, events, fresh=fresh)
 
 
 def leads(recipe: Recipe) -> bool:
@@ -218,9 +228,12 @@ def launch(recipe: RecipeLike, *, scheduler: str, overrides: Sequence[str] = (),
     return text
 
 
-def _until(stage: str, recipe: RecipeLike, overrides: Sequence[str], store: str | Path | Store | None, events: Events | None) -> Outcome:
+def _until(
+    stage: str, recipe: RecipeLike, overrides: Sequence[str], store: str | Path | Store | None, events: Events | None,
+    *, fresh: bool = False,
+) -> Outcome:
     chosen = as_recipe(recipe, overrides)
-    return Pipeline(chosen, store_of(chosen, store), events or Events()).until(stage)
+    return Pipeline(chosen, store_of(chosen, store), events or Events(), fresh=fresh).until(stage)
 
 
 def resume(reference: str, *, store: str | Path | Store | None = None, events: Events | None = None) -> Outcome:
@@ -229,7 +242,7 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
     Raises:
         UserError: there is no such run, or it is finished.
     """
-    from penstock.pipeline.stages import train_into
+    from penstock.pipeline.stages import resume_advice, train_into
 
     where, told = _as_store(store), events or Events()
     found = Run.open(where, reference)
@@ -243,9 +256,10 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
     def go_on() -> dict[str, Any]:
         if is_done:  # only its way to the bucket was not
             return pipeline.until("evaluate").named()
-        feed = Feed.open(where, found.feed)
-        with told.stage("train", resumed=found.id):
-            train_into(found, recipe, feed, told, resume=True)
+        with interrupts.advice(resume_advice(found)):
+            feed = Feed.open(where, found.feed)
+            with told.stage("train", resumed=found.id):
+                train_into(found, recipe, feed, told, resume=True)
         return pipeline.until("evaluate").named()
 
     named = recipe.launcher.lead(go_on)

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock._version import __version__
-from penstock.core.errors import PenstockError, RecipeError
+from penstock.core.errors import Interrupted, PenstockError, RecipeError
+from penstock.core.interrupts import interrupts
 
 if TYPE_CHECKING:
     from penstock.core.events import Events
@@ -93,8 +94,12 @@ def parser() -> argparse.ArgumentParser:
     on_recipe("plan", _plan, "tell what would run and what is done already")
     on_recipe("prepare", _prepare, "read, validate, clean and split the data into a dataset version")
     on_recipe("encode", _encode, "prepare if need be, and write the rows as arrays that training and `penstock.Loader` read")
-    on_recipe("train", _train, "prepare if need be, and train")
-    on_recipe("run", _run, "all stages: prepare, encode, train, pack, evaluate")
+    for name, handler, what in (
+        ("train", _train, "prepare if need be, and train"),
+        ("run", _run, "all stages: prepare, encode, train, pack, evaluate"),
+    ):
+        made = on_recipe(name, handler, what)
+        made.add_argument("--fresh", action="store_true", help="begin a new run, also where an interrupted one could go on")
     made = command("resume", _resume, "go on with an interrupted run")
     made.add_argument("run", metavar="RUN")
     made = on_recipe("launch", _launch, "print what a scheduler needs to run a recipe on its machines")
@@ -133,23 +138,30 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    with interrupts.installed(is_command=True):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     with contextlib.suppress(AttributeError, ValueError):  # a closed or replaced stream
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     _Parser.json = "--json" in (sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(arguments)
+    options = argparse.Namespace(json=_Parser.json)
     try:
+        options = parser().parse_args(arguments)
         return int(options.handler(options))
     except PenstockError as error:
+        if interrupts.is_stopping and not isinstance(error, Interrupted):
+            return _stopped(options, error.message)
         return _failed(options, error)
     except KeyboardInterrupt:
-        if options.json:
-            _print_error("KeyboardInterrupt", "stopped; nothing half-made was kept.")
-        print("penstock: stopped; nothing half-made was kept.", file=sys.stderr)
-        return 130
+        return _stopped(options)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, told as one
+        if interrupts.is_stopping:  # what was interrupted answered with an error of its own
+            return _stopped(options)
         import traceback
 
         traceback.print_exc()
@@ -157,6 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_error(type(error).__name__, str(error))
         print(f"penstock: this is a defect of Penstock, not of your input: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
+
+
+def _stopped(options: argparse.Namespace, trouble: str = "") -> int:
+    """A signal has ended the command. `trouble`: what else was told on its way out."""
+    return _failed(options, Interrupted(f"{trouble} {interrupts.sentence}".strip()))
 
 
 def _failed(options: argparse.Namespace, error: PenstockError) -> int:
@@ -279,7 +296,7 @@ def _train(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import facts_screen
 
-    run = api.train(_recipe(options), store=options.store, events=_events(options))
+    run = api.train(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
     _print(options, {"run": run.id, "path": str(run.path), "training": run.summary}, lambda: facts_screen({"run": run.id, "folder": str(run.path), **(run.summary or {})}))
     return 0
 
@@ -288,7 +305,7 @@ def _run(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import outcome_screen
 
-    outcome = api.run(_recipe(options), store=options.store, events=_events(options))
+    outcome = api.run(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
     _print(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
     return 0
 

@@ -9,8 +9,10 @@ inputs alone; the key is looked up first. Engines, launchers, stores and memory 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from penstock.bundle.bundle import Bundle
 from penstock.core.errors import Interrupted, PenstockError, RecipeError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
+from penstock.core.interrupts import interrupts
 from penstock.core.memory import MemoryWatch
 from penstock.core.remote import heard
 from penstock.core.store import FORMAT, Store
@@ -119,10 +122,14 @@ def report_key(recipe: Recipe, bundle: Bundle, dataset: Dataset) -> str:
 
 
 class Pipeline:
-    """The stages over one recipe and store. Call the stages in order, or `until(stage)`."""
+    """The stages over one recipe and store. Call the stages in order, or `until(stage)`.
 
-    def __init__(self, recipe: Recipe, store: Store, events: Events) -> None:
-        self.recipe, self.store, self.events = recipe, store, events
+    Args:
+        fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False) -> None:
+        self.recipe, self.store, self.events, self.fresh = recipe, store, events, fresh
         self.outcome = Outcome()
         self._limits = Limits(recipe, events)
 
@@ -141,7 +148,9 @@ class Pipeline:
         with heard(self.events), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
-                    getattr(self, name)()
+                    with interrupts.advice(f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"):
+                        interrupts.check()
+                        getattr(self, name)()
             finally:
                 self.outcome.peak_memory_bytes = watch.peak_bytes
         self.outcome.peak_memory_bytes = watch.peak_bytes
@@ -191,13 +200,27 @@ class Pipeline:
 
         def make() -> Run:
             self._limits.training_fits(feed)
-            if self.recipe.launcher.goes_on() and (earlier := Run.left_off(self.store, key)) is not None:
-                return train_into(earlier, self.recipe, feed, self.events, resume=True)
-            run = Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
-            return train_into(run, self.recipe, feed, self.events)
+            earlier = None if self.fresh else self._left_off(key)
+            with ExitStack() as stack:
+                with interrupts.deferred():  # a run that is in the store is always named by what is said of a stop
+                    run = earlier or Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
+                    stack.enter_context(interrupts.advice(resume_advice(run)))
+                return train_into(run, self.recipe, feed, self.events, resume=earlier is not None)
 
         self.outcome.run = self._stage("train", lambda: Run.find(self.store, key), make, lambda r: r.id)
         self.outcome.training = self.outcome.run.summary
+
+    def _left_off(self, key: str) -> Run | None:
+        """The run of the same recipe and data to go on with. One that failed is for the user to judge: where only the
+        launcher's processes were lost it goes on by itself (`goes_on`), and else a new one begins."""
+        earlier = Run.left_off(self.store, key)
+        if earlier is None:
+            return None
+        if earlier.status == "interrupted" or self.recipe.launcher.goes_on():
+            self.events.say(f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it. To begin a new run instead, add --fresh.", run=earlier.id)
+            return earlier
+        self.events.say(f"{earlier.id} of the same recipe and data failed; this is a new run. To go on from its last checkpoint instead: {resume_command(earlier)}", run=earlier.id)
+        return None
 
     def pack(self) -> None:
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
@@ -227,34 +250,72 @@ class Pipeline:
             lambda: write_report(self.recipe, bundle, dataset, self.store, self.events), lambda _: "its report")
 
 
+_AGAIN = "Give the same command again to go on."
+
+
+def resume_command(run: Run) -> str:
+    """What a user types to go on with a run; it may be copied as it stands."""
+    is_usual = run.store.url in ("./store", str(Path("store").absolute()))
+    return f"penstock resume {run.id}" + ("" if is_usual else f" --store {shlex.quote(run.store.url)}")
+
+
+def resume_advice(run: Run) -> str:
+    """What is said where a training is stopped before it could save."""
+    return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
+
+
 def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False) -> Run:
     """Train into an open run; close its diary with what came of it, whatever that is."""
-    from penstock.train.trainer import train
-
     diary = JsonLines(run.events_path)
     sinks: list[Sink] = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
+    with interrupts.installed():
+        with interrupts.advice(resume_advice(run)):
+            _train_told(run, recipe, feed, events, sinks, resume=resume)
+        interrupts.check()  # stopped at the very end of training: the run is done, and the next stage does not begin
+    return run
+
+
+def _train_told(run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool) -> None:
+    from penstock.train.trainer import train
+
     for sink in sinks:
         events.attach(sink)
     try:
         summary = train(recipe, feed, run, events, resume=resume)
-    except (Interrupted, KeyboardInterrupt) as error:
-        _recorded(run, {"status": "interrupted"}, events)
-        if isinstance(error, Interrupted) and run.store.url != str(Path("store").absolute()) and run.store.url != "./store":
-            raise Interrupted(f"{error.message} --store {run.store.url}") from None  # what may be copied as it stands
-        raise
     except BaseException as error:
+        # What was interrupted may answer with an error of its own.
+        if isinstance(error, (Interrupted, KeyboardInterrupt)) or interrupts.is_stopping:
+            _recorded(run, {"status": "interrupted"}, events)
+            raise _interrupted(error, run) from None
         _recorded(run, {"status": "failed", "error": str(error)}, events)
         raise
     finally:
         for sink in sinks:
             events.detach(sink)
+    _finish(run, summary)
+
+
+def _interrupted(error: BaseException, run: Run) -> Interrupted:
+    """What the user is told of a training that was stopped: always with the command that goes on."""
+    command = resume_command(run)
+    if not isinstance(error, Interrupted):
+        trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
+        return Interrupted(f"Stopped.{trouble} {resume_advice(run)}")
+    if command in error.message:
+        return error
+    bare = f"penstock resume {run.id}"
+    if bare in error.message:
+        return Interrupted(error.message.replace(bare, command))
+    return Interrupted(f"{error.message} Continue with: {command}")
+
+
+def _finish(run: Run, summary: Mapping[str, Any]) -> None:
     try:
         run.finish(summary)
     except StoreError as error:
         if run.status != "done":
             raise
         raise StoreError(f"{error.message} The training is done, and whole on this machine: give the same command again, and it is sent; nothing is trained anew.") from None
-    return run
 
 
 def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:

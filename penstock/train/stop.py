@@ -1,37 +1,33 @@
-"""Ctrl-C and SIGTERM, turned into a wish: the trainer finishes its step, saves and says how to go on. A second one insists."""
+"""Ctrl-C and SIGTERM in a training process: it finishes its step, saves and says how to go on. A second one insists."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType
-from typing import Any
+from contextlib import ExitStack
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from penstock.core.interrupts import StopRequest, interrupts
 
 
 class Stop:
     """Within this context a signal sets `asked`. Outside the main thread, where Python allows no handlers, it never is."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-        self._mask: set[signal.Signals] | set[int] | None = None
+        self._request: StopRequest | None = None
+        self._stack = ExitStack()
+
+    @property
+    def asked(self) -> bool:
+        """Whether training is to stop after the step in progress."""
+        return self._request is not None and self._request.is_made
 
     def __enter__(self) -> Stop:
+        self._request = self._stack.enter_context(interrupts.graceful())
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
             # A launcher may have blocked SIGTERM until somebody can act on it: that is now.
-            self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            self._stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
         return self
 
     def __exit__(self, *problem: object) -> None:
-        if self._mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+        self._stack.__exit__(*problem)  # type: ignore[arg-type]

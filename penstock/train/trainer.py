@@ -22,6 +22,7 @@ import torch
 from penstock.contracts.learn import World
 from penstock.core.errors import Outgrown, RankLost, TrainingError, UserError
 from penstock.core.events import Events
+from penstock.core.interrupts import interrupts
 from penstock.core.pulse import Pulse
 from penstock.core.remote import heard
 from penstock.core.store import Store
@@ -120,6 +121,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     relay = run.path / ".events" if chosen.processes > 1 or crew.may_shrink else None
     job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None, chosen.processes)
     while True:
+        interrupts.check()  # a wish to stop that came while processes were lost
         try:
             with following(relay, events) if relay else nullcontext():
                 here = None if relay else events

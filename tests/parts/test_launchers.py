@@ -16,6 +16,11 @@ from penstock.recipe.schema import load_recipe
 from penstock.testing.laws import launchers as laws
 
 
+def launched():
+    """The processes that a launcher has started from here and that still live."""
+    return [child for child in psutil.Process().children() if "penstock.parts.launchers" in " ".join(child.cmdline())]
+
+
 def local(**words):
     return Launcher.load({"type": "local", **words})
 
@@ -27,13 +32,13 @@ def place(world, word):
 def fail_at_one(world):
     if world.rank == 1:
         raise RecipeError("rank 1 says no", ())
-    time.sleep(60)
+    time.sleep(600)
 
 
 def stumble(world):
     if world.rank == 0:
         raise ZeroDivisionError("by 0")
-    time.sleep(60)
+    time.sleep(600)
 
 
 class Unpicklable(Exception):
@@ -49,7 +54,7 @@ def fail_strangely(world):
 def die(world, number):
     if world.rank == 1:
         os.kill(os.getpid(), number)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def leave(world):
@@ -130,8 +135,8 @@ def test_an_error_of_ours_comes_back_once_and_ends_the_others():
     start = time.monotonic()
     with pytest.raises(RecipeError, match="rank 1 says no"):
         local().launch(fail_at_one, (), processes=2, threads=1)
-    assert time.monotonic() - start < 30
-    assert not psutil.Process().children()
+    assert time.monotonic() - start < 200  # a hang, not a speed
+    assert not launched()
 
 
 def test_an_error_of_python_keeps_its_type_and_traceback():
@@ -149,10 +154,10 @@ def test_an_error_that_cannot_travel_is_told():
 def test_a_death_is_named(function, arguments, words):
     with pytest.raises(TrainingError, match=words):
         local().launch(function, arguments, processes=2, threads=1)
-    assert not psutil.Process().children()
+    assert not launched()
 
 
-def _await(path, seconds=20.0):
+def _await(path, seconds=200.0):
     until = time.monotonic() + seconds
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < until
@@ -161,29 +166,31 @@ def _await(path, seconds=20.0):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_each_child_once(tmp_path, number):
-    def send():
-        for rank in (0, 1):
-            _await(tmp_path / f"pid.{rank}")
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    with pytest.raises(Interrupted, match="rank 0 has heard"):
-        local().launch(wait_for_term, (str(tmp_path / "pid"),), processes=2, threads=1)
-    thread.join()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    code = (
+        "import sys; from penstock.contracts.learn import Launcher; from penstock.core.errors import Interrupted\n"
+        "from tests.parts.test_launchers import wait_for_term\n"
+        "try:\n    Launcher.load('local').launch(wait_for_term, (sys.argv[1],), processes=2, threads=1)\n"
+        "except Interrupted as error:\n    print(error)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "pid")], stdout=subprocess.PIPE, text=True)
+    for rank in (0, 1):
+        _await(tmp_path / f"pid.{rank}")
+    parent.send_signal(number)
+    assert parent.communicate(timeout=60)[0].strip() == "rank 0 has heard"
 
 
 def test_ctrl_c_while_ranks_stop_for_more_is_the_users_and_is_not_sent_twice(tmp_path):
-    def send():
-        _await(tmp_path / "asked")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    with pytest.raises(Interrupted, match="saved"):
-        local(processes=[1, 2]).launch(linger, (str(tmp_path / "asked"),), processes=1, threads=1, grows=Growth(2, 0.2))
-    thread.join()
+    code = (
+        "import sys; from penstock.contracts.learn import Growth, Launcher; from penstock.core.errors import Interrupted\n"
+        "from tests.parts.test_launchers import linger\n"
+        "launcher = Launcher.load({'type': 'local', 'processes': [1, 2]})\n"
+        "try:\n    launcher.launch(linger, (sys.argv[1],), processes=1, threads=1, grows=Growth(2, 0.2))\n"
+        "except Interrupted as error:\n    print(error)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "asked")], stdout=subprocess.PIPE, text=True)
+    _await(tmp_path / "asked")
+    parent.send_signal(signal.SIGINT)
+    assert parent.communicate(timeout=60)[0].strip() == "saved"
 
 
 def test_what_is_done_before_it_heard_of_more_is_kept():

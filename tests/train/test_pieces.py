@@ -296,9 +296,18 @@ def test_a_listener_that_fails_is_heard_of(tmp_path):
 
 def test_a_first_signal_asks_and_a_second_insists():
     code = (
-        "import os, signal\nfrom penstock.train.stop import Stop\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.kill(os.getpid(), signal.SIGTERM)\n"  # it waits until we listen
-        "with Stop() as stop:\n    print(stop.asked)\n    try:\n        os.kill(os.getpid(), signal.SIGINT)\n    except KeyboardInterrupt:\n        print('insists')\n"
+        "import signal, sys\nfrom penstock.train.stop import Stop\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "print('blocked', flush=True)\nsys.stdin.readline()\n"  # one comes now, and waits until we listen
+        "with Stop() as stop:\n"
+        "    try:\n        print(stop.asked, flush=True)\n        sys.stdin.readline()\n    except KeyboardInterrupt:\n        print('insists')\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["True", "insists"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None and child.stdout is not None
+    assert child.stdout.readline().strip() == "blocked"
+    child.send_signal(signal.SIGTERM)
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert child.stdout.readline().strip() == "True"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60)[0].strip() == "insists"

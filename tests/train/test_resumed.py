@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from penstock.core.errors import Interrupted, StoreError, UserError
+from penstock.core.interrupts import interrupts
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
 from penstock.train.trainer import train
+from tests.parts.test_launchers import launched
 from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, weights
 
 
@@ -79,13 +81,13 @@ def test_a_signal_saves_and_says_how_to_go_on(store, tmp_path, trained, number):
 
 
 def interrupt_after(steps, monkeypatch):
-    """A Ctrl-C in this process after so many steps."""
+    """What a Ctrl-C causes, after so many steps; no signal is sent to the process of the tests."""
     step = Learner.step
 
     def counted(self, batch, **words):
         done = step(self, batch, **words)
         if words["step"] + 1 == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupts.receive(signal.SIGINT)
         return done
 
     monkeypatch.setattr(Learner, "step", counted)
@@ -122,15 +124,23 @@ def test_resumed_on_another_number_of_processes_takes_the_same_way(trained, monk
         torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
-def test_a_ctrl_c_stops_all_processes_after_a_checkpoint(store, tmp_path):
+def test_a_wish_to_stop_ends_all_processes_after_a_checkpoint(store, tmp_path):
     recipe = tiny_recipe(tmp_path, launcher=TWO, epochs=5000)
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
     heard = Heard()
-    heard.events.attach(lambda e: os.kill(os.getpid(), signal.SIGINT) if e.name == "measured" and e.fields["step"] == 8 else None)
+    pressed = []
+
+    def press(event):  # told twice where an epoch ends at that step
+        if event.name == "measured" and event.fields["step"] == 8 and not pressed:
+            pressed.append(event)
+            interrupts.receive(signal.SIGINT)
+
+    heard.events.attach(press)
     with pytest.raises(Interrupted, match="A checkpoint is saved"):
         train(recipe, feed, run, heard.events)
     assert Checkpoint.read(max(run.checkpoints.glob("step-*"))).state["processes"] == 2
+    assert not launched()
 
 
 def test_a_finished_run_is_not_resumed(trained):

@@ -32,6 +32,7 @@ from typing import Any
 
 from penstock.contracts.learn import Growth, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, StoreError, TrainingError
+from penstock.core.interrupts import interrupts
 from penstock.core.pulse import PULSE, Pulse, prepare, read
 from penstock.parts.launchers._door import Door, dial
 from penstock.parts.launchers._number import Room
@@ -44,7 +45,6 @@ _END_SECONDS = 30.0
 _PATIENCE = 5
 """How many times longer one may take that computes, or has not begun its first step."""
 _COMPUTING = 0.05
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -383,22 +383,9 @@ class Line:
     @contextmanager
     def _handing_on(self) -> Iterator[None]:
         """The first Ctrl-C or SIGTERM goes to each rank, once; a second one ends them."""
-
-        def hand_on(number: int, frame: Any) -> None:
-            self.asked.append(number)
-            if len(self.asked) > 1:
-                raise KeyboardInterrupt
-            self._stop()
-
-        if threading.current_thread() is not threading.main_thread():
+        with interrupts.graceful(self._stop) as request:
+            self.asked = request.signals
             yield
-            return
-        before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stop(self) -> None:
         """Pass on the wish to stop, once."""

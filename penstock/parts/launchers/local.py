@@ -39,6 +39,7 @@ from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, TrainingError
+from penstock.core.interrupts import interrupts
 from penstock.core.pulse import PULSE, Pulse, Reading, prepare, read
 from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, Room, only_between, recovery
 
@@ -51,7 +52,6 @@ _PATIENCE = 5
 """How many times longer one may take that computes, or has not begun its first step: compiling, fetching weights."""
 _COMPUTING = 0.05
 """Cores that a process keeps busy if it computes."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Local(Launcher):
@@ -91,8 +91,9 @@ class Local(Launcher):
             ranks: list[_Rank] = []
             watch = _Watch(ranks, self.stall_seconds)
             try:
-                for number in range(processes):
-                    ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
+                with interrupts.deferred():  # a process that is started is in `ranks`, and so is ended
+                    for number in range(processes):
+                        ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
                 with _handing_on(ranks) as asked:
                     outgrown = _wait(ranks, watch, asked, grows)
             finally:
@@ -374,19 +375,6 @@ class _Asked:
 def _handing_on(ranks: list[_Rank]) -> Iterator[_Asked]:
     """The first Ctrl-C or SIGTERM goes to each child, once; a second one ends them."""
     asked = _Asked(ranks)
-
-    def hand_on(number: int, frame: Any) -> None:
-        asked.by.append(number)
-        if len(asked.by) > 1:
-            raise KeyboardInterrupt
-        asked.pass_on()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may handle signals; there Ctrl-C ends the whole process, and the children with it
-        return
-    before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
-    try:
+    with interrupts.graceful(asked.pass_on) as request:
+        asked.by = request.signals
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,237 @@
+"""Ctrl-C and SIGTERM, from the first moment of a command to its last.
+
+One policy for the whole process, since a signal handler is the whole process's:
+
+- A section that can end well (a training step, a launcher with ranks) is `graceful`: the first signal asks it to
+  stop, and it saves a checkpoint. The second one insists.
+- Everywhere else the first signal raises `KeyboardInterrupt` in the main thread.
+- From then on the process unwinds. Further signals are ignored, so that none strikes a clean-up half-way. Whoever
+  insists `FORCED_AFTER` times more ends the process at once, still with the sentence.
+- What a signal interrupts may answer with an error of its own (DuckDB says "Query interrupted"). So the edge asks
+  `is_stopping` before it reports an error.
+
+`advice` says how to go on; the innermost text at the moment of the signal is the one that is shown. Where SIGINT was
+ignored from the start (`nohup`, `command &` in a script) it stays ignored, as the system's convention is; SIGTERM is
+heard there too. Outside the main thread Python allows no handlers, and nothing here acts.
+
+This file is imported before anything else of a command, so it imports nothing but signals.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+FORCED_AFTER = 3
+"""How many signals are ignored while the process unwinds, until the next one ends it at once."""
+EXIT_CODE = 130
+"""What a command that was interrupted ends with: 128 + SIGINT, as shells count."""
+AGAIN = "Nothing half-made was kept. Give the same command again to start over."
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STDERR = 2
+
+
+class StopRequest:
+    """A graceful section's view of the user's wish."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.signals: list[int] = []
+        """The signals that have asked it to stop, in order."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it was asked to stop."""
+        return bool(self.signals)
+
+
+class Interrupts:
+    """The state of the one answer; `interrupts` below is the process's."""
+
+    def __init__(self) -> None:
+        self._advice: list[str] = []
+        self._request: StopRequest | None = None
+        self._deferrals = 0
+        self._is_pending = False
+        self._is_unwinding = False
+        self._ignored = 0
+        self._depth = 0
+        self._is_command = False
+        self._exit_code: int | None = None
+        self._shown: str | None = None
+
+    # -- what the edge asks ------------------------------------------------------------------------------------------
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has come and the process is on its way out."""
+        return self._is_unwinding or self._is_pending
+
+    @property
+    def sentence(self) -> str:
+        """What is said of the stop: how to go on, as it was at the moment of the signal."""
+        return f"Stopped. {self._shown or self._innermost()}"
+
+    def check(self) -> None:
+        """Between two stages: stop here if a signal has come that nothing has acted on.
+
+        Raises:
+            KeyboardInterrupt: one has.
+        """
+        if self.is_stopping and not self._deferrals:
+            self._unwind()
+
+    # -- what sections say -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def installed(self, *, is_command: bool = False) -> Iterator[Interrupts]:
+        """Handle signals within. Nested use changes nothing; the outermost one forgets what happened when it ends.
+
+        Args:
+            is_command: the process is one command of the user's, so one that insists may end it at once. A Python
+                session of the user's own is never ended.
+        """
+        self._depth += 1
+        previous = self._take_over() if self._depth == 1 else {}
+        self._is_command = self._is_command or is_command
+        try:
+            yield self
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                _restore(previous)
+                self._forget()
+
+    def keep(self) -> None:
+        """Handle signals from now on until the process ends, of which one command is all."""
+        self._depth += 1
+        self._is_command = True
+        self._take_over()
+
+    def over(self, exit_code: int) -> None:
+        """The command has ended and has said all it had to say; a signal that comes now is too late for more."""
+        self._is_unwinding, self._exit_code = True, exit_code
+
+    @contextmanager
+    def graceful(self, tell: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+        """The first signal within only asks; the section then ends by itself.
+
+        Args:
+            tell: called once, in the signal handler: pass the wish on. It must neither block nor take a lock.
+        """
+        outer, request = self._request, StopRequest(tell)
+        with self.installed():
+            # Again, though `installed` has: Ray and Spark put handlers of their own into a process.
+            previous = self._take_over()
+            self._request = request
+            try:
+                yield request
+            except BaseException:
+                self._is_unwinding = self._is_unwinding or request.is_made
+                raise
+            else:
+                self._is_pending = self._is_pending or request.is_made  # it was over before it could act
+            finally:
+                self._request = outer
+                _restore(previous)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A signal within is acted on at the end: for what must be whole, such as a new run and the word of it."""
+        self._deferrals += 1
+        try:
+            yield
+        finally:
+            self._deferrals -= 1
+        if self._is_pending:
+            self.check()
+
+    @contextmanager
+    def advice(self, text: str) -> Iterator[None]:
+        """What to tell a user who stops here: whole sentences."""
+        self._advice.append(text)
+        try:
+            yield
+        finally:
+            self._advice.pop()
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> dict[int, Any]:
+        """Become the handler. Returns the handlers before, to be restored."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        return {number: signal.signal(number, self._handle) for number in heard}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.receive(number)
+
+    def receive(self, number: int) -> None:
+        """What the handler does with a signal, in the main thread.
+
+        Raises:
+            KeyboardInterrupt: nothing graceful is at work, or it insists.
+        """
+        request = self._request
+        if self._is_unwinding:
+            self._ignore()
+        elif request is not None and not request.is_made:
+            self._accept(request, number)
+        elif self._deferrals:
+            self._is_pending = True
+        else:
+            if request is not None:
+                request.signals.append(number)
+            self._unwind()
+
+    def _accept(self, request: StopRequest, number: int) -> None:
+        request.signals.append(number)
+        self._shown = self._innermost()
+        if self._is_command:
+            _write("\nStopping: saving a checkpoint first. Press Ctrl-C again to stop at once.\n")
+        request._tell()
+
+    def _unwind(self) -> None:
+        self._shown = self._shown or self._innermost()
+        self._is_unwinding = True
+        raise KeyboardInterrupt
+
+    def _ignore(self) -> None:
+        self._ignored += 1
+        if self._ignored <= FORCED_AFTER or not self._is_command:
+            return
+        if self._exit_code is None:
+            _write(f"\npenstock: {self.sentence}\n")
+        os._exit(EXIT_CODE if self._exit_code is None else self._exit_code)  # what it has started sees its pipe close, and ends
+
+    def _innermost(self) -> str:
+        return self._advice[-1] if self._advice else AGAIN
+
+    def _forget(self) -> None:
+        self._is_pending = self._is_unwinding = self._is_command = False
+        self._ignored, self._shown = 0, None
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _write(text: str) -> None:
+    """Straight to standard error: a handler may run while a lock of `sys.stderr` is held."""
+    try:
+        os.write(_STDERR, text.encode())
+    except OSError:
+        return  # nobody listens there any more
+
+
+interrupts = Interrupts()
+"""This process's."""
+
+__all__ = ["AGAIN", "EXIT_CODE", "FORCED_AFTER", "Interrupts", "StopRequest", "interrupts"]
