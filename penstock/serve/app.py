@@ -1,12 +1,14 @@
 """The application: routes that read a request, hand its rows to the batcher, and write the answer.
 
-Bodies are read and written as bytes (pydantic-core's JSON), not through FastAPI's models: checking a row is the
-encoding's work, the same as in training, and doing it twice would cost more than answering. FastAPI gives the routes and
-the page that describes them; the description of a record comes from the bundle.
+Bodies are read and written as bytes, not through FastAPI's models: checking a row is the encoding's work, the same as in
+training, and doing it twice would cost more than answering. FastAPI gives the routes and the page that describes them; the
+description of a record comes from the bundle.
 
-Statuses: 400 not JSON or not of the protocol; 401 no token; 404; 413 too large; 415 a compressed body; 422 rows that
-cannot be taken, each with row, field and reason; 503 too slow, too busy or stopping. Every error is
-`{"error": …, "request_id": …}`, a 422 with `problems` beside.
+A request passes `bodies` (time and bytes), `decoding` (JSON or tensors → columns; large ones in a thread) and the batcher.
+
+Statuses: 400 not JSON or not of the protocol; 401 no token; 404; 405; 408 too slow a body; 411 no length; 413 too large; 415 a
+compressed body or a type that is not read; 422 rows that cannot be taken, each with row, field and reason; 503 too slow, too
+busy or stopping. Every error is `{"error": …, "request_id": …}`, a 422 with `problems` beside.
 
 Bytes, such as pictures, are base64 text in JSON (a `data:` URI does as well); where they are all that the model reads,
 the body may be the picture itself (`Content-Type: image/jpeg`).
@@ -16,33 +18,35 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pyarrow as pa
 from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from penstock._version import __version__
 from penstock.bundle.bundle import Bundle
-from penstock.bundle.rows import from_records
 from penstock.core.errors import Problem, RequestError, UserError
 from penstock.core.events import Events
-from penstock.recipe.names import kept_names
 from penstock.recipe.schema import Serve
 from penstock.serve import protocol
-from penstock.serve.batching import Batcher, Busy
+from penstock.serve.batching import Batcher
+from penstock.serve.bodies import Budget, Busy, Late, body_of, bytes_in_flight
+from penstock.serve.decoding import Decoder, predictions_of
 from penstock.serve.describe import openapi_of
 from penstock.serve.gate import Gate
 from penstock.serve.metering import Meters
 from penstock.serve.page import PAGE
-from penstock.serve.protocol import Malformed, TooLarge
+from penstock.serve.reading import Malformed, TooLarge
 
 QUEUED_BATCHES = 100
 """How many full batches may wait before requests are turned away."""
-DRAIN_SECONDS = 30.0
+STUCK, STUCK_SECONDS = 2.0, 10.0
+"""A batch that takes so many of a request's longest times, and so many seconds, is taken for a program that hangs."""
+RETRY_SECONDS = 1
+"""When a client that was turned away may ask again."""
 
 
 def token_of(options: Serve) -> str | None:
@@ -73,8 +77,14 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     meters = Meters(model=name, version=bundle.reference)
     predictor = bundle.predictor()
     columns, answers = predictor.columns, predictor.answer_schema
+    told = events or Events()
     batcher = Batcher(
-        predictor, max_batch=options.max_batch, wait_ms=options.wait_ms, max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch), on_batch=meters.batch)
+        predictor, max_batch=options.max_batch, wait_ms=options.wait_ms, max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
+        on_batch=meters.batch, on_defect=lambda error: told.warn(f"the worker that answers ended and was replaced: {error!r}"),
+        stuck_seconds=STUCK * options.timeout_seconds + STUCK_SECONDS,
+    )
+    decoder = Decoder(columns, answers, keep=bundle.keep, max_rows=options.max_rows, max_request_bytes=options.max_request_bytes)
+    budget = Budget(bytes_in_flight(options.max_request_bytes))
     ready = False
 
     @asynccontextmanager
@@ -85,6 +95,7 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         yield
         ready = False
         await batcher.close()
+        decoder.close()
 
     app = FastAPI(title=f"Penstock: {name}", version=bundle.reference, lifespan=life, redoc_url=None, docs_url=None)
     app.openapi = lambda: openapi_of(bundle, options)  # type: ignore[method-assign]
@@ -92,21 +103,37 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     def reply(content: Any, status: int = 200) -> Response:
         return Response(to_json(content, inf_nan_mode="constants", bytes_mode="base64"), status, media_type="application/json")
 
-    def problem(request: Request, error: Exception) -> Response:
+    async def problem(request: Request, error: Exception) -> Response:
         status, reason, more = _meaning(error)
         meters.error(reason)
-        return reply({"error": _message(error), **more, "request_id": request.state.request_id}, status)
+        response = reply({"error": _message(error), **more, "request_id": request.state.request_id}, status)
+        if status == 503:
+            response.headers["retry-after"] = str(RETRY_SECONDS)
+        if status == 408:
+            response.headers["connection"] = "close"
+        return response
 
-    for kind in (RequestError, Busy, TimeoutError):
+    for kind in (RequestError, Busy, Late, TimeoutError):
         app.add_exception_handler(kind, problem)
 
     async def not_there(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return reply({"error": f"{request.method} {request.url.path}: {error.detail}", "request_id": request.state.request_id}, error.status_code)
+        allowed = (error.headers or {}).get("Allow")
+        if error.status_code == 405 and request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
+        where = f"{request.method[:20]} {str(request.scope['path'])[:200]}"
+        response = reply({"error": f"{where}: {error.detail}", "request_id": request.state.request_id}, error.status_code)
+        if allowed:
+            response.headers["allow"] = f"{allowed}, OPTIONS"
+        return response
 
     app.add_exception_handler(HTTPException, not_there)
 
-    @app.get("/")
+    def page(path: str) -> Callable[[Any], Any]:
+        """A route that is read: GET, and HEAD for its head alone."""
+        return app.api_route(path, methods=["GET", "HEAD"])
+
+    @page("/")
     async def hello() -> Response:
         return reply({
             "model": name, "bundle": bundle.reference, "penstock": __version__, "inputs": list(columns), "outputs": answers.names,
@@ -115,72 +142,75 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        content = await _body(request, options.max_request_bytes)
-        raw = _raw(request, content, columns)
-        records = raw if raw is not None else _records(protocol.parse_json(content), options.max_rows, wrapped="records" not in columns)
-        kept = [name for name in bundle.keep if name not in columns and any(isinstance(r, dict) and name in r for r in records)]
-        table = await asyncio.wait_for(batcher.answer(lambda: from_records(records, columns), len(records)), options.timeout_seconds)
-        predictions = table.to_pylist()
-        carried = [*kept, *(name for name in bundle.keep if name in columns)]
-        if carried:
-            written = kept_names(carried, answers.names)  # a truth that is kept never hides the answer, nor the answer it
-            predictions = [
-                {**{own: record.get(name) for name, own in written.items()}, **prediction}
-                for record, prediction in zip(records, predictions, strict=True)
-            ]
-        return reply({"predictions": predictions, "model": bundle.reference, "request_id": request.state.request_id})
+        with budget.share() as share:
+            body = await body_of(request, share, most=options.max_request_bytes)
+            async with asyncio.timeout(options.timeout_seconds):
+                rows = await decoder.records(body, request.headers.get("content-type", ""))
+                del body
+                table = await batcher.answer(rows.intake, rows.rows)
+                about = {"model": bundle.reference, "request_id": request.state.request_id}
+                content = await decoder.write(rows.rows, lambda: predictions_of(table, rows.carried, about))
+            return Response(content, media_type="application/json")
 
-    @app.get("/docs")
-    async def page() -> Response:
+    @page("/docs")
+    async def docs() -> Response:
         return Response(PAGE, media_type="text/html")
 
-    @app.get("/metrics")
+    @page("/metrics")
     async def metrics() -> Response:
         return Response(meters.page(), media_type=Meters.content_type)
 
-    @app.get("/v2")
+    @page("/v2")
     async def server_metadata() -> Response:
         return reply({"name": "penstock", "version": __version__, "extensions": ["binary_tensor_data"]})
 
-    @app.get("/v2/health/live")
+    @page("/v2/health/live")
     async def live() -> Response:
         return reply({"live": True})
 
-    @app.get("/v2/health/ready")
+    def able() -> bool:
+        return ready and batcher.alive
+
+    @page("/v2/health/ready")
     async def is_ready() -> Response:
-        return reply({"ready": ready}, 200 if ready else 503)
+        return reply({"ready": able()}, 200 if able() else 503)
 
     def known(model: str, version: str | None = None) -> None:
         if model != name or version not in (None, "", bundle.id, bundle.reference):
-            raise HTTPException(404, f"there is no model {model!r}{f' of version {version!r}' if version else ''} here; there is {name!r}, version {bundle.id!r}")
+            asked = f"{model[:80]!r}{f' of version {version[:80]!r}' if version else ''}"
+            raise HTTPException(404, f"there is no model {asked} here; there is {name!r}, version {bundle.id!r}")
 
-    @app.get("/v2/models/{model}/versions/{version}")
-    @app.get("/v2/models/{model}")
+    @page("/v2/models/{model}/versions/{version}")
+    @page("/v2/models/{model}")
     async def model_metadata(model: str, version: str | None = None) -> Response:
         known(model, version)
         inputs, outputs = protocol.describe(columns, answers)
         return reply({"name": name, "versions": [bundle.id], "platform": "penstock", "inputs": inputs, "outputs": outputs})
 
-    @app.get("/v2/models/{model}/versions/{version}/ready")
-    @app.get("/v2/models/{model}/ready")
+    @page("/v2/models/{model}/versions/{version}/ready")
+    @page("/v2/models/{model}/ready")
     async def model_ready(model: str, version: str | None = None) -> Response:
         known(model, version)
-        return reply({"name": name, "ready": ready}, 200 if ready else 503)
+        return reply({"name": name, "ready": able()}, 200 if able() else 503)
 
     @app.post("/v2/models/{model}/versions/{version}/infer")
     @app.post("/v2/models/{model}/infer")
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         known(model, version)
-        body = await _body(request, options.max_request_bytes)
-        question = protocol.parse(body, request.headers.get(protocol.HEADER), columns, answers, max_rows=options.max_rows)
-        table: pa.Table = await asyncio.wait_for(batcher.answer(question.intake, question.rows), options.timeout_seconds)
-        content, head = protocol.answer(table, question.wanted, model=name, version=bundle.id, id=question.id)
+        with budget.share() as share:
+            body = await body_of(request, share, most=options.max_request_bytes)
+            async with asyncio.timeout(options.timeout_seconds):
+                question = await decoder.tensors(body, request.headers.get(protocol.HEADER))
+                del body
+                table = await batcher.answer(question.intake, question.rows)
+                content, head = await decoder.write(
+                    question.rows, lambda: protocol.answer(table, question.wanted, model=name, version=bundle.id, id=question.id))
         if head is None:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(head)})
 
     plain = {route.path for route in app.routes if "{" not in route.path}  # type: ignore[attr-defined]
-    app.add_middleware(Gate, token=token, meters=meters, events=events or Events(), route_of=lambda path: path if path in plain else _route(path))
+    app.add_middleware(Gate, token=token, meters=meters, events=told, route_of=lambda path: path if path in plain else _route(path))
     return app
 
 
@@ -188,53 +218,6 @@ def _route(path: str) -> str:
     if path.startswith("/v2/models/"):
         return {"infer": "/v2/models/{model}/infer", "ready": "/v2/models/{model}/ready"}.get(path.rsplit("/", 1)[-1], "/v2/models/{model}")
     return "other"
-
-
-def _records(body: Any, most: int, *, wrapped: bool) -> list[Any]:
-    """The records of a `/predict` body: `{"records": […]}`, a list of records, or one record.
-
-    `wrapped`: no column is called `records`, so that word can only mean the wrapping.
-    """
-    records = body
-    if isinstance(body, dict):
-        records = body["records"] if "records" in body and (wrapped or isinstance(body["records"], list)) else [body]
-    if not isinstance(records, list):
-        raise Malformed('expected {"records": [{field: value, …}, …]}; found something else')
-    if len(records) > most:
-        raise TooLarge(f"the request has {len(records)} rows; at most {most} are taken at once (serve.max_rows)")
-    return records
-
-
-def _raw(request: Request, content: bytes, columns: Mapping[str, pa.DataType]) -> list[Any] | None:
-    """The one record of a body that is a picture itself (`Content-Type: image/…`); None for JSON.
-
-    Raises:
-        Malformed: the model reads more than one column, or none of bytes.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/") and kind != "application/octet-stream":
-        return None
-    only = next(iter(columns), "")
-    if len(columns) != 1 or not protocol.is_bytes(columns[only]):
-        raise Malformed(f"a body of {kind} is one column of bytes, but the model reads {', '.join(f'{name} ({type})' for name, type in columns.items())}; send JSON, with bytes as base64")
-    return [{only: content}]
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The whole body, refused as soon as it is known to be too large."""
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise HTTPException(415, f"a body in the encoding {encoding!r} is not read; send it uncompressed")
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > most:
-        raise TooLarge(f"the body has {told} bytes; at most {most} are taken (serve.max_request_bytes)")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise TooLarge(f"the body has more than {most} bytes (serve.max_request_bytes)")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _meaning(error: Exception) -> tuple[int, str, dict[str, Any]]:
@@ -245,6 +228,8 @@ def _meaning(error: Exception) -> tuple[int, str, dict[str, Any]]:
         return 413, "too_large", {}
     if isinstance(error, RequestError):
         return 422, "refused", {"problems": [_plain(p) for p in error.problems]}
+    if isinstance(error, Late):
+        return 408, "late", {}
     if isinstance(error, TimeoutError):
         return 503, "timeout", {}
     return 503, "busy", {}

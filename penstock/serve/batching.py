@@ -7,6 +7,9 @@ last batch had, so a lone client is answered at once.
 
 The queue is bounded: a server that is asked for more than it can answer says so at once (`Busy`) instead of answering
 everybody too late.
+
+Whatever goes wrong with a batch is told to its requests, and the next batch is begun. Should the worker end all the same, it
+is replaced; and `alive` is false while it is gone, or while the program has not come back from a batch for a long time.
 """
 
 from __future__ import annotations
@@ -15,21 +18,22 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from penstock.bundle.rows import Intake, refusal
-from penstock.core.errors import PenstockError, RequestError
+from penstock.core.errors import RequestError
+from penstock.serve.bodies import Busy
+from penstock.serve.hands import Hand
 
 if TYPE_CHECKING:
     from penstock.bundle.predictor import Admitted, Predictor
 
 
-class Busy(PenstockError):
-    """The queue is full, or the server is stopping; a 503 over HTTP."""
+CLOSE_SECONDS = 2.0
+"""How long closing waits for the program to come back."""
 
 
 @dataclass(eq=False)
@@ -52,33 +56,62 @@ class Batcher:
         wait_ms: how long the first request of a batch may wait for company.
         max_queued: rows that may wait; beyond, requests are turned away.
         on_batch: told the rows and the requests of each batch.
+        on_defect: told what ended the worker, which is then replaced.
+        stuck_seconds: a batch that takes longer is taken for a program that hangs.
     """
 
-    def __init__(self, predictor: Predictor, *, max_batch: int, wait_ms: float, max_queued: int, on_batch: Callable[[int, int], None] = lambda rows, requests: None) -> None:
+    def __init__(
+        self, predictor: Predictor, *, max_batch: int, wait_ms: float, max_queued: int,
+        on_batch: Callable[[int, int], None] = lambda rows, requests: None,
+        on_defect: Callable[[BaseException], None] = lambda error: None, stuck_seconds: float = 60.0,
+    ) -> None:
         self._predictor = predictor
         self._max_batch = max_batch
         self._wait_seconds = wait_ms / 1000
         self._max_queued = max_queued
         self._on_batch = on_batch
+        self._on_defect = on_defect
+        self._stuck_seconds = stuck_seconds
         self._queue: deque[Job] = deque()
         self._queued_rows = 0
         self._arrived = asyncio.Event()
         self._company = 1
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-answers")
+        self._hand = Hand("penstock-answers")
 
     def start(self) -> None:
         """Begin to answer, in the running event loop."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._worker.add_done_callback(self._replace)
+
+    @property
+    def alive(self) -> bool:
+        """Whether what is asked now can be answered."""
+        working = self._worker is not None and not self._worker.done()
+        return working and not self._closing and self._hand.busy_seconds < self._stuck_seconds
 
     async def close(self) -> None:
-        """Answer what is queued, then stop."""
+        """Answer what is queued, then stop; within `CLOSE_SECONDS`."""
         self._closing = True
         self._arrived.set()
         if self._worker is not None:
-            await self._worker
-        self._thread.shutdown()
+            await asyncio.wait([self._worker], timeout=CLOSE_SECONDS)
+            self._worker.cancel()
+        while self._queue:
+            _tell(self._queue.popleft(), Busy("the server is stopping; ask another, or later"))
+        self._hand.stop()
+
+    def _replace(self, worker: asyncio.Task[None]) -> None:
+        """The worker has ended: on purpose, or it gets a successor."""
+        if self._closing or worker.cancelled():
+            return
+        error = worker.exception() or RuntimeError("the worker of the batches ended")
+        while self._queue:
+            _tell(self._queue.popleft(), RuntimeError("the worker of the batches ended"))
+        self._queued_rows = 0
+        self.start()
+        self._on_defect(error)
 
     @property
     def queued_rows(self) -> int:
@@ -102,7 +135,6 @@ class Batcher:
         return await job.answer
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             while not self._queue:
                 if self._closing:
@@ -113,15 +145,21 @@ class Batcher:
             batch = self._take()
             self._company = len(batch)
             live = [job for job in batch if not job.answer.done()]  # one that timed out or hung up is not worth the work
-            if not live:
-                continue
-            for job, outcome in zip(live, await loop.run_in_executor(self._thread, self._answer, live), strict=True):
-                if job.answer.done():
-                    continue
-                if isinstance(outcome, BaseException):
-                    job.answer.set_exception(outcome)
-                else:
-                    job.answer.set_result(outcome)
+            if live:
+                await self._answer_all(live)
+
+    async def _answer_all(self, live: list[Job]) -> None:
+        """Answer a batch, or tell each of its requests why not."""
+        try:
+            outcomes = await self._hand.do(lambda: self._answer(live))
+        except Exception as error:  # noqa: BLE001 - told to the requests of this batch; the worker goes on for the others
+            outcomes = [error] * len(live)
+        except asyncio.CancelledError:
+            for job in live:
+                _tell(job, Busy("the server is stopping; ask another, or later"))
+            raise
+        for job, outcome in zip(live, outcomes, strict=True):
+            _tell(job, outcome)
 
     async def _company_or_deadline(self) -> None:
         deadline = self._queue[0].arrived + self._wait_seconds
@@ -168,3 +206,12 @@ class Batcher:
             for (i, _), table in zip(admitted, tables, strict=True):
                 outcomes[i] = table
         return [outcome if outcome is not None else RuntimeError("no outcome") for outcome in outcomes]
+
+
+def _tell(job: Job, outcome: pa.Table | BaseException) -> None:
+    if job.answer.done():
+        return
+    if isinstance(outcome, BaseException):
+        job.answer.set_exception(outcome)
+    else:
+        job.answer.set_result(outcome)

@@ -3,11 +3,13 @@
 Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no secrets, and the
 page, which is an empty shell until its visitor types the token in.
 
-A defect ends here: the client gets a 500 with the request's id and no traceback, the events get the traceback.
+A defect ends here: the client gets a 500 with the request's id and no traceback, the events get the traceback. A client that
+hangs up is no defect: nothing is said.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import time
@@ -17,8 +19,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 from penstock.core.events import Events
+from penstock.serve.bodies import HungUp
 from penstock.serve.metering import Meters
 
 Scope = MutableMapping[str, Any]
@@ -27,6 +31,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/v2/health/live", "/v2/health/ready", "/docs")
+GONE = 499
+"""What a client that hung up is counted under; nobody gets it."""
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -70,6 +76,11 @@ class Gate:
                 await _refuse(send_on, request_id.decode())
             else:
                 await self._app(scope, receive, send_on)
+        except (HungUp, ClientDisconnect):
+            status = GONE
+        except asyncio.CancelledError:  # the server stops now, whatever is being answered
+            if not started:
+                await _answer(send_on, 503, to_json({"error": "the server is stopping; ask another, or later", "request_id": request_id.decode()}), (b"retry-after", b"1"))
         except Exception as error:  # noqa: BLE001 - the one place where a defect is told; the server goes on for the others
             self._meters.error("defect")
             self._events.warn(f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}", request_id=request_id.decode())

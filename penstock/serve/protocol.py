@@ -14,6 +14,7 @@ elements each after their length in four bytes. Pure: bytes and Arrow in, bytes 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +22,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from penstock.bundle.rows import Intake, from_columns
 from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RequestError
+from penstock.serve.reading import LEAST_BYTES, Malformed, TooLarge, read_json
 
 HEADER = "inference-header-content-length"
 _NUMPY = {
     "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }
+_FLOATS = ("FP16", "FP32", "FP64")
+_LONGEST_AXIS = 2**31 - 1
+_SHOWN = 80
+"""Characters of a value that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,11 @@ def _is_shares(kind: pa.DataType) -> bool:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def parse(body: bytes, header_length: str | None, columns: Mapping[str, pa.DataType], answers: pa.Schema, *, max_rows: int) -> Question:
-    """Read an inference request.
+def parse(
+    body: bytes | bytearray, header_length: str | None, columns: Mapping[str, pa.DataType], answers: pa.Schema, *, max_rows: int,
+    most_bytes: int = LEAST_BYTES,
+) -> Question:
+    """Read an inference request. What it costs follows from the bytes of the body, never from a number that it states.
 
     Args:
         body: the whole body.
@@ -103,160 +112,239 @@ def parse(body: bytes, header_length: str | None, columns: Mapping[str, pa.DataT
         columns: the raw columns that a request must have.
         answers: the columns that can be asked for.
         max_rows: the most rows allowed.
+        most_bytes: what the values of the JSON may take in memory.
 
     Raises:
         Malformed: it is not a request of the protocol.
-        TooLarge: it has too many rows.
+        TooLarge: it has too many rows, or its values would take too much memory.
         RequestError: an input is absent, or its datatype or shape cannot be.
     """
-    head, tail = _head(body, header_length)
-    inputs = head.get("inputs")
-    if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
-        raise Malformed("an inference request has `inputs`: a list of tensors, each with `name`, `shape`, `datatype` and `data`")
-    given: dict[str, dict[str, Any]] = {}
-    blobs: dict[str, bytes] = {}
-    for entry in inputs:
-        name = entry.get("name")
-        if not isinstance(name, str) or name in given:
-            raise Malformed(f"each input needs a name of its own; found {name!r}")
-        given[name] = entry
-        size = _parameters(entry).get("binary_data_size")
-        if size is not None:
-            if not isinstance(size, int) or isinstance(size, bool) or size < 0 or size > len(tail):
-                raise Malformed(f"the input {name!r} says that {size!r} bytes are its data; {len(tail)} bytes are left")
-            blobs[name], tail = tail[:size], tail[size:]
-    if tail:
-        raise Malformed(f"{len(tail)} bytes follow the last tensor and belong to none; give each input its `binary_data_size`")
+    head, tail = _head(body, header_length, most_bytes)
+    id = head.get("id")
+    if id is not None and not isinstance(id, str):
+        raise Malformed(f"`id` must be a text; found {_shown(id)}")
+    given, blobs = _inputs(head, tail)
     absent = [name for name in columns if name not in given]
     if absent:
-        problems = tuple(Problem((name,), f"is a required input.{did_you_mean(name, list(given))}") for name in absent)
+        names = [name[:_SHOWN] for name in list(given)[:_SHOWN]]
+        problems = tuple(Problem((name,), f"is a required input.{did_you_mean(name, names)}") for name in absent)
         raise RequestError("; ".join(map(str, problems)), problems)
     rows = {name: _rows_of(given[name], columns[name]) for name in columns}
     if len(set(rows.values())) > 1:
         raise Malformed(f"all inputs must have the same first axis; found {', '.join(f'{n}: {k}' for n, k in rows.items())}")
     count = next(iter(rows.values()), 0)
     if count > max_rows:
-        raise TooLarge(f"the request has {count} rows; at most {max_rows} are taken at once")
+        raise TooLarge(f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)")
     values = {name: _values(given[name], blobs.get(name), columns[name]) for name in columns}
-    id = head.get("id")
-    return Question(str(id) if id is not None else None, count, lambda: from_columns(values, columns), _wanted(head, answers))
+    wanted = _wanted(head, answers)
+    return Question(id, count, lambda: from_columns(values, columns), wanted)
 
 
-class Malformed(RequestError):
-    """Not a request of the protocol: a 400 over HTTP."""
-
-
-class TooLarge(RequestError):
-    """More than is taken at once: a 413 over HTTP."""
-
-
-def parse_json(body: bytes) -> Any:
-    """JSON as Python values.
-
-    Raises:
-        Malformed: it is not JSON; says where.
-    """
-    try:
-        return from_json(body, allow_inf_nan=True, cache_strings="keys")
-    except ValueError as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
-
-
-def _head(body: bytes, header_length: str | None) -> tuple[dict[str, Any], bytes]:
+def _head(body: bytes | bytearray, header_length: str | None, most_bytes: int) -> tuple[dict[str, Any], memoryview]:
     size = len(body)
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(body):
-            raise Malformed(f"Inference-Header-Content-Length is {header_length!r}; expected the length of the JSON in bytes, at most the {len(body)} of the body")
+        plain = header_length.isascii() and header_length.isdecimal() and len(header_length) <= 19
+        if not plain or int(header_length) > len(body):
+            raise Malformed(
+                f"Inference-Header-Content-Length is {_shown(header_length)}; expected the length of the JSON in bytes, at most the {len(body)} of the body"
+            )
         size = int(header_length)
-    head = parse_json(body[:size])
+    whole = memoryview(body)
+    head = read_json(whole[:size], most=most_bytes)
     if not isinstance(head, dict):
         raise Malformed("an inference request is a JSON object with `inputs`")
-    return head, body[size:]
+    return head, whole[size:]
+
+
+def _inputs(head: Mapping[str, Any], tail: memoryview) -> tuple[dict[str, dict[str, Any]], dict[str, memoryview]]:
+    """The tensors of a request by name, and the bytes of those that have some."""
+    inputs = head.get("inputs")
+    if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
+        raise Malformed("an inference request has `inputs`: a list of tensors, each with `name`, `shape`, `datatype` and `data`")
+    given: dict[str, dict[str, Any]] = {}
+    blobs: dict[str, memoryview] = {}
+    for entry in inputs:
+        name = entry.get("name")
+        if not isinstance(name, str) or name in given:
+            raise Malformed(f"each input needs a name of its own; found {_shown(name)}")
+        given[name] = entry
+        size = _parameters(entry).get("binary_data_size")
+        if size is None:
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0 or size > len(tail):
+            raise Malformed(f"the input {_shown(name)} says that {_shown(size)} bytes are its data; {len(tail)} bytes are left")
+        if "data" in entry:
+            raise Malformed(f"the input {_shown(name)} has `data` and `binary_data_size`; give one of them")
+        blobs[name], tail = tail[:size], tail[size:]
+    if tail:
+        raise Malformed(f"{len(tail)} bytes follow the last tensor and belong to none; give each input its `binary_data_size`")
+    return given, blobs
+
+
+def _shown(value: Any) -> str:
+    """A value as an error repeats it: never longer than a line, whatever was sent."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a whole number of more than 77 digits"
+    short = value[:_SHOWN] if isinstance(value, (str, list)) else value
+    try:
+        text = repr(short)
+    except RecursionError:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    found = entry.get("parameters") or {}
-    if not isinstance(found, dict):
-        raise Malformed(f"`parameters` must be an object; found {found!r}")
-    return found
+    parameters = entry.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise Malformed(f"`parameters` must be an object; found {_shown(parameters)}")
+    return parameters
+
+
+def _choice(entry: Mapping[str, Any], word: str, usual: bool) -> bool:
+    """A parameter that is true or false."""
+    value = _parameters(entry).get(word)
+    if value is None:
+        return usual
+    if not isinstance(value, bool):
+        raise Malformed(f"`{word}` must be true or false; found {_shown(value)}")
+    return value
 
 
 def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
-    everything = bool(_parameters(head).get("binary_data_output", False))
+    everything = _choice(head, "binary_data_output", False)
     outputs = head.get("outputs")
-    if not outputs:
+    if outputs is None or outputs == []:
         return dict.fromkeys(answers.names, everything)
     if not isinstance(outputs, list) or not all(isinstance(entry, dict) for entry in outputs):
         raise Malformed("`outputs` must be a list of objects with `name`")
-    wanted = {}
+    wanted: dict[str, bool] = {}
     for entry in outputs:
         name = entry.get("name")
-        if name not in answers.names:
-            raise Malformed(f"there is no output {name!r}.{did_you_mean(str(name), answers.names)} There are {', '.join(answers.names)}")
+        if not isinstance(name, str) or name not in answers.names:
+            near = did_you_mean(str(name)[:_SHOWN], answers.names) if isinstance(name, str) else ""
+            raise Malformed(f"there is no output {_shown(name)}.{near} There are {', '.join(answers.names)}")
+        if name in wanted:
+            raise Malformed(f"the output {name!r} is asked for twice")
         if "classification" in _parameters(entry):
             raise Malformed(f"the classification extension is not offered; the output {name!r} is there with its probabilities beside it")
-        wanted[str(name)] = bool(_parameters(entry).get("binary_data", everything))
+        wanted[name] = _choice(entry, "binary_data", everything)
     return wanted
 
 
 def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
     name, shape = entry["name"], entry.get("shape")
-    if not isinstance(shape, list) or not shape or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
-        raise Malformed(f"the input {name!r} needs a `shape`: a list of whole numbers, rows first; found {shape!r}")
+    if not isinstance(shape, list) or not shape or not all(_is_axis(n) for n in shape):
+        raise Malformed(f"the input {name!r} needs a `shape`: a list of whole numbers, rows first; found {_shown(shape)}")
     inner = len(_inner(kind))
     good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
         expected = {0: "[rows] or [rows, 1]", 1: "[rows, length]", 2: "[rows, steps, variables]"}.get(inner, f"{1 + inner} axes")
-        raise RequestError(f"the input {name!r} has the shape {shape}; expected {expected}", (Problem((name,), f"has the shape {shape}; expected {expected}"),))
+        text = f"has the shape {_shown(shape)}; expected {expected}"
+        raise RequestError(f"the input {name!r} {text}", (Problem((name,), text),))
     return int(shape[0])
 
 
-def _values(entry: Mapping[str, Any], blob: bytes | None, kind: pa.DataType) -> Any:
+def _is_axis(length: Any) -> bool:
+    return isinstance(length, int) and not isinstance(length, bool) and 0 <= length <= _LONGEST_AXIS
+
+
+def _values(entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType) -> list[Any] | pa.Array:
+    """The values of one input, one a row.
+
+    The lists that a shape asks for are made only once the data is there that fills them: each axis is as long as the data or
+    the rows at most, so that a small body with a large shape makes nothing.
+    """
     name, shape, sort = entry["name"], entry["shape"], entry.get("datatype")
-    if sort != "BYTES" and sort not in _NUMPY:
-        raise Malformed(f"the input {name!r} has the datatype {sort!r}; known are {', '.join([*_NUMPY, 'BYTES'])}")
-    size = int(np.prod(shape))
+    if not isinstance(sort, str) or (sort != "BYTES" and sort not in _NUMPY):
+        raise Malformed(f"the input {name!r} has the datatype {_shown(sort)}; known are {', '.join([*_NUMPY, 'BYTES'])}")
+    size = math.prod(shape)
+    if math.prod(shape[:-1]) > max(size, shape[0]):
+        raise Malformed(f"the input {name!r} has the shape {shape}, which is made of empty lists; leave out axes of length 0")
+    inner = len(_inner(kind))
     if blob is None:
-        data = _flat(entry.get("data"), name)
+        data = _flat(entry.get("data"), name, len(shape))
         if len(data) != size:
             raise Malformed(f"the input {name!r} has {len(data)} values; its shape {shape} asks for {size}")
         _check_values(name, sort, data)
         if sort == "BYTES":
             data = [None if v == "" else v for v in data]
+        elif sort in _FLOATS:
+            data = [_float(v) for v in data]
     elif sort == "BYTES":
         data = _elements(name, blob, size, as_text=not is_bytes(kind))
     else:
-        dtype = np.dtype(_NUMPY[sort])
-        if len(blob) != size * dtype.itemsize:
-            raise Malformed(f"the input {name!r} has {len(blob)} bytes; its shape {shape} and datatype {sort} ask for {size * dtype.itemsize}")
-        array = np.frombuffer(blob, dtype)
-        if dtype.kind == "f":
-            array = array.astype(np.float64)
+        array = _numbers(name, sort, blob, shape, size)
+        if inner and sort != "BOOL":
+            return _listed(pa.array(array.astype(np.float64), from_pandas=True), shape)
         data = array.tolist()
-    if sort in ("FP16", "FP32", "FP64"):
-        data = [None if v is None or v != v else float(v) for v in data]
-    for axis in range(len(_inner(kind)), 0, -1):  # the innermost lists first
-        width, lists = shape[axis], int(np.prod(shape[:axis]))
+        if sort in _FLOATS:
+            data = [None if v != v else v for v in data]
+    if inner and sort not in ("BYTES", "BOOL"):
+        return _listed(pa.array([_float(v) for v in data], pa.float64()), shape)
+    for axis in range(inner, 0, -1):  # the innermost lists first
+        width, lists = shape[axis], math.prod(shape[:axis])
         data = [data[i * width : (i + 1) * width] for i in range(lists)]
     return data
 
 
-def _flat(data: Any, name: str) -> list[Any]:
+def _numbers(name: str, sort: str, blob: memoryview, shape: list[int], size: int) -> np.ndarray:
+    """The numbers of a binary tensor, flat: floating-point ones as doubles."""
+    dtype = np.dtype(_NUMPY[sort])
+    if len(blob) != size * dtype.itemsize:
+        raise Malformed(f"the input {name!r} has {len(blob)} bytes; its shape {shape} and datatype {sort} ask for {size * dtype.itemsize}")
+    array = np.frombuffer(blob, dtype)
+    return array.astype(np.float64) if dtype.kind == "f" else array
+
+
+def _listed(flat: pa.Array, shape: list[int]) -> pa.Array:
+    """Numbers `[product of shape]` as lists (of lists) of numbers, one a row."""
+    for axis in range(len(shape) - 1, 0, -1):
+        lists = math.prod(shape[:axis])
+        offsets = np.arange(lists + 1, dtype=np.int64) * shape[axis]
+        flat = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+    return flat
+
+
+def _float(value: Any) -> float | None:
+    """A number as a double; NaN is missing, and a whole number beyond any double is as infinite as it is to the model."""
+    if value is None or value != value:
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _flat(data: Any, name: str, axes: int) -> list[Any]:
     if not isinstance(data, list):
         raise Malformed(f"the input {name!r} needs `data`, a list, or `parameters.binary_data_size` and bytes after the JSON")
-    while data and isinstance(data[0], list):
+    for _ in range(axes - 1):
+        if not data or not isinstance(data[0], list):
+            break
         if not all(isinstance(part, list) for part in data):
             raise Malformed(f"the `data` of the input {name!r} is nested unevenly")
         data = [value for part in data for value in part]
+    if any(isinstance(value, list) for value in data):
+        raise Malformed(f"the `data` of the input {name!r} is nested unevenly, or deeper than its shape")
     return list(data)
+
+
+_WHOLE = {name: (np.iinfo(kind).min, np.iinfo(kind).max) for name, kind in _NUMPY.items() if "INT" in name}
 
 
 def _check_values(name: str, sort: str, data: Sequence[Any]) -> None:
     allowed: tuple[type, ...] = (str,) if sort == "BYTES" else (bool,) if sort == "BOOL" else (int,) if "INT" in sort else (int, float)
+    least, most = _WHOLE.get(sort, (0, 0))
     for i, value in enumerate(data):
-        if value is None or (isinstance(value, allowed) and (sort == "BOOL" or not isinstance(value, bool))):
+        if value is None:
             continue
-        raise RequestError(f"value {i} of the input {name!r} is {value!r}, which is no {sort}", (Problem((i, name), f"expected {sort}; found {value!r}"),))
+        fits = isinstance(value, allowed) and (sort == "BOOL" or not isinstance(value, bool))
+        if fits and ("INT" not in sort or least <= value <= most):
+            continue
+        shown = _shown(value)
+        raise RequestError(f"value {i} of the input {name!r} is {shown}, which is no {sort}", (Problem((i, name), f"expected {sort}; found {shown}"),))
 
 
 def is_bytes(kind: pa.DataType) -> bool:
@@ -264,7 +352,7 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _elements(name: str, blob: bytes, size: int, *, as_text: bool) -> list[str | bytes | None]:
+def _elements(name: str, blob: memoryview, size: int, *, as_text: bool) -> list[str | bytes | None]:
     """BYTES elements as text, or as they are for a column of bytes; an empty one is missing."""
     found: list[str | bytes | None] = []
     at = 0
@@ -275,8 +363,10 @@ def _elements(name: str, blob: bytes, size: int, *, as_text: bool) -> list[str |
         at += 4
         if at + length > len(blob):
             raise Malformed(f"the bytes of the input {name!r} end within element {len(found)}")
+        if len(found) == size:
+            raise Malformed(f"the input {name!r} has more elements than the {size} of its shape")
         try:
-            element = blob[at : at + length]
+            element = bytes(blob[at : at + length])
             found.append((element.decode() if as_text else element) if length else None)
         except UnicodeDecodeError:
             raise RequestError(f"element {len(found)} of the input {name!r} is not UTF-8", (Problem((len(found), name), "expected text in UTF-8"),)) from None

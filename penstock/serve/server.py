@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import logging
+import resource
 import signal
 import socket
 import threading
@@ -18,7 +21,26 @@ from penstock.bundle.bundle import Bundle
 from penstock.core.errors import PenstockError, UserError
 from penstock.core.events import Events
 from penstock.recipe.schema import Serve
-from penstock.serve.app import DRAIN_SECONDS, create_app
+from penstock.serve.app import create_app
+from penstock.serve.connection import CONNECTIONS, Connection
+
+STOP_SECONDS = 5
+"""How long requests that were asked whole may go on once the server is to stop. With the time that the answering thread gets
+(`batching.CLOSE_SECONDS`) it ends within eight seconds, whatever clients do."""
+OTHER_FILES = 64
+"""Files that the process may open beside its connections."""
+
+
+class _Told(logging.Handler):
+    """Hands uvicorn's errors to the events; its warnings are about clients, and are theirs to know."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.ERROR)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = self.format(record)
+        self._events.warn(f"the HTTP server met a defect: {told}")
 
 
 class _Server(uvicorn.Server):
@@ -67,12 +89,24 @@ def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, sock
     listener = _listen(options)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=int(max(options.timeout_seconds, DRAIN_SECONDS)), server_header=False)
+    log = logging.Logger("penstock.serve", logging.ERROR)  # outside of the tree of loggers, which belongs to the application
+    log.addHandler(_Told(events))
+    protocol = functools.partial(Connection, log=log, most=_connections())
+    config = uvicorn.Config(
+        app, http=protocol, ws="none", log_config=None, access_log=False, lifespan="on",  # type: ignore[arg-type]
+        timeout_graceful_shutdown=STOP_SECONDS, server_header=False,
+    )
     return _Server(config), listener, f"http://{shown}:{port}"
 
 
+def _connections() -> int:
+    """The most connections at once: fewer than the files that the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else max(min(CONNECTIONS, files - OTHER_FILES), 8)
+
+
 def serve(bundle: Bundle, options: Serve, events: Events) -> None:
-    """Answer over HTTP until SIGTERM or Ctrl-C; what is being answered then is finished first.
+    """Answer over HTTP until SIGTERM or Ctrl-C; what is being answered then is finished first, for `STOP_SECONDS`.
 
     Raises:
         UserError: the port is in use, or a token is asked for and not there.
@@ -81,7 +115,7 @@ def serve(bundle: Bundle, options: Serve, events: Events) -> None:
     events.say(f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)", url=url)
     with contextlib.closing(listener):
         server.run(sockets=[listener])
-    events.say("stopped; all that was asked has been answered")
+    events.say("stopped; what had been asked was answered, or turned away")
 
 
 class Serving:

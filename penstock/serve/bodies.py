@@ -1,0 +1,145 @@
+"""Bodies of requests: read within a time, and within one budget of bytes for all requests together.
+
+One request may have `serve.max_request_bytes`. All that are being read or answered share a budget (`bytes_in_flight`); it is
+charged as bytes arrive, not as they are announced, so a client holds no more of it than it has sent. The first
+`FREE_BYTES` of each body are not charged: small requests are answered while large ones wait, and the number of connections
+bounds what they take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from penstock.core.errors import PenstockError
+from penstock.serve.reading import Malformed, TooLarge
+
+IDLE_SECONDS = 10.0
+"""How long a body may pause."""
+BODY_SECONDS = 60.0
+"""How long a body may take as a whole."""
+FREE_BYTES = 2**16
+
+
+class Busy(PenstockError):
+    """More is asked than the server can take now, or it is stopping; a 503 over HTTP."""
+
+
+class Late(PenstockError):
+    """A body did not come in time; a 408 over HTTP."""
+
+
+class HungUp(PenstockError):
+    """The client is gone; nobody is to be told anything."""
+
+
+def bytes_in_flight(max_request_bytes: int) -> int:
+    """The budget of all bodies together: two of the largest, or a few of the usual."""
+    return max(2 * max_request_bytes, 16 * 2**20)
+
+
+class Budget:
+    """Bytes of all requests' bodies that are held now."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.held = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """One request's share, given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.held -= share.charged
+
+
+class Share:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.charged = 0
+
+    def check(self, size: int) -> None:
+        """Whether a body of `size` bytes could be taken now.
+
+        Raises:
+            Busy: it could not.
+        """
+        if self._budget.held - self.charged + max(size - FREE_BYTES, 0) > self._budget.total:
+            raise Busy(f"the requests that are being answered hold {self._budget.held >> 20} MiB already; ask again later")
+
+    def grow(self, size: int) -> None:
+        """The body has `size` bytes now.
+
+        Raises:
+            Busy: the budget is spent.
+        """
+        self.check(size)
+        charge = max(size - FREE_BYTES, 0)
+        self._budget.held += charge - self.charged
+        self.charged = charge
+
+
+async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytearray:
+    """The whole body.
+
+    Args:
+        share: charged with its bytes.
+        most: bytes that one body may have.
+
+    Raises:
+        HTTPException: 411 or 415.
+        Malformed: the length is no number.
+        TooLarge: as soon as it is known.
+        Busy: the budget of all requests is spent.
+        Late: it did not come in time.
+        HungUp: the client is gone.
+    """
+    _stated(request, share, most)
+    loop = asyncio.get_running_loop()
+    whole = bytearray()
+    last = loop.time() + BODY_SECONDS
+    try:
+        async with asyncio.timeout(IDLE_SECONDS) as limit:
+            while True:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise HungUp("the client hung up before its request was whole")
+                part: bytes = message.get("body", b"")
+                size = len(whole) + len(part)
+                if size > most:
+                    raise TooLarge(f"the body has more than {most} bytes (serve.max_request_bytes)")
+                share.grow(size)
+                if not whole and not message.get("more_body", False):
+                    return part
+                whole += part
+                if not message.get("more_body", False):
+                    return whole
+                limit.reschedule(min(loop.time() + IDLE_SECONDS, last))
+    except TimeoutError:
+        raise Late(f"the body paused for {IDLE_SECONDS:g} seconds, or took {BODY_SECONDS:g} as a whole; send less in one request") from None
+
+
+def _stated(request: Request, share: Share, most: int) -> None:
+    """Judge a body by what its headers say."""
+    headers = request.headers
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise HTTPException(415, f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed")
+    length = headers.get("content-length")
+    if length is None:
+        if "transfer-encoding" not in headers:
+            raise HTTPException(411, "the request has no body; send one, with its Content-Length")
+        return
+    if not (length.isascii() and length.isdecimal()):
+        raise Malformed("Content-Length is no whole number")
+    if len(length) > 19 or int(length) > most:
+        raise TooLarge(f"the body has {length[:19]} bytes; at most {most} are taken (serve.max_request_bytes)")
+    share.check(int(length))

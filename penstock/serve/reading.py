@@ -1,0 +1,342 @@
+"""JSON → Python values, at a cost that follows from the bytes of the body, in steps that never stop the event loop for long.
+
+A decoder in C holds the interpreter's lock from the first byte to the last: 45 MB of `{}` are five seconds in which nobody
+else is answered, whichever thread decodes, and a gigabyte of empty objects. So a large body is read in windows of 64 KiB:
+what fits into a window is decoded at once by the C decoder, what does not is taken apart here, one level at a time. After
+each window the reader adds up what the values take in memory, and stops where that, or the number of rows, is too much.
+
+Stricter than Python's decoder: a key that occurs twice in one object has no one meaning, half of a surrogate pair is no text,
+and 64 levels are the deepest. Like it, `NaN`, `Infinity` and `1e999` are read (as they always were; a feature may refuse them).
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import RequestError
+
+WINDOW = 1 << 16
+"""Bytes decoded in one call of the C decoder: about 10 ms of the interpreter's lock at the very worst."""
+DEEPEST = 64
+"""Levels of lists and objects in one another."""
+LEAST_BYTES = 64 * 2**20
+"""What the values of one request may take in memory, at least; in general, four times the largest body."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_UNSURE = 4
+"""A number that ends so near a window's end may go on behind it (`1e+` | `5`)."""
+_TEXT_WORTH_A_RUN = 1024
+
+
+class Malformed(RequestError):
+    """Not a request of the protocol: a 400 over HTTP."""
+
+
+class TooLarge(RequestError):
+    """More than is taken at once: a 413 over HTTP."""
+
+
+def most_bytes(max_request_bytes: int) -> int:
+    """What the values of one request may take in memory, given the largest body."""
+    return max(LEAST_BYTES, 4 * max_request_bytes)
+
+
+def read_json(body: bytes | bytearray | memoryview, *, most: int = LEAST_BYTES, rows: int | None = None, key: str | None = None) -> Any:
+    """The body's one value.
+
+    Args:
+        body: JSON in UTF-8.
+        most: bytes that its values may take in memory.
+        rows: the most items of the outermost list, or of the list at `key` of the outermost object; None for any number.
+        key: see `rows`.
+
+    Raises:
+        Malformed: it is not JSON; says where.
+        TooLarge: it has too many rows, or its values would take too much memory.
+    """
+    try:
+        if len(body) <= WINDOW:
+            value = _whole(str(body, "utf-8"))
+            listed = value.get(key) if isinstance(value, dict) and key is not None else value
+            if rows is not None and isinstance(listed, list):
+                _few(len(listed), rows)
+            return value
+        return _Reader(body, most=most, rows=rows, key=key).read()
+    except RecursionError:
+        raise Malformed(f"the body is nested more than {DEEPEST} levels deep") from None
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not JSON: it is not UTF-8 ({error.reason}); send text in UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+
+
+def _few(found: int, rows: int) -> None:
+    if found > rows:
+        raise TooLarge(f"the request has {found} rows; at most {rows} are taken at once (serve.max_rows)")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose keys must differ."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise Malformed(f"an object of the body has the key {twice[:80]!r} twice; give each key once")
+    return value
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise Malformed(f"the body has a whole number of {len(digits)} digits; send at most 4300") from None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
+"""The value that begins at a place of a text, and where it ends."""
+
+
+def _whole(text: str) -> Any:
+    value = _DECODER.decode(text)
+    _check(text, value)
+    return value
+
+
+def _check(text: str, value: Any) -> None:
+    """What the decoder lets through: halves of surrogate pairs, and too many levels.
+
+    Raises:
+        Malformed: one of them is there.
+    """
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Malformed("the body has half of a surrogate pair (\\ud800 to \\udfff alone), which is no text") from None
+    if text.count("[") + text.count("{") > DEEPEST:
+        _shallow(_depth(_bare(text)))
+
+
+def _shallow(depth: int) -> None:
+    if depth > DEEPEST:
+        raise Malformed(f"the body is nested more than {DEEPEST} levels deep")
+
+
+def _bare(text: str) -> str:
+    """A piece of JSON without its texts, whose commas and brackets are no JSON."""
+    if '"' not in text:
+        return text
+    plain = text.replace("\\\\", "").replace('\\"', "") if "\\" in text else text
+    return "".join(plain.split('"')[::2])
+
+
+_STEPS = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+
+
+def _depth(bare: str) -> int:
+    """How many levels of lists and objects a piece of JSON has."""
+    steps = np.frombuffer(bare.encode("latin-1", "replace").translate(_STEPS), np.int8)
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+
+
+def _weight(text: str) -> int:
+    """About what the values of a piece of JSON take in memory: 32 bytes a value, more for lists and objects, and the text."""
+    bare = _bare(text)
+    width = 1 if text.isascii() else 4
+    return 32 * (1 + bare.count(",")) + 64 * bare.count("[") + 200 * bare.count("{") + (len(text) - len(bare)) * width
+
+
+class _Reader:
+    """Reads a large body window by window."""
+
+    def __init__(self, body: bytes | bytearray | memoryview, *, most: int, rows: int | None, key: str | None) -> None:
+        self._body = memoryview(body)
+        self._most = most
+        self._rows = rows
+        self._key = key
+        self._weight = 0
+        self._start = 0
+        """Where the window begins, in bytes."""
+        self._text = ""
+        self._at = 0
+        """Where in the window the reader is, in characters."""
+        self._last = False
+        """Whether the window reaches the end of the body."""
+        self._runs = True
+        """Whether, in this window, many items of a list may still be decoded at once."""
+        self._open(0)
+
+    def read(self) -> Any:
+        first = self._next()
+        if first == "[" and self._rows is not None:
+            value: Any = self._items(1, self._rows)
+        elif first == "{" and self._key is not None:
+            value = self._members(1)
+        else:
+            value = self._value(1)
+        if self._next():
+            raise self._broken("something follows the end of the JSON")
+        return value
+
+    # -- windows -------------------------------------------------------------------------------------------------------
+
+    def _open(self, start: int) -> None:
+        self._start = start
+        taken = self._body[start : start + WINDOW]
+        self._last = start + len(taken) == len(self._body)
+        self._text, _ = codecs.utf_8_decode(taken, "strict", self._last)
+        self._at = 0
+        self._runs = True
+
+    def _place(self) -> int:
+        """Where the reader is, in bytes of the body."""
+        passed = self._text[: self._at]
+        return self._start + (len(passed) if passed.isascii() else len(passed.encode()))
+
+    def _next(self) -> str:
+        """The next character that is no space; empty at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._last:
+                return ""
+            self._open(self._place())
+
+    def _broken(self, what: str) -> Malformed:
+        return Malformed(f"the body is not JSON: {what} (near byte {self._place()})")
+
+    def _add(self, weight: int) -> None:
+        self._weight += weight
+        if self._weight > self._most:
+            raise TooLarge(
+                f"the values of the request take more than {self._most >> 20} MiB of memory once they are read; send fewer rows, or tensors in binary"
+            )
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def _value(self, depth: int) -> Any:
+        self._next()
+        for _ in range(2):  # in this window; in the one that begins here
+            try:
+                value, end = _scan(self._text, self._at)
+            except (StopIteration, json.JSONDecodeError) as error:
+                if self._last:
+                    raise self._broken(getattr(error, "msg", "a value was expected")) from None
+            else:
+                if self._last or end <= len(self._text) - _UNSURE:
+                    self._take(value, end)
+                    return value
+            if self._at == 0:
+                break
+            self._open(self._place())
+        return self._wide(depth)
+
+    def _take(self, value: Any, end: int) -> None:
+        piece = self._text[self._at : end]
+        _check(piece, value)
+        self._add(_weight(piece))
+        self._at = end
+
+    def _wide(self, depth: int) -> Any:
+        """A value that no window holds."""
+        _shallow(depth)
+        first = self._next()
+        if first == "[":
+            return self._items(depth, None)
+        if first == "{":
+            return self._members(depth)
+        if first == '"':
+            return self._string()
+        raise self._broken("a value was expected")
+
+    def _string(self) -> str:
+        start = self._place()
+        match = _STRING.match(self._body, start)
+        if match is None:
+            raise self._broken("a text has no end")
+        self._add(4 * (match.end() - start))
+        text = str(self._body[start : match.end()], "utf-8")
+        value, _ = _scan(text, 0)
+        _check(text, value)
+        self._open(match.end())
+        return str(value)
+
+    def _items(self, depth: int, rows: int | None) -> list[Any]:
+        """A list, from its bracket on."""
+        items: list[Any] = []
+        self._at += 1
+        if self._next() == "]":
+            self._at += 1
+            return items
+        while True:
+            items += self._run(depth)
+            items.append(self._value(depth + 1))
+            if rows is not None and len(items) > rows:
+                raise TooLarge(f"the request has more than {rows} rows; at most {rows} are taken at once (serve.max_rows)")
+            follows = self._next()
+            self._at += 1
+            if follows == "]":
+                self._add(8 * len(items))
+                return items
+            if follows != ",":
+                raise self._broken("a list goes on with a comma or ends with a bracket")
+
+    def _run(self, depth: int) -> list[Any]:
+        """As many whole items of a list as the window holds, if they can be decoded at once; none otherwise.
+
+        A piece that ends before a comma, and is a list once brackets are put around it, is a sequence of whole items: a cut
+        within a text or an inner list would leave that open.
+        """
+        cut = self._text.rfind(",", self._at)
+        if not self._runs or cut < self._at + _TEXT_WORTH_A_RUN:
+            return []
+        self._runs = False
+        piece = f"[{self._text[self._at : cut]}]"
+        try:
+            items, end = _scan(piece, 0)
+        except (StopIteration, json.JSONDecodeError):
+            return []
+        if end != len(piece) or not items:
+            return []
+        _shallow(depth - 1 + _depth(_bare(piece)))
+        _check(piece, items)
+        self._add(_weight(piece))
+        self._at = cut + 1
+        return list(items)
+
+    def _members(self, depth: int) -> dict[str, Any]:
+        """An object, from its brace on."""
+        members: dict[str, Any] = {}
+        self._at += 1
+        if self._next() == "}":
+            self._at += 1
+            return members
+        while True:
+            if self._next() != '"':
+                raise self._broken("a key in quotes was expected")
+            key = self._value(depth + 1)
+            if key in members:
+                raise Malformed(f"an object of the body has the key {key[:80]!r} twice; give each key once")
+            if self._next() != ":":
+                raise self._broken("a colon was expected after a key")
+            self._at += 1
+            outermost = depth == 1 and key == self._key
+            listed = outermost and self._rows is not None and self._next() == "["
+            members[key] = self._items(depth + 1, self._rows) if listed else self._value(depth + 1)
+            self._add(200)
+            follows = self._next()
+            self._at += 1
+            if follows == "}":
+                return members
+            if follows != ",":
+                raise self._broken("an object goes on with a comma or ends with a brace")
