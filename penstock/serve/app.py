@@ -118,13 +118,14 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 
     async def not_there(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        allowed = (error.headers or {}).get("Allow")
+        listed = (error.headers or {}).get("Allow")
+        allowed = ", ".join(sorted({*listed.split(", "), "OPTIONS"})) if listed else ""
         if error.status_code == 405 and request.method == "OPTIONS":
-            return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
+            return Response(status_code=204, headers={"allow": allowed})
         where = f"{request.method[:20]} {str(request.scope['path'])[:200]}"
         response = reply({"error": f"{where}: {error.detail}", "request_id": request.state.request_id}, error.status_code)
         if allowed:
-            response.headers["allow"] = f"{allowed}, OPTIONS"
+            response.headers["allow"] = allowed
         return response
 
     app.add_exception_handler(HTTPException, not_there)
