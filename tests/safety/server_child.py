@@ -60,7 +60,7 @@ class Child:
     def memory(self) -> dict[str, int]:
         """Anonymous memory now and at its peak, in bytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm") or line.startswith("Rss")}
+        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("Vm", "Rss"))}
         return {"now": found["RssAnon"], "peak": found["VmHWM"]}
 
 
@@ -98,7 +98,7 @@ def answer_of(line: socket.socket) -> bytes:
         head, found, body = held.partition(b"\r\n\r\n")
         if found:
             fields = dict(part.split(b": ", 1) for part in head.lower().split(b"\r\n")[1:])
-            without = head.startswith(b"HTTP/1.1 204") or head.startswith(b"HTTP/1.1 100")
+            without = head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 100"))
             if head.startswith(b"HTTP/1.1 100"):
                 held = body
                 continue
