@@ -5,7 +5,8 @@ fetches, stays open for ever. So each connection here has a timer for whatever i
 
     the head of a request    HEAD_SECONDS     408, closed
     the body of a request    (`bodies`)       408, closed
-    the rest of a body that was refused       REST_SECONDS, then closed
+    the rest of a body that was refused       REST_SECONDS, then aborted
+    the end of a client that was refused      LINGER_SECONDS, then aborted
     an answer being fetched  FETCH_SECONDS    aborted
     the next request         uvicorn's own timer, closed
 
@@ -27,6 +28,8 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 HEAD_SECONDS = 10.0
 REST_SECONDS = 10.0
+LINGER_SECONDS = 2.0
+"""How long a client may go on sending after it was refused. Closing with unread bytes would take the answer back from it."""
 FETCH_SECONDS = 60.0
 HEAD_BYTES = 32 * 2**10
 HEAD_FIELDS = 128
@@ -75,6 +78,7 @@ class Connection(H11Protocol):
         self.access_log = False
         self.conn = _Parser(h11.SERVER, HEAD_BYTES)
         self._most = most
+        self._ended = False
         self._head_timer: Timer | None = None
         self._rest_timer: Timer | None = None
         self._fetch_timer: Timer | None = None
@@ -85,7 +89,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # told of every answer that is not fetched at once
         if len(self.connections) > self._most:
-            self.refuse(503, f"the server has {self._most} connections, and takes no more; ask again later")
+            self.refuse(503, f"the server has {self._most} connections, and takes no more; ask again later", linger=False)
             return
         self._await_head()
 
@@ -94,9 +98,11 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._ended or self.transport.is_closing():
             return
         super().data_received(data)
+        if self._ended:
+            return
         if self.conn.their_state is h11.IDLE:
             self._await_head()
         else:
@@ -120,8 +126,10 @@ class Connection(H11Protocol):
             self._rest_timer = self._rest_timer or self.loop.call_later(REST_SECONDS, self.transport.abort)
 
     def handle_events(self) -> None:
+        if self._ended:  # a pipelined request behind one that was refused
+            return
         super().handle_events()
-        if self._rest_timer is not None and self.conn.their_state is not h11.SEND_BODY:
+        if self._rest_timer is not None and not self._ended and self.conn.their_state is not h11.SEND_BODY:
             self._rest_timer = _stop(self._rest_timer)
 
     def send_400_response(self, msg: str) -> None:
@@ -135,7 +143,7 @@ class Connection(H11Protocol):
     def shutdown(self) -> None:
         """The server is to stop: what has been asked whole is answered, what has not is turned away."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        if self._ended or cycle is None or cycle.response_complete:
             self._close()
         elif cycle.more_body and not cycle.response_started:
             self.refuse(503, "the server is stopping; ask another, or later")
@@ -144,8 +152,10 @@ class Connection(H11Protocol):
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def refuse(self, status: int, text: str) -> None:
-        """Answer with an error outside of the application, and close."""
+    def refuse(self, status: int, text: str, *, linger: bool = True) -> None:
+        """Answer with an error outside of the application, and close: after a while, in which what still comes is dropped."""
+        if self._ended:
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # what the application still says goes nowhere
             self.cycle.message_event.set()
@@ -157,7 +167,15 @@ class Connection(H11Protocol):
             response = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
             for part in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(part) or b"")
-        self._close()
+        self._stop_timers()
+        self._unset_keepalive_if_required()
+        self._ended = True
+        if not linger or self.transport.is_closing() or not self.transport.can_write_eof():
+            self._close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._rest_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _await_head(self) -> None:
         if self._head_timer is None:

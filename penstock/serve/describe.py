@@ -1,4 +1,9 @@
-"""The OpenAPI description of a server: its routes, and a record's fields with types and examples from the bundle."""
+"""The OpenAPI description of a server: its routes, and a record's fields with types and examples from the bundle.
+
+It says what the server does, no more and no less, which schemathesis holds it to: a body that the schemas refuse is refused,
+every status that can come is listed, and every answer is of its schema. What a schema cannot say (that a text is no date, or
+a number beyond what the model was trained on) is a 422 with row, field and reason.
+"""
 
 from __future__ import annotations
 
@@ -11,80 +16,211 @@ import pyarrow as pa
 
 from penstock.bundle.bundle import Bundle
 from penstock.recipe.schema import Serve
-from penstock.serve.protocol import is_bytes
+from penstock.serve.protocol import DATATYPES, LONGEST_AXIS, is_bytes
 
 _MOST_EXAMPLE_BYTES = 4_096
 
 
-def openapi_of(bundle: Bundle, options: Serve) -> dict[str, Any]:
+_SCALAR = ["string", "number", "boolean", "null"]
+_TEXTS = {
+    "400": "not JSON, or not of the protocol",
+    "401": "no token, or a wrong one",
+    "408": "the body did not come in time",
+    "411": "neither Content-Length nor Transfer-Encoding was given",
+    "413": "too large: the body, its rows, or what its values take in memory",
+    "415": "a compressed body, or a type that is not read",
+    "422": "rows that cannot be answered, each with row, field and reason",
+    "503": "too slow, too busy, or stopping; ask again after Retry-After seconds",
+}
+_BODY_ERRORS = ("400", "408", "411", "413", "415", "422", "503")
+
+Json = dict[str, Any]
+
+
+def openapi_of(bundle: Bundle, options: Serve) -> Json:
     """OpenAPI 3.1, whole."""
-    predictor = bundle.predictor()
-    example = _example(bundle)
-    record: dict[str, Any] = {
-        "type": "object", "required": list(predictor.columns), "description": "One row. Every field is required; null means missing. Unknown fields are ignored.",
-        "properties": {name: {**field_schema(kind), "description": f"Arrow type {kind} in training"} for name, kind in predictor.columns.items()},
-    }
-    for name in bundle.keep:
-        record["properties"].setdefault(name, {"description": "Carried along into the prediction, if given."})
-    prediction = {"type": "object", "properties": {field.name: field_schema(field.type) for field in predictor.answer_schema}}
-    asked = {"type": "object", "required": ["records"], "properties": {"records": {"type": "array", "maxItems": options.max_rows, "items": {"$ref": "#/components/schemas/Record"}}}}
-    answered = {
-        "type": "object", "required": ["predictions", "model", "request_id"],
-        "properties": {"predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}, "model": {"type": "string"}, "request_id": {"type": "string"}},
-    }
-    error = {
-        "type": "object", "required": ["error", "request_id"],
-        "properties": {
-            "error": {"type": "string"}, "request_id": {"type": "string"},
-            "problems": {"type": "array", "items": {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "reason": {"type": "string"}}}},
-        },
-    }
-    refusals = {
-        "400": "not JSON, or not of the protocol", "413": "too large", "422": "rows that cannot be answered, each with row, field and reason",
-        "503": "too slow, too busy, or stopping",
-    }
-    if options.token_env:
-        refusals["401"] = "no token, or a wrong one"
+    guarded = options.token_env is not None
     model = bundle.name or bundle.reference
-    post = {
-        "summary": "Answer rows", "operationId": "predict",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [asked, {"$ref": "#/components/schemas/Record"}]}, "example": {"records": [example] if example else []}}}},
-        "responses": {"200": _content("The answers, one a record, in order", answered), **{code: _content(text, {"$ref": "#/components/schemas/Error"}) for code, text in refusals.items()}},
-    }
-    whole: dict[str, Any] = {
+    outputs = ", ".join(bundle.predictor().answer_schema.names)
+    whole: Json = {
         "openapi": "3.1.0",
-        "info": {"title": f"Penstock: {model}", "version": bundle.reference, "description": f"Answers of {bundle.reference} for {', '.join(predictor.answer_schema.names)}."},
-        "paths": {
-            "/predict": {"post": post},
-            f"/v2/models/{model}/infer": {"post": _tensors()},
-            **{path: {"get": {"summary": text, "responses": {"200": {"description": "OK"}}}} for path, text in {
-                "/": "What is served", "/metrics": "Meters for Prometheus", "/v2": "Server metadata (Open Inference Protocol)", "/v2/health/live": "Whether the server lives",
-                "/v2/health/ready": "Whether it can answer", f"/v2/models/{model}": "Model metadata: inputs and outputs as tensors", f"/v2/models/{model}/ready": "Whether the model can answer",
-            }.items()},
-        },
-        "components": {"schemas": {"Record": record, "Prediction": prediction, "Error": error}},
+        "info": {"title": f"Penstock: {model}", "version": bundle.reference, "description": f"Answers of {bundle.reference} for {outputs}."},
+        "paths": {**_predict(bundle, options), **_models(model, bundle.id, guarded), **_pages(guarded)},
+        "components": {"schemas": _schemas(bundle, options)},
     }
-    if options.token_env:
+    if guarded:
         whole["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         whole["security"] = [{"bearer": []}]
     return whole
 
 
-def _content(text: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _predict(bundle: Bundle, options: Serve) -> Json:
+    example = _example(bundle)
+    records = {"type": "array", "maxItems": options.max_rows, "items": _ref("Row")}
+    wrapped: Json = {"type": "object", "required": ["records"], "properties": {"records": records}}
+    body: Json = {"schema": {"anyOf": [wrapped, records, _ref("Row")]}, "example": {"records": [example] if example else []}}
+    post = {
+        "summary": "Answer rows", "operationId": "predict",
+        "requestBody": {"required": True, "content": {"application/json": body}},
+        "responses": {"200": _content("The answers, one a record, in order", _ref("Answer")), **_errors(*_BODY_ERRORS, guarded=options.token_env is not None)},
+    }
+    return {"/predict": {"post": post}}
+
+
+def _models(model: str, version: str, guarded: bool) -> Json:
+    """The routes of the Open Inference Protocol about the model."""
+    paths: Json = {}
+    for place, suffix in ((f"/v2/models/{model}", ""), (f"/v2/models/{model}/versions/{version}", "OfVersion")):
+        paths[f"{place}/infer"] = {"post": _infer(f"infer{suffix}", guarded)}
+        paths[place] = _read("Model metadata: inputs and outputs as tensors", _ref("ModelMetadata"), guarded=guarded)
+        ready: Json = {"type": "object", "required": ["name", "ready"], "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}}}
+        paths[f"{place}/ready"] = _read("Whether the model can answer", ready, guarded=guarded, unready=True)
+    return paths
+
+
+def _infer(operation: str, guarded: bool) -> Json:
+    answer = _content("The answers as tensors; with bytes after the JSON where they were asked for", _ref("InferenceAnswer"))
+    answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "summary": "Answer tensors (Open Inference Protocol v2, with the binary extension)", "operationId": operation,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("InferenceRequest")}}},
+        "responses": {"200": answer, **_errors(*_BODY_ERRORS, guarded=guarded)},
+    }
+
+
+def _pages(guarded: bool) -> Json:
+    """The routes that are read."""
+    texts = {"type": "array", "items": {"type": "string"}}
+    hello: Json = {
+        "type": "object", "required": ["model", "bundle", "penstock", "inputs", "outputs", "routes"],
+        "properties": {**{name: {"type": "string"} for name in ("model", "bundle", "penstock")}, **dict.fromkeys(("inputs", "outputs", "routes"), texts)},
+    }
+    server: Json = {
+        "type": "object", "required": ["name", "version", "extensions"],
+        "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "extensions": texts},
+    }
+    live: Json = {"type": "object", "required": ["live"], "properties": {"live": {"type": "boolean"}}}
+    ready: Json = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
+    return {
+        "/": _read("What is served", hello, guarded=guarded),
+        "/v2": _read("Server metadata (Open Inference Protocol)", server, guarded=guarded),
+        "/v2/health/live": _read("Whether the server lives", live, guarded=False),
+        "/v2/health/ready": _read("Whether it can answer", ready, guarded=False, unready=True),
+        "/openapi.json": _read("This description", {"type": "object"}, guarded=guarded),
+        "/docs": _read("A page to look and ask", {"type": "string"}, guarded=False, media="text/html"),
+        "/metrics": _read("Meters for Prometheus", {"type": "string"}, guarded=guarded, media="text/plain"),
+    }
+
+
+def _read(summary: str, schema: Json, *, guarded: bool, unready: bool = False, media: str = "application/json") -> Json:
+    """A path with GET alone (HEAD gives its head)."""
+    get: Json = {"summary": summary, "responses": {"200": {"description": "OK", "content": {media: {"schema": schema}}}, **_errors(guarded=guarded)}}
+    if unready:
+        get["responses"]["503"] = _content("it cannot answer now", schema)
+    if not guarded:
+        get["security"] = []
+    return {"get": get}
+
+
+def _errors(*codes: str, guarded: bool) -> Json:
+    listed = sorted({*codes, "401"}) if guarded else codes
+    return {code: _content(_TEXTS[code], _ref("Error")) for code in listed}
+
+
+def _content(text: str, schema: Json) -> Json:
     return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
-def _tensors() -> dict[str, Any]:
-    tensor = {
-        "type": "object", "required": ["name", "shape", "datatype"],
-        "properties": {"name": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}}, "datatype": {"type": "string"}, "data": {"type": "array"}, "parameters": {"type": "object"}},
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas(bundle: Bundle, options: Serve) -> Json:
+    predictor = bundle.predictor()
+    columns = predictor.columns
+    record: Json = {
+        "type": "object", "required": list(columns),
+        "description": "One row as in training. Every field is required; null means missing. Unknown fields are ignored.",
+        "properties": {name: {**field_schema(kind), "description": f"Arrow type {kind} in training"} for name, kind in columns.items()},
     }
+    for name in bundle.keep:
+        record["properties"].setdefault(name, {"description": "Carried along into the prediction, if given."})
+    lenient: Json = {
+        "type": "object", "required": list(columns), "properties": {name: _taken(kind) for name, kind in columns.items()},
+        "description": "One row of values that may be taken for those of training, as the text 41 for the number.",
+    }
+    texts = {"type": "string"}
+    problem: Json = {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "reason": texts}}
     return {
-        "summary": "Answer tensors (Open Inference Protocol v2, with the binary extension)", "operationId": "infer",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object", "required": ["inputs"], "properties": {
-            "id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}, "outputs": {"type": "array", "items": {"type": "object"}}}}}}},
-        "responses": {"200": {"description": "The answers as tensors"}},
+        "Record": record,
+        "Row": {"anyOf": [_ref("Record"), lenient]},
+        "Prediction": {"type": "object", "properties": {field.name: field_schema(field.type) for field in predictor.answer_schema}},
+        "Answer": {
+            "type": "object", "required": ["predictions", "model", "request_id"],
+            "properties": {"predictions": {"type": "array", "items": _ref("Prediction")}, "model": texts, "request_id": texts},
+        },
+        "Error": {
+            "type": "object", "required": ["error", "request_id"],
+            "properties": {"error": texts, "request_id": texts, "problems": {"type": "array", "items": problem}},
+        },
+        **_tensor_schemas(options),
     }
+
+
+def _tensor_schemas(options: Serve) -> Json:
+    """What goes over the Open Inference Protocol."""
+    parameters: Json = {"type": ["object", "null"]}
+    value: Json = {"type": [*_SCALAR, "array"]}
+    axis: Json = {"type": "integer", "minimum": 0, "maximum": LONGEST_AXIS}
+    datatype: Json = {"type": "string", "enum": list(DATATYPES)}
+    tensor: Json = {
+        "type": "object", "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string"}, "shape": {"type": "array", "items": axis, "minItems": 1}, "datatype": datatype,
+            "data": {"type": "array", "items": value}, "parameters": parameters,
+        },
+    }
+    output: Json = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "parameters": parameters}}
+    answered: Json = {**tensor, "properties": {**tensor["properties"], "parameters": {"type": "object"}}}
+    described: Json = {
+        "type": "object", "required": ["name", "datatype", "shape"],
+        "properties": {"name": {"type": "string"}, "datatype": datatype, "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}}},
+    }
+    texts = {"type": "string"}
+    return {
+        "InferenceRequest": {
+            "type": "object", "required": ["inputs"],
+            "description": f"Tensors of at most {options.max_rows} rows. In the binary extension, bytes follow the JSON, whose length is in Inference-Header-Content-Length.",
+            "properties": {
+                "id": {"type": ["string", "null"]}, "parameters": parameters, "inputs": {"type": "array", "items": tensor},
+                "outputs": {"type": ["array", "null"], "items": output},
+            },
+        },
+        "InferenceAnswer": {
+            "type": "object", "required": ["model_name", "model_version", "outputs"],
+            "properties": {"model_name": texts, "model_version": texts, "id": texts, "outputs": {"type": "array", "items": answered}},
+        },
+        "ModelMetadata": {
+            "type": "object", "required": ["name", "versions", "platform", "inputs", "outputs"],
+            "properties": {
+                "name": texts, "versions": {"type": "array", "items": texts}, "platform": texts,
+                "inputs": {"type": "array", "items": described}, "outputs": {"type": "array", "items": described},
+            },
+        },
+    }
+
+
+def _taken(kind: pa.DataType) -> Json:
+    """A JSON Schema of what a field of this Arrow type takes at all.
+
+    One value of any kind for a column of single values: whether the text "41" is a number, or 1 is true, is the feature's to
+    say, as it is in training.
+    """
+    if pa.types.is_struct(kind):
+        return {"type": ["object", "null"]}
+    if pa.types.is_nested(kind):
+        return {"type": ["array", "null"]}
+    return {"type": _SCALAR}
 
 
 def field_schema(kind: pa.DataType) -> dict[str, Any]:

@@ -34,8 +34,9 @@ _NUMPY = {
     "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }
+DATATYPES = (*_NUMPY, "BYTES")
 _FLOATS = ("FP16", "FP32", "FP64")
-_LONGEST_AXIS = 2**31 - 1
+LONGEST_AXIS = 2**31 - 1
 _SHOWN = 80
 """Characters of a value that an error repeats."""
 
@@ -168,6 +169,12 @@ def _inputs(head: Mapping[str, Any], tail: memoryview) -> tuple[dict[str, dict[s
         if not isinstance(name, str) or name in given:
             raise Malformed(f"each input needs a name of its own; found {_shown(name)}")
         given[name] = entry
+        shape, sort = entry.get("shape"), entry.get("datatype")
+        if not isinstance(shape, list) or not shape or not all(_is_axis(n) for n in shape):
+            raise Malformed(f"the input {_shown(name)} needs a `shape`: a list of whole numbers, rows first; found {_shown(shape)}")
+        entry["shape"] = list(map(int, shape))
+        if not isinstance(sort, str) or sort not in DATATYPES:
+            raise Malformed(f"the input {_shown(name)} has the datatype {_shown(sort)}; known are {', '.join(DATATYPES)}")
         size = _parameters(entry).get("binary_data_size")
         if size is None:
             continue
@@ -234,9 +241,7 @@ def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
 
 
 def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
-    name, shape = entry["name"], entry.get("shape")
-    if not isinstance(shape, list) or not shape or not all(_is_axis(n) for n in shape):
-        raise Malformed(f"the input {name!r} needs a `shape`: a list of whole numbers, rows first; found {_shown(shape)}")
+    name, shape = entry["name"], entry["shape"]
     inner = len(_inner(kind))
     good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
@@ -247,7 +252,9 @@ def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
 
 
 def _is_axis(length: Any) -> bool:
-    return isinstance(length, int) and not isinstance(length, bool) and 0 <= length <= _LONGEST_AXIS
+    """Whether it is a length of an axis; 3.0 is the whole number 3 in JSON."""
+    number = isinstance(length, (int, float)) and not isinstance(length, bool)
+    return number and 0 <= length <= LONGEST_AXIS and length == int(length)
 
 
 def _values(entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType) -> list[Any] | pa.Array:
@@ -256,9 +263,7 @@ def _values(entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType
     The lists that a shape asks for are made only once the data is there that fills them: each axis is as long as the data or
     the rows at most, so that a small body with a large shape makes nothing.
     """
-    name, shape, sort = entry["name"], entry["shape"], entry.get("datatype")
-    if not isinstance(sort, str) or (sort != "BYTES" and sort not in _NUMPY):
-        raise Malformed(f"the input {name!r} has the datatype {_shown(sort)}; known are {', '.join([*_NUMPY, 'BYTES'])}")
+    name, shape, sort = entry["name"], entry["shape"], entry["datatype"]
     size = math.prod(shape)
     if math.prod(shape[:-1]) > max(size, shape[0]):
         raise Malformed(f"the input {name!r} has the shape {shape}, which is made of empty lists; leave out axes of length 0")

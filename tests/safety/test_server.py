@@ -8,6 +8,8 @@ import contextlib
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -106,6 +108,35 @@ def test_the_meters_do_not_grow_with_the_paths_and_methods_asked_for(server):
             server.get(path)
             server.ask(f"M{i} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert labels() == before
+
+
+# -- the description ---------------------------------------------------------------------------------------------------
+
+CHECKS = """
+[checks.positive_data_acceptance]
+# Whether a model can take a value, no schema says: 422 names row and field. And tensors must agree with each other: 400.
+expected-statuses = ["2xx", "400", "413", "422"]
+[checks.negative_data_rejection]
+expected-statuses = ["400", "404", "405", "411", "413", "415", "422"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, "s3cret"])
+def test_the_description_is_exact(bundle, tmp_path, token, monkeypatch):
+    """schemathesis, with all of its checks, finds nothing that the server does and its description does not say."""
+    pytest.importorskip("schemathesis")
+    monkeypatch.setenv("PENSTOCK_TEST_TOKEN", token or "")
+    (tmp_path / "schemathesis.toml").write_text(CHECKS)
+    with child(bundle.path, **({"token_env": "PENSTOCK_TEST_TOKEN"} if token else {})) as server:
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml"), "run", f"http://127.0.0.1:{server.port}/openapi.json"]
+        command += ["--seed", "1", "--max-examples", "40", "--phases", "examples,coverage,fuzzing", "--checks", "all", "--no-color", "--continue-on-failure"]
+        command += ["--header", f"Authorization: Bearer {token}"] if token else []
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=250)
+        assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
+        assert "13 selected / 13 total" in done.stdout
+        ready = server.get("/v2/health/ready")
+    assert ready == (200, {"ready": True})
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
