@@ -39,6 +39,7 @@ class Hand:
                 value = work()
             except BaseException as error:  # noqa: BLE001 - raised again where it is awaited; the thread goes on
                 problem = error
+            self._since = None  # before anyone hears of the outcome
             try:
                 loop.call_soon_threadsafe(_settle, outcome, value, problem)
             except RuntimeError:  # the loop is closed: nobody waits
