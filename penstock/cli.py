@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock._version import __version__
+from penstock.core import last_resort
 from penstock.core.errors import Interrupted, PenstockError, RecipeError
 from penstock.core.interrupts import interrupts
+from penstock.core.redact import redacted, redacted_data, redacted_words
+from penstock.terminal.streams import safe_streams
 
 if TYPE_CHECKING:
     from penstock.core.events import Events
@@ -50,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
         hint = f" Did you mean {near[0]}?" if near else ""
         if found and "invalid choice" in message and self._subparsers:
             message = f"there is no command {found[1]!r}."
-        said = f"{message.rstrip('.')}.{hint} See `{self.prog} --help`."
+        said = redacted(f"{message.rstrip('.')}.{hint} See `{self.prog} --help`.")
         if self.json:
             _print_error("UsageError", said)
         self.exit(2, f"penstock: {said}\n")
@@ -138,14 +141,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    with interrupts.installed(is_command=True):
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     with contextlib.suppress(AttributeError, ValueError):  # a closed or replaced stream
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    _Parser.json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    redacted_words(given)  # what they have of credentials is blanked from now on
+    _Parser.json = "--json" in given
+    with interrupts.installed(is_command=True), safe_streams() as streams:
+        try:
+            return streams.ended(_run_command(arguments))
+        except SystemExit as done:  # --help, or a mistake that has been told
+            raise SystemExit(streams.ended(int(done.code or 0))) from None
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     options = argparse.Namespace(json=_Parser.json)
     try:
         options = parser().parse_args(arguments)
@@ -156,19 +164,20 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _failed(options, error)
     except KeyboardInterrupt:
         return _stopped(options)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, told as one
+    except Exception as error:  # noqa: BLE001 - the last resort: told in a sentence, its traceback kept in a file
         if interrupts.is_stopping:  # what was interrupted answered with an error of its own
             return _stopped(options)
-        import traceback
+        return _last_resort(options, error)
 
-        traceback.print_exc()
-        if options.json:
-            _print_error(type(error).__name__, str(error))
-        print(f"penstock: this is a defect of Penstock, not of your input: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+
+def _last_resort(options: argparse.Namespace, error: Exception) -> int:
+    told = last_resort.tell(error)
+    if getattr(options, "follows", False) and told.reference is None:
+        return told.exit_code
+    if options.json:
+        _print_error(told.name, told.message, reference=told.reference)
+    print(f"penstock: {told.message}", file=sys.stderr)
+    return told.exit_code
 
 
 def _stopped(options: argparse.Namespace, trouble: str = "") -> int:
@@ -177,6 +186,8 @@ def _stopped(options: argparse.Namespace, trouble: str = "") -> int:
 
 
 def _failed(options: argparse.Namespace, error: PenstockError) -> int:
+    if error.exit_code == 1:
+        return _last_resort(options, error)
     if getattr(options, "follows", False):
         return error.exit_code
     if options.json:
@@ -185,8 +196,11 @@ def _failed(options: argparse.Namespace, error: PenstockError) -> int:
     return error.exit_code
 
 
-def _print_error(name: str, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
-    print(json.dumps({"error": name, "message": message, "problems": list(problems)}, ensure_ascii=False))
+def _print_error(name: str, message: str, problems: Sequence[dict[str, Any]] = (), *, reference: str | None = None) -> None:
+    told = {"error": name, "message": message, "problems": list(problems)}
+    if reference is not None:
+        told["reference"] = reference
+    print(json.dumps(told, ensure_ascii=False))
 
 
 def _events(options: argparse.Namespace) -> Events:
@@ -217,7 +231,7 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 def _print(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
     if getattr(options, "follows", False):
         return
-    print(json.dumps(data, ensure_ascii=False, default=str) if options.json else text())
+    print(json.dumps(redacted_data(data), ensure_ascii=False, default=str) if options.json else text())
 
 
 def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:

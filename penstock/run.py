@@ -1,6 +1,6 @@
 """The diary of one attempt at training: `runs/run-<ulid>/`.
 
-    recipe.yaml         what was declared, whole (passwords inside URLs are blanked: a diary is read by others)
+    recipe.yaml         what was declared, whole (secrets are blanked, since a diary is read by others: `recipe.secret`)
     run.json            who, when, how it stands; rewritten atomically by `record`
     world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and what a
                         measurement chose (processes, threads), which resume and reproduce reuse
@@ -33,8 +33,10 @@ import yaml
 from penstock.core.errors import StoreError, UserError
 from penstock.core.identity import new_ulid
 from penstock.core.paths import below, shown
+from penstock.core.redact import redacted_data, redacted_words
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
 from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.secret import without_secrets
 
 _WORDS = ("id", "key", "dataset", "feed", "created", "base")
 """What every run.json says, as text."""
@@ -46,7 +48,6 @@ _PACKAGES = (
 )
 _STALE_SECONDS = 600.0
 """A run on another machine whose diary has been silent for so long is taken for dead."""
-_CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]+):[^/@\s]+@")
 
 
 class Run:
@@ -217,7 +218,11 @@ class Run:
         return self._file(WEIGHTS)
 
     def recipe(self) -> Recipe:
-        """What was declared, as it was."""
+        """What was declared, as it was.
+
+        Raises:
+            UserError: a secret that was blanked is not in the environment; says what to set.
+        """
         file = self._file("recipe.yaml")
         if not file.is_file():
             raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
@@ -239,7 +244,7 @@ class Run:
             raise StoreError(f"{self.id} is finished and is not edited any more.")
         if facts.get("status", "running") not in STATUSES:
             raise ValueError(f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}")
-        self._facts = {**self._facts, **facts}
+        self._facts = {**self._facts, **redacted_data(dict(facts))}
         atomic_write(self.path / "run.json", _json(self._facts))
         if facts.get("status") in ("interrupted", "failed"):
             self.store.push(f"runs/{self.id}")  # so that another machine can go on with it
@@ -360,7 +365,7 @@ def _git(folder: Path, *words: str) -> bytes | None:
 def _this_process() -> dict[str, Any]:
     import psutil
 
-    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:500]}
+    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "command": " ".join(redacted_words(sys.argv))[:500]}
 
 
 # -- small things ------------------------------------------------------------------------------------------------------
@@ -379,18 +384,8 @@ for _first in "-+0123456789":
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """A recipe as YAML that our loader reads back as the same, with the passwords inside URLs blanked."""
-    return str(yaml.dump(_without_credentials(recipe.declared()), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-
-
-def _without_credentials(value: Any) -> Any:
-    if isinstance(value, str):
-        return _CREDENTIALS.sub(r"\1:***@", value)
-    if isinstance(value, Mapping):
-        return {key: _without_credentials(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_credentials(item) for item in value]
-    return value
+    """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
+    return str(yaml.dump(without_secrets(recipe.declared()), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from penstock.core.store import Store
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.steps import SampledDataset, seen
 from penstock.recipe.schema import OwnModel, Recipe
+from penstock.recipe.secret import without_secrets
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
@@ -91,7 +92,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     decision = _decide(program, encoding, rows, events)
     declared = encoding.declared()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
-    whole = recipe.declared()
+    whole = without_secrets(recipe.declared())
     id = fingerprint(
         "bundle", FORMAT, __version__, sha256_file(weights), declared, fitted, steps.declared(), decision, run.dataset,
         {word: value for word, value in whole.items() if word not in _ELSEWHERE})
@@ -121,7 +122,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
             "encoding": declared, "columns": {name: str(kind) for name, kind in columns.items()}, "schema": encode_schema(columns), "keep": list(recipe.keep),
             "learnt": _learnt(dataset, feed, recipe), "steps": steps.declared(), "source": source, "serve": whole["serve"], "measured": measured, "validation": _summary(run).get("validation", {}),
         }
-        _write_json(folder / "bundle.json", bundle)
+        _write_json(folder / "bundle.json", without_secrets(bundle))
         _write_json(folder / "fitted.json", fitted)
         _write_json(folder / "decision.json", decision)
         _write_recipe(folder / "recipe.yaml", recipe, run)
@@ -314,10 +315,11 @@ def _write_json(path: Path, value: Any) -> None:
 def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
     """The recipe as the run has it, if it is the same; otherwise as JSON, which is YAML that no reader mistakes."""
     own = run.path / "recipe.yaml"
-    if run.recipe().declared() == recipe.declared():
+    declared = without_secrets(recipe.declared())
+    if without_secrets(run.recipe().declared()) == declared:
         shutil.copyfile(own, path)
     else:
-        path.write_text(json.dumps(recipe.declared(), indent=1, ensure_ascii=False), "utf-8")
+        path.write_text(json.dumps(declared, indent=1, ensure_ascii=False), "utf-8")
 
 
 __all__ = ["GOLDEN_ROWS", "pack"]

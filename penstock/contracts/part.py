@@ -36,6 +36,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from penstock.core.errors import MissingPackage, Problem, RecipeError
+from penstock.core.redact import redacted
 
 _foreign_code_allowed: ContextVar[bool] = ContextVar("foreign_code_allowed", default=True)
 _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozenset())
@@ -119,7 +120,8 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
 def _wording(entry: Any) -> str:
     kind, ctx = entry["type"], entry.get("ctx", {})
     given = entry.get("input")
-    shown = repr(given) if len(repr(given)) < 80 else f"{repr(given)[:77]}..."
+    shown = redacted(repr(given)[:100_000])
+    shown = shown if len(shown) < 80 else f"{shown[:77]}..."
     if kind == "finite_number":
         return f"must be a finite number; found {shown}"
     if kind == "missing" and entry["loc"] and isinstance(entry["loc"][-1], int):

@@ -14,13 +14,16 @@
     │   └── Outgrown             exit 4   processes of a training were stopped for a larger number; it goes on from its checkpoint
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
-They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`.
+They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`. Errors leave
+this process in many ways (a terminal, JSON, HTTP, a diary), so credentials are blanked where an error is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from penstock.core.redact import redacted
 
 
 class PenstockError(Exception):
@@ -29,6 +32,7 @@ class PenstockError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
+        message = redacted(message)
         super().__init__(message)
         self.message = message
 
@@ -51,6 +55,10 @@ class Problem:
         return f"{where}: {self.text}" if where else self.text
 
 
+def _without_secrets(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(replace(problem, text=redacted(problem.text)) for problem in problems)
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """`("clean", 1, "column")` as users write it: `clean[1].column`."""
     text = ""
@@ -64,7 +72,7 @@ class RecipeError(UserError):
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
-        self.problems = problems
+        self.problems = _without_secrets(problems)
 
     @classmethod
     def of(cls, problems: Iterable[Problem], *, where: str) -> RecipeError:
@@ -91,7 +99,7 @@ class RequestError(UserError):
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
-        self.problems = problems
+        self.problems = _without_secrets(problems)
 
 
 class MissingPackage(UserError):

@@ -1,6 +1,7 @@
 """What happens, as records: one stream of events that the console, a run's diary and trackers all listen to.
 
-Rooms `emit`; they never print. A sink is any callable that takes an `Event`.
+Rooms `emit`; they never print. A sink is any callable that takes an `Event`. Credentials are blanked here, before any
+sink hears of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from penstock.core.redact import redacted, redacted_data
 
 Sink = Callable[["Event"], None]
 
@@ -30,7 +33,8 @@ class Event:
 
     def line(self) -> str:
         """As one line of JSON."""
-        return json.dumps({"time": round(self.time, 3), "event": self.name, **self.fields}, default=str, ensure_ascii=False)
+        fields = {"time": round(self.time, 3), "event": self.name, **self.fields}
+        return json.dumps(fields, default=lambda value: redacted(str(value)), ensure_ascii=False)
 
 
 class Events:
@@ -46,7 +50,7 @@ class Events:
         self._sinks.remove(sink)
 
     def emit(self, name: str, /, **fields: Any) -> None:
-        event = Event(name, time.time(), fields)
+        event = Event(name, time.time(), redacted_data(fields))
         for sink in self._sinks:
             sink(event)
 

@@ -32,8 +32,10 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from penstock.core.credentials import key_and_secret, restored
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
+from penstock.core.redact import redacted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -197,7 +199,8 @@ def _answer(error: BaseException) -> tuple[int | None, str | None]:
 
 def first_line(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    said: str = (text or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
+    # Redacted before it is cut: half a URL does not show that it holds a password.
+    said: str = redacted((text or type(error).__name__).strip().splitlines()[0][:20_000])[:300].rstrip(".")
     return said
 
 
@@ -310,7 +313,7 @@ def tell(text: str, **fields: object) -> None:
     if listener is not None:
         listener.events.warn(text, **fields)
     else:
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(redacted(text), RuntimeWarning, stacklevel=2)
 
 
 def _tell_retry(text: str, tries: int) -> None:
@@ -339,9 +342,11 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
 
     Raises:
         ImportError, ValueError: as fsspec raises them.
+        UserError: the URL's credentials were blanked when it was written down, and the environment does not have them.
     """
     import fsspec
 
+    url = restored(url)
     options: dict[str, Any] = {}
     if url.split("://", 1)[0] in ("s3", "s3a"):
         timeout = Patience.from_environment().timeout_seconds
@@ -352,6 +357,8 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
             mine["response_checksum_validation"] = "when_required"  # content is held against its manifest's SHA-256, which names what is wrong
         configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
         options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": patient, "max_concurrency": 1}
+        url, key, secret = key_and_secret(url)  # s3fs would take them for the bucket's name
+        options |= {"key": key, "secret": secret} if key and secret else {}
     system, path = fsspec.core.url_to_fs(url, **options)
     if options:
         system.retries = 4 if patient else 1

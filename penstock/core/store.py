@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.bucket import Bucket
+from penstock.core.caches import cache_folder as cache_folder
+from penstock.core.credentials import address
 from penstock.core.drafts import Draft, draft_folder, sweep_locks, temporary_file
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
@@ -36,6 +38,7 @@ from penstock.core.manifest import FORMAT as FORMAT
 from penstock.core.manifest import MANIFEST as MANIFEST
 from penstock.core.manifest import read_manifest
 from penstock.core.paths import below, plain
+from penstock.core.redact import redacted_url
 from penstock.core.remote import refusals as refusals
 
 STAGING = ".staging"
@@ -44,11 +47,6 @@ _TRIES = 100
 """How often what others are doing at the same moment is tried around."""
 CACHE_BYTES = 20 * 2**30
 """The most that copies of a bucket's large files take on this machine's disk, over all processes and runs."""
-
-
-def cache_folder() -> Path:
-    """Where copies of what lies far away are kept: `PENSTOCK_CACHE`, or `~/.cache/penstock`."""
-    return Path(os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock")
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -202,7 +200,7 @@ class Store:
             if not text.partition("://")[2].strip("/") and not text.startswith("memory:"):
                 raise StoreError(f"{text} names no bucket. A store in one is {text.partition('://')[0]}://BUCKET/FOLDER, such as s3://team/penstock.")
             self._bucket = Bucket(self.url)
-            self.folder = cache_folder() / "mirror" / fingerprint(self.url)
+            self.folder = cache_folder() / "mirror" / fingerprint(address(self.url))
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
             with told_plainly(self.folder):
@@ -215,7 +213,7 @@ class Store:
         return self._bucket is not None
 
     def __repr__(self) -> str:
-        return f"Store({self.url!r})"
+        return f"Store({redacted_url(self.url)!r})"
 
     # -- names -------------------------------------------------------------------------------------------------------
 

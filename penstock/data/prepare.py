@@ -28,6 +28,7 @@ from penstock.contracts.digest import md5, row_digest
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
+from penstock.core.redact import redacted_url
 from penstock.core.store import Store, told_plainly
 from penstock.data.aside import Aside, large_columns
 from penstock.data.budget import threads_of
@@ -40,6 +41,7 @@ from penstock.data.rowid import by_key, by_place, column_names, read_extract
 from penstock.data.split import SPLIT, assign
 from penstock.data.validate import column_problems, expect, learning_problems, typed_problems
 from penstock.recipe.schema import Join, Recipe
+from penstock.recipe.secret import without_secrets
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -432,9 +434,10 @@ def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Tab
 
 def _lineage(recipe: Recipe, survey: _Survey, work: _Work) -> dict[str, Any]:
     def files(snapshot: Snapshot) -> list[dict[str, Any]]:
-        return [{"path": f.path, "url": f.url, "size_bytes": f.size_bytes, "sha256": f.sha256, "split": f.split} for f in snapshot.files]
+        return [{"path": f.path, "url": redacted_url(f.url), "size_bytes": f.size_bytes, "sha256": f.sha256, "split": f.split} for f in snapshot.files]
 
     return {
         "source": files(survey.snapshot), "joined": [{"files": files(s), "rows": e.rows, "rejected": e.rejected} for s, e in zip(survey.joined, work.lookups, strict=True)],
-        "declared": recipe.data_identity(), "reading": recipe.source.declared(), "engine": recipe.engine.declared(), "penstock": __version__,
+        "declared": without_secrets(recipe.data_identity()), "reading": without_secrets(recipe.source.declared()),
+        "engine": without_secrets(recipe.engine.declared()), "penstock": __version__,
     }

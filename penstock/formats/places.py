@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core.errors import SourceError
 from penstock.core.needs import need
-from penstock.core.remote import as_here, reach
+from penstock.core.redact import redacted_url
+from penstock.core.remote import as_here, first_line, reach
 from penstock.core.store import atomic_write, refusals
 
 ENDINGS = {
@@ -73,19 +74,14 @@ def plainly(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise SourceError(f"there is no {url}. ({_first_line(error)})") from None
+        raise SourceError(f"there is no {url}. ({first_line(error)})") from None
     except PermissionError as error:
-        raise SourceError(f"{url} may not be read: {_first_line(error)}. Give yourself the permission, or other credentials.") from None
+        raise SourceError(f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials.") from None
     except refusals() as error:
-        said = f"{type(error).__name__}: {_first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         if "credential" in said.lower():
             raise SourceError(f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://.") from None
         raise SourceError(f"cannot read {url}: {said}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -103,9 +99,9 @@ def filesystem(url: str) -> tuple[Any, str]:
         with plainly(url):
             system, path = reach(url, patient=True)
     except ImportError as error:
-        raise SourceError(f"{url}: reading {protocol}:// needs more than is installed: {_first_line(error)}") from None
+        raise SourceError(f"{url}: reading {protocol}:// needs more than is installed: {first_line(error)}") from None
     except ValueError as error:
-        raise SourceError(f"{url}: {_first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory.") from None
+        raise SourceError(f"{url}: {first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory.") from None
     return system, path
 
 
@@ -299,9 +295,10 @@ def found_remote(system: Any, info: dict[str, Any], root: str) -> Found:
 def relative(found: Iterable[Found]) -> dict[str, str]:
     """By URL: the path from the root that all were looked for under, with `/`."""
     files = list(found)
-    roots = {f.root.replace(os.sep, "/").rstrip("/") for f in files}
+    roots = {redacted_url(f.root).replace(os.sep, "/").rstrip("/") for f in files}
     root = roots.pop() if len(roots) == 1 else _common(roots)
-    paths = {f.url: f.url.replace(os.sep, "/") for f in files}
+    # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
+    paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
     return {url: path[len(root) :].lstrip("/") if root and path.startswith(f"{root}/") else path.lstrip("/") for url, path in paths.items()}
 
 
@@ -329,7 +326,7 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
             known = {}  # a memo only saves time: a torn one is written anew
 
     def digest(file: Found) -> str:
-        entry = known.get(file.url)
+        entry = known.get(redacted_url(file.url))
         if isinstance(entry, dict) and file.stamp and entry.get("size_bytes") == file.size_bytes and entry.get("stamp") == file.stamp:
             return str(entry["sha256"])
         if file.size_bytes <= 1 << 20:
@@ -343,7 +340,7 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
     large = bool(found) and (is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20)  # hashing lets go of Python's lock
     portions = ([f] for f in found) if large else (found[i : i + 256] for i in range(0, len(found), 256))
     digests = [d for _, made in spread(portions, lambda files: [digest(f) for f in files], workers=4, waits=large) for d in made]
-    fresh = {f.url: {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
+    fresh = {redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
         atomic_write(memo, json.dumps({**known, **fresh}))
     return digests

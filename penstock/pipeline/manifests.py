@@ -7,6 +7,7 @@ others: secrets are named, never written, and a recipe with a password inside a 
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,11 @@ from typing import Any
 import yaml
 
 from penstock._version import __version__
+from penstock.core.credentials import VARIABLE
 from penstock.core.errors import UserError
+from penstock.core.redact import BLANK
 from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.secret import without_secrets
 from penstock.run import recipe_text
 
 SCHEDULERS = ("kubernetes", "slurm")
@@ -80,8 +84,10 @@ def rendered(
     declared = {**declared, "launcher": {"type": "env"}, **({"store": store} if store else {})}
     sent = load_recipe(declared, base=recipe.base, name=recipe.name)
     text = recipe_text(sent)
-    if ":***@" in text:
-        raise UserError("the recipe has a password inside a URL, and a manifest is read by others. Take it out, put it into a Secret, and name that with --secret.")
+    if without_secrets(sent.declared()) != json.loads(json.dumps(sent.declared())):
+        raise UserError(
+            f"the recipe has a password inside a URL, or another secret, and a manifest is read by others. Write {BLANK} in its place, "
+            f"and give it by the environment ({VARIABLE}: see docs/security.md), for Kubernetes by a Secret that --secret names.")
     local = _local_paths(sent)
     wanted = Wanted(
         processes=count, cpus=recipe.resources.threads or 1, gpus=each, memory_bytes=recipe.resources.memory, hours=hours,

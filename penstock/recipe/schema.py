@@ -21,6 +21,7 @@ from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objec
 from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
+from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.moving import Optimiser as Optimiser
@@ -28,6 +29,7 @@ from penstock.recipe.moving import Schedule as Schedule
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
+from penstock.recipe.secret import with_secrets
 
 LEAST_MEMORY = 400 * 2**20
 
@@ -442,7 +444,7 @@ class Recipe(Strict):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits of everything declared."""
-        return fingerprint(self.declared())
+        return fingerprint(redacted_urls(self.declared()))
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None, name: str | None = None) -> Recipe:
@@ -456,6 +458,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
     Raises:
         RecipeError: every mistake at once, each with its path.
+        UserError: an option that is a secret was blanked, and the environment does not have it.
     """
     where = "the recipe"
     if isinstance(source, (str, Path)):
@@ -473,6 +476,8 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     data = dict(data)
     for text in overrides:
         override(data, text)
+    data = with_secrets(data, strict=foreign_code_allowed())  # not for a bundle's: it opens where nobody has its secrets
+    learn(data)  # whatever goes wrong from here on, no error tells a password
     if not data.get("name"):
         data["name"] = name or "unnamed"
     if foreign_code_allowed():  # a recipe that came with an artefact has its files' contents in it, and reads none

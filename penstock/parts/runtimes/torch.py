@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 
 from penstock.contracts.learn import Decoder, Runtime
 from penstock.contracts.tensors import TensorSpec
+from penstock.core.credentials import option_again
 from penstock.core.errors import BundleError
 from penstock.core.identity import sha256_file
 from penstock.core.needs import need
+from penstock.core.redact import BLANK
 
 
 class Torch(Runtime):
@@ -31,7 +33,8 @@ class Torch(Runtime):
         module = source_module(folder / program["file"])
         specs = {side: {name: {array: TensorSpec.load(spec) for array, spec in arrays.items()} for name, arrays in program[side].items()} for side in ("specs", "targets")}
         offered = {"specs": specs["specs"], "targets": specs["targets"]}
-        arguments = {**program["arguments"], **{word: offered[word] for word in program["given"]}}
+        given = {name: option_again(name, strict=True) if value == BLANK else value for name, value in program["arguments"].items()}
+        arguments = {**given, **{word: offered[word] for word in program["given"]}}
         try:
             network = getattr(module, program["class"])(**arguments)
         except (AttributeError, TypeError) as error:

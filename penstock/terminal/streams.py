@@ -1,0 +1,119 @@
+"""Standard output and standard error as a command may rely on them: no secret goes out, and none of their troubles ends a work.
+
+Whoever listens may have gone (`| head`), the device may be full (`> /dev/full`), or there may be none (`>&-`). Progress goes
+to standard error, and that nobody can read it must not stop a training: what cannot be written there is dropped. A result
+that cannot be written to standard output is told, with an exit code that says so, once the work is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from penstock.core.redact import redacted, redacted_output
+
+
+class _Safe:
+    """A text stream whose texts are redacted.
+
+    Args:
+        stream: what is written to; None where the process was started without it.
+        redact: what takes the credentials out of a text.
+    """
+
+    def __init__(self, stream: IO[str] | None, redact: Callable[[str], str]) -> None:
+        self._stream, self._redact = stream, redact
+        self.trouble: OSError | None = None
+        """Why something could not be written."""
+
+    def write(self, text: str) -> int:
+        if self._stream is None:
+            self._failed(OSError(errno.EBADF, "it is closed"))
+        else:
+            try:
+                self._stream.write(self._redact(text))
+            except OSError as error:
+                self._failed(error)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self.trouble = self.trouble or error
+        if self._stream is not None:
+            _swallow_rest(self._stream)
+            self._stream = None
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream if self._stream is not None else sys.__stderr__, name)
+
+
+def _swallow_rest(stream: IO[str]) -> None:
+    """What is buffered still goes nowhere: Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _occupy() -> None:
+    """Put something at 0, 1 and 2 where they are closed: the next file that is opened would get the number, and a child's
+    messages would be written into it."""
+    for number, way in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                opened = os.open(os.devnull, way)
+                if opened != number:
+                    os.dup2(opened, number)
+                    os.close(opened)
+                os.set_inheritable(number, True)
+
+
+class Streams:
+    """Both, while a command runs."""
+
+    def __init__(self) -> None:
+        self.out, self.err = _Safe(sys.stdout, redacted_output), _Safe(sys.stderr, redacted)
+
+    def ended(self, code: int) -> int:
+        """The exit code of a command that has done its work: another, where its result could not be written."""
+        self.out.flush()
+        trouble = self.out.trouble
+        if trouble is None or code:
+            return code
+        why = (trouble.strerror or str(trouble)).lower()
+        self.err.write(f"penstock: the result could not be written to standard output ({why}). What the command made is kept.\n")
+        return 0 if trouble.errno == errno.EPIPE else 2  # whoever read has seen enough; or it is lost
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[Streams]:
+    """Within this, `sys.stdout` and `sys.stderr` are safe."""
+    _occupy()
+    before = sys.stdout, sys.stderr
+    streams = Streams()
+    sys.stdout, sys.stderr = streams.out, streams.err
+    try:
+        yield streams
+    finally:
+        streams.out.flush()
+        streams.err.flush()
+        sys.stdout, sys.stderr = before
