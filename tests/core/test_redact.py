@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from penstock.core import credentials, redact
 from penstock.core.errors import PenstockError, Problem, RecipeError, UserError
 from penstock.core.events import Event, Events
-from penstock.core.redact import BLANK, is_secret_name, learn, redacted, redacted_data, redacted_output, redacted_url, redacted_words
+from penstock.core.redact import (
+    BLANK,
+    is_secret_name,
+    learn,
+    redacted,
+    redacted_data,
+    redacted_output,
+    redacted_url,
+    redacted_words,
+)
 
 
 @pytest.fixture(autouse=True)
