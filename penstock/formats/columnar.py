@@ -205,6 +205,7 @@ class Columnar(Reader):
             path = str(copy)
         try:
             with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as connection:
+                connection.execute("SET GLOBAL TimeZone = 'UTC'")
                 reader = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [glob.escape(path)]).to_arrow_reader(_MOST_ROWS // 8)
                 for batch in reader:
                     arrays = [a.cast(f.type) if pa.types.is_duration(f.type) else a for a, f in zip(batch.columns, schema, strict=True)]  # DuckDB has no durations

@@ -217,10 +217,16 @@ def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
             return pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second))
         if t.is_decimal(array.type) and t.is_floating(kind):
-            return array.cast(pa.float64())
+            return doubles(array)
         return array.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise Widen(column) from None
+
+
+def doubles(decimals: pa.Array) -> pa.Array:
+    """Decimals as the doubles nearest to them. Arrow's own cast multiplies by a power of ten, and 7.10 becomes
+    7.1000000000000005; text is read as every other number is."""
+    return decimals.cast(pa.string()).cast(pa.float64())
 
 
 def pieces(array: pa.Array) -> tuple[pa.Array, pa.Array]:

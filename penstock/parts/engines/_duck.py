@@ -68,7 +68,8 @@ class Session(EngineSession):
                 "threads": threads, "memory_limit": f"{limit_bytes}B", "temp_directory": str(scratch / "spill"), "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False, "autoload_known_extensions": False,
             })
-        self._duck.execute("SET TimeZone = 'UTC'")
+        # GLOBAL: a cursor is a connection of its own, and would have the machine's zone.
+        self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
         self._duck.execute("SET lock_configuration = true")
 
     def close(self) -> None:
@@ -119,7 +120,7 @@ class Session(EngineSession):
             types = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
             raise RecipeError(f"{_first_line(error, bound.columns)} ({types or 'no columns'}); found {expression!r}") from None
         made = value(table, bound, found)
-        return made.cast("float64") if found.is_decimal() else made
+        return made.cast("string").cast("float64") if found.is_decimal() else made  # by its text: the nearest double
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():

@@ -67,7 +67,7 @@ def _duck() -> Any:
     import duckdb
 
     made = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False})
-    made.execute("SET TimeZone = 'UTC'")
+    made.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors, too
     made.execute("SET lock_configuration = true")
     return made
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import NOBODY, Refused
+from penstock.formats.typed import doubles
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _BEYOND = "goes beyond what a double can hold"
@@ -130,7 +131,7 @@ def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         name = str(kind).partition("[")[0].partition("<")[0]
         return pa.nulls(len(column), pa.float64()), refusing(column, present(column), lambda value: f"a {name} is not a number")
-    found = pc.cast(column, pa.float64(), safe=False)
+    found = doubles(column) if pa.types.is_decimal(kind) else pc.cast(column, pa.float64(), safe=False)
     if not pa.types.is_floating(kind):
         return found, NOBODY
     found = pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
@@ -190,8 +191,7 @@ def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: i
 def _spelt(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_floating(kind):
-        if pa.types.is_float16(kind):
-            column = pc.cast(column, pa.float32())
+        column = pc.cast(column, pa.float64())  # as every source gives it: a number has one spelling, however it is stored
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         values = np.asarray(pc.fill_null(column, 0.5).to_numpy(zero_copy_only=False), dtype=np.float64)
         with np.errstate(invalid="ignore"):

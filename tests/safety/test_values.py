@@ -1,0 +1,186 @@
+"""What a value means depends on neither the machine nor the way it is stored: zone, locale, hash seed, threads, types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock import api
+from penstock.formats.typed import canonical, convert
+from penstock.parts.features._raw import numbers
+from tests.safety import CASES
+
+USUAL = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+ELSEWHERE = {
+    "TZ": "America/St_Johns",  # half an hour off, and with summer time
+    "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",  # files that are opened without an encoding are ASCII
+    "PYTHONHASHSEED": "4242", "OMP_NUM_THREADS": "2",
+}
+RECIPE = {
+    "name": "moments", "seed": 1, "source": {"type": "files", "path": "lake.csv"},
+    "derive": {
+        "hour": "hour(t)", "day": "date_trunc('day', t)", "late": "t > TIMESTAMPTZ '2024-03-10 12:00:00'",
+        "as_text": "strftime(t, '%Y-%m-%d %H:%M')", "as_date": "CAST(t AS DATE)", "read": "CAST(local AS TIMESTAMPTZ)",
+        "part": "CAST(extract(epoch FROM t) AS BIGINT) % 86400",
+    },
+    "where": "t < TIMESTAMPTZ '2024-12-31 00:00:00' and hour(t) <> 3",
+    "expect": {"hour": {"min": 0, "max": 22}},
+    "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    "inputs": {
+        "hour": "category", "day": "timestamp", "as_text": "text", "as_date": "category", "read": "timestamp", "part": "number",
+        "größe": "number", "ort": "category", "late": "binary",
+    },
+    "targets": {"ja": {"type": "binary", "positive": "yes"}},
+    "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}},
+    "train": {"epochs": 1, "batch_size": 64}, "evaluate": {"bootstrap": 0, "baselines": False},
+    "launcher": {"type": "local", "processes": 1, "threads": 1},
+}
+
+
+def lake(folder: Path) -> None:
+    begin = datetime(2024, 1, 1, 0, 30, tzinfo=UTC)
+    lines = ["t,local,größe,ort,ja"]
+    for row in range(400):
+        moment = begin + timedelta(hours=29 * row)
+        places = ("Zürich", "İstanbul", "Ørsta", "ISTANBUL", "")
+        lines.append(
+            f"{moment:%Y-%m-%dT%H:%M:%SZ},{moment:%Y-%m-%d %H:%M:%S},{row * 7 % 13 / 10},{places[row % 5]},{'yes' if moment.hour > 11 else 'no'}")
+    (folder / "lake.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "recipe.json").write_text(json.dumps(RECIPE, ensure_ascii=False), "utf-8")
+
+
+def penstock(folder: Path, world: dict[str, str], *arguments: str) -> dict:
+    """What a command says with `--json`, in a process of its own in another world."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", *arguments, "--json"], cwd=folder, env={**inherited, **world}, capture_output=True, timeout=280)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
+    answer: dict = json.loads(done.stdout)
+    return answer
+
+
+def rows_of(path: str) -> pa.Table:
+    return pq.read_table(Path(path) / "rows").sort_by("row_id")
+
+
+def test_the_machine_changes_nothing(tmp_path):
+    """Zone, locale, hash seed and threads: the same ids, the same rows; and a bundle opens and answers elsewhere."""
+    lake(tmp_path)
+    here = penstock(tmp_path, USUAL, "run", "recipe.json", "--store", "here", "--set", "resources.threads=1")
+    there = penstock(tmp_path, ELSEWHERE, "prepare", "recipe.json", "--store", "there", "--set", "resources.threads=2")
+    assert there["dataset"] == here["dataset"]
+    assert there["rows"] == {word: here["rows"][word] for word in there["rows"]}
+    name, _, id = here["dataset"].partition("@")
+    mine, theirs = rows_of(str(tmp_path / "here" / "datasets" / name / id)), rows_of(there["path"])
+    assert mine.schema.equals(theirs.schema)
+    assert mine.equals(theirs)
+    feed = penstock(tmp_path, ELSEWHERE, "encode", "recipe.json", "--store", "there")
+    assert (tmp_path / "here" / "feeds" / feed["feed"] / "fitted.json").read_bytes() == Path(feed["path"], "fitted.json").read_bytes()
+    answers = []
+    for world, file in ((USUAL, "here.jsonl"), (ELSEWHERE, "there.jsonl")):
+        said = penstock(tmp_path, world, "predict", here["bundle"], "lake.csv", "-o", file, "--store", "here")
+        assert said["refused"] == 0
+        answers.append((tmp_path / file).read_bytes())
+    assert answers[0] == answers[1]
+
+
+# -- decimals ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20), min_size=1, max_size=20))
+def test_a_decimal_is_the_nearest_double(values):
+    column = pa.array(values, pa.decimal128(38, 6))
+    nearest = [float(value) for value in values]
+    assert convert(column, pa.float64(), "x").to_pylist() == nearest
+    assert numbers(column)[0].to_pylist() == nearest
+
+
+def test_all_amounts_with_two_places_are_the_nearest_doubles():
+    texts = [f"{cents // 100}.{cents % 100:02d}" for cents in range(100_000)]
+    for kind in (pa.decimal128(10, 2), pa.decimal256(60, 2)):
+        column = pa.array([Decimal(text) for text in texts], kind)
+        assert np.array_equal(convert(column, pa.float64(), "x").to_numpy(), np.array([float(text) for text in texts]))
+
+
+def test_the_case_of_decimals_is_allowed_joined_and_found(tmp_path):
+    folder = CASES / "decimal_not_nearest"
+    if not folder.is_dir():
+        pytest.skip("the shared cases are not on this machine")
+    dataset = api.prepare(folder / "recipe.yaml", store=tmp_path / "store")
+    rows = rows_of(str(dataset.path))
+    assert dataset.counts["quarantined"] == 0
+    assert sorted(rows["b"].to_pylist()) == [0.29, 1.15, 7.1, 8.25]
+    assert rows["v"].to_pylist() == ["ok"] * 4
+    found = api.prepare({"source": {"type": "files", "path": str(folder / "a.parquet")}, "where": "b = 7.1"}, store=tmp_path / "store")
+    assert found.counts["filtered"] == 3
+
+
+# -- stored one way or another -------------------------------------------------------------------------------------------
+
+_WHOLE = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.decimal128(12, 0)]
+_FLOATS = [pa.float64(), pa.decimal128(12, 3), pa.decimal256(40, 3)]
+_TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())]
+_MOMENTS = [pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")]
+_INSTANTS = [pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in ("UTC", "America/New_York", "+05:30")]
+
+
+def stored(values: list, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+    return pa.array(values, kind)
+
+
+def read(array: pa.Array) -> pa.Array:
+    """As every source gives it."""
+    return convert(array, canonical(array.type), "x")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 100)), min_size=1, max_size=8))
+def test_whole_numbers_are_the_same_in_every_width(values):
+    assert all(read(stored(values, kind)).equals(pa.array(values, pa.int64())) for kind in _WHOLE)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.none(), st.decimals(min_value=-99999, max_value=99999, places=3)), min_size=1, max_size=8))
+def test_numbers_are_the_same_in_every_kind(values):
+    expected = pa.array([None if value is None else float(value) for value in values], pa.float64())
+    for kind in _FLOATS:
+        assert read(stored([None if v is None else float(v) if pa.types.is_floating(kind) else v for v in values], kind)).equals(expected)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=8))
+def test_texts_are_the_same_in_every_kind(values):
+    values = [None if v is None else v.encode("utf-8", "ignore").decode() for v in values]
+    assert all(read(stored(values, kind)).equals(pa.array(values, pa.string())) for kind in _TEXTS)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.none(), st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda m: m.replace(microsecond=0))), min_size=1, max_size=8))
+def test_moments_are_the_same_in_every_unit_and_zone(values):
+    for kind in _MOMENTS:
+        assert read(stored(values, kind)).equals(pa.array(values, pa.timestamp("us")))
+    instants = [None if v is None else v.replace(tzinfo=UTC) for v in values]
+    for kind in _INSTANTS:
+        assert read(pa.array(instants, pa.timestamp("us", "UTC")).cast(kind)).equals(pa.array(instants, pa.timestamp("us", "UTC")))
+
+
+def test_a_float_of_32_bits_is_spelt_as_the_double_it_is():
+    from penstock.parts.features._raw import texts
+
+    column = pa.array([1.1, 3.0, None], pa.float32())
+    assert texts(column)[0].equals(texts(pc.cast(column, pa.float64()))[0])
