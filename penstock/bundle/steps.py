@@ -27,7 +27,7 @@ import pyarrow as pa
 from penstock.bundle.rows import Mixed
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
-from penstock.core.errors import BundleError, ContractError, Problem
+from penstock.core.errors import BundleError, ContractError, Problem, TooDear
 from penstock.data.clean import derive
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from penstock.contracts.data import EngineSession
 
 _MEMORY_BYTES = 1 << 30
+_SECONDS, _SECONDS_A_ROW = 2.0, 0.002
+"""What expressions that are not cheap may take for one call of so many rows."""
+_TRIES = 12
+"""Calls in which what takes too long is looked for; then the rows that are left are refused together."""
 
 
 @dataclass
@@ -152,14 +156,22 @@ class Steps:
 
     def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
         """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
-        try:
-            return self._compiled()(given)
-        except ContractError as error:
-            if given.num_rows == 1:
-                refused.setdefault(int(given[ROW_ID][0].as_py()), []).append(Problem((), error.message))
-                return self._compiled()(given.slice(0, 0))
-            half = given.num_rows // 2
-            return pa.concat_tables([self._made(given.slice(0, half), refused), self._made(given.slice(half), refused)])
+        waiting, answers, tries = [given], [self._compiled()(given.slice(0, 0))], _TRIES
+        while waiting:
+            piece = waiting.pop()
+            try:
+                answers.append(self._compiled()(piece))
+            except (ContractError, TooDear) as error:
+                tries -= isinstance(error, TooDear)
+                if piece.num_rows == 1 or not tries:
+                    for each in [piece, *waiting] if not tries else [piece]:
+                        for row in each[ROW_ID].to_pylist():
+                            refused.setdefault(int(row), []).append(Problem((), error.message))
+                    waiting = waiting if tries else []
+                    continue
+                half = piece.num_rows // 2
+                waiting += [piece.slice(half), piece.slice(0, half)]
+        return pa.concat_tables(answers)
 
     def _compiled(self) -> Callable[[pa.Table], pa.Table]:
         with self._lock:
@@ -168,7 +180,8 @@ class Steps:
                 session = Engine.load("embedded").open(Path(scratch), memory_bytes=_MEMORY_BYTES, threads=1)
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
-                self._apply = session.compiled(schema, lambda table: self._built(table, session))
+                self._apply = session.compiled(
+                    schema, lambda table: self._built(table, session), seconds=lambda rows: _SECONDS + _SECONDS_A_ROW * rows)
             return self._apply
 
     def _built(self, table: ir.Table, session: EngineSession) -> ir.Table:

@@ -268,8 +268,16 @@ class EngineSession(ABC):
         return {name: self.write(table.filter(table[by] == name).drop(by), folder, order=[ROW_ID]) for name, folder in folders.items()}
 
     @abstractmethod
-    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several threads."""
+    def compiled(
+        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+    ) -> Callable[[pa.Table], pa.Table]:
+        """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several threads.
+
+        Args:
+            schema: of the tables.
+            build: what is to be done to them.
+            seconds: of so many rows: how long expressions that are not cheap may take (`TooDear`); unbounded unless given.
+        """
 
     def rows(self, table: ir.Table) -> list[dict[str, Any]]:
         """A small table's rows as plain data."""

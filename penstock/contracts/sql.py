@@ -15,7 +15,10 @@ field of a struct column. Names are matched exactly first, then without regard t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -59,6 +62,29 @@ _WHAT = {
     "POSITIONAL_REFERENCE": "a column by position", "DEFAULT": "DEFAULT",
 }
 _PLACE = "$"
+MOST_CHARACTERS = 65_536
+"""An expression has no more."""
+_FRAMES = 6_000
+"""sqlglot takes some 20 calls for each parenthesis: enough for 200 within one another."""
+_deep = threading.RLock()
+
+
+@contextmanager
+def deeper() -> Iterator[None]:
+    """Within, calls may nest deeper than Python's default, which 50 parentheses use up.
+
+    Raises:
+        RecipeError: they nested deeper still.
+    """
+    with _deep:
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(before, _FRAMES))
+        try:
+            yield
+        except RecursionError:
+            raise RecipeError("the expression is nested too deeply to be read. Derive a column for each of its parts.") from None
+        finally:
+            sys.setrecursionlimit(before)
 
 
 @dataclass(frozen=True)
@@ -90,8 +116,38 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
     """Parse `text`, check it against the allow-list and find its columns among `columns`.
 
     Raises:
-        RecipeError: it is not one scalar expression, does what is not allowed, or names a column that is not there.
+        RecipeError: it is not one scalar expression, does what is not allowed, names a column that is not there, or is
+            too long or too deep to be read.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise RecipeError(f"an expression has at most {MOST_CHARACTERS:,} characters; found {len(text):,}, beginning {text[:40]!r}")
+    if text.count("[") > _MOST_BRACKETS:  # sqlglot takes the square of their number
+        raise RecipeError(f"an expression has at most {_MOST_BRACKETS} brackets [; found {text.count('['):,}, beginning {text[:40]!r}")
+    if "\0" in text:
+        raise RecipeError(f"an expression cannot contain the character NUL; found {text[:80]!r}")
+    from sqlglot.errors import SqlglotError
+
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RecipeError(f"an expression must be text that UTF-8 can write, without half of a surrogate pair; found {text[:80]!a}") from None
+    try:
+        with deeper():
+            return _bound(text, columns)
+    except SqlglotError as error:  # of what it wrote itself, or of a type within the text
+        raise RecipeError(f"this is not an SQL expression: {str(error).splitlines()[0]}; found {text!r}") from None
+    except RecipeError as error:
+        if len(error.message) > _LONGEST:
+            raise RecipeError(error.message[:_LONGEST] + "…") from None
+        raise
+
+
+_LONGEST = 2_000
+"""Characters of a sentence about an expression."""
+_MOST_BRACKETS = 200
+
+
+def _bound(text: str, columns: Sequence[str]) -> Expression:
     tree = _parse(text)
     names = list(columns)
     used: dict[str, int] = {}
@@ -162,9 +218,18 @@ def _parse(text: str) -> exp.Expression:
     return whole
 
 
+@lru_cache(maxsize=64)
+def serialised(template: str) -> dict[str, Any]:
+    """What DuckDB's parser reads in `SELECT template`, as plain data."""
+    with deeper():
+        answer = _parser().cursor().execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {template}"]).fetchone()[0]
+        tree: dict[str, Any] = json.loads(answer)
+        return tree
+
+
 def _check(template: str, text: str) -> None:
     """Every node that DuckDB's parser sees must be on the list."""
-    answer = json.loads(_parser().cursor().execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {template}"]).fetchone()[0])
+    answer = serialised(template)
     if answer.get("error"):
         raise RecipeError(f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}")
     statements = answer["statements"]

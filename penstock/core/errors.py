@@ -7,6 +7,7 @@
     │   ├── StoreError           exit 2   the store cannot be read or written (full, torn, refused)
     │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, of another format)
     │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
+    │   ├── TooDear              exit 2   an expression that takes more memory or time than it may
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra
     ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
     ├── TrainingError            exit 4   training failed (loss not finite)
@@ -100,6 +101,18 @@ class RequestError(UserError):
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
         self.problems = _without_secrets(problems)
+
+
+class TooDear(UserError):
+    """An expression takes more memory or time than it may.
+
+    Args:
+        of_time: time, not memory.
+    """
+
+    def __init__(self, message: str, of_time: bool = False) -> None:
+        super().__init__(message)
+        self.of_time = of_time
 
 
 class MissingPackage(UserError):

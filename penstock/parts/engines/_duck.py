@@ -15,14 +15,15 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID, EngineSession
-from penstock.contracts.sql import bind
+from penstock.contracts.sql import bind, deeper
 from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,16 @@ _UNKNOWN_BYTES = 32
 class Session(EngineSession):
     """One DuckDB connection under Ibis. Tables may be asked for rows from one thread at a time; `compiled` ones from any."""
 
-    def __init__(self, scratch: Path, *, limit_bytes: int, threads: int) -> None:
+    def __init__(self, scratch: Path, *, limit_bytes: int, threads: int, bounded: bool = True) -> None:
+        """Open a connection.
+
+        Args:
+            scratch: a folder for what does not fit in memory.
+            limit_bytes: what DuckDB may hold.
+            threads: of DuckDB.
+            bounded: expressions that may make much of little run in a process of their own; False where this session only
+                writes the SQL that others run.
+        """
         import duckdb
         from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
@@ -62,6 +72,7 @@ class Session(EngineSession):
         self._widths: dict[str, int] = {}
         """About how many bytes a value of each column has, by some rows of the files that were read."""
         self._names = itertools.count()
+        self._bounded: Any = None
         with self._plainly():
             scratch.mkdir(parents=True, exist_ok=True)
             self._duck: Any = duckdb.connect(":memory:", config={
@@ -71,8 +82,13 @@ class Session(EngineSession):
         # GLOBAL: a cursor is a connection of its own, and would have the machine's zone.
         self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
         self._duck.execute("SET lock_configuration = true")
+        from penstock.parts.engines._bounded import Bounded
+
+        self._is_bounded = bounded
+        self._bounded = Bounded(self._duck, limit_bytes=limit_bytes, threads=threads)
 
     def close(self) -> None:
+        self._bounded.close()
         self._duck.close()
 
     def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
@@ -108,29 +124,45 @@ class Session(EngineSession):
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
         import duckdb
+        import ibis.expr.datatypes as dt
 
+        from penstock.parts.engines._cell import Refused
         from penstock.parts.engines._expression import value
 
         bound = bind(expression, table.columns)
         schema = table.schema()
-        rows = ", ".join(f'CAST(NULL AS {self._compiler.type_mapper.to_string(schema[name])}) AS "${i}"' for i, name in enumerate(bound.columns)) or "0"
+        types = [self._compiler.type_mapper.to_string(schema[name]) for name in bound.columns]
+        rows = ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types)) or "0"
+        query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
+        is_dear = self._is_bounded and self._bounded.is_dear(value(table, bound, dt.null).op(), widths=self._widths)
         try:
-            found = self._schema(f"SELECT ({bound.template}) AS v FROM (SELECT {rows})")["v"]
-        except duckdb.Error as error:
-            types = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
-            raise RecipeError(f"{_first_line(error, bound.columns)} ({types or 'no columns'}); found {expression!r}") from None
+            described = self._bounded.describe(query, expression) if is_dear else self._described(query)
+        except (duckdb.Error, Refused) as error:
+            of = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
+            raise RecipeError(f"{_first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}") from None
+        try:
+            found = self._compiler.type_mapper.from_string(described[0][1])
+        except Exception:  # noqa: BLE001 - Ibis has no one error for a type that it does not know
+            raise RecipeError(
+                f"the value is {described[0][1]}, which cannot be a column. Give its fields names, or cast it to another type; "
+                f"found {expression!r}") from None
+        if is_dear:
+            answer = self._compiler.type_mapper.to_string(found)
+            bound = replace(bound, template=self._bounded.function(bound, types, answer))
         made = value(table, bound, found)
         return made.cast("string").cast("float64") if found.is_decimal() else made  # by its text: the nearest double
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():
-            answer = self._duck.cursor().execute(self._query(table))
+            cursor = self._duck.cursor()
+            query = self._query(table)
+            answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
             rows = min(rows, self._rows_of(table.columns))
             # `to_arrow_reader` is the new name (DuckDB 1.4); the old one warns there.
             reader = answer.to_arrow_reader(rows) if hasattr(answer, "to_arrow_reader") else answer.fetch_record_batch(rows)
         while True:
             with self._plainly():
-                batch = next(reader, None)
+                batch = self._bounded.run(lambda: next(reader, None), cursor.interrupt)
             if batch is None:
                 return
             yield batch
@@ -171,7 +203,9 @@ class Session(EngineSession):
             return write_in_order(
                 self.batches(table), self._arrow_schema(table), folder, self._scratch / self._name("dealt"), key=ROW_ID, rows=rows, ways=self._ways(table.columns, rows))
 
-    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
+    def compiled(
+        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+    ) -> Callable[[pa.Table], pa.Table]:
         name, place = self._name("request"), "__p_place"
         self._duck.register(name, pa.table([*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())], names=[*schema.names, place]))
         built = build(self._named(name))
@@ -183,13 +217,19 @@ class Session(EngineSession):
             if not hasattr(local, "cursor"):
                 local.cursor = self._duck.cursor()
             with self._plainly():
-                local.cursor.register(name, table.append_column(place, pa.array(range(len(table)), pa.int64())))
-                try:
-                    answer = local.cursor.execute(query)
+                cursor = local.cursor
+                cursor.register(name, table.append_column(place, pa.array(range(len(table)), pa.int64())))
+
+                def answered() -> pa.Table:
+                    answer = cursor.execute(query)
                     made: pa.Table = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
                     return made
+
+                try:
+                    made: pa.Table = self._bounded.run(answered, cursor.interrupt, seconds=seconds(len(table)) if seconds else None)
+                    return made
                 finally:
-                    local.cursor.unregister(name)
+                    cursor.unregister(name)
 
         return apply
 
@@ -197,7 +237,9 @@ class Session(EngineSession):
 
     def _arrow_schema(self, table: ir.Table) -> pa.Schema:
         """As rows come: Ibis' own mapping differs in what may be null and in time zones."""
-        answer = self._duck.cursor().execute(f"SELECT * FROM ({self._query(table)}) LIMIT 0")
+        cursor = self._duck.cursor()
+        query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
+        answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
         found: pa.Table = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
         return found.schema
 
@@ -222,19 +264,25 @@ class Session(EngineSession):
         return int(min(max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), _LEAST_GROUP), ROW_GROUP))
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
-        return max(sum(self._widths.get(name, _UNKNOWN_BYTES) for name in columns), 1)
+        unknown = self._bounded.row_bytes if self._bounded.is_used else _UNKNOWN_BYTES
+        return max(sum(self._widths.get(name, unknown) for name in columns), 1)
 
     def _name(self, word: str) -> str:
         return f"{word}_{next(self._names)}"
 
     def _query(self, table: ir.Table) -> str:
-        return str(self._compiler.to_sqlglot(table).sql(dialect="duckdb"))
+        with deeper():
+            return str(self._compiler.to_sqlglot(table).sql(dialect="duckdb"))
 
     def _schema(self, query: str) -> Any:
         import ibis
 
         read = self._compiler.type_mapper.from_string
-        return ibis.schema({name: read(found) for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()})
+        return ibis.schema({name: read(found) for name, found in self._described(query)})
+
+    def _described(self, query: str) -> list[tuple[str, str]]:
+        """Names and DuckDB's types of the columns."""
+        return [(name, found) for name, found, *_ in self._duck.execute(f"DESCRIBE {query}").fetchall()]
 
     def _named(self, name: str, schema: Any = None) -> ir.Table:
         import ibis
@@ -249,7 +297,8 @@ class Session(EngineSession):
             query = self._query(table)
             path = str(folder / "part-0.parquet").replace("'", "''")
             # One file: DuckDB keeps the order of ORDER BY within a file, but not across files.
-            counted = self._duck.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE {self._rows_of(table.columns)})").fetchone()
+            copy = f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE {self._rows_of(table.columns)})"
+            counted = self._bounded.run(lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt)
         return int(counted[0])
 
     @contextmanager
@@ -258,7 +307,8 @@ class Session(EngineSession):
         import duckdb
 
         try:
-            yield
+            with self._bounded.plainly() if self._bounded is not None else nullcontext():
+                yield
         except PenstockError:
             raise
         except OSError as error:

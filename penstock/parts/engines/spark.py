@@ -100,7 +100,7 @@ class Session(EngineSession):
         from penstock.parts.engines._spark_compile import Compiler
 
         self._scratch, self._master, self._options, self._memory_bytes, self._threads = scratch, master, options, memory_bytes, threads
-        self._shadow = Duck(scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1)
+        self._shadow = Duck(scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1, bounded=False)
         self._compiler: Any = Compiler(self._shadow._compiler, self._function)
         self._numbers = itertools.count()
         self._spark: Any = None
@@ -180,8 +180,10 @@ class Session(EngineSession):
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
         return self._land(table.order_by(list(order)) if order else table, folder, lasting=True)
 
-    def compiled(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        return self._shadow.compiled(schema, build)
+    def compiled(
+        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+    ) -> Callable[[pa.Table], pa.Table]:
+        return self._shadow.compiled(schema, build, seconds=seconds)
 
     def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
         """As contracts say; the summaries given must not have seen rows yet, since the executors start from copies of them."""

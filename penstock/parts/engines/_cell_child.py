@@ -1,0 +1,154 @@
+"""The program of a cell's child: SQL over Arrow tables from one pipe, answers to another, within a bounded address space.
+
+It is run by its path in an isolated interpreter, so it imports nothing of Penstock, and nothing that lies in the current
+folder. Its parent kills it where it takes too long (`_cell.py`); where its parent dies, it ends by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import re
+import signal
+import struct
+import sys
+import threading
+import time
+from typing import Any
+
+_HEAD = struct.Struct("<QQ")
+_SLACK_BYTES = 64 * 2**20
+_LOOK_SECONDS, _STUCK_SECONDS = 1.0, 60.0
+
+
+def _end_with(parent: int) -> None:
+    """End with the parent; and end where no Python may run for a minute, since a library that found no memory may wait for ever."""
+    looks = 0
+    try:
+        with open(os.devnull, "w", encoding="ascii") as nowhere:
+            while os.getppid() == parent:
+                if looks % 10 == 0:
+                    faulthandler.dump_traceback_later(_STUCK_SECONDS, exit=True, file=nowhere)
+                looks += 1
+                time.sleep(_LOOK_SECONDS)
+    finally:
+        os._exit(0)
+
+
+def _bound(memory_bytes: int) -> None:
+    """From now on the address space may grow by so much."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
+        mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        limit = mapped + memory_bytes + _SLACK_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _connection(memory_bytes: int) -> Any:
+    import duckdb
+
+    made = duckdb.connect(":memory:", config={
+        "threads": 1, "memory_limit": f"{memory_bytes}B", "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    made.execute("SET TimeZone = 'UTC'")
+    made.execute("SET temp_directory = ''")
+    made.execute("SET enable_external_access = false")
+    made.execute("SET lock_configuration = true")
+    made.execute("SELECT 1").fetchall()
+    return made
+
+
+def _read(count: int) -> bytes:
+    content = sys.stdin.buffer.read(count)
+    if len(content) < count:
+        os._exit(0)
+    return content
+
+
+def _reply(told: dict[str, Any], content: Any = b"") -> None:
+    text = json.dumps(told).encode()
+    out = sys.stdout.buffer
+    out.write(_HEAD.pack(len(text), len(content)) + text)
+    out.write(content)
+    out.flush()
+
+
+def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
+    """The answer as an Arrow stream.
+
+    Raises:
+        MemoryError: it is larger than it may be.
+    """
+    import pyarrow as pa
+
+    reader = pa.ipc.open_stream(pa.py_buffer(content))  # not a table, which Arrow would read by threads of its own
+    duck.register("__p_rows", reader)
+    try:
+        asked = duck.execute(query)
+        answer = asked.to_arrow_table() if hasattr(asked, "to_arrow_table") else asked.fetch_arrow_table()
+    finally:
+        duck.unregister("__p_rows")
+    if answer.nbytes > answer_bytes:
+        raise MemoryError
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, answer.schema) as writer:
+        writer.write_table(answer)
+    return sink.getvalue()
+
+
+def _work(duck: Any, answer_bytes: int) -> None:
+    """One request."""
+    import duckdb
+    import pyarrow as pa
+
+    first, second = _HEAD.unpack(_read(_HEAD.size))
+    told = json.loads(_read(first))
+    content = _read(second)
+    try:
+        answer = _answer(duck, told["query"], content, answer_bytes)
+    except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
+        _reply({"state": "memory"})
+    except duckdb.Error as error:
+        text = str(error).split("\n")[0]
+        if "bad_alloc" in text or "bad allocation" in text or "llocat" in text:
+            _reply({"state": "memory"})
+        else:
+            plain = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", text)
+            _reply({"state": "row", "message": plain.removesuffix(".")})
+    else:
+        _reply({"state": "answer"}, answer)
+
+
+def _rehearse(duck: Any) -> None:
+    """All that is loaded or started at first use, before the bound: that there is no room for it is no row's fault."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    sink = pa.BufferOutputStream()
+    table = pa.table({"$0": ["a"]})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    _answer(duck, 'SELECT upper("$0") AS v FROM __p_rows', sink.getvalue().to_pybytes(), 1 << 20)
+
+
+def main() -> None:
+    """Serve until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and decides
+    first, _ = _HEAD.unpack(_read(_HEAD.size))
+    limits = json.loads(_read(first))
+    sys.path[:0] = limits["paths"]
+    threading.stack_size(512 * 1024)
+    threading.Thread(target=_end_with, args=(limits["parent"],), daemon=True).start()
+    duck = _connection(limits["memory_bytes"])
+    _rehearse(duck)
+    _bound(limits["memory_bytes"])
+    _reply({"state": "ready"})
+    while True:
+        _work(duck, limits["answer_bytes"])
+
+
+if __name__ == "__main__":
+    main()
