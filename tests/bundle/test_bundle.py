@@ -31,7 +31,7 @@ def copy(bundle, tmp_path) -> Path:
 def reseal(folder: Path, name: str, text: str) -> None:
     """Change a file and its checksum, as who repacks by hand would."""
     (folder / name).write_text(text, "utf-8")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     manifest["files"][name] = {"size_bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -94,7 +94,7 @@ def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
 
 
 def test_another_artefact_is_no_bundle(copy):
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = json.loads((copy / "manifest.json").read_text("utf-8"))
     (copy / "manifest.json").write_text(json.dumps({**manifest, "type": "run"}))
     with pytest.raises(BundleError, match="is a run of Penstock, not a bundle"):
         Bundle.open(copy)
@@ -119,14 +119,14 @@ def test_a_missing_file_is_found(copy):
 
 
 def test_a_newer_format_is_refused(copy):
-    facts = json.loads((copy / "bundle.json").read_text())
+    facts = json.loads((copy / "bundle.json").read_text("utf-8"))
     reseal(copy, "bundle.json", json.dumps({**facts, "format": 99}))
     with pytest.raises(BundleError, match=r"format 99; this Penstock reads formats up to 1\. Upgrade"):
         Bundle.open(copy)
 
 
 def test_other_answers_than_when_packed_are_refused(copy):
-    fitted = json.loads((copy / "fitted.json").read_text())
+    fitted = json.loads((copy / "fitted.json").read_text("utf-8"))
     fitted["age"]["mean"] += 3
     reseal(copy, "fitted.json", json.dumps(fitted))
     with pytest.raises(BundleError, match=r"golden row .* otherwise than when it was packed"):
@@ -138,7 +138,7 @@ def test_other_answers_than_when_packed_are_refused(copy):
 def test_foreign_code_is_not_imported(copy, where, tmp_path, monkeypatch):
     (tmp_path / "evil_thing.py").write_text("raise SystemExit('it ran')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    facts = json.loads((copy / "bundle.json").read_text())
+    facts = json.loads((copy / "bundle.json").read_text("utf-8"))
     if where == "encoding":
         facts["encoding"]["inputs"]["age"] = {"type": "evil_thing.x"}
     elif where == "steps":
@@ -153,7 +153,7 @@ def test_foreign_code_is_not_imported(copy, where, tmp_path, monkeypatch):
 
 def test_a_program_outside_the_bundle_is_not_read(copy, tmp_path):
     shutil.copy(copy / "programs" / "main.onnx", tmp_path / "other.onnx")
-    facts = json.loads((copy / "bundle.json").read_text())
+    facts = json.loads((copy / "bundle.json").read_text("utf-8"))
     facts["programs"]["main"]["file"] = "../other.onnx"
     reseal(copy, "bundle.json", json.dumps(facts))
     with pytest.raises(BundleError, match="in its manifest"):
@@ -161,7 +161,7 @@ def test_a_program_outside_the_bundle_is_not_read(copy, tmp_path):
 
 
 def test_a_foreign_recipe_needs_trust_but_answering_does_not(copy):
-    recipe = json.loads((copy / "recipe.yaml").read_text())
+    recipe = json.loads((copy / "recipe.yaml").read_text("utf-8"))
     recipe["model"]["encoders"] = {"age": {"type": "acme.encoder"}}
     reseal(copy, "recipe.yaml", json.dumps(recipe))
     opened = Bundle.open(copy)

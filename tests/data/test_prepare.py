@@ -264,7 +264,7 @@ def test_threads_and_memory_change_no_row(lake):
     one = prepare(lake.recipe(**words), lake.store, Events())
     two = prepare(lake.recipe(**words, resources={"memory": "2GB", "threads": 1}), other, Events())
     assert one.id == two.id and rows(one) == rows(two) and one.facts == two.facts and one.counts == two.counts
-    assert (one.path / "profile.json").read_text() == (two.path / "profile.json").read_text()
+    assert (one.path / "profile.json").read_text("utf-8") == (two.path / "profile.json").read_text("utf-8")
 
 
 @settings(deadline=None, max_examples=12)

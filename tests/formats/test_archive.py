@@ -27,7 +27,7 @@ MEMBERS = st.dictionaries(NAMES.filter(lambda n: not n.endswith("/") and ".." no
 
 def tar_of(members: dict[str, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=format) as tar:
+    with tarfile.open(fileobj=file, mode="w", format=format, encoding="utf-8") as tar:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -130,7 +130,7 @@ def test_tars_joined_end_to_end_are_all_read(tmp_path):
 
 def test_links_devices_and_sparse_files_are_told_apart(tmp_path):
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
+    with tarfile.open(fileobj=file, mode="w", encoding="utf-8") as tar:
         for name, type in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("pipe", tarfile.FIFOTYPE), ("tty", tarfile.CHRTYPE), ("what", b"?"), ("plain", tarfile.REGTYPE)):
             info = tarfile.TarInfo(name)
             info.type = type
@@ -140,7 +140,7 @@ def test_links_devices_and_sparse_files_are_told_apart(tmp_path):
     sparse = tarfile.TarInfo("holes")
     sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
         tar.addfile(sparse)
     with open_archive(str(at(tmp_path, file.getvalue()))) as archive:
         entry = next(archive.entries())

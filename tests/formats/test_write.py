@@ -45,7 +45,7 @@ def test_nothing_half_written_stays(tmp_path):
 
 def test_json_has_no_nan(tmp_path):
     write(tmp_path / "a.jsonl", TABLE.to_batches(), TABLE.schema)
-    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[1], parse_constant=lambda c: pytest.fail(c))["x"] is None
+    assert json.loads((tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1], parse_constant=lambda c: pytest.fail(c))["x"] is None
 
 
 def test_refusals_are_sentences(tmp_path):
