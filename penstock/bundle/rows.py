@@ -14,6 +14,7 @@ import datetime
 import decimal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def from_records(records: Sequence[Any], required: Types, optional: Iterable[str
     except (KeyError, TypeError, IndexError):
         kept, found = [], []
         for i, record in enumerate(records):
-            problems = _missing_fields(record, required)
+            problems = _missing_fields(record, required, near=len(refused) < SHOWN)
             if problems:
                 refused[i] = problems
             else:
@@ -146,10 +147,19 @@ def from_records(records: Sequence[Any], required: Types, optional: Iterable[str
     return Intake(intake.table, intake.mixed, places if intake.places is None else places[intake.places], len(records), refused)
 
 
-def _missing_fields(record: Any, required: Types) -> list[Problem]:
+_NAMES = 100
+"""So many field names of a record, and characters of each, are compared to say what may have been meant."""
+
+
+def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem]:
+    """What a record lacks.
+
+    Args:
+        near: say which field may have been meant; for the rows that are shown, since comparing names costs as much as answering.
+    """
     if not isinstance(record, Mapping):
         return [Problem((), f"expected an object with the fields {', '.join(required)}; found {_shown(record)}")]
-    unknown = [str(name) for name in record if name not in required]
+    unknown = [str(name)[:_NAMES] for name in islice((name for name in record if name not in required), _NAMES if near else 0)]
     return [Problem((name,), f"is required but missing (null is allowed).{did_you_mean(name, unknown)}") for name in required if name not in record]
 
 

@@ -20,16 +20,15 @@ HANG_SECONDS = 60
 """A generous limit for one exchange: only a hang takes so long."""
 
 CODE = """
-import os, sys, json
+import importlib, json, sys
 from penstock.bundle.bundle import Bundle
 from penstock.core.events import Events
 from penstock.recipe.schema import Serve
-from penstock.serve import connection, bodies
 from penstock.serve.server import serve
 options = json.loads(sys.argv[2])
 for name, value in json.loads(sys.argv[3]).items():
     room, word = name.split(".")
-    setattr({"connection": connection, "bodies": bodies}[room], word, value)
+    setattr(importlib.import_module("penstock.serve." + room), word, value)
 serve(Bundle.open(sys.argv[1]), Serve(port=0, **options), Events(lambda e: print(e.line(), flush=True)))
 """
 
