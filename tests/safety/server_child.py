@@ -101,8 +101,9 @@ def answer_of(line: socket.socket) -> bytes:
             if head.startswith(b"HTTP/1.1 100"):
                 held = body
                 continue
-            if without or len(body) >= int(fields.get(b"content-length", b"0")):
-                return held
+            length = 0 if without else int(fields.get(b"content-length", b"0"))
+            if len(body) >= length:
+                return head + found + body[:length]  # without the answer to what followed the request
         try:
             part = line.recv(1 << 16)
         except ConnectionResetError:
