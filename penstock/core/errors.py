@@ -80,7 +80,21 @@ class RecipeError(UserError):
         """One error out of many mistakes; `where` is the recipe's path or name."""
         found = tuple(problems)
         head = f"{where} has {len(found)} mistake{'s' if len(found) != 1 else ''}:"
-        return cls("\n".join([head, *(f"  - {p}" for p in found)]), found)
+        lines = [f"  - {_cut(str(problem))}" for problem in found[:_MOST_SHOWN]]
+        if len(found) > _MOST_SHOWN:
+            lines.append(f"  - and {len(found) - _MOST_SHOWN:,} more")
+        return cls("\n".join([head, *lines]), found)
+
+
+_MOST_SHOWN, _MOST_CHARACTERS = 200, 3_000
+"""Mistakes that one error shows, and characters of each."""
+
+
+def _cut(text: str) -> str:
+    """A sentence that an enormous value does not drown."""
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[: _MOST_CHARACTERS // 2]} … {text[-_MOST_CHARACTERS // 2 :]}"
 
 
 class SourceError(UserError):

@@ -70,7 +70,7 @@ def column_problems(recipe: Recipe, columns: Sequence[str], joined: Sequence[Seq
     if recipe.where is not None:
         express(("where",), recipe.where)
     for name, text in recipe.derive.items():
-        if name in here or name in OWN:
+        if name.lower() in {each.lower() for each in (*here, *OWN)}:
             problems.append(Problem(("derive", name), "is a column already; give the new one another name"))
         express(("derive", name), text)
         here.append(name)

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, TypeVar
 from penstock.core.errors import SourceError
 from penstock.core.needs import need
 from penstock.core.redact import redacted_url
+from penstock.core.regular import open_regular, refuse_special
 from penstock.core.remote import as_here, first_line, reach
 from penstock.core.store import atomic_write, refusals
 
@@ -111,7 +112,7 @@ def open_bytes(url: str) -> BinaryIO:
         if is_remote(url):
             system, path = filesystem(url)
             return system.open(path, "rb", block_size=4 << 20)  # type: ignore[no-any-return]
-        return open(url, "rb")
+        return open_regular(url)
 
 
 def read_whole(url: str, size_bytes: int | None = None) -> bytes:
@@ -122,7 +123,7 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
     """
     if size_bytes is not None and "://" not in url:
         try:
-            handle = os.open(url, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            handle = os.open(url, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
             try:
                 data = os.read(handle, size_bytes + 1)
             finally:
@@ -135,7 +136,7 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
         if is_remote(url):
             system, path = filesystem(url)
             return bytes(system.cat_file(path))
-        with open(url, "rb", buffering=0) as file:
+        with open_regular(url, buffering=0) as file:
             return file.read()
 
 
@@ -197,7 +198,7 @@ def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
         return _find_remote(entry, format)
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
-        names = _walk(path)
+        names = [name for name in _walk(path) if format != "auto" or ending(name) or os.path.isfile(name)]
         return _sift(entry, path, [_stat(n, path) for n in names], format)
     if os.path.exists(path):
         return [_stat(path, os.path.dirname(path))]
@@ -227,6 +228,7 @@ def _walk(path: str) -> list[str]:
 def _stat(path: str, root: str) -> Found:
     with plainly(path):
         stat = os.stat(path)
+        refuse_special(path)
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r.")
         return Found(path, root, stat.st_size, str(stat.st_mtime_ns))

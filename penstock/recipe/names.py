@@ -9,6 +9,7 @@ What is asked for later (`predict --keep y`) cannot be known here; `kept_names` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def answer_names(targets: Mapping[str, Feature]) -> dict[str, str]:
 
 def name_problems(recipe: Recipe) -> list[Problem]:
     """Every clash of names that the recipe makes by itself."""
-    problems = _alike(recipe.inputs, recipe.targets)
+    problems = _alike(recipe.inputs, recipe.targets) + _derived(recipe.derive)
     seen: dict[str, tuple[str, str]] = {}
     for target, feature in recipe.targets.items():
         for column in (f"{target}_{word}" if word else target for word in feature.answers):
@@ -47,6 +48,27 @@ def name_problems(recipe: Recipe) -> list[Problem]:
                 problems.append(Problem(("targets", target), text))
     problems += _weight_problems(recipe, seen)
     return problems + _keep_problems(recipe.keep, seen)
+
+
+_LONGEST_BYTES = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _derived(names: Iterable[str]) -> list[Problem]:
+    """Derived columns that cannot be called so, or that differ in the case of letters only, which SQL does not tell apart."""
+    problems: list[Problem] = []
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.lower(), name)
+        if not name.strip():
+            problems.append(Problem(("derive",), f"a column needs a name; found {name!r}"))
+        elif _CONTROL.search(name) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES:
+            text = f"a column's name has at most {_LONGEST_BYTES} bytes and no control character; found {ascii(name)[:80]}"
+            problems.append(Problem(("derive",), text))
+        elif other != name:
+            text = f"differs from {other!r} in the case of its letters only; call one of them otherwise"
+            problems.append(Problem(("derive", name), text))
+    return problems
 
 
 def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from penstock.core.errors import Problem, RecipeError
+from penstock.core.regular import read_regular
+from penstock.recipe.bounded import BoundedLoader, unique_words
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """Safe YAML that refuses a word given twice and reads 1e-3 as a number (YAML 1.1 reads text)."""
 
 
@@ -21,6 +23,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, (list, dict, set)):
+            text = f"a word is a text; found a {'list' if isinstance(key, list) else 'mapping'} (put it in quotes if it is meant as text)"
+            raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the word {key!r} is given twice", key_node.start_mark)
         seen[key] = loader.construct_object(value_node, deep=True)
@@ -49,7 +54,10 @@ def parse_yaml(text: str, *, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise RecipeError(f"{place}: this is not YAML: {getattr(error, 'problem', None) or error}. Check the indentation and quotes there.") from None
+        text = ascii(str(getattr(error, "problem", None) or error)[:500])[1:-1]
+        raise RecipeError(f"{place}: this is not YAML: {text}. Check the indentation and quotes there.") from None
+    except RecursionError:
+        raise RecipeError(f"{where}: it nests too deeply to be read") from None
 
 
 def read_recipe(path: Path) -> Any:
@@ -58,26 +66,34 @@ def read_recipe(path: Path) -> Any:
     Raises:
         RecipeError: it is not there, or is not what its ending says.
     """
-    if not path.is_file():
+    try:
+        content = read_regular(path, most_bytes=_LARGEST_RECIPE, error=RecipeError)
+    except (FileNotFoundError, NotADirectoryError):
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f" Recipes there: {', '.join(beside[:8])}." if beside else ""
-        raise RecipeError(f"there is no recipe {path}.{hint} Write one with `penstock init SOURCE --target COLUMN`.")
+        raise RecipeError(f"there is no recipe {path}.{hint} Write one with `penstock init SOURCE --target COLUMN`.") from None
+    except (OSError, ValueError) as error:  # a name with NUL in it is a ValueError
+        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     try:
-        text = path.read_text("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not UTF-8 text (byte {error.start}). Is it a recipe?") from None
     try:
         if path.suffix == ".toml":
-            return tomllib.loads(text)
+            return tomllib.loads(text.replace("\r\n", "\n"))
         if path.suffix == ".json":
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=unique_words)
     except ValueError as error:
-        raise RecipeError(f"{path}: this is not {path.suffix[1:].upper()}: {error}") from None
+        problem = ascii(str(error)[:500])[1:-1]
+        raise RecipeError(f"{path}: this is not {path.suffix[1:].upper()}: {problem}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: it nests too deeply to be read") from None
     if path.suffix not in (".yaml", ".yml"):
         raise RecipeError(f"{path}: a recipe's name ends in .yaml, .yml, .toml or .json")
     return parse_yaml(text, where=str(path))
 
 
+_LARGEST_RECIPE = 256 * 2**20
 _INCLUDED = ("content_of", "lines_of")
 _LARGEST = 64 * 2**20
 
@@ -102,13 +118,16 @@ def include(data: Any, base: Path) -> Any:
     if len(data) == 1 and (word := next(iter(data))) in _INCLUDED and isinstance(data[word], str):
         path = base / data[word]
         try:
-            if path.stat().st_size > _LARGEST:
-                raise RecipeError(f"{word}: {path} is larger than 64 MiB; a recipe includes small files only.")
-            text = path.read_text("utf-8")
+            text = read_regular(path, most_bytes=_LARGEST, error=RecipeError).decode("utf-8")
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        except RecipeError as error:
+            raise RecipeError(f"{word}: {error.message}") from None
         except OSError as error:
             raise RecipeError(f"{word}: {path} cannot be read ({error.strerror or error}). Paths are relative to the recipe.") from None
         except UnicodeDecodeError as error:
             raise RecipeError(f"{word}: {path} is not UTF-8 text (byte {error.start}).") from None
+        except ValueError:
+            raise RecipeError(f"{word}: {str(path)!r} is no name of a file.") from None
         return text if word == "content_of" else [line.strip() for line in text.splitlines() if line.strip()]
     return {word: include(value, base) for word, value in data.items()}
 
@@ -144,14 +163,15 @@ def override(data: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     steps = _steps(path.strip())
     if not equals or not all(steps):
-        raise RecipeError(f"an override is written a.b=value, such as train.lr=3e-4; found {text!r}")
+        raise RecipeError(f"an override is written a.b=value, such as train.lr=3e-4; found {text[:200]!r}")
     here: Any = data
-    parsed = parse_value(value, where=f"--set {text}")
+    where = f"--set {text if len(text) <= 200 else text[:200] + '…'}"
+    parsed = parse_value(value, where=where)
     for i, step in enumerate(steps):
         last = i == len(steps) - 1
         if isinstance(here, list):
             if not step.isdigit() or int(step) >= len(here):
-                raise RecipeError.of([Problem(tuple(steps[: i + 1]), f"the list has {len(here)} entries, numbered from 0")], where=f"--set {text}")
+                raise RecipeError.of([Problem(tuple(steps[: i + 1]), f"the list has {len(here)} entries, numbered from 0")], where=where)
             if last:
                 here[int(step)] = parsed
             else:

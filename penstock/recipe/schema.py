@@ -26,6 +26,7 @@ from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.moving import Optimiser as Optimiser
 from penstock.recipe.moving import Schedule as Schedule
+from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
@@ -470,12 +471,14 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         if foreign_code_allowed() and str(base) not in sys.path:
             sys.path.append(str(base))  # so that `type: acme.tcn` finds a module beside the recipe
     else:
+        refuse_unbounded(source, where=where)
         data = json.loads(json.dumps(source, default=str))
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a mapping with at least `source`; found {type(data).__name__}. See `penstock init` for a start.")
     data = dict(data)
     for text in overrides:
         override(data, text)
+    refuse_unbounded(data, where=where)
     data = with_secrets(data, strict=foreign_code_allowed())  # not for a bundle's: it opens where nobody has its secrets
     learn(data)  # whatever goes wrong from here on, no error tells a password
     if not data.get("name"):

@@ -19,6 +19,7 @@ from penstock.contracts.learn import Encoder
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import UserError
 from penstock.core.needs import need
+from penstock.core.regular import refuse_special
 from penstock.parts.encoders._pictures import not_pictures
 from penstock.parts.encoders._sequences import unreadable
 
@@ -80,6 +81,9 @@ class PretrainedEncoder(Encoder):
         folder = Path(self.path)
         if not folder.is_dir():
             raise UserError(f"there is no folder {self.path}. Models are not fetched: put one there first")
+        for file in folder.iterdir():
+            if not file.is_dir() and file.exists():
+                refuse_special(file, error=UserError)
         if not any(folder.glob("*.safetensors")):
             pickled = sorted(p.name for p in folder.glob("*.bin"))
             why = f"only {pickled[0]}, which is a pickle and is never loaded. Save it again with safe_serialization=True" if pickled else "no weights"
