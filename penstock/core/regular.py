@@ -47,7 +47,7 @@ def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buff
     handle = os.open(path, _FLAGS)
     try:
         _refuse(path, os.fstat(handle).st_mode, error)
-        return os.fdopen(handle, "rb", buffering)  # type: ignore[return-value]
+        return os.fdopen(handle, "rb", buffering)
     except BaseException:
         os.close(handle)
         raise

@@ -22,11 +22,11 @@ from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
 from penstock.core.redact import learn, redacted_urls
+from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.moving import Optimiser as Optimiser
 from penstock.recipe.moving import Schedule as Schedule
-from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe

@@ -103,7 +103,7 @@ def test_a_mapping_of_python_is_bounded_likewise(extra: Any) -> None:
 def test_what_is_within_bounds_is_read_as_before() -> None:
     assert parse_yaml("a: &x [1, 1e-3]\nb: *x\nc: {on: yes, d: true}", where="t") == {"a": [1, 0.001], "b": [1, 0.001], "c": {"on": "yes", "d": True}}
     assert parse_value(",", where="t") == ","
-    refuse_unbounded({"a": ["x"] * 200_000, "b": {1: None, True: 2.5}}, where="t")
+    refuse_unbounded({"a": ["x"] * 200_000, "b": {1: None, "x": 2.5}}, where="t")
     assert load_recipe(VALID).declared() == load_recipe(json.loads(json.dumps(VALID))).declared()
 
 
@@ -111,7 +111,7 @@ def test_what_is_within_bounds_is_read_as_before() -> None:
     {"": "b"}, {" ": "b"}, {"a\0": "b"}, {"x\n": "b"}, {"X": "b", "x": "b"}, {"x" * 300: "b"},
 ])
 def test_a_derived_column_has_a_name_of_its_own(derive: dict[str, str]) -> None:
-    with pytest.raises(RecipeError, match="name|letters"):
+    with pytest.raises(RecipeError, match=r"name|letters"):
         penstock.check({**VALID, "derive": derive}, data=False)
 
 
@@ -254,10 +254,12 @@ def test_two_hundred_mutants_are_valid_or_refused(tmp_path: Path) -> None:
         try:
             penstock.check(mutant)
         except PenstockError as error:
-            assert isinstance(error, UserError), (number, error)
-            error.message.encode()
-            assert len(error.message) < 700_000
+            problem = error
             refused += 1
+        else:
+            continue
+        assert isinstance(problem, UserError), (number, problem)
+        assert len(problem.message.encode()) < 700_000, number
     assert MUTANTS // 2 < refused < MUTANTS
 
 
