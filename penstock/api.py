@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
-from penstock.contracts.part import flatten
+from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
@@ -22,8 +23,9 @@ from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
 from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
-from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.schema import OwnModel, Recipe, load_recipe
 from penstock.run import Run
 
 CHECKED_ROWS = 10_000
@@ -36,7 +38,8 @@ def as_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from whatever names one."""
     if isinstance(recipe, Recipe):
         if overrides:
-            return load_recipe(recipe.declared(), overrides, base=recipe.base)
+            with nullcontext() if recipe.is_given else no_foreign_code():
+                return load_recipe(recipe.declared(), overrides, base=recipe.base)
         return recipe
     return load_recipe(recipe, overrides)
 
@@ -206,9 +209,33 @@ def leads(recipe: Recipe) -> bool:
     return recipe.launcher.here().rank == 0
 
 
-def recipe_of(run: str, *, store: str | Path | Store | None = None) -> Recipe:
-    """What a run was declared with."""
-    return Run.open(_as_store(store), run).recipe()
+def recipe_of(run: str, *, store: str | Path | Store | None = None, trust: bool = False) -> Recipe:
+    """What a run was declared with, to go on with it.
+
+    Args:
+        trust: it may bring code of its own, and reach other machines. What this user began here, with the very same code, needs none.
+
+    Raises:
+        UserError: it asks for more than its user has allowed.
+    """
+    return _to_resume(Run.open(_as_store(store), run), trust)
+
+
+def _to_resume(run: Run, trust: bool) -> Recipe:
+    why = None if trust else run.why_foreign()
+    if why is None:
+        return run.recipe(trust=True)
+    how = f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
+    try:
+        recipe = run.recipe()
+    except RecipeError as error:
+        raise UserError(f"{run.id} cannot go on as it is: {error.message}. {how}") from None
+    asked = reaching(recipe)
+    if isinstance(recipe.model, OwnModel):
+        asked.append(f"its model is the code of {recipe.model.type}")
+    if asked:
+        raise UserError(f"{run.id} names what did not come with Penstock: {'; '.join(asked)}. {how}")
+    return recipe
 
 
 def launch(recipe: RecipeLike, *, scheduler: str, overrides: Sequence[str] = (), store: str | None = None, **options: Any) -> str:
@@ -236,11 +263,15 @@ def _until(
     return Pipeline(chosen, store_of(chosen, store), events or Events(), fresh=fresh).until(stage)
 
 
-def resume(reference: str, *, store: str | Path | Store | None = None, events: Events | None = None) -> Outcome:
+def resume(reference: str, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> Outcome:
     """Go on with an interrupted run from its last checkpoint, then pack and evaluate.
 
+    Args:
+        trust: run the code that the run's recipe names, and reach the machines it names. Not needed for a run that this user began
+            on this machine, as long as its recipe and its code are what they were.
+
     Raises:
-        UserError: there is no such run, or it is finished.
+        UserError: there is no such run, it is finished, or it asks for more than its user has allowed.
     """
     from penstock.pipeline.stages import resume_advice, train_into
 
@@ -249,7 +280,7 @@ def resume(reference: str, *, store: str | Path | Store | None = None, events: E
     is_done = found.status == "done"
     if is_done and not found.send():
         raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
-    recipe = found.recipe()
+    recipe = _to_resume(found, trust)
 
     pipeline = Pipeline(recipe, where, told)
 

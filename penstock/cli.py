@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--fresh", action="store_true", help="begin a new run, also where an interrupted one could go on")
     made = command("resume", _resume, "go on with an interrupted run")
     made.add_argument("run", metavar="RUN")
+    made.add_argument("--trust", action="store_true", help="run the code that the run's recipe names, and reach the machines it names")
     made = on_recipe("launch", _launch, "print what a scheduler needs to run a recipe on its machines")
     made.add_argument("--print", choices=["kubernetes", "slurm"], required=True, dest="scheduler", help="a Kubernetes manifest, or a batch script for Slurm")
     made.add_argument("--image", help="the container image, with Penstock in it (Kubernetes)")
@@ -337,8 +338,8 @@ def _resume(options: argparse.Namespace) -> int:
     from penstock import api
     from penstock.terminal.screens import outcome_screen
 
-    options.follows = not api.leads(api.recipe_of(options.run, store=options.store))
-    outcome = api.resume(options.run, store=options.store, events=_events(options))
+    options.follows = not api.leads(api.recipe_of(options.run, store=options.store, trust=options.trust))
+    outcome = api.resume(options.run, store=options.store, trust=options.trust, events=_events(options))
     _print(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
     return 0
 

@@ -277,7 +277,7 @@ def _own(recipe: Recipe, declared: OwnModel, inputs: FeatureSpecs, targets: Feat
         error.__cause__ = cause
         return error
 
-    if not foreign_code_allowed():
+    if not (foreign_code_allowed() and recipe.is_given):
         raise refuse(f"the model {declared.type!r} is code that did not come with Penstock; it is run only with --trust", "type")
     module_name, _, class_name = declared.type.partition(":")
     try:

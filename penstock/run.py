@@ -25,16 +25,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import StoreError, UserError
-from penstock.core.identity import new_ulid
+from penstock.core.identity import new_ulid, sha256_file
+from penstock.core.mine import recall, remember
 from penstock.core.paths import below, shown
 from penstock.core.redact import redacted_data, redacted_words
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
+from penstock.recipe.code import code_of, modules_of, reaching, source_digest
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.secret import without_secrets
 
@@ -93,6 +97,8 @@ class Run:
             "created": _now(), "base": str(recipe.base), "process": _this_process(),
         }
         atomic_write(path / "run.json", _json(facts))
+        if reaching(recipe) or modules_of(recipe):
+            remember("run", id, {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)})
         (path / "checkpoints").mkdir(exist_ok=True)
         return cls(store, id)
 
@@ -217,16 +223,35 @@ class Run:
         """The best weights, once training has ended."""
         return self._file(WEIGHTS)
 
-    def recipe(self) -> Recipe:
+    def recipe(self, *, trust: bool = False) -> Recipe:
         """What was declared, as it was.
 
+        Args:
+            trust: it may bring code of its own; without, a recipe that names any is refused, or builds no model of its own.
+
         Raises:
+            RecipeError: it names code of its own, and is not trusted.
             UserError: a secret that was blanked is not in the environment; says what to set.
         """
         file = self._file("recipe.yaml")
         if not file.is_file():
             raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
-        return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
+        with nullcontext() if trust else no_foreign_code():
+            return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
+
+    def why_foreign(self) -> str | None:
+        """Why its code is not known to be this user's own; None where this user began it, here, with the very code that would run now."""
+        noted = recall("run", self.id)
+        if noted is None:
+            return "this machine has no record of your having begun it"
+        begun = _begun(self.path, self.store, self._facts["base"])
+        if any(noted.get(word) != value for word, value in begun.items()):
+            return "its recipe, or where it lies, is not what it was when you began it"
+        code = noted.get("code")
+        for module, digest in code.items() if isinstance(code, dict) else ():
+            if digest is None or digest != source_digest(module, self._facts["base"]):
+                return f"the code of {module} was changed since it began, or is not found"
+        return None
 
     def world(self) -> dict[str, Any]:
         """world.json: code, packages, hardware, and `chosen` once something was."""
@@ -400,6 +425,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if found.get("format", 0) > FORMAT:
         raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
     return found
+
+
+def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
+    """What tells one's own run from a copy or a changed one."""
+    return {"store": store.url, "base": base, "recipe": sha256_file(path / "recipe.yaml")}
 
 
 def _facts(path: Path, id: str) -> dict[str, Any]:

@@ -16,6 +16,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_of_its_own(tmp_path_factory):
+    """What the tests make is noted in no user's record."""
+    before = os.environ.get("PENSTOCK_STATE")
+    os.environ["PENSTOCK_STATE"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    if before is None:
+        del os.environ["PENSTOCK_STATE"]
+    else:
+        os.environ["PENSTOCK_STATE"] = before
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets beside the project."""

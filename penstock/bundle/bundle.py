@@ -39,6 +39,7 @@ from penstock.core.identity import sha256_file
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
+from penstock.recipe.bundled import check_bundle
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe, Resources, load_recipe
 
@@ -62,7 +63,10 @@ class Bundle:
         self._facts: dict[str, Any] = self._json("bundle.json")
         if self._facts.get("format", 0) > FORMAT:
             raise BundleError(f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
-        self.id = str(self.manifest["id"])
+        try:
+            self.id = check_bundle(artefact)
+        except StoreError as error:
+            raise BundleError(f"this bundle must not be opened: {error.message}") from None
         self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self._facts["schema"])))
         self.columns: dict[str, pa.DataType] = {field.name: field.type for field in schema}
@@ -183,9 +187,10 @@ class Bundle:
             program = self._facts["programs"]["main"]
             for name in (program["file"], *([program["weights"]] if "weights" in program else [])):
                 self._member(name)
+            with nullcontext() if self.trusted else no_foreign_code():
+                opened = self._runtime.open(self.path, program, threads=threads)
             self._predictors[threads] = Predictor(
-                encoding=self.encoding,
-                program=self._runtime.open(self.path, program, threads=threads),
+                encoding=self.encoding, program=opened,
                 outputs={entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"])) for entry in program["outputs"]},
                 decision=self.decision, columns=self.columns, keep=self.keep, steps=self.steps,
             )
@@ -247,8 +252,8 @@ class Bundle:
 
     def _member(self, name: str) -> Path:
         """A file of the bundle. Only what the manifest names, and so was verified, is ever read."""
-        if name not in self.manifest["files"]:
-            raise BundleError(f"{self.path} has no {name} in its manifest: it was torn, or is no whole bundle.")
+        if not isinstance(name, str) or name not in self.manifest["files"]:
+            raise BundleError(f"{self.path} has no {shown(name)} in its manifest: it was torn, or is no whole bundle.")
         return self.path / name
 
     def _json(self, name: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ The network is built from the recipe and the encoding, given the run's weights, 
 must answer golden rows as torch does (within 1e-4), and the bundle's own path from raw rows to answers must agree too.
 A module of the user's that ONNX cannot express is shipped as its source instead, aloud, and opens only when trusted.
 
-A bundle's id is the fingerprint of what it answers with (weights, encoding, steps, decision, recipe), not of the run:
-a reproduced run packs into the same bundle.
+A bundle's id is the fingerprint of its content (`recipe.bundled`), not of the run: a reproduced run packs into the same
+bundle. One with code of the user's is noted in this user's record (`core.mine`), so that the same recipe finds it again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from penstock.contracts.learn import Decoder, Runtime
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
-from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.identity import sha256_file
+from penstock.core.mine import remember
 from penstock.core.needs import need
 from penstock.core.store import Store
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.steps import SampledDataset, seen
+from penstock.recipe.bundled import IDENTITY, bundle_id
+from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import OwnModel, Recipe
 from penstock.recipe.secret import without_secrets
 
@@ -53,8 +56,6 @@ GOLDEN_BYTES = 4 * 2**20
 _LOOK = 8_192
 """Rows among which the golden ones are chosen."""
 _DECIDED_ON = 200_000
-_ELSEWHERE = ("store", "resources", "engine", "launcher", "trackers")
-"""Words of a recipe that say where and with what it ran; they change no answer, and so no id."""
 
 
 def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *, recipe: Recipe | None = None) -> Bundle:
@@ -93,13 +94,18 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
     declared = encoding.declared()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
     whole = without_secrets(recipe.declared())
-    id = fingerprint(
-        "bundle", FORMAT, __version__, sha256_file(weights), declared, fitted, steps.declared(), decision, run.dataset,
-        {word: value for word, value in whole.items() if word not in _ELSEWHERE})
-    manifest: dict[str, Any] = {"type": "bundle", "id": id, "name": recipe.name, "run": run.id, "dataset": dataset.reference}
-    events.say(f"packing bundle-{id}")
+    manifest: dict[str, Any] = {"type": "bundle", "name": recipe.name, "run": run.id, "dataset": dataset.reference}
+    events.say(f"packing {run.id}")
 
-    with store.draft(f"bundles/{id}", manifest) as folder:
+    def named(folder: Path) -> str:
+        """The bundle's name, once all of it is there; its card, which says the name, is finished."""
+        unnamed = folder / "card.md"
+        files = {path.relative_to(folder).as_posix(): {"sha256": sha256_file(path)} for path in folder.rglob("*") if path.is_file()}
+        manifest["id"] = bundle_id(folder, files)
+        unnamed.write_text(unnamed.read_text("utf-8").replace("(bundle-)", f"(bundle-{manifest['id']})", 1), "utf-8")
+        return f"bundles/{manifest['id']}"
+
+    with store.draft(named, manifest) as folder:
         (folder / "programs").mkdir()
         shutil.copyfile(weights, folder / "weights.safetensors")
         start = time.perf_counter()
@@ -118,7 +124,7 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
         _write_golden(folder / "golden.arrow", golden, answers)
 
         bundle = {
-            "format": FORMAT, "name": recipe.name, "run": run.id, "dataset": dataset.reference, "penstock": __version__, "runtime": runtime, "programs": {"main": main},
+            "format": FORMAT, "identity": IDENTITY, "name": recipe.name, "run": run.id, "dataset": dataset.reference, "penstock": __version__, "runtime": runtime, "programs": {"main": main},
             "encoding": declared, "columns": {name: str(kind) for name, kind in columns.items()}, "schema": encode_schema(columns), "keep": list(recipe.keep),
             "learnt": _learnt(dataset, feed, recipe), "steps": steps.declared(), "source": source, "serve": whole["serve"], "measured": measured, "validation": _summary(run).get("validation", {}),
         }
@@ -126,8 +132,11 @@ def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *
         _write_json(folder / "fitted.json", fitted)
         _write_json(folder / "decision.json", decision)
         _write_recipe(folder / "recipe.yaml", recipe, run)
-        (folder / "card.md").write_text(card.write(bundle, recipe=recipe, encoding=encoding, decision=decision, counts=dataset.counts, summary=_summary(run), id=id), "utf-8")
-    made = Bundle.open(f"bundle-{id}", store, trust=True)
+        (folder / "card.md").write_text(card.write(bundle, recipe=recipe, encoding=encoding, decision=decision, counts=dataset.counts, summary=_summary(run), id=""), "utf-8")
+    id = manifest["id"]
+    if source:
+        remember("bundle", id, {"id": id})
+    made = Bundle.open(f"bundle-{id}", store, trust=True)  # what was packed here: nothing else has this id
     size = sum(entry["size_bytes"] for entry in made.manifest["files"].values())
     events.say(f"packed {made.reference} ({size / 2**20:.1f} MiB): it answers as torch does within {measured['difference']:.1e}; exported in {seconds:.1f} s", bundle=made.reference, **measured)
     return made
@@ -316,7 +325,7 @@ def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
     """The recipe as the run has it, if it is the same; otherwise as JSON, which is YAML that no reader mistakes."""
     own = run.path / "recipe.yaml"
     declared = without_secrets(recipe.declared())
-    if without_secrets(run.recipe().declared()) == declared:
+    if read_recipe(own) == json.loads(json.dumps(declared)):
         shutil.copyfile(own, path)
     else:
         path.write_text(json.dumps(declared, indent=1, ensure_ascii=False), "utf-8")

@@ -19,7 +19,8 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
@@ -38,23 +39,58 @@ from pydantic_core import PydanticCustomError, core_schema
 from penstock.core.errors import MissingPackage, Problem, RecipeError
 from penstock.core.redact import redacted
 
-_foreign_code_allowed: ContextVar[bool] = ContextVar("foreign_code_allowed", default=True)
+_guards: ContextVar[tuple[Callable[[str], bool], ...]] = ContextVar("guards", default=())
+"""What foreign modules must pass before they are imported; none where the words are the user's own."""
+_beside: ContextVar[str | None] = ContextVar("beside", default=None)
+"""The folder of the user's recipe that is being loaded: its own modules lie there."""
 _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozenset())
 """The families whose JSON Schema is being written."""
 
 
 @contextmanager
-def no_foreign_code() -> Iterator[None]:
-    """Within this, a dotted `type` is refused instead of imported."""
-    token = _foreign_code_allowed.set(False)
+def no_foreign_code(*, but: Callable[[str], bool] = lambda module: False) -> Iterator[None]:
+    """Within this, a dotted `type` is refused instead of imported: what comes from elsewhere names it, not the user.
+
+    Args:
+        but: modules that are let through. Nothing widens what an outer `no_foreign_code` refuses.
+    """
+    token = _guards.set((*_guards.get(), but))
     try:
         yield
     finally:
-        _foreign_code_allowed.reset(token)
+        _guards.reset(token)
 
 
 def foreign_code_allowed() -> bool:
-    return _foreign_code_allowed.get()
+    """Whether the words that are being read are the user's own, so that any module may be imported."""
+    return not _guards.get()
+
+
+def may_import(module: str) -> bool:
+    """Whether a foreign module may be imported here."""
+    return all(guard(module) for guard in _guards.get())
+
+
+def is_loaded(module: str) -> bool:
+    """Whether a module is in this process already: to name it runs nothing."""
+    return module in sys.modules
+
+
+@contextmanager
+def modules_beside(folder: str | None) -> Iterator[None]:
+    """Within this, the user's recipe in `folder` is loaded: what it names is looked for there as well."""
+    token = _beside.set(folder)
+    try:
+        yield
+    finally:
+        _beside.reset(token)
+
+
+def look_beside(folder: str | None) -> None:
+    """Let modules be found in `folder`, after all other places. Done for a recipe that names code of its own, and for no other:
+    a file that happens to lie beside a recipe must not stand in for a package that is not installed."""
+    if folder is not None and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -232,10 +268,12 @@ class Part(Strict):
         """
         name = type if "." in type else f"{cls.shelf}.{type}"
         word = cls.__name__.lower()
-        if "." in type and not foreign_code_allowed():
+        if "." in type and not may_import(type):
             raise RecipeError(f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust")
         if not all(step.isidentifier() for step in name.split(".")):
             raise RecipeError(f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path of a module of yours")
+        if "." in type and foreign_code_allowed():
+            look_beside(_beside.get())
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -317,6 +355,10 @@ class Part(Strict):
 
     def declared(self) -> dict[str, Any]:
         return {"type": self.type, **super().declared()}
+
+    def needs_trust(self) -> str | None:
+        """What it would do that a recipe from elsewhere may not ask for, in words (`hands code to spark://host`); None if nothing."""
+        return None
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

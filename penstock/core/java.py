@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,16 @@ def spark_master(text: str) -> str:
     if not _MASTER.fullmatch(text):
         raise ValueError(f"expected local, local[4], spark://host:7077, yarn or k8s://https://…; found {text!r}")
     return text
+
+
+def master_needs_trust(who: str, master: str, options: Mapping[str, Any]) -> str | None:
+    """Why a recipe from elsewhere may not name this Spark: a cluster gets code and answers with objects that run code when they are
+    read, and Spark's settings may name programs. None for this machine's own, as it is."""
+    if options:
+        return f"{who} has settings of Spark's ({', '.join(sorted(options))}), which may name programs"
+    if not master.startswith("local"):
+        return f"{who} hands code to {master}, and believes its answers"
+    return None
 
 
 def java(why: str) -> Path:

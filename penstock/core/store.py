@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -338,10 +338,10 @@ class Store:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def draft(self, name: str, manifest: dict[str, Any]) -> Iterator[Path]:
+    def draft(self, name: str | Callable[[Path], str], manifest: dict[str, Any]) -> Iterator[Path]:
         """Write the artefact `name`: yields an empty local folder; leaving it whole seals and publishes it.
 
-        `manifest` may be filled in while the folder is written. If the body raises, nothing is kept. If another process
+        `name` may be what names the whole folder, called when it has been written; `manifest` may be filled in until then. If the body raises, nothing is kept. If another process
         published the same name meanwhile, theirs stands (equal names have equal content).
 
         Raises:
@@ -349,6 +349,8 @@ class Store:
         """
         with self._draft_folder() as folder:
             yield folder
+            if callable(name):
+                name = name(folder)
             with told_plainly(self.at(name)):
                 manifest.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
                 seal(folder, manifest)

@@ -27,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Feature, Fitted, Hands
-from penstock.contracts.part import did_you_mean
+from penstock.contracts.part import did_you_mean, is_loaded, no_foreign_code
 from penstock.contracts.summary import Summary, sample_keys
-from penstock.core.errors import ContractError, Problem, RecipeError, StoreError
+from penstock.core.errors import BundleError, ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.paths import below, shown
@@ -116,7 +116,11 @@ class Feed:
     @cached_property
     def encoding(self) -> Encoding:
         """The features as fitted to the training split."""
-        return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
+        with no_foreign_code(but=is_loaded):  # a feed runs nothing; the user's recipe has brought the modules it names
+            try:
+                return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
+            except BundleError as error:
+                raise StoreError(f"the feed {self.id} cannot be read: {error.message}. Features of your own are known once their recipe is loaded, or their module imported.") from None
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from penstock.contracts.data import Feature, Fitted
-from penstock.contracts.part import did_you_mean
+from penstock.contracts.part import did_you_mean, is_loaded, no_foreign_code
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.store import Store
+from penstock.recipe.bundled import open_bundle
 
 _MAY_DIFFER = frozenset({"column", "na", "augment", "fitted_from"})
 """What changes neither arrays nor their meaning."""
@@ -28,7 +29,7 @@ def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"
     for name, feature in features.items():
         if feature.fitted_from is None:
             continue
-        folder = store.open(f"bundles/{feature.fitted_from.removeprefix('bundle-')}", verify=True).path
+        folder = open_bundle(store, feature.fitted_from)
         encoding = json.loads((folder / "bundle.json").read_text("utf-8"))["encoding"]
         path = (side, name, "fitted_from")
         theirs = encoding[side].get(name)
@@ -39,7 +40,8 @@ def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"
         if theirs["type"] != feature.type:
             problems.append(Problem(path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"))
             continue
-        there, here = Feature.load(theirs).declared(), feature.declared()
+        with no_foreign_code(but=is_loaded):
+            there, here = Feature.load(theirs).declared(), feature.declared()
         differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
         problems += [Problem((side, name, word), f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they must agree") for word in differing]
         if not differing:

@@ -20,7 +20,7 @@ from penstock.data.clean import derive
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.data.prepare import find_dataset
-from penstock.pipeline.stages import pack_key, report_key, train_key
+from penstock.pipeline.stages import packed, report_key, train_key
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
@@ -46,13 +46,11 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     rows, exact = (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
     expects = {} if run else _cost(recipe, feed, rows, exact, notes)
     stages.append({"stage": "train", "done": run is not None, "why": run.id if run else "no finished run has this model, data and training", "expects": expects})
-    reference = (store.read_text(f"index/bundle-{pack_key(recipe, run)}") or "").strip() if run else ""
+    reference = packed(recipe, run, store) if run else None
     stages.append({"stage": "pack", "done": bool(reference), "why": reference or "the weights have not been packed", "expects": {}})
     reported = False
     if reference and dataset:
-        from penstock.bundle.bundle import Bundle
-
-        reported = store.has(f"reports/{report_key(recipe, Bundle.open(reference, store, trust=True, replay=False), dataset)}")
+        reported = store.has(f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}")
     stages.append({"stage": "evaluate", "done": reported, "why": "its report is there" if reported else "this bundle has not been measured", "expects": {}})
     return {"name": recipe.name, "stages": stages, "notes": notes}
 

@@ -9,6 +9,7 @@ inputs alone; the key is looked up first. Engines, launchers, stores and memory 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
-from penstock.core.errors import Interrupted, PenstockError, RecipeError, StoreError
+from penstock.core.errors import BundleError, Interrupted, PenstockError, RecipeError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.interrupts import interrupts
 from penstock.core.memory import MemoryWatch
+from penstock.core.mine import recall
+from penstock.core.paths import shown
 from penstock.core.remote import heard
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
@@ -32,6 +35,7 @@ from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
+_REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
 STAGES = ("prepare", "encode", "train", "pack", "evaluate")
 
 
@@ -55,14 +59,17 @@ class Outcome:
             "dataset": self.dataset.reference if self.dataset else None, "feed": self.feed.id if self.feed else None, "run": self.run.id if self.run else None,
             "bundle": self.bundle.reference if self.bundle else None, "report": self.report, "training": self.training,
             "seconds": self.seconds, "skipped": self.skipped, "peak_memory_bytes": self.peak_memory_bytes,
+            "is_trusted": self.bundle is not None and self.bundle.trusted,
         }
 
     @classmethod
     def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
-        """What `named` told of in another process, from the store that both see."""
+        """What `named` told of in another process of this very command, from the store that both see."""
+        named = dict(named)
+        trust = named.pop("is_trusted")
         return cls(**{
             **named, "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None, "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
-            "run": Run.open(store, named["run"]) if named["run"] else None, "bundle": Bundle.open(named["bundle"], store, trust=True) if named["bundle"] else None,
+            "run": Run.open(store, named["run"]) if named["run"] else None, "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
         })
 
     def rows(self) -> dict[str, int]:
@@ -116,9 +123,25 @@ def pack_key(recipe: Recipe, run: Run) -> str:
     return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
 
 
-def report_key(recipe: Recipe, bundle: Bundle, dataset: Dataset) -> str:
-    """What decides an evaluation's result."""
-    return fingerprint("report", FORMAT, bundle.id, dataset.reference, recipe.declared()["evaluate"])
+def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
+    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if there is one. It is not opened.
+
+    Raises:
+        StoreError: what the store says of it is no reference.
+    """
+    reference = (store.read_text(_memo(recipe, run)) or "").strip()
+    if reference and not _REFERENCE.fullmatch(reference):
+        raise StoreError(f"{store.url}/{_memo(recipe, run)} says {shown(reference)}, which is no bundle: it was changed. Delete it, and the run is packed anew.")
+    return reference if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}") else None
+
+
+def _memo(recipe: Recipe, run: Run) -> str:
+    return f"index/bundle-{pack_key(recipe, run)}"
+
+
+def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
+    """What decides an evaluation's result; `bundle` is the bundle's id."""
+    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.declared()["evaluate"])
 
 
 class Pipeline:
@@ -225,19 +248,26 @@ class Pipeline:
     def pack(self) -> None:
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
         assert run is not None and feed is not None and dataset is not None
-        memo = f"index/bundle-{pack_key(self.recipe, run)}"
 
         def found() -> Bundle | None:
-            reference = (self.store.read_text(memo) or "").strip()
-            if reference and self.store.has(f"bundles/{reference.removeprefix('bundle-')}"):
-                return Bundle.open(reference, self.store, trust=True)  # made here, from this very recipe
-            return None
+            reference = packed(self.recipe, run, self.store)
+            if reference is None:
+                return None
+            # Lying in the store is no proof. An id is that of the content, and those whose code this user packed are noted.
+            is_mine = recall("bundle", reference.removeprefix("bundle-")) is not None
+            try:
+                return Bundle.open(reference, self.store, trust=is_mine)
+            except BundleError as error:
+                if is_mine:
+                    raise
+                self.events.warn(f"{reference}, which lies in the store, is not used: {error.message} The run is packed anew.")
+                return None
 
         def make() -> Bundle:
             from penstock.bundle.pack import pack
 
             bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
-            self.store.write_text(memo, bundle.reference)
+            self.store.write_text(_memo(self.recipe, run), bundle.reference)
             return bundle
 
         self.outcome.bundle = self._stage("pack", found, make, lambda b: b.reference)
@@ -328,7 +358,7 @@ def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:
 
 def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:
     """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
-    name = f"reports/{report_key(recipe, bundle, dataset)}"
+    name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     if not store.has(name):
         return None
     folder = store.open(name).path
@@ -341,7 +371,7 @@ def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store,
     from penstock.evaluate import evaluate, report_markdown
 
     result = evaluate(bundle, dataset, recipe, events)
-    name = f"reports/{report_key(recipe, bundle, dataset)}"
+    name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     with store.draft(name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}) as folder:
         (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
         (folder / "report.md").write_text(report_markdown(result), "utf-8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 from penstock.contracts.amounts import Bytes, parse_bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
-from penstock.contracts.part import Strict, did_you_mean, flatten, foreign_code_allowed, mistakes, part
+from penstock.contracts.part import (
+    Strict,
+    did_you_mean,
+    flatten,
+    foreign_code_allowed,
+    look_beside,
+    mistakes,
+    modules_beside,
+    part,
+)
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
 from penstock.core.redact import learn, redacted_urls
@@ -351,10 +359,17 @@ class Recipe(Strict):
 
     _base: Path = PrivateAttr(default_factory=Path.cwd)
 
+    _is_given: bool = PrivateAttr(default=True)
+
     @property
     def base(self) -> Path:
         """The folder that relative paths start from."""
         return self._base
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the user gave it to this process, or trusts where it came from: only then is a model of its own imported."""
+        return self._is_given
 
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
@@ -461,15 +476,14 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         RecipeError: every mistake at once, each with its path.
         UserError: an option that is a secret was blanked, and the environment does not have it.
     """
-    where = "the recipe"
+    where, beside = "the recipe", None
     if isinstance(source, (str, Path)):
         path = Path(source)
         where = str(path)
         data = read_recipe(path)
         base = base or path.resolve().parent
         name = name or path.name.split(".")[0]
-        if foreign_code_allowed() and str(base) not in sys.path:
-            sys.path.append(str(base))  # so that `type: acme.tcn` finds a module beside the recipe
+        beside = str(base)  # so that `type: acme.tcn` finds a module beside the recipe
     else:
         refuse_unbounded(source, where=where)
         data = json.loads(json.dumps(source, default=str))
@@ -486,8 +500,12 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     if foreign_code_allowed():  # a recipe that came with an artefact has its files' contents in it, and reads none
         data |= {side: include(data[side], (base or Path.cwd()).resolve()) for side in ("inputs", "targets") if side in data}
     try:
-        recipe = Recipe.model_validate(data)
+        with modules_beside(beside):
+            recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError.of(flatten(error, data), where=where) from None
     recipe._base = (base or Path.cwd()).resolve()
+    recipe._is_given = foreign_code_allowed()
+    if recipe.is_given and isinstance(recipe.model, OwnModel):
+        look_beside(beside)
     return recipe

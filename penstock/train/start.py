@@ -19,6 +19,7 @@ from penstock.core.errors import Problem, RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.model import Network
+from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.checkpoint import read_tensors
@@ -35,7 +36,7 @@ def weights_of(reference: str, store: Store) -> Path:
         StoreError: the weights were changed.
     """
     if reference.startswith("bundle-"):
-        return store.open(f"bundles/{reference.removeprefix('bundle-')}", verify=True).path / "weights.safetensors"
+        return open_bundle(store, reference) / "weights.safetensors"
     return Run.open(store, reference).verified()
 
 

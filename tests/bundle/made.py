@@ -13,9 +13,10 @@ import pyarrow as pa
 from safetensors.torch import save_file
 
 from penstock.core.events import Event, Events
-from penstock.core.store import Store
+from penstock.core.store import Store, seal
 from penstock.data.encoding import Encoding
 from penstock.model import build_network
+from penstock.recipe.bundled import bundle_id
 from penstock.recipe.schema import load_recipe
 
 DECLARED: dict[str, Any] = {
@@ -118,6 +119,20 @@ def make(folder: Path, declared: dict[str, Any] | None = None, table: pa.Table |
     run = FakeRun(folder / "run", recipe, encoding)
     bundle = pack(run, SimpleNamespace(encoding=encoding, id="feed"), FakeDataset(prepared, facts), store, Events(heard.append))  # type: ignore[arg-type]
     return bundle, store, heard
+
+
+def reseal(folder: Path, **words: Any) -> str:
+    """Give a bundle that was changed the checksums and the id of what it is now, as who repacks by hand would; its id."""
+    file = folder / "manifest.json"
+    manifest = {**json.loads(file.read_text("utf-8")), **words}
+    card = folder / "card.md"
+    text = card.read_text("utf-8").replace(f"bundle-{manifest['id']}", "bundle-")
+    card.write_text(text, "utf-8")
+    seal(folder, {word: value for word, value in manifest.items() if word not in ("format", "files")})
+    id = bundle_id(folder, json.loads(file.read_text("utf-8"))["files"])
+    card.write_text(text.replace("(bundle-)", f"(bundle-{id})", 1), "utf-8")
+    seal(folder, {**{word: value for word, value in manifest.items() if word not in ("format", "files")}, "id": id})
+    return str(id)
 
 
 _shared: list[tuple[Any, Store]] = []

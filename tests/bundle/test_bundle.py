@@ -16,7 +16,6 @@ import pytest
 
 from penstock.bundle.bundle import Bundle
 from penstock.core.errors import BundleError, RecipeError, RequestError
-from penstock.core.identity import sha256_file
 from tests.bundle import made
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +28,9 @@ def copy(bundle, tmp_path) -> Path:
 
 
 def reseal(folder: Path, name: str, text: str) -> None:
-    """Change a file and its checksum, as who repacks by hand would."""
+    """Change a file, its checksum and the bundle's id, as who repacks by hand would."""
     (folder / name).write_text(text, "utf-8")
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    manifest["files"][name] = {"size_bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    made.reseal(folder)
 
 
 # -- what is in it -----------------------------------------------------------------------------------------------------
@@ -86,11 +83,14 @@ def test_an_unknown_reference_names_the_known(packed):
 
 
 def test_a_beginning_that_several_have_is_not_guessed(bundle, tmp_path):
-    for name in ("aa00000000000000", "aa11111111111111", "bb00000000000000"):
+    other = f"{'a' if bundle.id[0] != 'a' else 'b'}000000000000000"
+    for name in (bundle.id, f"{bundle.id[:2]}11111111111111", other):
         shutil.copytree(bundle.path, tmp_path / "bundles" / name)
-    with pytest.raises(BundleError, match="'aa' is the beginning of 2 bundles"):
-        Bundle.open("aa", tmp_path)
-    assert Bundle.open("bundle-bb", tmp_path).name == "people"
+    with pytest.raises(BundleError, match=f"'{bundle.id[:2]}' is the beginning of 2 bundles"):
+        Bundle.open(bundle.id[:2], tmp_path)
+    assert Bundle.open(bundle.reference[:14], tmp_path).name == "people"
+    with pytest.raises(BundleError, match=f"lies where bundle-{other} belongs"):
+        Bundle.open(f"bundle-{other[:8]}", tmp_path)
 
 
 def test_another_artefact_is_no_bundle(copy):

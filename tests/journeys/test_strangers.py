@@ -110,6 +110,8 @@ def test_a_module_that_cannot_be_exported_ships_as_source_and_opens_only_when_tr
     outcome = penstock.run(workshop / "recipe.yaml", overrides=["model={type: 'acme_net:Stubborn'}", "train.epochs=1", "evaluate.baselines=false"])
     with pytest.raises(BundleError, match="trust"):
         penstock.Bundle.open(outcome.bundle.path)
+    again = penstock.run(workshop / "recipe.yaml", overrides=["model={type: 'acme_net:Stubborn'}", "train.epochs=1", "evaluate.baselines=false"])
+    assert all(again.skipped.values()) and again.bundle.id == outcome.bundle.id  # it is known for this user's own by its content
     trusted = penstock.Bundle.open(outcome.bundle.path, trust=True)
     assert trusted.predict({"id": [1], "age": [30], "city": ["Oslo"], "joined": ["2026-01-02"]})["pay"][0] in ("high", "low")
 

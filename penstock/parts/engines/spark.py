@@ -30,7 +30,7 @@ from penstock.contracts.data import ROW_ID, Engine, EngineSession, Hands
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Summary
 from penstock.core.errors import Problem
-from penstock.core.java import spark_master
+from penstock.core.java import master_needs_trust, spark_master
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -56,6 +56,9 @@ class Spark(Engine):
         if problems:
             raise mistakes(*problems)
         return options
+
+    def needs_trust(self) -> str | None:
+        return master_needs_trust("engine: spark", self.master, self.options)
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
         return Session(scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads)

@@ -69,6 +69,11 @@ class Ray(Launcher):
         only_between(self.processes, self.return_seconds)
         return self
 
+    def needs_trust(self) -> str | None:
+        if self.address is None:
+            return None
+        return f"launcher: ray hands code to the cluster {self.address}, and believes its answers"
+
     def limits(self) -> tuple[int | None, int | None]:
         return most(self.processes), self.cpus
 

@@ -25,7 +25,15 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, UserError
-from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home, spark_master
+from penstock.core.java import (
+    JavaFolder,
+    end_java,
+    first_cause,
+    interrupt_kept,
+    java_home,
+    master_needs_trust,
+    spark_master,
+)
 from penstock.core.needs import need
 from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, fewest, most, only_between, recovery
 
@@ -75,6 +83,9 @@ class Spark(Launcher):
     def _with_a_range(self) -> Self:
         only_between(self.processes, self.return_seconds)
         return self
+
+    def needs_trust(self) -> str | None:
+        return master_needs_trust("launcher: spark", self.master, self.options)
 
     def limits(self) -> tuple[int | None, int | None]:
         return most(self.processes), int(self.options.get("spark.task.cpus", "1"))

@@ -36,7 +36,10 @@ class Torch(Runtime):
         given = {name: option_again(name, strict=True) if value == BLANK else value for name, value in program["arguments"].items()}
         arguments = {**given, **{word: offered[word] for word in program["given"]}}
         try:
-            network = getattr(module, program["class"])(**arguments)
+            made = getattr(module, program["class"])
+            if not (isinstance(made, type) and issubclass(made, torch.nn.Module)):
+                raise TypeError(f"{program['class']} is no torch.nn.Module")
+            network = made(**arguments)
         except (AttributeError, TypeError) as error:
             raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
         weights = safetensors.load_file(str(folder / program["weights"]))

@@ -1,0 +1,66 @@
+"""The user's own code that a recipe names, and what else of a recipe is to be trusted before it is acted on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.identity import sha256_file
+
+if TYPE_CHECKING:
+    from penstock.recipe.schema import Recipe
+
+
+def modules_of(recipe: Recipe) -> list[str]:
+    """The modules behind every dotted `type`, sorted."""
+    return sorted({word.partition(":")[0] for word in _types(recipe.declared()) if "." in word or ":" in word})
+
+
+def _types(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("type"), str):
+            yield value["type"]
+        for item in value.values():
+            yield from _types(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _types(item)
+
+
+def code_of(recipe: Recipe) -> dict[str, str | None]:
+    """The SHA-256 of each module's source, for a recipe that the user gave; None where it has none."""
+    return {module: source_digest(module, str(recipe.base)) for module in modules_of(recipe)}
+
+
+def source_digest(module: str, base: str) -> str | None:
+    """The SHA-256 of the source that `module` is, or would be, imported from; nothing is imported.
+
+    Args:
+        base: the recipe's folder, where it is looked for last.
+    """
+    loaded = sys.modules.get(module)
+    file = getattr(loaded, "__file__", None) if loaded is not None else _found(module, [*sys.path, base])
+    try:
+        return sha256_file(file) if file else None
+    except OSError:
+        return None
+
+
+def _found(module: str, path: Sequence[str]) -> str | None:
+    """Where a module's source lies. `importlib.util.find_spec` would import, and so run, the packages around it."""
+    *packages, name = module.split(".")
+    folders = [str(folder) for folder in path]
+    for package in packages:
+        spec = PathFinder.find_spec(package, folders)
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        folders = list(spec.submodule_search_locations)
+    spec = PathFinder.find_spec(name, folders)
+    return spec.origin if spec is not None else None
+
+
+def reaching(recipe: Recipe) -> list[str]:
+    """What a recipe hands code to beyond this machine's own processes, in words: acted on only for a recipe that is trusted."""
+    return [why for part in (recipe.engine, recipe.launcher) if (why := part.needs_trust()) is not None]
