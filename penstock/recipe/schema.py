@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from penstock.contracts.amounts import Bytes, parse_bytes
+from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
 from penstock.contracts.part import (
@@ -38,9 +38,9 @@ from penstock.recipe.moving import Schedule as Schedule
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
+from penstock.recipe.resources import LEAST_MEMORY as LEAST_MEMORY
+from penstock.recipe.resources import Resources as Resources
 from penstock.recipe.secret import with_secrets
-
-LEAST_MEMORY = 400 * 2**20
 
 
 class Expect(Strict):
@@ -289,23 +289,6 @@ class Serve(Strict):
     """The environment variable that holds the bearer token; with it unset or empty the server refuses to start."""
     timeout_seconds: float = Field(30.0, gt=0)
     """A request not answered by then gets a 503."""
-
-
-def _enough(value: int) -> int:
-    if value < LEAST_MEMORY:
-        raise ValueError(f"must be at least {LEAST_MEMORY >> 20} MiB, since the interpreter and its libraries take 300; found {value / 2**20:.3g} MiB")
-    return value
-
-
-class Resources(Strict):
-    memory: Annotated[Bytes, AfterValidator(_enough), Field(json_schema_extra={"minimum": LEAST_MEMORY})] = 4 * 2**30
-    """The ceiling of the process tree: 400 MiB or more, of which 300 are the interpreter's and its libraries'. Preparing and encoding
-    keep it always; training, packing and evaluating are held below it where it is declared."""
-    threads: int | None = Field(None, ge=1, le=1024)
-    """For preparing; all cores unless given."""
-    cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)] = 20 * 2**30
-    """The most that copies of a bucket's shards and rows take on this machine's disk (below `PENSTOCK_CACHE`, or ~/.cache/penstock),
-    over all processes and runs: the least recently used go first. 0 keeps none: shards are then held in memory while they are needed."""
 
 
 class Recipe(Strict):
