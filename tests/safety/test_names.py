@@ -50,7 +50,7 @@ def nothing_outside(tmp_path, monkeypatch) -> Iterator[Path]:
 
     def seen() -> dict[str, str]:
         files = [path for path in tmp_path.rglob("*") if tmp_path / "inside" not in (path, *path.parents)]
-        return {str(path): path.read_text() if path.is_file() else "" for path in files}
+        return {str(path): path.read_text("utf-8") if path.is_file() else "" for path in files}
 
     before = seen()
     yield tmp_path / "inside"
@@ -106,7 +106,7 @@ def test_links_are_followed_within_their_root_alone(tmp_path, nothing_outside):
     (root / "loop").symlink_to(root / "loop")
     os.mkfifo(root / "pipe")
     (root / "null").symlink_to("/dev/null")
-    assert below(root, "near/file", where="x").read_text() == "x"
+    assert below(root, "near/file", where="x").read_text("utf-8") == "x"
     for name in ("out", "out/secret.txt", "out/new", "null"):
         with pytest.raises(StoreError, match="a link leads it out"):
             below(root, name, where="x")
@@ -116,7 +116,7 @@ def test_links_are_followed_within_their_root_alone(tmp_path, nothing_outside):
     is_below = Inside(str(root))
     assert [is_below(str(root / name)) for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")] == [True, True, True, False, False]
     (nothing_outside / "alias").symlink_to(root)
-    assert below(nothing_outside / "alias", "deep/file", where="x").read_text() == "x"  # the root itself may be a link
+    assert below(nothing_outside / "alias", "deep/file", where="x").read_text("utf-8") == "x"  # the root itself may be a link
 
 
 # -- manifests ---------------------------------------------------------------------------------------------------------

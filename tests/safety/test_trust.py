@@ -73,7 +73,7 @@ def plant(folder: Path, marker: Path, *, name: str = PLANTED) -> None:
 def finished(tmp_path_factory) -> Path:
     """A folder with a recipe, its data, and a store in which all is done, of a user who has no code of their own."""
     folder = tmp_path_factory.mktemp("finished")
-    with open(folder / "t.csv", "w", newline="") as file:  # the golden store's own data, so that its dataset and run are found
+    with open(folder / "t.csv", "w", newline="", encoding="utf-8") as file:  # the golden store's own data, so that its dataset and run are found
         writer = csv.writer(file)
         writer.writerow(["id", "age", "city", "seen", "pay"])
         for i in range(120):
@@ -92,7 +92,7 @@ def finished(tmp_path_factory) -> Path:
 def home(finished, tmp_path) -> tuple[Path, Store, str]:
     """A copy, to be tampered with: its folder, its store, and the id of its bundle."""
     folder = Path(shutil.copytree(finished, tmp_path / "home"))
-    return folder, Store(folder / "store"), (folder / "bundle").read_text()
+    return folder, Store(folder / "store"), (folder / "bundle").read_text("utf-8")
 
 
 def change(file: Path, **words: Any) -> None:
@@ -225,7 +225,7 @@ def test_with_trust_it_runs(home, no_marker, tmp_path):
     run = interrupted(store, tmp_path / "base", model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}})
     with pytest.raises(RecipeError, match="must define exactly one encoder"):
         api.resume(run, store=store, trust=True)
-    assert no_marker.read_text() == "it ran"
+    assert no_marker.read_text("utf-8") == "it ran"
     no_marker.unlink()
 
 
@@ -297,7 +297,7 @@ def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
     forget_modules()
     (record,) = mine.state_folder().iterdir()
     if what == "recipe":
-        (run.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text() + "\n")
+        (run.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text("utf-8") + "\n")
     elif what == "base":
         shutil.copytree(folder, tmp_path / "elsewhere")
         change(run.path / "run.json", base=str(tmp_path / "elsewhere"))
