@@ -57,6 +57,8 @@ class SourceFile:
     sha256: str
     split: str | None = None
     """`train`, `validation` or `test` where the recipe splits by files."""
+    stamp: str = ""
+    """What its place says of the version that was hashed; empty where it says nothing. No part of any identity."""
 
 
 @dataclass(frozen=True)

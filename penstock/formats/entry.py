@@ -50,6 +50,15 @@ class Archive(ABC):
             DamagedMember: this member is, and the others are not concerned.
         """
 
+    def check(self, entry: Entry) -> None:
+        """That an entry that is not read is what the archive's directory says of it; where names come from the members
+        themselves, it is.
+
+        Raises:
+            SourceError: it is not: the archive is damaged.
+        """
+        return
+
     @abstractmethod
     def close(self) -> None: ...
 

@@ -30,10 +30,10 @@ from penstock.formats.columnar import Columnar
 from penstock.formats.delimited import Delimited, settle_together
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.jsonlines import JsonLines
-from penstock.formats.places import size_of
 from penstock.formats.reader import LINE, Context, Input, Reader, check_words
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.sound import odd_rows, shown
+from penstock.formats.steady import check
 from penstock.formats.texts import format_of
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
@@ -97,8 +97,7 @@ def _reader(input: Input, context: Context) -> Reader:
 
 
 def _unchanged(input: Input) -> None:
-    if input.size_bytes is not None and (now := size_of(input.url)) != input.size_bytes:
-        raise SourceError(f"{input.url} has changed while it was being prepared: it had {input.size_bytes} bytes, now {now}. Run again when it is at rest.")
+    check(input.url, input.size_bytes, input.stamp, input.sha256)
 
 
 def _headers(readers: list[Reader]) -> None:

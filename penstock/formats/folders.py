@@ -14,7 +14,7 @@ from typing import Any
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
 from penstock.formats.members import hidden
-from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly
+from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly, stamp_of
 
 
 @dataclass
@@ -95,7 +95,7 @@ def _walk_local(folder: str, prefix: str, above: tuple[tuple[int, int], ...], fo
                 if place not in above:
                     _walk_local(entry.path, f"{path}/", (*above, place), found, names_only)
             elif entry.is_file():
-                found.files.append((path, Found(entry.path, found.root, info.st_size, str(info.st_mtime_ns))))
+                found.files.append((path, Found(entry.path, found.root, info.st_size, stamp_of(info))))
             else:
                 found.odd.append(path)
 

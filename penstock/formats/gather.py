@@ -27,8 +27,9 @@ from penstock.core.store import told_plainly
 from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.members import ParentFolder, Pattern, decoded, hidden, is_text, safe
-from penstock.formats.places import is_remote, read_whole, size_of, spread
+from penstock.formats.places import is_remote, spread
 from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.steady import check_file, whole
 
 PATH, CONTENT = "path", "content"
 _BATCH_ROWS = 8_192
@@ -207,9 +208,11 @@ def archive_items(index: int, archive: Archive, shape: Shape, how: Gathering, le
     line = 0
     for entry in _entries(archive, within):
         path, unsafe = safe(entry.name)
+        values = None if entry.type == "folder" or hidden(path) else shape.pattern.match(path)
+        if values is None or entry.type in ("link", "device"):
+            archive.check(entry)
         if entry.type == "folder" or hidden(path):
             continue
-        values = shape.pattern.match(path)
         if values is None:
             left.add("files that `pattern` does not match", path)
             continue
@@ -273,14 +276,7 @@ def _portions(files: Iterable[tuple[int, SourceFile]], most_bytes: int) -> Itera
 
 
 def _read_portion(portion: list[tuple[int, SourceFile]], max_bytes: int) -> list[bytes | None]:
-    return [None if file.size_bytes > max_bytes else _whole(file) for _, file in portion]
-
-
-def _whole(file: SourceFile) -> bytes:
-    data = read_whole(file.url, file.size_bytes)
-    if len(data) != file.size_bytes:
-        raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {len(data)}. Run again when it is at rest.")
-    return data
+    return [None if file.size_bytes > max_bytes else whole(file) for _, file in portion]
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------------
@@ -377,7 +373,7 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
         SourceError: an archive is damaged, holds nothing that is meant, or a file cannot be a row while `fail` is set.
     """
     for file in files:
-        _unchanged(file)
+        check_file(file)
     if names is None and needs_names(how):
         names = index(files, how)
         streams = [f.path for f in files if not _in_any_order(f)]
@@ -390,7 +386,7 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
         for i, file in enumerate(files):
             with open_archive(file.url, warn=lambda text, path=file.path: events.warn(f"{path} {text}")) as archive:  # type: ignore[misc]
                 yield from archive_items(i, archive, shape, how, left, guessed, some=some, within=within)
-            _unchanged(file)
+            check_file(file)
 
     made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(items(), events, files=len(files))
     where = files[0].path if len(files) == 1 else f"{len(files)} archives"
@@ -410,11 +406,6 @@ def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:
 
 def _block(memory_bytes: int) -> int:
     return min(8 << 20, max(256 << 10, memory_bytes // 96))
-
-
-def _unchanged(file: SourceFile) -> None:
-    if (now := size_of(file.url)) != file.size_bytes:
-        raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {now}. Run again when it is at rest.")
 
 
 def _in_any_order(file: SourceFile) -> bool:

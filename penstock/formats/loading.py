@@ -26,8 +26,9 @@ from penstock.formats.archive import Archive, DamagedMember, Entry, is_archive, 
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.loads import UNREAD, Load, owners, prefix
 from penstock.formats.members import decoded, safe
-from penstock.formats.places import is_remote, read_whole
+from penstock.formats.places import is_remote
 from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.steady import check_file, whole
 from penstock.formats.tars import Tar
 
 _BATCH_ROWS = 4_096
@@ -71,15 +72,10 @@ class _Loose(_Place):
 
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
         def portion(some: list[str]) -> list[bytes | str]:
-            return [self._whole(self._files[name]) for name in some]
+            files = [self._files[name] for name in some]
+            return [whole(file, sized=bool(file.size_bytes) or not self.load.urls) for file in files]  # a server may tell no size
 
         return [data for part in pool.map(portion, [names[i : i + 32] for i in range(0, len(names), 32)]) for data in part]
-
-    def _whole(self, file: SourceFile) -> bytes:
-        data = read_whole(file.url)
-        if len(data) != file.size_bytes and (file.size_bytes or not self.load.urls):  # a server may tell no size
-            raise SourceError(f"{file.url} has changed while it was being prepared: it had {file.size_bytes} bytes, now {len(data)}. Run again when it is at rest.")
-        return data
 
 
 class _Packed(_Place):
@@ -140,6 +136,8 @@ def _place(column: str, load: Load, start: str, files: Sequence[SourceFile], mad
     if load.urls or not is_archive(load.root):
         return _Loose(load, mine)
     file = next(iter(mine.values()))
+    check_file(file)
+    stack.callback(check_file, file)  # at the end, when all was read
     archive = stack.enter_context(open_archive(file.url, warn=lambda text: events.warn(f"{file.path} {text}")))
     if archive.in_any_order:
         return _Packed(load, archive)

@@ -19,7 +19,7 @@ from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
 from penstock.formats.folders import is_folder, local_path, walk
 from penstock.formats.members import check_encoding
-from penstock.formats.places import Found, filesystem, find, found_remote, hashes, is_remote, plainly
+from penstock.formats.places import Found, filesystem, find, found_remote, hashes, is_remote, plainly, stamp_of
 
 UNREAD = ""
 """In the place of a SHA-256: the file is there, but could not be read when the snapshot was taken."""
@@ -113,11 +113,11 @@ def survey(owner: str, columns: Mapping[str, tuple[Load, Sequence[Any]]], base: 
         if len(archives) != 1:
             raise SourceError(f"source.load.{owner}.root: {load.root} names {len(archives)} archives; name one.")
         sha = hashes(archives, memo)[0]
-        return [SourceFile(prefix(owner) + load.root.rstrip("/").rsplit("/", 1)[-1], archives[0].url, archives[0].size_bytes, sha)]
+        return [SourceFile(prefix(owner) + load.root.rstrip("/").rsplit("/", 1)[-1], archives[0].url, archives[0].size_bytes, sha, stamp=archives[0].stamp)]
     names = sorted({name for each, values in columns.values() for value in values if (name := each.named(value)[0]) is not None})
     found, unread = _urls(names) if load.urls else _below(owner, load, names, base)
     digests = hashes(list(found.values()), memo)
-    files = [SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha) for (name, f), sha in zip(found.items(), digests, strict=True)]
+    files = [SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha, stamp=f.stamp) for (name, f), sha in zip(found.items(), digests, strict=True)]
     return [*files, *(SourceFile(prefix(owner) + name, url, 0, UNREAD) for name, url in unread.items())]
 
 
@@ -147,7 +147,7 @@ def _below(column: str, load: Load, names: list[str], base: Path) -> tuple[dict[
             continue
         if stat.S_ISREG(info.st_mode):
             if os.access(path, os.R_OK):
-                found[name] = Found(path, root, info.st_size, str(info.st_mtime_ns))
+                found[name] = Found(path, root, info.st_size, stamp_of(info))
             else:
                 unread[name] = path
     return found, unread

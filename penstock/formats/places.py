@@ -38,6 +38,10 @@ PACKED = (".gz", ".zst", ".zstd")
 P = TypeVar("P")
 T = TypeVar("T")
 
+_TICK_NANOSECONDS = 20 * 10**6
+"""Within a tick of a file system's clock, two versions of a file have one time. Linux ticks every 10 ms at the slowest;
+file systems that know whole seconds only, every two seconds."""
+_COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
 _MAGIC = re.compile(r"[*?[]")
@@ -173,13 +177,42 @@ def spread(portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def size_of(url: str) -> int:
+def look(url: str) -> Found:
+    """A file as it is now.
+
+    Raises:
+        SourceError: it is not there.
+    """
     with plainly(url):
         if is_remote(url):
             system, path = filesystem(url)
             system.invalidate_cache()
-            return int(system.info(path)["size"])
-        return os.stat(url).st_size
+            return found_remote(system, {"name": path, **system.info(path)}, url)
+        info = os.stat(url.removeprefix("file://"))
+        return Found(url, url, info.st_size, stamp_of(info))
+
+
+def stamp_of(info: os.stat_result) -> str:
+    """What changes when a local file does: times of content and of the entry, and its number (a file that takes the place
+    of another has another)."""
+    return f"{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
+
+
+def settle(found: Iterable[Found]) -> None:
+    """Wait until the clocks of file systems have ticked since local files changed last, some milliseconds at most: from
+    then on another change gives another stamp."""
+    now = time.time_ns()
+    rest = max((_unsettled(file.stamp, now) for file in found if not is_remote(file.url)), default=0)
+    if rest > 0:
+        time.sleep(rest / 1e9)
+
+
+def _unsettled(stamp: str, now: int) -> int:
+    """Nanoseconds until a file's clock has surely ticked."""
+    times = [int(part) for part in stamp.split("-")[:2] if part.isdigit()]
+    last = max(times, default=0)
+    tick = _COARSE_NANOSECONDS if last % 10**9 == 0 else _TICK_NANOSECONDS  # whole seconds: a file system that knows no more
+    return last + tick - now if last <= now else 0
 
 
 # -- finding -------------------------------------------------------------------------------------------------------------
@@ -231,7 +264,7 @@ def _stat(path: str, root: str) -> Found:
         refuse_special(path)
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r.")
-        return Found(path, root, stat.st_size, str(stat.st_mtime_ns))
+        return Found(path, root, stat.st_size, stamp_of(stat))
 
 
 def _visible(path: str) -> bool:
@@ -318,26 +351,34 @@ def _common(roots: set[str]) -> str:
 # -- hashing -------------------------------------------------------------------------------------------------------------
 
 
+def digest_of(url: str, size_bytes: int) -> str:
+    """The SHA-256 of a file's content, now."""
+    if size_bytes <= 1 << 20:
+        return hashlib.sha256(read_whole(url, size_bytes)).hexdigest()
+    sha = hashlib.sha256()
+    with open_bytes(url) as stream, plainly(url):
+        while chunk := stream.read(1 << 20):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
 def hashes(found: list[Found], memo: Path | None) -> list[str]:
-    """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again."""
-    known: dict[str, dict[str, Any]] = {}
-    if memo is not None and memo.is_file():
-        try:
-            known = json.loads(memo.read_text("utf-8"))
-        except ValueError:
-            known = {}  # a memo only saves time: a torn one is written anew
+    """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again.
+
+    Raises:
+        SourceError: a file changes while it is hashed.
+    """
+    known = _known(memo)
+    settle(found)
 
     def digest(file: Found) -> str:
         entry = known.get(redacted_url(file.url))
         if isinstance(entry, dict) and file.stamp and entry.get("size_bytes") == file.size_bytes and entry.get("stamp") == file.stamp:
             return str(entry["sha256"])
-        if file.size_bytes <= 1 << 20:
-            return hashlib.sha256(read_whole(file.url, file.size_bytes)).hexdigest()
-        sha = hashlib.sha256()
-        with open_bytes(file.url) as stream, plainly(file.url):
-            while chunk := stream.read(1 << 20):
-                sha.update(chunk)
-        return sha.hexdigest()
+        sha256 = digest_of(file.url, file.size_bytes)
+        if not is_remote(file.url) and look(file.url).stamp != file.stamp:
+            raise SourceError(f"{file.url} has changed while it was being hashed. Run again when it is at rest.")
+        return sha256
 
     large = bool(found) and (is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20)  # hashing lets go of Python's lock
     portions = ([f] for f in found) if large else (found[i : i + 256] for i in range(0, len(found), 256))
@@ -346,3 +387,13 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
         atomic_write(memo, json.dumps({**known, **fresh}))
     return digests
+
+
+def _known(memo: Path | None) -> dict[str, Any]:
+    if memo is None or not memo.is_file():
+        return {}
+    try:
+        known = json.loads(memo.read_text("utf-8"))
+    except ValueError:
+        return {}  # a memo only saves time: a torn one is written anew
+    return known if isinstance(known, dict) else {}

@@ -36,6 +36,10 @@ class Input:
     reading: Reading = field(default_factory=Reading)
     size_bytes: int | None = None
     """What it must measure; not checked where it is None."""
+    stamp: str = ""
+    """Of the version that was found (`places.stamp_of`); empty where its place has none."""
+    sha256: str = ""
+    """Of its content; empty where it was not hashed."""
 
 
 @dataclass

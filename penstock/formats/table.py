@@ -13,7 +13,7 @@ from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.core.events import Events
 from penstock.formats.extract import extract
 from penstock.formats.options import Reading
-from penstock.formats.places import find, relative
+from penstock.formats.places import find, relative, settle
 from penstock.formats.reader import Input
 
 
@@ -52,7 +52,8 @@ def read_table(path: str, scratch: Path, *, reading: Reading | None = None, base
     """
     reading = reading or Reading()
     found = find(path, base or Path.cwd(), format=reading.format)
+    settle(found)
     names = relative(found)
-    inputs = [Input(names[f.url], f.url, reading, f.size_bytes) for f in sorted(found, key=lambda f: names[f.url])]
+    inputs = [Input(names[f.url], f.url, reading, f.size_bytes, f.stamp) for f in sorted(found, key=lambda f: names[f.url])]
     made = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
     return ReadTable(made.schema, made.rows, made.rejected, made.rejects, [Path(p) for p in made.parquet], [i.path for i in inputs])

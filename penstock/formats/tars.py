@@ -113,6 +113,7 @@ class Tar(Archive):
         self.in_any_order = packing is None
         self._stream = _Stream(url, raw, packing)
         self._warn = warn
+        self._packed = packing is not None
         self._last = "its beginning"
 
     def close(self) -> None:
@@ -137,20 +138,28 @@ class Tar(Archive):
         if self.in_any_order:
             stream.seek(0)
         ended = joined = False
+        zeros = 0
         while True:
             start = stream.place
             block = stream.take(_BLOCK)
             if not block and ended:
                 return
             if len(block) < _BLOCK:
+                if ended and not block.strip(b"\0") and not self._packed:
+                    raise self._cut(f"at byte {stream.place:,}, within a block")
                 if ended:  # a few bytes after the end mark, as some writers leave
                     return
                 raise self._cut(f"at byte {stream.place:,} without the two empty blocks that close a tar") if start else SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.")
             if block == _ZEROS:
                 ended = True
+                zeros += 1
                 continue
+            if zeros == 1:
+                raise SourceError(f"{self.url} is damaged: at byte {start - _BLOCK:,}, after {self._last}, an empty block stands where a header belongs. Fetch it again.")
+            zeros = 0
             header = self._header(block, start, ended)
             if header is None:
+                self._only_rubbish(start)
                 return
             if ended and not joined:
                 joined = True
@@ -168,6 +177,23 @@ class Tar(Archive):
                 raise AssertionError("an entry was read beyond its end")
             self._last = repr(entry.name)
 
+    def _only_rubbish(self, start: int) -> None:
+        """What follows the end mark and is no header, read to its end, so that a packed stream's check sum is compared.
+
+        Raises:
+            SourceError: there are headers, or a second end mark, in it: the mark was damage within the tar.
+        """
+        block = _ZEROS[:1]
+        last = b""
+        while block:
+            last = block if len(block) == _BLOCK else last
+            block = self._stream.take(_BLOCK)
+            if len(block) == _BLOCK and block != _ZEROS and _is_header(block):
+                break
+        if block or last == _ZEROS:
+            raise SourceError(f"{self.url} is damaged: before byte {start:,}, after {self._last}, empty blocks stand where members belong. Fetch it again.")
+        self._warn(f"has bytes after its end that are no tar (from byte {start:,}); they are not read.")
+
     def _header(self, block: bytes, start: int, ended: bool) -> tuple[Entry, int] | None:
         """The entry whose first header block this is, and where the next begins; None for rubbish after the end."""
         extra: dict[str, str] = {}
@@ -176,7 +202,6 @@ class Tar(Archive):
                 info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except tarfile.HeaderError:
                 if ended:
-                    self._warn(f"has bytes after its end that are no tar (from byte {start:,}); they are not read.")
                     return None
                 if start == 0:
                     raise SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.") from None
@@ -241,6 +266,14 @@ class Tar(Archive):
         if len(found) < entry.size_bytes:
             raise self._cut(f"within {entry.name!r} at byte {self._stream.place:,}")
         return found
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _padded(size: int) -> int:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from penstock.core.errors import SourceError
 from penstock.formats.members import lacks_mark
-from penstock.formats.places import ending, open_bytes, plainly
+from penstock.formats.places import PACKED, ending, open_bytes, plainly
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
 _MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")
@@ -45,12 +45,21 @@ def opened(url: str) -> BinaryIO:
     """The file's bytes, decompressed if its first bytes say it is gzip or Zstandard."""
     raw = open_bytes(url)
     with plainly(url):
-        magic = raw.read(4)
+        start = raw.read(512)
         raw.seek(0)
+    magic = start[:4]
     packing = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
     if packing is None:
+        if url.lower().endswith(PACKED) and _is_binary(start):
+            raw.close()
+            raise SourceError(f"{url} is damaged: it is named as if it were packed by gzip or Zstandard, and its first bytes ({magic!r}) are of neither. Fetch it again.")
         return raw
     return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)  # type: ignore[no-any-return]
+
+
+def _is_binary(start: bytes) -> bool:
+    """Whether bytes are neither text nor a table's beginning: there are control characters that no text has."""
+    return any(byte < 9 or 13 < byte < 32 for byte in start) and not start.startswith((b"PAR1", b"ARROW1", b"\xff\xfe", b"\xfe\xff"))
 
 
 def head(url: str, size: int = 1 << 16) -> bytes:

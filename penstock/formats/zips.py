@@ -1,9 +1,15 @@
-"""Zip, by its central directory: read in any order, and a member whose check sum is wrong is damaged alone."""
+"""Zip, by its central directory: read in any order, and a member whose check sum is wrong is damaged alone.
+
+A directory that was damaged may still be read, and then lacks members, or names them otherwise. So its length is held
+against the count in the end record, and each member against the header that stands before its bytes: by Python's own
+reader where it is read, and by `check` where nothing is read of it, since its name says that it is no row.
+"""
 
 from __future__ import annotations
 
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +19,13 @@ from typing import BinaryIO
 from penstock.core.errors import SourceError
 from penstock.formats.entry import Archive, DamagedMember, Entry, said
 from penstock.formats.places import plainly
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_LOCAL = struct.Struct("<4s2B4HL2L2H")
+_LONGEST_LINK = 65_536
+"""Bytes. What says it is a link and is longer is a file whose attributes were damaged."""
 
 
 class Zip(Archive):
@@ -25,6 +38,18 @@ class Zip(Archive):
         self._raw = raw
         with self._told():
             self._zip = zipfile.ZipFile(raw)
+            self._complete(_counted(raw))
+
+    def _complete(self, counts: tuple[int, bool]) -> None:
+        """Refuse a directory that has not as many members as the end record says.
+
+        Raises:
+            BadZipFile: it has not.
+        """
+        count, exact = counts
+        members = len(self._zip.infolist())
+        if members != count and (exact or members % 65_536 != count):
+            raise zipfile.BadZipFile(f"its directory has {members:,} members, and its end record says {count:,}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -44,9 +69,9 @@ class Zip(Archive):
         for info in sorted(self._zip.infolist(), key=lambda i: i.header_offset):
             mode = info.external_attr >> 16
             type, problem = "file", None
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 type = "folder"
-            elif info.create_system == 3 and stat.S_ISLNK(mode):
+            elif info.create_system == 3 and stat.S_ISLNK(mode) and info.file_size <= _LONGEST_LINK:
                 type = "link"
             elif info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 type = "device"
@@ -55,6 +80,19 @@ class Zip(Archive):
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
                 type, problem = "odd", f"it is packed by method {info.compress_type}, which is not known here"
             yield Entry(_zip_name(info), type, info.file_size, info.header_offset, problem, info)
+
+    def check(self, entry: Entry) -> None:
+        info = entry.handle
+        with self._told():
+            self._raw.seek(info.header_offset)
+            header = self._raw.read(_LOCAL.size)
+            if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):
+                raise zipfile.BadZipFile(f"there is no member where its directory has {entry.name!r}")
+            length = _LOCAL.unpack(header)[-2]
+            name = self._raw.read(length)
+            given = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape")
+            if name != given:
+                raise zipfile.BadZipFile(f"its directory says {given!r} of the member {name!r}")
 
     def read(self, entry: Entry) -> bytes:
         try:
@@ -70,6 +108,35 @@ class Zip(Archive):
                 with plainly(self.url):
                     raise
             raise DamagedMember(f"it is damaged ({said(error)})") from None
+
+
+def _counted(raw: BinaryIO) -> tuple[int, bool]:
+    """How many members the end record says there are, and whether the number is whole (writers before zip64 let it
+    overflow).
+
+    Raises:
+        BadZipFile: there is no end record.
+    """
+    end = raw.seek(0, 2)
+    start = max(0, end - _END.size - 65_535)
+    raw.seek(start)
+    tail = raw.read()
+    place = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
+    if place < 0:
+        raise zipfile.BadZipFile("it has no end record")
+    count = _END.unpack_from(tail, place)[4]
+    if place + start >= _LOCATOR.size:
+        raw.seek(place + start - _LOCATOR.size)
+        locator = raw.read(_LOCATOR.size)
+        if locator.startswith(b"PK\x06\x07"):
+            raw.seek(place + start - _LOCATOR.size - _END64.size)
+            record = raw.read(_END64.size)
+            if not record.startswith(b"PK\x06\x06"):
+                raw.seek(_LOCATOR.unpack(locator)[2])
+                record = raw.read(_END64.size)
+            if record.startswith(b"PK\x06\x06") and len(record) == _END64.size:
+                return int(_END64.unpack(record)[7]), True
+    return int(count), False
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

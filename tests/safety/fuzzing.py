@@ -52,6 +52,7 @@ def _one_child(format: str, start: int, stop: int, verdict: Verdict) -> int:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_HOUSE), os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=_HOUSE)
+        assert child.stdout is not None
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_pour, args=(child.stdout, lines), daemon=True)
         reader.start()
@@ -75,6 +76,7 @@ def _one_child(format: str, start: int, stop: int, verdict: Verdict) -> int:
             child.kill()
             child.wait()
             reader.join()
+            child.stdout.close()
         if child.returncode == 0 and current >= stop:
             return stop
         errors.seek(0)

@@ -3,8 +3,14 @@ as rejects with a reason, and what is damaged is told."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
+import struct
+import tarfile
+import tempfile
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -328,3 +334,220 @@ def test_a_parquet_whose_parts_do_not_add_up_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Columnar, "_raw_batches", lambda self: (batch.slice(1) for batch in whole(self)))
     with pytest.raises(PenstockError, match="has 60 rows by its own word, and 58 could be read"):
         read(Files(path=str(tmp_path / "a.parquet")), tmp_path)
+
+
+# -- archives ------------------------------------------------------------------------------------------------------------
+
+
+def _zip(members: int, *, hide: str = "") -> bytearray:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(members):
+            archive.writestr(f"d/{i:02}{hide}.txt", f"text number {i}")
+    return bytearray(out.getvalue())
+
+
+def test_a_zip_whose_directory_lost_members_is_told(tmp_path: Path) -> None:
+    """40 members, and a directory that swallows some: a longer comment here, a shorter directory there."""
+    whole = _zip(40)
+    start = whole.index(b"PK\x01\x02")
+    end = whole.rindex(b"PK\x05\x06")
+    entry = whole.index(b"PK\x01\x02", start + 4) - start
+    swallowed = bytearray(whole)
+    struct.pack_into("<H", swallowed, start + 32, 3 * entry)  # the first entry's comment is the next three entries
+    shorter = bytearray(whole)
+    struct.pack_into("<L", shorter, end + 12, 37 * entry)
+    struct.pack_into("<L", shorter, end + 16, start + 3 * entry)
+    fewer = bytearray(whole)
+    struct.pack_into("<HH", fewer, end + 8, 37, 37)
+    for damaged in (swallowed, shorter, fewer):
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(SourceError, match=r"its directory has (37|40) members"):
+            read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
+
+
+def test_a_zip_of_64_bits_is_counted_too(tmp_path: Path) -> None:
+    whole = _zip(40)
+    start, end = whole.index(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
+
+    def with_count(count: int) -> bytes:
+        record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, end - start, start)
+        locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+        last = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        return bytes(whole[:end]) + record + locator + last
+
+    (tmp_path / "a.zip").write_bytes(with_count(40))
+    assert len(read(Folder(path=str(tmp_path / "a.zip")), tmp_path).rows) == 40
+    (tmp_path / "a.zip").write_bytes(with_count(41))
+    with pytest.raises(SourceError, match="has 40 members, and its end record says 41"):
+        read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
+
+
+def test_a_name_in_a_zips_directory_that_is_not_its_members(tmp_path: Path) -> None:
+    """A name that became hidden, or another folder's, would have been left out without a word."""
+    whole = _zip(5)
+    start = whole.index(b"PK\x01\x02")
+    for other in (b".", b"\0", b"x"):
+        damaged = bytearray(whole)
+        place = whole.index(b"d/03.txt", start) + 2
+        damaged[place : place + 1] = other
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(SourceError, match="its directory says"):
+            read(Folder(path=str(tmp_path / "a.zip"), pattern="d/0*.txt"), tmp_path)
+    damaged = bytearray(whole)
+    damaged[whole.index(b"d/03.txt", start) + 3] = ord("7")
+    (tmp_path / "a.zip").write_bytes(damaged)
+    result = read(Folder(path=str(tmp_path / "a.zip"), pattern="d/0*.txt"), tmp_path)
+    assert len(result.rows) == 4 and len(result.rejects) == 1
+
+
+def test_an_empty_name_in_a_zip_is_a_reject(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("x.txt"), "one")
+        archive.writestr(zipfile.ZipInfo(""), "two")
+    result = read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
+    assert len(result.rows) == 1 and "no name" in result.rejects[0]["reason"]
+
+
+def _tar(members: int = 12) -> bytearray:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for i in range(members):
+            data = (f"text {i} " * 200).encode()
+            info = tarfile.TarInfo(f"{i:02}.txt")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return bytearray(out.getvalue())
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("member", [3, 11])
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_empty_blocks_within_a_tar_do_not_end_it(packing: str, member: int, blocks: int, tmp_path: Path) -> None:
+    data = _tar()
+    place = data.index(f"{member:02}.txt".encode())
+    data[place : place + 512 * blocks] = bytes(512 * blocks)
+    whole = bytes(data) if not packing else gzip.compress(data)
+    (tmp_path / f"a.tar{packing}").write_bytes(whole)
+    with pytest.raises(SourceError, match="empty block"):
+        read(Folder(path=str(tmp_path / f"a.tar{packing}")), tmp_path)
+
+
+@pytest.mark.parametrize("place", [-1, -4, -8, 30])
+def test_a_wrong_sum_or_length_of_gzip_is_told(place: int, tmp_path: Path) -> None:
+    for name, data in (("a.csv.gz", specimens.csv()), ("a.jsonl.gz", specimens.jsonl()), ("a.tar.gz", bytes(_tar()) + b"rubbish after it")):
+        packed = bytearray(gzip.compress(data, mtime=0))
+        packed[place] ^= 0x40
+        (tmp_path / name).write_bytes(packed)
+        source: Source = Folder(path=str(tmp_path / name)) if "tar" in name else Files(path=str(tmp_path / name))
+        with pytest.raises(SourceError, match=r"damaged|cannot be unpacked"):
+            read(source, tmp_path)
+
+
+def test_what_is_called_gz_and_is_not_is_told(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(specimens.csv()))
+    packed[1] ^= 0xFF
+    (tmp_path / "a.csv.gz").write_bytes(packed)
+    with pytest.raises(SourceError, match="as if it were packed"):
+        read(Files(path=str(tmp_path / "a.csv.gz")), tmp_path)
+
+
+# -- what is read is what was hashed -------------------------------------------------------------------------------------
+
+
+def _other(data: bytes) -> bytes:
+    """As many bytes, other content, still a file of its format."""
+    return data.replace(b"Bergen", b"Agerbn").replace(b"text 1 ", b"text 9 ")
+
+
+def _change(path: Path) -> None:
+    """In place, at the same size, with the same time of its content."""
+    before = path.stat()
+    data = _other(path.read_bytes())
+    with open(path, "r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+CHANGED = ["a.csv", "a.jsonl", "a.parquet", "a.arrow", "a.tar", "texts", "load"]
+
+
+def _lake(kind: str, folder: Path) -> tuple[Source, Path]:
+    """A source, and the file of it that will change."""
+    if kind == "texts":
+        (folder / "texts").mkdir()
+        (folder / "texts" / "a.txt").write_bytes(b"text 1 ")
+        return Folder(path=str(folder / "texts")), folder / "texts" / "a.txt"
+    if kind == "load":
+        (folder / "files").mkdir()
+        (folder / "files" / "a.txt").write_bytes(b"text 1 ")
+        (folder / "a.csv").write_text("n,f\n1,a.txt\n")
+        return Files.model_validate({"path": str(folder / "a.csv"), "load": {"f": {"root": str(folder / "files"), "text": True}}}), folder / "files" / "a.txt"
+    path = folder / kind
+    if kind == "a.tar":
+        path.write_bytes(_tar())
+        return Folder(path=str(path)), path
+    plain = io.BytesIO()
+    pq.write_table(specimens.table().drop_columns(["in"]), plain, compression="none", use_dictionary=False)
+    makers = {"a.csv": specimens.csv, "a.jsonl": specimens.jsonl, "a.parquet": plain.getvalue, "a.arrow": specimens.arrow}
+    path.write_bytes(makers[kind]())
+    return Files(path=str(path)), path
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_a_source_that_changes_after_it_was_hashed_is_refused(kind: str, tmp_path: Path) -> None:
+    source, path = _lake(kind, tmp_path)
+    snapshot = source.snapshot(tmp_path)
+    _change(path)
+    with pytest.raises(SourceError, match="has changed while it was being prepared"):
+        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+
+
+@pytest.mark.parametrize("kind", ["a.csv", "a.jsonl", "a.parquet", "a.arrow"])
+def test_a_source_that_changes_while_it_is_read_is_refused(kind: str, tmp_path: Path) -> None:
+    source, path = _lake(kind, tmp_path)
+    snapshot = source.snapshot(tmp_path)
+    changed: list[bool] = []
+
+    def between_the_passes(event: Any) -> None:
+        if event.name == "progress" and not changed:
+            changed.append(True)
+            _change(path)
+
+    with pytest.raises(SourceError, match="has changed while it was being prepared"):
+        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events(between_the_passes))
+    assert changed
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_the_memo_of_hashes_sees_a_change_at_the_same_size_and_time(kind: str, tmp_path: Path) -> None:
+    source, path = _lake(kind, tmp_path)
+    memo = tmp_path / "memo.json"
+    first = source.snapshot(tmp_path, memo)
+    assert source.snapshot(tmp_path, memo) == first
+    _change(path)
+    second = source.snapshot(tmp_path, memo)
+    assert second.declared() != first.declared()
+    source.extract(second, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+
+
+def test_a_file_that_is_only_touched_is_no_other_file(tmp_path: Path) -> None:
+    source, path = _lake("a.csv", tmp_path)
+    snapshot = source.snapshot(tmp_path)
+    os.utime(path, ns=(1, 1))
+    assert source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()).rows == specimens.ROWS
+
+
+def test_a_far_source_that_changes_is_refused() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/lost/a.csv", specimens.csv())
+    source = Files(path="memory://lost/a.csv")
+    snapshot = source.snapshot(Path("/"))
+    memory.pipe_file("/lost/a.csv", _other(specimens.csv()))
+    try:
+        with tempfile.TemporaryDirectory() as scratch, pytest.raises(SourceError, match="has changed"):
+            source.extract(snapshot, Path(scratch), memory_bytes=256 << 20, events=Events())
+    finally:
+        memory.rm("/lost", recursive=True)

@@ -101,7 +101,7 @@ class Files(Source, Reading):
         files = [file for file, _ in found.values()]
         names = relative(files)
         known = zip(files, hashes(files, memo), strict=True)
-        made = [SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1]) for f, sha in known]
+        made = [SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp) for f, sha in known]
         tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
         return Snapshot((*tables, *self._named(tables, base, memo)))
 
@@ -132,7 +132,7 @@ class Files(Source, Reading):
 
     def _inputs(self, files: tuple[SourceFile, ...]) -> list[Input]:
         how = {split: reading for split, _, reading in self._groups()}
-        return [Input(f.path, f.url, how[f.split], f.size_bytes) for f in files]
+        return [Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256) for f in files]
 
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         tables = self._tables(snapshot)

@@ -88,7 +88,7 @@ class Folder(Source):
         if folders and len(self.path) > 1:
             raise SourceError(f"source.path: {folders[0]} is a folder among others; name the one folder above them, and say with `pattern` what is meant, or name archives only.")
         found = self._in_folder(folders[0], base) if folders else self._archives(base)
-        files = [SourceFile(path, f.url, f.size_bytes, sha) for (path, f), sha in zip(found, hashes([f for _, f in found], memo), strict=True)]
+        files = [SourceFile(path, f.url, f.size_bytes, sha, stamp=f.stamp) for (path, f), sha in zip(found, hashes([f for _, f in found], memo), strict=True)]
         return Snapshot(tuple(sorted(files, key=lambda f: (f.path, f.url))))
 
     def _in_folder(self, entry: str, base: Path) -> list[tuple[str, Found]]:
