@@ -39,6 +39,7 @@ from penstock.core.identity import sha256_file
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
+from penstock.formats.table import read_sound
 from penstock.recipe.bundled import check_bundle
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe, Resources, load_recipe
@@ -210,9 +211,18 @@ class Bundle:
         return self.predictor().predict(rows, keep)
 
     def golden(self) -> tuple[pa.Table, dict[str, np.ndarray]]:
-        """The golden rows, and the program's answers `{"<target>.<answer>": [n, …]}` when it was packed."""
-        with pa.memory_map(str(self._member("golden.arrow"))) as file:
-            table = pa.ipc.open_file(file).read_all().combine_chunks()
+        """The golden rows, and the program's answers `{"<target>.<answer>": [n, …]}` when it was packed.
+
+        Raises:
+            BundleError: they cannot be read.
+        """
+        try:
+            return self._golden(read_sound(self._member("golden.arrow")))
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BundleError(f"{self.reference}: its golden rows cannot be read, golden.arrow is damaged ({reason}). Fetch or pack the bundle again.") from None
+
+    def _golden(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         rows = pa.Table.from_batches([pa.RecordBatch.from_struct_array(table["row"].chunk(0))]) if table.num_rows else pa.table({n: pa.nulls(0, t) for n, t in self.columns.items()})
         answers = {}
         for entry in self._facts["programs"]["main"]["outputs"]:

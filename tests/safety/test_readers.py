@@ -22,13 +22,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
+from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Source
-from penstock.core.errors import PenstockError, SourceError
+from penstock.core.errors import BundleError, PenstockError, SourceError
 from penstock.core.events import Events
 from penstock.formats.pictures import BadPicture, decode
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
 from tests.safety import specimens
+from tests.safety.mutate import mutate
 
 FAR = 2**62
 LINES = [b"ok", b"\xff\xfe", None, b"go"]
@@ -334,6 +336,17 @@ def test_a_parquet_whose_parts_do_not_add_up_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Columnar, "_raw_batches", lambda self: (batch.slice(1) for batch in whole(self)))
     with pytest.raises(PenstockError, match="has 60 rows by its own word, and 58 could be read"):
         read(Files(path=str(tmp_path / "a.parquet")), tmp_path)
+
+
+def test_golden_rows_that_are_damaged_are_told(tmp_path: Path) -> None:
+    data = specimens.arrow()
+    bundle = Bundle.__new__(Bundle)
+    bundle.reference = "bundle:b"
+    bundle._member = lambda name: tmp_path / name
+    for seed in range(40):
+        (tmp_path / "golden.arrow").write_bytes(mutate(data, seed))
+        with pytest.raises(BundleError, match="bundle:b: its golden rows cannot be read"):
+            bundle.golden()
 
 
 # -- archives ------------------------------------------------------------------------------------------------------------
