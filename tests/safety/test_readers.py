@@ -338,11 +338,11 @@ def test_a_parquet_whose_parts_do_not_add_up_is_told(tmp_path: Path, monkeypatch
         read(Files(path=str(tmp_path / "a.parquet")), tmp_path)
 
 
-def test_golden_rows_that_are_damaged_are_told(tmp_path: Path) -> None:
+def test_golden_rows_that_are_damaged_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = specimens.arrow()
     bundle = Bundle.__new__(Bundle)
-    bundle.reference = "bundle:b"
-    bundle._member = lambda name: tmp_path / name
+    monkeypatch.setattr(Bundle, "reference", "bundle:b")
+    monkeypatch.setattr(Bundle, "_member", lambda self, name: tmp_path / name)
     for seed in range(40):
         (tmp_path / "golden.arrow").write_bytes(mutate(data, seed))
         with pytest.raises(BundleError, match="bundle:b: its golden rows cannot be read"):
