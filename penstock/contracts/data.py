@@ -36,6 +36,10 @@ ROW_FILE = "__file"
 ROW_NUMBER = "__row"
 """int64: the row's ordinal within its file, from 0, rejected rows not counted."""
 
+PLACE = (ROW_FILE, ROW_NUMBER)
+"""Where a row of the source stands: no two rows of a preparation have the same."""
+WIDE_COLUMNS = 512
+"""A table of more columns is wide: what concerns few of them is worked out on those alone (`EngineSession.beside`)."""
 MEASURED_AT_ONCE = 512
 """So many aggregates in one query: `EngineSession.measure`."""
 REJECT_SCHEMA = pa.schema([
@@ -200,6 +204,11 @@ class Hands(ABC):
         """
 
 
+def is_wide(table: ir.Table) -> bool:
+    """Whether a table has so many columns that its rows should go through no join, window or sort."""
+    return len(table.columns) > WIDE_COLUMNS
+
+
 class EngineSession(ABC):
     """A running engine: tables are Ibis expressions, and nothing runs until rows are asked for.
 
@@ -235,6 +244,17 @@ class EngineSession(ABC):
     @abstractmethod
     def keep(self, table: ir.Table) -> ir.Table:
         """Compute once, on disk, and go on from the result."""
+
+    def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
+        """`table` with the columns of `narrow` beside it, null in rows that it has not; computed once, on disk.
+
+        Args:
+            table: has `PLACE`, each place once.
+            narrow: the same, and the columns to be given; it was kept.
+        """
+        other = narrow.rename({f"__p_of{name}": name for name in PLACE})
+        paired = table.left_join(other, [table[name] == other[f"__p_of{name}"] for name in PLACE])
+        return self.keep(paired.drop(*(f"__p_of{name}" for name in PLACE)))
 
     @abstractmethod
     def sql(self, table: ir.Table, expression: str) -> ir.Value:

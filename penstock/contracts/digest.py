@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+    from penstock.contracts.data import EngineSession
+
+_DIGESTED = 512
+"""Columns whose texts are joined at once."""
+
 
 def md5(text: ir.StringValue) -> ir.StringValue:
     """32 hexadecimal digits."""
@@ -45,6 +50,25 @@ def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
             text = text.length().cast("string") + ":" + text
         texts.append(text.fill_null("~"))
     return md5(ibis.literal(";").join(texts))  # one concatenation: a chain of + would copy the growing text for each column
+
+
+def row_digests(session: EngineSession, table: ir.Table, columns: Sequence[str], keys: Sequence[str]) -> ir.Table:
+    """`keys`, and `__p_digest`: equal for two rows if and only if the texts of all values of `columns` are. Computed once, on disk.
+
+    The digest of many columns is that of the digests of a few at a time: the texts of all of them at once would be held for
+    thousands of rows.
+
+    Args:
+        keys: columns of `table` by which a row is known; no two rows have the same.
+    """
+    parts = [columns[start : start + _DIGESTED] for start in range(0, len(columns) or 1, _DIGESTED)]
+    whole = session.keep(table.select(*keys, __p_digest=row_digest(table, parts[0])))
+    for part in parts[1:]:
+        named = {f"__p_of{i}": table[key] for i, key in enumerate(keys)}
+        more = session.keep(table.select(**named, __p_more=row_digest(table, part)))
+        paired = whole.inner_join(more, [whole[key] == more[f"__p_of{i}"] for i, key in enumerate(keys)])
+        whole = session.keep(paired.select(*keys, __p_digest=md5(paired["__p_digest"] + paired["__p_more"])))
+    return whole
 
 
 def below(digest: ir.StringValue, share: float) -> ir.BooleanValue:

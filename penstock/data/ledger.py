@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from penstock.contracts.data import REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
+from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import told_plainly
 from penstock.data.aside import Aside
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 HEADINGS = ("train", "validation", "test", "quarantined", "duplicates", "filtered")
 COLUMN, REASON = "__p_column", "__p_reason"
 _JSON_ROWS = 8_192
+_JSON_CELLS = 1 << 19
+"""Values that are plain Python at once."""
+_REJECT_BYTES = 16 << 20
 _LARGE_ROWS = 32
 """At once, where rows have pictures."""
-_OWN = (ROW_ID, ROW_FILE, ROW_NUMBER)
+_OWN = (ROW_ID, *PLACE)
 
 
 class Ledger:
@@ -50,6 +53,8 @@ class Ledger:
         self._folder = folder
         self._paths = paths
         self._writer: Any = None
+        self._first: dict[tuple[str, str], tuple[int, int]] = {}
+        """By reason: the place of its example."""
 
     def __enter__(self) -> Ledger:
         return self
@@ -66,7 +71,7 @@ class Ledger:
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(_JSON_ROWS):
+                for batch in file.iter_batches(_rows_within(file, _REJECT_BYTES, _JSON_ROWS)):
                     self._write(pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA))
                     taken += len(batch)
         return taken
@@ -76,9 +81,13 @@ class Ledger:
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
-        bad = table.filter(table[REASON].notnull()).order_by([ROW_FILE, ROW_NUMBER])  # so that the first example is the same wherever it runs
-        for batch in session.batches(bad, _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS):
-            self._write(self._told(pa.Table.from_batches([batch]), stage))
+        bad = table.filter(table[REASON].notnull())
+        if not is_wide(table):
+            bad = bad.order_by(list(PLACE))  # so that the first example is the same wherever it runs
+        most = _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS
+        for batch in session.batches(bad, min(most, max(_JSON_CELLS // len(table.columns), 1))):
+            rows = pa.Table.from_batches([batch])
+            self._write(self._told(rows, stage), rows.select(PLACE))
         return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
 
     def _told(self, rows: pa.Table, stage: str) -> pa.Table:
@@ -92,7 +101,11 @@ class Ledger:
             "row": [json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False) for row in values.to_pylist()],
         }, schema=REJECT_SCHEMA)
 
-    def _write(self, rows: pa.Table) -> None:
+    def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
+        """
+        Args:
+            places: of the rows, where they do not come in their order: a reason's example is of the first row that has it.
+        """
         import pyarrow.parquet as pq
 
         if not len(rows):
@@ -103,9 +116,14 @@ class Ledger:
                 self._writer = pq.ParquetWriter(self._folder / "part-0.parquet", REJECT_SCHEMA, compression="zstd")
             self._writer.write_table(rows)
         self.counts["quarantined"] += len(rows)
-        for stage, column, reason in zip(rows["stage"].to_pylist(), rows["column"].to_pylist(), rows["reason"].to_pylist(), strict=True):
-            entry = self.reasons.setdefault((stage, column or ""), {"stage": stage, "column": column, "rows": 0, "example": reason})
+        spots = list(zip(*(places[name].to_pylist() for name in PLACE), strict=True)) if places is not None else [None] * len(rows)
+        told = zip(rows["stage"].to_pylist(), rows["column"].to_pylist(), rows["reason"].to_pylist(), spots, strict=True)
+        for stage, column, reason, spot in told:
+            key = (stage, column or "")
+            entry = self.reasons.setdefault(key, {"stage": stage, "column": column, "rows": 0, "example": reason})
             entry["rows"] += 1
+            if spot is not None and spot <= self._first.setdefault(key, spot):
+                self._first[key], entry["example"] = spot, reason
 
     def balance(self, rows_in: int) -> dict[str, int]:
         """The counts, with `in`.
@@ -119,6 +137,13 @@ class Ledger:
 
     def sentence(self) -> str:
         return " + ".join(f"{count:,} {heading}" for heading, count in self.counts.items())
+
+
+def _rows_within(file: Any, most_bytes: int, most_rows: int) -> int:
+    """How many rows of a Parquet file have about `most_bytes`, by its largest row group."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(most_bytes // max(widest, 1), 1), most_rows))
 
 
 def plain(value: Any) -> Any:

@@ -23,8 +23,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock._version import __version__
-from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Cleaner, EngineSession, Extract, Snapshot, Source
-from penstock.contracts.digest import md5, row_digest
+from penstock.contracts.data import (
+    PLACE,
+    ROW_FILE,
+    ROW_ID,
+    ROW_NUMBER,
+    Cleaner,
+    EngineSession,
+    Extract,
+    Snapshot,
+    Source,
+    is_wide,
+)
+from penstock.contracts.digest import md5, row_digests
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
@@ -49,7 +60,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of what is written. It enters every dataset's id: raise it when the same recipe would give other rows."""
 _MEMO = "index/hashes.json"
-_OURS = (ROW_FILE, ROW_NUMBER)
+_OURS = PLACE
 _OVERLAP_MEANS = "rows whose values all equal those of a training row"
 
 
@@ -312,7 +323,11 @@ class _Work:
         assigned = assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session, events=self.events)
         if self._at_once(session, assigned):
             return assigned.drop(COLUMN, REASON)
-        sifted = self.ledger.sift(session, session.keep(assigned), "split")
+        if is_wide(table):
+            kept = session.beside(table, session.keep(assigned.select(*PLACE, SPLIT, COLUMN, REASON)))
+        else:
+            kept = session.keep(assigned)
+        sifted = self.ledger.sift(session, kept, "split")
         self._placed({row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))})
         return sifted
 
@@ -369,7 +384,7 @@ class _Work:
     def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
         """How many rows of the given splits have an equal in train; nothing is removed."""
         columns = [name for name in _written(table) if name != ROW_ID]
-        digested = table.select(SPLIT, __p_digest=row_digest(table, columns))
+        digested = row_digests(session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
         train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
         given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
         counts = {row[SPLIT]: int(row["n"]) for row in session.rows(given.group_by(SPLIT).aggregate(n=given.count()))}

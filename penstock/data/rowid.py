@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, Extract, SourceFile
+from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, Extract, SourceFile, is_wide
 from penstock.contracts.digest import key_text, md5
 from penstock.data.ledger import COLUMN, REASON, Ledger
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+
+_LISTED_FILES = 4_096
+"""Up to so many files of a wide table are named in the expression itself, which spares a join."""
 
 
 def column_names(extract: Extract) -> list[str]:
@@ -36,6 +39,9 @@ def by_place(session: EngineSession, table: ir.Table, files: Sequence[SourceFile
     prefixes = [f"{file.path}|{file.sha256}|" for file in files]
     if len(prefixes) == 1:
         return table.mutate(**{ROW_ID: md5(ibis.literal(prefixes[0]) + table[ROW_NUMBER].cast("string"))})
+    if is_wide(table) and len(prefixes) <= _LISTED_FILES:
+        listed = ibis.array(prefixes)
+        return table.mutate(**{ROW_ID: md5(listed[table[ROW_FILE]] + table[ROW_NUMBER].cast("string"))})
     names = session.table(pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes}))
     paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
     return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop("__p_index", "__p_prefix")
@@ -58,5 +64,9 @@ def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: 
     paired = table.mutate(__p_spot=spot).left_join(repeated, table[ROW_ID] == repeated["__p_of"])
     later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
     reason = ibis.cases((paired["__p_key"].isnull(), "the key is missing"), (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]), else_=ibis.null("string"))
-    marked = paired.mutate(**{COLUMN: ibis.literal(", ".join(key)), REASON: reason}).drop("__p_key", "__p_spot", "__p_of", "__p_first")
+    marked = paired.mutate(**{COLUMN: ibis.literal(", ".join(key)), REASON: reason})
+    if is_wide(table):
+        marked = session.beside(table.drop("__p_key"), session.keep(marked.select(*PLACE, COLUMN, REASON)))
+    else:
+        marked = marked.drop("__p_key", "__p_spot", "__p_of", "__p_first")
     return ledger.sift(session, marked, "key")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
+from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
 from penstock.contracts.part import did_you_mean
 from penstock.contracts.sql import bind, shown
 from penstock.core.errors import ContractError, Problem, RecipeError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OWN = (ROW_ID, ROW_FILE, ROW_NUMBER)
 _EXAMPLES = 3
 _SHOWN = 80
+_MARKED_AT_ONCE = 64
+"""Promises that one query over a wide table judges."""
 
 # -- names ---------------------------------------------------------------------------------------------------------------
 
@@ -144,6 +146,7 @@ def expect(table: ir.Table, promises: dict[str, Expect], *, session: EngineSessi
     """
     if not promises:
         return table
+    given = table
     table, checks = _checks(table, promises, session)
     counts = _count(table, checks, promises, session)
     _fail(table, [(counts[f"bad{i}"], c) for i, c in enumerate(checks) if c.policy == "fail" and counts[f"bad{i}"]], counts, promises, session, paths)
@@ -153,13 +156,34 @@ def expect(table: ir.Table, promises: dict[str, Expect], *, session: EngineSessi
             events.warn(f"{check.column}: {counts[f'bad{i}']:,} rows break `{check.what}`; they are kept, as `on_violation: warn` says", column=check.column, rows=counts[f"bad{i}"])
     marking = [c for _, c in broken if c.policy == "quarantine"]
     if not marking:
-        return table.select(*[name for name in table.columns if not name.startswith("__p_first_")])
+        return given
+    if is_wide(given):
+        return session.beside(given, _marks(table, marking, session))
+    marked = _marked(table, marking)
+    return marked.select(*[name for name in marked.columns if not name.startswith("__p_first_")])
+
+
+def _marked(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
+    """The table with the first promise that each row breaks."""
     import ibis
 
-    column = ibis.cases(*[(c.bad, c.column) for c in marking])
-    reason = ibis.cases(*[(c.bad, c.reason) for c in marking])
-    marked = table.mutate(**{COLUMN: column, REASON: reason})
-    return marked.select(*[name for name in marked.columns if not name.startswith("__p_first_")])
+    column = ibis.cases(*[(check.bad, check.column) for check in checks])
+    reason = ibis.cases(*[(check.bad, check.reason) for check in checks])
+    return table.mutate(**{COLUMN: column, REASON: reason})
+
+
+def _marks(table: ir.Table, checks: Sequence[Check], session: EngineSession) -> ir.Table:
+    """The rows of a wide table that break a promise: their places, and the first that each breaks. A few promises at a time."""
+    marks = session.keep(_first(table, checks[:_MARKED_AT_ONCE]))
+    for start in range(_MARKED_AT_ONCE, len(checks), _MARKED_AT_ONCE):
+        more = session.keep(_first(table, checks[start : start + _MARKED_AT_ONCE]))
+        marks = session.keep(marks.union(more.anti_join(marks, list(PLACE))))
+    return marks
+
+
+def _first(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
+    marked = _marked(table, checks)
+    return marked.filter(marked[REASON].notnull()).select(*PLACE, COLUMN, REASON)
 
 
 def _checks(table: ir.Table, promises: dict[str, Expect], session: EngineSession) -> tuple[ir.Table, list[Check]]:
@@ -311,7 +335,7 @@ def _check_pattern(pattern: str) -> None:
 def _count(table: ir.Table, checks: list[Check], promises: dict[str, Expect], session: EngineSession) -> dict[str, int]:
     sums = {f"bad{i}": check.bad.cast("int64").sum() for i, check in enumerate(checks)}
     sums |= {f"missing_{name}": _present(table[name]).isnull().cast("int64").sum() for name, p in promises.items() if p.max_missing is not None}
-    row = session.rows(table.aggregate(__p_rows=table.count(), **sums))[0]
+    row = session.measure(table, {"__p_rows": table.count(), **sums})
     return {name: int(value or 0) for name, value in row.items()}
 
 

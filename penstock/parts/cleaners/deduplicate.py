@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Cleaner, EngineSession
-from penstock.contracts.digest import row_digest
+from penstock.contracts.data import PLACE, ROW_ID, Cleaner, EngineSession, is_wide
+from penstock.contracts.digest import row_digests
 from penstock.parts.cleaners._words import Names
 
 if TYPE_CHECKING:
@@ -34,12 +34,16 @@ class Deduplicate(Cleaner):
         return self.columns or ()
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        columns = self.columns or [name for name in table.columns if name not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
-        digests = session.keep(table.select(ROW_ID, __p_digest=row_digest(table, columns)))
+        columns = self.columns or [name for name in table.columns if name not in (ROW_ID, *PLACE)]
+        keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
+        digests = row_digests(session, table, columns, keys)
         groups = digests.group_by("__p_digest").aggregate(__p_rows=digests.count(), __p_first=digests[ROW_ID].min())
         repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first"))
         if not session.count(repeated):
             return table
         paired = digests.inner_join(repeated, "__p_digest")
-        later = session.keep(paired.filter(paired[ROW_ID] != paired["__p_first"]).select(ROW_ID))
-        return table.anti_join(later, ROW_ID)
+        later = session.keep(paired.filter(paired[ROW_ID] != paired["__p_first"]).select(*keys))
+        if not is_wide(table):
+            return table.anti_join(later, ROW_ID)
+        marked = session.beside(table, later.rename(__p_later=ROW_ID))
+        return marked.filter(marked["__p_later"].isnull()).drop("__p_later")

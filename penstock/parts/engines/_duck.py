@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from penstock.contracts.data import ROW_ID, EngineSession
+from penstock.contracts.data import ROW_ID, WIDE_COLUMNS, EngineSession, is_wide
 from penstock.contracts.sql import bind, deeper
 from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
 
@@ -41,6 +42,13 @@ _CACHED_BYTES = 2**30
 _WIDE_BYTES, _SORTED_SHARE = 1024, 2
 """DuckDB sorts rows up to so wide, and so many times its memory (_distribution.py says why); it is a third faster there."""
 _SAMPLED = 256
+_VECTOR_BYTES = 16_384
+"""DuckDB reserves so much for a column in each step of a query."""
+_FILLED, _RESERVED = 4, 8
+"""Of a query over whole rows: steps that fill what they reserve, at the most, and all of them. A step that passes values on reserves
+as much, and DuckDB counts it, but no page of it is ever touched."""
+_BESIDE_BYTES = 64
+"""Of a row that is put beside another, at the most."""
 _UNKNOWN_BYTES = 32
 """Of a value in a column that was made on the way."""
 
@@ -58,7 +66,6 @@ class Session(EngineSession):
             bounded: expressions that may make much of little run in a process of their own; False where this session only
                 writes the SQL that others run.
         """
-        import duckdb
         from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
         from penstock.parts.engines._expression import WritesExpressions
@@ -72,11 +79,20 @@ class Session(EngineSession):
         self._widths: dict[str, int] = {}
         """About how many bytes a value of each column has, by some rows of the files that were read."""
         self._names = itertools.count()
+        self._is_bounded = bounded
         self._bounded: Any = None
+        self._duck: Any = None
         with self._plainly():
             scratch.mkdir(parents=True, exist_ok=True)
-            self._duck: Any = duckdb.connect(":memory:", config={
-                "threads": threads, "memory_limit": f"{limit_bytes}B", "temp_directory": str(scratch / "spill"), "preserve_insertion_order": False,
+        self._connect(limit_bytes)
+
+    def _connect(self, limit_bytes: int) -> None:
+        """A connection whose settings nothing changes, whatever SQL a recipe has."""
+        import duckdb
+
+        with self._plainly():
+            self._duck = duckdb.connect(":memory:", config={
+                "threads": self._threads, "memory_limit": f"{limit_bytes}B", "temp_directory": str(self._scratch / "spill"), "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False, "autoload_known_extensions": False,
             })
         # GLOBAL: a cursor is a connection of its own, and would have the machine's zone.
@@ -84,8 +100,7 @@ class Session(EngineSession):
         self._duck.execute("SET lock_configuration = true")
         from penstock.parts.engines._bounded import Bounded
 
-        self._is_bounded = bounded
-        self._bounded = Bounded(self._duck, limit_bytes=limit_bytes, threads=threads)
+        self._bounded = Bounded(self._duck, limit_bytes=limit_bytes, threads=self._threads)
 
     def close(self) -> None:
         self._bounded.close()
@@ -99,6 +114,8 @@ class Session(EngineSession):
             _refuse_twins(files)
             self._measure(files)
         name = self._name("read")
+        if name == "read_0":
+            self._settle()  # before there is any table
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
         union = "true" if len(files) > 1 else "false"
         with self._plainly():
@@ -121,6 +138,18 @@ class Session(EngineSession):
         folder = self._scratch / self._name("kept")
         self._copy(table, folder, order=(), compression="COMPRESSION lz4_raw")
         return self.read(sorted(folder.glob("*.parquet")))
+
+    def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
+        if not is_wide(table) or self.count(narrow) * _BESIDE_BYTES > self._limit_bytes:
+            return super().beside(table, narrow)
+        from penstock.parts.engines._beside import Beside
+
+        with self._plainly():
+            rows = pa.Table.from_batches(self.batches(narrow), self._arrow_schema(narrow))
+            path = self._scratch / self._name("beside") / "part-0.parquet"
+            path.parent.mkdir(parents=True)
+            Beside(rows).write(self.batches(table), self._arrow_schema(table), path, group_rows=self._rows_of(table.columns))
+        return self.read([path])
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
         import duckdb
@@ -181,10 +210,12 @@ class Session(EngineSession):
 
         # One zero, as in what was read: an expression may have made another.
         floating = [name for name, found in table.schema().items() if found.is_floating()]
-        single = table.mutate(**{name: table[name] + 0 for name in floating}) if floating else table
+        wide = is_wide(table)  # there another step of DuckDB's would reserve too much
+        single = table.mutate(**{name: table[name] + 0 for name in floating}) if floating and not wide else table
         with self._plainly():
+            batches = self.batches(single)
             return write_parts_in_order(
-                self.batches(single), self._arrow_schema(single), folders, self._scratch / self._name("dealt"), by=by, key=ROW_ID, rows=rows,
+                map(_with_one_zero, batches) if wide else batches, self._arrow_schema(single), folders, self._scratch / self._name("dealt"), by=by, key=ROW_ID, rows=rows,
                 ways=self._ways(table.columns, rows))
 
     def _ways(self, columns: Sequence[str], rows: int) -> Ways:
@@ -259,6 +290,15 @@ class Session(EngineSession):
                 f"rows are too wide for resources.memory: a row has about {sum(self._widths.values()) / 2**20:,.1f} MiB, most of it in the column {widest!r}, and the embedded engine has "
                 f"{self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest ceiling that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that column out.")
 
+    def _settle(self) -> None:
+        """Where rows are wide: fewer threads, and room for what each step of a query reserves for every column."""
+        if len(self._widths) <= WIDE_COLUMNS:
+            return
+        step_bytes = len(self._widths) * _VECTOR_BYTES
+        self._threads = max(1, min(self._threads, self._limit_bytes // (step_bytes * _FILLED)))
+        self.close()
+        self._connect(self._limit_bytes + step_bytes * _RESERVED * self._threads)
+
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""
         return int(min(max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), _LEAST_GROUP), ROW_GROUP))
@@ -332,6 +372,11 @@ class Session(EngineSession):
 def _one_zero(column: str) -> str:
     """Of 0.0 and -0.0 a Parquet dictionary of DuckDB's keeps whichever came first; so there is only the one."""
     return f"{_quoted(column)} + 0 AS {_quoted(column)}"
+
+
+def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [pc.add(column, pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def broken_row(what: str) -> ContractError:
