@@ -125,4 +125,4 @@ def test_work_within_the_crew_is_not_spread_again() -> None:
 def test_waiting_is_timed_and_having_is_not() -> None:
     timings = Timings()
     list(ahead(iter(range(3)), lambda job: time.sleep(0.02), timings=timings, size=lambda made: 0))
-    assert 0.01 < timings.seconds()["wait"] < 5 and timings.seconds()["read"] == 0
+    assert timings.seconds()["wait"] > 0.01 and timings.seconds()["read"] == 0

@@ -155,7 +155,7 @@ def test_a_death_is_named_and_the_others_end():
     (code, said), (other, _) = ranks(die)
     assert (code, other) == (4, -signal.SIGKILL)
     assert "RankLost: training process 1 (on" in said and "ended without a word" in said
-    assert time.monotonic() - began < 100
+    assert time.monotonic() - began < 250  # a hang, not a speed
 
 
 def test_every_rank_knows_its_place():
