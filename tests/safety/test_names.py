@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
 from penstock import api
 from penstock.bundle.bundle import Bundle
-from penstock.contracts.learn import Tracker
+from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
-from penstock.core.errors import PenstockError, RecipeError, StoreError, UserError
+from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
 from penstock.core.paths import Inside, below, plain_all, reason, step
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.data.dataset import Dataset
@@ -406,3 +407,21 @@ def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
     dataset = api.prepare(recipe, store=nothing_outside / "store")
     assert dataset.table("train")["file"].to_pylist() == ["fine"]
     assert dataset.counts["quarantined"] == 5
+
+
+@pytest.mark.parametrize("name", ["../secret.bin", "{outside}/secret.bin", "link.bin"])
+def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
+    """An ONNX program may name files with its weights. onnxruntime refuses those that lie elsewhere; should it cease to, we hear of it."""
+    (nothing_outside / "secret.bin").write_bytes(b"\0\0\xe0@")
+    folder = nothing_outside / "programs"
+    folder.mkdir()
+    (folder / "link.bin").symlink_to(nothing_outside / "secret.bin")
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=name.format(outside=nothing_outside))
+    given, answer = (onnx.helper.make_tensor_value_info(word, 1, ["r"]) for word in ("a", "y"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["a", "w"], ["y"])], "g", [given], [answer], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "main.onnx").write_bytes(model.SerializeToString())
+    entries = [{"name": word, "dtype": "float32", "shape": []} for word in ("a", "y")]
+    with pytest.raises(BundleError, match="onnxruntime cannot read"):
+        Runtime.load("onnx").open(folder, {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}, threads=1)
