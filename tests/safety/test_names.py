@@ -289,7 +289,7 @@ TRACKED = [*[n for n in BAD if n != "."], ".", "checkpoints", "checkpoints/x", "
 
 @pytest.mark.parametrize("name", TRACKED, ids=ids)
 def test_a_tracker_s_folder_is_below_the_run(name):
-    with pytest.raises(RecipeError, match="below the run's"):
+    with pytest.raises(RecipeError, match=r"below the run's|half of a surrogate pair"):
         load_recipe({"name": "x", "source": {"type": "files", "path": "x"}, "trackers": [{"type": "tensorboard", "folder": name}]})
 
 
