@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.typing import respelt
 from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
@@ -310,7 +311,13 @@ def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
     found = Dataset.open(where, dataset or opened.dataset)
     recipe = opened.recipe(trust=trust)
-    return find_report(recipe, opened, found, where) or write_report(recipe, opened, found, where, events or Events())
+    told = events or Events()
+    if lost := respelt(opened.learnt, found.schema, opened.encoding.columns(targets=True)):
+        types = ", ".join(f"{name}: text" for name in lost)
+        told.warn(
+            f"{', '.join(lost)}: text where {opened.reference} learnt, and read otherwise in {found.reference}, so that how the values were"
+            f" written is lost. Prepare it with `source: {{types: {{{types}}}}}`.", columns=lost)
+    return find_report(recipe, opened, found, where) or write_report(recipe, opened, found, where, told)
 
 
 def predict(

@@ -32,6 +32,7 @@ from pydantic_core import PydanticCustomError
 
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
+from penstock.contracts.data import Learnt
 from penstock.contracts.learn import Runtime
 from penstock.contracts.part import did_you_mean, no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
@@ -69,7 +70,7 @@ class Bundle:
         except StoreError as error:
             raise BundleError(f"this bundle must not be opened: {error.message}") from None
         self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self._facts["schema"])))
+        schema = _schema(self._facts["schema"])
         self.columns: dict[str, pa.DataType] = {field.name: field.type for field in schema}
         """The raw columns that a request must have, with the Arrow types they had in training."""
         with self._code():
@@ -125,6 +126,15 @@ class Bundle:
     def dataset(self) -> str:
         """The dataset version its run learnt from, `name@id`."""
         return str(self._facts["dataset"])
+
+    @property
+    def learnt(self) -> Learnt:
+        """How the training data was read, by which later data is read as well. Of a bundle of an older Penstock, the types of the
+        columns that requests must have are known, and the recipe's words."""
+        facts = self._facts.get("learnt") or {}
+        schema = _schema(facts["schema"]) if "schema" in facts else pa.schema(list(self.columns.items()))
+        source = read_recipe(self._member("recipe.yaml")).get("source")
+        return Learnt(schema, _reading(source) if isinstance(source, Mapping) else {})
 
     @property
     def distance(self) -> float | None:
@@ -193,7 +203,7 @@ class Bundle:
             self._predictors[threads] = Predictor(
                 encoding=self.encoding, program=opened,
                 outputs={entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"])) for entry in program["outputs"]},
-                decision=self.decision, columns=self.columns, keep=self.keep, steps=self.steps,
+                decision=self.decision, columns=self.columns, keep=self.keep, steps=self.steps, learnt=self.learnt,
             )
         return self._predictors[threads]
 
@@ -291,6 +301,18 @@ class Bundle:
                               else f"{self.reference} cannot be opened: {_reason(error)}.") from None
         except KeyError as error:
             raise BundleError(f"{self.path / 'bundle.json'} lacks {error}: it was not written by Penstock's pack.") from None
+
+
+def _schema(encoded: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+
+
+def _reading(source: Mapping[str, Any]) -> dict[str, Any]:
+    """How a recipe's source says its files are read, those of the training split where each split says it; no paths."""
+    train = source.get("train")
+    words = {**source, **(train if isinstance(train, Mapping) else {})}
+    places = ("type", "path", "train", "validation", "test", "load", "columns", "on_bad_row")
+    return {str(word): value for word, value in words.items() if word not in places}
 
 
 def _reason(error: RecipeError | PydanticCustomError) -> str:

@@ -24,9 +24,12 @@ import pyarrow as pa
 
 from penstock.bundle import rows as rowing
 from penstock.bundle.rows import Intake, Mixed
+from penstock.bundle.typing import Typing
+from penstock.contracts.data import Learnt
 from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
 from penstock.data.encoding import Accepted, Encoding
+from penstock.formats.learnt import KEPT
 from penstock.recipe.names import kept_names
 
 if TYPE_CHECKING:
@@ -63,11 +66,13 @@ class Predictor:
         columns: the raw columns that a request must have, with the Arrow types they had in training.
         keep: columns carried along where they are there.
         steps: what is done to raw rows first; None for nothing.
+        learnt: how the training data was read; None: as `columns` say.
     """
 
     def __init__(
         self, *, encoding: Encoding, program: Program, outputs: Mapping[str, tuple[str, tuple[int, ...]]], decision: Mapping[str, Mapping[str, Any]],
         columns: Mapping[str, pa.DataType], keep: Sequence[str] = (), steps: Steps | None = None,
+        learnt: Learnt | None = None,
     ) -> None:
         self.encoding = encoding
         self.columns = dict(columns)
@@ -77,6 +82,7 @@ class Predictor:
         self._decision = {target: dict(decided) for target, decided in decision.items()}
         self._steps = steps
         self._prepared = tuple(encoding.columns(targets=False))
+        self._typing = Typing(self.columns, learnt)
         self._chunk = encoding.rows_at_once(CHUNK)
         self._empty = self._decode(self._no_answers())
         self.answer_schema: pa.Schema = self._empty.schema
@@ -89,6 +95,7 @@ class Predictor:
         refused = dict(intake.refused)
         table, mixed = intake.table, intake.mixed
         places = np.arange(table.num_rows) if intake.places is None else intake.places
+        table, mixed = self._typing.typed(table, mixed)
         if rows == "raw" and self._steps:
             table, mixed, problems = self._steps.apply(table, mixed)
             places = _without(places, problems, refused)
@@ -241,7 +248,7 @@ class Predictor:
         if absent := [name for name in extra if name not in table.column_names]:
             raise rowing.absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
-        kept = {own: table[name] for name, own in written.items()}
+        kept = {own: table[KEPT + name if KEPT + name in table.column_names else name] for name, own in written.items()}
         return pa.table({**kept, **{name: answered[name] for name in answered.column_names}})
 
 

@@ -28,13 +28,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import ROW_ID, Feature
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
 from penstock.core.drafts import Draft
 from penstock.core.errors import ContractError, Problem
 from penstock.core.store import STAGING, told_plainly
+from penstock.data import misfits
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.unforecast import Key, Unforecast
 from penstock.data.windows import Anchors, Reach, broken, usual_distance
+from penstock.formats.learnt import KEPT, MISFIT
 from penstock.recipe.schema import Recipe, Samples
 
 if TYPE_CHECKING:
@@ -64,10 +66,12 @@ def step_encoding(recipe: Recipe) -> Encoding:
     return Encoding(sides[0], sides[1], weight=recipe.weight)
 
 
-def sort_steps(files: Sequence[Sequence[Path | str]], recipe: Recipe, samples: Samples, scratch: Path) -> list[Path]:
+def sort_steps(files: Sequence[Sequence[Path | str]], recipe: Recipe, samples: Samples, scratch: Path, *, texts: Sequence[str] = ()) -> list[Path]:
     """All rows in the order of series, time and row id, with `RANK`: which of the lists of Parquet files each came from.
 
     Args:
+        texts: columns of which some values are not of their type: they are given as text in a column `KEPT` + name, and those
+            that name series are texts themselves.
         scratch: an empty folder for the sorted rows; the caller removes it.
     """
     import ibis
@@ -76,7 +80,11 @@ def sort_steps(files: Sequence[Sequence[Path | str]], recipe: Recipe, samples: S
     with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads) as session:
         tables = [session.read(some).mutate(**{RANK: ibis.literal(rank, "int8")}) for rank, some in enumerate(files) if some]
         table = tables[0] if len(tables) == 1 else ibis.union(*tables)
-        order = [*samples.entity, samples.time, *([ROW_ID] if ROW_ID in table.columns else [])]
+        for name in texts:
+            text = ibis.coalesce(table[MISFIT + name], table[name].cast("string"))
+            table = table.mutate(**{KEPT + name: text, **({name: text} if name in samples.entity else {})})
+        places = [name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns]
+        order = [*samples.entity, samples.time, *places]
         session.write(table, scratch / "steps", order=order)
     return sorted((scratch / "steps").glob("*.parquet"))
 
@@ -131,10 +139,11 @@ class Steps:
                 yield self._chunk(pa.Table.from_batches([batch]))
 
     def _chunk(self, table: pa.Table) -> Chunk:
-        accepted = self.encoding.accept(table, targets=self.targets)
+        accepted = misfits.accept(self.encoding, table, targets=self.targets)
         for name in (*self.samples.entity, self.samples.time):
             for row in np.flatnonzero(np.asarray(table[name].is_null())).tolist():
                 accepted.refused.setdefault(row, []).append(Problem((name,), "is missing, so the step has no place in a series"))
+        misfits.note(table, self.samples.time, accepted, f"and not {table[self.samples.time].type} as it was learnt, so the step has no place in a series")
         if self._twins == "refuse" and self.samples.on_gap != "ignore":
             self._put_twins_aside(table, accepted)
         if accepted.refused:
@@ -289,10 +298,12 @@ class SampledDataset:
     Args:
         dataset: the version, a row a step.
         recipe: says how rows make samples.
+        distance: how far apart steps usually are, where that was learnt from another dataset.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> None:
         assert recipe.samples is not None
+        self._distance = distance
         self.steps, self._recipe, self._samples = dataset, recipe, recipe.samples
         self.name, self.id, self.reference, self.path, self.manifest, self.facts = dataset.name, dataset.id, dataset.reference, dataset.path, dataset.manifest, dataset.facts
         self._reach = Reach.of(recipe.inputs.values(), recipe.targets.values())
@@ -331,7 +342,7 @@ class SampledDataset:
 
     def _walk(self) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
         anchors = Anchors(self._reach, (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval))
-        for chunk in Steps(self._sorted, self._samples, step_encoding(self._recipe)):
+        for chunk in Steps(self._sorted, self._samples, step_encoding(self._recipe), distance=self._distance):
             yield (chunk, *anchors.update(chunk.segment, chunk.rank))
 
     def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
@@ -352,14 +363,14 @@ class SampledDataset:
         return pa.Table.from_batches(self.batches(split, columns), schema=pa.schema([self.schema.field(name) for name in names]))
 
 
-def seen(dataset: Dataset, recipe: Recipe) -> Dataset | SampledDataset:
+def seen(dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> Dataset | SampledDataset:
     """The dataset as its samples, where the recipe declares any; otherwise as it is."""
-    return SampledDataset(dataset, recipe) if recipe.samples is not None else dataset
+    return SampledDataset(dataset, recipe, distance=distance) if recipe.samples is not None else dataset
 
 
 def windows_of(
     files: Sequence[Path | str], recipe: Recipe, columns: Sequence[str], scratch: Path, *, every: bool, set_aside: Callable[[pa.Table, Accepted], None],
-    unforecast: Unforecast | None = None, distance: float | None = None,
+    unforecast: Unforecast | None = None, distance: float | None = None, texts: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
     """Samples to be forecast from rows that are steps: the inputs alone, with the series' names and the last known time.
 
@@ -371,6 +382,7 @@ def windows_of(
         set_aside: told of steps that cannot be taken.
         unforecast: keeps the tally of series, and tells of those without a window.
         distance: how far apart steps were where the bundle learnt.
+        texts: columns of which some values are not of their type, and that name series or are carried along.
     """
     samples = recipe.samples
     assert samples is not None
@@ -387,7 +399,8 @@ def windows_of(
     anchors, cutter = Anchors(reach), Cutter(recipe, reach, targets=False)
     rows = max(_BATCH_BYTES // cutter.sample_bytes, 1)
     held: tuple[int, pa.Table] | None = None  # the latest sample of a series that may go on in the next chunk
-    steps = Steps(sort_steps([files], recipe, samples, scratch), samples, encoding, targets=False, set_aside=aside, distance=distance, twins="refuse")
+    steps = Steps(
+        sort_steps([files], recipe, samples, scratch, texts=texts), samples, encoding, targets=False, set_aside=aside, distance=distance, twins="refuse")
     for chunk in steps:
         before = anchors.seen
         found, _ = anchors.update(chunk.segment, np.zeros(len(chunk.segment), np.int8))

@@ -50,7 +50,9 @@ def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, 
     started = time.perf_counter()
     options = recipe.evaluate
     notes: list[str] = []
-    dataset, overlap = dataset if isinstance(dataset, SampledDataset) else seen(dataset, recipe), 1
+    if not isinstance(dataset, SampledDataset):  # steps are as far apart as they were where the bundle learnt
+        dataset = seen(dataset, recipe, distance=bundle.distance if recipe.samples is not None else None)
+    overlap = 1
     if recipe.samples is not None:
         overlap = max(1, *(-(-feature.reach(target=True)[1] // recipe.samples.stride_eval) for feature in recipe.targets.values()))
         notes.append("rows are steps of series here, and what is measured are samples: a window with its horizon, from each step on" + ("" if recipe.samples.stride_eval == 1 else f" that is a multiple of {recipe.samples.stride_eval}"))

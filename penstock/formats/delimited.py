@@ -10,6 +10,7 @@ reject and counted records instead of lines, and its lenient mode lost 69,500 ro
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,10 @@ CELL_BYTES = 1 << 10
 cost as much as the square of its width."""
 MOST_BLOCK_BYTES = 8 << 20
 """Of a block that is so large for its width's sake."""
+
+DELIMITERS = (b",", b"\t", b";", b"|")
+PLACED = re.compile(r"column_[0-9]+")
+"""What columns without names are called."""
 
 Block = tuple[pa.RecordBatch, list[Reject]]
 
@@ -98,7 +103,7 @@ class Delimited(Reader):
     def asks_others(self) -> bool:
         """Whether its first line is judged by its looks, for which the other files of the source are asked as well."""
         reading = self.input.reading
-        return reading.header == "auto" and not reading.names
+        return reading.header == "auto" and not reading.names and self.input.known is None
 
     def peek(self) -> bytes:
         """Its first records, as bytes, to be cut by `cut`; its delimiter is found by them.
@@ -179,6 +184,8 @@ class Delimited(Reader):
             return value.encode() if value else None
 
         dialect = Dialect(b",", byte(reading.quote), byte(reading.escape), byte(reading.comment), reading.strip)
+        if self.input.known is not None and (not reading.delimiter or "delimiter" in self.input.inherited):
+            return self._learnt_dialect(dialect, buffer, final)
         if reading.delimiter:
             return replace(dialect, delimiter=reading.delimiter.encode())
         if self._delimiter:
@@ -190,8 +197,48 @@ class Delimited(Reader):
             self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
         return replace(dialect, delimiter=found or b",")
 
+    def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
+        """The delimiter under which the file has the columns that were learnt: by its first line's names, or by their number."""
+        start = buffer[: 1 << 18]
+        ending = format_of(self.input.url) == "tsv"
+        first = self.input.reading.delimiter or ("\t" if ending else ",")
+        best: tuple[int, bytes] = (0, b"")
+        for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
+            if delimiter in (dialect.quote, dialect.escape):
+                continue
+            records = head_records(start, replace(dialect, delimiter=delimiter), final=final and len(buffer) <= len(start))
+            score = self._known_names(records)
+            if not score and self._had_no_header():
+                score = widths_of(records).count(self._learnt_width())
+            if score > best[0]:
+                best = (score, delimiter)
+        found = best[1] or (first.encode() if self.input.reading.delimiter or ending else sniff_delimiter(start, dialect, final=final) or b",")
+        if found != first.encode():
+            self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
+        return replace(dialect, delimiter=found)
+
+    def _known_names(self, records: list[Record]) -> int:
+        """How many names that were learnt the first line has."""
+        cells = {c.decode().strip("\ufeff \t").lower() for c in records[0].cells} if records and not records[0].reason else set()
+        return len(cells & (self.input.known or frozenset()))
+
+    def _learnt_width(self) -> int:
+        return len(self.input.reading.names) or len(self.input.known or ())
+
+    def _had_no_header(self) -> bool:
+        """Whether what was learnt had its names by place."""
+        known = self.input.known or frozenset()
+        return bool(self.input.reading.names) or all(PLACED.fullmatch(name) for name in known)
+
+    def _has_learnt_header(self, records: list[Record]) -> bool:
+        if not self._had_no_header():
+            return True  # if these are no names, the columns that are wanted are not there, which is said
+        return bool(records) and 2 * self._known_names(records) >= max(len(records[0].cells), 1)
+
     def _has_header(self, records: list[Record]) -> bool:
         reading = self.input.reading
+        if self.input.known is not None and (reading.header == "auto" or "header" in self.input.inherited):
+            return self._has_learnt_header(records)
         if reading.header != "auto":
             return bool(reading.header)
         if self._header:
@@ -209,12 +256,13 @@ class Delimited(Reader):
 
     def _name_columns(self, records: list[Record], header: bool) -> None:
         reading = self.input.reading
-        if reading.names:
+        if reading.names and not (header and "names" in self.input.inherited):
             raw = list(reading.names)
             if header and records and not records[0].reason and len(records[0].cells) != len(raw):
                 raise SourceError(f"{self.input.path} has {len(records[0].cells)} columns in its header, but source.names has {len(raw)}.")
             widths = Counter(widths_of(records[1:] if header else records))
-            if len(raw) not in widths and len(widths) == 1 and widths.total() >= 5:
+            least = 1 if "names" in self.input.inherited else 5
+            if len(raw) not in widths and len(widths) == 1 and widths.total() >= least:
                 raise SourceError(f"{self.input.path} has {widths.most_common(1)[0][0]} cells a row, but source.names has {len(raw)} names. Is the delimiter {self._dialect.delimiter.decode()!r} right?")
         elif header:
             first = records[0] if records else None

@@ -15,14 +15,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Learnt
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
@@ -30,7 +30,8 @@ from penstock.formats.columnar import Columnar
 from penstock.formats.delimited import Delimited, settle_together
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.jsonlines import JsonLines
-from penstock.formats.reader import LINE, Context, Input, Reader, check_words
+from penstock.formats.learnt import MISFIT, fit, learnt_type
+from penstock.formats.reader import LINE, NUMBERS, Context, Input, Reader, check_words
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.sound import odd_rows, shown
 from penstock.formats.steady import check
@@ -38,13 +39,15 @@ from penstock.formats.texts import format_of
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
 
-def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None) -> Extract:
+def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None, learnt: Learnt | None = None) -> Extract:
     """Read every row of the files into Parquet under `scratch`; put bad rows aside.
 
     Args:
         inputs: in the order of the snapshot: `ROW_FILE` is an index into them.
         memory_bytes: what all of it may take.
         limit: read about so many rows of each file only.
+        learnt: the types that columns have, whatever these files look like; what is not of its column's type is a text in a
+            column `MISFIT` + name, for the columns in the extract's `misfits`.
 
     Raises:
         SourceError: a file cannot be read as a whole, or a row is bad and its `on_bad_row` is `fail`.
@@ -64,18 +67,22 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             for i, reader in enumerate(readers):
                 reader.scan()
                 events.progress("extract", i + 1, 2 * len(inputs), "files")
+            for reader in readers:
+                reader.settle()
             if not readers:
                 raise SourceError("the source has no files.")
             _csv_words(readers)
             partitions = [_partitions(r) for r in readers]
-            plan = _plan(readers, partitions, events)
+            plan = _plan(readers, partitions, events, learnt)
             made, rows, late = _write(readers, partitions, plan, scratch, block, events, limit)
             rejected = rejects.count + late.count
             if not rows and not rejected:
                 raise SourceError(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
             if not rows:
                 events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
-            return Extract(parquet=list(made), schema=plan.schema(), rejects=[*rejects.close(), *late.close()], rows=rows, rejected=rejected)
+            return Extract(
+                parquet=list(made), schema=plan.schema(), rejects=[*rejects.close(), *late.close()], rows=rows, rejected=rejected,
+                misfits=frozenset(plan.misfits))
         finally:
             rejects.close()
             for reader in readers:
@@ -112,7 +119,8 @@ def _csv_words(readers: list[Reader]) -> None:
     for kinds, words, what in (((Delimited,), "only_csv", "CSV"), ((Delimited, JsonLines), "only_text", "CSV and JSON lines")):
         by_words: dict[tuple[str, ...], list[Reader]] = {}
         for reader in readers:
-            by_words.setdefault(tuple(getattr(reader.input.reading, words)()), []).append(reader)
+            given = [word for word in getattr(reader.input.reading, words)() if word not in reader.input.inherited]
+            by_words.setdefault(tuple(given), []).append(reader)
         for found, members in by_words.items():
             if found and not any(isinstance(m, kinds) for m in members):
                 raise SourceError(f"source: {', '.join(found)} {'is' if len(found) == 1 else 'are'} for {what}, but {members[0].input.path} is neither; leave {'it' if len(found) == 1 else 'them'} out, or set `format`.")
@@ -143,9 +151,18 @@ class _Plan:
     """Columns whose type the recipe forces."""
     spelling: dict[str, str]
     """By name in lower case: the spelling that won."""
+    learnt: frozenset[str] = frozenset()
+    """Columns whose type was learnt."""
+    misfits: set[str] = field(default_factory=set)
+    """Those of them in which values were found that are not of it."""
 
     def schema(self) -> pa.Schema:
         return pa.schema(list(self.kinds.items()))
+
+    def written(self) -> pa.Schema:
+        """With the columns of what is not of a learnt type."""
+        beside = [(MISFIT + name, pa.string()) for name in self.kinds if name in self.learnt and not pa.types.is_string(self.kinds[name])]
+        return pa.schema([*self.kinds.items(), *beside])
 
     def wanted(self, reader: Reader) -> dict[str, pa.DataType]:
         """What to ask of a reader, in its spelling."""
@@ -153,11 +170,14 @@ class _Plan:
         for name in reader.columns:
             final = self.spelling[name.lower()]
             asked[name] = pa.string() if final in self.forced else self.kinds[final]
+            if final in self.learnt and final not in self.forced:
+                number = pa.types.is_integer(self.kinds[final]) or pa.types.is_floating(self.kinds[final])
+                asked[name] = NUMBERS if number else pa.string()
         return asked
 
 
-def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events: Events) -> _Plan:
-    spelling: dict[str, str] = {}
+def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events: Events, learnt: Learnt | None) -> _Plan:
+    spelling: dict[str, str] = {} if learnt is None else _learnt_spelling(readers, learnt)
     kinds: dict[str, pa.DataType] = {}
     texts: dict[str, TextTypes] = {}
     inexact: set[str] = set()
@@ -202,6 +222,8 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
             kinds[name] = pa.string()
         if name in inexact and pa.types.is_string(kinds[name]) and name in texts and texts[name].number:
             events.warn(f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of it fits int64; it is read as text. Force it with `types: {{{name}: number}}`.")
+    held = {} if learnt is None else _learnt_kinds(kinds, learnt)
+    kinds |= held
     forced: dict[str, str] = {}
     for reader in readers:
         for name, must in reader.input.reading.types_.items():
@@ -212,7 +234,27 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
     already = {n for n, must in forced.items() if kinds[n].equals(FORCED[must]) or (must == "timestamp" and pa.types.is_timestamp(kinds[n]))}
     forced = {n: must for n, must in forced.items() if n not in already}
     kinds |= {n: FORCED[must] for n, must in forced.items()}
-    return _Plan(_ordered(kinds, readers), forced, spelling)
+    return _Plan(_ordered(kinds, readers), forced, spelling, frozenset(held) - set(forced))
+
+
+def _learnt_spelling(readers: list[Reader], learnt: Learnt) -> dict[str, str]:
+    """The learnt spelling of the columns that are there."""
+    here = {name.lower() for reader in readers for name in reader.columns}
+    return {name.lower(): name for name in learnt.schema.names if name.lower() in here}
+
+
+def _learnt_kinds(kinds: dict[str, pa.DataType], learnt: Learnt) -> dict[str, pa.DataType]:
+    """The learnt types of the columns that are there; bytes and lists stay what they are."""
+    found: dict[str, pa.DataType] = {}
+    for column in learnt.schema:
+        here, kind = kinds.get(column.name), learnt_type(column.type)
+        if here is None or pa.types.is_nested(here) or pa.types.is_binary(here):
+            continue
+        if kind is not None:
+            found[column.name] = kind
+        elif not pa.types.is_nested(column.type):
+            found[column.name] = pa.string()  # bytes, named or written as text
+    return found
 
 
 def _say_lacking(readers: list[Reader], partitions: list[dict[str, str | None]], spelling: dict[str, str]) -> None:
@@ -244,7 +286,8 @@ def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan:
     """The second pass: the files written, their rows, and the rows whose values are not of a forced type."""
     while True:
         rejects = Rejects(scratch / "rejects-by-type.parquet")
-        writer = RowGroups(scratch, _with_places(plan.schema()), block)
+        plan.misfits.clear()
+        writer = RowGroups(scratch, _with_places(plan.written()), block)
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
                 number, late, fail = 0, 0, reader.input.reading.on_bad_row == "fail"
@@ -292,6 +335,7 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
     here = {plan.spelling[n.lower()]: i for i, n in enumerate(batch.schema.names) if n != LINE}
     constants = {plan.spelling[n.lower()]: v for n, v in part.items()}
     arrays: list[pa.Array] = []
+    beside: dict[str, pa.Array] = {}
     wrong: dict[int, tuple[str, str]] = {}
     for name, kind in plan.kinds.items():
         if name in here:
@@ -301,6 +345,16 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
         else:
             arrays.append(pa.nulls(batch.num_rows, kind))
             continue
+        if name in plan.learnt:
+            array, other = fit(array, kind)
+            arrays.append(array)
+            if _has_moments(kind):
+                for row, reason in odd_rows(array).items():
+                    wrong.setdefault(row, (name, reason))
+            if other is not None:
+                beside[name] = other
+                plan.misfits.add(name)
+            continue
         if name in plan.forced:
             array, bad = force(to_text(array), plan.forced[name])
             for row, reason in bad.items():
@@ -309,6 +363,8 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
         if _has_moments(kind):
             for row, reason in odd_rows(arrays[-1]).items():
                 wrong.setdefault(row, (name, reason))
+    written = plan.written()
+    arrays += [beside.get(n.removeprefix(MISFIT), pa.nulls(batch.num_rows, pa.string())) for n in written.names[len(arrays) :]]
     rejects: list[Reject] = []
     if wrong:
         lines = batch.column(LINE)
@@ -319,7 +375,7 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
         arrays = [a.filter(keep) for a in arrays]
     rows = batch.num_rows - len(wrong)
     arrays += [pa.repeat(pa.scalar(index, pa.int32()), rows), pa.array(np.arange(number, number + rows))]
-    return pa.RecordBatch.from_arrays(arrays, schema=_with_places(plan.schema())), rejects
+    return pa.RecordBatch.from_arrays(arrays, schema=_with_places(written)), rejects
 
 
 def _has_moments(kind: pa.DataType) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
-from penstock.formats.reader import LINE, Context, Input, Reader
+from penstock.formats.reader import LINE, NUMBERS, Context, Input, Reader
 from penstock.formats.rejects import Reject
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
@@ -166,7 +166,7 @@ class JsonLines(Reader):
 
     def __init__(self, input: Input, context: Context) -> None:
         super().__init__(input, context)
-        self._root = _Node()
+        self._root: _Node = context.objects.setdefault(input.reading.model_dump_json(), _Node())
         self._encoding = "utf-8"
 
     def scan(self) -> None:
@@ -178,6 +178,8 @@ class JsonLines(Reader):
             self._root.observe(objects)
             rows += len(lines) + len(rejects)
         self.declared = rows
+
+    def settle(self) -> None:
         leaves = [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
         joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
         order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))  # so that a clash is named alike in every file
@@ -325,6 +327,8 @@ def _parallel(node: _Node, values: list[Any], kinds: Mapping[str, pa.DataType], 
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind.equals(NUMBERS):
+        return _array([int(v) if type(v) is bool else v for v in values], pa.string())
     if pa.types.is_string(kind):
         return pa.array([v if v is None or type(v) is str else word(v) for v in values], kind)
     if pa.types.is_timestamp(kind):

@@ -24,6 +24,7 @@ from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.archive import Archive, DamagedMember, Entry, is_archive, open_archive
 from penstock.formats.groups import RowGroups, ahead
+from penstock.formats.learnt import MISFIT
 from penstock.formats.loads import UNREAD, Load, owners, prefix
 from penstock.formats.members import decoded, safe
 from penstock.formats.places import is_remote
@@ -174,7 +175,8 @@ def load_columns(
     schema = _schema(made.schema, loads)
     block = min(8 << 20, max(256 << 10, memory_bytes // 96))
     rejects = Rejects(scratch / "rejects-by-load.parquet")
-    whole = schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+    beside = [pa.field(MISFIT + name, pa.string()) for name in schema.names if name in made.misfits]
+    whole = pa.schema([*schema, *beside]).append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
     with told_plainly(scratch), ExitStack() as stack:
         scratch.mkdir(parents=True, exist_ok=True)
         pool = stack.enter_context(ThreadPoolExecutor(16 if any(is_remote(f.url) for f in files) else 4, thread_name_prefix="penstock-load"))
@@ -201,7 +203,7 @@ def load_columns(
         Path(path).unlink()
     if rejects.count and not groups.rows:
         events.warn(f"not one of {rejects.count:,} rows has its file. The first: {rejects.first}. Is `load.root` right?")
-    return Extract(list(written), schema, [*made.rejects, *more], groups.rows, made.rejected + rejects.count)
+    return Extract(list(written), schema, [*made.rejects, *more], groups.rows, made.rejected + rejects.count, made.misfits)
 
 
 def _schema(schema: pa.Schema, loads: Mapping[str, Load]) -> pa.Schema:

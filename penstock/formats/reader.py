@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,9 @@ from penstock.formats.typed import TextTypes
 
 LINE = "\0line"
 """The column in which readers give each row's line; no file can have a column of this name."""
+
+NUMBERS = pa.large_string()
+"""What a reader is asked for where numbers were learnt: texts, since some values may be none; truth values are 1 and 0."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Input:
     """Of the version that was found (`places.stamp_of`); empty where its place has none."""
     sha256: str = ""
     """Of its content; empty where it was not hashed."""
+    known: frozenset[str] | None = None
+    """The names of columns that were learnt, in lower case: they tell a header. None: nothing was learnt, looks decide."""
+    inherited: frozenset[str] = frozenset()
+    """Words of `reading` that were learnt, and not said of this file: they may name columns that it lacks."""
 
 
 @dataclass
@@ -55,6 +63,8 @@ class Context:
     """Read about so many rows of each file, then stop."""
     texts: dict[str, TextTypes] = field(default_factory=dict)
     """By name in lower case: what the text columns of that name could be, over all files."""
+    objects: dict[str, Any] = field(default_factory=dict)
+    """What JSON's fields are, over all files that are read alike."""
     said: set[str] = field(default_factory=set)
 
     def text(self, name: str) -> TextTypes:
@@ -96,6 +106,10 @@ class Reader(ABC):
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         """The rows that can be read, in order, with their `LINE`; only columns in `kinds`, of those types or of types
         that `typed.convert` makes into them."""
+
+    def settle(self) -> None:
+        """Once all files of the source are scanned: settle the columns, where they follow from all of them."""
+        return
 
     def close(self) -> None:
         """Forget what was kept on disk."""
@@ -159,7 +173,7 @@ def check_words(readers: list[Reader], names: set[str]) -> None:
         raw = {n for m in members for n in m.raw_names}
         for word, wanted, known in (("rename", reading.rename, raw), ("columns", reading.columns, here), ("types", reading.types_, here), ("trim_end", reading.trim_end, here)):
             for name in wanted:
-                if name not in known:
+                if name not in known and word not in members[0].input.inherited:
                     there = sorted(known if word == "rename" else known | ({reading.rename.get(n, n) for n in raw} - {""}))
                     some = ", ".join(there[:12]) + (" …" if len(there) > 12 else "")
                     raise SourceError(f"source.{word}: {members[0].input.path} has no column {name!r}.{did_you_mean(name, there)} Its columns: {some}")

@@ -262,6 +262,8 @@ def word(value: Any) -> str:
         return value
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # 1.0 is the same number as 1, and so the same text
     return json.dumps(value, ensure_ascii=False, default=_plain)
 
 

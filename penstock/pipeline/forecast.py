@@ -24,6 +24,7 @@ from penstock.data.encoding import Accepted
 from penstock.data.steps import RANK, windows_of
 from penstock.data.unforecast import Tally, Unforecast
 from penstock.data.windows import Reach
+from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
 from penstock.recipe.names import REFUSED, kept_names
 from penstock.recipe.schema import Recipe
@@ -38,6 +39,10 @@ class Steps:
     columns: list[str]
     kept: tuple[str, ...]
     """Columns that go beside a forecast."""
+    texts: list[str]
+    """Those of them in which some values are not of their type."""
+    misfits: frozenset[str]
+    """All columns in which some are not."""
     aside: str
     """Where refused steps go."""
     distance: float | None = None
@@ -64,8 +69,10 @@ class Steps:
         if absent := [name for name in dict.fromkeys(needed) if name not in present]:
             raise absent_columns(absent, list(extract.schema.names))
         kept = tuple(name for name in dict.fromkeys([*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep]) if name in present)
-        columns = list(dict.fromkeys([*kept, *bundle.columns]))
-        return cls(recipe, list(extract.parquet), columns, kept, f"{output}.refused.jsonl", bundle.distance)
+        texts = [name for name in kept if name in extract.misfits and name != recipe.samples.time]
+        beside = [MISFIT + name for name in plain if name in extract.misfits and name not in recipe.samples.entity]
+        columns = list(dict.fromkeys([*kept, *bundle.columns, *beside, *(KEPT + name for name in texts)]))
+        return cls(recipe, list(extract.parquet), columns, kept, texts, extract.misfits, f"{output}.refused.jsonl", bundle.distance)
 
     def windows(self, scratch: Path, *, every: bool) -> Iterator[pa.Table]:
         """Samples as requests have them."""
@@ -76,7 +83,8 @@ class Steps:
                 if not writers:
                     writers.append(stack.enter_context(TableWriter(self.aside)))
                 order = sorted(accepted.refused)
-                rows = table.drop_columns([c for c in (RANK, ROW_FILE, ROW_NUMBER) if c in table.column_names]).take(pa.array(order))
+                ours = [c for c in table.column_names if c in (RANK, ROW_FILE, ROW_NUMBER) or c.startswith((MISFIT, KEPT))]
+                rows = _as_read(table, self.misfits).drop_columns(ours).take(pa.array(order))
                 writers[0].write(rows.append_column("refused", pa.array(["; ".join(map(str, accepted.refused[row])) for row in order])))
                 self.refused += len(order)
 
@@ -85,10 +93,12 @@ class Steps:
             unforecast = Unforecast(needed, self.recipe.samples.entity, self._lack)
             self.tally = unforecast.tally
             yield from windows_of(
-                self.files, self.recipe, self.columns, scratch, every=every, set_aside=set_aside, unforecast=unforecast, distance=self.distance)
+                self.files, self.recipe, self.columns, scratch, every=every, set_aside=set_aside, unforecast=unforecast, distance=self.distance,
+                texts=self.texts)
 
     def _lack(self, last: pa.Table, reasons: list[str]) -> None:
-        self._lacking.append((last.select(self.kept), reasons))
+        columns = {name: last[KEPT + name if name in self.texts else name] for name in self.kept}
+        self._lacking.append((pa.table(columns), reasons))
 
     def lacking(self, answers: pa.Schema) -> Iterator[pa.Table]:
         """The series found since the last call to have no forecast, as rows of the output: nulls, and why.
@@ -117,3 +127,12 @@ class Steps:
         if tally.late:
             events.warn(f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a refused step): their forecast is from the last known time that is beside it")
 
+
+def _as_read(table: pa.Table, misfits: frozenset[str]) -> pa.Table:
+    """The rows with texts where columns have some that are not of their type."""
+    for name in misfits:
+        beside = MISFIT + name
+        if beside in table.column_names:
+            text = as_text(table[name].combine_chunks(), table[beside].combine_chunks())
+            table = table.set_column(table.column_names.index(name), name, text)
+    return table

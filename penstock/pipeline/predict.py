@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
-from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Source
+from penstock.contracts.data import Extract, Source
 from penstock.core.errors import PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
+from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
 from penstock.pipeline.ceiling import over
 from penstock.pipeline.forecast import Steps
@@ -52,7 +53,7 @@ def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
 
 
 def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool, memory_bytes: int) -> dict[str, Any]:
-    source: Source = load_recipe({"source": declaration}, name="predict").source
+    source: Source = load_recipe({"source": declaration}, name="predict").source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
     if same := next((f.url for f in snapshot.files if f.url == output or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))), None):
         raise RequestError(f"the answers would overwrite {same}, which is to be read. Give `--output` another name.")
@@ -75,7 +76,7 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
             raise RequestError("`every` is for rows that are steps of series; here each row is answered anyway.")
-        batches = _batches(extract.parquet, extract.schema, bundle.encoding.rows_at_once(ROWS)) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
+        batches = _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS)) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
         predictor = bundle.predictor()
         kept = keep if steps is None else steps.kept
         _say_kept(bundle, kept, extract, predictor.answer_schema, events)
@@ -124,14 +125,21 @@ def _balance(counts: dict[str, Any]) -> None:
         raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
 
 
-def _batches(files: list[Path | str], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
-    for file in files:
+def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """The rows in tables that any memory has room for: the columns, what is not of their types beside them, and as text those
+    that are kept and have such values."""
+    beside = [pa.field(MISFIT + name, pa.string()) for name in extract.schema.names if name in extract.misfits]
+    for file in extract.parquet:
         opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         head = next(opened.iter_batches(_MEASURED_ROWS), None)
         fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1) if head is not None and head.num_rows else rows
         for batch in opened.iter_batches(min(rows, fits)):
-            table = pa.Table.from_batches([batch]).drop_columns([c for c in (ROW_FILE, ROW_NUMBER) if c in batch.schema.names])
-            for field in schema:
-                if field.name not in table.column_names:
-                    table = table.append_column(field, pa.nulls(len(table), field.type))
-            yield table
+            table = pa.Table.from_batches([batch])
+            wanted = [field for field in (*extract.schema, *beside) if field.name in table.column_names]
+            lacking = [field for field in extract.schema if field.name not in table.column_names]
+            columns = {field.name: table[field.name] for field in wanted}
+            columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}
+            for name in keep:
+                if name in extract.misfits:
+                    columns[KEPT + name] = as_text(table[name], table[MISFIT + name])
+            yield pa.table(columns)

@@ -20,9 +20,9 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from penstock.contracts.data import ROW_FILE, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.data import ROW_FILE, Extract, Learnt, Snapshot, Source, SourceFile
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
@@ -30,9 +30,13 @@ from penstock.formats.extract import extract
 from penstock.formats.loading import load_columns
 from penstock.formats.loads import Load, owners, prefix, survey
 from penstock.formats.options import FilesAs, Names, Reading
-from penstock.formats.places import Found, find, hashes, relative
+from penstock.formats.places import Found, ending, find, hashes, relative
 from penstock.formats.reader import Input
 
+_TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
+"""What is learnt of how files are read, by what files have it."""
+_TEXT_WORDS = _TABLE_WORDS | {"encoding"}
+_CSV_WORDS = _TEXT_WORDS | {"format", "header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip"}
 _SAMPLED_FILES = 16
 _SAMPLE_BYTES = 64 << 20
 """Of files that rows name."""
@@ -57,6 +61,8 @@ class Files(Source, Reading):
     test: Split = None
     load_: dict[str, Load] = Field({}, alias="load")
     """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
+
+    _learnt: Learnt | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_way(self) -> Files:
@@ -126,20 +132,42 @@ class Files(Source, Reading):
             found += mine
         return found
 
+    def like(self, learnt: Learnt) -> Files:
+        """These files, read as the data was that something was learnt from. Words that are said of them stand."""
+        found = self.model_copy()
+        found._learnt = learnt
+        return found
+
+    def _learnt_input(self, input: Input) -> Input:
+        """The input with the words that were learnt and make sense for its format, and the names that tell a header."""
+        learnt = self._learnt
+        if learnt is None:
+            return input
+        format = ending(input.url) if input.reading.format == "auto" else input.reading.format
+        fits = _TEXT_WORDS if format == "jsonl" else _TABLE_WORDS if format in ("parquet", "arrow") else _CSV_WORDS
+        given = {field.alias or name for name, field in type(self).model_fields.items() if name in self.model_fields_set}
+        words = {word: value for word, value in learnt.reading.items() if word in fits and word not in given}
+        if format or "format" in given:
+            words.pop("format", None)
+        rename = words.get("rename") or {}
+        known = {name.lower() for name in (*learnt.schema.names, *rename)}
+        reading = Reading.model_validate({**input.reading.options(), **words})
+        return replace(input, reading=reading, known=frozenset(known), inherited=frozenset(words))
+
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
         starts = tuple(map(prefix, self.load_))
         return tuple(f for f in snapshot.files if not (starts and f.path.startswith(starts)))
 
     def _inputs(self, files: tuple[SourceFile, ...]) -> list[Input]:
         how = {split: reading for split, _, reading in self._groups()}
-        return [Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256) for f in files]
+        return [self._learnt_input(Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256)) for f in files]
 
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         tables = self._tables(snapshot)
         if not self.load_:
-            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events)
+            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events, learnt=self._learnt)
         inputs = self._inputs(tables)
-        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events)
+        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._learnt)
         return load_columns(made, self.load_, snapshot.files, scratch, memory_bytes=memory_bytes, events=events, fails=lambda i: inputs[i].reading.on_bad_row == "fail")
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
