@@ -283,7 +283,7 @@ def resume(reference: str, *, store: str | Path | Store | None = None, trust: bo
         raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
     recipe = _to_resume(found, trust)
 
-    pipeline = Pipeline(recipe, where, told)
+    pipeline = Pipeline(recipe, where, told, of=found)
 
     def go_on() -> dict[str, Any]:
         if is_done:  # only its way to the bucket was not

@@ -143,6 +143,11 @@ class Source(Part):
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
         """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them."""
 
+    def typed(self, columns: pa.Schema) -> Source:
+        """The source with these columns in these types, whatever its rows look like; a value that is not of its column's type is
+        null. The default reads it as it is."""
+        return self
+
     def like(self, learnt: Learnt) -> Source:
         """The source, read as the data was that something was learnt from: its types, names and words stand, whatever these rows
         by themselves look like. The default reads it as it is, which is right where types do not follow from values."""

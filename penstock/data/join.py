@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, EngineSession, Extract
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 _EXAMPLES = 3
+
+
+def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
+    """The keys of a joined source that are text where ours are not, or the other way round: with our types."""
+    pairs = join.on.items() if isinstance(join.on, dict) else ((name, name) for name in join.on)
+    found: dict[str, pa.DataType] = {}
+    for mine, other in pairs:
+        if mine in ours.names and other in theirs.names:
+            here, there = ours.field(mine).type, theirs.field(other).type
+            if pa.types.is_string(here) != pa.types.is_string(there):
+                found[other] = here
+    return pa.schema(list(found.items()))
 
 
 class ToOne:

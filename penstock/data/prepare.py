@@ -45,7 +45,7 @@ from penstock.data.aside import Aside, large_columns
 from penstock.data.budget import threads_of
 from penstock.data.clean import around_split, derive, moved
 from penstock.data.dataset import SPLITS, Dataset
-from penstock.data.join import ToOne
+from penstock.data.join import ToOne, other_types
 from penstock.data.ledger import COLUMN, REASON, Ledger
 from penstock.data.profile import profile
 from penstock.data.rowid import by_key, by_place, column_names, read_extract
@@ -181,6 +181,7 @@ class _Work:
             join.source.extract(snapshot, self.scratch / f"join-{i}", memory_bytes=memory, events=self.events)
             for i, (join, snapshot) in enumerate(zip(self.recipe.join, self.survey.joined, strict=True))
         ]
+        self._type_lookups()
         if not self.main.rows:
             files = ", ".join(self.paths[:5])
             unread = f" {self.main.rejected:,} rows could not be read." if self.main.rejected else ""
@@ -199,6 +200,18 @@ class _Work:
         for i, join in enumerate(self.recipe.join):
             self.lookups[i] = self.aside.take(self.lookups[i], large_columns(self.recipe, self.lookups[i]), f"join-{i}", prefix=join.prefix, owned=self.scratch)
         self.ledger.aside = self.aside
+
+    def _type_lookups(self) -> None:
+        """Read the keys of joined sources as ours are, where only one of the two is text: what is written `007` or `1.50` would be
+        another text once it had been taken for a number, and the rows would not find each other."""
+        for i, join in enumerate(self.recipe.join):
+            types = other_types(join, self.main.schema, self.lookups[i].schema)
+            if not types:
+                continue
+            named = ", ".join(f"{field.name!r} as {field.type}" for field in types)
+            self.events.say(f"join[{i}]: the joined source is read with {named}, as it is here", join=i)
+            self.lookups[i] = join.source.typed(types).extract(
+                self.survey.joined[i], self.scratch / f"join-{i}-typed", memory_bytes=self.recipe.resources.memory, events=Events())
 
     def crunch(self, session: EngineSession) -> dict[str, Any]:
         """From extracts to written rows; what the manifest says of them."""

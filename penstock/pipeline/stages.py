@@ -149,10 +149,11 @@ class Pipeline:
 
     Args:
         fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
+        of: a run whose dataset is meant, whatever the source holds by now.
     """
 
-    def __init__(self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False) -> None:
-        self.recipe, self.store, self.events, self.fresh = recipe, store, events, fresh
+    def __init__(self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False, of: Run | None = None) -> None:
+        self.recipe, self.store, self.events, self.fresh, self._of = recipe, store, events, fresh, of
         self.outcome = Outcome()
         self._limits = Limits(recipe, events)
 
@@ -201,7 +202,13 @@ class Pipeline:
         from penstock.data.prepare import find_dataset, prepare
 
         self.outcome.dataset = self._stage(
-            "prepare", lambda: find_dataset(self.recipe, self.store), lambda: prepare(self.recipe, self.store, self.events), lambda d: f"dataset {d.reference}")
+            "prepare", lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store), lambda: prepare(self.recipe, self.store, self.events), lambda d: f"dataset {d.reference}")
+
+    def _dataset_of_run(self) -> Dataset | None:
+        """What the run that goes on has learnt from: a source that changed meanwhile must not begin another run in its place."""
+        if self._of is None or not self.store.has(f"datasets/{self._of.dataset.replace('@', '/')}"):
+            return None
+        return Dataset.open(self.store, self._of.dataset)
 
     def encode(self) -> None:
         from penstock.data.feed import feed_id, write_feed

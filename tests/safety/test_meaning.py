@@ -417,3 +417,22 @@ def test_the_truth_is_kept_beside_the_answer(learnt: Any, tmp_path: Path) -> Non
     assert [line["y_kept"] for line in lines] == ["no", "yes"] and all(line["y"] in ("yes", "no") for line in lines)
     assert [line["id"] for line in lines] == ["7", "B8"]  # learnt as whole numbers: one that is none makes no value vanish
     assert learnt.predict([{**dict(zip(COLUMNS, ROWS[0], strict=True)), "y": "no"}], keep=["y"])[0]["y_kept"] == "no"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [
+    (["2.25", "1.50", "x"], ["2.25", "1.50"]),  # text here; the lookup alone looks like numbers
+    (["1.50", "2.25", "3.00"], ["1.50", "2.25", "n.a."]),  # numbers here; the lookup alone is text
+    (["True", "False", "True"], ["True", "Unknown"]),
+])
+def test_a_lookup_is_typed_like_the_source(tmp_path: Path, ours: list[str], theirs: list[str]) -> None:
+    from penstock.core.store import Store
+    from penstock.data.prepare import prepare
+
+    (tmp_path / "rows.csv").write_text("k,n\n" + "".join(f"{key},{i}\n" for i, key in enumerate(ours * 20)), "utf-8")
+    (tmp_path / "lookup.csv").write_text("k,brought\n" + "".join(f"{key},b{i}\n" for i, key in enumerate(theirs)), "utf-8")
+    recipe = load_recipe({
+        "name": "joined", "source": {"type": "files", "path": "rows.csv"}, "join": [{"source": {"type": "files", "path": "lookup.csv"}, "on": "k"}],
+        "split": {"train": 1.0, "validation": 0.0, "test": 0.0}}, base=tmp_path)
+    table = prepare(recipe, Store(tmp_path / "store"), Events()).table("train")
+    found = {ours[n % len(ours)]: brought for n, brought in zip(table["n"].to_pylist(), table["brought"].to_pylist(), strict=True)}
+    assert found == {key: f"b{theirs.index(key)}" if key in theirs else None for key in ours}

@@ -63,6 +63,7 @@ class Files(Source, Reading):
     """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
 
     _learnt: Learnt | None = PrivateAttr(None)
+    _types: pa.Schema | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_way(self) -> Files:
@@ -132,6 +133,15 @@ class Files(Source, Reading):
             found += mine
         return found
 
+    def typed(self, columns: pa.Schema) -> Files:
+        """These files with some columns in given types; all else is found by looking, as it is without."""
+        found = self.model_copy()
+        found._types = columns
+        return found
+
+    def _by_types(self) -> Learnt | None:
+        return Learnt(self._types) if self._learnt is None and self._types is not None else self._learnt
+
     def like(self, learnt: Learnt) -> Files:
         """These files, read as the data was that something was learnt from. Words that are said of them stand."""
         found = self.model_copy()
@@ -165,9 +175,9 @@ class Files(Source, Reading):
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         tables = self._tables(snapshot)
         if not self.load_:
-            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events, learnt=self._learnt)
+            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events, learnt=self._by_types())
         inputs = self._inputs(tables)
-        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._learnt)
+        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._by_types())
         return load_columns(made, self.load_, snapshot.files, scratch, memory_bytes=memory_bytes, events=events, fails=lambda i: inputs[i].reading.on_bad_row == "fail")
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
