@@ -26,6 +26,7 @@ import pyarrow as pa
 from penstock.core.errors import SourceError
 from penstock.formats.reader import LINE, NUMBERS, Context, Input, Reader
 from penstock.formats.rejects import Reject
+from penstock.formats.shape import Shape
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
 
@@ -168,6 +169,7 @@ class JsonLines(Reader):
         super().__init__(input, context)
         self._root: _Node = context.objects.setdefault(input.reading.model_dump_json(), _Node())
         self._encoding = "utf-8"
+        self._shape = Shape(input.learnt, input.reading.rename) if input.learnt is not None else None
 
     def scan(self) -> None:
         self._encoding = encoding_of(self.input.url, self.input.reading.encoding, self.say)
@@ -242,6 +244,8 @@ class JsonLines(Reader):
                     reason = f"expected one JSON object, found {_called(value)}"
                 elif _SURROGATE.search(text):
                     json.dumps(value, ensure_ascii=False).encode()
+                if not reason and self._shape is not None:
+                    reason = self._shape.problem(value) or ""
             except UnicodeDecodeError as error:
                 reason = undecodable(text, error.start)
             except UnicodeEncodeError:

@@ -125,10 +125,13 @@ def _fit_text(array: pa.Array, kind: pa.DataType, forced: str | None) -> tuple[p
 
 def _all_at_once(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """A whole column of plain values, fast; None where some need a closer look."""
+    t = pa.types
     types = TextTypes()
+    types.boolean = t.is_boolean(kind)  # what it cannot be need not be looked for
+    types.integer = types.number = t.is_integer(kind) or t.is_floating(kind)
+    types.naive, types.zoned = kind.equals(NAIVE), kind.equals(ZONED)
     types.observe(text)
     found = types.result()
-    t = pa.types
     if t.is_null(found):
         return pa.nulls(len(text), kind)
     if found.equals(kind) or (t.is_integer(found) and t.is_floating(kind) and not types.inexact):

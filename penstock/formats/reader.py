@@ -46,6 +46,8 @@ class Input:
     """Of its content; empty where it was not hashed."""
     known: frozenset[str] | None = None
     """The names of columns that were learnt, in lower case: they tell a header. None: nothing was learnt, looks decide."""
+    learnt: pa.Schema | None = None
+    """The columns that were learnt, with their types."""
     inherited: frozenset[str] = frozenset()
     """Words of `reading` that were learnt, and not said of this file: they may name columns that it lacks."""
 

@@ -436,3 +436,37 @@ def test_a_lookup_is_typed_like_the_source(tmp_path: Path, ours: list[str], thei
     table = prepare(recipe, Store(tmp_path / "store"), Events()).table("train")
     found = {ours[n % len(ours)]: brought for n, brought in zip(table["n"].to_pylist(), table["brought"].to_pylist(), strict=True)}
     assert found == {key: f"b{theirs.index(key)}" if key in theirs else None for key in ours}
+
+
+def test_an_object_of_another_shape_is_refused_alone(learnt: Any, tmp_path: Path) -> None:
+    rows = learnt_table().slice(0, 3).to_pylist()
+    good = "".join(json.dumps({**row, "t": str(row["t"])}) + "\n" for row in rows)
+    odd = '{"i": {"a": 1}, "f": 1, "b": true, "t": null, "s": "x", "n": 1, "d": "1"}\n{"i": [1], "f": 1, "b": true, "t": null, "s": "x", "n": 1, "d": "1"}\n'
+    wanted = [share(line) for line in predicted(learnt, tmp_path, "good.jsonl", good)]
+    assert [share(line) for line in predicted(learnt, tmp_path, "odd.jsonl", odd + good)] == wanted
+    reasons = (tmp_path / "odd.jsonl.out.jsonl.unreadable.jsonl").read_text("utf-8")
+    assert "expected one value in 'i', found an object" in reasons and "found a list" in reasons
+
+
+def test_fields_are_flattened_alike_in_all_parts(tmp_path: Path) -> None:
+    lines = ['{"n": 0, "a": {"b": 1}}', '{"n": 1, "a": 2}', '{"n": 2, "a": 1.0}', '{"n": 3}']
+    (tmp_path / "all").mkdir()
+    one, _ = rows_of(tmp_path / "all", {"all.jsonl": "\n".join(lines) + "\n"})
+    parts, _ = rows_of(tmp_path, {f"p{i}.jsonl": line + "\n" for i, line in enumerate(lines)})
+    assert sorted(parts.to_pylist(), key=lambda row: row["n"]) == one.to_pylist() and one["a"].to_pylist()[1:3] == ["2", "1"]
+
+
+def test_a_run_that_goes_on_keeps_its_dataset(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from penstock.core.store import Store
+    from penstock.data.prepare import prepare
+    from penstock.pipeline.stages import Pipeline
+
+    (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"{i},{'uv'[i % 2]}\n" for i in range(60)), "utf-8")
+    recipe, store = load_recipe({**PLAIN, "name": "resumed"}, base=tmp_path), Store(tmp_path / "store")
+    first = prepare(recipe, store, Events()).reference
+    (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"A{i},{'uv'[i % 2]}\n" for i in range(60)), "utf-8")
+    pipeline = Pipeline(recipe, store, Events(), of=SimpleNamespace(dataset=first))  # type: ignore[arg-type]
+    pipeline.prepare()
+    assert pipeline.outcome.dataset is not None and pipeline.outcome.dataset.reference == first

@@ -162,7 +162,7 @@ class Files(Source, Reading):
         rename = words.get("rename") or {}
         known = {name.lower() for name in (*learnt.schema.names, *rename)}
         reading = Reading.model_validate({**input.reading.options(), **words})
-        return replace(input, reading=reading, known=frozenset(known), inherited=frozenset(words))
+        return replace(input, reading=reading, known=frozenset(known), learnt=learnt.schema, inherited=frozenset(words))
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
         starts = tuple(map(prefix, self.load_))

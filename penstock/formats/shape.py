@@ -1,0 +1,77 @@
+"""The shape that objects of JSON had where something was learnt: which of their fields hold one value, a list, or others.
+
+A column is made of all the values of a field, so one object of another shape would change the columns of all rows. With a
+shape that was learnt it is that object alone that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+
+class Shape:
+    """What each field may be.
+
+    Args:
+        columns: the columns that were learnt; a field `b` of the field `a` is called `a.b`.
+        rename: from the names in files to those.
+    """
+
+    def __init__(self, columns: pa.Schema, rename: Mapping[str, str]) -> None:
+        self._kinds = {column.name: column.type for column in columns}
+        self._rename = dict(rename)
+        steps = [name.split(".") for name in [*self._kinds, *rename]]
+        self._above = {".".join(parts[:i]) for parts in steps for i in range(1, len(parts))}
+
+    def problem(self, value: Mapping[str, Any], above: str = "") -> str | None:
+        """Why an object does not fit, or None."""
+        for key, found in value.items():
+            if found is None:
+                continue
+            name = f"{above}{key}"
+            kind = self._kinds.get(self._rename.get(name, name))
+            reason = self._value(name, kind, found) if kind is not None else self._field(name, found)
+            if reason is not None:
+                return reason
+        return None
+
+    def _value(self, name: str, kind: pa.DataType, found: Any) -> str | None:
+        if isinstance(found, dict):
+            return f"expected one value in {name!r}, found an object"
+        if not pa.types.is_list(kind):
+            return f"expected one value in {name!r}, found a list" if isinstance(found, list) else None
+        if not isinstance(found, list):
+            return f"expected a list in {name!r}, found one value"
+        return None if _fits(found, kind) else f"expected a list of {kind.value_type} in {name!r}, found something else in it"
+
+    def _field(self, name: str, found: Any) -> str | None:
+        """A field that was not learnt itself; others may lie below it."""
+        if name not in self._above:
+            return None
+        if isinstance(found, dict):
+            return self.problem(found, f"{name}.")
+        if isinstance(found, list) and all(isinstance(entry, dict) or entry is None for entry in found):
+            return None
+        return f"expected an object in {name!r}, found one value"
+
+
+def _fits(values: list[Any], kind: pa.DataType) -> bool:
+    """Whether all elements of a list are such that the list's type holds them."""
+    inner, t = kind.value_type, pa.types
+    for value in values:
+        if value is None:
+            continue
+        if t.is_list(inner):
+            good = isinstance(value, list) and _fits(value, inner)
+        elif t.is_integer(inner) or t.is_floating(inner):
+            good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        elif t.is_boolean(inner):
+            good = isinstance(value, bool)
+        else:
+            good = not isinstance(value, (list, dict))
+        if not good:
+            return False
+    return True
