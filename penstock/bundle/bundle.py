@@ -32,8 +32,8 @@ from pydantic_core import PydanticCustomError
 
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
-from penstock.contracts.data import Learnt
 from penstock.contracts.learn import Runtime
+from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import did_you_mean, no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.identity import sha256_file

@@ -25,7 +25,7 @@ import pyarrow as pa
 from penstock.bundle import rows as rowing
 from penstock.bundle.rows import Intake, Mixed
 from penstock.bundle.typing import Typing
-from penstock.contracts.data import Learnt
+from penstock.contracts.learnt import Learnt
 from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
 from penstock.data.encoding import Accepted, Encoding

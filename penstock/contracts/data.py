@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from penstock.contracts.learnt import Alike
 from penstock.contracts.part import Part
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
@@ -94,27 +95,7 @@ class Extract:
     """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in a column beside."""
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """How data was read that something was learnt from; whatever comes later is read likewise."""
-
-    schema: pa.Schema
-    """Its columns, by the names that a recipe uses, with their types."""
-    reading: Mapping[str, Any] = field(default_factory=dict)
-    """The words with which the recipe's source said how files are read, without paths."""
-
-    def types(self) -> dict[str, str]:
-        """The types that the recipe forced."""
-        found = self.reading.get("types") or {}
-        return dict(found) if isinstance(found, Mapping) else {}
-
-    def na(self) -> tuple[str, ...]:
-        """The texts that stood for a missing value."""
-        found = self.reading.get("na") or ()
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
-
-
-class Source(Part):
+class Source(Alike, Part):
     """Where rows come from."""
 
     shelf: ClassVar[str] = "penstock.parts.sources"
@@ -142,16 +123,6 @@ class Source(Part):
     @abstractmethod
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
         """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them."""
-
-    def typed(self, columns: pa.Schema) -> Source:
-        """The source with these columns in these types, whatever its rows look like; a value that is not of its column's type is
-        null. The default reads it as it is."""
-        return self
-
-    def like(self, learnt: Learnt) -> Source:
-        """The source, read as the data was that something was learnt from: its types, names and words stand, whatever these rows
-        by themselves look like. The default reads it as it is, which is right where types do not follow from values."""
-        return self
 
 
 class Cleaner(Part):

@@ -22,7 +22,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, Learnt
+from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.contracts.learnt import Learnt
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly

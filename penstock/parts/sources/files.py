@@ -16,13 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from penstock.contracts.data import ROW_FILE, Extract, Learnt, Snapshot, Source, SourceFile
+from penstock.contracts.data import ROW_FILE, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
@@ -133,7 +134,7 @@ class Files(Source, Reading):
             found += mine
         return found
 
-    def typed(self, columns: pa.Schema) -> Files:
+    def typed(self, columns: pa.Schema) -> Self:
         """These files with some columns in given types; all else is found by looking, as it is without."""
         found = self.model_copy()
         found._types = columns
@@ -142,7 +143,7 @@ class Files(Source, Reading):
     def _by_types(self) -> Learnt | None:
         return Learnt(self._types) if self._learnt is None and self._types is not None else self._learnt
 
-    def like(self, learnt: Learnt) -> Files:
+    def like(self, learnt: Learnt) -> Self:
         """These files, read as the data was that something was learnt from. Words that are said of them stand."""
         found = self.model_copy()
         found._learnt = learnt
