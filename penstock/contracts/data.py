@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,6 +22,9 @@ from pydantic import Field
 
 from penstock.contracts.learnt import Alike
 from penstock.contracts.part import Part
+from penstock.contracts.snapshot import Extract as Extract
+from penstock.contracts.snapshot import Snapshot as Snapshot
+from penstock.contracts.snapshot import SourceFile as SourceFile
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import RecipeError
@@ -48,51 +51,6 @@ REJECT_SCHEMA = pa.schema([
 ])
 """A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage that refused it
 (`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a snapshot."""
-
-    path: str
-    """Relative to the source's root, with `/`: what lineage and row ids name."""
-    url: str
-    """Where it is read: an absolute local path or a URL."""
-    size_bytes: int
-    sha256: str
-    split: str | None = None
-    """`train`, `validation` or `test` where the recipe splits by files."""
-    stamp: str = ""
-    """What its place says of the version that was hashed; empty where it says nothing. No part of any identity."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What would be read now."""
-
-    files: tuple[SourceFile, ...]
-
-    def declared(self) -> list[dict[str, Any]]:
-        """What of it enters a dataset's identity: content and names, not places or times."""
-        return [{"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files]
-
-
-@dataclass
-class Extract:
-    """A source's rows as plain Parquet."""
-
-    parquet: list[Path | str]
-    """Files whose columns are the source's, united by name, and `ROW_FILE` and `ROW_NUMBER`."""
-    schema: pa.Schema
-    """The source's own columns, without those two."""
-    rejects: list[Path] = field(default_factory=list)
-    """Parquet files of `REJECT_SCHEMA`."""
-    rows: int = 0
-    """Rows in `parquet`."""
-    rejected: int = 0
-    """Rows in `rejects`."""
-    misfits: frozenset[str] = frozenset()
-    """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in a column beside."""
 
 
 class Source(Alike, Part):

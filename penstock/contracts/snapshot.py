@@ -1,0 +1,54 @@
+"""What a source would be read from, and what came of reading it: plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a snapshot."""
+
+    path: str
+    """Relative to the source's root, with `/`: what lineage and row ids name."""
+    url: str
+    """Where it is read: an absolute local path or a URL."""
+    size_bytes: int
+    sha256: str
+    split: str | None = None
+    """`train`, `validation` or `test` where the recipe splits by files."""
+    stamp: str = ""
+    """What its place says of the version that was hashed; empty where it says nothing. No part of any identity."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What would be read now."""
+
+    files: tuple[SourceFile, ...]
+
+    def declared(self) -> list[dict[str, Any]]:
+        """What of it enters a dataset's identity: content and names, not places or times."""
+        return [{"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files]
+
+
+@dataclass
+class Extract:
+    """A source's rows as plain Parquet."""
+
+    parquet: list[Path | str]
+    """Files whose columns are the source's, united by name, and `ROW_FILE` and `ROW_NUMBER`."""
+    schema: pa.Schema
+    """The source's own columns, without those two."""
+    rejects: list[Path] = field(default_factory=list)
+    """Parquet files of `REJECT_SCHEMA`."""
+    rows: int = 0
+    """Rows in `parquet`."""
+    rejected: int = 0
+    """Rows in `rejects`."""
+    misfits: frozenset[str] = frozenset()
+    """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in a column beside."""
