@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from penstock.core.wanted import until
+
 GROUP_ROWS = 122_880
 """Rows of a row group, at most: DuckDB's unit of work."""
 GROUP_BYTES = 64 << 20
@@ -91,9 +93,10 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
     def work() -> None:
         iterator = iter(items)
         try:
-            for item in iterator:
-                if not put(("item", item)):
-                    return
+            with until(stop):
+                for item in iterator:
+                    if not put(("item", item)):
+                        return
             put(("end", None))
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asked, which raises it
             put(("error", error))

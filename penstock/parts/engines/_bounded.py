@@ -24,6 +24,7 @@ import pyarrow as pa
 from penstock.contracts.sql import Expression
 from penstock.contracts.sqlsize import UNKNOWN, Growth, Size, of_template
 from penstock.core.errors import PenstockError
+from penstock.core.wanted import is_bounded, is_wanted
 from penstock.parts.engines._cell import Cell, Stopped, Work
 from penstock.parts.engines._expression import SqlExpression
 
@@ -35,6 +36,8 @@ _SHARE = 4
 _LEAST_BYTES, _MOST_BYTES = 64 * 2**20, 2**30
 _HEARD_SECONDS = 2.0
 """How long an interrupted query of DuckDB's is waited for: cheap expressions end within a vector."""
+_LOOK_SECONDS = 0.1
+"""How often a thread that makes rows ahead asks whether they are still wanted."""
 _AS_TEXT = {"JSON": "JSON", "UUID": "UUID"}
 """Types that a function of Python cannot give; they travel as text."""
 _WIDTH = 32.0
@@ -220,6 +223,10 @@ class Bounded:
         thread = threading.Thread(target=work_aside, name="penstock-query", daemon=True)
         thread.start()
         try:
+            while is_bounded() and thread.is_alive():
+                thread.join(_LOOK_SECONDS)
+                if not is_wanted():
+                    raise Stopped
             thread.join()
         except BaseException:
             self._cell.stop()

@@ -44,8 +44,6 @@ class WritesExpressions:
 def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
     """The expression over `table`, whose type is `found`."""
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
-    if not inputs:  # a constant still needs a child to take its shape from
-        import ibis
-
-        inputs = (ibis.literal(0).op(),)
+    if not inputs:  # a constant still needs a child to take its shape from, or a table could not be filtered by it
+        inputs = (table[table.columns[0]].op(),)
     return SqlExpression(inputs, bound.template, found).to_expr()
