@@ -153,6 +153,7 @@ def _is_working(cell: int) -> bool:
     return int(fields[11]) / os.sysconf("SC_CLK_TCK") > 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a process's children in /proc")
 def test_an_interrupt_ends_a_command_whose_rows_are_made_ahead(tmp_path: Path) -> None:
     rows = "\n".join(f"name{i},{i},{'yes' if i % 3 else 'no'}" for i in range(5000))

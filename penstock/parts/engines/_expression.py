@@ -17,6 +17,7 @@ import ibis.expr.types as ir
 from ibis.common.annotations import attribute
 from ibis.common.typing import VarTuple
 
+from penstock.contracts.data import ROW_ID
 from penstock.contracts.sql import Expression
 
 
@@ -45,5 +46,6 @@ def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
     """The expression over `table`, whose type is `found`."""
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
     if not inputs:  # a constant still needs a child to take its shape from, or a table could not be filtered by it
-        inputs = (table[table.columns[0]].op(),)
+        plain = ROW_ID if ROW_ID in table.columns else table.columns[0]
+        inputs = (table[plain].op(),)
     return SqlExpression(inputs, bound.template, found).to_expr()
