@@ -8,6 +8,10 @@
     jsonlines   JSON lines, nested fields flattened
     columnar    Parquet and Arrow, nested fields flattened
     typed       the narrowest type that holds all of a column; changing from one type to another exactly
+    sound       rows whose values nothing can hold; arrays that are broken as such
+    frames      what an Arrow file says it has
+    steady      what is read is what was hashed
+    intact      whether a picture is whole
     rejects     rows that cannot be read, put aside
     extract     many files → one set of columns in plain Parquet, and rejects
     groups      batches → Parquet in good row groups

@@ -221,10 +221,11 @@ class Columnar(Reader):
         while True:
             with self._told():
                 batch = next(raw, None)
+                judged = [] if batch is None else [validated(column) for column in batch.columns]
                 whole = None if batch is None else self._flat(batch, kinds, done)
             if batch is None or whole is None:
                 return
-            yield from self._sifted(whole)
+            yield from self._sifted(whole, texts=not all(judged))
             done += batch.num_rows
             if self.context.limit is not None and done >= self.context.limit:
                 raw.close()  # type: ignore[attr-defined]
@@ -232,8 +233,6 @@ class Columnar(Reader):
 
     def _flat(self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int) -> pa.RecordBatch:
         """The columns asked for, without structs, and the numbers of the rows; `done` rows are before these."""
-        for column in batch.columns:
-            validated(column)
         arrays: list[pa.Array] = []
         names: list[str] = []
         flat = (pair for name, column in zip(batch.schema.names, batch.columns, strict=True) for pair in flattened(name, column))
@@ -246,11 +245,11 @@ class Columnar(Reader):
         arrays.append(pa.array(np.arange(done + 1, done + batch.num_rows + 1)))
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
-    def _sifted(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The rows that can be held, mended; the others are put aside."""
+    def _sifted(self, batch: pa.RecordBatch, *, texts: bool) -> Iterator[pa.RecordBatch]:
+        """The rows that can be held, mended; the others are put aside. `texts`: whether some may not be UTF-8."""
         odd: dict[int, tuple[str, str]] = {}
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            for row, reason in odd_rows(array).items():
+            for row, reason in odd_rows(array, texts=texts).items():
                 odd.setdefault(row, (name, reason))
         for row, (name, reason) in sorted(odd.items()):
             self._put_aside(batch, row, name, reason)

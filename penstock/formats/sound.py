@@ -28,17 +28,19 @@ _NO_YEAR = "holds a moment outside the years 1 to 9999 (in UTC)"
 _NO_TIME = "holds a time of day outside 00:00 to 24:00"
 
 
-def validated(array: pa.Array) -> pa.Array:
-    """The array, whose structure is sound; its values may still be odd (see `odd_rows`).
+def validated(array: pa.Array) -> bool:
+    """Look whether an array's structure is sound. Returns whether all its texts are UTF-8 as well; if not, `odd_rows` says
+    which are.
 
     Raises:
-        ArrowInvalid: it is not; nothing may be done with it.
+        ArrowInvalid: it is not sound; nothing may be done with it.
     """
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
         _structure(array)  # full validation also looks at values, and these are judged row by row
-    return array
+        return False
+    return True
 
 
 def _structure(array: pa.Array) -> None:
@@ -91,13 +93,29 @@ def _bare_field(field: pa.Field) -> pa.Field:
 # -- values --------------------------------------------------------------------------------------------------------------
 
 
-def odd_rows(array: pa.Array) -> dict[int, str]:
-    """The rows whose value, or a value within it, cannot be held, each with the reason."""
+def odd_rows(array: pa.Array, *, texts: bool = True) -> dict[int, str]:
+    """The rows whose value, or a value within it, cannot be held, each with the reason.
+
+    Args:
+        texts: whether texts may be odd; they are UTF-8 if not.
+    """
     reasons: dict[int, str] = {}
+    if not texts and not _has_times(array.type):
+        return reasons
     for mask, reason in _odd(array):
         for row in np.flatnonzero(mask):
             reasons.setdefault(int(row), reason)
     return reasons
+
+
+def _has_times(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_times(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _has_times(kind.value_type)
+    if pa.types.is_union(kind) or pa.types.is_temporal(kind):
+        return True
+    return any(_has_times(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:

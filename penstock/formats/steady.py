@@ -12,7 +12,7 @@ import os
 
 from penstock.contracts.data import SourceFile
 from penstock.core.errors import SourceError
-from penstock.formats.places import digest_of, is_remote, look, plainly, read_whole, stamp_of
+from penstock.formats.places import digest_of, is_remote, look, read_whole, stamp_of
 
 
 def changed(url: str, what: str) -> SourceError:
@@ -72,5 +72,7 @@ def _at_rest(file: SourceFile) -> bool:
     """Whether a local file's stamp is still the same; what comes over a network is hashed."""
     if is_remote(file.url) or not file.stamp:
         return False
-    with plainly(file.url):
+    try:
         return stamp_of(os.stat(file.url.removeprefix("file://"))) == file.stamp
+    except OSError:
+        return False

@@ -22,13 +22,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
+import penstock
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Source
 from penstock.core.errors import BundleError, PenstockError, SourceError
 from penstock.core.events import Events
+from penstock.core.store import Store
+from penstock.data.prepare import prepare
 from penstock.formats.pictures import BadPicture, decode
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
+from penstock.recipe.schema import load_recipe
 from tests.safety import specimens
 from tests.safety.mutate import mutate
 
@@ -564,3 +568,45 @@ def test_a_far_source_that_changes_is_refused() -> None:
             source.extract(snapshot, Path(scratch), memory_bytes=256 << 20, events=Events())
     finally:
         memory.rm("/lost", recursive=True)
+
+
+# -- the cases beside the project ----------------------------------------------------------------------------------------
+
+
+CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
+
+
+@pytest.mark.parametrize(("case", "file", "line"), [("parquet_bad_utf8", "a.parquet", 2), ("parquet_year_10000", "a.csv", 3)])
+def test_a_dataset_is_prepared_without_the_one_bad_row(case: str, file: str, line: int, tmp_path: Path) -> None:
+    if not (CASES / case).is_dir():
+        pytest.skip("the failing inputs (../shared/cases) are not on this machine")
+    for path in (CASES / case).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    dataset = penstock.prepare(tmp_path / "recipe.yaml", store=tmp_path / "store")
+    assert dataset.counts["quarantined"] == 1 and dataset.counts["in"] == sum(v for k, v in dataset.counts.items() if k != "in")
+    (row,) = pq.read_table(next((dataset.path / "quarantine").glob("*.parquet"))).to_pylist()
+    assert (row["file"], row["line"]) == (file, line) and row["reason"]
+
+
+def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
+    """A joined source changes while the main one is read: neither enters the cache under the old hash."""
+    (tmp_path / "a.csv").write_text("k,v\n" + "".join(f"{i},{i}\n" for i in range(40)))
+    (tmp_path / "b.csv").write_text("k,w\n" + "".join(f"{i},{i + 100}\n" for i in range(40)))
+    recipe = {"name": "lost", "source": {"type": "files", "path": "a.csv"}, "join": [{"source": {"type": "files", "path": "b.csv"}, "on": ["k"]}], "split": {"train": 1, "validation": 0, "test": 0}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    changed: list[bool] = []
+
+    def once(event: Any) -> None:
+        if event.name == "progress" and event.fields.get("stage") == "extract" and not changed:
+            changed.append(True)
+            before = (tmp_path / "b.csv").stat()
+            data = (tmp_path / "b.csv").read_bytes().replace(b",100\n", b",999\n")
+            with open(tmp_path / "b.csv", "r+b") as file:
+                file.write(data)
+            os.utime(tmp_path / "b.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(SourceError, match=r"b\.csv has changed while it was being prepared"):
+        prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events(once))
+    assert changed
+    again = prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events())
+    assert 999 in [row["w"] for batch in again.batches("train") for row in batch.to_pylist()]
