@@ -25,6 +25,10 @@ from penstock.terminal.streams import safe_streams
 if TYPE_CHECKING:
     from penstock.core.events import Events
 
+_ADDRESSES = 512 << 20
+_LEAST_ADDRESSES = dict.fromkeys(("demo", "encode", "evaluate", "init", "predict", "prepare", "resume", "run", "serve", "train"), 2 << 30)
+"""By command: below so many bytes of addresses its libraries end the process without a word."""
+
 EXAMPLES = """\
 examples:
   penstock demo                                   the whole journey on real data, in a minute
@@ -158,6 +162,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     options = argparse.Namespace(json=_Parser.json)
     try:
         options = parser().parse_args(arguments)
+        if (refusal := last_resort.starved(_LEAST_ADDRESSES.get(options.command, _ADDRESSES))) is not None:
+            raise refusal
         return int(options.handler(options))
     except PenstockError as error:
         if interrupts.is_stopping and not isinstance(error, Interrupted):

@@ -254,7 +254,10 @@ def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
     if not kinds:
         return pa.nulls(len(values), declared)
     if kinds == {str}:
-        return pa.array(values, pa.string())
+        try:
+            return pa.array(values, pa.string())
+        except UnicodeEncodeError:  # half of a surrogate pair, which is no text: its row alone is refused
+            return None
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     try:
@@ -302,7 +305,7 @@ def _mark(value: Any, declared: pa.DataType) -> str:
             return "null" if value != value else "int" if abs(value) < 2**53 and value.is_integer() else "float"
         return "float"
     if isinstance(value, str):
-        return "str"
+        return "str" if value.isascii() or _is_text(value) else _ODD
     if isinstance(value, bytes):
         return "bytes"
     if isinstance(value, decimal.Decimal):
@@ -318,6 +321,15 @@ def _mark(value: Any, declared: pa.DataType) -> str:
             return "matrix" if deep <= _NUMBERS else _ODD
         return "numbers" if inner <= _NUMBERS else "list" if inner <= {"str", "null"} else _ODD
     return _ODD
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which no encoding can say."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
@@ -403,6 +415,8 @@ def carried(values: list[Any] | pa.Array) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return pa.array([None if v is None else str(v) for v in values])
+    except UnicodeEncodeError:  # half of a surrogate pair: it is written as Python would escape it
+        return pa.array([None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values])
 
 
 def _from_series(series: Any) -> list[Any] | pa.Array:

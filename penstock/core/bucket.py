@@ -45,6 +45,8 @@ class Bucket:
             raise StoreError(f"cannot open the store {url}: the package that reaches {scheme}:// is not installed. {how}") from None
         except ValueError as error:
             raise StoreError(f"cannot open the store {url}: {error}") from None
+        except refusals() as error:  # of what holds it: an archive far away
+            raise StoreError(f"cannot open the store {url}: {explain(error, url)}") from None
 
     @contextmanager
     def reaching(self, what: str) -> Iterator[None]:

@@ -4,6 +4,7 @@
     ├── UserError                exit 2   the user's input; nothing of ours is broken
     │   ├── RecipeError          exit 2   a recipe that does not hold; carries every problem at once
     │   ├── SourceError          exit 2   data that cannot be found or read
+    │   │   └── NoRows           exit 2   … that can be read and holds not one row (to be predicted: an empty answer)
     │   ├── StoreError           exit 2   the store cannot be read or written (full, torn, refused)
     │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, of another format)
     │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
@@ -99,6 +100,10 @@ def _cut(text: str) -> str:
 
 class SourceError(UserError):
     """Data that cannot be found or read."""
+
+
+class NoRows(SourceError):
+    """A source that can be read and holds not one row."""
 
 
 class StoreError(UserError):

@@ -87,6 +87,22 @@ def refused(error: BaseException) -> UserError | None:
     return None
 
 
+def starved(least_bytes: int) -> UserError | None:
+    """Why a command cannot begin under this process's limit of addresses (`ulimit -v`): libraries that are denied memory end
+    the process themselves, and say nothing to us. None where the limit is no lower than `least_bytes`."""
+    try:
+        import resource  # not on every system
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, AttributeError, OSError):
+        return None
+    if soft == resource.RLIM_INFINITY or soft >= least_bytes:
+        return None
+    return UserError(
+        f"this process may have {soft / 2**20:,.0f} MiB of addresses (ulimit -v), and the command needs {least_bytes / 2**20:,.0f}: "
+        "its libraries map more than they use. Raise that limit; resources.memory bounds what is used.")
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: list[BaseException] = []
     one: BaseException | None = error

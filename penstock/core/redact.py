@@ -293,8 +293,9 @@ def _learn_url(scheme: str, rest: str) -> None:
         if password and password != BLANK:
             # Told without its scheme, and as the header that HTTP clients make of it; however common the word.
             plain = f"{unquote(user)}:{unquote(password)}"
-            basic = base64.b64encode(plain.encode("utf-8", "surrogatepass")).decode()
-            forms = (f"{user}:{password}@", f"{plain}@", quote(f"{plain}@", safe=""), basic)
+            encoded = {plain.encode("utf-8", "surrogatepass"), plain.encode("latin-1", "replace")}
+            basic = [base64.b64encode(one).decode() for one in encoded]
+            forms = (f"{user}:{password}@", f"{plain}@", quote(f"{plain}@", safe=""), *basic)
             _remember(dict.fromkeys(forms, False))
 
 

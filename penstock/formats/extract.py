@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.contracts.learnt import Learnt
-from penstock.core.errors import SourceError
+from penstock.core.errors import NoRows, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.columnar import Columnar
@@ -78,7 +78,7 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             made, rows, late = _write(readers, partitions, plan, scratch, block, events, limit)
             rejected = rejects.count + late.count
             if not rows and not rejected:
-                raise SourceError(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
+                raise NoRows(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
             if not rows:
                 events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
             return Extract(

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Extract, Source
-from penstock.core.errors import PenstockError, RequestError, SourceError
+from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.learnt import KEPT, MISFIT, as_text
@@ -63,7 +63,12 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
         with told_plainly(Path(output)):
             os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
-        extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
+        if all(file.size_bytes == 0 for file in snapshot.files):
+            return _nothing(bundle, output, events)
+        try:
+            extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
+        except NoRows:
+            return _nothing(bundle, output, events)
         counts: dict[str, Any] = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
         if extract.rejected:
             aside = f"{output}.unreadable.jsonl"
@@ -123,6 +128,14 @@ def _balance(counts: dict[str, Any]) -> None:
     """Every row that came is answered, or refused with its reason, or written aside as unreadable."""
     if counts["rows"] != counts["predicted"] + counts["refused"] + counts["unreadable"]:
         raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
+
+
+def _nothing(bundle: Bundle, output: str, events: Events) -> dict[str, Any]:
+    """No rows, no answers: a file with the columns of answers, as the server answers `[]`."""
+    with TableWriter(output, bundle.predictor().answer_schema):
+        pass
+    events.warn(f"there is not one row to answer, so {output} has none")
+    return {"rows": 0, "predicted": 0, "refused": 0, "unreadable": 0, "output": output, "bundle": bundle.reference}
 
 
 def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Table]:

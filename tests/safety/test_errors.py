@@ -231,7 +231,17 @@ def limited(folder: Path, limits: dict[int, int], *arguments: str) -> subprocess
         timeout=HANG_SECONDS, preexec_fn=limit, check=False)
 
 
-@pytest.mark.parametrize("size_bytes", [0, 2_000, 20_000])
+@pytest.mark.parametrize(("command", "size_mib"), [
+    ("schema", 300), ("list runs", 300), ("list runs", 700), ("prepare recipe.yaml", 450), ("prepare recipe.yaml", 1500), ("run recipe.yaml", 1000),
+])
+def test_a_limit_of_addresses_is_a_sentence(place, command, size_mib):
+    ended = limited(place, {resource.RLIMIT_AS: size_mib << 20}, *command.split())
+    assert ended.returncode in (0, 2)
+    assert "Traceback" not in ended.stderr and "terminate" not in ended.stderr
+    assert ended.returncode == 0 or "ulimit -v" in ended.stderr
+
+
+@pytest.mark.parametrize("size_bytes", [0, 2_000])
 def test_a_limit_on_the_size_of_files_is_a_sentence(place, size_bytes):
     ended = limited(place, {resource.RLIMIT_FSIZE: size_bytes}, "prepare", "recipe.yaml")
     assert is_sentence(ended.stderr) or ended.returncode == 0
