@@ -122,3 +122,13 @@ def test_a_refusal_names_twenty_and_counts_the_rest():
     error = rows.refusal({row: [Problem(("age",), "is bad")] for row in range(30)}, rows=40)
     assert len(error.problems) == 20 and error.problems[0].path == (0, "age")
     assert str(error).startswith("30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad") and str(error).endswith("… and 10 more")
+
+
+def test_half_of_a_surrogate_pair_refuses_its_row_alone():
+    types = {"a": pa.string(), "b": pa.list_(pa.string())}
+    records = [{"a": "x", "b": ["y"]}, {"a": "\ud800", "b": ["y"]}, {"a": "x", "b": ["\udfff"]}, {"a": "né", "b": None}]
+    intake = rows.from_records(records, types)
+    assert sorted(intake.refused) == [1, 2] and intake.places.tolist() == [0, 3]
+    assert "ud800" in intake.refused[1][0].text
+    kept = rows.from_records([{"a": "x", "b": ["y"], "k": "\ud800"}], types, optional=["k"])
+    assert kept.table["k"].to_pylist() == ["\\ud800"]

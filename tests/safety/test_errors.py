@@ -178,7 +178,7 @@ def test_a_closed_standard_output_is_a_sentence(place, command):
     assert ended.returncode == 2 and is_sentence(ended.stderr) and "standard output (it is closed)" in ended.stderr
 
 
-@pytest.mark.parametrize("way", ["2>&-", "2>/dev/full", "2>&- <&-"])
+@pytest.mark.parametrize("way", ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.slow), pytest.param("2>&- <&-", marks=pytest.mark.slow)])
 def test_a_standard_error_that_takes_nothing_hides_no_result_and_ends_no_work(place, way):
     if "full" in way and not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
@@ -188,6 +188,7 @@ def test_a_standard_error_that_takes_nothing_hides_no_result_and_ends_no_work(pl
     assert failed.returncode == 2 and json.loads(failed.stdout)["error"] == "RecipeError"
 
 
+@pytest.mark.slow
 def test_with_both_closed_the_exit_code_tells_and_no_file_becomes_a_stream(place):
     ended = shell(place, "penstock prepare recipe.yaml >&- 2>&- <&-; echo $?")
     assert ended.stdout.strip() == "2"
@@ -209,6 +210,12 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
     run = next((place / "store" / "runs").iterdir()).name
     more = [f"show bundle-{bundle}", f"show {run}", "prepare recipe.yaml", f"predict bundle-{bundle} lake.csv -o out.csv", f"evaluate bundle-{bundle}",
             "run recipe.yaml", f"resume {run}", "launch recipe.yaml --print slurm"]
+    (place / "empty.csv").write_text("", "utf-8")
+    (place / "header.csv").write_text("id,a,b\n", "utf-8")
+    for name in ("empty", "header"):
+        answered = shell(place, f"penstock predict bundle-{bundle} {name}.csv -o {name}-out.csv --json")
+        assert answered.returncode == 0 and json.loads(answered.stdout)["rows"] == 0
+        assert (place / f"{name}-out.csv").read_text("utf-8").startswith("y,")
     lines = [f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2' for command in [*COMMANDS, *more]]
     ended = shell(place, "\n".join(lines))
     assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
