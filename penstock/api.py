@@ -386,8 +386,12 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
     if shelf == "datasets":
         names = [n for folder in where.folders("datasets") for n in where.names(folder)]
     elif shelf == "runs":
-        found = [Run.open(where, n.split("/")[1]) for n in where.folders("runs")]
-        return [{"reference": r.id, "status": r.status, "created": r.created, "name": r.name, "dataset": r.dataset} for r in reversed(found)]
+        runs = list(reversed(Run.all(where)))
+        statuses = Run.statuses(runs)
+        return [
+            {"reference": run.id, "status": status, "created": run.created, "name": run.name, "dataset": run.dataset}
+            for run, status in zip(runs, statuses, strict=True)
+        ]
     elif shelf in ("bundles", "feeds", "reports"):
         names = where.names(shelf)
     else:

@@ -9,7 +9,8 @@
     manifest.json       written last, by `finish`; its existence means that the run is done
 
 A run grows in the open, so its state must survive a kill: a status "running" whose process is dead reads as
-"interrupted". What this room refuses to know: what a trainer does.
+"interrupted". One process at a time works on a run, of all that share its store: it holds the run's lease (`core.lease`), and
+one that has lost it writes nothing more. What this room refuses to know: what a trainer does.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,15 @@ import yaml
 
 from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import StoreError, UserError
+from penstock.core.events import Events
 from penstock.core.identity import new_ulid, sha256_file
+from penstock.core.lease import Held, Holder, Lease, mine, take
+from penstock.core.markers import mark, marked
 from penstock.core.mine import recall, remember
 from penstock.core.paths import below, shown
 from penstock.core.redact import redacted_data, redacted_words
-from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal
+from penstock.core.remote import as_here
+from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal, told_plainly
 from penstock.recipe.code import code_of, modules_of, reaching, source_digest
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.secret import without_secrets
@@ -51,7 +58,10 @@ _PACKAGES = (
     "onnx", "onnxscript", "onnxruntime", "scikit-learn",
 )
 _STALE_SECONDS = 600.0
-"""A run on another machine whose diary has been silent for so long is taken for dead."""
+"""A run without a lease on another machine, whose diary has been silent for so long, is taken for dead."""
+_AT_ONCE = 16
+"""Runs of a bucket that are looked at together."""
+_NAME = re.compile(r"run-[0-9a-z]+")
 
 
 class Run:
@@ -65,8 +75,9 @@ class Run:
     def __init__(self, store: Store, id: str) -> None:
         self.store = store
         self.id = id
-        self.path = store.workspace(f"runs/{id}")
-        self._facts: dict[str, Any] = _facts(self._file("run.json"), id)
+        self._token = 0
+        """Under which it was begun here (`core.lease`); 0: it was only opened."""
+        self._facts: dict[str, Any] = self._read_facts()
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, status={self.status!r})"
@@ -89,18 +100,24 @@ class Run:
             StoreError: the store cannot be written.
         """
         id = f"run-{new_ulid()}"
+        with told_plainly(store.folder):
+            lease = take(store.leased(id))
         path = store.workspace(f"runs/{id}")
         atomic_write(path / "recipe.yaml", recipe_text(recipe))
         atomic_write(path / "world.json", _json(world_now()))
         facts = {
             "format": FORMAT, "id": id, "name": recipe.name, "status": "running", "key": key, "dataset": dataset, "feed": feed, "parent": parent,
-            "created": _now(), "base": str(recipe.base), "process": _this_process(),
+            "created": _now(), "base": str(recipe.base), "process": _this_process(), "token": lease.token,
         }
         atomic_write(path / "run.json", _json(facts))
         if reaching(recipe) or modules_of(recipe):
             remember("run", id, {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)})
         (path / "checkpoints").mkdir(exist_ok=True)
-        return cls(store, id)
+        mark(store, "runs", key, id)
+        run = cls(store, id)
+        run._token = lease.token
+        run._show("recipe.yaml", "world.json", "run.json")
+        return run
 
     @classmethod
     def open(cls, store: Store, reference: str) -> Run:
@@ -110,6 +127,8 @@ class Run:
             UserError: there is none of that name; says which there are.
             StoreError: its record cannot be read.
         """
+        if _NAME.fullmatch(reference) and store.read(f"runs/{reference}", "run.json") is not None:
+            return cls(store, reference)
         known = [name.split("/")[1] for name in store.folders("runs")]
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
@@ -123,24 +142,45 @@ class Run:
         Raises:
             StoreError: the bucket refuses still.
         """
-        names = store.names("runs")
-        for path in sorted((store.folder / "runs").glob(f"*/{MANIFEST}")) if store.is_remote else ():
-            name = f"runs/{path.parent.name}"
-            if name not in names and store.manifest(name).get("key") == key and cls(store, path.parent.name).send():
-                names.append(name)
-        for name in sorted(names, reverse=True):
-            if store.manifest(name).get("key") == key:
-                return cls(store, name.split("/")[1])
+        for id in reversed(cls._begun_for(store, key)):
+            name = f"runs/{id}"
+            if store.has(name) or (store.is_here(name) and cls(store, id).send()):
+                return cls(store, id)
         return None
 
     @classmethod
     def left_off(cls, store: Store, key: str) -> Run | None:
         """The newest run with this key that was interrupted or failed, and that nobody works on."""
-        for name in reversed(store.folders("runs")):
-            found = cls(store, name.split("/")[1])
-            if found.key == key and found.status in ("interrupted", "failed"):
+        for id in reversed(cls._begun_for(store, key)):
+            found = cls(store, id)
+            if found.status in ("interrupted", "failed"):
                 return found
         return None
+
+    @classmethod
+    def all(cls, store: Store) -> list[Run]:
+        """Every run, oldest first; of each only run.json is read. One that was torn at its birth is left out."""
+        ids = [name.split("/")[1] for name in store.folders("runs")]
+        if not store.is_remote:
+            return [run for run in map(partial(_opened, store), ids) if run is not None]
+        with ThreadPoolExecutor(_AT_ONCE, "penstock-runs") as pool:
+            return [run for run in pool.map(as_here(partial(_opened, store)), ids) if run is not None]
+
+    @staticmethod
+    def statuses(runs: Sequence[Run]) -> list[str]:
+        """`status` of each; those that must be watched are watched together."""
+        with ThreadPoolExecutor(_AT_ONCE, "penstock-runs") as pool:
+            return list(pool.map(as_here(_status), runs))
+
+    @classmethod
+    def _begun_for(cls, store: Store, key: str) -> list[str]:
+        """The ids of the runs with this key, oldest first, whatever became of them."""
+        def key_of(id: str) -> str | None:
+            run = _opened(store, id)
+            return None if run is None else run.key
+
+        ids = [name.split("/")[1] for name in store.folders("runs")]
+        return marked(store, "runs", key, ids, key_of)
 
     # -- what it says of itself --------------------------------------------------------------------------------------
 
@@ -179,32 +219,51 @@ class Run:
         """What training said at its end; None before."""
         return self._facts.get("summary")
 
+    @cached_property
+    def path(self) -> Path:
+        """Its folder on this machine, with all that it holds: of a bucket, copied when it is first asked for."""
+        return self.store.workspace(self._name)
+
+    @property
+    def _name(self) -> str:
+        return f"runs/{self.id}"
+
     @property
     def status(self) -> str:
-        """`running`, `interrupted`, `failed` or `done`; `running` only while its process lives."""
-        if (self.path / MANIFEST).is_file():
+        """`running`, `interrupted`, `failed` or `done`; `running` only while its process lives.
+
+        Whether a process of another machine lives is watched, which may take the seconds of its lease (30) the first time.
+        """
+        if self._is_done():
             return "done"
         status = str(self._facts.get("status"))
-        return "interrupted" if status == "running" and not self._is_alive() else status
+        return "interrupted" if status in ("running", "done") and not self._is_alive() else status
+
+    def _is_done(self) -> bool:
+        return self.store.is_here(self._name) or (self.store.is_remote and mine(self.store.leased(self.id)) is None and self.store.has(self._name))
 
     def _is_alive(self) -> bool:
-        import psutil
+        leased = self.store.leased(self.id)
+        top = leased.top()
+        return leased.is_held(top) if self._is_of(leased.holder(top)) else self._lives_without_lease()
 
+    def _is_of(self, holder: Holder) -> bool:
+        """Whether a lease's holder is the process that run.json names."""
         process = self._facts.get("process", {})
-        if process.get("host") != socket.gethostname():
-            # Nobody can look into another machine; a live run writes its diary every few seconds.
-            touched = max((p.stat().st_mtime for p in (self.events_path, self.path / "run.json") if p.exists()), default=0.0)
-            return time.time() - touched < _STALE_SECONDS
-        try:
-            found = psutil.Process(int(process["pid"]))
-            # A pid may have been given to somebody else since.
-            return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
-        except (psutil.NoSuchProcess, KeyError):
-            return False
+        return holder.token > 0 and (holder.host, holder.pid) == (process.get("host"), process.get("pid"))
+
+    def _lives_without_lease(self) -> bool:
+        """Whether a process lives that an earlier Penstock has begun, which knew no leases."""
+        return _lives(self._facts.get("process", {}), self.store.folder / self._name)
 
     def _file(self, name: str) -> Path:
         """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of it."""
         return below(self.path, name, where=f"a file of {self.id}")
+
+    def _own_file(self, name: str) -> Path:
+        """As `_file`; of a finished run in a bucket that file alone is fetched."""
+        is_afar = self.store.is_remote and "path" not in self.__dict__ and not self.store.is_here(self._name) and self._is_done()
+        return self.store.file(self._name, name) if is_afar else self._file(name)
 
     @property
     def events_path(self) -> Path:
@@ -233,7 +292,7 @@ class Run:
             RecipeError: it names code of its own, and is not trusted.
             UserError: a secret that was blanked is not in the environment; says what to set.
         """
-        file = self._file("recipe.yaml")
+        file = self._own_file("recipe.yaml")
         if not file.is_file():
             raise StoreError(f"{self.path} has no recipe.yaml: it is no run of Penstock, or was torn.")
         with nullcontext() if trust else no_foreign_code():
@@ -255,39 +314,127 @@ class Run:
 
     def world(self) -> dict[str, Any]:
         """world.json: code, packages, hardware, and `chosen` once something was."""
-        return _read_json(self._file("world.json"))
+        return self._read("world.json")
+
+    def _read(self, file: str) -> dict[str, Any]:
+        return _json_of(self.store.read(f"runs/{self.id}", file), self.store.folder / "runs" / self.id / file)
+
+    def _read_facts(self) -> dict[str, Any]:
+        return _facts(self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id)
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
     def record(self, facts: Mapping[str, Any]) -> None:
-        """Put these facts into run.json. A finished run takes none.
+        """Put these facts into run.json. A finished run takes none. One that is interrupted or failed is free for others.
 
         Raises:
             StoreError: the run is finished, or the disk is full.
+            LeaseLost: another process has taken it over.
         """
-        if (self.path / MANIFEST).is_file():
+        if self._is_done():
             raise StoreError(f"{self.id} is finished and is not edited any more.")
         if facts.get("status", "running") not in STATUSES:
             raise ValueError(f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}")
+        self._check_token()
         self._facts = {**self._facts, **redacted_data(dict(facts))}
         atomic_write(self.path / "run.json", _json(self._facts))
         if facts.get("status") in ("interrupted", "failed"):
-            self.store.push(f"runs/{self.id}")  # so that another machine can go on with it
+            try:
+                self.store.push(self._name)  # so that another machine can go on with it
+            finally:
+                self.rest()
 
-    def begin(self) -> None:
-        """This process works on it now.
+    def begin(self, events: Events | None = None) -> None:
+        """This process works on it now, and no other: it takes the run's lease.
+
+        Args:
+            events: told where another machine's process must be watched before it is known whether it lives.
 
         Raises:
             UserError: the run is finished, or another living process works on it.
         """
-        status = self.status
-        if status == "done":
-            raise UserError(f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it.")
+        self._refuse_done()
         process = self._facts.get("process", {})
-        mine = process.get("pid") == os.getpid() and process.get("host") == socket.gethostname()
-        if status == "running" and not mine:
-            raise UserError(f"{self.id} is being trained right now by process {process.get('pid')} on {process.get('host')}. Stop that one first.")
-        self.record({"status": "running", "process": _this_process(), "error": None})
+        is_mine = process.get("pid") == os.getpid() and process.get("host") == socket.gethostname()
+        leased = self.store.leased(self.id)
+        has_lease = self._is_of(leased.holder(leased.top()))
+        if self._facts.get("status") == "running" and not is_mine and not has_lease and self._lives_without_lease():
+            raise self._taken(f"process {process.get('pid')} on {process.get('host')}")
+        lease = mine(leased)
+        if lease is None or lease.token != self._token or lease.is_active:
+            try:
+                with told_plainly(self.store.folder):
+                    lease = take(leased, least=int(self._facts.get("token", 0)), watching=partial(self._watching, events))
+            except Held as error:
+                raise self._taken(str(error.holder or "others")) from None
+            self._token = lease.token
+            self._come_up(lease)
+        lease.is_active = True
+        self.record({"status": "running", "process": _this_process(), "error": None, "token": self._token})
+        self._show("run.json")
+
+    def _show(self, *files: str) -> None:
+        """Send small files to the bucket, so that other machines see who works on the run."""
+        for file in files if self.store.is_remote else ():
+            self.store.write_text(f"{self._name}/{file}", (self.path / file).read_text("utf-8"))
+
+    def _come_up(self, lease: Lease) -> None:
+        """Take over what whoever held it before has left."""
+        try:
+            if self.store.is_remote:
+                was_here = lease.leased.was_here(lease.before) if lease.before else None
+                self.__dict__["path"] = self.store.workspace(self._name, was_here=was_here)
+            self._facts = self._read_facts()
+            self._refuse_done()
+            for draft in self.path.glob(f".{WEIGHTS}.*"):  # of a process that was killed
+                draft.unlink(missing_ok=True)
+        except BaseException:
+            lease.release()
+            raise
+
+    def _refuse_done(self) -> None:
+        if self._is_done():
+            raise UserError(f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it.")
+
+    def _taken(self, by: str) -> UserError:
+        return UserError(f"{self.id} is being trained right now by {by}. Stop that one first.")
+
+    def _watching(self, events: Events | None, holder: Holder) -> None:
+        if events is not None:
+            events.say(f"{self.id} was begun by {holder}, which has not said that it is over; watching for up to {holder.seconds:.0f} s whether it lives")
+
+    def _check_token(self) -> None:
+        if self._token:
+            self.store.leased(self.id).check(self._token)
+
+    @contextmanager
+    def at_work(self, events: Events | None = None) -> Iterator[None]:
+        """`begin`, for as long as the body runs; a body that fails leaves the run to whoever comes next.
+
+        Raises:
+            UserError: as `begin`.
+        """
+        self.begin(events)
+        lease = mine(self.store.leased(self.id))
+        try:
+            yield
+        except BaseException:
+            self.rest()
+            raise
+        finally:
+            if lease is not None:
+                lease.is_active = False
+
+    @property
+    def token(self) -> int:
+        """What proves to a store that this process may write it; 0 where it was not begun here."""
+        return self._token
+
+    def rest(self) -> None:
+        """This process works on it no longer; another may begin."""
+        lease = mine(self.store.leased(self.id))
+        if lease is not None and lease.token == self._token:
+            lease.release()
 
     def choose(self, chosen: Mapping[str, Any]) -> None:
         """Record in world.json what a measurement (or a rule) chose, under `chosen`."""
@@ -301,9 +448,13 @@ class Run:
             StoreError: it is finished already, or cannot be written.
         """
         self.record({"status": "done", "finished": _now(), "summary": dict(summary)})
+        self._check_token()
         manifest = {word: self._facts.get(word) for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")}
         seal(self.path, {"type": "run", **manifest})
-        self.store.push(f"runs/{self.id}")
+        self.store.push(self._name)
+        lease = mine(self.store.leased(self.id))
+        if lease is not None and lease.token == self._token:
+            lease.end()
 
     def send(self) -> bool:
         """Send a run that was finished here while its bucket refused. Whether it was such a one.
@@ -323,6 +474,8 @@ class Run:
         Raises:
             StoreError: it is not there, or was changed.
         """
+        if self.store.is_remote and not self.store.is_here(self._name) and self._is_done():
+            return self.store.file(self._name, name)  # held against its manifest as it comes
         if (self.path / MANIFEST).is_file():
             Artefact.open(self.path, verify=True)
         if not self._file(name).is_file():
@@ -413,15 +566,47 @@ def recipe_text(recipe: Recipe) -> str:
     return str(yaml.dump(without_secrets(recipe.declared()), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise StoreError(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
+def _lives(process: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the process of a run without a lease lives."""
+    import psutil
+
+    if process.get("host") != socket.gethostname():
+        # Nobody can look into another machine; a live run writes its diary every few seconds.
+        touched = max((path.stat().st_mtime for path in (folder / "events.jsonl", folder / "run.json") if path.exists()), default=0.0)
+        return time.time() - touched < _STALE_SECONDS
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = psutil.Process(int(process["pid"]))
+        # A pid may have been given to somebody else since.
+        return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
+class _Torn(StoreError):
+    """A run's record is not there, or cannot be read."""
+
+
+def _status(run: Run) -> str:
+    return run.status
+
+
+def _opened(store: Store, id: str) -> Run | None:
+    """A run, or None where its record is not there or cannot be read."""
+    try:
+        return Run(store, id)
+    except _Torn:
+        return None
+
+
+def _json_of(content: bytes | None, path: Path) -> dict[str, Any]:
+    if content is None:
+        raise _Torn(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
+    try:
+        found = json.loads(content)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise StoreError(f"{path} cannot be read as JSON; it was changed after it was written.")
+        raise _Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
     if found.get("format", 0) > FORMAT:
         raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
     return found
@@ -432,13 +617,12 @@ def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
     return {"store": store.url, "base": base, "recipe": sha256_file(path / "recipe.yaml")}
 
 
-def _facts(path: Path, id: str) -> dict[str, Any]:
-    """run.json of the run `id`, with all that is relied on.
+def _facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
+    """The content of run.json, of the run `id`, with all that is relied on.
 
     Raises:
         StoreError: it is not there, cannot be read, or tells of another run.
     """
-    facts = _read_json(path)
     lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
     if lacking or facts["id"] != id:
         why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"

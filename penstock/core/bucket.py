@@ -9,8 +9,11 @@ What this file refuses to know: which keys make an artefact.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import secrets
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,8 +22,21 @@ from typing import Any
 
 from penstock.core.errors import StoreError
 from penstock.core.paths import below, plain, shown
-from penstock.core.remote import RANGE_BYTES, Torn, as_here, explain, persist, reach, read_pieces, read_range, refusals
+from penstock.core.remote import (
+    RANGE_BYTES,
+    Torn,
+    as_here,
+    explain,
+    is_taken,
+    persist,
+    reach,
+    read_pieces,
+    read_range,
+    refusals,
+)
 
+_SETTLE_SECONDS, _SETTLE_TIMES = 2.0, 3.0
+"""How long a created object is left before it is read back, and how many times longer than its writing took."""
 AT_ONCE = 4
 """Files on their way up or down in one call."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -37,6 +53,8 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._is_conditional: bool | None = None
+        """Whether its conditional put holds; None before it was tried."""
         try:
             self.system, self.root = reach(url)
         except ImportError as error:
@@ -143,6 +161,49 @@ class Bucket:
         with self.reaching(f"write {key} to"):
             persist(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
 
+    def drop(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        with self.reaching(f"remove {key} from"), contextlib.suppress(FileNotFoundError):
+            persist(lambda: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small object that must not be there yet; `data` must be unlike anybody else's. Whether it was not there.
+
+        Of two processes that create the same key at once, one is told that it did. Where the object store knows no
+        conditional put (it is asked once), the protocol of Fischer stands in: look, write, wait for longer than a write takes, and
+        read back; whose writing stands has created it.
+        """
+        with self.reaching(f"write {key} to"):
+            if self._heeds_conditions():
+                return self._put_new(key, data) or self.read(key) == data  # an answer may be lost, and asked for again
+            if self.read(key) is not None:
+                return False
+            began = time.monotonic()
+            self.write(key, data)
+            time.sleep(max(_SETTLE_SECONDS, _SETTLE_TIMES * (time.monotonic() - began)))
+            return self.read(key) == data
+
+    def _heeds_conditions(self) -> bool:
+        """Whether a conditional put is refused where it should be: some servers take the condition, and do not heed it."""
+        if self._is_conditional is None:
+            probe = f".leases/probe-{secrets.token_hex(8)}"
+            self._is_conditional = bool(_conditional(self.system)) and self._put_new(probe, b"1") and not self._put_new(probe, b"2")
+            self.drop(probe)
+        return self._is_conditional
+
+    def _put_new(self, key: str, data: bytes) -> bool:
+        """Put an object unless it is there. Whether it was put."""
+        words = _conditional(self.system)
+        try:
+            persist(lambda: self.system.pipe_file(self.path(key), data, **words), what=f"write {self.url}/{key}")
+        except FileExistsError:
+            return False
+        except refusals() as error:
+            if is_taken(error):
+                return False
+            raise
+        return True
+
     def put(self, name: str, files: list[Path], folder: Path, *, last: str, checksums: dict[str, str] | None = None, memo: Path | None = None) -> None:
         """Send local files to the folder `name`, several at once, the one called `last` after all others.
 
@@ -190,6 +251,18 @@ class Bucket:
         except FileNotFoundError:
             return []
         return [int(info.get("size") or 0), next((str(info[word]) for word in _STAMPS if info.get(word)), "")]
+
+
+def _conditional(system: Any) -> dict[str, Any]:
+    """The words by which a file system's `pipe_file` puts an object only where there is none; none where it has no such."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    put = getattr(type(system), "_pipe_file", None) or type(system).pipe_file
+    if put is AbstractFileSystem.pipe_file or put is AsyncFileSystem._pipe_file:
+        return {}
+    known = inspect.signature(put).parameters
+    return {"mode": "create"} if "mode" in known else {"overwrite": False} if "overwrite" in known else {}
 
 
 def _all(work: Any, items: list[Any]) -> None:

@@ -13,6 +13,7 @@
     ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
     ├── TrainingError            exit 4   training failed (loss not finite)
     │   ├── RankLost             exit 4   processes of a training died or stalled; from its last checkpoint it may go on
+    │   ├── LeaseLost            exit 4   another process has taken over what this one was working on
     │   └── Outgrown             exit 4   processes of a training were stopped for a larger number; it goes on from its checkpoint
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
@@ -176,6 +177,10 @@ class Outgrown(TrainingError):
     def __init__(self, message: str, room: int = 0, size: int = 0, step: int = -1) -> None:
         super().__init__(message)
         self.room, self.size, self.step = room, size, step
+
+
+class LeaseLost(TrainingError):
+    """Another process has taken over what this one was working on: nothing more may be written from here."""
 
 
 class Interrupted(PenstockError):

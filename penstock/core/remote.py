@@ -172,6 +172,15 @@ def transient(error: BaseException) -> bool:
     return False
 
 
+def is_taken(error: BaseException) -> bool:
+    """Whether an object store refused a conditional put since the object is there (or is being put by another)."""
+    for cause in _causes(error):
+        status, code = _answer(cause)
+        if status in (409, 412) or code in ("PreconditionFailed", "ConditionalRequestConflict") or type(cause).__name__ == "ResourceExistsError":
+            return True
+    return False
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their status."""
     chain: list[BaseException] = []

@@ -27,19 +27,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock.core import mirror
 from penstock.core.bucket import Bucket
 from penstock.core.caches import cache_folder as cache_folder
 from penstock.core.credentials import address
 from penstock.core.drafts import Draft, draft_folder, sweep_locks, temporary_file
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.lease import Leased, mine
 from penstock.core.locks import alone
 from penstock.core.manifest import FORMAT as FORMAT
 from penstock.core.manifest import MANIFEST as MANIFEST
 from penstock.core.manifest import read_manifest
-from penstock.core.paths import below, plain
+from penstock.core.paths import below, plain, step
 from penstock.core.redact import redacted_url
 from penstock.core.remote import refusals as refusals
+from penstock.core.shelf import FolderShelf, Shelf
 
 STAGING = ".staging"
 """The folder of a store for what is being written."""
@@ -238,8 +241,27 @@ class Store:
         return self._bucket.exists(f"{self._plain(name)}/{MANIFEST}")
 
     def is_here(self, name: str) -> bool:
-        """Whether a whole copy of the artefact `name` lies on this machine."""
-        return self.at(f"{name}/{MANIFEST}").is_file()
+        """Whether a whole copy of the artefact `name` lies on this machine. If it does, it stays while this process lives."""
+        manifest = self.at(f"{name}/{MANIFEST}")
+        if self._bucket is not None and manifest.is_file():
+            mirror.use(self.folder, name)
+        return manifest.is_file()
+
+    def leased(self, name: str) -> Leased:
+        """The lease on `name`: see `core.lease`."""
+        shelf: Shelf = FolderShelf(self.folder) if self._bucket is None else self._bucket
+        return Leased(shelf, self.folder, step(name.rsplit("/", 1)[-1], where=f"a name in the store {self.url}"), self.url)
+
+    def read(self, name: str, file: str) -> bytes | None:
+        """A small file of an artefact, finished or not, as the store has it now; None where there is none. Nothing else is read.
+
+        Of a bucket the mirror's is taken only where the artefact is finished, or this process works on it.
+        """
+        path = self.at(f"{name}/{file}")
+        if self._bucket is None or self.is_here(name) or mine(self.leased(name)) is not None:
+            return path.read_bytes() if path.is_file() else None
+        content = self._bucket.read(self._plain(f"{name}/{file}"))
+        return path.read_bytes() if content is None and path.is_file() else content
 
     def manifest(self, name: str) -> dict[str, Any]:
         """What the artefact `name` says of itself; nothing else of it is read.
@@ -310,6 +332,7 @@ class Store:
             path = below(self.at(name), file, where=f"a file of {name}")
         else:
             path = self.at(f".files/{name}/{file}")
+            mirror.use(self.folder, f".files/{name}")
             if not path.is_file():
                 _, members = self.members(name, manifest)
                 if file not in members:
@@ -334,6 +357,18 @@ class Store:
                     break
             atomic_write(draft / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             self._settle(draft, name)
+        self._bound(name)
+
+    def _bound(self, name: str) -> None:
+        """Keep the mirror within its bound; `name`, which has just come, is in use."""
+        if self._bucket is not None and self.is_here(name):
+            mirror.evict(self.folder, self.cache_bytes, is_in_bucket=self._is_sent)
+
+    def _is_sent(self, name: str) -> bool:
+        try:
+            return self.has(name)
+        except StoreError:
+            return False  # what cannot be known stays
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -357,6 +392,7 @@ class Store:
                 self._settle(folder, name)
             if not (self.is_remote and self.has(name)):  # another's, which stands
                 self.push(name)
+            self._bound(name)
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
@@ -421,18 +457,44 @@ class Store:
         finally:
             shutil.rmtree(torn, ignore_errors=True)
 
-    def workspace(self, name: str) -> Path:
-        """A local folder in which an artefact grows in the open (a run). Close it with `seal`, then `push`."""
+    def workspace(self, name: str, *, was_here: bool | None = None) -> Path:
+        """The local folder of an artefact that grows in the open (a run), as the store has it now.
+
+        In a bucket's mirror a copy of what is not finished is renewed, unless it is this machine's own: what was written here
+        last is newer than what has reached the bucket. What is finished in the bucket is fetched whole.
+
+        Args:
+            was_here: whether it was worked on last by this machine, in this folder; found out by its lease unless given.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         path = self.at(name)
-        if self._bucket is not None and not path.exists() and (sizes := self._bucket.below(name)):
-            with self._draft_folder() as draft, told_plainly(path):
-                self._bucket.get(sizes, draft, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.exists():
-                    os.rename(draft, path)
-        with told_plainly(path):
-            path.mkdir(parents=True, exist_ok=True)
+        if self._bucket is not None and not self.is_here(name):
+            self._renew(name, path, was_here)
+        if not path.is_dir():
+            with told_plainly(path):
+                path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _renew(self, name: str, path: Path, was_here: bool | None) -> None:
+        assert self._bucket is not None
+        leased = self.leased(name)
+        if was_here is None and mine(leased) is not None:
+            return
+        if self._bucket.exists(f"{name}/{MANIFEST}"):
+            self._fetch(name)
+            return
+        top = leased.top()
+        is_own = leased.was_here(top) if was_here is None else was_here
+        is_old = top == 0 and path.exists()  # begun by a Penstock without leases: nobody knows which is newer
+        if is_old:
+            return
+        with self._draft_folder() as draft, told_plainly(path):
+            if is_own and path.exists():
+                mirror.complete(self._bucket, name, path, draft)
+            else:
+                mirror.renew(self._bucket, name, path, draft)
 
     def push(self, name: str) -> None:
         """Copy the local folder `name` to the bucket, its manifest last. Nothing to do for a local store.
@@ -452,6 +514,14 @@ class Store:
         """Remove the copy of the local folder `name` from the bucket. Nothing to do for a local store."""
         if self._bucket is not None:
             self._bucket.remove(self._plain(name))
+
+    def texts(self, folder: str) -> set[str]:
+        """The names of the small files in a folder (see `write_text`), here and in the bucket."""
+        base = self.at(folder)
+        names = {entry.name for entry in os.scandir(base)} if base.is_dir() else set()
+        if self._bucket is not None:
+            names |= {key.rsplit("/", 1)[-1] for key in self._bucket.below(folder)}
+        return names
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a small file that is not part of an artefact (an alias, a memo)."""

@@ -6,6 +6,7 @@ cloud's own tools look for them (environment, profile, instance role); a recipe 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import hashlib
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
-from penstock.core.errors import SourceError
+from penstock.core.errors import SourceError, StoreError
 from penstock.core.needs import need
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_special
@@ -385,7 +386,8 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
     digests = [d for _, made in spread(portions, lambda files: [digest(f) for f in files], workers=4, waits=large) for d in made]
     fresh = {redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
-        atomic_write(memo, json.dumps({**known, **fresh}))
+        with contextlib.suppress(StoreError):  # a store that may only be read: the memo only saves time
+            atomic_write(memo, json.dumps({**known, **fresh}))
     return digests
 
 

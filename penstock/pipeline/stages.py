@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
-from penstock.core.errors import BundleError, Interrupted, PenstockError, RecipeError, StoreError
+from penstock.core.errors import BundleError, Interrupted, LeaseLost, PenstockError, RecipeError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.interrupts import interrupts
@@ -359,7 +359,7 @@ def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:
     """Write down how it ended. What kept us from it is said, and hides nothing of the end itself."""
     try:
         run.record(facts)
-    except StoreError as error:
+    except (StoreError, LeaseLost) as error:
         events.warn(f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}")
 
 

@@ -9,8 +9,9 @@ bucket is reported at the end.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from penstock.core.errors import StoreError
+from penstock.core.errors import LeaseLost, StoreError
 from penstock.core.remote import as_here
 from penstock.core.store import MANIFEST, Store
 
@@ -26,10 +27,13 @@ class Pusher:
     Args:
         store: a remote one.
         run: the run's name in it, `runs/run-…`.
+        may_write: called before anything is sent; raises `LeaseLost` where the run is in other hands.
     """
 
-    def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run = store, run
+    def __init__(self, store: Store, run: str, *, may_write: Callable[[], None] = lambda: None) -> None:
+        self._store, self._run, self._may_write = store, run, may_write
+        self.lost: LeaseLost | None = None
+        """Why nothing is sent any more: another process has taken the run over."""
         self._folder = store.at(f"{run}/checkpoints")
         self._sent: set[str] = set()
         self._has_own = False
@@ -53,7 +57,7 @@ class Pusher:
         self._asked.set()
         self._thread.join(_LAST_SECONDS)
         missing = self._missing()
-        if missing:
+        if missing and self.lost is None:
             names = ", ".join(missing)
             self._texts.append((True, f"these checkpoints are on this machine only, and not in the bucket: {names}. They are sent when the run is closed, or resumed here"))
 
@@ -68,7 +72,11 @@ class Pusher:
             self._asked.clear()
             over = self._over.is_set()
             try:
+                self._may_write()
                 self._send()
+            except LeaseLost as error:
+                self.lost = error
+                return
             except Exception as error:  # noqa: BLE001 - reported and tried again: a thread that ends says nothing to anybody
                 failed += 1
                 if failed == 1:

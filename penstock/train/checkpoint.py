@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,11 +88,13 @@ class Checkpoints:
     Args:
         folder: the run's `checkpoints`.
         keep: how many of the last ones stay, beside the best.
+        may_write: called before a checkpoint gets its name, and before any is dropped; raises where that is no longer ours to do.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, *, may_write: Callable[[], None] | None = None) -> None:
         self.folder = folder
         self._keep = keep
+        self._may_write = may_write
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:010d}"
@@ -119,6 +121,8 @@ class Checkpoints:
                 known = {name: write_tensors(draft / name, tensors) for name, tensors in checkpoint.files().items()}
                 (draft / STATE).write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
                 seal(draft, {"type": "checkpoint", "step": step}, known=known)
+                if self._may_write is not None:
+                    self._may_write()
                 if target.exists():  # the same step, written before an epoch's validation or by a run that was resumed since
                     shutil.rmtree(target)
                 os.rename(draft, target)

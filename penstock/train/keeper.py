@@ -123,15 +123,21 @@ class Keeper:
         folder: the run's.
         run: its id.
         store: the URL of its store; to a bucket checkpoints are copied.
+        token: under which the run may be written; 0: nobody asks.
     """
 
     def __init__(
         self, recipe: Recipe, folder: Path, run: str, store: str, learner: Learner, loader: Loader, watch: Watch, plateau: Plateau | None, events: Events, world: World, pulse: Pulse,
+        *, token: int = 0,
     ) -> None:
         self._learner, self._loader, self._watch, self._plateau, self._events, self._world, self._pulse = learner, loader, watch, plateau, events, world, pulse
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
-        self._checkpoints = Checkpoints(folder / "checkpoints", self._policy.keep)
+        own = Store(store if "://" in store else folder.parents[1]) if world.rank == 0 else None  # a path may be relative to elsewhere
+        self._leased = own.leased(run) if own is not None and token else None
+        self._token = token
+        may_write = self._check_token if own is not None and not own.is_remote else None
+        self._checkpoints = Checkpoints(folder / "checkpoints", self._policy.keep, may_write=may_write)
         self._snapshot = Snapshot()
         self._spacing = Spacing(self._policy, now=time.perf_counter(), step=0)
         self._thread: threading.Thread | None = None
@@ -141,8 +147,16 @@ class Keeper:
         self._is_saved = False
         self._said_slow = self._said_dear = False
         self.count, self.pause_seconds, self.write_seconds = 0, 0.0, 0.0
-        remote = Store(store) if world.rank == 0 else None
-        self._pusher = Pusher(remote, f"runs/{run}") if remote is not None and remote.is_remote else None
+        self._pusher = Pusher(own, f"runs/{run}", may_write=self._check_token) if own is not None and own.is_remote else None
+
+    def _check_token(self) -> None:
+        """That this run is still this process's to write.
+
+        Raises:
+            LeaseLost: another process has taken it over.
+        """
+        if self._leased is not None:
+            self._leased.check(self._token)
 
     # -- when --------------------------------------------------------------------------------------------------------
 
@@ -249,6 +263,8 @@ class Keeper:
         if self._pusher is not None:
             for is_trouble, text in self._pusher.heard():
                 (self._events.warn if is_trouble else self._events.say)(text)
+            if self._pusher.lost is not None:
+                raise self._pusher.lost
 
     def measured(self) -> dict[str, Any]:
         """`count`, `pause_seconds` and `write_seconds` of all since the process began."""
@@ -308,6 +324,7 @@ class Keeper:
                 assert place.best_step is not None
                 folder = self._checkpoints.whole(place.best_step)
                 best = read_tensors(folder / (AVERAGE if self._learner.average else MODEL))
+            self._check_token()
             write_weights(self._folder / MODEL, best)
         shared(None, self._world)
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Outgrown, RankLost, TrainingError, UserError
+from penstock.core.errors import LeaseLost, Outgrown, RankLost, TrainingError, UserError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
 from penstock.core.pulse import Pulse
@@ -73,6 +73,8 @@ class Job:
     """The file to tell events to."""
     processes: int
     """How many were asked for."""
+    token: int = 0
+    """Under which the run may be written (`core.lease`); 0: nobody asks."""
 
 
 def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool = False) -> dict[str, Any]:
@@ -101,7 +103,11 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     """
     if not feed.sizes.get("train"):
         raise TrainingError("the training split has no rows. Look at `split`, `where` and the quarantine.")
-    run.begin()
+    with run.at_work(events):
+        return _train(recipe, feed, run, events, resume=resume)
+
+
+def _train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool) -> dict[str, Any]:
     checkpoints = Checkpoints(run.checkpoints, recipe.train.checkpoint.keep)
     found = checkpoints.newest(events) if resume else None
     if resume:
@@ -119,7 +125,7 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
     (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed
     crew = Crew(recovery, chosen.processes)
     relay = run.path / ".events" if chosen.processes > 1 or crew.may_shrink else None
-    job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None, chosen.processes)
+    job = Job(recipe, run.id, str(run.path), run.store.url, feed.id, str(found) if found else None, start, str(relay) if relay else None, chosen.processes, run.token)
     while True:
         interrupts.check()  # a wish to stop that came while processes were lost
         try:
@@ -128,6 +134,8 @@ def train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool 
                 elastic: dict[str, Any] = {"grows": growth} if (growth := crew.growth(time.monotonic())) else {}
                 summary: dict[str, Any] = recipe.launcher.launch(work, (job, here), processes=crew.processes, threads=chosen.threads, **elastic)
             return {**summary, "restarts": crew.restarts, "taken_in": crew.taken_in}
+        except LeaseLost:
+            raise  # it is another's business now
         except NotFinite:
             raise  # going on from a checkpoint would end there again
         except Outgrown as error:
@@ -203,7 +211,7 @@ def work(world: World, job: Job, here: Events | None = None) -> dict[str, Any]:
             watch.patience, watch.min_delta = options.early_stop.patience, options.early_stop.min_delta
         plateau = Plateau(options.schedule.factor, options.schedule.patience, options.schedule.floor) if options.schedule.type == "plateau" else None
         place = Place()
-        keeper = Keeper(recipe, Path(job.folder), job.run, job.store, learner, loader, watch, plateau, events, world, pulse)
+        keeper = Keeper(recipe, Path(job.folder), job.run, job.store, learner, loader, watch, plateau, events, world, pulse, token=job.token)
         stack.callback(keeper.close)
         if job.checkpoint:
             place = keeper.recall(Path(job.checkpoint))

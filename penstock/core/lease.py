@@ -1,0 +1,438 @@
+"""Leases: of all processes on all machines that share a store, one at a time works on a thing.
+
+    .leases/<name>/<token>.json    who holds it; made by a conditional create, so of two that want a token one gets it
+    .leases/<name>/<token>.beat    a count that the holder raises while it lives, or the word `released`
+    .leases/<name>/<token>.lock    on the holder's machine only: a file that the kernel keeps locked while the holder lives
+
+The token is a number that grows with each holder. Only the holder of the highest one may write: a holder that was taken
+for dead (it was stopped, or cut off) finds a higher token before its next write, and is refused (the fencing token of
+Gray and Cheriton's leases, SOSP 1989, as told by Kleppmann, 2016). It is written into what the holder makes.
+
+Whether a holder lives is asked of the kernel, where the observer is on the holder's machine. Elsewhere the observer
+watches the count by its own monotonic clock: a holder whose count stands still for the lease's seconds is dead. No two
+clocks are compared, and no file's time is read, so neither a wrong clock nor the age of a copy matters. What one process
+has observed is remembered on its machine, so that the next need not watch again.
+
+A backend without a conditional create (`Bucket.create`) gets the protocol of Fischer: write, wait for longer than a write
+may take, and read back; whose writing stands has the token.
+
+What this file refuses to know: what is worked on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from penstock.core.drafts import temporary_file
+from penstock.core.errors import LeaseLost, StoreError
+from penstock.core.identity import fingerprint
+from penstock.core.shelf import Shelf
+
+FOLDER = ".leases"
+LEASE_SECONDS = 30.0
+"""A holder whose count stands still for so long is dead."""
+_BEATS = 6
+"""How often a holder raises its count within that time."""
+_MOST_SECONDS = 3600.0
+"""A holder may ask for a longer time than ours, up to this."""
+_LOOK_SECONDS = 0.25
+_RELEASED = "released"
+_TRIES = 20
+
+
+@cache
+def boot() -> str:
+    """A word for this machine's kernel since it was started: equal in all its containers."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def lease_seconds() -> float:
+    """`PENSTOCK_LEASE_SECONDS`, or 30.
+
+    Raises:
+        StoreError: it is no positive number.
+    """
+    text = os.environ.get("PENSTOCK_LEASE_SECONDS") or str(LEASE_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise StoreError(f"the environment variable PENSTOCK_LEASE_SECONDS must be a number of seconds up to {_MOST_SECONDS:.0f}; found {text!r}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, or held it last."""
+
+    token: int
+    host: str = ""
+    boot: str = ""
+    pid: int = 0
+    seconds: float = LEASE_SECONDS
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @classmethod
+    def of(cls, token: int, content: bytes | None) -> Holder:
+        """What a holder wrote of itself; a record that cannot be read tells its token alone."""
+        try:
+            facts = json.loads(content or b"{}")
+            seconds = min(max(float(facts["seconds"]), 0.0), _MOST_SECONDS)
+            return cls(token, str(facts["host"]), str(facts["boot"]), int(facts["pid"]), seconds)
+        except (ValueError, KeyError, TypeError):
+            return cls(token)
+
+
+class Held(StoreError):
+    """Another living process holds the lease."""
+
+    def __init__(self, message: str, holder: Holder | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+@dataclass
+class Leased:
+    """The lease on one thing, as it lies in a store: looked at, waited for, and compared with a token.
+
+    Args:
+        shelf: where its files lie.
+        local: the store's folder on this machine (a bucket's mirror), for lock files.
+        name: of the thing, without `/`.
+        store: the store's URL.
+    """
+
+    shelf: Shelf
+    local: Path
+    name: str
+    store: str
+
+    @property
+    def folder(self) -> str:
+        return f"{FOLDER}/{self.name}"
+
+    def key(self, token: int, kind: str) -> str:
+        return f"{self.folder}/{token:010d}.{kind}"
+
+    def lock_file(self, token: int) -> Path:
+        return self.local / self.key(token, "lock")
+
+    def top(self) -> int:
+        """The highest token given so far; 0 if there is none."""
+        tokens = [0]
+        for key in self.shelf.below(self.folder):
+            number, _, kind = key.rsplit("/", 1)[-1].partition(".")
+            if kind == "json" and number.isdecimal():
+                tokens.append(int(number))
+        return max(tokens)
+
+    def holder(self, token: int) -> Holder:
+        return Holder.of(token, self.shelf.read(self.key(token, "json")))
+
+    def check(self, token: int) -> None:
+        """That `token` may still write.
+
+        Raises:
+            LeaseLost: another process has a higher one.
+            StoreError: the store cannot be read.
+        """
+        top = self.top()
+        if top > token:
+            raise LeaseLost(
+                f"{self.name} is in other hands: {self.holder(top)} has taken it over (token {top} after {token}), since this process was silent for too long "
+                "or was taken for dead. Nothing more is written from here.")
+
+    def is_held(self, token: int, *, watching: Callable[[Holder], None] | None = None) -> bool:
+        """Whether the holder of `token`, the highest one, lives and has not let go. This may take the lease's seconds.
+
+        Args:
+            watching: called before a watch begins.
+        """
+        if not token or self._beat(token) == _RELEASED:
+            return False
+        holder = self.holder(token)
+        known = self._by_kernel(token, holder)
+        return self._by_count(token, holder, watching) if known is None else known
+
+    def was_here(self, token: int) -> bool:
+        """Whether the holder of `token` worked on this machine, in this very folder."""
+        return token > 0 and self.lock_file(token).exists()
+
+    def _beat(self, token: int) -> str:
+        return (self.shelf.read(self.key(token, "beat")) or b"").decode("ascii", "replace")
+
+    def _by_kernel(self, token: int, holder: Holder) -> bool | None:
+        """Whether its lock is held; None where only another kernel knows."""
+        lock_file = self.lock_file(token)
+        if holder.boot != boot() or not lock_file.exists():
+            return None
+        try:
+            return _is_locked(lock_file)
+        except OSError:  # a file system without locks
+            return None
+
+    def _by_count(self, token: int, holder: Holder, watching: Callable[[Holder], None] | None) -> bool:
+        seconds = max(holder.seconds, 0.1)
+        beat, now = self._beat(token), time.monotonic()
+        seen = _Seen.recall(self)
+        since = now
+        if seen is not None and seen.token == token:
+            if seen.beat == beat:
+                since = seen.at
+            elif now - seen.at <= seconds:
+                _Seen(token, beat, now).remember(self)
+                return beat != _RELEASED
+        _Seen(token, beat, since).remember(self)
+        if time.monotonic() - since < seconds and watching is not None:
+            watching(holder)
+        while time.monotonic() - since < seconds:
+            time.sleep(min(_LOOK_SECONDS, seconds / _BEATS))
+            latest = self._beat(token)
+            if latest != beat:
+                _Seen(token, latest, time.monotonic()).remember(self)
+                return latest != _RELEASED
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process has the file locked. A shared lock asks, so that those who ask do not mislead each other."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A count, and when it was first seen by this machine's monotonic clock."""
+
+    token: int
+    beat: str
+    at: float
+
+    @staticmethod
+    def _path(leased: Leased) -> Path:
+        home = Path(os.environ.get("PENSTOCK_CACHE") or Path.home() / ".cache" / "penstock")
+        return home / "leases" / f"{fingerprint(leased.store, leased.name, boot())}.json"
+
+    @classmethod
+    def recall(cls, leased: Leased) -> _Seen | None:
+        try:
+            token, beat, at = json.loads(cls._path(leased).read_text("utf-8"))
+            seen = cls(int(token), str(beat), float(at))
+        except (OSError, ValueError, TypeError):
+            return None
+        return seen if seen.at <= time.monotonic() else None
+
+    def remember(self, leased: Leased) -> None:
+        path = self._path(leased)
+        with contextlib.suppress(OSError):  # without the memory the next one watches for itself
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary_file(path) as (file, name):
+                os.write(file, json.dumps([self.token, self.beat, self.at]).encode())
+                os.replace(name, path)
+
+
+@dataclass
+class Lease:
+    """A lease that this process holds, until it is released or lost. Its count is raised by a thread."""
+
+    leased: Leased
+    token: int
+    before: int
+    """The token before it; 0 if it is the first."""
+    seconds: float
+    is_active: bool = False
+    """Whether somebody in this process works under it at this moment."""
+    _file: int | None = field(default=None, repr=False)
+    _writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _pid: int = field(default_factory=os.getpid, repr=False)
+
+    @classmethod
+    def acquire(cls, leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None) -> Lease:
+        """Take the lease once it is free.
+
+        Args:
+            least: the token is higher than this one, which is known from what was made under an earlier lease.
+            watching: called before a holder elsewhere is watched, which takes up to its lease's seconds.
+
+        Raises:
+            Held: a living process holds it.
+            StoreError: the store cannot be written.
+        """
+        for _ in range(_TRIES):
+            top = leased.top()
+            if top and leased.is_held(top, watching=watching):
+                holder = leased.holder(top)
+                raise Held(f"{leased.name} is being worked on by {holder}.", holder)
+            lease = cls._taken(leased, max(top, least) + 1, top)
+            if lease is not None:
+                return lease
+        raise Held(f"{leased.name} is being taken by other processes all the time.")
+
+    @classmethod
+    def _taken(cls, leased: Leased, token: int, before: int) -> Lease | None:
+        """The lease with this token, or None if another was quicker."""
+        lease = cls(leased, token, before, lease_seconds())
+        if not lease._hold():
+            return None
+        facts = {
+            "token": token, "host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "seconds": lease.seconds, "nonce": secrets.token_hex(8),
+        }
+        is_mine = False
+        try:
+            record = json.dumps(facts).encode()
+            is_mine = leased.shelf.create(leased.key(token, "json"), record) and leased.top() == token
+        finally:
+            if not is_mine:
+                lease._unlock()
+        if not is_mine:
+            return None
+        lease._start()
+        return lease
+
+    def _hold(self) -> bool:
+        """Lock the file that tells other processes of this machine that we live. Whether nobody else was about to."""
+        path = self.leased.lock_file(self.token)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        except OSError:  # a file system without locks: others watch our count
+            os.close(file)
+            path.unlink(missing_ok=True)
+            return True
+        self._file = file
+        return True
+
+    def _unlock(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _start(self) -> None:
+        for token in {self.before, self.before - 1} - {0, -1}:
+            self._drop(token, "json", "beat", *(() if token == self.before else ("lock",)))
+        thread = threading.Thread(target=self._beat, name="penstock-lease", daemon=True)
+        thread.start()
+
+    def _drop(self, token: int, *kinds: str) -> None:
+        with contextlib.suppress(OSError, StoreError):  # what stays there harms nobody
+            for kind in kinds:
+                if kind == "lock":
+                    self.leased.lock_file(token).unlink(missing_ok=True)
+                else:
+                    self.leased.shelf.drop(self.leased.key(token, kind))
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._over.wait(self.seconds / _BEATS):
+            count += 1
+            with contextlib.suppress(Exception):  # a store that cannot be written now is written at the next beat
+                self._put(str(count))
+
+    def _put(self, word: str) -> None:
+        with self._writing:
+            if word == _RELEASED or not self._over.is_set():
+                self.leased.shelf.write(self.leased.key(self.token, "beat"), word.encode())
+
+    def check(self) -> None:
+        """That this process may still write.
+
+        Raises:
+            LeaseLost: another has taken over.
+            StoreError: the store cannot be read.
+        """
+        self.leased.check(self.token)
+
+    def release(self) -> None:
+        """Let go. A store that cannot be told hears nothing more: others then find out by themselves."""
+        if self._over.is_set() or self._pid != os.getpid():
+            return
+        self._over.set()
+        with contextlib.suppress(Exception):
+            self._put(_RELEASED)
+        self._unlock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was released."""
+        return self._over.is_set()
+
+    def abandon(self) -> None:
+        """In a forked child: the lease is the parent's."""
+        self._unlock()
+        self._over.set()
+
+    def end(self) -> None:
+        """Let go for good: what was worked on is finished, and nobody will need a token again."""
+        self.release()
+        self._drop(self.token, "beat", "json", "lock")
+        with contextlib.suppress(OSError):
+            (self.leased.local / self.leased.folder).rmdir()
+
+
+_mine: dict[tuple[str, str, str], Lease] = {}
+"""The leases of this process, by store, local folder and name."""
+
+
+def mine(leased: Leased) -> Lease | None:
+    """This process's lease on it, if it holds one."""
+    lease = _mine.get(_place(leased))
+    return lease if lease is not None and not lease.is_over else None
+
+
+def take(leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None) -> Lease:
+    """The lease, for this process; one that this process holds and nobody in it uses is succeeded by a new one.
+
+    Args and `Raises` as `Lease.acquire`; Held: also where somebody in this process works under it.
+    """
+    before = mine(leased)
+    if before is not None:
+        if before.is_active:
+            raise Held(f"{leased.name} is being worked on by this very process.", leased.holder(before.token))
+        before.release()
+    lease = Lease.acquire(leased, least=least, watching=watching)
+    _mine[_place(leased)] = lease
+    return lease
+
+
+def _place(leased: Leased) -> tuple[str, str, str]:
+    return leased.store, str(leased.local), leased.name
+
+
+def _close_in_child() -> None:
+    """A forked child has its parent's files open, and with them its locks: it closes them at once, and holds nothing."""
+    for lease in _mine.values():
+        lease.abandon()
+    _mine.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+__all__ = ["FOLDER", "Held", "Holder", "Lease", "Leased", "boot", "lease_seconds", "mine", "take"]

@@ -1,0 +1,188 @@
+"""A bucket's mirror on this machine: how a copy of what still grows is renewed, and how the mirror is kept within its bound.
+
+A finished artefact never changes, so a copy of one is right for ever. One that is not finished (a run) grows in the
+bucket: a copy of it that another machine may have outgrown is made anew whenever it is opened.
+
+The mirror is bounded by removing the finished artefacts that were not used for longest. None goes that a living process
+has opened: each holds a shared lock on a file that stands for the artefact, which the kernel lets go of when it dies. And
+none goes that the bucket does not hold.
+
+What this file refuses to know: what the artefacts mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.core.bucket import Bucket
+from penstock.core.identity import fingerprint
+
+_MANIFEST = "manifest.json"
+_CANNOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
+    """Make `here` what the bucket holds under `name`. Whole folders within it (checkpoints) that are here already, with the
+    same manifest, are not fetched again.
+
+    Args:
+        draft: an empty folder on the same disk.
+    """
+    sizes = bucket.below(name)
+    if not sizes:
+        return
+    same = [folder for folder in _sealed(sizes, name) if _is_same(bucket, name, folder, here)]
+    missing = {key: size for key, size in sizes.items() if not any(key.startswith(f"{name}/{folder}/") for folder in same)}
+    bucket.get(missing, draft, name)
+    for folder in same:
+        (draft / folder).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(here / folder, draft / folder)
+    outgrown = draft.with_name(f"{draft.name}.torn")
+    here.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(here, outgrown)
+    os.rename(draft, here)
+    shutil.rmtree(outgrown, ignore_errors=True)
+
+
+def complete(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
+    """Fetch into `here` what the bucket holds under `name` and `here` lacks: manifests last, each file at once.
+
+    Args:
+        draft: an empty folder on the same disk.
+    """
+    sizes = bucket.below(name)
+    files = {key: key.removeprefix(name).lstrip("/") for key in sizes}
+    missing = {key: size for key, size in sizes.items() if not (here / files[key]).exists()}
+    bucket.get(missing, draft, name)
+    for key in sorted(missing, key=lambda key: files[key].endswith(_MANIFEST)):
+        target = here / files[key]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft / files[key], target)
+
+
+def _sealed(sizes: dict[str, int], name: str) -> Iterator[str]:
+    """The folders below `name` that have a manifest of their own, by their paths in it."""
+    for key in sizes:
+        folder, _, file = key.removeprefix(f"{name}/").rpartition("/")
+        if folder and file == _MANIFEST:
+            yield folder
+
+
+def _is_same(bucket: Bucket, name: str, folder: str, here: Path) -> bool:
+    try:
+        content = (here / folder / _MANIFEST).read_bytes()
+    except OSError:
+        return False
+    return content == bucket.read(f"{name}/{folder}/{_MANIFEST}")
+
+
+# -- use and eviction ----------------------------------------------------------------------------------------------------
+
+_open: dict[tuple[str, str], int] = {}
+"""By mirror and artefact: the descriptor of the file whose shared lock says that this process uses it."""
+_opening = threading.Lock()
+
+
+def _use_file(mirror: Path, name: str) -> Path:
+    return mirror / ".used" / fingerprint(name)
+
+
+def use(mirror: Path, name: str) -> None:
+    """This process uses an artefact of the mirror, until it ends. Look afterwards whether the artefact is (still) there."""
+    place = (str(mirror), name)
+    with _opening:
+        try:
+            if place not in _open:
+                path = _use_file(mirror, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                _open[place] = file
+                fcntl.flock(file, fcntl.LOCK_SH)  # waits for who is removing it at this moment
+            os.utime(_open[place])
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """Something finished that lies in the mirror."""
+
+    used: float
+    name: str
+    size_bytes: int
+
+
+def evict(mirror: Path, limit_bytes: int, *, is_in_bucket: Callable[[str], bool]) -> None:
+    """Remove finished artefacts from the mirror, those first that were not used for longest, until it is within its bound.
+
+    Args:
+        is_in_bucket: whether the bucket holds an artefact whole; one that it does not hold stays.
+    """
+    copies = sorted(_copies(mirror), key=lambda copy: copy.used)
+    size_bytes = sum(copy.size_bytes for copy in copies)
+    for copy in copies:
+        if size_bytes <= limit_bytes:
+            return
+        if _removed(mirror, copy.name, is_in_bucket):
+            size_bytes -= copy.size_bytes
+
+
+def _copies(mirror: Path) -> Iterator[_Copy]:
+    """Finished artefacts (the outermost manifest of each), and single files of some (below `.files`)."""
+    for shelf in ("runs", "bundles", "feeds", "reports", "datasets/*"):
+        for base in ("", ".files/"):
+            for folder in mirror.glob(f"{base}{shelf}/*"):
+                is_whole = bool(base) or (folder / _MANIFEST).is_file()
+                if folder.is_dir() and is_whole:
+                    name = folder.relative_to(mirror).as_posix()
+                    yield _Copy(_last_use(mirror, name, folder), name, _size(folder))
+
+
+def _last_use(mirror: Path, name: str, folder: Path) -> float:
+    for path in (_use_file(mirror, name), folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for base, _, files in os.walk(folder):
+        for file in files:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(base, file)).st_size
+    return total
+
+
+def _removed(mirror: Path, name: str, is_in_bucket: Callable[[str], bool]) -> bool:
+    """Remove one, unless a process uses it or the bucket lacks it. Whether it is gone."""
+    path = _use_file(mirror, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not name.startswith(".files/") and not is_in_bucket(name):
+        return False
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gone = mirror / ".gone" / fingerprint(name)
+        gone.parent.mkdir(exist_ok=True)
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(mirror / name, gone)  # at once, so that nobody sees half of it
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(file)

@@ -1,0 +1,84 @@
+"""Small files under keys, in a folder as in a bucket, with a conditional create: what leases and markers are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+from penstock.core.drafts import temporary_file
+
+
+class Shelf(Protocol):
+    """Small files under keys, in a folder or a bucket."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a file that must not be there yet. Whether it was not."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write or replace a file."""
+
+    def read(self, key: str) -> bytes | None:
+        """A file, or None."""
+
+    def below(self, folder: str) -> dict[str, int]:
+        """The files below a folder: key → size in bytes."""
+
+    def drop(self, key: str) -> None:
+        """Remove a file, if it is there."""
+
+
+class FolderShelf:
+    """A `Shelf` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_file(path) as (file, name):
+            os.write(file, data)
+            try:
+                os.link(name, path)  # whole at once, and refused where the name is taken, on network file systems too
+                return True
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                return _created(path, data)
+            finally:
+                name.unlink(missing_ok=True)
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._folder / key
+        with temporary_file(path) as (file, name):
+            os.write(file, data)
+            os.replace(name, path)
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self._folder / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def below(self, folder: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(self._folder / folder):
+                with contextlib.suppress(FileNotFoundError):
+                    found[f"{folder}/{entry.name}"] = entry.stat().st_size
+        return found
+
+    def drop(self, key: str) -> None:
+        (self._folder / key).unlink(missing_ok=True)
+
+
+def _created(path: Path, data: bytes) -> bool:
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    with open(file, "wb") as stream:
+        stream.write(data)
+    return True
