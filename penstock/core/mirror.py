@@ -24,6 +24,7 @@ from pathlib import Path
 
 from penstock.core.bucket import Bucket
 from penstock.core.identity import fingerprint
+from penstock.core.paths import below
 
 _MANIFEST = "manifest.json"
 _CANNOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -64,7 +65,7 @@ def complete(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
     missing = {key: size for key, size in sizes.items() if not (here / files[key]).exists()}
     bucket.get(missing, draft, name)
     for key in sorted(missing, key=lambda key: files[key].endswith(_MANIFEST)):
-        target = here / files[key]
+        target = below(here, files[key], where=f"a key in the store {bucket.url}")
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(draft / files[key], target)
 

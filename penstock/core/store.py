@@ -482,7 +482,7 @@ class Store:
         leased = self.leased(name)
         if was_here is None and mine(leased) is not None:
             return
-        if self._bucket.exists(f"{name}/{MANIFEST}"):
+        if f"{name}/{MANIFEST}" in self._bucket.below(name):
             self._fetch(name)
             return
         top = leased.top()

@@ -195,6 +195,9 @@ class Stubborn:
             checkpoint.mkdir(parents=True)
             (checkpoint / MANIFEST).write_text("{}")
 
+    def at(self, name: str) -> Path:
+        return self.folder / name
+
     def push(self, name: str) -> None:
         if self.failures:
             raise self.failures.pop(0)
