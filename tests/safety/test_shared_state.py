@@ -507,8 +507,8 @@ def test_a_stale_trainer_writes_no_checkpoint(tmp_path: Path) -> None:
     run = tiny_run(store, recipe, feed)
     begin, after = Run.begin, store.leased(run.id)
 
-    def usurped(self: Run) -> None:
-        begin(self)
+    def usurped(self: Run, events: Events | None = None) -> None:
+        begin(self, events)
         after.shelf.create(after.key(self.token + 1, "json"), b"{}")
 
     with pytest.MonkeyPatch.context() as patched:
