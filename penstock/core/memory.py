@@ -112,7 +112,7 @@ class Ceiling:
         UserError: within, once memory comes near the limit: the stage, what it held, the ceiling, and what to do.
     """
 
-    def __init__(self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.2) -> None:
+    def __init__(self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.05) -> None:
         self._limit, self._stage, self._advice, self._every = limit_bytes, stage, advice, every_seconds
         self._held = 0
         self._raised = False
@@ -153,6 +153,8 @@ class Ceiling:
         self._thread.join()
         if self._signals:
             signal.signal(_SIGNAL, self._before)  # type: ignore[arg-type]
+        if kind is not None and issubclass(kind, MemoryError) and not self._held:
+            self._held = held_bytes() or self._limit  # memory was refused before the watch could look
         if self._held and not self._raised and kind is not None and not issubclass(kind, (UserError, KeyboardInterrupt)):
             self._stop.clear()
             self.check()  # it failed for want of memory before it could be told

@@ -21,7 +21,8 @@ BASE_BYTES = 300 * 2**20
 TORCH_BYTES = 150 * 2**20
 BATCH_ROWS = 65_536
 """The most rows of a batch: larger ones are no faster."""
-LEAST_ROWS = 64
+LEAST_ROWS = 1
+"""Of a batch, where one row nearly fills what is free."""
 _SAMPLED = 512
 _COPIES = 4
 """Forms of a row at once while it is encoded: as read, decoded, canonical, stored."""

@@ -42,6 +42,8 @@ _CACHED_BYTES = 2**30
 _WIDE_BYTES, _SORTED_SHARE = 1024, 2
 """DuckDB sorts rows up to so wide, and so many times its memory (_distribution.py says why); it is a third faster there."""
 _SAMPLED = 256
+_ROW_COPIES = 4
+"""Forms of a row at once: as read, computed, gathered, written."""
 _VECTOR_BYTES = 16_384
 """DuckDB reserves so much for a column in each step of a query."""
 _FILLED, _RESERVED = 4, 8
@@ -278,17 +280,23 @@ class Session(EngineSession):
         """Learn how wide columns are from the beginnings of the first and the last file."""
         import pyarrow.parquet as pq
 
+        most_rows = 1
         for path in {files[0], files[-1]} if "://" not in files[0] else ():
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
+                groups = range(file.metadata.num_row_groups)
+                most_rows = max([most_rows, *(file.metadata.row_group(i).num_rows for i in groups)])
                 for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
                     for column, name in zip(batch.columns, batch.schema.names, strict=True):
                         self._widths[name] = max(self._widths.get(name, 1), -(-column.nbytes // max(len(column), 1)))
-        least = _LEAST_GROUP * _GROUP_SHARE * self._threads * sum(self._widths.values())
+        row_bytes = sum(self._widths.values())
+        # A thread reads one row group at a time, so no more rows than that are together, however wide they are.
+        least = min(most_rows, _LEAST_GROUP) * _ROW_COPIES * self._threads * row_bytes
         if least > 2 * self._limit_bytes:
             widest = max(self._widths, key=lambda name: self._widths[name])
             raise UserError(
-                f"rows are too wide for resources.memory: a row has about {sum(self._widths.values()) / 2**20:,.1f} MiB, most of it in the column {widest!r}, and the embedded engine has "
-                f"{self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest ceiling that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that column out.")
+                f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most of it in the column "
+                f"{widest!r}, and the embedded engine has {self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest "
+                f"ceiling that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that column out.")
 
     def _settle(self) -> None:
         """Where rows are wide: fewer threads, and room for what each step of a query reserves for every column."""
@@ -301,7 +309,7 @@ class Session(EngineSession):
 
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""
-        return int(min(max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), _LEAST_GROUP), ROW_GROUP))
+        return int(min(max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), 1), ROW_GROUP))
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
         unknown = self._bounded.row_bytes if self._bounded.is_used else _UNKNOWN_BYTES

@@ -25,12 +25,14 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
-from penstock.contracts.part import did_you_mean, mistakes
+from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
 from penstock.parts.features import _raw, _words
 
+_LONGEST_LABEL = 200
+"""A longer one is compared with no other."""
 MOST_CLASSES = 10_000
 MOST_NAMED = 100
 LISTED = 10
@@ -195,7 +197,7 @@ class Set(Feature):
             for row, labels in enumerate(column.to_pylist()) if labels is not None and any(label not in places for label in labels)
         }
         return Refused(np.array(list(reasons), np.int64), [
-            f"{_raw.shown(label)} is not among the {len(places)} labels of the training split.{did_you_mean(label, list(places)[:1_000])}" for label in reasons.values()
+            f"{_raw.shown(label)} is not among the {len(places)} labels of the training split.{_alike(label, fitted['values'])}" for label in reasons.values()
         ]) if reasons else NOBODY
 
     # -- arrays --------------------------------------------------------------------------------------------------------
@@ -323,6 +325,18 @@ class _Labels(Summary):
 def _places(values: list[str]) -> dict[str, int]:
     found: dict[str, int] = _words.kept(values, "places", lambda: {value: i for i, value in enumerate(values)})
     return found
+
+
+def _alike(label: str, values: list[str]) -> str:
+    """A label that differs in case, spaces or punctuation alone: one look-up, since this is asked for every row. A comparison with each
+    label would take hours where a large file has labels of its own."""
+    folded: dict[str, str] = _words.kept(values, "folded", lambda: {_folded(value): value for value in reversed(values)})
+    near = folded.get(_folded(label)) if len(label) <= _LONGEST_LABEL else None
+    return "" if near is None else f" Did you mean {near!r}?"
+
+
+def _folded(label: str) -> str:
+    return "".join(letter for letter in label.casefold() if letter.isalnum())
 
 
 def _order(value: str) -> tuple[int, float, str]:
