@@ -31,6 +31,8 @@ def other_types(join: Join, ours: pa.Schema, theirs: pa.Schema) -> pa.Schema:
     for mine, other in pairs:
         if mine in ours.names and other in theirs.names:
             here, there = ours.field(mine).type, theirs.field(other).type
+            if pa.types.is_integer(here):
+                continue  # a whole number is written in one way, so that comparing texts is exact
             if pa.types.is_string(here) != pa.types.is_string(there):
                 found[other] = here
     return pa.schema(list(found.items()))
