@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from penstock.core.errors import SourceError
 from penstock.formats.frames import Frames, walk
+from penstock.formats.pages import check_pages
 from penstock.formats.places import is_remote, open_bytes
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
@@ -136,6 +137,9 @@ class Columnar(Reader):
                 if groups != file.metadata.num_rows:
                     raise ValueError(f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}")
                 self.declared = file.metadata.num_rows
+                if not is_remote(self.input.url):  # there each header would be a request of its own
+                    with open_bytes(self.input.url) as raw:
+                        check_pages(raw, file.metadata)
                 return file.schema_arrow
         with opened(self.input.url) as raw:
             self._frames = walk(raw, file=self._is_file())

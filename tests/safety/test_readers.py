@@ -29,6 +29,7 @@ from penstock.core.errors import BundleError, PenstockError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.prepare import prepare
+from penstock.formats.pages import Chain, check_pages
 from penstock.formats.pictures import BadPicture, decode
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
@@ -610,3 +611,29 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
     assert changed
     again = prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events())
     assert 999 in [row["w"] for batch in again.batches("train") for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("words", [
+    {}, {"compression": "zstd", "data_page_version": "2.0"}, {"use_dictionary": False, "compression": "none"}, {"data_page_size": 64, "row_group_size": 100},
+    {"write_page_index": True, "write_page_checksum": True}, {"use_dictionary": ["s"], "column_encoding": {"i": "DELTA_BINARY_PACKED"}},
+])
+def test_the_pages_of_every_whole_parquet_file_follow_one_another(tmp_path, words):
+    rows = 1000
+    table = pa.table({
+        "i": range(rows), "s": [f"text {i % 17}" * (i % 5) for i in range(rows)], "l": [[i] * (i % 4) if i % 7 else None for i in range(rows)],
+        "n": pa.nulls(rows, pa.float64()), "r": [{"a": i, "b": None} for i in range(rows)]})
+    pq.write_table(table, tmp_path / "a.parquet", **words)
+    with open(tmp_path / "a.parquet", "rb") as file:
+        check_pages(file, pq.read_metadata(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 2, 37])
+def test_pages_that_were_moved_are_refused_before_arrow_walks_them(tmp_path, shift):
+    """A byte more or less in the middle: every page behind it is out of place, and Arrow (25) may never come back."""
+    pq.write_table(pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), tmp_path / "a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    middle = len(data) // 3
+    moved = data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:]
+    (tmp_path / "b.parquet").write_bytes(moved)
+    with open(tmp_path / "b.parquet", "rb") as file, pytest.raises(Chain, match="row group 0, column"):
+        check_pages(file, pq.read_metadata(tmp_path / "b.parquet"))
