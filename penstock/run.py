@@ -15,24 +15,15 @@ one that has lost it writes nothing more. What this room refuses to know: what a
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
 import re
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import StoreError, UserError
@@ -41,24 +32,18 @@ from penstock.core.identity import new_ulid, sha256_file
 from penstock.core.lease import Held, Holder, Lease, mine, take
 from penstock.core.markers import mark, marked
 from penstock.core.mine import recall, remember
-from penstock.core.paths import below, shown
-from penstock.core.redact import redacted_data, redacted_words
+from penstock.core.paths import below
+from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
+from penstock.core.redact import redacted_data
 from penstock.core.remote import as_here
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal, told_plainly
+from penstock.core.world import this_process, world_now
 from penstock.recipe.code import code_of, modules_of, reaching, source_digest
 from penstock.recipe.schema import Recipe, load_recipe
-from penstock.recipe.secret import without_secrets
+from penstock.recipe.text import recipe_text
 
-_WORDS = ("id", "key", "dataset", "feed", "created", "base")
-"""What every run.json says, as text."""
 STATUSES = ("running", "interrupted", "failed", "done")
 WEIGHTS = "model.safetensors"
-_PACKAGES = (
-    "penstock", "numpy", "pyarrow", "pandas", "pydantic", "duckdb", "ibis-framework", "sqlglot", "torch", "safetensors",
-    "onnx", "onnxscript", "onnxruntime", "scikit-learn",
-)
-_STALE_SECONDS = 600.0
-"""A run without a lease on another machine, whose diary has been silent for so long, is taken for dead."""
 _AT_ONCE = 16
 """Runs of a bucket that are looked at together."""
 _NAME = re.compile(r"run-[0-9a-z]+")
@@ -104,12 +89,12 @@ class Run:
             lease = take(store.leased(id))
         path = store.workspace(f"runs/{id}")
         atomic_write(path / "recipe.yaml", recipe_text(recipe))
-        atomic_write(path / "world.json", _json(world_now()))
+        atomic_write(path / "world.json", as_json(world_now()))
         facts = {
             "format": FORMAT, "id": id, "name": recipe.name, "status": "running", "key": key, "dataset": dataset, "feed": feed, "parent": parent,
-            "created": _now(), "base": str(recipe.base), "process": _this_process(), "token": lease.token,
+            "created": now(), "base": str(recipe.base), "process": this_process(), "token": lease.token,
         }
-        atomic_write(path / "run.json", _json(facts))
+        atomic_write(path / "run.json", as_json(facts))
         if reaching(recipe) or modules_of(recipe):
             remember("run", id, {**_begun(path, store, str(recipe.base)), "code": code_of(recipe)})
         (path / "checkpoints").mkdir(exist_ok=True)
@@ -254,7 +239,7 @@ class Run:
 
     def _lives_without_lease(self) -> bool:
         """Whether a process lives that an earlier Penstock has begun, which knew no leases."""
-        return _lives(self._facts.get("process", {}), self.store.folder / self._name)
+        return lives(self._facts.get("process", {}), self.store.folder / self._name)
 
     def _file(self, name: str) -> Path:
         """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of it."""
@@ -317,10 +302,10 @@ class Run:
         return self._read("world.json")
 
     def _read(self, file: str) -> dict[str, Any]:
-        return _json_of(self.store.read(f"runs/{self.id}", file), self.store.folder / "runs" / self.id / file)
+        return json_of(self.store.read(f"runs/{self.id}", file), self.store.folder / "runs" / self.id / file)
 
     def _read_facts(self) -> dict[str, Any]:
-        return _facts(self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id)
+        return checked_facts(self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id)
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
@@ -337,7 +322,7 @@ class Run:
             raise ValueError(f"a run's status is one of {', '.join(STATUSES)}; found {facts['status']!r}")
         self._check_token()
         self._facts = {**self._facts, **redacted_data(dict(facts))}
-        atomic_write(self.path / "run.json", _json(self._facts))
+        atomic_write(self.path / "run.json", as_json(self._facts))
         if facts.get("status") in ("interrupted", "failed"):
             try:
                 self.store.push(self._name)  # so that another machine can go on with it
@@ -370,7 +355,7 @@ class Run:
             self._token = lease.token
             self._come_up(lease)
         lease.is_active = True
-        self.record({"status": "running", "process": _this_process(), "error": None, "token": self._token})
+        self.record({"status": "running", "process": this_process(), "error": None, "token": self._token})
         self._show("run.json")
 
     def _show(self, *files: str) -> None:
@@ -439,7 +424,7 @@ class Run:
     def choose(self, chosen: Mapping[str, Any]) -> None:
         """Record in world.json what a measurement (or a rule) chose, under `chosen`."""
         world = self.world()
-        atomic_write(self.path / "world.json", _json({**world, "chosen": {**world.get("chosen", {}), **chosen}}))
+        atomic_write(self.path / "world.json", as_json({**world, "chosen": {**world.get("chosen", {}), **chosen}}))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Close the diary: status `done`, checksums of every file, the manifest last; then up to the bucket, if it is one.
@@ -447,7 +432,7 @@ class Run:
         Raises:
             StoreError: it is finished already, or cannot be written.
         """
-        self.record({"status": "done", "finished": _now(), "summary": dict(summary)})
+        self.record({"status": "done", "finished": now(), "summary": dict(summary)})
         self._check_token()
         manifest = {word: self._facts.get(word) for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")}
         seal(self.path, {"type": "run", **manifest})
@@ -483,107 +468,7 @@ class Run:
         return self._file(name)
 
 
-# -- the world ---------------------------------------------------------------------------------------------------------
-
-
-def world_now() -> dict[str, Any]:
-    """What this process would make a run depend on: code, packages, Python, hardware."""
-    import psutil
-
-    packages: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            packages[name] = None
-    return {
-        "format": FORMAT,
-        "code": _code(Path.cwd()),
-        "packages": packages,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "hardware": {
-            "host": socket.gethostname(), "machine": platform.machine(), "processor": _processor(), "cores": cores(),
-            "memory_bytes": psutil.virtual_memory().total,
-        },
-    }
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def _code(folder: Path) -> dict[str, Any] | None:
-    """The git commit that `folder` is at and the SHA-256 of what differs from it; None outside a repository."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    diff = _git(folder, "diff", "--no-ext-diff", "--binary", "HEAD")
-    return {"commit": commit.decode().strip(), "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None}
-
-
-def _git(folder: Path, *words: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def _this_process() -> dict[str, Any]:
-    import psutil
-
-    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "command": " ".join(redacted_words(sys.argv))[:500]}
-
-
 # -- small things ------------------------------------------------------------------------------------------------------
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML that our own loader reads back as the same data: it takes 1e-3 for a number, so such a text is quoted."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
-for _first in "-+0123456789":
-    _Dumper.yaml_implicit_resolvers = {**_Dumper.yaml_implicit_resolvers, _first: [*_Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)]}
-
-
-def recipe_text(recipe: Recipe) -> str:
-    """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
-    return str(yaml.dump(without_secrets(recipe.declared()), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-
-
-def _lives(process: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the process of a run without a lease lives."""
-    import psutil
-
-    if process.get("host") != socket.gethostname():
-        # Nobody can look into another machine; a live run writes its diary every few seconds.
-        touched = max((path.stat().st_mtime for path in (folder / "events.jsonl", folder / "run.json") if path.exists()), default=0.0)
-        return time.time() - touched < _STALE_SECONDS
-    try:
-        found = psutil.Process(int(process["pid"]))
-        # A pid may have been given to somebody else since.
-        return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.NoSuchProcess, KeyError):
-        return False
-
-
-class _Torn(StoreError):
-    """A run's record is not there, or cannot be read."""
 
 
 def _status(run: Run) -> str:
@@ -594,45 +479,10 @@ def _opened(store: Store, id: str) -> Run | None:
     """A run, or None where its record is not there or cannot be read."""
     try:
         return Run(store, id)
-    except _Torn:
+    except Torn:
         return None
-
-
-def _json_of(content: bytes | None, path: Path) -> dict[str, Any]:
-    if content is None:
-        raise _Torn(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
-    try:
-        found = json.loads(content)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
-    if found.get("format", 0) > FORMAT:
-        raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
-    return found
 
 
 def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
     """What tells one's own run from a copy or a changed one."""
     return {"store": store.url, "base": base, "recipe": sha256_file(path / "recipe.yaml")}
-
-
-def _facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
-    """The content of run.json, of the run `id`, with all that is relied on.
-
-    Raises:
-        StoreError: it is not there, cannot be read, or tells of another run.
-    """
-    lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
-    if lacking or facts["id"] != id:
-        why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
-        raise StoreError(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
-    return facts
-
-
-def _json(facts: Mapping[str, Any]) -> str:
-    return json.dumps(facts, indent=1, ensure_ascii=False)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -16,8 +16,10 @@ from penstock.core.bucket import Bucket
 from penstock.core.errors import Interrupted, StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Artefact, Store
+from penstock.core.world import world_now
 from penstock.recipe.read import parse_yaml
-from penstock.run import Run, _Dumper, world_now
+from penstock.recipe.text import Dumper
+from penstock.run import Run
 from tests.train.tiny import tiny_recipe
 
 
@@ -179,7 +181,7 @@ plain = st.recursive(
 @settings(deadline=None, max_examples=50)
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(data):
-    assert json.dumps(parse_yaml(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)
+    assert json.dumps(parse_yaml(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)
 
 
 # -- a bucket that refuses at the end ------------------------------------------------------------------------------------

@@ -56,8 +56,9 @@ def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> No
     values = 0
     while values < column.num_values and at < end:
         header, length = _header(file, at, end, where)
-        size = header.get(_SIZE)
-        if header.get(_TYPE) not in _PAGE_TYPES or not isinstance(size, int) or size < 0 or at + length + size > end:
+        kind, size = header.get(_TYPE), header.get(_SIZE)
+        is_type = isinstance(kind, int) and kind in _PAGE_TYPES
+        if not is_type or not isinstance(size, int) or size < 0 or at + length + size > end:
             raise Chain(f"{where}: what stands at byte {at} is no page of this column")
         values += _values(header, at, where)
         at += length + size

@@ -22,7 +22,7 @@ from penstock.core.errors import UserError
 from penstock.core.redact import BLANK
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.recipe.secret import without_secrets
-from penstock.run import recipe_text
+from penstock.recipe.text import recipe_text
 
 SCHEDULERS = ("kubernetes", "slurm")
 _MOUNT = "/penstock"

@@ -23,10 +23,10 @@ from penstock.contracts.learn import World
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
 from penstock.core.store import Store
+from penstock.core.world import cores
 from penstock.data.feed import Feed, batch_size_for
 from penstock.data.loader import Loader
 from penstock.recipe.schema import Recipe
-from penstock.run import cores
 from penstock.train.learner import Learner
 from penstock.train.optim import total_steps
 from penstock.train.parallel import joined, settled

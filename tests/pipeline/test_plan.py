@@ -40,4 +40,4 @@ def test_a_store_that_nobody_can_make_is_told_in_words(recipe: dict[str, Any]) -
     if not Path("/proc/self").exists():
         pytest.skip("this system has no folder in which none can be made whoever one is (/proc)")
     with pytest.raises(StoreError, match=r"cannot write /proc/nowhere.*Choose a folder you may write to with --store"):
-        penstock.plan({**recipe, "store": "/proc/nowhere"})
+        penstock.prepare({**recipe, "store": "/proc/nowhere"})

@@ -19,7 +19,8 @@ from penstock.core import credentials
 from penstock.core.errors import UserError
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
-from penstock.run import Run, recipe_text
+from penstock.recipe.text import recipe_text
+from penstock.run import Run
 
 ROWS = "id,a,b,y\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(120))
 REST = """

@@ -1,0 +1,82 @@
+"""The small JSON files of a run: read with care, since they grow in the open and may be torn, copied or changed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from penstock.core.errors import StoreError
+from penstock.core.manifest import FORMAT
+from penstock.core.paths import shown
+
+_WORDS = ("id", "key", "dataset", "feed", "created", "base")
+"""What every run.json says, as text."""
+_STALE_SECONDS = 600.0
+"""A run without a lease on another machine, whose diary has been silent for so long, is taken for dead."""
+
+
+class Torn(StoreError):
+    """A run's record is not there, or cannot be read."""
+
+
+def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
+    """What one of them holds.
+
+    Raises:
+        Torn: it is not there, or is no JSON object.
+        StoreError: it is of a newer format.
+    """
+    if content is None:
+        raise Torn(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
+    if found.get("format", 0) > FORMAT:
+        raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+    return found
+
+
+def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
+    """The content of run.json, of the run `id`, with all that is relied on.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or tells of another run.
+    """
+    lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
+    if lacking or facts["id"] != id:
+        why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
+        raise StoreError(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
+    return facts
+
+
+def lives(process: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the process of a run without a lease lives."""
+    if process.get("host") != socket.gethostname():
+        # Nobody can look into another machine; a live run writes its diary every few seconds.
+        touched = max((path.stat().st_mtime for path in (folder / "events.jsonl", folder / "run.json") if path.exists()), default=0.0)
+        return time.time() - touched < _STALE_SECONDS
+    try:
+        found = psutil.Process(int(process["pid"]))
+        # A pid may have been given to somebody else since.
+        return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
+def as_json(facts: Mapping[str, Any]) -> str:
+    """How they are written."""
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def now() -> str:
+    """UTC, as 2026-11-21T07:50:24Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
