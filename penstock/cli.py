@@ -47,13 +47,14 @@ class _Parser(argparse.ArgumentParser):
     """Whether `--json` is among the arguments: a mistake in the others is then told as JSON too."""
 
     def error(self, message: str) -> Any:
-        import difflib
         import re
+
+        from penstock.core.near import nearest
 
         found = re.search(r"invalid choice: '([^']*)'", message) or re.search(r"unrecognized arguments: (\S+)", message)
         known = [*(self._subparsers._group_actions[0].choices or {})] if self._subparsers else []
         known += list(self._option_string_actions)
-        near = difflib.get_close_matches(found[1].split("=")[0], known, n=1) if found else []
+        near = nearest(found[1].split("=")[0], known) if found else []
         hint = f" Did you mean {near[0]}?" if near else ""
         if found and "invalid choice" in message and self._subparsers:
             message = f"there is no command {found[1]!r}."

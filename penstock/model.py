@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from penstock.contracts.data import Feature
 from penstock.contracts.learn import Combiner, Decoder, Encoded, Encoder, model_inputs
-from penstock.contracts.part import did_you_mean, foreign_code_allowed
+from penstock.contracts.part import foreign_code_allowed
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import canonical, derive_seed
+from penstock.core.near import Hints, did_you_mean
 from penstock.recipe.schema import Model, OwnModel, Recipe
 
 
@@ -155,9 +156,10 @@ def target_specs(recipe: Recipe, encoding: Encoding) -> FeatureSpecs:
             counts = [max(float(c), 1.0) for c in spec.facts["counts"]]
             weights = [sum(counts) / (len(counts) * c) for c in counts]
         else:
+            hint, known = Hints(classes), set(classes)
             problems += [
-                Problem((*path, c), f"is no class of {name!r}.{did_you_mean(c, classes)} Known: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}.")
-                for c in wanted if c not in classes
+                Problem((*path, c), f"is no class of {name!r}.{hint(c)} Known: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}.")
+                for c in wanted if c not in known
             ]
             problems += [Problem((*path, c), f"must not be negative; found {w:g}") for c, w in wanted.items() if w < 0]
             weights = [float(wanted.get(c, 1.0)) for c in classes]

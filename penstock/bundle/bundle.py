@@ -34,9 +34,10 @@ from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
 from penstock.contracts.learn import Runtime
 from penstock.contracts.learnt import Learnt
-from penstock.contracts.part import did_you_mean, no_foreign_code
+from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.identity import sha256_file
+from penstock.core.near import did_you_mean
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RequestError
+from penstock.core.near import Hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,7 +107,8 @@ def from_table(table: pa.Table, required: Types) -> Intake:
 def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestError:
     """The error for columns that are not there at all."""
     free = list(present)
-    problems = tuple(Problem((name,), f"is required, and no such column is there.{did_you_mean(name, free)}") for name in absent[:SHOWN])
+    hint = Hints(free)
+    problems = tuple(Problem((name,), f"is required, and no such column is there.{hint(name)}") for name in absent[:SHOWN])
     tail = f" Columns found: {', '.join(free[:40]) or 'none'}{' …' if len(free) > 40 else ''}."
     return RequestError("the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail, problems)
 
@@ -160,7 +161,8 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     if not isinstance(record, Mapping):
         return [Problem((), f"expected an object with the fields {', '.join(required)}; found {_shown(record)}")]
     unknown = [str(name)[:_NAMES] for name in islice((name for name in record if name not in required), _NAMES if near else 0)]
-    return [Problem((name,), f"is required but missing (null is allowed).{did_you_mean(name, unknown)}") for name in required if name not in record]
+    hint = Hints(unknown)
+    return [Problem((name,), f"is required but missing (null is allowed).{hint(name)}") for name in required if name not in record]
 
 
 def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()) -> Intake:

@@ -14,7 +14,6 @@ A dotted type imports, and so runs, somebody's module. Recipes that come with an
 from __future__ import annotations
 
 import builtins
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -37,6 +36,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from penstock.core.errors import MissingPackage, Problem, RecipeError
+from penstock.core.near import Hints, did_you_mean
 from penstock.core.redact import redacted
 
 _guards: ContextVar[tuple[Callable[[str], bool], ...]] = ContextVar("guards", default=())
@@ -91,12 +91,6 @@ def look_beside(folder: str | None) -> None:
     a file that happens to lie beside a recipe must not stand in for a package that is not installed."""
     if folder is not None and folder not in sys.path:
         sys.path.append(folder)
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """` Did you mean 'x'?`, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def mistakes(*problems: Problem) -> PydanticCustomError:
@@ -208,7 +202,8 @@ class Strict(BaseModel):
             shown = "nothing" if data is None else repr(data)
             raise mistakes(Problem((), f"expected a mapping with {', '.join(cls.words()) or 'nothing in it'}; found {shown}"))
         known = cls.words()
-        problems = [Problem((str(word),), f"is not a word known here.{did_you_mean(str(word), known)} Known: {', '.join(known) or 'none'}.") for word in data if word not in known]
+        hint, listed = Hints(known), ", ".join(known) or "none"
+        problems = [Problem((str(word),), f"is not a word known here.{hint(str(word))} Known: {listed}.") for word in data if word not in known]
         try:
             made = handler({word: cls._completed(word, value) for word, value in data.items() if word in known})
         except ValidationError as error:

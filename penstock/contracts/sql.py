@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import RecipeError
+from penstock.core.near import Hints, did_you_mean
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -171,7 +171,7 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
     bound = tree.transform(place)
     if unknown:
         word = "column" if len(unknown) == 1 else "columns"
-        hints = "".join(did_you_mean(name, names) for name in unknown)
+        hints = "".join(map(Hints(names), unknown))
         raise RecipeError(f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {shown(names)}.")
     template = bound.sql(dialect="duckdb", comments=False)
     _check(template, text)

@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID, Engine
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import StoreError, UserError
+from penstock.core.near import did_you_mean
 from penstock.core.paths import below
 from penstock.core.store import Artefact, Member, Store
 from penstock.data.cache import Cache

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import UserError
+from penstock.core.near import did_you_mean
 from penstock.data.bucket import SPAN, Bucketed, Lengths
 from penstock.data.mixture import LONGEST_PERIOD, Group, Mixture, members, order_within
 from penstock.data.order import Order, Shuffle

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from penstock.contracts.data import Feature, Fitted, Refused
-from penstock.contracts.part import did_you_mean
 from penstock.contracts.ragged import Ragged
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
 from penstock.core.identity import fingerprint
+from penstock.core.near import Hints
 
 FORMAT = 1
 WEIGHT = "weight"
@@ -96,8 +96,9 @@ class Encoding:
         """
         absent = [name for name in self.columns(targets=targets) if name not in table.column_names]
         if absent:
-            free = [name for name in table.column_names if name not in self.columns(targets=targets)]
-            problems = tuple(Problem((name,), f"is required but missing.{did_you_mean(name, free)}") for name in absent)
+            wanted = set(self.columns(targets=targets))
+            hint = Hints([name for name in table.column_names if name not in wanted])
+            problems = tuple(Problem((name,), f"is required but missing.{hint(name)}") for name in absent)
             raise RequestError("\n".join(["the rows lack columns:", *(f"  - {problem}" for problem in problems)]), problems)
         accepted = Accepted(table.num_rows)
         for name, feature in self._features.items() if targets else self.inputs.items():

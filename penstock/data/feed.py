@@ -27,11 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Feature, Fitted, Hands
-from penstock.contracts.part import did_you_mean, is_loaded, no_foreign_code
+from penstock.contracts.part import is_loaded, no_foreign_code
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import BundleError, ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
+from penstock.core.near import Hints
 from penstock.core.paths import below, shown
 from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
 from penstock.data.budget import rows_within, threads_of
@@ -282,18 +283,19 @@ def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
 
 def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
     known = [name for name in dataset.schema.names if name != ROW_ID]
+    there, hint = set(known), Hints(known)
     problems = [
-        Problem((side, name), f"reads the column {column!r}, which the data lacks.{did_you_mean(column, known)}")
+        Problem((side, name), f"reads the column {column!r}, which the data lacks.{hint(column)}")
         for side, features in (("inputs", encoding.inputs), ("targets", encoding.targets))
-        for name, feature in features.items() for column in feature.columns(name) if column not in known
+        for name, feature in features.items() for column in feature.columns(name) if column not in there
     ]
     if recipe.samples:
         problems += [
-            Problem(("samples", word), f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}")
+            Problem(("samples", word), f"is the column {column!r}, which the data lacks.{hint(column)}")
             for word, columns in (("time", (recipe.samples.time,)), ("entity", recipe.samples.entity)) for column in columns if column not in known
         ]
     if encoding.weight and encoding.weight not in known:
-        problems.append(Problem(("weight",), f"is the column {encoding.weight!r}, which the data lacks.{did_you_mean(encoding.weight, known)}"))
+        problems.append(Problem(("weight",), f"is the column {encoding.weight!r}, which the data lacks.{hint(encoding.weight)}"))
     problems += OrderColumns.of(recipe).problems(known)
     if problems:
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")

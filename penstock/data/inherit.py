@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from penstock.contracts.data import Feature, Fitted
-from penstock.contracts.part import did_you_mean, is_loaded, no_foreign_code
+from penstock.contracts.part import is_loaded, no_foreign_code
 from penstock.core.errors import Problem, RecipeError
+from penstock.core.near import did_you_mean
 from penstock.core.store import Store
 from penstock.recipe.bundled import open_bundle
 

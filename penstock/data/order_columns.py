@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import Feature
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import ContractError, Problem
+from penstock.core.near import did_you_mean
 from penstock.recipe.schema import Recipe
 
 MIX, WEIGHTS = "<mix>", "<weights>"

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
-from penstock.contracts.part import did_you_mean
 from penstock.contracts.sql import bind, shown
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.core.events import Events
+from penstock.core.near import Hints
 from penstock.data.ledger import COLUMN, REASON
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Expect, Recipe
@@ -44,10 +44,12 @@ def column_problems(recipe: Recipe, columns: Sequence[str], joined: Sequence[Seq
     """
     problems: list[Problem] = []
     here = list(columns)
+    hints: dict[int, Hints] = {}
 
     def miss(path: tuple[str | int, ...], name: str, known: Sequence[str]) -> None:
         if name not in known:
-            problems.append(Problem(path, f"there is no column {name!r}.{did_you_mean(name, list(known))} Columns: {shown(known)}."))
+            hint = hints.setdefault(id(known), Hints(known))
+            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {shown(known)}."))
 
     def express(path: tuple[str | int, ...], text: str) -> None:
         try:
@@ -98,10 +100,11 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
         columns: of the prepared rows.
     """
     problems: list[Problem] = []
+    known, hint, some = set(columns), Hints(columns), shown(columns)
 
     def miss(path: tuple[str | int, ...], name: str) -> None:
-        if name not in columns:
-            problems.append(Problem(path, f"there is no column {name!r}.{did_you_mean(name, list(columns))} Columns: {shown(columns)}."))
+        if name not in known:
+            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {some}."))
 
     for side, features in (("inputs", recipe.inputs), ("targets", recipe.targets)):
         for name, feature in features.items():

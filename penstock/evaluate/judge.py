@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
+from penstock.core.near import Hints
 from penstock.data.steps import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import Classical, classical_model
@@ -59,11 +59,12 @@ def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, 
     encoding = bundle.encoding
     known = [name for name in dataset.schema.names if not name.startswith("__")]
     slices_by = []
+    hint = Hints(known)
     for column in options.slices:
         if column in known:
             slices_by.append(column)
         else:
-            notes.append(f"evaluate.slices: there is no column {column!r} in the dataset, so it was left out.{did_you_mean(column, known)}")
+            notes.append(f"evaluate.slices: there is no column {column!r} in the dataset, so it was left out.{hint(column)}")
     split = "test" if dataset.counts.get("test") else "validation"
     if split == "validation":
         notes.append("the test split has no rows, so the validation split was measured instead: it chose the epoch, so these figures flatter the model")

@@ -7,7 +7,6 @@ cloud's own tools look for them (environment, profile, instance role); a recipe 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import glob
 import hashlib
 import json
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 from penstock.core.errors import SourceError, StoreError
+from penstock.core.near import nearest
 from penstock.core.needs import need
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_special
@@ -288,7 +288,7 @@ def near(folder: str, name: str) -> str:
         parent = os.path.dirname(folder)
         return f" The folder {folder} is not there either." + (near(parent, os.path.basename(folder)) if os.path.isdir(parent) else "")
     names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
-    alike = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    alike = nearest(name, names, most=3)
     if alike:
         return f" Did you mean {' or '.join(map(repr, alike))}?"
     return f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else f" {folder} is empty."
@@ -317,7 +317,7 @@ def _find_remote(entry: str, format: str) -> list[Found]:
         if not infos and not system.isdir(path):
             parent, name = path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
             beside = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in system.ls(parent, detail=False)] if parent and system.isdir(parent) else []
-            near = difflib.get_close_matches(name, beside, n=3, cutoff=0.6)
+            near = nearest(name, beside, most=3)
             raise SourceError(f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else ""))
     return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)
 

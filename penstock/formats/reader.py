@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
+from penstock.core.near import did_you_mean
 from penstock.formats.options import Reading
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.typed import TextTypes

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
+from penstock.core.near import Hints, did_you_mean
 
 Kind = Literal["binary", "category", "number", "set", "sequence", "series", "text"]
 ANSWER: dict[Kind, str] = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "sequence": "probabilities", "series": "values", "text": "text"}
@@ -124,9 +124,10 @@ def chosen(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
         RecipeError: with every name that is unknown or does not suit.
     """
     problems: list[Problem] = []
+    hint = Hints(METRICS)
     for name in names:
         if name not in METRICS:
-            problems.append(Problem((name,), f"is no metric.{did_you_mean(name, list(METRICS))} For a {kind}: {', '.join(names_for(kind))}."))
+            problems.append(Problem((name,), f"is no metric.{hint(name)} For a {kind}: {', '.join(names_for(kind))}."))
         elif kind not in METRICS[name].kinds:
             problems.append(Problem((name,), f"judges a {' or '.join(METRICS[name].kinds)}, and this target is a {kind}. Use one of {', '.join(names_for(kind))}."))
     if problems:

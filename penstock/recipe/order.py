@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from penstock.contracts.data import Feature
-from penstock.contracts.part import Strict, did_you_mean, mistakes
+from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
+from penstock.core.near import did_you_mean
 
 
 class Mix(Strict):

@@ -19,7 +19,6 @@ from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
 from penstock.contracts.part import (
     Strict,
-    did_you_mean,
     flatten,
     foreign_code_allowed,
     look_beside,
@@ -29,6 +28,7 @@ from penstock.contracts.part import (
 )
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
+from penstock.core.near import Hints
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.identifiers import Names as Names
@@ -357,6 +357,7 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
         problems: list[Problem] = []
+        of_input, of_target = Hints(self.inputs), Hints(self.targets)
         for name in self.inputs.keys() & self.targets.keys():
             problems.append(Problem(("targets", name), "is an input as well; a target that is given needs no learning"))
         for side, features in (("inputs", self.inputs), ("targets", self.targets)):
@@ -370,22 +371,23 @@ class Recipe(Strict):
                 if why := feature.unfit(target=side == "targets", sampled=self.samples is not None):
                     problems.append(Problem((side, name), why))
         problems += [
-            Problem(("targets", name, "over"), f"{over!r} is no input.{did_you_mean(over, list(self.inputs))}")
+            Problem(("targets", name, "over"), f"{over!r} is no input.{of_input(over)}")
             for name, feature in self.targets.items() if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
         ]
         problems += self._sample_problems(self.samples) if self.samples else self._leaks()
         if isinstance(self.model, Model):
-            inputs = [*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())]
-            problems += [Problem(("model", "encoders", n), f"is no input.{did_you_mean(n, inputs)}") for n in self.model.encoders if n not in inputs]
-            problems += [Problem(("model", "decoders", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.model.decoders if n not in self.targets]
+            inputs = dict.fromkeys([*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())])
+            of_encoded = Hints(inputs)
+            problems += [Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}") for n in self.model.encoders if n not in inputs]
+            problems += [Problem(("model", "decoders", n), f"is no target.{of_target(n)}") for n in self.model.decoders if n not in self.targets]
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
             problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
-        problems += [Problem(("train", "class_weights", n), f"is no target.{did_you_mean(n, list(self.targets))}") for n in self.train.class_weights if n not in self.targets]
-        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{did_you_mean(n, list(self.inputs))} Known: {', '.join(self.inputs)}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
+        problems += [Problem(("train", "class_weights", n), f"is no target.{of_target(n)}") for n in self.train.class_weights if n not in self.targets]
+        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {shown(list(self.inputs))}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
         watched = self.train.early_stop.metric if self.train.early_stop else "loss"
         target = watched.rpartition(".")[0]
         if watched != "loss" and self.targets and target not in self.targets:
-            problems.append(Problem(("train", "early_stop", "metric"), f"{watched!r} cannot be watched.{did_you_mean(target, list(self.targets))} Known: loss, or TARGET.METRIC with one of the targets {', '.join(self.targets)}."))
+            problems.append(Problem(("train", "early_stop", "metric"), f"{watched!r} cannot be watched.{of_target(target)} Known: loss, or TARGET.METRIC with one of the targets {', '.join(self.targets)}."))
         problems += self.train.order.problems({**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None)
         if problems:
             raise mistakes(*problems)

@@ -25,8 +25,8 @@ import pyarrow as pa
 from pydantic_core import to_json
 
 from penstock.bundle.rows import Intake, from_columns
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RequestError
+from penstock.core.near import Hints, did_you_mean
 from penstock.serve.reading import LEAST_BYTES, Malformed, TooLarge, read_json
 
 HEADER = "inference-header-content-length"
@@ -128,7 +128,8 @@ def parse(
     absent = [name for name in columns if name not in given]
     if absent:
         names = [name[:_SHOWN] for name in list(given)[:_SHOWN]]
-        problems = tuple(Problem((name,), f"is a required input.{did_you_mean(name, names)}") for name in absent)
+        hint = Hints(names)
+        problems = tuple(Problem((name,), f"is a required input.{hint(name)}") for name in absent)
         raise RequestError("; ".join(map(str, problems)), problems)
     rows = {name: _rows_of(given[name], columns[name]) for name in columns}
     if len(set(rows.values())) > 1:

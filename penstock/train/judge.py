@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from penstock.contracts.learn import World
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
+from penstock.core.near import did_you_mean
 from penstock.core.pulse import Pulse
 from penstock.data.feed import Feed
 from penstock.data.loader import Loader

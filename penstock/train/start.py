@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from penstock.contracts.part import did_you_mean
 from penstock.core.errors import Problem, RecipeError, UserError
 from penstock.core.events import Events
+from penstock.core.near import Hints
 from penstock.core.store import Store
 from penstock.model import Network
 from penstock.recipe.bundled import open_bundle
@@ -76,14 +76,14 @@ def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path
     chosen = list(inputs)
     problems: list[Problem] = []
     keys: dict[str, None] = {}
+    hint = Hints(recipe.inputs)
     for name in chosen:
         if not isinstance(network, Network):
             problems.append(Problem(path, "names inputs, whose encoders only a model made of encoders has. In a module of your own, set `requires_grad` there"))
             break
         key = next((key for key, names in network.encoded.items() if name in names), None)
         if key is None:
-            known = list(recipe.inputs)
-            problems.append(Problem(path, f"{name!r} is no input.{did_you_mean(name, known)} Known: {', '.join(known)}."))
+            problems.append(Problem(path, f"{name!r} is no input.{hint(name)} Known: {shown(list(recipe.inputs))}."))
         elif others := [other for other in network.encoded[key] if other not in chosen]:
             problems.append(Problem(path, f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of them, or none"))
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
 from penstock.core.errors import ContractError, Problem, RecipeError
+from penstock.core.near import nearest
 from penstock.data.look.columns import Finding, Look, judge, quoted, shown
 from penstock.data.look.labels import delimited, listed
 from penstock.data.look.pictures import LOOKED_AT, pictures
@@ -57,7 +57,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     """
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
-        near = difflib.get_close_matches(target, names, n=1, cutoff=0.6) or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
+        near = nearest(target, names) or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         some = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
         raise RecipeError(f"there is no column {target!r} to be the target.{hint} Columns: {some}.", (Problem(("targets", target), "is no column"),))

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
-from penstock.contracts.part import did_you_mean
 from penstock.contracts.summary import Frequencies, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
+from penstock.core.near import did_you_mean
 from penstock.parts.features import _raw
 
 YES = ("1", "true", "yes", "y", "t", "on")

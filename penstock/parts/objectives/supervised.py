@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from penstock.contracts.learn import Decoder, Objective, Phase
-from penstock.contracts.part import did_you_mean
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import Problem, RecipeError, UserError
+from penstock.core.near import Hints
 
 
 class Supervised(Objective):
@@ -34,7 +34,8 @@ class Supervised(Objective):
     def phases(self, decoders: Mapping[str, Decoder], specs: FeatureSpecs) -> list[Phase]:
         unknown = [name for name in self.weights if name not in decoders]
         if unknown:
-            problems = [Problem(("train", "objective", "weights", name), f"is no target.{did_you_mean(name, list(decoders))}") for name in unknown]
+            hint = Hints(decoders)
+            problems = [Problem(("train", "objective", "weights", name), f"is no target.{hint(name)}") for name in unknown]
             raise RecipeError.of(problems, where="the recipe")
         plain = partial(_loss, decoders=dict(decoders), specs=specs, weights=self.weights)
         return [Phase("supervised", _all_parameters, plain if self.mix is None else partial(_mixed, mix=self.mix, alpha=self.alpha, plain=plain))]

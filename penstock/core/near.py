@@ -1,0 +1,66 @@
+"""What may have been meant by a word that is not known: the nearest of the names that are.
+
+Comparing two words costs the product of their lengths, and names come from recipes, tables and requests, thousands at a
+time. So the cost of one error is bounded here, for all that give such a hint: words of a sensible length only, a few
+hundred names a word, a few dozen words an error. A hint is a kindness; without it the error still names what was found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections.abc import Collection, Iterable
+from itertools import islice
+from os.path import commonprefix
+
+LONGEST = 80
+"""Characters of a word, and of a name, that are compared."""
+
+MOST_NAMES = 200
+"""Names that one word is compared with; of more, those that begin and end most alike."""
+
+MOST_SEEN = 10_000
+"""Names of which those are chosen: the first ones."""
+
+MOST_HINTS = 20
+"""Words of one error that get a hint: the first ones."""
+
+_ALIKE = 0.6
+
+
+class Hints:
+    """The hints of one error: ` Did you mean 'x'?` for each of the first `MOST_HINTS` words, nothing for those after them."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
+        self._left = MOST_HINTS
+
+    def __call__(self, word: str) -> str:
+        if self._left <= 0:
+            return ""
+        self._left -= 1
+        alike = nearest(word, self._known)
+        return f" Did you mean {alike[0]!r}?" if alike else ""
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """` Did you mean 'x'?`, or nothing. Where an error may have many such words, use `Hints`, which bounds them together."""
+    return Hints(known)(word)
+
+
+def nearest(word: str, known: Iterable[str], *, most: int = 1) -> list[str]:
+    """At most `most` of the names that `word` may stand for, the likeliest first."""
+    if len(word) > LONGEST:
+        return []
+    names = [name for name in islice(known, MOST_SEEN) if len(name) <= LONGEST]
+    if len(names) > MOST_NAMES:
+        names = heapq.nlargest(MOST_NAMES, names, key=lambda name: _ends_alike(word, name))
+    return difflib.get_close_matches(word, names, n=most, cutoff=_ALIKE)
+
+
+def _ends_alike(word: str, name: str) -> int:
+    """How many characters two words share at their begin and end, less what their lengths differ by; case is no matter."""
+    one, other = word.lower(), name.lower()
+    begin = len(commonprefix((one, other)))
+    end = len(commonprefix((one[begin:][::-1], other[begin:][::-1])))
+    return begin + end - abs(len(one) - len(other))
