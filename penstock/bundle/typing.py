@@ -69,15 +69,18 @@ class Typing:
         return fit(array, self._kinds[name], forced=self._forced.get(name), na=self._na)
 
     def _concerns(self, here: pa.DataType, kind: pa.DataType) -> bool:
-        """Whether values of this type are read by the learnt one: texts; numbers and truth values where such were learnt."""
+        """Whether values of this type are read by the learnt one: texts; numbers, truth values and moments where such were learnt."""
         t = pa.types
         if t.is_dictionary(here):
             return self._concerns(here.value_type, kind)
         if t.is_string(here) or t.is_large_string(here) or t.is_string_view(here):
             return True
-        plain = t.is_boolean(here) or t.is_integer(here) or t.is_floating(here)
-        number = t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind)
-        return plain and number and not here.equals(kind)
+        if here.equals(kind):
+            return False
+        if t.is_timestamp(here) or t.is_date(here):
+            return bool(t.is_timestamp(kind))
+        plain = t.is_boolean(here) or t.is_integer(here) or t.is_floating(here) or t.is_decimal(here)
+        return plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind))
 
     def _pieces(self, name: str, column: Mixed) -> Mixed:
         """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its own."""

@@ -111,7 +111,7 @@ class Interrupts:
         """Handle signals from now on until the process ends, of which one command is all."""
         self._depth += 1
         self._is_command = True
-        self._take_over()
+        atexit.register(_deafen, list(self._take_over()))  # the first that is registered is the last that runs
 
     def over(self, exit_code: int) -> None:
         """The command has ended and has said all it had to say; a signal that comes now is too late for more."""
@@ -221,6 +221,13 @@ class Interrupts:
 def _restore(handlers: dict[int, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def _deafen(numbers: Iterable[int]) -> None:
+    """The last moment of a process: all has been said and its exit code stands. Python puts the system's own handlers back
+    before it takes itself apart, which takes a second where torch was loaded; the next signal would be its end, not 130."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _write(text: str) -> None:

@@ -155,10 +155,12 @@ def _value(text: str, kind: pa.DataType) -> object:
         return _number(text, whole=t.is_integer(kind))
     if len(text) < 10 or text[4] != "-":
         return None
-    try:
-        return pa.array([text], pa.string()).cast(kind)[0].as_py()
-    except pa.ArrowInvalid:
-        return None
+    for written in (kind, ZONED if kind.equals(NAIVE) else NAIVE):  # without a zone it is in UTC, as `_moments` has it
+        try:
+            return _moments(pa.array([text], pa.string()).cast(written), kind)[0].as_py()
+        except pa.ArrowInvalid:
+            continue
+    return None
 
 
 def _number(text: str, *, whole: bool) -> object:

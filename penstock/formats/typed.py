@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -249,7 +249,10 @@ def to_text(array: pa.Array) -> pa.Array:
     t = pa.types
     if t.is_time(array.type):
         return pc.replace_substring_regex(pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"), r"\.$", "")  # alike whatever the unit
-    if t.is_integer(array.type) or t.is_large_string(array.type) or t.is_string_view(array.type) or t.is_null(array.type) or t.is_decimal(array.type):
+    if t.is_decimal(array.type) and array.type.scale != 0:
+        array = doubles(array)  # as every source gives it: 7.00 is the number 7, and spelt like it
+    whole = t.is_integer(array.type) or t.is_decimal(array.type)
+    if whole or t.is_large_string(array.type) or t.is_string_view(array.type) or t.is_null(array.type):
         return array.cast(pa.string())
     if t.is_string(array.type):
         return array
@@ -260,7 +263,7 @@ def word(value: Any) -> str:
     """A value as text, the same wherever it is met."""
     if isinstance(value, str):
         return value
-    if isinstance(value, datetime):
+    if isinstance(value, (date, time)):  # a moment is a date as well
         return value.isoformat()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # 1.0 is the same number as 1, and so the same text
