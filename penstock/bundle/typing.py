@@ -80,7 +80,7 @@ class Typing:
         if t.is_timestamp(here) or t.is_date(here):
             return bool(t.is_timestamp(kind))
         plain = t.is_boolean(here) or t.is_integer(here) or t.is_floating(here) or t.is_decimal(here)
-        return plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind))
+        return bool(plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind)))
 
     def _pieces(self, name: str, column: Mixed) -> Mixed:
         """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its own."""

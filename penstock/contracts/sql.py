@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import RecipeError
-from penstock.core.near import Hints, did_you_mean
+from penstock.core.near import Hints, did_you_mean, listed
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -172,15 +172,10 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
     if unknown:
         word = "column" if len(unknown) == 1 else "columns"
         hints = "".join(map(Hints(names), unknown))
-        raise RecipeError(f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {shown(names)}.")
+        raise RecipeError(f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {listed(names)}.")
     template = bound.sql(dialect="duckdb", comments=False)
     _check(template, text)
     return Expression(text, tuple(used), template)
-
-
-def shown(names: Sequence[str], most: int = 30) -> str:
-    """A list of names, cut where it would drown the message."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _find(name: str, names: Sequence[str]) -> str | None:

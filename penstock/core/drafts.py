@@ -18,6 +18,7 @@ What this file refuses to know: what is drafted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -83,8 +84,8 @@ class Draft:
                 return
             except FileNotFoundError:  # another removed the empty staging folder between its making and ours
                 self._lock.close()
-                if attempt == _TRIES - 1:
-                    raise
+                if attempt == _TRIES - 1:  # the system lets nobody make folders there (/proc)
+                    raise PermissionError(errno.EPERM, "no folder can be made there", str(self._staging)) from None
             except BaseException:
                 self.close()
                 raise

@@ -10,8 +10,7 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Collection, Iterable
-from itertools import islice
-from os.path import commonprefix
+from itertools import islice, takewhile
 
 LONGEST = 80
 """Characters of a word, and of a name, that are compared."""
@@ -61,6 +60,17 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1) -> list[str]:
 def _ends_alike(word: str, name: str) -> int:
     """How many characters two words share at their begin and end, less what their lengths differ by; case is no matter."""
     one, other = word.lower(), name.lower()
-    begin = len(commonprefix((one, other)))
-    end = len(commonprefix((one[begin:][::-1], other[begin:][::-1])))
+    begin = _alike_from_the_start(one, other)
+    end = _alike_from_the_start(one[begin:][::-1], other[begin:][::-1])
     return begin + end - abs(len(one) - len(other))
+
+
+def _alike_from_the_start(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def listed(names: Iterable[str], *, most: int = 30) -> str:
+    """Names as an error lists them, cut where they would drown it."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")

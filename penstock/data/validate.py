@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
-from penstock.contracts.sql import bind, shown
+from penstock.contracts.sql import bind
 from penstock.core.errors import ContractError, Problem, RecipeError
 from penstock.core.events import Events
-from penstock.core.near import Hints
+from penstock.core.near import Hints, listed
 from penstock.data.ledger import COLUMN, REASON
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import Expect, Recipe
@@ -49,7 +49,7 @@ def column_problems(recipe: Recipe, columns: Sequence[str], joined: Sequence[Seq
     def miss(path: tuple[str | int, ...], name: str, known: Sequence[str]) -> None:
         if name not in known:
             hint = hints.setdefault(id(known), Hints(known))
-            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {shown(known)}."))
+            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {listed(known)}."))
 
     def express(path: tuple[str | int, ...], text: str) -> None:
         try:
@@ -100,7 +100,7 @@ def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
         columns: of the prepared rows.
     """
     problems: list[Problem] = []
-    known, hint, some = set(columns), Hints(columns), shown(columns)
+    known, hint, some = set(columns), Hints(columns), listed(columns)
 
     def miss(path: tuple[str | int, ...], name: str) -> None:
         if name not in known:
@@ -235,7 +235,7 @@ def _of_column(table: ir.Table, name: str, promise: Expect, first: str) -> list[
             add(f"{word}: {limit_text}", there & (outside | measured.isnull()), f"at {'least' if word == 'min' else 'most'} {limit_text}")
     if promise.allowed is not None:
         options = _options(value, promise.allowed)
-        add("allowed", there & ~value.isin(options), f"one of {shown([str(v) for v in promise.allowed], 12)}")
+        add("allowed", there & ~value.isin(options), f"one of {listed([str(v) for v in promise.allowed], most=12)}")
     if promise.pattern is not None:
         _check_pattern(promise.pattern)
         add("pattern", there & ~value.cast("string").re_search(rf"\A(?:{promise.pattern})\z"), f"text that matches {promise.pattern}")

@@ -28,7 +28,7 @@ from penstock.contracts.part import (
 )
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.identity import fingerprint
-from penstock.core.near import Hints
+from penstock.core.near import Hints, listed
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.identifiers import Names as Names
@@ -383,7 +383,7 @@ class Recipe(Strict):
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
             problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
         problems += [Problem(("train", "class_weights", n), f"is no target.{of_target(n)}") for n in self.train.class_weights if n not in self.targets]
-        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {shown(list(self.inputs))}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
+        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
         watched = self.train.early_stop.metric if self.train.early_stop else "loss"
         target = watched.rpartition(".")[0]
         if watched != "loss" and self.targets and target not in self.targets:

@@ -16,7 +16,7 @@ from torch import nn
 
 from penstock.core.errors import Problem, RecipeError, UserError
 from penstock.core.events import Events
-from penstock.core.near import Hints
+from penstock.core.near import Hints, listed
 from penstock.core.store import Store
 from penstock.model import Network
 from penstock.recipe.bundled import open_bundle
@@ -83,7 +83,7 @@ def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path
             break
         key = next((key for key, names in network.encoded.items() if name in names), None)
         if key is None:
-            problems.append(Problem(path, f"{name!r} is no input.{hint(name)} Known: {shown(list(recipe.inputs))}."))
+            problems.append(Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}."))
         elif others := [other for other in network.encoded[key] if other not in chosen]:
             problems.append(Problem(path, f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of them, or none"))
         else:
