@@ -98,3 +98,58 @@ def test_an_unknown_label_is_compared_with_no_other(monkeypatch):
 def test_memory_that_is_refused_ends_in_the_stages_sentence():
     with pytest.raises(Exception, match=r"prepare held .* MiB of memory"), Ceiling(1 << 50, stage="prepare", advice="Raise it."):
         raise MemoryError
+
+
+@pytest.fixture
+def compared(monkeypatch) -> list[int]:
+    """How many names each call of difflib was given."""
+    import difflib
+
+    sizes: list[int] = []
+
+    def counted(word: str, possibilities: list[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+        sizes.append(len(possibilities))
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    return sizes
+
+
+def test_hints_of_many_words_are_bounded(compared):
+    from penstock.core.near import MOST_HINTS, MOST_NAMES, Hints
+
+    hint = Hints([f"column {i}" for i in range(50_000)])
+    assert {hint(f"colum {i}") for i in range(50_000)} == {""}
+    assert len(compared) == MOST_HINTS and max(compared) == MOST_NAMES
+
+
+def test_a_hint_among_thousands_of_names_is_right():
+    from penstock.core.near import did_you_mean, nearest
+
+    names = [f"column {i}" for i in range(5_000)]
+    assert did_you_mean("colunm 4321", names) == " Did you mean 'column 4321'?"
+    assert nearest("Column 77", names) == ["column 77"]
+    assert did_you_mean("column 1" * 1_000, names) == "" and nearest("x", ["x" * 10_000_000]) == []
+
+
+def test_thousands_of_unknown_words_of_a_recipe_are_compared_with_few(compared):
+    from penstock.core.errors import RecipeError
+    from penstock.recipe.schema import Recipe
+
+    words = {f"wrod{i}": 1 for i in range(5_000)}
+    with pytest.raises(RecipeError):
+        Recipe.load({"name": "many", **words})
+    features = {f"c{i}": {"type": "number"} for i in range(300)}
+    with pytest.raises(RecipeError):
+        Recipe.load({"inputs": features, "targets": {"y": {"type": "number"}}, "train": {"freeze": [f"d{i}" for i in range(5_000)]}})
+    assert len(compared) <= 60 and max(compared) <= 200
+
+
+def test_rows_that_lack_thousands_of_fields_are_compared_with_few(compared):
+    from penstock.bundle.rows import absent_columns, from_records
+
+    required = {f"c{i}": pa.float64() for i in range(2_000)}
+    intake = from_records([{f"d{i}": 1.0 for i in range(100)}] * 30, required)
+    assert len(intake.refused) == 30
+    assert "c0" in str(absent_columns(list(required), [f"d{i}" for i in range(2_000)]))
+    assert len(compared) <= 21 * 30 and max(compared) <= 200
