@@ -5,9 +5,14 @@ Ctrl-C is handled before the rest is imported, and until the process has ended: 
 
 from __future__ import annotations
 
+import os
 import sys
 
-from penstock.core.interrupts import EXIT_CODE, interrupts
+try:
+    from penstock.core.interrupts import EXIT_CODE, interrupts
+except KeyboardInterrupt:  # it came before the handlers that this very import brings
+    os.write(2, b"penstock: Stopped. Nothing was begun. Give the same command again.\n")
+    os._exit(130)
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints
+from penstock.formats.typed import word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -350,12 +351,18 @@ def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
     if mark in ("huge", "decimal"):
         if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
             return pa.array([None if v is None else _double(v) for v in values], pa.float64())
-        return pa.array([None if v is None else str(v) for v in values], pa.string())
+        return pa.array([None if v is None else _spelt(v) for v in values], pa.string())
     kinds = {
         "bool": pa.bool_(), "str": pa.string(), "bytes": pa.binary(), "list": pa.list_(pa.string()), "date": pa.date32(), "datetime": pa.timestamp("us"),
         "instant": pa.timestamp("us", "UTC"),
     }
     return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], kinds[mark])
+
+
+def _spelt(value: Any) -> str:
+    """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it is read as."""
+    is_whole = not isinstance(value, decimal.Decimal) or value.as_tuple().exponent == 0
+    return str(value) if is_whole else word(float(value))
 
 
 def _double(value: Any) -> float:

@@ -43,6 +43,10 @@ class _Told(logging.Handler):
         self._events.warn(f"the HTTP server met a defect: {told}")
 
 
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, but a signal ends it with success once all is answered, instead of being raised again."""
 
@@ -59,8 +63,9 @@ class _Server(uvicorn.Server):
                 signal.signal(sign, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:  # asked twice: now
+        if self.should_exit and not self.force_exit:  # asked twice: now; what is broken off by that is no defect
             self.force_exit = True
+            logging.getLogger("uvicorn.error").addFilter(_nothing)
         self.should_exit = True
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from penstock import api
 from penstock.formats.typed import canonical, convert
 from penstock.parts.features._raw import numbers
+from tests.bundle import made
 from tests.safety import CASES
 
 USUAL = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
@@ -184,3 +185,101 @@ def test_a_float_of_32_bits_is_spelt_as_the_double_it_is():
 
     column = pa.array([1.1, 3.0, None], pa.float32())
     assert texts(column)[0].equals(texts(pc.cast(column, pa.float64()))[0])
+
+
+# -- a bundle is asked: however a value is stored, it is the value that was learnt ---------------------------------------
+
+_DAY = datetime(2024, 1, 5)
+_NOON = datetime(2024, 1, 6, 12, 30)
+_ASKED = {
+    "name": "asked", "seed": 3, "source": {"type": "files", "path": "lake"}, "keep": [],
+    "inputs": {
+        "whole": "category", "part": "category", "truth": "category", "flag": "binary", "naive": "category", "zoned": "category",
+        "moment": "timestamp", "text": "category", "words": "text", "many": {"type": "set", "delimiter": ";"}, "size": "number",
+    },
+    "targets": {"y": "binary"}, "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
+}
+_DATES = [pa.array([_DAY.date()], kind) for kind in (pa.date32(), pa.date64())]
+_WRITTEN = ["2024-01-06 12:30:00", "2024-01-06T12:30:00Z", "2024-01-06T12:30", "2024-01-06T18:00:00+05:30"]
+
+
+def numbers_as(value: int | float) -> list[pa.Array]:
+    """A number that every one of these types holds exactly."""
+    kinds = [pa.float16(), pa.float32(), pa.float64()]
+    if isinstance(value, int):
+        kinds += [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+    exact = Decimal(str(value))
+    decimals = [pa.array([exact], kind) for kind in (pa.decimal128(9, 2), pa.decimal256(60, 5))]
+    arrays = [pa.array([np.float16(value)], pa.float16()) if kind == pa.float16() else pa.array([value], kind) for kind in kinds]
+    return [*arrays, *decimals, *(array.dictionary_encode() for array in (arrays[2], decimals[0]))]
+
+
+def moments_as(value: datetime) -> list[pa.Array]:
+    naive = [pa.array([value], kind) for kind in _MOMENTS]
+    zoned = [pa.array([value.replace(tzinfo=UTC)], kind) for kind in _INSTANTS]
+    return [*naive, *zoned, naive[3].dictionary_encode()]
+
+
+def texts_as(*values: str) -> list[pa.Array]:
+    return [stored([value], kind) for value in values for kind in _TEXTS]
+
+
+_SAME = {
+    "whole": [numbers_as(7), texts_as("7", "7.0", "7.00")],
+    "part": [numbers_as(0.5), texts_as("0.5", "0.50")],
+    "truth": [[pa.array([True])], numbers_as(1), texts_as("true", "TRUE", "1")],
+    "flag": [[pa.array([False])], numbers_as(0), texts_as("false", "False", "0")],
+    "naive": [moments_as(_NOON), texts_as(*_WRITTEN)],
+    "zoned": [moments_as(_NOON), texts_as(*_WRITTEN)],
+    "moment": [moments_as(_DAY), _DATES, texts_as("2024-01-05", "2024-01-05T00:00:00Z")],
+    "text": [_DATES, texts_as("2024-01-05")],
+    "words": [_DATES, texts_as("2024-01-05")],
+    "many": [numbers_as(7), texts_as("7")],
+    "size": [numbers_as(7), texts_as("7", "7.0")],
+}
+
+
+def asked_table() -> pa.Table:
+    rows = range(240)
+    days = [_DAY, _NOON, datetime(2024, 1, 7)]
+    picked = [days[row % 3] for row in rows]
+    return pa.table({
+        "whole": pa.array([(1, 2, 7)[row // 3 % 3] for row in rows]), "part": pa.array([(0.5, 1.5, 7.0)[row // 2 % 3] for row in rows]),
+        "truth": pa.array([row % 7 < 3 for row in rows]), "flag": pa.array([row % 5 < 2 for row in rows]),
+        "naive": pa.array(picked, pa.timestamp("us")), "zoned": pa.array(picked[1:] + picked[:1], pa.timestamp("us", "UTC")),
+        "moment": pa.array(picked[2:] + picked[:2], pa.timestamp("us")), "size": pa.array([row % 11 for row in rows]),
+        **{name: pa.array([("2024-01-05", "7", "x")[row // 4 % 3] for row in rows]) for name in ("text", "words", "many")},
+        "y": pa.array([("yes", "no")[row % 2] for row in rows]), "id": pa.array(rows),
+    })
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    return made.make(tmp_path_factory.mktemp("asked"), _ASKED, asked_table())[0]
+
+
+@pytest.mark.parametrize("name", list(_SAME))
+def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_path):
+    """From a Parquet file, a table, a frame, and rows of Python's own values."""
+    base = asked_table().select(list(_ASKED["inputs"])).slice(0, 1)
+    place = base.column_names.index(name)
+    answers: dict[float, list[str]] = {}
+    for array in [array for some in _SAME[name] for array in some]:
+        table = base.set_column(place, name, array)
+        pq.write_table(table, tmp_path / "rows.parquet") if array.type != pa.string_view() else None
+        ways = {"table": table, "frame": table.to_pandas(), "rows": table.to_pylist()}
+        given = {way: asked.predict(rows) for way, rows in ways.items()}
+        shares = {
+            "table": given["table"]["y_probabilities"][0].as_py()["yes"], "frame": given["frame"]["y_probabilities"][0]["yes"],
+            "rows": given["rows"][0]["y_probabilities"]["yes"],
+        }
+        if array.type != pa.string_view():
+            api.predict(asked, {"path": str(tmp_path / "rows.parquet")}, tmp_path / "o.jsonl")
+            line = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
+            assert line["refused"] is None
+            shares["file"] = line["y_probabilities"]["yes"]
+        for way, share in shares.items():
+            answers.setdefault(round(share, 5), []).append(f"{way}: {array.type} {array[0]}")
+    unseen = asked.predict(base.set_column(place, name, pa.array([None], base[name].type)))["y_probabilities"][0].as_py()["yes"]
+    assert len(answers) == 1, answers
+    assert abs(unseen - next(iter(answers))) > 1e-5  # what is asked is told apart at all
