@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -197,21 +195,3 @@ def test_a_run_may_be_stopped_again_after_it_went_on(place):
     (run,) = unfinished(place)
     facts = json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))
     assert facts["status"] == "interrupted"
-
-
-LATE = """
-import os, signal, sys
-from penstock.core.interrupts import interrupts
-class Late:
-    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
-        kill(process, number)
-interrupts.keep()
-interrupts.over(130)
-sys.late = Late()  # it goes when Python takes itself apart, after the system's own handlers are back
-sys.exit(130)
-"""
-
-
-def test_a_ctrl_c_while_python_takes_itself_apart_changes_no_exit_code():
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (130, "")
