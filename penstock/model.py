@@ -366,7 +366,20 @@ class Program(nn.Module):
         return {f"{name}.{answer}": value for name, decoder in self._decoders.items() for answer, value in decoder.answer(raw[name], self._targets[name]).items()}
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self._answers(self.network(dict(zip(self.input_names, arrays, strict=True)))).values())
+        return self.answers(dict(zip(self.input_names, arrays, strict=True)))
+
+    def answers(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The answers to a batch by `<feature>.<array>`, in the order of `output_names`."""
+        return tuple(self._answers(self.network(batch)).values())
+
+    def specs(self) -> FeatureSpecs:
+        """The inputs' arrays."""
+        return self._inputs
+
+    def readers(self) -> dict[str, str]:
+        """By input, the encoder that reads it; none where the network is the user's module."""
+        encoded = getattr(self.network, "encoded", {})
+        return {name: key for key, names in encoded.items() for name in names}
 
     def example(self, rows: int = 3, *, length: int = 5) -> tuple[Tensor, ...]:
         """Arrays to trace with, where the network is; open axes have `length`."""

@@ -27,13 +27,29 @@ from penstock.core.needs import need
 TOLERANCE = 1e-4
 """The most that an answer may differ between torch and the exported program, as a share of 1 or of its own size."""
 
+MOST_INPUTS = 64
+"""A program of more arrays is exported with those stacked that one module reads together (`penstock.nn.stacks`)."""
+
 
 class NotExportable(BundleError):
     """ONNX cannot express this module; it may still be shipped as source."""
 
 
+def stacked(program: Any) -> tuple[Any, dict[str, list[str]]]:
+    """What to export of a `penstock.model.Program`, and by input that is a stack `[B, F, …]` the names of its arrays, in order.
+
+    Small programs are exported as they are.
+    """
+    if len(program.input_names) <= MOST_INPUTS:
+        return program, {}
+    from penstock.nn.stacks import StackedProgram, stacks_of
+
+    members = stacks_of(program)
+    return (StackedProgram(program, members), members) if members else (program, {})
+
+
 def write_onnx(program: Any, path: Path) -> None:
-    """Export `program` (a `penstock.model.Program`) to one file.
+    """Export `program` (a `penstock.model.Program`, or what `stacked` makes of it) to one file.
 
     Raises:
         NotExportable: torch or ONNX cannot express it; the message has their reason.

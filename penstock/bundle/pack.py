@@ -197,8 +197,9 @@ def _program(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Write the program: (runtime, what bundle.json says of it, sources by module)."""
     try:
-        export.write_onnx(program, folder / "programs" / "main.onnx")
-        return {"type": "onnx"}, {"file": "programs/main.onnx"}, {}
+        shipped, stacks = export.stacked(program)
+        export.write_onnx(shipped, folder / "programs" / "main.onnx")
+        return {"type": "onnx"}, {"file": "programs/main.onnx", **({"stacks": stacks} if stacks else {})}, {}
     except export.NotExportable as error:
         if not isinstance(recipe.model, OwnModel):
             raise

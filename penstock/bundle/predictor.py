@@ -248,7 +248,8 @@ class Predictor:
         if absent := [name for name in extra if name not in table.column_names]:
             raise rowing.absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
-        kept = {own: table[KEPT + name if KEPT + name in table.column_names else name] for name, own in written.items()}
+        present = set(table.column_names)
+        kept = {own: table[KEPT + name if KEPT + name in present else name] for name, own in written.items()}
         return pa.table({**kept, **{name: answered[name] for name in answered.column_names}})
 
 

@@ -99,7 +99,8 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     Raises:
         RequestError: a required column is absent.
     """
-    absent = [name for name in required if name not in table.column_names]
+    present = set(table.column_names)
+    absent = [name for name in required if name not in present]
     if absent:
         raise absent_columns(absent, table.column_names)
     return Intake(table, {}, None, table.num_rows, {})

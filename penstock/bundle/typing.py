@@ -37,11 +37,12 @@ class Typing:
         """The same rows; a column whose values have now several types is among the mixed ones, and no longer in the table."""
         found = dict(mixed)
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+        present = set(table.column_names)
         for name in table.column_names:
             beside = MISFIT + name
             if name.startswith((MISFIT, KEPT)):
                 continue
-            if beside in table.column_names:  # read from files by these types already
+            if beside in present:  # read from files by these types already
                 columns[name] = table[name]
                 _put(name, _one(table[name]), _one(table[beside]), columns, found)
             elif name in self._kinds:

@@ -94,7 +94,8 @@ class Encoding:
         Raises:
             RequestError: a column is not there at all.
         """
-        absent = [name for name in self.columns(targets=targets) if name not in table.column_names]
+        present = set(table.column_names)
+        absent = [name for name in self.columns(targets=targets) if name not in present]
         if absent:
             wanted = set(self.columns(targets=targets))
             hint = Hints([name for name in table.column_names if name not in wanted])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.contracts.learn import Encoded
+from penstock.nn.stacks import stack_of
 
 
 def undecayed(values: Tensor) -> nn.Parameter:
@@ -135,13 +136,13 @@ class Tokens(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         if self.scalar:
-            values = torch.stack([batch[f"{name}.{self.arrays[0]}"] for name in self.names], dim=1)
+            values = stack_of(batch, self.names, self.arrays[0])
         else:
-            parts = [torch.stack([batch[f"{name}.{array}"] for name in self.names], dim=1) for array in self.arrays]
+            parts = [stack_of(batch, self.names, array) for array in self.arrays]
             values = torch.cat([p.unsqueeze(-1) if p.dim() == 2 else p.flatten(2) for p in parts], dim=-1)
         tokens = self.layers(values)
         if self.missing is not None:
-            gone = torch.stack([batch[f"{name}.missing"] for name in self.names], dim=1).unsqueeze(-1) > 0.5
+            gone = stack_of(batch, self.names, "missing").unsqueeze(-1) > 0.5
             tokens = torch.where(gone, self.missing, tokens)
         return each_there(tokens)
 
@@ -173,7 +174,7 @@ class Lookup(nn.Module):
         self.register_buffer("unseen", torch.tensor([-1 if u is None else u for u in unseen], dtype=torch.int64), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
-        index = torch.stack([batch[f"{name}.index"] for name in self.names], dim=1)
+        index = stack_of(batch, self.names, "index")
         if self.training and self.forget > 0:
             # A missing value (0) stays missing: that it is missing is known, and learnt by itself.
             chosen = (torch.rand(index.shape, device=index.device) < self.forget) & (self.unseen >= 0) & (index > 0)

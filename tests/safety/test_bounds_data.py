@@ -153,3 +153,72 @@ def test_rows_that_lack_thousands_of_fields_are_compared_with_few(compared):
     assert len(intake.refused) == 30
     assert "c0" in str(absent_columns(list(required), [f"d{i}" for i in range(2_000)]))
     assert len(compared) <= 21 * 30 and max(compared) <= 200
+
+
+def wide_program(columns: int):
+    """A program of so many number and category inputs, and its encoding's inputs."""
+    from types import SimpleNamespace
+
+    from penstock.contracts.data import Feature
+    from penstock.model import Program, build_network, decoders_of
+    from penstock.recipe.schema import Model, Recipe, Train
+    from penstock.testing.laws._learning import inputs, targets
+
+    standard = {name: arrays for group in inputs().values() for name, arrays in group.items()}
+    features = {f"{of}{i}": Feature.load(kind) for i in range(columns) for of, kind in (("n", "number"), ("c", "category"))}
+    specs = {name: standard["age" if name.startswith("n") else "job"] for name in features}
+    answers = {"left": Feature.load("binary")}
+    recipe = Recipe.model_construct(name="r", inputs=features, targets=answers, model=Model.model_validate({}), train=Train.model_validate({}))
+    sides = {"inputs": specs, "targets": {"left": targets()["binary"]}}
+    encoding = SimpleNamespace(inputs=features, targets=answers, specs=sides.__getitem__)
+    return Program(build_network(recipe, encoding, seed=3), decoders_of(recipe, encoding), encoding), specs
+
+
+def test_the_graph_of_a_wide_model_does_not_grow_with_its_columns(tmp_path):
+    import onnx
+
+    from penstock.bundle import export
+    from penstock.contracts.learn import Runtime
+    from penstock.model import fake_batch
+
+    sizes = []
+    for columns in (40, 160):
+        program, specs = wide_program(columns)
+        shipped, stacks = export.stacked(program)
+        export.write_onnx(shipped, tmp_path / "main.onnx")
+        graph = onnx.load(tmp_path / "main.onnx").graph
+        sizes.append((len(graph.input), len(graph.node)))
+        facts = {
+            "file": "main.onnx", "stacks": stacks,
+            "inputs": [{"name": name} for name in program.input_names], "outputs": [{"name": name} for name in program.output_names],
+        }
+        run = Runtime.load("onnx").open(tmp_path, facts, threads=1)
+        for rows in (1, 7):
+            arrays = {name: array.numpy() for name, array in fake_batch(specs, rows).items()}
+            assert export.difference(run(arrays), export.run_torch(program, arrays)) <= 1e-5
+    assert sizes[0] == sizes[1] and sizes[0][0] == 3, sizes
+
+
+def test_stacks_that_are_none_of_the_programs_inputs_are_refused(tmp_path):
+    from penstock.contracts.learn import Runtime
+    from penstock.core.errors import BundleError
+
+    runtime = Runtime.load("onnx")
+    facts = runtime.specimen(tmp_path)
+    for stacks in ([], {"s": "a.value"}, {"s": []}, {"s": ["z.value"]}, {"s": ["a.value", "a.value"]}, {"a.value": ["b.value"]}, {"s": [["a.value"]]}):
+        with pytest.raises(BundleError, match="stacks"):
+            runtime.open(tmp_path, {**facts, "stacks": stacks}, threads=1)
+
+
+@pytest.mark.slow
+def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_path):
+    wide(tmp_path, 1_000)
+    made = penstock(tmp_path, "init", "wide.csv", "--target", "y", "-o", "recipe.yaml")
+    assert made.returncode == 0, made.stdout
+    sets = [word for given in ("train.epochs=1", "evaluate.bootstrap=10", "resources.memory=1GiB") for word in ("--set", given)]
+    done = penstock(tmp_path, "run", "recipe.yaml", *sets)
+    assert done.returncode == 0, done.stdout
+    (bundle,) = (tmp_path / "store" / "bundles").iterdir()
+    answered = penstock(tmp_path, "predict", f"bundle-{bundle.name}", "wide.csv", "-o", "answers.csv")
+    assert answered.returncode == 0, answered.stdout
+    assert len((tmp_path / "answers.csv").read_text("utf-8").splitlines()) == 401

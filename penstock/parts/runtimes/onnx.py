@@ -6,9 +6,12 @@ answers many requests has better use for it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError
@@ -34,12 +37,19 @@ class Onnx(Runtime):
             raise BundleError(f"onnxruntime cannot read {path}: {str(error).splitlines()[0]}") from None
         inputs = [entry["name"] for entry in program["inputs"]]
         outputs = [entry["name"] for entry in program["outputs"]]
+        stacks = _stacks(program, inputs, path)
+        within = set(itertools.chain.from_iterable(stacks.values()))
+        single = [name for name in inputs if name not in within]
+        taken = [*stacks, *single]
         found = [entry.name for entry in session.get_inputs()], [entry.name for entry in session.get_outputs()]
-        if sorted(found[0]) != sorted(inputs) or sorted(found[1]) != sorted(outputs):
-            raise BundleError(f"{path} takes {found[0]} and gives {found[1]}; the bundle says it takes {inputs} and gives {outputs}.")
+        if sorted(found[0]) != sorted(taken) or sorted(found[1]) != sorted(outputs):
+            raise BundleError(f"{path} takes {found[0]} and gives {found[1]}; the bundle says it takes {taken} and gives {outputs}.")
 
         def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+            fed = {name: arrays[name] for name in single}
+            for stack, names in stacks.items():
+                fed[stack] = np.stack([arrays[name] for name in names], axis=1)
+            return dict(zip(outputs, session.run(outputs, fed), strict=True))
 
         return run
 
@@ -54,3 +64,19 @@ class Onnx(Runtime):
         (folder / "main.onnx").write_bytes(model.SerializeToString())
         entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")]
         return {"file": "main.onnx", "inputs": entries[:2], "outputs": entries[2:]}
+
+
+def _stacks(program: Mapping[str, Any], inputs: list[str], path: Path) -> dict[str, list[str]]:
+    """By input of the graph that is a stack, the arrays in it; none in bundles of few inputs, or from before there were stacks.
+
+    Raises:
+        BundleError: a stack is no list of the program's inputs, or an input lies in two.
+    """
+    stacks = program.get("stacks", {})
+    lists = list(stacks.values()) if isinstance(stacks, dict) else [None]
+    if not all(isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in lists):
+        raise BundleError(f"the bundle's `stacks` of {path} must be lists of input names, by stack. Pack it again.")
+    within = list(itertools.chain.from_iterable(lists))
+    if len(set(within)) != len(within) or not set(within) <= set(inputs) or set(stacks) & set(inputs):
+        raise BundleError(f"the bundle's `stacks` of {path} must have inputs of the program, each once. Pack it again.")
+    return dict(stacks)
