@@ -73,7 +73,7 @@ def _stacks(program: Mapping[str, Any], inputs: list[str], path: Path) -> dict[s
         BundleError: a stack is no list of the program's inputs, or an input lies in two.
     """
     stacks = program.get("stacks", {})
-    lists = list(stacks.values()) if isinstance(stacks, dict) else [None]
+    lists: list[Any] = list(stacks.values()) if isinstance(stacks, dict) else [None]
     if not all(isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in lists):
         raise BundleError(f"the bundle's `stacks` of {path} must be lists of input names, by stack. Pack it again.")
     within = list(itertools.chain.from_iterable(lists))
