@@ -64,12 +64,19 @@ _ABOUT = frozenset({
 """Last words of names that speak about a secret without holding it: `token_env`, `password_file`."""
 _IN_QUERIES = frozenset({"code", "key"})
 """Names that hold a secret in a URL's query where the value is long."""
+_SETTING = re.compile(r"(?:spark|hadoop|fs)\.")
+"""Such as `spark.hadoop.fs.s3a.secret.key`, `fs.azure.account.key.NAME.blob.core.windows.net`."""
 _NAME_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 
 
 def is_secret_name(name: str) -> bool:
     """Whether an option, parameter or variable of this name holds a secret: `api_key`, `X-Amz-Signature`, `AccountKey`."""
-    words = [word.lower() for word in _NAME_WORDS.findall(name[-200:].rsplit(".", 1)[-1])]
+    whole, _, last = name[-200:].rpartition(".")
+    words = [word.lower() for word in _NAME_WORDS.findall(last)]
+    if _SETTING.match(name):  # Spark's and Hadoop's settings spread one name over their dots
+        words = [word.lower() for word in _NAME_WORDS.findall(whole)] + words
+        if _ANYWHERE & {*words, *map("".join, pairwise(words))}:
+            return True
     if not words or words[-1] in _ABOUT:
         return False
     if "".join(words) in _WHOLE or words[-1] in _LAST or _ANYWHERE & {*words, *map("".join, pairwise(words))}:

@@ -75,6 +75,8 @@ def test_what_is_no_secret_stays(text):
     ("password", True), ("api_key", True), ("apiKey", True), ("X-Amz-Security-Token", True), ("AccountKey", True), ("aws_secret_access_key", True),
     ("storage_options.secret", True), ("SAS", True), ("client-secret", True), ("connection_string", True), ("db_passwd", True),
     ("token_env", False), ("key", False), ("keys", False), ("tokenizer", False), ("max_tokens", False), ("pad_token", False), ("password_file", False),
+    ("spark.hadoop.fs.s3a.secret.key", True), ("spark.hadoop.fs.s3a.access.key", True), ("spark.executor.memory", False),
+    ("fs.azure.account.key.team.blob.core.windows.net", True), ("spark.sql.shuffle.partitions", False),
     ("AWS_ACCESS_KEY_ID", False), ("primary_key", False), ("passenger", False), ("design", False), ("author", False), ("", False), ("***", False),
 ])
 def test_names_tell(name, is_secret):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.contracts.amounts import parse_bytes
 from penstock.core import last_resort
 from penstock.core.errors import PenstockError
 
@@ -254,3 +255,9 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(place, size_bytes):
     assert is_sentence(ended.stderr) or ended.returncode == 0
     assert "Traceback" not in ended.stderr and "defect" not in ended.stderr
     assert ended.returncode in (0, 2)
+
+
+@pytest.mark.parametrize("amount", ["9" * 5_000, "9" * 30 + "TiB"])
+def test_an_amount_beyond_all_machines_is_refused(amount):
+    with pytest.raises(ValueError, match="expected an amount of memory"):
+        parse_bytes(amount)
