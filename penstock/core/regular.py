@@ -36,6 +36,20 @@ def refuse_special(path: str | Path, *, error: type[UserError] = SourceError) ->
     _refuse(path, os.stat(path).st_mode, error)
 
 
+def refuse_output(path: str | Path) -> None:
+    """Refuse to put a file in the place of what is no file: the rename at the end of writing would take a device's name.
+
+    Raises:
+        UserError: a device, a pipe, a socket or a folder is there.
+    """
+    try:
+        what = special(os.stat(path).st_mode)
+    except OSError:  # nothing is there, or whoever writes is told why not
+        return
+    if what is not None:
+        raise UserError(f"{path} is {what}, and a file written there would replace it. Name a file.")
+
+
 def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buffering: int = -1) -> BinaryIO:
     """A regular file, open for reading.
 

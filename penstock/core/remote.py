@@ -31,6 +31,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from penstock.core.credentials import key_and_secret, restored
 from penstock.core.errors import StoreError
@@ -342,6 +343,17 @@ def _tell_retry(text: str, tries: int) -> None:
 # -- reaching ------------------------------------------------------------------------------------------------------------
 
 
+def _check_place(url: str) -> None:
+    """Whether a URL names a bucket or host at all: packages answer one that does not with errors of many kinds, and late.
+
+    Raises:
+        ValueError: it does not.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in _WITH_PLACE and not parts.netloc:
+        raise ValueError(f"it names no bucket or host after {parts.scheme}://")
+
+
 def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     """The fsspec file system of a URL with timeouts, without retries of its own and without remembered listings; and the path in it.
 
@@ -356,6 +368,7 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     import fsspec
 
     url = restored(url)
+    _check_place(url)
     options: dict[str, Any] = {}
     if url.split("://", 1)[0] in ("s3", "s3a"):
         timeout = Patience.from_environment().timeout_seconds
@@ -368,12 +381,18 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
         options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": patient, "max_concurrency": 1}
         url, key, secret = key_and_secret(url)  # s3fs would take them for the bucket's name
         options |= {"key": key, "secret": secret} if key and secret else {}
-    system, path = fsspec.core.url_to_fs(url, **options)
+    try:
+        system, path = fsspec.core.url_to_fs(url, **options)
+    except (ImportError, ValueError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - some protocols answer a URL that lacks something with whatever comes
+        raise ValueError(f"it is no URL that {url.split('://', 1)[0]}:// can open ({type(error).__name__}: {error})") from None
     if options:
         system.retries = 4 if patient else 1
     return system, path
 
 
+_WITH_PLACE = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "hdfs"))
 _pool: ThreadPoolExecutor | None = None
 _pool_of = 0
 

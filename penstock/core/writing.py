@@ -11,11 +11,18 @@ from pathlib import Path
 
 from penstock.core.drafts import temporary_file
 from penstock.core.errors import StoreError
+from penstock.core.regular import refuse_output
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
+    """Write a file so that a reader sees the old content or the new, never half of it.
+
+    Raises:
+        UserError: what is there is no file.
+        StoreError: the disk is full, or the place may not be written.
+    """
     data = content.encode() if isinstance(content, str) else content
+    refuse_output(path)
     with told_plainly(path):
         _made(path.parent)
         with temporary_file(path) as (handle, name):

@@ -17,6 +17,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from penstock.core.errors import UserError
+from penstock.core.regular import refuse_output
 from penstock.core.store import told_plainly
 from penstock.formats.places import ENDINGS, PACKED, ending, filesystem, is_remote, plainly
 from penstock.formats.typed import to_text
@@ -59,6 +60,7 @@ class TableWriter:
             with plainly(self.path):
                 self._file = system.open(path, "wb")
         else:
+            refuse_output(self.path)
             folder = os.path.dirname(os.path.abspath(self.path))
             with told_plainly(Path(self.path)):
                 os.makedirs(folder, exist_ok=True)
