@@ -43,6 +43,7 @@ def test_two_hundred_damaged_files_of_each_other_format() -> None:
     assert not _bad(verdicts), _bad(verdicts)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", specimens.SPECIMENS)
 def test_thousands_of_damaged_files(name: str) -> None:
