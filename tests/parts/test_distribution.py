@@ -80,6 +80,6 @@ def test_wide_rows_are_written_in_order_by_the_engine(tmp_path: Path) -> None:
 
 
 def test_rows_too_wide_for_the_ceiling_are_told_before_anything_starts(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"huge": [bytes(2 * 2**20)] * 4}), tmp_path / "in.parquet")
-    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**29, threads=2) as session, pytest.raises(UserError, match=r"'huge'.*smallest ceiling"):
+    pq.write_table(pa.table({"huge": [bytes(2 * 2**20)] * 64}), tmp_path / "in.parquet")
+    with Engine.load("embedded").open(tmp_path / "scratch", memory_bytes=2**26, threads=2) as session, pytest.raises(UserError, match=r"'huge'.*smallest ceiling"):
         session.read([tmp_path / "in.parquet"])

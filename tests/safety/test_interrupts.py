@@ -26,8 +26,8 @@ IN_A_RUN = [
     "penstock.train.keeper:Keeper.settle", "penstock.run:Run.finish",
 ]
 AFTER_A_RUN = ["penstock.bundle.pack:pack", "penstock.evaluate:evaluate", "penstock.cli:_print"]
-SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in (*BEFORE_A_RUN[:2], BEFORE_A_RUN[3], BEFORE_A_RUN[5], *IN_A_RUN[1:4], *IN_A_RUN[5:8], *AFTER_A_RUN[:2])]
-RING = [BEFORE_A_RUN[2], BEFORE_A_RUN[4], IN_A_RUN[0], IN_A_RUN[4], IN_A_RUN[8], AFTER_A_RUN[2], *SLOW]
+SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in (*BEFORE_A_RUN[:2], BEFORE_A_RUN[3], BEFORE_A_RUN[5], *IN_A_RUN[1:4], *IN_A_RUN[5:8], *AFTER_A_RUN)]
+RING = [BEFORE_A_RUN[2], BEFORE_A_RUN[4], IN_A_RUN[0], IN_A_RUN[4], IN_A_RUN[8], *SLOW]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     holds(ended, place)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number):
     ended = press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=number)
     holds(ended, place)
@@ -93,6 +93,7 @@ def test_fresh_begins_a_new_run(place):
     assert unfinished(place) == [run]
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_is_named_and_a_new_one_begins(place, monkeypatch):
     recipe = [*command(place), "--set", "train.on_nan=stop"]
     failed = press([*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli:_print", times=0)
@@ -186,6 +187,7 @@ def test_handlers_are_given_back():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.slow
 def test_a_run_may_be_stopped_again_after_it_went_on(place):
     """Stopped, gone on with, stopped again: one run."""
     for attempt in range(2):
