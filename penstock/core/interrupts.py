@@ -136,7 +136,8 @@ class Interrupts:
                 self._is_unwinding = self._is_unwinding or request.is_made
                 raise
             else:
-                self._is_pending = self._is_pending or request.is_made  # it was over before it could act
+                if request.is_made:  # it was over before it could act: what to do now is another thing
+                    self._is_pending, self._shown = True, None
             finally:
                 self._request = outer
                 _restore(previous)

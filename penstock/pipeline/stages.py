@@ -169,7 +169,7 @@ class Pipeline:
         return self.outcome
 
     def _all(self, needs: int) -> Outcome:
-        with heard(self.events), MemoryWatch() as watch:
+        with heard(self.events), interrupts.installed(), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
                     with interrupts.advice(f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"):
@@ -305,10 +305,8 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
     """Train into an open run; close its diary with what came of it, whatever that is."""
     diary = JsonLines(run.events_path)
     sinks: list[Sink] = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
-    with interrupts.installed():
-        with interrupts.advice(resume_advice(run)):
-            _train_told(run, recipe, feed, events, sinks, resume=resume)
-        interrupts.check()  # stopped at the very end of training: the run is done, and the next stage does not begin
+    with interrupts.installed(), interrupts.advice(resume_advice(run)):
+        _train_told(run, recipe, feed, events, sinks, resume=resume)
     return run
 
 

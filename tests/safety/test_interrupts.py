@@ -17,7 +17,7 @@ QUICK = ["--set", "train.epochs=2", "--set", "evaluate.bootstrap=10"]
 """A training of a second."""
 
 BEFORE_A_RUN = [
-    "penstock.cli:parser", "penstock.api:as_recipe", "penstock.data.prepare:prepare", "penstock.data.dataset:Dataset.open",
+    "penstock.cli:parser", "penstock.api:as_recipe", "penstock.data.prepare:prepare", "penstock.pipeline.stages:find_report",
     "penstock.data.feed:write_feed", "penstock.data.feed:write_feed!",
 ]
 IN_A_RUN = [
