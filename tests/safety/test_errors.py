@@ -216,7 +216,7 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
     for name in ("empty", "header"):
         answered = shell(place, f"penstock predict bundle-{bundle} {name}.csv -o {name}-out.csv --json")
         assert answered.returncode == 0 and json.loads(answered.stdout)["rows"] == 0
-        assert (place / f"{name}-out.csv").read_text("utf-8").startswith("y,")
+        assert (place / f"{name}-out.csv").read_text("utf-8").startswith('"y",')
     lines = [f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2' for command in [*COMMANDS, *more]]
     ended = shell(place, "\n".join(lines))
     assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
