@@ -70,15 +70,6 @@ def test_duplicates_of_a_wide_table_are_found(tmp_path):
     assert done.returncode == 0 and "5 duplicates" in done.stdout, done.stdout
 
 
-def test_six_long_texts_are_no_matter(tmp_path):
-    (tmp_path / "texts" / "a").mkdir(parents=True)
-    for i in range(6):
-        (tmp_path / "texts" / "a" / f"{i}.txt").write_text(f"word{i} " * 500_000, "utf-8")
-    (tmp_path / "recipe.yaml").write_text("name: texts\nsource: {type: folder, path: texts}\nresources: {memory: 1GiB}\n", "utf-8")
-    done = penstock(tmp_path, "prepare", "recipe.yaml")
-    assert done.returncode == 0 and "6 in = " in done.stdout, done.stdout
-
-
 def test_an_unknown_label_is_compared_with_no_other(monkeypatch):
     import difflib
 

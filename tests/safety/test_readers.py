@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-import penstock
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Source
 from penstock.core.errors import BundleError, PenstockError, SourceError
@@ -569,24 +568,6 @@ def test_a_far_source_that_changes_is_refused() -> None:
             source.extract(snapshot, Path(scratch), memory_bytes=256 << 20, events=Events())
     finally:
         memory.rm("/lost", recursive=True)
-
-
-# -- the cases beside the project ----------------------------------------------------------------------------------------
-
-
-CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
-
-
-@pytest.mark.parametrize(("case", "file", "line"), [("parquet_bad_utf8", "a.parquet", 2), ("parquet_year_10000", "a.csv", 3)])
-def test_a_dataset_is_prepared_without_the_one_bad_row(case: str, file: str, line: int, tmp_path: Path) -> None:
-    if not (CASES / case).is_dir():
-        pytest.skip("the failing inputs (../shared/cases) are not on this machine")
-    for path in (CASES / case).iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    dataset = penstock.prepare(tmp_path / "recipe.yaml", store=tmp_path / "store")
-    assert dataset.counts["quarantined"] == 1 and dataset.counts["in"] == sum(v for k, v in dataset.counts.items() if k != "in")
-    (row,) = pq.read_table(next((dataset.path / "quarantine").glob("*.parquet"))).to_pylist()
-    assert (row["file"], row["line"]) == (file, line) and row["reason"]
 
 
 def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:

@@ -96,21 +96,6 @@ def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(
     assert not (tmp_path / ".staging").exists()
 
 
-@pytest.mark.slow
-def test_scratch_of_a_killed_preparation_is_swept_by_the_next(people: Path, tmp_path: Path) -> None:
-    code = """
-import os, sys
-import penstock, penstock.data.prepare as prepare
-prepare._Work.extract = lambda self: (print("extracting", flush=True), sys.stdin.read())
-penstock.prepare(sys.argv[1], store=sys.argv[2])
-"""
-    with child(code, people / "recipe.yaml", tmp_path) as killed:
-        assert any(name.startswith("scratch-") for name in staged(tmp_path))
-        killed.kill()
-    penstock.prepare(people / "recipe.yaml", store=tmp_path)
-    assert not (tmp_path / ".staging").exists()
-
-
 def test_a_draft_of_another_machine_stays_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = tmp_path / ".staging"
     monkeypatch.setattr(drafts, "machine", lambda: "0" * 6)

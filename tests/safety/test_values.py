@@ -22,7 +22,6 @@ from penstock import api
 from penstock.formats.typed import canonical, convert
 from penstock.parts.features._raw import numbers
 from tests.bundle import made
-from tests.safety import CASES
 
 USUAL = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
 ELSEWHERE = {
@@ -114,19 +113,6 @@ def test_all_amounts_with_two_places_are_the_nearest_doubles():
     for kind in (pa.decimal128(10, 2), pa.decimal256(60, 2)):
         column = pa.array([Decimal(text) for text in texts], kind)
         assert np.array_equal(convert(column, pa.float64(), "x").to_numpy(), np.array([float(text) for text in texts]))
-
-
-def test_the_case_of_decimals_is_allowed_joined_and_found(tmp_path):
-    folder = CASES / "decimal_not_nearest"
-    if not folder.is_dir():
-        pytest.skip("the shared cases are not on this machine")
-    dataset = api.prepare(folder / "recipe.yaml", store=tmp_path / "store")
-    rows = rows_of(str(dataset.path))
-    assert dataset.counts["quarantined"] == 0
-    assert sorted(rows["b"].to_pylist()) == [0.29, 1.15, 7.1, 8.25]
-    assert rows["v"].to_pylist() == ["ok"] * 4
-    found = api.prepare({"source": {"type": "files", "path": str(folder / "a.parquet")}, "where": "b = 7.1"}, store=tmp_path / "store")
-    assert found.counts["filtered"] == 3
 
 
 # -- stored one way or another -------------------------------------------------------------------------------------------
