@@ -27,7 +27,9 @@ class Reading(Strict):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow"] = "auto"
     """`auto`: by the file's ending (`.gz` and `.zst` apart), else by its first bytes."""
     header: Literal["auto", True, False] = "auto"
-    """CSV: whether the first line has the columns' names. `auto` judges by its looks and says so where there is none."""
+    """CSV: whether the first line has the columns' names. `auto`: names that were learnt (by a bundle, for later files) tell
+    it; of several files, the names that they share, in any order, and a file that shares none with the others is refused;
+    of one file alone its looks, and where there is none it is said."""
     names: Names = ()
     """CSV: the columns' names, in place of a header's."""
     delimiter: str | None = None

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.bundle.bundle import Bundle
+from penstock.recipe.names import kept_names
 from penstock.recipe.schema import Serve
 from penstock.serve.protocol import DATATYPES, LONGEST_AXIS, is_bytes
 
@@ -149,12 +150,15 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
         "type": "object", "required": list(columns), "properties": {name: _taken(kind) for name, kind in columns.items()},
         "description": "One row of values that may be taken for those of training, as the text 41 for the number.",
     }
+    answers: Json = {field.name: field_schema(field.type) for field in predictor.answer_schema}
+    for name, written in kept_names(bundle.keep, answers).items():
+        answers[written] = {"description": f"The record's own {name!r}, where it was given."}
     texts = {"type": "string"}
     problem: Json = {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "reason": texts}}
     return {
         "Record": record,
         "Row": {"anyOf": [_ref("Record"), lenient]},
-        "Prediction": {"type": "object", "properties": {field.name: field_schema(field.type) for field in predictor.answer_schema}},
+        "Prediction": {"type": "object", "properties": answers},
         "Answer": {
             "type": "object", "required": ["predictions", "model", "request_id"],
             "properties": {"predictions": {"type": "array", "items": _ref("Prediction")}, "model": texts, "request_id": texts},

@@ -181,11 +181,13 @@ _ASKED = {
     "name": "asked", "seed": 3, "source": {"type": "files", "path": "lake"}, "keep": [],
     "inputs": {
         "whole": "category", "part": "category", "truth": "category", "flag": "binary", "naive": "category", "zoned": "category",
-        "moment": "timestamp", "text": "category", "words": "text", "many": {"type": "set", "delimiter": ";"}, "size": "number",
+        "moment": {"type": "timestamp", "format": "%d.%m.%Y"}, "written": {"type": "timestamp", "format": "%d.%m.%Y"},
+        "digits": {"type": "timestamp", "format": "%Y%m%d"}, "text": "category", "words": "text", "many": {"type": "set", "delimiter": ";"}, "size": "number",
     },
     "targets": {"y": "binary"}, "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
 }
 _DATES = [pa.array([_DAY.date()], kind) for kind in (pa.date32(), pa.date64())]
+_DIGITS = [pa.array([20240105], kind) for kind in (pa.int32(), pa.uint64(), pa.float64())] + [pa.array([Decimal(20240105)], pa.decimal128(9, 0))]
 _WRITTEN = ["2024-01-06 12:30:00", "2024-01-06T12:30:00Z", "2024-01-06T12:30", "2024-01-06T18:00:00+05:30"]
 
 
@@ -217,7 +219,9 @@ _SAME = {
     "flag": [[pa.array([False])], numbers_as(0), texts_as("false", "False", "0")],
     "naive": [moments_as(_NOON), texts_as(*_WRITTEN)],
     "zoned": [moments_as(_NOON), texts_as(*_WRITTEN)],
-    "moment": [moments_as(_DAY), _DATES, texts_as("2024-01-05", "2024-01-05T00:00:00Z")],
+    "moment": [moments_as(_DAY), _DATES, texts_as("2024-01-05", "2024-01-05T00:00:00Z", "05.01.2024", "5.1.2024")],
+    "written": [moments_as(_DAY), _DATES, texts_as("05.01.2024", "2024-01-05", "2024-01-05T00:00:00Z")],
+    "digits": [moments_as(_DAY), _DATES, _DIGITS, texts_as("20240105", "2024-01-05")],
     "text": [_DATES, texts_as("2024-01-05")],
     "words": [_DATES, texts_as("2024-01-05")],
     "many": [numbers_as(7), texts_as("7")],
@@ -233,7 +237,8 @@ def asked_table() -> pa.Table:
         "whole": pa.array([(1, 2, 7)[row // 3 % 3] for row in rows]), "part": pa.array([(0.5, 1.5, 7.0)[row // 2 % 3] for row in rows]),
         "truth": pa.array([row % 7 < 3 for row in rows]), "flag": pa.array([row % 5 < 2 for row in rows]),
         "naive": pa.array(picked, pa.timestamp("us")), "zoned": pa.array(picked[1:] + picked[:1], pa.timestamp("us", "UTC")),
-        "moment": pa.array(picked[2:] + picked[:2], pa.timestamp("us")), "size": pa.array([row % 11 for row in rows]),
+        "moment": pa.array(picked[2:] + picked[:2], pa.timestamp("us")),
+        "written": pa.array([f"{days[row // 5 % 3]:%d.%m.%Y}" for row in rows]), "digits": pa.array([int(f"{days[row // 6 % 3]:%Y%m%d}") for row in rows]), "size": pa.array([row % 11 for row in rows]),
         **{name: pa.array([("2024-01-05", "7", "x")[row // 4 % 3] for row in rows]) for name in ("text", "words", "many")},
         "y": pa.array([("yes", "no")[row % 2] for row in rows]), "id": pa.array(rows),
     })
@@ -269,3 +274,51 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
     unseen = asked.predict(base.set_column(place, name, pa.array([None], base[name].type)))["y_probabilities"][0].as_py()["yes"]
     assert len(answers) == 1, answers
     assert abs(unseen - next(iter(answers))) > 1e-5  # what is asked is told apart at all
+
+
+# -- how a moment is written ---------------------------------------------------------------------------------------------
+
+
+def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime | None]:
+    """What a timestamp feature reads of a CSV file."""
+    from penstock.core.events import Events
+    from penstock.parts.features.timestamp import Timestamp
+    from penstock.parts.sources.files import Files
+
+    (tmp_path / "t.csv").write_text("t\n" + "".join(f"{text}\n" for text in texts), "utf-8")
+    source = Files(path=str(tmp_path / "t.csv"))
+    made = source.extract(source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+    moments, _ = Timestamp(**words).accept([pq.read_table(made.parquet, columns=["t"])["t"]])
+    return moments.to_pylist()
+
+
+@pytest.mark.parametrize("format", ["%d.%m.%Y", "%Y%m%d", "%d%m%Y", "%Y", "%m/%d/%y %H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y%m%d%H%M%S%f"])
+def test_text_in_a_format_means_the_same_beside_whatever_stands_with_it(tmp_path, format):
+    """A file of such text alone may be numbers, or moments; with another text in it, it is text."""
+    texts = [f"{_DAY + timedelta(days=40 * row, hours=row):{format}}".replace("%z", "") for row in range(12)]
+    texts = [text + "+0000" if format.endswith("%z") else text for text in texts]
+    wanted = [(moment := datetime.strptime(text, format)).replace(tzinfo=moment.tzinfo or UTC) for text in texts]
+    assert moments_of(tmp_path, texts, format=format) == wanted
+    assert moments_of(tmp_path, [*texts, "x"], format=format) == [*wanted, None]
+    assert [moments_of(tmp_path, [text], format=format)[0] for text in texts] == wanted
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ({"format": "%Y-%d-%m"}, "which ISO 8601 reads otherwise"), ({"format": "%Y-%m-%d %I:%M"}, "which ISO 8601 reads otherwise"),
+    ({"format": "%Y-%m-%dT%H:%M:%S+01:00"}, "which ISO 8601 reads otherwise"), ({"format": "%Q"}, "is not understood"),
+    ({"format": "%Y%m%d", "unit": "s"}, "both read whole numbers"),
+])
+def test_a_format_that_could_be_read_in_two_ways_is_refused(words, said):
+    from penstock.parts.features.timestamp import Timestamp
+
+    with pytest.raises(ValueError, match=said):
+        Timestamp(**words)
+
+
+def test_what_a_format_cannot_say_is_refused():
+    from penstock.parts.features.timestamp import Timestamp
+
+    _, refused = Timestamp(format="%H:%M").accept([pa.array([_NOON, None])])
+    assert refused.rows.tolist() == [0] and "has no year" in refused.reasons[0]
+    lost, refused = Timestamp(format="%d%m%Y").accept([pa.array([1112024, 11112024])])  # a zero is gone: the 1st or the 11th
+    assert lost.to_pylist() == [None, datetime(2024, 11, 11, tzinfo=UTC)] and "1112024" in refused.reasons[0]

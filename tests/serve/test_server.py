@@ -21,6 +21,7 @@ import pytest
 from penstock.core.errors import UserError
 from penstock.core.events import Events
 from penstock.recipe.schema import Serve
+from penstock.serve.describe import openapi_of
 from penstock.serve.server import Serving, _listen
 from tests.bundle import made
 
@@ -149,6 +150,15 @@ def test_many_at_once_are_all_answered(bundle, server):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda r: call(f"{server.url}/predict", [r])[2]["predictions"][0], records))
     assert made.apart(found, expected) <= 1e-5
+
+
+def test_the_description_knows_what_kept_columns_are_called(bundle, monkeypatch):
+    monkeypatch.setattr(type(bundle), "keep", ("name", "score"))
+    described = openapi_of(bundle, Serve())["components"]["schemas"]
+    assert {"name", "score"} <= described["Record"]["properties"].keys()
+    answers = described["Prediction"]["properties"]
+    assert "'score'" in answers["score_kept"]["description"] and answers["score"] == {"type": ["number", "null"]}
+    assert "'name'" in answers["name"]["description"]
 
 
 def test_pages(bundle, server):

@@ -11,19 +11,22 @@ place in the batch, and a row must encode alone as in a batch, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from itertools import product
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import model_validator
 
 from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Summary
 from penstock.contracts.tensors import TensorSpec
-from penstock.core.errors import ContractError
+from penstock.core.errors import ContractError, Problem
 from penstock.parts.features import _raw
 
 _DAY = 86_400
@@ -48,11 +51,22 @@ class Timestamp(Feature):
     canonical: ClassVar[pa.DataType] = _CANONICAL
 
     format: str | None = None
-    """How text is written, in the words of Python's strptime (`%d.%m.%Y %H:%M`); ISO 8601 unless given."""
+    """How text is written, in the words of Python's strptime (`%d.%m.%Y %H:%M`); ISO 8601 unless given. Moments that come as
+    such (Parquet, Arrow), and text in ISO 8601, mean the same moment beside it."""
     unit: Literal["s", "ms", "us"] | None = None
     """What numbers count since 1970 (and text that is a number); without it numbers are refused."""
     missing: Literal["flag", "error"] = "flag"
     """A missing moment: `flag` gives zeros and tells the model that it was missing; `error` refuses the row."""
+
+    @model_validator(mode="after")
+    def _one_reading(self) -> Timestamp:
+        if self.format is None:
+            return self
+        if wrong := _bad_format(self.format):
+            raise mistakes(Problem(("format",), wrong))
+        if self.unit and _PROBES[0].strftime(self.format).isdigit():
+            raise mistakes(Problem(("format",), f"{self.format!r} and `unit: {self.unit}` both read whole numbers, each another way; give one of them"))
+        return self
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = self._moments(_raw.one(columns))
@@ -66,8 +80,15 @@ class Timestamp(Feature):
             found, refused = self._in_text(text)
             return found, _raw.together(undecoded, refused)
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            return _from_arrow(column)
-        if (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)) and self.unit:
+            found, refused = _from_arrow(column)
+            if self.format is None or _has_year(self.format):
+                return found, refused
+            dated = _raw.refusing(found, _raw.present(found), lambda value: f"{_raw.shown(str(value))} has a date, and text written as {self.format!r} has no year: they cannot mean the same")
+            return pa.nulls(len(found), _CANONICAL), _raw.together(refused, dated)
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        if number and self.format is not None and not self.unit:
+            return self._in_digits(column)
+        if number and self.unit:
             values, refused = _raw.numbers(column)
             found, beyond = self._counted(values if not pa.types.is_integer(kind) else column, column)
             return found, _raw.together(refused, beyond)
@@ -89,6 +110,15 @@ class Timestamp(Feature):
             bad[beyond.rows] = False
             return found, _raw.together(beyond, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}"))
         return found, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}")
+
+    def _in_digits(self, column: pa.Array) -> tuple[pa.Array, Refused]:
+        """Whole numbers as the text that they are without a sign or a point: files read `20240531` as a number."""
+        values = column if pa.types.is_integer(column.type) else _raw.numbers(column)[0]
+        if not pa.types.is_integer(values.type):
+            values = _raw.without(values, ~(_raw.present(values) & _whole_numbers(values))).cast(pa.int64())
+        found, refused = _with_format(values.cast(pa.string()), self.format or "")
+        lost = _raw.present(column) & ~_raw.present(values)
+        return found, _raw.together(refused, _raw.refusing(column, lost, lambda value: f"{_raw.shown(value)} is not written as {self.format!r}"))
 
     def _counted(self, values: pa.Array, original: pa.Array) -> tuple[pa.Array, Refused]:
         """Numbers of `unit` since 1970; whole numbers stay exact."""
@@ -243,18 +273,78 @@ def _whole(fields: pa.Array, name: str, matched: np.ndarray, default: int) -> np
     return np.asarray(pc.cast(filled, pa.int64()).to_numpy(zero_copy_only=False))
 
 
+_PROBES = (datetime(2003, 4, 5, 6, 7, 8, tzinfo=UTC), datetime(2003, 4, 5, 12, 7, 8, tzinfo=UTC))
+"""Moments whose parts can all be taken for one another."""
+_CLOCKS = ("", "%H", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
+_ZONES = {"": UTC, "Z": UTC, "+01": timezone(timedelta(hours=1)), "+0100": timezone(timedelta(hours=1)), "+01:00": timezone(timedelta(hours=1))}
+
+
+@lru_cache
+def _bad_format(pattern: str) -> str | None:
+    """Why text cannot be read by a format: strptime does not know it, or it reads ISO 8601 as another moment. Text in ISO
+    8601 becomes a moment wherever a whole column has it, so that what a value meant would depend on its neighbours."""
+    try:
+        datetime.strptime("", pattern)
+    except ValueError as error:
+        if "directive" in str(error) or "stray" in str(error):
+            return f"{pattern!r} is not understood: {error}"
+    for text, moment in _iso_spellings():
+        read = _read(text, pattern)
+        if read is not None and read != moment:
+            return (
+                f"{pattern!r} reads {text!r} as {read:%Y-%m-%d %H:%M:%S} (UTC), which ISO 8601 reads otherwise, and so do files. "
+                f"Make the moments by `derive`, with strptime(column, {pattern!r}), and say `types: {{column: text}}` of the source"
+            )
+    return None
+
+
+def _iso_spellings() -> Iterator[tuple[str, datetime]]:
+    """Texts that readers of files take for moments, with these."""
+    for moment, between, clock in product(_PROBES, ("T", " "), _CLOCKS):
+        cut = datetime.strptime(moment.strftime(f"%Y-%m-%d {clock}"), f"%Y-%m-%d {clock}")
+        text = moment.strftime(f"%Y-%m-%d{between}{clock}" if clock else "%Y-%m-%d")
+        for zone, offset in _ZONES.items() if clock else [("", UTC)]:
+            yield text + zone, cut.replace(tzinfo=offset).astimezone(UTC)
+
+
+@lru_cache
+def _has_year(pattern: str) -> bool:
+    read = _read(_PROBES[0].strftime(pattern), pattern)
+    return read is not None and read.year == _PROBES[0].year
+
+
+def _read(text: str, pattern: str) -> datetime | None:
+    """A text by strptime, in UTC; None where it is not written so. Digits alone must be written in full: `1112024` has lost
+    a zero, and may be the first or the eleventh."""
+    try:
+        moment = datetime.strptime(text, pattern)
+        if text.isascii() and text.isdigit():
+            written = moment.strftime(pattern)
+            cut = "0" if pattern.endswith("%f") else ""
+            if written != text and (not cut or written.rstrip(cut) != text.rstrip(cut)):
+                return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
-    """Text in a declared format, read by Python's strptime (Arrow's knows neither fractions nor zones), once a distinct text."""
+    """Text in a declared format, read by Python's strptime (Arrow's knows neither fractions nor zones), once a distinct text.
+    What is not written so may be in ISO 8601, as a moment is where its column holds text as well."""
     distinct = text.dictionary_encode()
     micros: list[int | None] = []
     for value in distinct.dictionary.to_pylist():
-        try:
-            moment = datetime.strptime(value, pattern)
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-            gap = moment - datetime(1970, 1, 1, tzinfo=UTC)
-            micros.append((gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds)
-        except (ValueError, OverflowError):
-            micros.append(None)
-    found = pa.array(micros, pa.int64()).take(distinct.indices).cast(_CANONICAL)
+        moment = _read(value, pattern)
+        gap = None if moment is None else moment - datetime(1970, 1, 1, tzinfo=UTC)
+        micros.append(None if gap is None else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds)
+    read = pa.array(micros, pa.int64()).cast(_CANONICAL)
+    if _has_year(pattern) and read.null_count:
+        read = pc.coalesce(read, _from_iso(distinct.dictionary)[0])
+    found = read.take(distinct.indices)
     bad = _raw.present(text) & ~_raw.present(found)
     return found, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} is not written as {pattern!r}")
+
+
+def _whole_numbers(values: pa.Array) -> np.ndarray:
+    numbers = np.asarray(pc.fill_null(values, 0.5).to_numpy(zero_copy_only=False), np.float64)
+    return np.asarray((np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53))
