@@ -22,7 +22,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic_core import PydanticCustomError
 
+from penstock.bundle.hostile import check_facts, told
 from penstock.bundle.predictor import Predictor
 from penstock.bundle.steps import Steps
 from penstock.contracts.learn import Runtime
@@ -64,17 +65,20 @@ class Bundle:
         self.manifest = artefact.manifest
         self.trusted = trust
         self._facts: dict[str, Any] = self._json("bundle.json")
-        if self._facts.get("format", 0) > FORMAT:
+        form = self._facts.get("format", 0)
+        if isinstance(form, int) and form > FORMAT:
             raise BundleError(f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
         try:
             self.id = check_bundle(artefact)
         except StoreError as error:
             raise BundleError(f"this bundle must not be opened: {error.message}") from None
+        check_facts(self._facts, str(self.path / "bundle.json"))
         self.decision: dict[str, dict[str, Any]] = self._json("decision.json")
-        schema = _schema(self._facts["schema"])
+        with self._sound():
+            schema = _schema(self._facts["schema"])
         self.columns: dict[str, pa.DataType] = {field.name: field.type for field in schema}
         """The raw columns that a request must have, with the Arrow types they had in training."""
-        with self._code():
+        with self._sound(), self._code():
             self.encoding = Encoding.load({**self._facts["encoding"], "fitted": self._json("fitted.json")})
             self.steps = Steps.load(self._facts["steps"])
             self._runtime = Runtime.load(self._facts["runtime"])
@@ -102,7 +106,9 @@ class Bundle:
         """
         bundle = cls(_artefact(reference, store), trust=trust)
         if replay:
-            bundle.replay()
+            with bundle._sound():
+                bundle.predictor()
+                bundle.replay()
         return bundle
 
     def __repr__(self) -> str:
@@ -300,8 +306,11 @@ class Bundle:
         except (RecipeError, PydanticCustomError) as error:
             raise BundleError(f"{self.reference} cannot be opened: {_reason(error)}. If you trust where it came from, open it with trust=True, or --trust." if not self.trusted
                               else f"{self.reference} cannot be opened: {_reason(error)}.") from None
-        except KeyError as error:
-            raise BundleError(f"{self.path / 'bundle.json'} lacks {error}: it was not written by Penstock's pack.") from None
+
+    def _sound(self) -> AbstractContextManager[None]:
+        """Within this, what the bundle says is read: what is not as pack writes it is told in a sentence. An error of code of
+        the user's own stays what it is, with its traceback."""
+        return nullcontext() if self.trusted and self._facts["source"] else told(str(self.path))
 
 
 def _schema(encoded: str) -> pa.Schema:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from penstock.core.visible import code, prose
 from penstock.data.encoding import Encoding
 from penstock.recipe.schema import Recipe
 
@@ -23,9 +24,9 @@ def write(
         counts: the dataset's rows by fate.
         summary: what training returned.
     """
-    lines = [f"# {recipe.name or 'Model'} (bundle-{id})", ""]
+    lines = [f"# {prose(recipe.name or 'Model')} (bundle-{id})", ""]
     lines += [f"Answers {_listed(encoding.targets)} from {_listed(encoding.inputs)}. Made by Penstock {bundle['penstock']}.", ""]
-    lines += ["## Where it comes from", "", f"- dataset `{bundle['dataset']}`", f"- run `{bundle['run']}`", f"- rows: {', '.join(f'{n:,} {word}' for word, n in counts.items())}", ""]
+    lines += ["## Where it comes from", "", f"- dataset {code(bundle['dataset'])}", f"- run `{bundle['run']}`", f"- rows: {', '.join(f'{n:,} {word}' for word, n in counts.items())}", ""]
     lines += ["## Targets", "", "| target | type | answers | decided |", "|---|---|---|---|"]
     for name, feature in encoding.targets.items():
         classes = next((spec.facts["classes"] for spec in encoding.specs("targets")[name].values() if spec.facts.get("classes")), None)
@@ -33,7 +34,7 @@ def write(
         lines.append(f"| {_cell(name)} | {feature.type} | {_cell(said)} | {_cell(decided(decision.get(name, {})))} |")
     lines += ["", "## Inputs", "", "| input | type | columns |", "|---|---|---|"]
     lines += [f"| {_cell(name)} | {feature.type} | {_cell(', '.join(feature.columns(name)))} |" for name, feature in encoding.inputs.items()]
-    lines += ["", "## Required columns of a request", "", *(f"- `{name}` ({kind})" for name, kind in bundle["columns"].items()), ""]
+    lines += ["", "## Required columns of a request", "", *(f"- {code(name)} ({kind})" for name, kind in bundle["columns"].items()), ""]
     lines += ["## Measured on the validation split", ""]
     figures = [f"| {_cell(target)} | {metric} | {value:.4g} |" for target, found in (summary.get("validation") or {}).items() if isinstance(found, Mapping)
                for metric, value in found.items() if isinstance(value, (int, float))]
@@ -43,7 +44,7 @@ def write(
     lines += ["## How it was made", "", f"- {'; '.join(facts) or 'see the run'}", f"- the exported program answers {bundle['measured']['golden_rows']} golden rows as the trained one does, within {bundle['measured']['difference']:.1e}", ""]
     lines += [
         "## Intended use, and limits", "",
-        f"- It is meant for rows like those of `{bundle['dataset']}`: same columns, same meaning, same population. For others its figures say nothing.",
+        f"- It is meant for rows like those of {code(bundle['dataset'])}: same columns, same meaning, same population. For others its figures say nothing.",
         "- A category that it never saw is answered as an unseen one; a number further outside the training range than that range is wide is answered as if it lay just so far outside.",
         "- Its probabilities are those of the training data's base rates; they are not calibrated beyond what training does.",
         "- It was not examined for fairness, privacy or resistance to attack. Do so before it decides about people.", "",
@@ -63,9 +64,9 @@ def decided(decision: Mapping[str, Any]) -> str:
 
 
 def _listed(names: Any, most: int = 8) -> str:
-    found = [f"`{name}`" for name in names]
+    found = [code(name) for name in names]
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return prose(text).replace("|", "\\|")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from penstock.core.visible import prose
 from penstock.evaluate.compare import figure
 
 _LONGEST_MATRIX = 12
@@ -13,21 +14,21 @@ _LONGEST_MATRIX = 12
 def report_markdown(result: Mapping[str, Any]) -> str:
     """The whole report, as Markdown."""
     split = result["split"]
-    text = ["# Evaluation", "", *(f"- **{line}**" for line in result["verdict"].splitlines()), "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
-    text += [f"- {note}" for note in result["notes"]]
+    text = ["# Evaluation", "", *(f"- **{prose(line)}**" for line in result["verdict"].splitlines()), "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
+    text += [f"- {prose(note)}" for note in result["notes"]]
     if result.get("overlap"):
-        text.append(f"- overlap of train and test: {_plain(result['overlap'])}")
+        text.append(f"- overlap of train and test: {prose(_plain(result['overlap']))}")
     for target, metrics in result["metrics"][split].items():
-        text += ["", f"## {target}", ""]
+        text += ["", f"## {prose(target)}", ""]
         rows = _metric_rows(result, target, metrics)
         text += _markdown(rows)
         if result["trivial"].get(target):
-            text += ["", f"Trivial: {result['trivial'][target]}."]
+            text += ["", f"Trivial: {prose(result['trivial'][target])}."]
         classical = result.get("classical") or {}
         if classical.get(target):
             text.append(f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s, untuned.")
         if classical.get("said"):
-            text.append(f"{_head(classical)}: {classical['said']}.")
+            text.append(f"{_head(classical)}: {prose(classical['said'])}.")
         text += _matrix(result, target, metrics)
     slices = result["slices"]
     for title, some in (("Slices asked for", [s for s in slices if s["declared"]]), ("The worst slices found", [s for s in slices if not s["declared"]])):
@@ -70,7 +71,7 @@ def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+        return "| " + " | ".join(prose(str(c)).replace("|", "\\|") for c in cells) + " |"
 
     return [line(rows[0]), "|" + "---|" * len(rows[0]), *map(line, rows[1:])]
 

@@ -14,6 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from penstock.core.events import Event
+from penstock.core.visible import visible
 
 
 class Console:
@@ -25,7 +26,7 @@ class Console:
             results: also tell what the screen that ends the command will tell again (events with the field `result`).
         """
         self._results = results
-        self._rich = Rich(file=stream, highlight=False, soft_wrap=True)
+        self._rich = Rich(file=getattr(stream, "drawn", stream), highlight=False, soft_wrap=True)
         self._live = self._rich.is_terminal
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -69,9 +70,10 @@ class Console:
         total = fields.get("total")
         done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {fields.get('unit', '')}"
         rest = [_told(word, value) for word, value in fields.items() if word not in ("stage", "done", "total", "unit") and value is not None]
-        self._progress.update(self._task, completed=fields["done"], total=total, detail="  ".join([done, *rest]))
+        self._progress.update(self._task, completed=fields["done"], total=total, detail=visible("  ".join([done, *rest])))
 
     def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:
+        text = visible(text)
         if self._live:  # by words, and under the text rather than under the mark; a file keeps a line a message
             width = max(20, self._rich.width - 3)
             text = "\n  ".join(piece for line in text.splitlines() for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""])

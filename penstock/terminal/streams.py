@@ -1,4 +1,5 @@
-"""Standard output and standard error as a command may rely on them: no secret goes out, and none of their troubles ends a work.
+"""Standard output and standard error as a command may rely on them: no secret goes out, no text from elsewhere commands the terminal,
+and none of their troubles ends a work.
 
 Whoever listens may have gone (`| head`), the device may be full (`> /dev/full`), or there may be none (`>&-`). Progress goes
 to standard error, and that nobody can read it must not stop a training: what cannot be written there is dropped. A result
@@ -15,10 +16,11 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from penstock.core.redact import redacted, redacted_output
+from penstock.core.visible import visible
 
 
 class _Safe:
-    """A text stream whose texts are redacted.
+    """A text stream whose texts are redacted, and have no control characters.
 
     Args:
         stream: what is written to; None where the process was started without it.
@@ -27,10 +29,15 @@ class _Safe:
 
     def __init__(self, stream: IO[str] | None, redact: Callable[[str], str]) -> None:
         self._stream, self._redact = stream, redact
+        self.drawn = _Drawn(self)
+        """The same for who draws on a terminal, and takes the control characters out of texts itself."""
         self.trouble: OSError | None = None
         """Why something could not be written."""
 
     def write(self, text: str) -> int:
+        return self.draw(visible(text))
+
+    def draw(self, text: str) -> int:
         if self._stream is None:
             self._failed(OSError(errno.EBADF, "it is closed"))
         else:
@@ -62,6 +69,19 @@ class _Safe:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream if self._stream is not None else sys.__stderr__, name)
+
+
+class _Drawn:
+    """A stream that lets control characters through; all else is as in `stream`."""
+
+    def __init__(self, stream: _Safe) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.draw(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _swallow_rest(stream: IO[str]) -> None:

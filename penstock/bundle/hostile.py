@@ -1,0 +1,72 @@
+"""A bundle that somebody else wrote: its id may be right, since anyone can compute one, and its facts may still be anything.
+
+What is not as pack writes it ends in one sentence, wherever in a bundle it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.core.errors import BundleError
+from penstock.core.visible import visible
+
+_WORDS: dict[str, type] = {
+    "name": str, "run": str, "dataset": str, "penstock": str, "runtime": dict, "programs": dict, "encoding": dict, "columns": dict, "schema": str,
+    "keep": list, "steps": dict, "source": dict, "serve": dict, "measured": dict, "validation": dict,
+}
+"""What bundle.json says, in every version."""
+_TEXTS = ("keep", "source", "columns")
+"""Those whose values are texts."""
+_KINDS: dict[Any, str] = {str: "text", dict: "an object", list: "a list"}
+_LONGEST = 200
+
+
+def check_facts(facts: Mapping[str, Any], where: str) -> None:
+    """bundle.json has the words that pack writes, each of its kind.
+
+    Raises:
+        BundleError: it has not.
+    """
+    for word, kind in _WORDS.items():
+        if word not in facts:
+            raise BundleError(f"{where} lacks {word!r}: it was not written by Penstock's pack.")
+        if not isinstance(facts[word], kind):
+            raise _wrong(where, word, _KINDS[kind], facts[word])
+    for word in _TEXTS:
+        values = facts[word].values() if isinstance(facts[word], dict) else facts[word]
+        for value in values:
+            if not isinstance(value, str):
+                raise _wrong(where, word, "texts alone", value)
+    learnt = facts.get("learnt") or {}
+    if not isinstance(learnt, dict) or not isinstance(learnt.get("distance") or 0.0, (int, float)):
+        raise _wrong(where, "learnt", "an object, and its distance a number", learnt)
+
+
+def _wrong(where: str, word: str, expected: str, found: Any) -> BundleError:
+    return BundleError(f"{where}: {word!r} must be {expected}, and {_short(repr(found))} stands there: it was not written by Penstock's pack.")
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Within this a bundle's files are read, no code of its own among them: what does not fit together is told.
+
+    Raises:
+        BundleError: instead of whatever reading them raised.
+    """
+    try:
+        yield
+    except BundleError as error:
+        raise BundleError(_short(error.message, 2_000)) from None
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError, pa.ArrowException) as error:
+        reason = _short(" ".join(str(error).split())) or "no more is known"
+        raise BundleError(
+            f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
+            f"It was not written by Penstock's pack, or was changed since. Fetch it again, or pack its run again.") from error
+
+
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return visible(text if len(text) <= longest else f"{text[:longest]}…")
