@@ -58,8 +58,9 @@ xor year yearweek
 _NODES = frozenset({"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "BETWEEN", "COLLATE"})
 _OPERATORS = frozenset("+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split())  # noqa: SIM905
 _WHAT = {
-    "SUBQUERY": "a query inside an expression", "WINDOW": "a window function", "STAR": "*", "LAMBDA": "a lambda", "PARAMETER": "a parameter",
+    "SUBQUERY": "a query inside an expression", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter",
     "POSITIONAL_REFERENCE": "a column by position", "DEFAULT": "DEFAULT",
+    "LAMBDA": "a lambda (what is taken out of JSON within a function is written json_extract(column, path))",
 }
 _PLACE = "$"
 MOST_CHARACTERS = 65_536
@@ -100,7 +101,6 @@ class Expression:
 
     def fill(self, inputs: Sequence[exp.Expression]) -> exp.Expression:
         """The sqlglot tree with `inputs` in the columns' places; any dialect can be written from it."""
-        import sqlglot
         from sqlglot import exp
 
         def place(node: exp.Expression) -> exp.Expression:
@@ -109,7 +109,8 @@ class Expression:
                 return given.copy() if isinstance(given, (exp.Column, exp.Identifier)) else exp.Paren(this=given.copy())
             return node
 
-        return exp.Paren(this=sqlglot.parse_one(self.template, read="duckdb").transform(place))
+        (select,) = _statements(self.template)
+        return exp.Paren(this=select.expressions[0].transform(place))
 
 
 def bind(text: str, columns: Sequence[str]) -> Expression:
@@ -184,6 +185,26 @@ def _find(name: str, names: Sequence[str]) -> str | None:
     return next((n for n in names if n.lower() == name.lower()), None)
 
 
+def _statements(text: str) -> list[Any]:
+    """What sqlglot reads in `SELECT text`. What is taken out of JSON is written as a function, with the path as it was given.
+
+    sqlglot would write `json_extract(a, '$.x')` as `a -> '$.x'`, which DuckDB's parser takes for a lambda and which binds
+    less tightly than `=`; and it would make the key `x.y` the path `$.x.y`.
+    """
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.dialects.duckdb import DuckDB
+
+    dialect = DuckDB()
+    dialect.to_json_path = lambda path: path  # type: ignore[method-assign]
+    statements = sqlglot.parse(f"SELECT {text}\n", read=dialect)
+    for statement in filter(None, statements):
+        for node in list(statement.find_all(exp.JSONExtract, exp.JSONExtractScalar)):
+            name = "json_extract" if isinstance(node, exp.JSONExtract) else "json_extract_string"
+            node.replace(exp.Anonymous(this=name, expressions=[node.this, node.expression, *node.expressions]))
+    return list(statements)
+
+
 def _parse(text: str) -> exp.Expression:
     import sqlglot
     from sqlglot import exp
@@ -191,7 +212,7 @@ def _parse(text: str) -> exp.Expression:
     if not text.strip():
         raise RecipeError("expected an SQL expression; found nothing")
     try:
-        statements = sqlglot.parse(f"SELECT {text}\n", read="duckdb")
+        statements = _statements(text)
     except sqlglot.errors.SqlglotError as error:
         first = (getattr(error, "errors", None) or [{}])[0]
         near = str(first.get("highlight") or "").strip()

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from penstock.core.redact import redacted
 
@@ -104,7 +105,9 @@ class SourceError(UserError):
 
 
 class NoRows(SourceError):
-    """A source that can be read and holds not one row."""
+    """A source that can be read and holds not one row; `schema` is that of its columns, where it names some."""
+
+    schema: Any = None
 
 
 class StoreError(UserError):

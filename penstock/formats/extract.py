@@ -78,7 +78,7 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             made, rows, late = _write(readers, partitions, plan, scratch, block, events, limit)
             rejected = rejects.count + late.count
             if not rows and not rejected:
-                raise NoRows(f"{_all(inputs)} no rows: only {'headers' if any(r.columns for r in readers) else 'blank lines'}. Name files with data in them.")
+                raise _no_rows(inputs, readers, plan.schema())
             if not rows:
                 events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
             return Extract(
@@ -88,6 +88,13 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             rejects.close()
             for reader in readers:
                 reader.close()
+
+
+def _no_rows(inputs: Sequence[Input], readers: list[Reader], schema: pa.Schema) -> NoRows:
+    is_headed = any(reader.columns for reader in readers)
+    error = NoRows(f"{_all(inputs)} no rows: only {'headers' if is_headed else 'blank lines'}. Name files with data in them.")
+    error.schema = schema if is_headed else None
+    return error
 
 
 def _all(inputs: Sequence[Input]) -> str:

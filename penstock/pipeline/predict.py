@@ -64,11 +64,11 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
             os.makedirs(beside, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
         if all(file.size_bytes == 0 for file in snapshot.files):
-            return _nothing(bundle, output, events)
+            return _nothing(bundle, output, events, bundle.predictor().answer_schema)
         try:
             extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
-        except NoRows:
-            return _nothing(bundle, output, events)
+        except NoRows as error:
+            return _nothing(bundle, output, events, _answers_without_rows(bundle, error.schema, keep, output))
         counts: dict[str, Any] = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
         if extract.rejected:
             aside = f"{output}.unreadable.jsonl"
@@ -130,9 +130,27 @@ def _balance(counts: dict[str, Any]) -> None:
         raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
 
 
-def _nothing(bundle: Bundle, output: str, events: Events) -> dict[str, Any]:
+def _answers_without_rows(bundle: Bundle, schema: pa.Schema | None, keep: tuple[str, ...], output: str) -> pa.Schema:
+    """The columns of the answers to an input that has columns, or none, and no row.
+
+    Raises:
+        RequestError: it lacks a column, as it would with rows.
+    """
+    predictor = bundle.predictor()
+    if schema is None:
+        return predictor.answer_schema
+    steps = Steps.of(bundle, Extract([], schema), keep, output)
+    if steps is None:
+        return predictor.predict_table(schema.empty_table(), keep).schema
+    kept = kept_names(steps.kept, predictor.answer_schema.names)
+    return pa.schema([*(schema.field(name).with_name(own) for name, own in kept.items()), *predictor.answer_schema])
+
+
+def _nothing(bundle: Bundle, output: str, events: Events, schema: pa.Schema) -> dict[str, Any]:
     """No rows, no answers: a file with the columns of answers, as the server answers `[]`."""
-    with TableWriter(output, bundle.predictor().answer_schema):
+    if REFUSED not in schema.names:
+        schema = schema.append(pa.field(REFUSED, pa.string()))
+    with TableWriter(output, schema):
         pass
     events.warn(f"there is not one row to answer, so {output} has none")
     return {"rows": 0, "predicted": 0, "refused": 0, "unreadable": 0, "output": output, "bundle": bundle.reference}

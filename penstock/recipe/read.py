@@ -19,17 +19,37 @@ class _Loader(BoundedLoader):
     """Safe YAML that refuses a word given twice and reads 1e-3 as a number (YAML 1.1 reads text)."""
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, Any] = {}
+    own: dict[Any, Any] = {}
+    merged: dict[Any, Any] | None = None
     for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            if merged is not None:
+                raise yaml.constructor.ConstructorError(None, None, "'<<' is given twice; name several in a list", key_node.start_mark)
+            merged = _merged(loader, value_node)
+            continue
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, (list, dict, set)):
             text = f"a word is a text; found a {'list' if isinstance(key, list) else 'mapping'} (put it in quotes if it is meant as text)"
             raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
-        if key in seen:
+        if key in own:
             raise yaml.constructor.ConstructorError(None, None, f"the word {key!r} is given twice", key_node.start_mark)
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
+        own[key] = loader.construct_object(value_node, deep=True)
+    return {**(merged or {}), **own}
+
+
+def _merged(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
+    """What `<<: *other` or `<<: [*first, *second]` brings along; the first of several wins, and the mapping's own words always."""
+    whole: dict[Any, Any] = {}
+    for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if not isinstance(each, yaml.MappingNode):
+            text = "'<<' takes the words of another mapping, as in `<<: *name`, or of a list of mappings"
+            raise yaml.constructor.ConstructorError(None, None, text, each.start_mark)
+        whole = {**loader.construct_object(each, deep=True), **whole}
+    return whole
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

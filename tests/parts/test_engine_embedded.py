@@ -64,6 +64,23 @@ def test_types_that_do_not_fit_name_the_columns(session):
         session.sql(table, "upper(a + b)")
 
 
+@pytest.mark.parametrize(("text", "value"), [
+    ("json_extract(b, '$.x')", '{"y":1}'), ("b -> '$.x.y'", "1"), ("json_extract(b, '$.x.y')::int = 1", True), ("b ->> 'x.y'", "2"),
+    ("b ->> '/x/y'", "1"), ("json_extract_path_text(b, 'x.y')", "2"), ("length(json_extract_string(b, 'x'))", 7), ("b -> 'l' ->> -1", "3"),
+    ("(b ->> 'x.y') between '1' and '3'", True), ("json_extract_string(json_extract(b, 'x'), 'y')", "1"), ("len(b ->> '$.l[*]')", 3),
+])
+def test_what_is_taken_out_of_json_is_what_the_path_says(session, text, value):
+    table = session.table(pa.table({"b": ['{"x": {"y": 1}, "x.y": 2, "l": [1, 2, 3]}']}))
+    assert session.rows(table.select(v=session.sql(table, text).cast(type(value).__name__.replace("str", "string")))) == [{"v": value}]
+
+
+def test_a_lambda_is_refused_and_says_how_json_is_written(session):
+    table = session.table(pa.table({"a": [[1, 2]], "b": ["{}"]}))
+    for text in ("list_contains(a, b -> '$.y')", "list_transform(a, x -> x + 1)"):
+        with pytest.raises(RecipeError, match=r"json_extract\(column, path\)|is not allowed"):
+            session.sql(table, text)
+
+
 def test_an_expression_moves_to_another_dialect(session):
     from sqlglot import exp
 

@@ -117,6 +117,23 @@ def test_files_that_are_no_recipe(tmp_path, content, words):
         load_recipe(path)
 
 
+def test_yaml_merges_mappings(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("""
+source: {type: files, path: x}
+inputs:
+  a: &first {type: number, column: k}
+  b: {<<: *first, column: z}
+  c: {<<: [{column: w}, *first]}
+""", "utf-8")
+    inputs = load_recipe(path).inputs
+    assert [list(inputs[name].columns(name)) for name in "abc"] == [["k"], ["z"], ["w"]]
+    for words, said in (("{<<: 3}", "takes the words of another mapping"), ("{<<: [x]}", "takes the words of another"), ("{<<: {a: 1}, <<: {b: 2}}", "'<<' is given twice")):
+        path.write_text(f"source: {words}\n", "utf-8")
+        with pytest.raises(RecipeError, match=f"line 1, column .*{said}"):
+            load_recipe(path)
+
+
 def test_files_that_are_not_there(tmp_path):
     (tmp_path / "real.yaml").write_text("")
     with pytest.raises(RecipeError, match=r"there is no recipe .*Recipes there: real\.yaml"):

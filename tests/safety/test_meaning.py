@@ -419,6 +419,24 @@ def test_the_truth_is_kept_beside_the_answer(learnt: Any, tmp_path: Path) -> Non
     assert learnt.predict([{**dict(zip(COLUMNS, ROWS[0], strict=True)), "y": "no"}], keep=["y"])[0]["y_kept"] == "no"
 
 
+@pytest.mark.parametrize("text", ["", '1,0.5,true,2024-01-05,x,3\n'])
+def test_a_file_that_lacks_a_column_says_so_with_rows_and_without(learnt: Any, tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"lack what the model reads: d: is required.* Columns found: i, f, b, t, s, n\."):
+        predicted(learnt, tmp_path, "new.csv", ",".join(COLUMNS[:-1]) + "\n" + text)
+
+
+def test_no_rows_have_the_columns_of_rows(learnt: Any, tmp_path: Path) -> None:
+    for name, rows in (("one.csv", ROWS[:1]), ("none.csv", [])):
+        penstock.predict(learnt, _written(tmp_path / name, as_csv(rows)), tmp_path / f"{name}.out.csv", keep=["n"])
+    one, none = ((tmp_path / f"{name}.csv.out.csv").read_text("utf-8").splitlines() for name in ("one", "none"))
+    assert none == one[:1] and len(one) == 2
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [
     (["2.25", "1.50", "x"], ["2.25", "1.50"]),  # text here; the lookup alone looks like numbers
     (["1.50", "2.25", "3.00"], ["1.50", "2.25", "n.a."]),  # numbers here; the lookup alone is text
