@@ -348,7 +348,7 @@ def predict(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(opened, declaration, str(output), keep=tuple(keep), events=events or Events(), every=every, memory=memory)
+    return predict_file(opened, declaration, str(output).removeprefix("file://"), keep=tuple(keep), events=events or Events(), every=every, memory=memory)
 
 
 def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:

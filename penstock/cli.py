@@ -260,7 +260,7 @@ def _init(options: argparse.Namespace) -> int:
 
     declaration = _source(options.source, options.overrides)
     if "://" not in options.source:
-        start = os.path.dirname(os.path.abspath(options.output)) if options.output else os.getcwd()
+        start = os.path.dirname(os.path.abspath(options.output.removeprefix("file://"))) if options.output else os.getcwd()
         shown = os.path.relpath(declaration["path"], start)
     else:
         shown = options.source
@@ -268,9 +268,10 @@ def _init(options: argparse.Namespace) -> int:
     if options.output:
         from pathlib import Path
 
+        from penstock.core.regular import local_output
         from penstock.core.store import atomic_write
 
-        atomic_write(Path(options.output), text)
+        atomic_write(Path(local_output(options.output)), text)
         _print(options, {"recipe": options.output}, lambda: f"wrote {options.output}. Read it, then: penstock run {options.output}")
     else:
         _print(options, {"text": text}, lambda: text)
@@ -404,9 +405,10 @@ def _schema(options: argparse.Namespace) -> int:
     if options.output:
         from pathlib import Path
 
+        from penstock.core.regular import local_output
         from penstock.core.store import atomic_write
 
-        atomic_write(Path(options.output), text + "\n")
+        atomic_write(Path(local_output(options.output)), text + "\n")
     else:
         print(text)
     return 0

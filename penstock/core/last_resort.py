@@ -80,11 +80,20 @@ def refused(error: BaseException) -> UserError | None:
         return StoreError(f"the disk is full{_where(chain)}. Free some space, or put the store elsewhere with --store.")
     if codes & {errno.EMFILE, errno.ENFILE}:
         return UserError(f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit.")
+    if errno.ENOENT in codes and not _has_folder():
+        return UserError("the working directory of this command is gone: it was removed, or moved by another program. Go to one that is there, and give the command again.")
     if errno.EROFS in codes:
         return StoreError(f"what is to be written lies on a file system that is read-only{_where(chain)}. Write elsewhere.")
     if errno.EIO in codes:
         return StoreError(f"the disk answers with an error{_where(chain)}. Check it, then give the command again.")
     return None
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def starved(least_bytes: int) -> UserError | None:

@@ -50,6 +50,18 @@ def refuse_output(path: str | Path) -> None:
         raise UserError(f"{path} is {what}, and a file written there would replace it. Name a file.")
 
 
+def local_output(path: str) -> str:
+    """Where a file that is written on this machine alone goes; `file://` is taken off.
+
+    Raises:
+        UserError: it names a bucket or another machine.
+    """
+    local = path.removeprefix("file://")
+    if "://" in local:
+        raise UserError(f"{path} is not on this machine, and this file is written here alone. Name a local file, and copy it there.")
+    return local
+
+
 def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buffering: int = -1) -> BinaryIO:
     """A regular file, open for reading.
 

@@ -6,9 +6,11 @@ import base64
 import contextlib
 import io
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,31 @@ def test_what_is_shown_is_the_same_text():
     assert visible("a\tb\nÆ雪") == "a\tb\nÆ雪"
     for escape in ESCAPES:
         assert json.loads(f'"{visible(escape)}"') == escape
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["list runs", "init x.csv", "predict bundle-0 x.csv -o y.csv"])
+def test_a_working_directory_that_is_gone_is_a_sentence(command, tmp_path):
+    (tmp_path / "gone").mkdir()
+    said = subprocess.run(
+        ["sh", "-c", f'rmdir ../gone && exec "$0" -m penstock {command}', sys.executable], cwd=tmp_path / "gone", capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])}, check=False)
+    assert said.returncode == 2 and "working directory of this command is gone" in said.stderr, said.stderr
+
+
+def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
+    """Never into a folder that is called `file:` or `s3:`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8")
+    assert main(["schema", "-o", f"file://{tmp_path}/schema.json"]) == main(["init", "rows.csv", "-o", f"file://{tmp_path}/r.yaml"]) == 0
+    assert main(["init", "rows.csv", "-o", "s3://bucket/r.yaml"]) == main(["schema", "-o", "s3://bucket/s.json"]) == 2
+    bundle = Bundle.open(GOLDEN)
+    (tmp_path / "new.jsonl").write_text(json.dumps(dict.fromkeys(bundle.columns)) + "\n")
+    assert api.predict(bundle, tmp_path / "new.jsonl", f"file://{tmp_path}/out.csv")["rows"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "out.csv", "r.yaml", "rows.csv", "schema.json"]
+    assert "not on this machine" in capsys.readouterr().err
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
