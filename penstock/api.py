@@ -23,6 +23,7 @@ from penstock.core.interrupts import interrupts
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
+from penstock.pipeline.listing import SHELVES, listed, listed_runs
 from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
@@ -380,32 +381,15 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`.
 
     Returns:
-        One mapping an artefact, newest first, with `reference`, `created` and what matters of it.
+        One mapping an artefact, newest first, with `reference`, `created` and what matters of it; and after them one with
+        `reference` and `problem` for each that cannot be read, whose neighbours are listed all the same.
     """
     where = _as_store(store)
-    if shelf == "datasets":
-        names = [n for folder in where.folders("datasets") for n in where.names(folder)]
-    elif shelf == "runs":
-        runs = list(reversed(Run.all(where)))
-        statuses = Run.statuses(runs)
-        return [
-            {"reference": run.id, "status": status, "created": run.created, "name": run.name, "dataset": run.dataset}
-            for run, status in zip(runs, statuses, strict=True)
-        ]
-    elif shelf in ("bundles", "feeds", "reports"):
-        names = where.names(shelf)
-    else:
-        raise UserError(f"there is no shelf {shelf!r} in a store; there are datasets, runs, bundles, feeds, reports")
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        manifest = where.manifest(name)
-        last = name.split("/")[-1]
-        reference: str = {"datasets": f"{name.split('/')[-2]}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
-        row: dict[str, Any] = {"reference": reference, "created": manifest.get("created"), **{k: manifest[k] for k in ("name", "counts", "run", "dataset", "bundle", "rows") if k in manifest}}
-        if "counts" in row:
-            row["rows"] = row["counts"]["in"]
-        rows.append(row)
-    return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
+    if shelf == "runs":
+        return listed_runs(where)
+    if shelf not in SHELVES:
+        raise UserError(f"there is no shelf {shelf!r} in a store; there are {', '.join(['runs', *SHELVES])}")
+    return listed(where, shelf)
 
 
 def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str, Any]:

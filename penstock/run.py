@@ -144,7 +144,7 @@ class Run:
 
     @classmethod
     def all(cls, store: Store) -> list[Run]:
-        """Every run, oldest first; of each only run.json is read. One that was torn at its birth is left out."""
+        """Every run, oldest first; of each only run.json is read. One whose record is not there or cannot be read is left out."""
         ids = [name.split("/")[1] for name in store.folders("runs")]
         if not store.is_remote:
             return [run for run in map(partial(_opened, store), ids) if run is not None]
@@ -476,7 +476,9 @@ def _status(run: Run) -> str:
 
 
 def _opened(store: Store, id: str) -> Run | None:
-    """A run, or None where its record is not there or cannot be read."""
+    """A run, or None where its record is not there or cannot be read, or its name is no run's."""
+    if _NAME.fullmatch(id) is None:
+        return None
     try:
         return Run(store, id)
     except Torn:

@@ -14,7 +14,7 @@ _MOST = 2.0**63
 
 def parse_bytes(value: Any) -> Any:
     """`4GiB`, `500 MB` or a number, as bytes."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
@@ -24,6 +24,8 @@ def parse_bytes(value: Any) -> Any:
         if amount >= _MOST:
             raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found one of {amount:.0e} bytes")
         return int(amount)
+    if _MOST <= value < float("inf"):
+        raise ValueError("expected an amount of memory such as 4GiB or 500MB; found more bytes than any machine has")
     return value
 
 

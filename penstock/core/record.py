@@ -49,12 +49,14 @@ def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
     """The content of run.json, of the run `id`, with all that is relied on.
 
     Raises:
-        StoreError: it is not there, cannot be read, or tells of another run.
+        Torn: it lacks what is relied on, or tells of another run.
     """
     lacking = [word for word in _WORDS if not isinstance(facts.get(word), str)]
+    if not isinstance(facts.get("process", {}), dict):
+        lacking.append("process")
     if lacking or facts["id"] != id:
         why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
-        raise StoreError(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
+        raise Torn(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
     return facts
 
 
@@ -68,7 +70,7 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
         found = psutil.Process(int(process["pid"]))
         # A pid may have been given to somebody else since.
         return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.NoSuchProcess, KeyError):
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError, OverflowError):
         return False
 
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Extract, Source
+from penstock.contracts.part import flatten
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
@@ -49,7 +50,8 @@ def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
     try:
         return Resources.model_validate({"memory": memory})
     except ValidationError as error:
-        raise RequestError(f"memory: {error.errors()[0]['msg'].removeprefix('Value error, ')}; found {memory!r}") from None
+        (problem, *_) = flatten(error, {"memory": memory})
+        raise RequestError(f"{problem}. Say it as --memory 1GiB, or leave it to the bundle's recipe.") from None
 
 
 def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool, memory_bytes: int) -> dict[str, Any]:

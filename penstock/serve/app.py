@@ -92,8 +92,13 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         nonlocal ready
         batcher.start()
         ready = True
-        yield
-        ready = False
+        try:
+            yield
+        except asyncio.CancelledError:  # stopped twice: the event loop ends at once, and all of its tasks with it
+            batcher.stop()
+            raise
+        finally:
+            ready = False
         await batcher.close()
         decoder.close()
 

@@ -9,7 +9,7 @@ The queue is bounded: a server that is asked for more than it can answer says so
 everybody too late.
 
 Whatever goes wrong with a batch is told to its requests, and the next batch is begun. Should the worker end all the same, it
-is replaced; and `alive` is false while it is gone, or while the program has not come back from a batch for a long time.
+is replaced, also when it was cancelled; and `alive` is false while it is gone, or while the program has not come back from a batch for a long time.
 """
 
 from __future__ import annotations
@@ -102,11 +102,15 @@ class Batcher:
             _tell(self._queue.popleft(), Busy("the server is stopping; ask another, or later"))
         self._hand.stop()
 
+    def stop(self) -> None:
+        """Answer nothing more, and replace no worker: the event loop is about to end."""
+        self._closing = True
+
     def _replace(self, worker: asyncio.Task[None]) -> None:
         """The worker has ended: on purpose, or it gets a successor."""
-        if self._closing or worker.cancelled():
+        if self._closing:
             return
-        error = worker.exception() or RuntimeError("the worker of the batches ended")
+        error = RuntimeError("it was cancelled") if worker.cancelled() else worker.exception() or RuntimeError("it came to its end")
         while self._queue:
             _tell(self._queue.popleft(), RuntimeError("the worker of the batches ended"))
         self._queued_rows = 0
@@ -156,7 +160,7 @@ class Batcher:
             outcomes = [error] * len(live)
         except asyncio.CancelledError:
             for job in live:
-                _tell(job, Busy("the server is stopping; ask another, or later"))
+                _tell(job, Busy("the work was broken off; ask another, or later"))
             raise
         for job, outcome in zip(live, outcomes, strict=True):
             _tell(job, outcome)

@@ -68,6 +68,12 @@ class _Server(uvicorn.Server):
             logging.getLogger("uvicorn.error").addFilter(_nothing)
         self.should_exit = True
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            super().run(sockets)
+        finally:  # the logger is the process's: another server of it is heard again
+            logging.getLogger("uvicorn.error").removeFilter(_nothing)
+
 
 def _listen(options: Serve) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET

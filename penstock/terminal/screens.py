@@ -185,14 +185,16 @@ def _expected(expects: Mapping[str, Any]) -> str:
 
 def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> str:
     """What is in a store."""
+    problems = [f"! {row['reference']} cannot be read: {row['problem']}" for row in rows if "problem" in row]
+    rows = [row for row in rows if "problem" not in row]
     if not rows:
-        return f"no {shelf} in {store}"
+        return "\n".join([f"no {shelf} in {store}" + (" that can be read" if problems else ""), *problems])
     words = [w for w in rows[0] if any(not isinstance(r.get(w), Mapping) for r in rows)]
     table = _table(f"{shelf} in {store}", *words)
     table.columns[0].no_wrap = True  # a reference is there to be copied
     for row in rows:
         table.add_row(*(number(row.get(word)) for word in words))
-    return _render(table, width=140)
+    return "\n".join([_render(table, width=140), *problems])
 
 
 def show_screen(found: Mapping[str, Any]) -> str:

@@ -17,7 +17,9 @@ import pytest
 
 from penstock.contracts.amounts import parse_bytes
 from penstock.core import last_resort
-from penstock.core.errors import PenstockError
+from penstock.core.errors import PenstockError, RequestError
+from penstock.core.events import Events
+from penstock.pipeline.predict import predict_file
 
 HANG_SECONDS = 240
 LAKE = "id,a,b,y\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(120))
@@ -257,7 +259,17 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(place, size_bytes):
     assert ended.returncode in (0, 2)
 
 
-@pytest.mark.parametrize("amount", ["9" * 5_000, "9" * 30 + "TiB"])
-def test_an_amount_beyond_all_machines_is_refused(amount):
+@pytest.mark.parametrize("amount", ["9" * 5_000, "9" * 30 + "TiB", 2**70, 10**400, "-1", "5 bananas", "", True, None, [1]])
+def test_what_is_no_amount_of_memory_is_refused(amount):
     with pytest.raises(ValueError, match="expected an amount of memory"):
         parse_bytes(amount)
+
+
+@pytest.mark.parametrize(("memory", "said"), [
+    ("-1", "expected an amount of memory such as 4GiB or 500MB; found '-1'"), (-1, "must be greater than 0; found -1"), ("0", "must be greater than 0; found '0'"),
+    ("5 bananas", "expected an amount of memory such as 4GiB or 500MB; found '5 bananas'"), ("1MiB", "must be at least 400 MiB"),
+])
+def test_a_ceiling_that_cannot_be_says_what_one_is(memory, said):
+    with pytest.raises(RequestError) as raised:
+        predict_file(None, {}, "out.jsonl", keep=(), events=Events(), memory=memory)
+    assert str(raised.value).startswith(f"memory: {said}") and str(raised.value).count("found") == 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from penstock import api
+from penstock import api, cli
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
@@ -132,9 +132,65 @@ def test_a_manifest_in_a_folder(name, nothing_outside):
     for ask in (lambda: Artefact.open(folder), lambda: store.open(f"bundles/{folder.name}"), lambda: store.manifest(f"bundles/{folder.name}")):
         with pytest.raises(StoreError):
             ask()
-    for verb in (lambda: api.show(f"bundle-{folder.name}", store=store), lambda: Bundle.open(folder), lambda: api.list_artefacts("bundles", store=store)):
+    for verb in (lambda: api.show(f"bundle-{folder.name}", store=store), lambda: Bundle.open(folder)):
         with pytest.raises(UserError):
             verb()
+    (row,) = api.list_artefacts("bundles", store=store)
+    assert row["reference"] == f"bundle-{folder.name}" and row["problem"]
+
+
+def _hostile(shelf: Path, good: bytes) -> list[str]:
+    """Artefacts that cannot be read, beside one that can; what each is called where it is told of."""
+    odd = {"created": {"a": [1]}, "name": "\x1b[2J", "counts": 3}
+    contents = {
+        "1" * 16: b"{", "2" * 16: b"[]", "3" * 16: b"\xff", "4" * 16: b"[" * 100_000, "5\x1b[2J": good, "6\\6": good,
+        "7" * 16: json.dumps({**json.loads(good), "files": {"../x": entry(b"x")}}).encode(),
+        **{digit * 16: json.dumps({**json.loads(good), word: value}).encode() for digit, (word, value) in zip("89a", odd.items(), strict=True)},
+    }
+    for name, content in contents.items():
+        (shelf / name).mkdir(parents=True)
+        (shelf / name / MANIFEST).write_bytes(content)
+    (shelf / "b" / MANIFEST).mkdir(parents=True)
+    (shelf / "c").mkdir()
+    os.mkfifo(shelf / "c" / MANIFEST)
+    return ["1111", "2222", "3333", "4444", r"5\x1b[2J", r"6\\6", "7777", "8888", "9999", "aaaa", "b", "c"]
+
+
+@pytest.mark.parametrize("shelf", ["bundles", "feeds", "reports", "datasets"])
+def test_what_cannot_be_read_is_named_and_hides_nothing(shelf, nothing_outside, capsys):
+    store = nothing_outside / "store"
+    folder = store / shelf / "people" if shelf == "datasets" else store / shelf
+    good = json.dumps({"format": 1, "id": "0" * 16, "created": "2026-01-01", "name": "people", "files": {}}).encode()
+    names = _hostile(folder, good)
+    (folder / ("0" * 16)).mkdir()
+    (folder / ("0" * 16) / MANIFEST).write_bytes(good)
+    first, *others = api.list_artefacts(shelf, store=store)
+    assert "0" * 16 in first["reference"] and "problem" not in first
+    assert len(others) == len(names) and all(row["problem"] for row in others)
+    assert all(any(name in row["reference"] for row in others) for name in names)
+    assert cli.main(["list", shelf, "--store", str(store)]) == 0
+    told = capsys.readouterr().out
+    assert told.count("cannot be read: ") == len(names) and "\x1b" not in told and "0" * 16 in told
+
+
+def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
+    store = Store(nothing_outside / "store")
+    recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
+    run = Run.create(store, recipe, dataset="a@b", feed="c", key="d")
+    facts = json.loads((run.path / "run.json").read_text("utf-8"))
+    bad = {
+        "run-1": b"{", "run-2": b"[]", "run-3": json.dumps({**facts, "id": "run-4"}).encode(), "run-\x1b5": json.dumps(facts).encode(),
+        "run-6": json.dumps({**facts, "id": "run-6", "process": 3}).encode(), "run-7": json.dumps({**facts, "id": "run-7", "name": "\x1b[2J"}).encode(),
+    }
+    for name, content in bad.items():
+        (store.folder / "runs" / name).mkdir()
+        (store.folder / "runs" / name / "run.json").write_bytes(content)
+    (store.folder / "runs" / "run-0").mkdir()  # torn at its birth: nothing is lost, and nothing is said
+    first, *others = api.list_artefacts("runs", store=store)
+    assert first["reference"] == run.id and "problem" not in first
+    assert sorted(row["reference"] for row in others) == sorted(repr(name) if "\x1b" in name else name for name in bad)
+    assert all(row["problem"] for row in others)
+    assert Run.find(store, "d") is None  # it is not done; and those that are hostile are no obstacle
 
 
 @pytest.mark.parametrize("name", [*BAD, MANIFEST], ids=ids)

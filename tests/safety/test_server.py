@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 
@@ -20,11 +22,12 @@ from penstock.core.events import Events
 from penstock.recipe.schema import Serve
 from penstock.serve import protocol
 from penstock.serve.batching import Batcher
+from penstock.serve.bodies import Busy
 from penstock.serve.protocol import Malformed, TooLarge
 from penstock.serve.server import Serving
 from tests.bundle import made
 from tests.safety import server_child
-from tests.safety.server_child import HANG_SECONDS, answer_of, child, parsed
+from tests.safety.server_child import HANG_SECONDS, ROOT, answer_of, child, parsed
 from tests.serve.test_server import call
 
 
@@ -324,9 +327,66 @@ def test_a_worker_that_ends_is_replaced_and_said(bundle):
     assert len(said) == 1 and isinstance(said[0], ZeroDivisionError)
 
 
-def test_a_program_that_hangs_is_not_ready(bundle):
-    import threading
+def test_a_worker_that_is_cancelled_is_replaced_and_said(bundle):
+    predictor, said = bundle.predictor(), []
+    begun, gate = threading.Event(), threading.Event()
 
+    def slowly():
+        begun.set()
+        assert gate.wait(HANG_SECONDS)
+        return _rows(predictor)()
+
+    async def go():
+        batcher = Batcher(predictor, max_batch=1, wait_ms=0, max_queued=10, on_defect=said.append)
+        batcher.start()
+        asked = [asyncio.create_task(batcher.answer(intake, 1)) for intake in (slowly, _rows(predictor))]
+        assert await asyncio.to_thread(begun.wait, HANG_SECONDS)
+        batcher._worker.cancel()
+        lost = await asyncio.gather(*asked, return_exceptions=True)
+        gate.set()
+        found = await batcher.answer(_rows(predictor), 1)
+        alive = batcher.alive
+        await batcher.close()
+        return lost, found, alive, batcher.alive
+
+    lost, found, alive, after = asyncio.run(go())
+    assert isinstance(lost[0], Busy) and isinstance(lost[1], RuntimeError) and found.num_rows == 1 and alive and not after
+    assert len(said) == 1 and "cancelled" in str(said[0])
+
+
+STUCK = """
+import sys, threading
+from penstock.bundle.bundle import Bundle
+from penstock.core.events import Events
+from penstock.recipe.schema import Serve
+from penstock.serve.server import serve
+bundle = Bundle.open(sys.argv[1])
+def never(intake):
+    print("working", flush=True)
+    threading.Event().wait()
+bundle.predictor().admit = never
+serve(bundle, Serve(port=0), Events(lambda e: print(e.line(), flush=True)))
+"""
+
+
+def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_broke_off(bundle):
+    """Two signals of different kinds, so that the system cannot make one of them."""
+    command = [sys.executable, "-c", STUCK, str(bundle.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        assert process.stdout is not None
+        port = int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as line:
+            body = json.dumps([record()]).encode()
+            line.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert process.stdout.readline() == "working\n"
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            said, complaints = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 0 and "stopped" in said and "defect" not in said and "replaced" not in said
+    assert complaints == ""
+
+
+def test_a_program_that_hangs_is_not_ready(bundle):
     class Hanging:
         columns = bundle.predictor().columns
 

@@ -1,0 +1,88 @@
+"""What is in a store, artefact by artefact: one that cannot be read is named with its problem, and hides no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.core.errors import StoreError
+from penstock.core.paths import reason, shown
+from penstock.core.store import Store
+from penstock.run import Run
+
+SHELVES = ("datasets", "bundles", "feeds", "reports")
+"""Shelves of artefacts that a manifest finishes."""
+_TOLD = ("name", "counts", "run", "dataset", "bundle", "rows")
+
+
+def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
+    """The artefacts of one of `SHELVES`, newest first; those that cannot be read come last, with their `problem`.
+
+    Raises:
+        StoreError: the store itself cannot be listed.
+    """
+    rows: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    for folder in store.folders(shelf) if shelf == "datasets" else [shelf]:
+        if (why := reason(folder)) is not None:
+            problems.append({"reference": shown(folder), "problem": f"its name is refused: {why}"})
+            continue
+        for name in store.names(folder):
+            try:
+                rows.append(_row(store, name, shelf))
+            except (StoreError, OSError) as error:
+                problems.append({"reference": _reference(name, shelf), "problem": str(error)})
+    return sorted(rows, key=lambda row: str(row["created"]), reverse=True) + problems
+
+
+def listed_runs(store: Store) -> list[dict[str, Any]]:
+    """Every run, newest first; those whose record is there and cannot be read come last, with their `problem`."""
+    runs = list(reversed(Run.all(store)))
+    rows: list[dict[str, Any]] = [
+        {"reference": run.id, "status": status, "created": run.created, "name": run.name, "dataset": run.dataset}
+        for run, status in zip(runs, Run.statuses(runs), strict=True)
+    ]
+    odd = [row for row in rows if not _is_plain(row)]
+    known = {run.id for run in runs}
+    left = [name for name in store.folders("runs") if name.removeprefix("runs/") not in known]
+    changed = [{"reference": row["reference"], "problem": "its record holds what Penstock writes in none"} for row in odd]
+    return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left))
+
+
+def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
+    for name in names:
+        id = name.removeprefix("runs/")
+        try:
+            if store.read(name, "run.json") is None:
+                continue  # torn at its birth, or no run
+            Run(store, id)
+            problem = "its name is no run's"
+        except (StoreError, OSError) as error:
+            problem = str(error)
+        yield {"reference": shown(id) if reason(id) else id, "problem": problem}
+
+
+def _row(store: Store, name: str, shelf: str) -> dict[str, Any]:
+    manifest = store.manifest(name)
+    told = {"created": manifest.get("created"), **{word: manifest[word] for word in _TOLD if word in manifest}}
+    counts = told.get("counts", {"in": 0})
+    odd = [word for word, value in told.items() if not _is_plain(value)]
+    if odd or not isinstance(counts, dict) or "in" not in counts:
+        what = odd[0] if odd else "counts"
+        raise StoreError(f"what its manifest says of {what!r} is nothing that Penstock writes; it was changed after it was written.")
+    if "counts" in told:
+        told["rows"] = counts["in"]
+    return {"reference": _reference(name, shelf), **told}
+
+
+def _reference(name: str, shelf: str) -> str:
+    *_, above, last = name.split("/")
+    reference = {"datasets": f"{above}@{last}", "bundles": f"bundle-{last}"}.get(shelf, last)
+    return shown(reference) if reason(reference) else reference
+
+
+def _is_plain(value: Any) -> bool:
+    """A number, a text that a terminal can show, or a mapping of these."""
+    if isinstance(value, dict):
+        return all(_is_plain(key) and not isinstance(each, dict) and _is_plain(each) for key, each in value.items())
+    return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and (not value or value.isprintable()))
