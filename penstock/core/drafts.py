@@ -195,7 +195,7 @@ def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _temporary_name(path: Path) -> Path:
-    short = path.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+    short = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")
     return path.with_name(f".{short}.penstock-{machine()}-{secrets.token_hex(6)}")
 
 

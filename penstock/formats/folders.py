@@ -14,7 +14,7 @@ from typing import Any
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
 from penstock.formats.members import hidden
-from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly, stamp_of
+from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly, stamp_of, utf8
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _walk_local(folder: str, prefix: str, above: tuple[tuple[int, int], ...], fo
             if hidden(entry.name):
                 continue
             if not path.isascii():
-                _utf8(path, folder)
+                utf8(path, folder)
             if names_only and entry.is_file(follow_symlinks=False):
                 found.files.append((path, Found(entry.path, found.root, 0, "")))
                 continue
@@ -98,14 +98,6 @@ def _walk_local(folder: str, prefix: str, above: tuple[tuple[int, int], ...], fo
                 found.files.append((path, Found(entry.path, found.root, info.st_size, stamp_of(info))))
             else:
                 found.odd.append(path)
-
-
-def _utf8(path: str, folder: str) -> None:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        name = os.fsencode(path)
-        raise SourceError(f"{folder} has a file whose name is not UTF-8: {name!r}. Rename it, for example with convmv.") from None
 
 
 def _walk_remote(entry: str) -> Folder:

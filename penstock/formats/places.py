@@ -28,6 +28,7 @@ from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_special
 from penstock.core.remote import as_here, first_line, reach
 from penstock.core.store import atomic_write, refusals
+from penstock.core.visible import visible
 
 ENDINGS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
@@ -259,7 +260,21 @@ def _walk(path: str) -> list[str]:
         return sorted(found)
 
 
+def utf8(path: str, folder: str) -> None:
+    """Refuse a file in `folder` whose name no record can hold.
+
+    Raises:
+        SourceError: its name is not UTF-8.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        name = os.fsencode(path)
+        raise SourceError(f"{visible(folder)} has a file whose name is not UTF-8: {name!r}. Rename it, for example with convmv.") from None
+
+
 def _stat(path: str, root: str) -> Found:
+    utf8(path, root)
     with plainly(path):
         stat = os.stat(path)
         refuse_special(path)

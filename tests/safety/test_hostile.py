@@ -42,7 +42,7 @@ ESCAPES = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\x08\x08\x08", "\rover", "
 def test_no_text_from_elsewhere_commands_the_terminal(escape, tmp_path, capsys):
     """Arguments, words of a recipe, and names of columns come back in errors and results."""
     (tmp_path / "rows.csv").write_text(f'a,"b{escape}b"\n' + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8")
-    (tmp_path / "r.json").write_text(json.dumps({"source": "rows.csv", "inputs": {f"a{escape}": "number"}, "targets": {"a": f"number{escape}"}}))
+    (tmp_path / "r.json").write_text(json.dumps({"source": {"type": "files", "path": "rows.csv"}, "inputs": {f"a{escape}": "number"}, "targets": {"a": f"number{escape}"}}))
     for given in (
         ["show", f"bundle-{escape}"], ["list", "runs", "--store", f"{tmp_path}/x{escape}"], ["check", f"{tmp_path}/{escape}.yaml"], [f"x{escape}"], ["show", "x", f"--{escape}"],
         ["check", str(tmp_path / "r.json")], ["check", str(tmp_path / "r.json"), "--set", f"train.{escape}=1"], ["init", str(tmp_path / "rows.csv"), "--target", "c", "--json"],
@@ -103,6 +103,19 @@ def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     assert api.predict(bundle, tmp_path / "new.jsonl", f"file://{tmp_path}/out.csv")["rows"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "out.csv", "r.yaml", "rows.csv", "schema.json"]
     assert "not on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
+def test_a_name_that_is_not_utf_8(tmp_path, capsys):
+    (tmp_path / "lake").mkdir()
+    named = os.path.join(os.fsencode(tmp_path / "lake"), b"\xff.csv")
+    Path(os.fsdecode(named)).write_text("a,b\n1,2\n")
+    recipe = tmp_path / "r.json"
+    for path in ("lake", "lake/*.csv"):
+        recipe.write_text(json.dumps({"source": {"type": "files", "path": path}}))
+        assert main(["prepare", str(recipe), "--store", str(tmp_path / "store")]) == 2
+        assert "whose name is not UTF-8" in capsys.readouterr().err
+    assert main(["schema", "-o", os.fsdecode(named.replace(b".csv", b".json"))]) == 0
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
