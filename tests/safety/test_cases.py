@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import penstock
+from penstock.core.errors import UserError
 from penstock.formats.pictures import BadPicture
 from tests.safety import CASES
 
@@ -196,6 +197,11 @@ def test_case_series_short_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     _, (alone,) = predicted(bundle, folder / "alone.csv")
     assert alone in mixed and alone["id"] == "b" and alone["refused"]
     assert {line["id"] for line in mixed if line["ahead"]} == {"a"}
+    (folder / "none.csv").write_text("id,t,v\n", "utf-8")
+    assert predicted(bundle, folder / "none.csv")[1] == []
+    (folder / "none.csv").write_text("id,t\n", "utf-8")
+    with pytest.raises(UserError, match="v: is required, and no such column is there"):
+        predicted(bundle, folder / "none.csv")
 
 
 # -- nothing is lost, and no neighbour pays ------------------------------------------------------------------------------
