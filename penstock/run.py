@@ -114,7 +114,7 @@ class Run:
         """
         if _NAME.fullmatch(reference) and store.read(f"runs/{reference}", "run.json") is not None:
             return cls(store, reference)
-        known = [name.split("/")[1] for name in store.folders("runs")]
+        known = [id for name in store.folders("runs") if _NAME.fullmatch(id := name.split("/")[1])]
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
             raise UserError(f"there is no run {reference!r} in the store {store.url}. " + (f"The latest there: {recent}." if known else "It has no runs."))

@@ -39,6 +39,7 @@ from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.identity import sha256_file
 from penstock.core.near import did_you_mean
+from penstock.core.paths import reason as why_refused
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
 from penstock.data.encoding import Encoding
@@ -369,7 +370,7 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
     if store is None:
         raise BundleError(f"there is no folder {text!r} here; to look it up as a reference, say in which store (store=, or --store).")
     opened = store if isinstance(store, Store) else Store(store)
-    known = [name.split("/")[1] for name in opened.names("bundles")]
+    known = [name.split("/")[1] for name in opened.names("bundles") if why_refused(name) is None]
     wanted = text.removeprefix("bundle-").lower()
     near = [name for name in known if wanted and name.startswith(wanted)] if re.fullmatch(r"[0-9a-f]{1,16}", wanted) else []
     if len(near) == 1:

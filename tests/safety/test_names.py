@@ -170,6 +170,10 @@ def test_what_cannot_be_read_is_named_and_hides_nothing(shelf, nothing_outside, 
     assert all(any(name in row["reference"] for row in others) for name in names)
     assert cli.main(["list", shelf, "--store", str(store)]) == 0
     told = capsys.readouterr().out
+    if shelf == "bundles":
+        with pytest.raises(BundleError) as raised:
+            api.show("bundle-eeeeeeeeeeeeeeee", store=store)
+        assert "bundle-" + "0" * 16 in str(raised.value) and "\x1b" not in str(raised.value)
     assert told.count("cannot be read: ") == len(names) and "\x1b" not in told and "0" * 16 in told
 
 
@@ -190,6 +194,9 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     assert first["reference"] == run.id and "problem" not in first
     assert sorted(row["reference"] for row in others) == sorted(repr(name) if "\x1b" in name else name for name in bad)
     assert all(row["problem"] for row in others)
+    with pytest.raises(UserError) as raised:
+        api.show("run-nowhere", store=store)
+    assert run.id in str(raised.value) and "\x1b" not in str(raised.value)
     assert Run.find(store, "d") is None  # it is not done; and those that are hostile are no obstacle
 
 
