@@ -1,9 +1,9 @@
 """The diary of one attempt at training: `runs/run-<ulid>/`.
 
-    recipe.yaml         what was declared, whole (secrets are blanked, since a diary is read by others: `recipe.secret`)
+    recipe.yaml         what was declared, whole (secrets are blanked, since others read it: `recipe.secret`)
     run.json            who, when, how it stands; rewritten atomically by `record`
-    world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and what a
-                        measurement chose (processes, threads), which resume and reproduce reuse
+    world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and
+                        what a measurement chose (processes, threads), which resume and reproduce reuse
     events.jsonl        append-only
     checkpoints/, report/, model.safetensors
     manifest.json       written last, by `finish`; its existence means that the run is done

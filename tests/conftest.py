@@ -49,7 +49,9 @@ def people(tmp_path_factory) -> Path:
         for i in range(200):
             age, city = random.randint(18, 80), random.choice(["Bergen", "Oslo", "Tromsø", ""])
             score = age / 20 + (city == "Oslo") * 1.5 + random.gauss(0, 0.7)
-            lines.append(f"{part * 200 + i},{age if random.random() > 0.05 else ''},{city},2026-01-{random.randint(1, 28):02d},{'high' if score > 3 else 'low'}")
+            known_age = age if random.random() > 0.05 else ""
+            day, pay = random.randint(1, 28), "high" if score > 3 else "low"
+            lines.append(f"{part * 200 + i},{known_age},{city},2026-01-{day:02d},{pay}")
         if part == 1:
             lines.insert(50, "7,8")
         (folder / "lake" / f"part-{part}.csv").write_text("\n".join(lines) + "\n", "utf-8")

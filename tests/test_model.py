@@ -246,7 +246,8 @@ from torch import nn
 class Net(nn.Module):
     def __init__(self, specs, targets, hidden=4, answer="left"):
         super().__init__()
-        self.layer, self.answer = nn.Sequential(nn.LazyLinear(hidden), nn.BatchNorm1d(hidden), nn.LazyLinear(1)), answer
+        self.layer = nn.Sequential(nn.LazyLinear(hidden), nn.BatchNorm1d(hidden), nn.LazyLinear(1))
+        self.answer = answer
         self.inputs = [f"{n}.{a}" for n, arrays in specs.items() for a in arrays]
     def forward(self, batch):
         return {self.answer: self.layer(torch.stack([batch[n] for n in self.inputs], 1)).squeeze(-1)}

@@ -61,7 +61,8 @@ def install(group: str) -> None:
         subprocess.run([*pip, *arguments], check=True)
     subprocess.run([*pip, "-r", str(HERE / f"{group}.txt")], check=True)
     for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
-        library.unlink()  # of a build for another torch: found, torchaudio refuses to import; not found, it goes without, as it is meant to
+        # Of a build for another torch: with it torchaudio refuses to import, without it goes on, as it is meant to.
+        library.unlink()
     _link_ffmpeg(folder)
     stamp.write_text(wanted, "utf-8")
     print(f"{group}: installed")

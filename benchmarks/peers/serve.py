@@ -9,7 +9,8 @@ seconds and CPU seconds of the part of the last epoch that is to be timed, all o
 
     {"do": "setup", "task": "tabular", "with": {…}} → {"versions": {…}}
     {"do": "check"}                                 → {"rows": …, "total": …, "first": [[dtype, shape], …]}
-    {"do": "run", "epoch": 3}                       → {"seconds": …, "cpu_seconds": …, "rows": …, "whole_cpu_seconds": …}
+    {"do": "run", "epoch": 3}                       → {"seconds": …, "cpu_seconds": …, "rows": …,
+                                                       "whole_cpu_seconds": …}
 
 The process keeps to CORES cores, so that "one thread" is one core whatever threads and children a library starts. Its CPU
 seconds are those of its threads and of its children, also of children that still live.

@@ -1,6 +1,6 @@
 """Bundle: what is deployed. A folder that holds all it takes to answer rows, and that proves itself when opened.
 
-    bundle.json         what it is and how to read it: names, program, encoding, required columns, serving steps
+    bundle.json         what it is and how to read it: names, program, encoding, required columns, steps
     fitted.json         what the features learnt from the training split
     decision.json       what was decided after training, by target (thresholds)
     programs/main.onnx  the program; `weights.safetensors` the weights it was made from

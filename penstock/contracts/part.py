@@ -128,7 +128,9 @@ def _merged(found: list[Problem]) -> list[Problem]:
             merged += [Problem(path, text) for text in texts]
             continue
         wanted = " or ".join(dict.fromkeys(part[1] for part in parts if part))
-        merged.append(Problem(path, f"expected {wanted}; found {parts[0][2] if parts[0] else ''}.{next((part[3] for part in parts if part and part[3]), '')}".rstrip(".")))
+        value = parts[0][2] if parts[0] else ""
+        hint = next((part[3] for part in parts if part and part[3]), "")
+        merged.append(Problem(path, f"expected {wanted}; found {value}.{hint}".rstrip(".")))
     return merged
 
 

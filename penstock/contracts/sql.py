@@ -30,28 +30,31 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 FUNCTIONS = frozenset("""
-abs acos acosh add age array_concat array_contains array_distinct array_extract array_has array_has_all array_has_any
-array_length array_position array_slice array_sort array_to_string array_unique ascii asin asinh atan atan2 atanh base64
-bin bit_count bit_length cardinality cbrt ceil ceiling char_length character_length chr concat concat_ws contains cos
-cosh cot damerau_levenshtein date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day
-dayname dayofmonth dayofweek dayofyear decade decode degrees divide editdist3 element_at ends_with epoch epoch_ms
-epoch_ns epoch_us era even exp factorial flatten floor fmod format from_base64 from_hex gamma gcd greatest
-greatest_common_divisor hamming hex hour instr isfinite isinf isnan isodow isoyear jaccard jaro_similarity
-jaro_winkler_similarity json_array_length json_contains json_exists json_extract json_extract_path
-json_extract_path_text json_extract_string json_keys json_type json_valid json_value julian last_day lcase lcm least
-least_common_multiple left len length like_escape ilike_escape not_like_escape not_ilike_escape levenshtein lgamma
-list_avg list_concat list_contains list_count list_distinct list_element list_first list_last list_max list_median list_min
-list_product list_stddev_pop list_sum list_var_pop list_extract list_has list_has_all list_has_any list_indexof list_position list_reverse_sort list_slice list_sort
-list_unique list_value ln log log10 log2 lower lpad ltrim make_date make_time make_timestamp map map_contains
-map_extract map_extract_value map_keys map_values md5 microsecond millisecond minute mismatches mod month monthname
-multiply nextafter nfc_normalize nullif octet_length ord parse_filename pi position pow power prefix printf quarter
-radians regexp_escape regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace
-regexp_split_to_array repeat replace reverse right round row rpad rtrim second sha1 sha256 sign signbit sin sinh split split_part
-sqrt starts_with str_split str_split_regex strftime string_split string_split_regex string_to_array strip_accents
-strlen strpos strptime struct_extract struct_pack substr substring subtract suffix tan tanh time_bucket timezone to_base
-to_base64 to_days to_hex to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks
-to_years translate trim trunc try_strptime typeof ucase unhex unicode upper url_decode url_encode week weekday weekofyear
-xor year yearweek
+abs acos acosh add age array_concat array_contains array_distinct array_extract array_has array_has_all
+array_has_any array_length array_position array_slice array_sort array_to_string array_unique ascii asin
+asinh atan atan2 atanh base64 bin bit_count bit_length cardinality cbrt ceil ceiling char_length
+character_length chr concat concat_ws contains cos cosh cot damerau_levenshtein date_add date_diff date_part
+date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth dayofweek dayofyear decade
+decode degrees divide editdist3 element_at ends_with epoch epoch_ms epoch_ns epoch_us era even exp factorial
+flatten floor fmod format from_base64 from_hex gamma gcd greatest greatest_common_divisor hamming hex hour
+instr isfinite isinf isnan isodow isoyear jaccard jaro_similarity jaro_winkler_similarity json_array_length
+json_contains json_exists json_extract json_extract_path json_extract_path_text json_extract_string
+json_keys json_type json_valid json_value julian last_day lcase lcm least least_common_multiple left len
+length like_escape ilike_escape not_like_escape not_ilike_escape levenshtein lgamma list_avg list_concat
+list_contains list_count list_distinct list_element list_first list_last list_max list_median list_min
+list_product list_stddev_pop list_sum list_var_pop list_extract list_has list_has_all list_has_any
+list_indexof list_position list_reverse_sort list_slice list_sort list_unique list_value ln log log10 log2
+lower lpad ltrim make_date make_time make_timestamp map map_contains map_extract map_extract_value map_keys
+map_values md5 microsecond millisecond minute mismatches mod month monthname multiply nextafter
+nfc_normalize nullif octet_length ord parse_filename pi position pow power prefix printf quarter radians
+regexp_escape regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace
+regexp_split_to_array repeat replace reverse right round row rpad rtrim second sha1 sha256 sign signbit sin
+sinh split split_part sqrt starts_with str_split str_split_regex strftime string_split string_split_regex
+string_to_array strip_accents strlen strpos strptime struct_extract struct_pack substr substring subtract
+suffix tan tanh time_bucket timezone to_base to_base64 to_days to_hex to_hours to_microseconds
+to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years translate trim trunc
+try_strptime typeof ucase unhex unicode upper url_decode url_encode week weekday weekofyear xor year
+yearweek
 """.split())  # noqa: SIM905 - a list of words reads better as words
 """Functions of the row alone, by DuckDB's names."""
 

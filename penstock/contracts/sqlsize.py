@@ -33,28 +33,30 @@ _PATTERN_BYTES, _PATTERN_REPEATS = 1000, 100
 """A regular expression that is longer, or that repeats something more often, may take long for each character."""
 
 _SCALAR = frozenset("""
-abs acos acosh age array_contains array_has array_length array_position ascii asin asinh atan atan2 atanh bit_count
-bit_length cardinality cbrt ceil ceiling char_length character_length chr contains cos cosh cot date_add date_diff date_part
-date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth dayofweek dayofyear decade degrees divide
-ends_with epoch epoch_ms epoch_ns epoch_us era even exp factorial floor fmod gamma gcd greatest_common_divisor hamming
-hour instr isfinite isinf isnan isodow isoyear jaccard json_array_length json_contains json_exists json_type json_valid
-julian last_day lcm least_common_multiple len length lgamma list_avg list_contains list_count list_has list_indexof
-list_median list_position list_product list_stddev_pop list_sum list_unique list_var_pop ln log log10 log2 make_date
-make_time make_timestamp map_contains md5 microsecond millisecond minute mismatches mod month monthname nextafter
-octet_length ord pi position pow power prefix quarter radians round second sha1 sha256 sign signbit sin sinh sqrt
-starts_with strlen strpos strptime suffix tan tanh time_bucket timezone to_days to_hours to_microseconds to_milliseconds
-to_minutes to_months to_seconds to_timestamp to_weeks to_years trunc try_strptime typeof unicode week weekday weekofyear
-year yearweek array_unique ^@ && @> <@ / // % ** ^ ! !__postfix @
+abs acos acosh age array_contains array_has array_length array_position ascii asin asinh atan atan2 atanh
+bit_count bit_length cardinality cbrt ceil ceiling char_length character_length chr contains cos cosh cot
+date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
+dayofweek dayofyear decade degrees divide ends_with epoch epoch_ms epoch_ns epoch_us era even exp factorial
+floor fmod gamma gcd greatest_common_divisor hamming hour instr isfinite isinf isnan isodow isoyear jaccard
+json_array_length json_contains json_exists json_type json_valid julian last_day lcm least_common_multiple
+len length lgamma list_avg list_contains list_count list_has list_indexof list_median list_position
+list_product list_stddev_pop list_sum list_unique list_var_pop ln log log10 log2 make_date make_time
+make_timestamp map_contains md5 microsecond millisecond minute mismatches mod month monthname nextafter
+octet_length ord pi position pow power prefix quarter radians round second sha1 sha256 sign signbit sin sinh
+sqrt starts_with strlen strpos strptime suffix tan tanh time_bucket timezone to_days to_hours
+to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years trunc
+try_strptime typeof unicode week weekday weekofyear year yearweek array_unique ^@ && @> <@ / // % ** ^ !
+!__postfix @
 """.split())  # noqa: SIM905 - a list of words reads better as words
 """Of time in proportion to what they read, and their answer is of a fixed size."""
 
 _SAME = frozenset("""
-add array_concat array_distinct array_extract array_slice array_sort concat decode element_at flatten from_base64 from_hex
-greatest lcase least left list_concat list_distinct list_element
-list_extract list_first list_last list_max list_min list_reverse_sort list_slice list_sort list_value lower ltrim map
-map_extract map_extract_value map_keys map_values multiply nullif parse_filename regexp_extract reverse right row rtrim
-split_part struct_extract struct_pack substr substring subtract translate trim unhex url_decode xor
-|| + - * & | ~ << >>
+add array_concat array_distinct array_extract array_slice array_sort concat decode element_at flatten
+from_base64 from_hex greatest lcase least left list_concat list_distinct list_element list_extract
+list_first list_last list_max list_min list_reverse_sort list_slice list_sort list_value lower ltrim map
+map_extract map_extract_value map_keys map_values multiply nullif parse_filename regexp_extract reverse
+right row rtrim split_part struct_extract struct_pack substr substring subtract translate trim unhex
+url_decode xor || + - * & | ~ << >>
 """.split())  # noqa: SIM905
 """Of time in proportion to what they read, and their answer is no larger than all that they read."""
 
@@ -66,8 +68,8 @@ _SCALED = {
 """So many times as large as what they read (an entry of a list takes 16 bytes)."""
 
 _PRODUCT = frozenset("""
-array_has_all array_has_any damerau_levenshtein editdist3 jaro_similarity jaro_winkler_similarity levenshtein list_has_all
-list_has_any
+array_has_all array_has_any damerau_levenshtein editdist3 jaro_similarity jaro_winkler_similarity
+levenshtein list_has_all list_has_any
 """.split())  # noqa: SIM905
 """Of time in proportion to the product of what they read."""
 
@@ -80,8 +82,8 @@ _PATTERNS = {
 _TO_TEXT = 8
 _FROM_TEXT = 16
 _PLAIN_TYPES = frozenset("""
-BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE DECIMAL DATE TIME
-TIMESTAMP TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL UUID
+BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE
+DECIMAL DATE TIME TIMESTAMP TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL UUID
 """.split()) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE"}  # noqa: SIM905
 _TEXT_TYPES = frozenset({"VARCHAR", "BLOB", "JSON", "CHAR"})
 

@@ -6,7 +6,7 @@ first removes every draft whose lock is free.
 
     .staging/<prefix><32 hex digits>                      a draft folder
     .staging/<prefix><32 hex digits>.<6 hex digits>.held  its lock; the digits stand for the writer's machine
-    .<name>.penstock-<6 hex digits>-<12 hex digits>       a file before it is renamed to <name>, locked by its writer
+    .<name>.penstock-<6 hex digits>-<12 hex digits>       a file before it is renamed, locked by its writer
 
 A file system may not carry locks from one machine to another. A free lock therefore proves a death only if the writer
 was on this machine. A draft of another machine goes once nothing in it has changed for a day, by the file system's own

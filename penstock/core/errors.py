@@ -4,17 +4,17 @@
     ├── UserError                exit 2   the user's input; nothing of ours is broken
     │   ├── RecipeError          exit 2   a recipe that does not hold; carries every problem at once
     │   ├── SourceError          exit 2   data that cannot be found or read
-    │   │   └── NoRows           exit 2   … that can be read and holds not one row (to be predicted: an empty answer)
+    │   │   └── NoRows           exit 2   … that can be read and holds not one row (predicted: no answers)
     │   ├── StoreError           exit 2   the store cannot be read or written (full, torn, refused)
-    │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, of another format)
+    │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, another format)
     │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
     │   ├── TooDear              exit 2   an expression that takes more memory or time than it may
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra
-    ├── ContractError            exit 3   the data broke what the recipe's `expect` promised, or cannot be learnt from
+    ├── ContractError            exit 3   the data breaks what `expect` promises, or cannot be learnt from
     ├── TrainingError            exit 4   training failed (loss not finite)
-    │   ├── RankLost             exit 4   processes of a training died or stalled; from its last checkpoint it may go on
+    │   ├── RankLost             exit 4   processes of a training died or stalled; a checkpoint may go on
     │   ├── LeaseLost            exit 4   another process has taken over what this one was working on
-    │   └── Outgrown             exit 4   processes of a training were stopped for a larger number; it goes on from its checkpoint
+    │   └── Outgrown             exit 4   processes were stopped for a larger number; a checkpoint goes on
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
 They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`. Errors leave

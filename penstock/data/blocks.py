@@ -7,7 +7,7 @@ is ever touched, which is what data in a bucket or beyond memory wants, and yet 
 The windows of an epoch's beginning have 1, 2, 4, … blocks until `window`: the first batch waits for one block, not for all.
 
     stored     0 1 2 3 4 5 6 7 8 9 a b c      blocks of 2, the last of 1
-    permuted   8 9|2 3 c|a b 6 7 0 1|4 5      windows of 1, 2 and at most 4 blocks, the short one wherever it falls
+    permuted   8 9|2 3 c|a b 6 7 0 1|4 5      windows of 1, 2, at most 4 blocks; the short one where it falls
     read       9 8|c 2 3|1 a 7 b 0 6|5 4      rows permuted within each window
 
 All of it is arithmetic on a position: where the short block lies is asked of the permutation backwards.

@@ -1,9 +1,10 @@
 """Dataset: one immutable version of clean, split rows, in Parquet, with lineage.
 
-    datasets/<name>/<id>/  rows/split=train/part-0.parquet …   in the order of row_id
-                           quarantine/part-0.parquet           rows put aside, with their reasons
-                           profile.json                        each column of the training split, summarised
-                           manifest.json                       counts, lineage, schema, facts, checksums; written last
+    datasets/<name>/<id>/
+        rows/split=train/part-0.parquet …   in the order of row_id
+        quarantine/part-0.parquet           rows put aside, with their reasons
+        profile.json                        each column of the training split, summarised
+        manifest.json                       counts, lineage, schema, facts, checksums; written last
 
 One in a bucket is opened by its manifest; `batches` streams its rows from where they lie, and `files` copies them here.
 """

@@ -223,7 +223,11 @@ class Loader:
             UserError: it went through other rows, or in another order; or it is no state.
         """
         if not isinstance(state, Mapping) or not {"epoch", "position"} <= set(state):
-            raise UserError(f"a state is what `state_dict()` gave, with `epoch` and `position`; found {', '.join(map(str, state)) or 'an empty one' if isinstance(state, Mapping) else type(state).__name__}")
+            if isinstance(state, Mapping):
+                found = ", ".join(map(str, state)) or "an empty one"
+            else:
+                found = type(state).__name__
+            raise UserError(f"a state is what `state_dict()` gave, with `epoch` and `position`; found {found}")
         theirs = {word: value for word, value in state.items() if word not in ("epoch", "position")}
         if isinstance(theirs.get("shuffle"), bool):  # as states were before there were words
             theirs["shuffle"] = "full" if theirs["shuffle"] else "stored"

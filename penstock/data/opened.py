@@ -2,7 +2,7 @@
 
     a feed                               as it is
     a dataset, with inputs and targets   encoded into the store that the dataset is in
-    a recipe, or its path                prepared and encoded into the recipe's store; what is there already is not made again
+    a recipe, or its path                prepared and encoded into the recipe's store, unless it is there
     {a: 0.7, b: 0.3}, [(a, 0.7), …]      any of these, mixed by weights
 """
 

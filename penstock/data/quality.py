@@ -6,7 +6,7 @@ Four measures, each with the value that a true shuffle has:
     moved        mean distance that a row moves, as a share of the rows: 1/3
     neighbours   correlation of the slots of rows that come one after another: 0
     run          mean length of runs of one label: 1 / (1 - sum of squared shares)
-    batch        how far the shares of labels in a batch are from those of all, as a multiple of what chance gives: 1
+    batch        how far the shares of labels in a batch are from those of all, in multiples of chance: 1
 """
 
 from __future__ import annotations

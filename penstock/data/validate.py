@@ -192,7 +192,8 @@ def _first(table: ir.Table, checks: Sequence[Check]) -> ir.Table:
 def _checks(table: ir.Table, promises: dict[str, Expect], session: EngineSession) -> tuple[ir.Table, list[Check]]:
     problems: list[Problem] = []
     for i, (name, promise) in enumerate(promises.items()):
-        if promise.unique:  # only repeated values are joined back, so the table is as wide as before and hardly longer to read
+        # Only repeated values are joined back, so the table is as wide as before and hardly longer to read.
+        if promise.unique:
             value = _present(table[name])
             groups = table.select(__p_value=value, **{ROW_ID: table[ROW_ID]}).filter(lambda t: t["__p_value"].notnull())
             groups = groups.group_by("__p_value").aggregate(__p_rows=groups.count(), __p_first=groups[ROW_ID].min())

@@ -79,7 +79,8 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
 def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
     """The slices on which the model is worse than on the rest beyond chance, worst first."""
     if judged.kinds[target] == "series":
-        return []  # neighbouring windows overlap: tests that take rows for independent would find slices that are none
+        # Neighbouring windows overlap: tests that take rows for independent would find slices that are none.
+        return []
     metric, value = _row_statistic(judged, target)
     sign = 1.0 if better(metric) == "higher" else -1.0
     weight = np.ones(len(value)) if judged.weight is None else judged.weight

@@ -1,7 +1,7 @@
 """Which files of one source have a header: decided over all of them, since one alone may mislead.
 
-    part-0  x,c,y     part-1  x,c,y     the same first line in all: names, though part-1 has the value `c` in its column `c`
-            1.5,k,u           2.5,c,v
+    part-0  x,c,y     part-1  x,c,y     the same first line in all: names,
+            1.5,k,u           2.5,c,v   though part-1 has the value `c` in its column `c`
 
 A file that shares names with the others is mapped by name, whatever their order. A file whose first line has nothing in
 common with the names of the others is refused: its rows would otherwise stand in other columns, or its names among the

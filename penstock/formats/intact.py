@@ -4,7 +4,7 @@ Decoders are made for eyes: what is torn or bent becomes grey, or noise, and no 
 sums and the decoder's own complaints are asked, before pixels become numbers to learn from:
 
     PNG     the CRC of every chunk, the end chunk, and Adler's sum over the unpacked pixels
-    JPEG    what libjpeg warns of (through simplejpeg), or, where that is not installed, the marks of the scans alone
+    JPEG    what libjpeg warns of (through simplejpeg); where that is not installed, the marks of the scans
     TIFF    Adler's sum over each strip or tile that is packed by Deflate
     WebP    the length in its header
 

@@ -2,9 +2,11 @@
 
 What becomes of a value depends on all values of its field in the file:
     objects                    their fields, as columns `a.b`
-    lists of objects           one list column a field, `scores.score`, all of equal length: null where an element lacks it
+    lists of objects           one list column a field, `scores.score`, all of equal length: null where an
+                               element lacks it
     lists of scalars           a list column; elements of several kinds, or lists in lists, as JSON text
-    scalars of one kind        that kind; integers and floats together are numbers; text that is always ISO 8601, timestamps
+    scalars of one kind        that kind; integers and floats together are numbers; text that is always
+                               ISO 8601, timestamps
     several kinds              text; numbers and nested values as JSON text
 A missing field, null and an empty object are missing values. Integers stay exact or become text.
 

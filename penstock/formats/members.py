@@ -69,7 +69,8 @@ class Pattern:
             elif token["set"]:
                 inner = token["set"]
                 negated, inner = inner.startswith("!"), inner.removeprefix("!")
-                made += f"[{'^/' if negated else ''}{inner.replace(chr(92), chr(92) * 2).replace('[', chr(92) + '[').replace(']', chr(92) + ']').replace('^', chr(92) + '^')}]"
+                escaped = re.sub(r"[\\\[\]^]", r"\\\g<0>", inner)
+                made += f"[{'^/' if negated else ''}{escaped}]"
             else:
                 made += re.escape(token[0])
         try:

@@ -124,7 +124,8 @@ def decode_and_judge(data: bytes, height: int, width: int, channels: int, *, res
         if problem := damage(data, image):
             raise BadPicture(f"a {format} picture that cannot be read: it is {problem}")
         if not is_jpeg:
-            image.load()  # which turns a TIFF, and reads what PNG has behind its pixels: only then is its side known
+            # It turns a TIFF, and reads what PNG has behind its pixels: only then is its side known.
+            image.load()
         turn = _orientation(image)
         as_it_is = is_jpeg and turn == 1 and image.mode == mode and image.size == (width, height)
         if is_jpeg:

@@ -2,8 +2,8 @@
 
 Tensors of a checkpoint are whole, and rank 0 has them. What only one rank knows is kept by rank, in files of their own:
 
-    exchange     `<whose>/<rank>/<name>`: what a rank has not been able to say yet; `<whose>/shared/<name>`: what all remember alike
-    ranks        `<rank>/<phase>/<parameter>/<state>`: moments of ranks above 0, where each has its own (local SGD)
+    exchange     `<whose>/<rank>/<name>`: what a rank has not sent yet; `<whose>/shared/<name>`: what all share
+    ranks        `<rank>/<phase>/<parameter>/<state>`: moments of ranks above 0, with local SGD
     outer        by parameter, the velocity of an outer optimiser
 
 On the number of ranks that it was written by all is taken up as it was. On another, what was not said is summed and goes on

@@ -141,9 +141,12 @@ def _train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool
         except Outgrown as error:
             crew.outgrown(error)
             path = checkpoints.newest(events)
-            again = max(error.step + 1 - _step_of(path), 0)  # none, unless the checkpoint could not be written, which was said
+            # None, unless the checkpoint could not be written, which was said.
+            again = max(error.step + 1 - _step_of(path), 0)
+            repeated = f"; {again} steps are done again" if again else ""
+            processes = _counted(crew.processes, "process", "es")
             events.say(
-                f"{error.message}: going on from step {_step_of(path)} with {_counted(crew.processes, 'process', 'es')}{f'; {again} steps are done again' if again else ''}",
+                f"{error.message}: going on from step {_step_of(path)} with {processes}{repeated}",
                 step=_step_of(path), processes=crew.processes, repeated=again)
             job = replace(job, checkpoint=str(path) if path else None)
         except (TrainingError, UserError) as error:

@@ -178,9 +178,10 @@ def test_it_opens_and_answers_without_the_training_packages(bundle, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows.to_pylist()))
     code = """
 import importlib.abc, json, sys
+BLOCKED = "torch sklearn ray pyspark lightgbm safetensors onnx onnxscript tensorboard".split()
 class Block(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "sklearn", "ray", "pyspark", "lightgbm", "safetensors", "onnx", "onnxscript", "tensorboard"}:
+        if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"blocked {name}", name=name)
 sys.meta_path.insert(0, Block())
 from penstock.bundle.bundle import Bundle

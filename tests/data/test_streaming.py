@@ -166,7 +166,8 @@ from penstock.core.store import Store
 from penstock.data.feed import Feed
 from penstock.data.loader import Loader
 feed = Feed.open(Store(sys.argv[1]), sys.argv[2])
-print(sum(len(batch["row_id"]) for _, batch in Loader(feed, "train", batch_size=128, shuffle="blocks", window=3, numpy=True).batches(0)))
+loader = Loader(feed, "train", batch_size=128, shuffle="blocks", window=3, numpy=True)
+print(sum(len(batch["row_id"]) for _, batch in loader.batches(0)))
 """
 
 

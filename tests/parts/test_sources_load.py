@@ -27,7 +27,19 @@ from penstock.recipe.schema import load_recipe
 from penstock.testing.laws import sources as laws
 
 PICTURES = {"1.jpg": b"\xff\xd8one", "2.jpg": b"\xff\xd8two", "sub/3.jpg": b"\xff\xd8three", "empty.jpg": b"", "large.jpg": b"x" * 500, "unnamed.jpg": b"nobody names me"}
-TABLE = "id,image,pay\n1,1.jpg,3\n2,./2.jpg,4\n3,sub/3.jpg,5\n4,none.jpg,6\n5,,7\n6,../secret.txt,8\n7,/etc/passwd,9\n8,empty.jpg,1\n9,large.jpg,2\n10,1.jpg,3\n"
+TABLE = """\
+id,image,pay
+1,1.jpg,3
+2,./2.jpg,4
+3,sub/3.jpg,5
+4,none.jpg,6
+5,,7
+6,../secret.txt,8
+7,/etc/passwd,9
+8,empty.jpg,1
+9,large.jpg,2
+10,1.jpg,3
+"""
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Reads damaged files in child processes, so that a crash or a hang of a reader is one line of the verdict.
 
-    python -m tests.safety.fuzzing parquet 0 2000          # what CI does for 200; prints every verdict that is no good one
+    python -m tests.safety.fuzzing parquet 0 2000     # CI does this for 200; prints every verdict that is bad
 
 A child reads one damaged file after the other and prints a line before and after each. Where it dies, or stays silent
 for `HANG_SECONDS`, the damage under its hands is the culprit, and another child goes on behind it.

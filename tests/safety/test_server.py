@@ -118,7 +118,8 @@ def test_the_meters_do_not_grow_with_the_paths_and_methods_asked_for(server):
 
 CHECKS = """
 [checks.positive_data_acceptance]
-# Whether a model can take a value, no schema says: 422 names row and field. And tensors must agree with each other: 400.
+# Whether a model can take a value, no schema says: 422 names row and field.
+# And tensors must agree with each other: 400.
 expected-statuses = ["2xx", "400", "413", "422"]
 [checks.negative_data_rejection]
 expected-statuses = ["400", "404", "405", "411", "413", "415", "422"]

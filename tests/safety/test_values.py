@@ -56,8 +56,9 @@ def lake(folder: Path) -> None:
     for row in range(400):
         moment = begin + timedelta(hours=29 * row)
         places = ("Zürich", "İstanbul", "Ørsta", "ISTANBUL", "")
-        lines.append(
-            f"{moment:%Y-%m-%dT%H:%M:%SZ},{moment:%Y-%m-%d %H:%M:%S},{row * 7 % 13 / 10},{places[row % 5]},{'yes' if moment.hour > 11 else 'no'}")
+        late = "yes" if moment.hour > 11 else "no"
+        size, place = row * 7 % 13 / 10, places[row % 5]
+        lines.append(f"{moment:%Y-%m-%dT%H:%M:%SZ},{moment:%Y-%m-%d %H:%M:%S},{size},{place},{late}")
     (folder / "lake.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "recipe.json").write_text(json.dumps(RECIPE, ensure_ascii=False), "utf-8")
 

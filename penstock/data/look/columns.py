@@ -26,7 +26,10 @@ _FORMATS = (
 )
 _IDENTIFIER = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|https?://\S+|[^@\s]+@[^@\s]+\.[a-z]+", re.IGNORECASE)
-_ID_NAME = re.compile(r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$|(?<=[a-z])(Id|ID|Key|Uuid|UUID)$|^(id|uuid|key|rowid|row_id|unnamed: 0)$", re.IGNORECASE)
+_ID_NAME = re.compile(
+    r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$"
+    r"|(?<=[a-z])(Id|ID|Key|Uuid|UUID)$"
+    r"|^(id|uuid|key|rowid|row_id|unnamed: 0)$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|UUID)$")
 _TIME_NAME = re.compile(r"(^|[._\- ])(time|date|timestamp|ts|created|updated|modified|at|on|when|epoch)($|[._\- ])|(Time|Date|At)$|time$|date$", re.IGNORECASE)
 _EPOCHS = {"s": (10**8, 5 * 10**9), "ms": (10**11, 5 * 10**12), "us": (10**14, 5 * 10**15)}

@@ -1,8 +1,10 @@
 """A column whose rows are sequences: lists or delimited texts of items, words, characters (DNA), or numbers.
 
-    input    tokens int64 [B, T]       0 is padding, 1 unseen, values from 2, commonest first;  mask bool [B, T]
-    numbers  values float32 [B, T, 1]  standardised, 0 where missing;                           mask bool [B, T]
-    target   labels int64 [B, T]       a class for each step of the input named by `over`;      mask bool [B, T]
+    input    tokens int64 [B, T]       0 is padding, 1 unseen, values from 2, commonest first
+    numbers  values float32 [B, T, 1]  standardised, 0 where missing
+    target   labels int64 [B, T]       a class for each step of the input named by `over`
+
+Beside each is a mask, bool [B, T].
 
 Empty items are steps as well (`a,,b` has three, the second unseen): places matter here, unlike in a set. A target has a
 label for every step of its input, no more and no fewer; a row of another length is refused. What a target answers has as

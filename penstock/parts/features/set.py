@@ -187,7 +187,12 @@ class Set(Feature):
         always = [name for name in known if counts.get(name) == result["rows"]]
         for names, what in ((never, "in no row"), (always, "in every row")):
             if names:
-                fitted["said"].append(f"has {', '.join(map(repr, names[:5]))}{f' and {len(names) - 5} more' if len(names) > 5 else ''} {what} of the training split, so that nothing can be learnt about {'them' if len(names) > 1 else 'it'}")
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                them = "them" if len(names) > 1 else "it"
+                fitted["said"].append(
+                    f"has {', '.join(map(repr, names[:5]))}{more} {what} of the training split,"
+                    f" so that nothing can be learnt about {them}"
+                )
         return {**fitted, "values": list(known), "counts": [counts.get(name, 0) for name in known]}
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:

@@ -328,8 +328,12 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
     if ours:
         raise ours[0][1]
     if watch.stalled:
+        stalled = " and ".join(
+            f"training process {rank.number} (pid {rank.process.pid}, in step {max(read(rank.pulse).step, 0)})"
+            for rank in watch.stalled
+        )
         raise RankLost(
-            f"{' and '.join(f'training process {r.number} (pid {r.process.pid}, in step {max(read(r.pulse).step, 0)})' for r in watch.stalled)} {watch.why}. "
+            f"{stalled} {watch.why}. "
             f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in watch.stalled), watch.step(), len(ranks))
     if dead:
         if asked:

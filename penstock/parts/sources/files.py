@@ -3,7 +3,8 @@
     source: data/*.parquet                                    # inside a recipe: {type: files, path: …}
     source: {type: files, train: adult.data, test: {path: adult.test, skip_rows: 1}, names: […], na: "?"}
 
-    source: {type: files, path: styles.csv, load: {image: {root: images, ending: .jpg}}}   # a column that names pictures
+    # a column that names pictures
+    source: {type: files, path: styles.csv, load: {image: {root: images, ending: .jpg}}}
 
 How bytes become rows is decided in `penstock.formats`; here, only which files, and with which words each is read.
 
