@@ -77,7 +77,7 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     Args:
         source: a path, folder, glob or URL, or a `source:` mapping with its reading options.
         target: the column to predict; without one, every column's type is proposed and none is a target.
-        rows: how many rows to look at.
+        rows: how many rows to look at; fewer where they are wide, which the recipe's first line says.
         name: the recipe's name; the source's unless given.
         shown_path: how the recipe is to name the source, if not as given (paths in a recipe start from its folder).
 
@@ -88,7 +88,7 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
         SourceError: nothing can be read there.
         RecipeError: there is no such column.
     """
-    from penstock.contracts.data import Source
+    from penstock.contracts.data import SAMPLE_CUT, Source
     from penstock.data.look import look, write_recipe
 
     declaration = _as_source(source)
@@ -102,6 +102,7 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     if shown_path is not None:
         declaration["path"] = shown_path
+    findings.cut_from = rows if SAMPLE_CUT in (table.schema.metadata or {}) else 0
     written: str = write_recipe(findings, source_declaration=declaration, name=chosen)
     return written
 

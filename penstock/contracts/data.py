@@ -53,6 +53,10 @@ REJECT_SCHEMA = pa.schema([
 (`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
 
 
+SAMPLE_CUT = b"penstock.cut"
+"""In the metadata of a sample that has fewer rows than it was asked for since they are wide."""
+
+
 class Source(Alike, Part):
     """Where rows come from."""
 
@@ -80,7 +84,8 @@ class Source(Alike, Part):
 
     @abstractmethod
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them."""
+        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them; fewer where they are
+        wide, which `SAMPLE_CUT` in the schema's metadata says."""
 
 
 class Cleaner(Part):

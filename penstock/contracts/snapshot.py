@@ -52,3 +52,5 @@ class Extract:
     """Rows in `rejects`."""
     misfits: frozenset[str] = frozenset()
     """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in a column beside."""
+    cut: bool = False
+    """Of a sample: rows are fewer than were asked for since they are wide."""

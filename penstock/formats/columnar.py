@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from penstock.core.errors import SourceError
 from penstock.formats.frames import Frames, walk
+from penstock.formats.groups import pieces_of
 from penstock.formats.pages import check_pages
 from penstock.formats.places import is_remote, open_bytes
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
@@ -111,6 +112,7 @@ class Columnar(Reader):
             if not chosen or name in chosen:
                 self.columns[name] = canonical(kind)
                 self._tell_change(name, kind)
+        self.check_width(len(self.columns))
 
     def _tell_change(self, name: str, kind: pa.DataType) -> None:
         if pa.types.is_decimal(kind) and kind.scale:
@@ -186,16 +188,19 @@ class Columnar(Reader):
                     return
                 widest = max((file.metadata.row_group(g).total_byte_size / max(file.metadata.row_group(g).num_rows, 1) for g in range(file.num_row_groups)), default=1)
                 # A dictionary makes long texts look small, so some rows are looked at as well.
-                head = next(file.iter_batches(batch_size=_MEASURED_ROWS), None)
-                widest = max(widest, head.nbytes / max(head.num_rows, 1) if head is not None else 1)
-                rows = int(min(_MOST_ROWS, max(_MEASURED_ROWS, self.context.block_bytes * 2 / max(widest, 1))))
+                for some in (1, _MEASURED_ROWS):
+                    if some * widest <= self.context.batch_bytes and (head := next(file.iter_batches(batch_size=some), None)) is not None:
+                        widest = max(widest, head.nbytes / max(head.num_rows, 1))
+                rows = int(min(_MOST_ROWS, max(1, self.context.block_bytes * 2 / max(widest, 1))))
+                if widest * _MEASURED_ROWS <= self.context.batch_bytes:
+                    rows = max(rows, _MEASURED_ROWS)  # a batch costs some work for each column, so that few rows of a wide table are dear
                 yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
             return
         with self._arrow() as reader:
             whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if hasattr(reader, "num_record_batches") else iter(reader)
             for batch in whole:
                 for start in range(0, batch.num_rows, _MOST_ROWS):
-                    yield batch.slice(start, _MOST_ROWS)
+                    yield from pieces_of(batch.slice(start, _MOST_ROWS), self.context.batch_bytes)
 
     def _by_duckdb(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Arrow (25) writes missing lists of a fixed size to Parquet and cannot read them back; DuckDB can."""

@@ -27,6 +27,8 @@ from penstock.formats.dialect import (
     Careful,
     Dialect,
     Record,
+    beginning,
+    behind_first,
     head_records,
     plain_cut,
     seems_header,
@@ -79,6 +81,7 @@ class Delimited(Reader):
         with self._text() as text:
             buffer, line, final = self._begin(text)
             self._settle_columns()
+            size = 0
             blocks = self._blocks(text, buffer, line, final)
             with pa.OSFile(str(self._kept), "wb") as file, pa.ipc.new_file(file, self._kept_schema(), options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
                 for batch, rejects in blocks:
@@ -88,7 +91,8 @@ class Delimited(Reader):
                     if batch.num_rows:
                         writer.write_batch(batch)
                         self._rows += batch.num_rows
-                    if self.context.limit is not None and self._rows >= self.context.limit:
+                    size += batch.nbytes
+                    if self.context.limit is not None and (self._rows >= self.context.limit or size >= self.context.limit_bytes):
                         blocks.close()
                         break
 
@@ -113,10 +117,7 @@ class Delimited(Reader):
         """
         with self._text() as text:
             buffer, _, final = self._head(text, PEEK_BYTES)
-            self._dialect = self._find_dialect(buffer, final)
-            while not final and len(head_records(buffer, self._dialect, final=False, most=2)) < 2 and len(buffer) < LONGEST_RECORD:
-                more = text.read(PEEK_BYTES)
-                buffer, final = buffer + more, not more
+            buffer, final = self._two_records(text, buffer, final)
             if not final:
                 buffer = buffer[: buffer.rfind(b"\n") + 1] or buffer
         if not head_records(buffer, self._dialect, final=True, most=1):
@@ -140,16 +141,39 @@ class Delimited(Reader):
     def _begin(self, text: TextStream) -> tuple[bytes, int, bool]:
         """Skip what is no data, settle dialect and names. Returns what was read and is data, its line, and if that is all."""
         buffer, line, final = self._head(text, max(self.context.block_bytes, HEAD_BYTES))
-        self._dialect = self._find_dialect(buffer, final)
+        buffer, final = self._two_records(text, buffer, final)
         records = head_records(buffer, self._dialect, final=final)
         if not records and not self.input.reading.names:
             raise self._empty()
         header = self._has_header(records)
         self._name_columns(records, header)
         if header and records:
-            stop, behind = _behind_first(Careful(self._dialect), buffer, line, final)
+            stop, behind = behind_first(Careful(self._dialect), buffer, line, final)
             buffer, line = buffer[stop:], behind
         return buffer, line, final
+
+    def _two_records(self, text: TextStream, buffer: bytes, final: bool) -> tuple[bytes, bool]:
+        """Settle the dialect, and read on until there are two records, if there are: names, and what they are held against.
+
+        Raises:
+            SourceError: the first one does not end.
+        """
+        while True:
+            self._dialect = self._find_dialect(buffer, final)
+            records = head_records(buffer, self._dialect, final=final, most=2)
+            if final or len(records) == 2:
+                return buffer, final
+            if len(buffer) > LONGEST_RECORD:
+                if not records:
+                    raise self._too_long(1)
+                return buffer, final
+            more = text.read(len(buffer))  # doubled, so that what is looked at again is no more than what is read
+            buffer, final = buffer + more, not more
+
+    def _too_long(self, line: int) -> SourceError:
+        return SourceError(
+            f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB, the most that a row of text may have. Is this a text table? "
+            "If so, split that row, or take it out.")
 
     def _empty(self) -> SourceError:
         return SourceError(f"{self.input.path} is empty: it has no rows and no columns. Remove it, or name another. ({self.input.url})")
@@ -162,8 +186,10 @@ class Delimited(Reader):
         line = 1
         for _ in range(reading.skip_rows):
             while b"\n" not in buffer and not final:
-                more = text.read(self.context.block_bytes)
+                more = text.read(max(self.context.block_bytes, len(buffer)))
                 buffer, final = buffer + more, not more
+                if len(buffer) > LONGEST_LINE and b"\n" not in buffer:
+                    raise self._too_long(line)
             cut = buffer.find(b"\n") + 1
             if not cut:
                 raise SourceError(f"{self.input.path} has fewer lines than skip_rows: {reading.skip_rows}.")
@@ -192,14 +218,15 @@ class Delimited(Reader):
             return replace(dialect, delimiter=self._delimiter)
         if reading.format == "tsv" or (reading.format == "auto" and format_of(self.input.url) == "tsv"):
             return replace(dialect, delimiter=b"\t")
-        found = sniff_delimiter(buffer[: 1 << 18], dialect, final=final and len(buffer) <= 1 << 18)
+        start = beginning(buffer, PEEK_BYTES)
+        found = sniff_delimiter(start, dialect, final=final and len(buffer) <= len(start))
         if found is not None and found != b",":
             self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
         return replace(dialect, delimiter=found or b",")
 
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
         """The delimiter under which the file has the columns that were learnt: by its first line's names, or by their number."""
-        start = buffer[: 1 << 18]
+        start = beginning(buffer, PEEK_BYTES)
         ending = format_of(self.input.url) == "tsv"
         first = self.input.reading.delimiter or ("\t" if ending else ",")
         best: tuple[int, bytes] = (0, b"")
@@ -277,6 +304,7 @@ class Delimited(Reader):
     def _settle_columns(self) -> None:
         chosen = self.input.reading.columns
         self._wanted = [i for i, n in enumerate(self._names) if not chosen or n in chosen]
+        self.check_width(len(self._wanted))
         self._types = [self.context.text(self._names[i]) for i in self._wanted]
         self._block_bytes = max(self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES))
         self.columns = dict(zip([self._names[i] for i in self._wanted], self._types, strict=True))
@@ -288,36 +316,50 @@ class Delimited(Reader):
         waiting: deque[Future[Block] | Block] = deque()
         with ThreadPoolExecutor(self.context.workers) as pool:
             try:
-                if not final and self._block_bytes > self.context.block_bytes:
-                    more = text.read(self._block_bytes)
-                    buffer, final = buffer + more, not more
-                while buffer or not final:
-                    cut = plain_cut(buffer, self._dialect, final=final)
-                    if cut == 0 and not final and (len(buffer) < LONGEST_RECORD):
-                        more = text.read(max(self._block_bytes, len(buffer)))
-                        buffer, final = buffer + more, not more
-                        continue
-                    if cut:
-                        block = buffer[:cut]
-                        waiting.append(pool.submit(self._fast, block, line))
-                        buffer, line = buffer[cut:], line + block.count(b"\n")
-                    else:
-                        careful = Careful(self._dialect)
-                        waiting.append(self._careful(careful, buffer, line, final=final))
-                        if not careful.consumed and len(buffer) > LONGEST_LINE:
-                            raise SourceError(f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB. Is this a text table?")
-                        buffer, line = buffer[careful.consumed :], careful.line
-                    while waiting and (len(waiting) > self.context.workers or (final and not buffer)):
+                for block in self._parsed(text, buffer, line, final, pool):
+                    waiting.append(block)
+                    while len(waiting) > self.context.workers:
                         yield _result(waiting.popleft())
-                    if not final:
-                        more = text.read(max(self._block_bytes, len(buffer)))
-                        buffer, final = buffer + more, not more
                 while waiting:
                     yield _result(waiting.popleft())
             finally:
                 for future in waiting:
                     if isinstance(future, Future):
                         future.cancel()
+
+    def _parsed(self, text: TextStream, buffer: bytes, line: int, final: bool, pool: ThreadPoolExecutor) -> Iterator[Future[Block] | Block]:
+        """Every block, in order, parsed or being parsed. What is looked at is a block's bytes, and twice as much each time where a
+        record does not end in them; so one long record makes no others long, and nothing is looked at more than twice."""
+        at, reach = 0, self._block_bytes
+        while True:
+            if len(buffer) - at < reach and not final:
+                more = text.read(reach - (len(buffer) - at))
+                buffer, at, final = buffer[at:] + more, 0, not more
+                continue
+            if at == len(buffer):
+                return
+            start = buffer[at : at + reach]
+            last = final and at + len(start) == len(buffer)
+            cut = plain_cut(start, self._dialect, final=last)
+            if cut == 0 and not last and len(start) < LONGEST_RECORD:
+                reach *= 2
+                continue
+            if cut:
+                block = start[:cut]
+                yield pool.submit(self._fast, block, line)
+                at, line = at + cut, line + block.count(b"\n")
+            else:
+                careful = Careful(self._dialect)
+                found = self._careful(careful, start, line, final=last, most_bytes=self._block_bytes)
+                if careful.consumed:
+                    yield found
+                    at, line = at + careful.consumed, careful.line
+                elif len(start) > LONGEST_LINE:
+                    raise self._too_long(line)
+                else:
+                    reach *= 2
+                    continue
+            reach = self._block_bytes
 
     def _fast(self, block: bytes, line: int) -> Block:
         d, width = self._dialect, len(self._names)
@@ -382,12 +424,12 @@ class Delimited(Reader):
     def _ragged(self, cells: int) -> str:
         return f"expected {len(self._names)} cells, found {cells}"
 
-    def _careful(self, careful: Careful, buffer: bytes, line: int, *, final: bool) -> Block:
+    def _careful(self, careful: Careful, buffer: bytes, line: int, *, final: bool, most_bytes: int | None = None) -> Block:
         rows: list[list[bytes]] = []
         lines: list[int] = []
         rejects: list[Reject] = []
         width = len(self._names)
-        for record in careful.records(buffer, line, final=final, width=width):
+        for record in careful.records(buffer, line, final=final, width=width, most_bytes=most_bytes):
             if not record.reason and len(record.cells) == width:
                 rows.append(record.cells)
                 lines.append(record.line)
@@ -426,14 +468,6 @@ class Delimited(Reader):
 
 def _result(block: Future[Block] | Block) -> Block:
     return block.result() if isinstance(block, Future) else block
-
-
-def _behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tuple[int, int]:
-    """Where the first record of `buffer` ends, and the line that follows it."""
-    rest = careful.records(buffer, line, final=final)
-    next(rest)
-    next(rest, None)
-    return careful.consumed, careful.line
 
 
 def settle_together(readers: Sequence[Delimited]) -> None:

@@ -19,9 +19,9 @@ from typing import Literal
 
 import numpy as np
 
-from penstock.formats.texts import undecodable
+from penstock.formats.texts import LONGEST_LINE, undecodable
 
-LONGEST_RECORD = 8 << 20
+LONGEST_RECORD = LONGEST_LINE
 """Bytes. A quoted cell that is longer is taken for one whose closing quote is missing."""
 
 LONGEST_NAME = 64
@@ -58,16 +58,18 @@ class Careful:
         self.consumed = 0
         self.line = 1
 
-    def records(self, buffer: bytes, line: int, *, final: bool, width: int = 0) -> Iterator[Record]:
+    def records(self, buffer: bytes, line: int, *, final: bool, width: int = 0, most_bytes: int | None = None) -> Iterator[Record]:
         """Every whole record of `buffer`, which begins on `line`; with `final`, its end is the file's.
 
-        `width` is the number of cells where it is known: a line of white space is a row only where there is one column.
+        Args:
+            width: the number of cells where it is known: a line of white space is a row only where there is one column.
+            most_bytes: stop behind the record that reaches so far.
         """
         d = self.dialect
         special = (d.quote or b"") + (d.escape or b"")
         position = self.consumed = 0
         self.line = line
-        while position < len(buffer):
+        while position < (len(buffer) if most_bytes is None else min(len(buffer), most_bytes)):
             end = buffer.find(b"\n", position)
             if end < 0:
                 if not final:
@@ -133,43 +135,46 @@ class Careful:
             position += 1
 
     def _cell(self, buffer: bytes, start: int) -> tuple[bytes, int, str]:
-        d, parts, position = self.dialect, [], start
+        d, made, position, end = self.dialect, bytearray(), start, -2
         quote = d.quote or b""
         while True:
-            end = buffer.find(quote, position)
+            if -1 != end < position:  # what was found is looked for once, however many escapes stand before it
+                end = buffer.find(quote, position)
             escaped = buffer.find(d.escape, position, end if end >= 0 else len(buffer)) if d.escape else -1
             if escaped >= 0:
-                if escaped + 1 >= len(buffer):
+                if escaped + 1 >= len(buffer) or escaped - start > LONGEST_RECORD:
                     return b"", 0, "open"
-                parts += [buffer[position:escaped], buffer[escaped + 1 : escaped + 2]]
+                made += buffer[position:escaped] + buffer[escaped + 1 : escaped + 2]
                 position = escaped + 2
             elif end < 0:
                 return b"", 0, "open"
             else:
                 if end - start > LONGEST_RECORD:
                     return b"", 0, "open"
-                parts.append(buffer[position:end])
+                made += buffer[position:end]
                 position = end + 1
                 if buffer[position : position + 1] != quote:
-                    return b"".join(parts), position, ""
-                parts.append(quote)
+                    return bytes(made), position, ""
+                made += quote
                 position += 1
 
     def _bare(self, buffer: bytes, position: int) -> tuple[bytes, int]:
-        d, parts = self.dialect, []
+        d, made, stop = self.dialect, bytearray(), -1
         end = buffer.find(b"\n", position)
         end = len(buffer) if end < 0 else end
         while True:
-            stop = buffer.find(d.delimiter, position, end)
-            stop = end if stop < 0 else stop
+            if stop < position:
+                stop = buffer.find(d.delimiter, position, end)
+                stop = end if stop < 0 else stop
             escaped = buffer.find(d.escape, position, stop) if d.escape else -1
             if escaped < 0:
                 break
-            parts += [buffer[position:escaped], buffer[escaped + 1 : escaped + 2]]
-            position = escaped + 2
+            made += buffer[position:escaped]
             if escaped + 1 >= end:  # an escaped line end: the escape stands for itself
-                return b"".join(parts[:-1]) + buffer[escaped:end].removesuffix(b"\r"), end
-        cell = b"".join([*parts, buffer[position:stop]])
+                return bytes(made) + buffer[escaped:end].removesuffix(b"\r"), end
+            made += buffer[escaped + 1 : escaped + 2]
+            position = escaped + 2
+        cell = bytes(made) + buffer[position:stop]
         return (cell.removesuffix(b"\r") if stop == end else cell), stop
 
 
@@ -193,7 +198,8 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
         if len(quotes):
             edge = np.zeros(256, bool)
             edge[[d.delimiter[0], 10]] = True
-            padded = np.concatenate([[10], data[:cut], [10]]).astype(np.uint8)
+            around = np.array([10], np.uint8)  # of one byte, or all would be copied as eight
+            padded = np.concatenate([around, data[:cut], around])
             before, behind = padded[quotes[0::2]], padded[quotes[1::2] + 2]
             doubled = quotes[1:-1:2] + 1 == quotes[2::2]
             opens = edge[before]
@@ -229,6 +235,19 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
         if width > 1 and score[0] >= 0.5 and score > best:
             best, found = score, candidate
     return found
+
+
+def beginning(buffer: bytes, least: int) -> bytes:
+    """What the delimiter is judged by: `least` bytes of a file, and its first line in any case."""
+    return buffer[: max(least, buffer.find(b"\n") + 1)]
+
+
+def behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tuple[int, int]:
+    """Where the first record of `buffer` ends, and the line that follows it."""
+    rest = careful.records(buffer, line, final=final)
+    next(rest)
+    next(rest, None)
+    return careful.consumed, careful.line
 
 
 def head_records(text: bytes, dialect: Dialect, *, final: bool, most: int = 200) -> list[Record]:

@@ -29,7 +29,7 @@ from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.columnar import Columnar
 from penstock.formats.delimited import Delimited, settle_together
-from penstock.formats.groups import RowGroups, ahead
+from penstock.formats.groups import GROUP_BYTES, RowGroups, ahead, pieces_of
 from penstock.formats.jsonlines import JsonLines
 from penstock.formats.learnt import MISFIT, fit, learnt_type
 from penstock.formats.reader import LINE, NUMBERS, Context, Input, Reader, check_words
@@ -39,14 +39,19 @@ from penstock.formats.steady import check
 from penstock.formats.texts import format_of
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
+SAMPLE_BYTES = 64 << 20
+"""Of a sample, whatever rows it was asked for: values as columns, and `_CELL_BYTES` for each, be it missing."""
+_CELL_BYTES = 8
 
-def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None, learnt: Learnt | None = None) -> Extract:
+
+def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None, limit_bytes: int = SAMPLE_BYTES, learnt: Learnt | None = None) -> Extract:
     """Read every row of the files into Parquet under `scratch`; put bad rows aside.
 
     Args:
         inputs: in the order of the snapshot: `ROW_FILE` is an index into them.
         memory_bytes: what all of it may take.
-        limit: read about so many rows of each file only.
+        limit: read about so many rows of each file only, and
+        limit_bytes: with `limit`, about so many bytes of each: fewer rows where they are wide, which `Extract.cut` says.
         learnt: the types that columns have, whatever these files look like; what is not of its column's type is a text in a
             column `MISFIT` + name, for the columns in the extract's `misfits`.
 
@@ -58,7 +63,9 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
     with told_plainly(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         rejects = Rejects(scratch / "rejects.parquet")
-        context = Context(scratch, rejects, events, block if limit is None else 128 << 10, workers, limit)
+        context = Context(
+            scratch, rejects, events, block if limit is None else 128 << 10, workers, limit, limit_bytes,
+            batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)), value_bytes=max(64 << 20, memory_bytes // 4))
         readers: list[Reader] = []
         try:
             for input in inputs:
@@ -75,7 +82,8 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             _csv_words(readers)
             partitions = [_partitions(r) for r in readers]
             plan = _plan(readers, partitions, events, learnt)
-            made, rows, late = _write(readers, partitions, plan, scratch, block, events, limit)
+            written = _write(readers, partitions, plan, context, block)
+            made, rows, late = written.files, written.rows, written.late
             rejected = rejects.count + late.count
             if not rows and not rejected:
                 raise _no_rows(inputs, readers, plan.schema())
@@ -83,7 +91,7 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
                 events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
             return Extract(
                 parquet=list(made), schema=plan.schema(), rejects=[*rejects.close(), *late.close()], rows=rows, rejected=rejected,
-                misfits=frozenset(plan.misfits))
+                misfits=frozenset(plan.misfits), cut=written.cut)
         finally:
             rejects.close()
             for reader in readers:
@@ -190,8 +198,11 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
     texts: dict[str, TextTypes] = {}
     inexact: set[str] = set()
     parts: dict[str, TextTypes] = {}
+    known_columns: set[int] = set()
     for reader, part in zip(readers, partitions, strict=True):
-        for name, kind in reader.columns.items():
+        is_known = id(reader.columns) in known_columns  # files of JSON lines share theirs
+        known_columns.add(id(reader.columns))
+        for name, kind in () if is_known else reader.columns.items():
             final = spelling.setdefault(name.lower(), name)
             if final != name:
                 reader.say(f"spells the column {final!r} as {name!r}; they are taken for one.", warn=True)
@@ -290,27 +301,30 @@ def _ordered(kinds: dict[str, pa.DataType], readers: list[Reader]) -> dict[str, 
 # -- the rows ------------------------------------------------------------------------------------------------------------
 
 
-def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, scratch: Path, block: int, events: Events, limit: int | None) -> tuple[list[Path], int, Rejects]:
-    """The second pass: the files written, their rows, and the rows whose values are not of a forced type."""
+@dataclass(frozen=True)
+class _Written:
+    """What the second pass gave."""
+
+    files: list[Path]
+    rows: int
+    late: Rejects
+    """Rows whose values are not of a forced type."""
+    cut: bool
+    """Whether a sample has fewer rows than it was asked for since they are wide."""
+
+
+def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, context: Context, block: int) -> _Written:
+    """The second pass; again with a column as text, where its type proves too narrow."""
     while True:
-        rejects = Rejects(scratch / "rejects-by-type.parquet")
+        rejects = Rejects(context.scratch / "rejects-by-type.parquet")
         plan.misfits.clear()
-        writer = RowGroups(scratch, _with_places(plan.written()), block)
+        writer = RowGroups(context.scratch, _with_places(plan.written()), block)
+        cut = False
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
-                number, late, fail = 0, 0, reader.input.reading.on_bad_row == "fail"
-                for batch in ahead(reader.batches(plan.wanted(reader)), 1):
-                    good, bad = _finish(batch, plan, part, index, number)
-                    for reject in bad:
-                        rejects.add(reader.input.path, reject, fail=fail)
-                    number += good.num_rows
-                    writer.add(good)
-                    late += len(bad)
-                _unchanged(reader.input)
-                if limit is None:
-                    _reconcile(reader, number + late)
-                events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
-            return writer.close(), writer.rows, rejects
+                cut = _write_one(index, reader, part, plan, context, writer, rejects) or cut
+                context.events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
+            return _Written(writer.close(), writer.rows, rejects, cut)
         except BaseException as error:
             writer.abandon()
             for path in rejects.close():
@@ -320,8 +334,39 @@ def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan:
             name = error.column
             if pa.types.is_string(plan.kinds[name]):
                 raise SourceError(f"the column {name!r} cannot be read as text in every file, nor as anything else.") from None
-            events.warn(f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as text.")
+            context.events.warn(f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as text.")
             plan.kinds[name] = pa.string()
+
+
+def _write_one(index: int, reader: Reader, part: dict[str, str | None], plan: _Plan, context: Context, writer: RowGroups, rejects: Rejects) -> bool:
+    """One file's rows; whether those of a sample are cut short for their bytes."""
+    number, late, size, fail = 0, 0, 0, reader.input.reading.on_bad_row == "fail"
+    rows = reader.batches(plan.wanted(reader))
+    cut = False
+    for whole in ahead((piece for batch in rows for piece in pieces_of(batch, context.batch_bytes)), 1):
+        good, bad = _finish(whole, plan, part, index, number)
+        for reject in bad:
+            rejects.add(reader.input.path, reject, fail=fail)
+        if context.limit is not None:
+            good, size, cut = _within(good, size, context)
+        number += good.num_rows
+        writer.add(good)
+        late += len(bad)
+        if cut:
+            break
+    _unchanged(reader.input)
+    if context.limit is None:
+        _reconcile(reader, number + late)
+    return cut and number < (context.limit or 0)
+
+
+def _within(batch: pa.RecordBatch, taken: int, context: Context) -> tuple[pa.RecordBatch, int, bool]:
+    """The rows of a sample's batch that it has room for, the bytes taken with them, and whether it is full."""
+    size = batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
+    room = context.limit_bytes - taken
+    if size < room or not batch.num_rows:
+        return batch, taken + size, False
+    return batch.slice(0, max(batch.num_rows * room // size, 0 if taken else 1)), taken + size, True
 
 
 def _reconcile(reader: Reader, given: int) -> None:
@@ -345,13 +390,16 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
     arrays: list[pa.Array] = []
     beside: dict[str, pa.Array] = {}
     wrong: dict[int, tuple[str, str]] = {}
+    missing: dict[pa.DataType, pa.Array] = {}
     for name, kind in plan.kinds.items():
         if name in here:
             array = batch.column(here[name])
         elif constants.get(name) is not None:
             array = pa.repeat(pa.scalar(constants[name]), batch.num_rows)
         else:
-            arrays.append(pa.nulls(batch.num_rows, kind))
+            if kind not in missing:
+                missing[kind] = pa.nulls(batch.num_rows, kind)
+            arrays.append(missing[kind])
             continue
         if name in plan.learnt:
             array, other = fit(array, kind)

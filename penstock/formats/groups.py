@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.core.wanted import until
@@ -15,6 +16,7 @@ from penstock.core.wanted import until
 GROUP_ROWS = 122_880
 """Rows of a row group, at most: DuckDB's unit of work."""
 GROUP_BYTES = 64 << 20
+_LEAST_ROWS = 1_024
 FILE_ROWS = 8_000_000
 
 
@@ -31,7 +33,8 @@ class RowGroups:
         # Numbers seldom repeat enough for a dictionary to be worth its making.
         self._dictionary = [f.name for f in schema if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))] or False
         self._schema = schema
-        self._most_bytes = min(GROUP_BYTES, block * 8)
+        # A row group costs some work and memory for each column, whatever its rows: of a wide table it has no few of them.
+        self._most_bytes = max(min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24))
         self._held: list[pa.RecordBatch] = []
         self._held_rows = self._held_bytes = self._file_rows = 0
         self._writer: pq.ParquetWriter | None = None
@@ -74,6 +77,27 @@ class RowGroups:
         self._end()
         for file in self.files:
             file.unlink(missing_ok=True)
+
+
+def pieces_of(batch: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """A batch in pieces of about so many bytes, or of one row."""
+    if batch.num_rows < 2 or _weight(batch) <= most_bytes:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from pieces_of(batch.slice(0, half), most_bytes)
+    yield from pieces_of(batch.slice(half), most_bytes)
+
+
+def _weight(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch's values, each of its own where several are codes of one word."""
+    size = int(batch.nbytes)
+    for column in batch.columns:
+        kind = column.type
+        if pa.types.is_dictionary(kind) and (pa.types.is_string(kind.value_type) or pa.types.is_binary(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            size += pc.sum(lengths.cast(pa.int64())).as_py() or 0
+    return size
 
 
 def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:

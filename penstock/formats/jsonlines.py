@@ -19,21 +19,31 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
-from penstock.formats.reader import LINE, NUMBERS, Context, Input, Reader
+from penstock.formats.fields import TooManyFields, Tree
+from penstock.formats.reader import LINE, MOST_COLUMNS, Context, Input, Reader
 from penstock.formats.rejects import Reject
 from penstock.formats.shape import Shape
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
-from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MOST_ROWS = 16_384
+_DEEPEST = 200
+"""Objects and lists within each other."""
+_CELL_BYTES = 12
+"""Of a value in a column, at the least: eight, and what tells whether it is missing."""
+_LARGEST_ROW = 4
+"""A row's columns may take so many batches' bytes."""
+_VALUE_BYTES = 96
+"""Of a value as `json` makes it: a number, the smallest list, or an entry of an object."""
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class _TwiceError(ValueError):
@@ -43,8 +53,8 @@ class _TwiceError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        keys = [k for k, _ in pairs]
-        raise _TwiceError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+        counts = Counter(key for key, _ in pairs)
+        raise _TwiceError(f"the key {next(key for key, count in counts.items() if count > 1)[:200]!r} is there twice")
     return made
 
 
@@ -63,113 +73,12 @@ def _value(text: str) -> Any:
     return _decode(text)
 
 
-class _Node:
-    """One field, by all of its values."""
-
-    __slots__ = ("fields", "inexact", "item", "kinds", "moments", "name")
-
-    def __init__(self) -> None:
-        self.kinds: set[str] = set()
-        """Of `bool int big float text object list empty` (an empty list)."""
-        self.fields: dict[str, _Node] = {}
-        self.item: _Node | None = None
-        self.inexact = False
-        """An integer was seen that float64 cannot hold."""
-        self.moments = TextTypes()
-        self.name = ""
-        """The final name, where it is a column."""
-
-    def observe(self, values: list[Any]) -> None:
-        """Learn from values; None says nothing."""
-        kinds = set(map(type, values))
-        kinds.discard(type(None))
-        if not kinds:
-            return
-        one = len(kinds) == 1
-        if dict in kinds:
-            self.kinds.add("object")
-            objects = [v for v in values if type(v) is dict]
-            for key in dict.fromkeys(chain.from_iterable(objects)):
-                if key not in self.fields:
-                    self.fields[key] = _Node()
-                self.fields[key].observe([o.get(key) for o in objects])
-        if list in kinds:
-            elements = list(chain.from_iterable(v for v in values if type(v) is list))
-            self.kinds.add("list" if elements else "empty")
-            if elements:
-                self.item = self.item or _Node()
-                self.item.observe(elements)
-        if bool in kinds:
-            self.kinds.add("bool")
-        if float in kinds:
-            self.kinds.add("float")
-        if int in kinds:
-            numbers = [v for v in values if v is not None] if one else [v for v in values if type(v) is int]
-            self.kinds.add("int")
-            least, most = min(numbers), max(numbers)
-            if least < -(2**63) or most >= 2**63:
-                self.kinds.add("big")
-            elif (least < -(2**53) or most > 2**53) and not self.inexact:
-                self.inexact = any(int(float(n)) != n for n in numbers)
-        if str in kinds:
-            self.kinds.add("text")
-            types = self.moments
-            if types.naive or types.zoned:
-                texts = [v for v in values if type(v) is str]
-                if any(len(t) < 10 or t[4] != "-" for t in texts):
-                    types.naive = types.zoned = False
-                else:
-                    types.boolean = types.integer = types.number = False
-                    types.observe(pa.array(texts, pa.string()))
-
-    def form(self) -> str:
-        """`object`, `objects` (a list of them), `list`, `scalar` or `mixed`."""
-        kinds = self.kinds - {"empty"}
-        if "object" in kinds:
-            return "object" if self.kinds == {"object"} else "mixed"
-        if "list" in kinds or self.kinds == {"empty"}:
-            if kinds - {"list"}:
-                return "mixed"
-            return "objects" if self.item is not None and self.item.kinds == {"object"} else "list"
-        return "mixed" if "empty" in self.kinds and kinds else "scalar"
-
-    def type(self) -> pa.DataType:
-        """Of a column that is `scalar`, `list` or `mixed`."""
-        form = self.form()
-        if form == "list":
-            return pa.list_(self.item.element() if self.item else pa.null())
-        if form != "scalar":
-            return pa.string()
-        if not self.kinds:
-            return pa.null()
-        if self.kinds == {"text"}:
-            return NAIVE if self.moments.naive else ZONED if self.moments.zoned else pa.string()
-        return self._scalar()
-
-    def listed_type(self) -> pa.DataType:
-        """Of the column that a field of listed objects becomes."""
-        return pa.list_(self.element() if self.form() == "scalar" else pa.string())
-
-    def element(self) -> pa.DataType:
-        """As the element of a list."""
-        return self._scalar() if self.kinds else pa.null()
-
-    def _scalar(self) -> pa.DataType:
-        if self.kinds == {"bool"}:
-            return pa.bool_()
-        if self.kinds == {"int"}:
-            return pa.int64()
-        if self.kinds <= {"int", "float"} and not self.inexact:
-            return pa.float64()
-        return pa.string()
-
-
 class JsonLines(Reader):
     """Reads one file of JSON lines."""
 
     def __init__(self, input: Input, context: Context) -> None:
         super().__init__(input, context)
-        self._root: _Node = context.objects.setdefault(input.reading.model_dump_json(), _Node())
+        self._tree: Tree = context.objects.setdefault(input.reading.model_dump_json(), Tree())
         self._encoding = "utf-8"
         self._shape = Shape(input.learnt, input.reading.rename) if input.learnt is not None else None
 
@@ -179,28 +88,38 @@ class JsonLines(Reader):
         for lines, objects, rejects in self._blocks():
             for reject in rejects:
                 self.reject(reject)
-            self._root.observe(objects)
+            try:
+                self._tree.observe(objects)
+            except TooManyFields:
+                raise self._too_many_fields(lines[-1]) from None
             rows += len(lines) + len(rejects)
         self.declared = rows
 
+    def _too_many_fields(self, line: int) -> SourceError:
+        path, count, names = self._tree.fullest()
+        where = f"the object {path!r} alone has {count:,}" if path else f"the rows themselves have {count:,}"
+        way = ".[]" if "[]" in path else f".{path} |= to_entries" if path else "{entries: to_entries}"
+        how = "" if "[]" in path else f", for example with: jq -c '{way}'"
+        return SourceError(
+            f"{self.input.path}: the objects up to line {line:,} have more than {MOST_COLUMNS:,} different fields, and each would be a column; {where}, such as {', '.join(name[:40] for name in names)}. "
+            f"Are these data that is used as keys? Write them as a list of objects with a field for the key and one for the value{how}.")
+
     def settle(self) -> None:
-        leaves = [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
-        joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
-        order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))  # so that a clash is named alike in every file
-        for i, name in zip(order, self.final_names([joined[i] for i in order]), strict=True):
-            leaves[i][1].name = name
-        chosen = self.input.reading.columns
-        for _, node, listed in leaves:
-            if not chosen or node.name in chosen:
-                self.columns[node.name] = node.listed_type() if listed else node.type()
-                if node.inexact or (node.item is not None and node.item.inexact):
-                    self.inexact.add(node.name)
+        tree = self._tree
+        if not tree.is_settled:
+            leaves = tree.leaves()
+            joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
+            order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))  # so that a clash is named alike in every file
+            for i, name in zip(order, self.final_names([joined[i] for i in order]), strict=True):
+                leaves[i][1].name = name
+            tree.settle(leaves, self.input.reading.columns, self.raw_names)
+        self.columns, self.inexact, self.raw_names = tree.columns, tree.inexact, tree.raw_names  # the same for all files: none is a copy
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
     def _blocks(self) -> Iterator[tuple[list[int], list[dict[str, Any]], list[Reject]]]:
         """Blocks of good objects with their lines, and bad lines."""
-        rest, line, given = b"", 1, 0
+        rest, line, given, size = b"", 1, 0, 0
         limit = self.context.limit
         with TextStream(self.input.url, self._encoding) as text:
             while True:
@@ -210,21 +129,32 @@ class JsonLines(Reader):
                     self._refuse_whole(rest)
                 cut = rest.rfind(b"\n") + 1 if more else len(rest)
                 if not cut and len(rest) > LONGEST_LINE:
-                    raise SourceError(f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB. Are these JSON lines, one object a line?")
+                    raise SourceError(f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB, the most that a row of text may have. Are these JSON lines, one object a line? If so, split that row, or take it out.")
                 raw = rest[:cut].split(b"\n")
                 if cut and rest[cut - 1 : cut] == b"\n":
                     raw.pop()
                 rest = rest[cut:]
-                for start in range(0, len(raw), _MOST_ROWS):
-                    part = raw[start : start + _MOST_ROWS]
+                for part in self._portions(raw):
                     found = self._parse(part, line)
                     line += len(part)
                     given += len(found[0])
+                    size += sum(map(len, part))
                     yield found
-                    if limit is not None and given >= limit:
+                    if limit is not None and (given >= limit or size >= self.context.limit_bytes):
                         return
                 if not more:
                     return
+
+    def _portions(self, raw: list[bytes]) -> Iterator[list[bytes]]:
+        """Lines, so many at once as may be objects at once."""
+        start = size = 0
+        for i, text in enumerate(raw):
+            size += len(text)
+            if size >= self.context.block_bytes or i + 1 - start >= _MOST_ROWS:
+                yield raw[start : i + 1]
+                start, size = i + 1, 0
+        if start < len(raw):
+            yield raw[start:]
 
     def _refuse_whole(self, text: bytes) -> None:
         start = text.lstrip()
@@ -241,10 +171,11 @@ class JsonLines(Reader):
         for number, text in enumerate(raw, line):
             reason = ""
             try:
-                value = _value(text.decode())
+                reason = self._too_much(text) or ""
+                value = {} if reason else _value(text.decode())
                 if type(value) is not dict:
                     reason = f"expected one JSON object, found {_called(value)}"
-                elif _SURROGATE.search(text):
+                elif not reason and _SURROGATE.search(text):
                     json.dumps(value, ensure_ascii=False).encode()
                 if not reason and self._shape is not None:
                     reason = self._shape.problem(value) or ""
@@ -282,67 +213,53 @@ class JsonLines(Reader):
                 return None
         return value
 
+    def _too_much(self, text: bytes) -> str | None:
+        """Why a line is not read at all: it is nested too deep, or would take too much memory; None if it is neither."""
+        opened = text.count(b"{") + text.count(b"[")
+        values = opened + text.count(b",")
+        if opened <= _DEEPEST and values * _VALUE_BYTES <= self.context.value_bytes:
+            return None
+        bare = _TEXT.sub(b"", text)  # without what stands in its texts
+        values = sum(map(bare.count, (b"{", b"[", b",")))
+        if values * _VALUE_BYTES > self.context.value_bytes:
+            return f"{len(text):,} bytes with about {values:,} values, which may take {values * _VALUE_BYTES >> 20:,} MiB of memory at once, more than {self.context.value_bytes >> 20:,} MiB. Split the row, or raise resources.memory"
+        return "nested too deep" if _depth(bare) > _DEEPEST else None
+
     # -- the second pass ---------------------------------------------------------------------------------------------
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         for lines, objects, _ in self._blocks():
-            if not lines:
-                continue
-            found: dict[str, pa.Array] = {}
-            _columns(self._root, objects, kinds, found)
-            found[LINE] = pa.array(lines, pa.int64())
-            yield pa.RecordBatch.from_pydict(found)
+            for start, end in self._cuts(lines, objects):
+                found = self._tree.batch(objects[start:end], kinds)
+                found[LINE] = pa.array(lines[start:end], pa.int64())
+                yield pa.RecordBatch.from_pydict(found)
+
+    def _cuts(self, lines: list[int], objects: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+        """Rows that may be columns at once: a table has a value in each column for each row, whether the row has it or not."""
+        most = self.context.batch_bytes // _CELL_BYTES
+        start = size = 0
+        for i, value in enumerate(objects):
+            cells = self._tree.cells(value)
+            if cells > most * _LARGEST_ROW:
+                raise SourceError(
+                    f"{self.input.path}, line {lines[i]}: its lists of objects would be columns with {cells:,} values in this row alone, an element's place in every field that any element has. "
+                    "Are fields of these objects data that is used as keys? Split the row, or give its objects fewer fields.")
+            if size + cells > most and i > start:
+                yield start, i
+                start, size = i, 0
+            size += cells
+        if start < len(objects):
+            yield start, len(objects)
+
+
+def _depth(bare: bytes) -> int:
+    """How deep objects and lists are within each other, of JSON without its texts."""
+    steps = np.zeros(256, np.int8)
+    steps[list(b"[{")], steps[list(b"]}")] = 1, -1
+    taken = steps[np.frombuffer(bare, np.uint8)]
+    return int(np.cumsum(taken[taken != 0], dtype=np.int64).max(initial=0))
 
 
 def _called(value: Any) -> str:
     names = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
     return names[type(value)]
-
-
-def _leaves(node: _Node, path: tuple[str, ...], *, listed: bool) -> Iterator[tuple[tuple[str, ...], _Node, bool]]:
-    """The nodes that are columns: their paths, and whether they are fields of listed objects."""
-    form = node.form()
-    if form == "object" or (form == "objects" and not listed):
-        fields = node.fields if form == "object" else node.item.fields if node.item else {}
-        for key, child in fields.items():
-            yield from _leaves(child, (*path, key), listed=listed or form == "objects")
-    else:
-        yield path, node, listed
-
-
-def _columns(node: _Node, values: list[Any], kinds: Mapping[str, pa.DataType], found: dict[str, pa.Array]) -> None:
-    """Fill `found` with the columns below `node`, whose values these are."""
-    form = node.form()
-    if form == "object":
-        for key, child in node.fields.items():
-            _columns(child, [v.get(key) if v is not None else None for v in values], kinds, found)
-    elif form == "objects":
-        assert node.item is not None
-        _parallel(node.item, values, kinds, found)
-    elif node.name in kinds:
-        found[node.name] = _array(values, kinds[node.name])
-
-
-def _parallel(node: _Node, values: list[Any], kinds: Mapping[str, pa.DataType], found: dict[str, pa.Array]) -> None:
-    for key, child in node.fields.items():
-        below = [None if v is None else [None if e is None else e.get(key) for e in v] for v in values]
-        if child.form() == "object":
-            _parallel(child, below, kinds, found)
-        elif child.name in kinds:
-            found[child.name] = _array(below, kinds[child.name])
-
-
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if kind.equals(NUMBERS):
-        return _array([int(v) if type(v) is bool else v for v in values], pa.string())
-    if pa.types.is_string(kind):
-        return pa.array([v if v is None or type(v) is str else word(v) for v in values], kind)
-    if pa.types.is_timestamp(kind):
-        return pa.array(values, pa.string()).cast(kind)
-    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
-        return pa.array([None if v is None else [e if e is None or type(e) is str else word(e) for e in v] for v in values], kind)
-    if pa.types.is_floating(kind):
-        return pa.array([None if v is None else float(v) for v in values], kind)
-    if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
-        return pa.array([None if v is None else [None if e is None else float(e) for e in v] for v in values], kind)
-    return pa.array(values, kind)

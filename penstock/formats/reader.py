@@ -26,6 +26,13 @@ from penstock.formats.typed import TextTypes
 LINE = "\0line"
 """The column in which readers give each row's line; no file can have a column of this name."""
 
+MOST_COLUMNS = 30_000
+"""Of a file that are read, and different fields of JSON lines. More are data: keys that are values, or vectors."""
+LONGEST_NAME = 4_096
+"""Characters of a column's name."""
+_MOST_SAID = 20
+"""Names of one file that are spoken of one by one."""
+
 NUMBERS = pa.large_string()
 """What a reader is asked for where numbers were learnt: texts, since some values may be none; truth values are 1 and 0."""
 
@@ -63,6 +70,12 @@ class Context:
     workers: int
     limit: int | None = None
     """Read about so many rows of each file, then stop."""
+    limit_bytes: int = 0
+    """With `limit`: stop as well where so many bytes were read of a file, and a row."""
+    batch_bytes: int = 8 << 20
+    """About what a batch of rows may take as columns, missing values and all."""
+    value_bytes: int = 64 << 20
+    """About what one row may take as plain Python."""
     texts: dict[str, TextTypes] = field(default_factory=dict)
     """By name in lower case: what the text columns of that name could be, over all files."""
     objects: dict[str, Any] = field(default_factory=dict)
@@ -124,26 +137,48 @@ class Reader(ABC):
         self.rejected += 1
         self.context.rejects.add(self.input.path, reject, fail=self.input.reading.on_bad_row == "fail")
 
+    def check_width(self, columns: int) -> None:
+        """Refuse more columns than a table has.
+
+        Raises:
+            SourceError: they are too many.
+        """
+        if columns > MOST_COLUMNS:
+            raise SourceError(
+                f"{self.input.path} has {columns:,} columns to be read, more than {MOST_COLUMNS:,}. Choose some with `source.columns`; "
+                "or write what belongs together as one column of lists (Parquet, Arrow, JSON lines), which may be as long as you like.")
+
     def final_names(self, raw: list[str]) -> list[str]:
         """The names as the user will know them: renamed, none empty, none twice (whatever the case of its letters,
         which engines do not tell apart), none that Penstock needs itself."""
         rename = self.input.reading.rename
         names: list[str] = []
         taken = {ROW_FILE, ROW_NUMBER}
+        next_number: dict[str, int] = {}
+        odd: list[str] = []
         self.raw_names.update(raw)
         for i, found in enumerate(raw):
             clean = found.strip("\ufeff \t\r\n\0")
+            if len(clean) > LONGEST_NAME:
+                raise SourceError(
+                    f"{self.input.path} has a column whose name has {len(clean):,} characters ({clean[:60]!r} …); a name may have {LONGEST_NAME:,}. "
+                    "Is that data? Look at how the file is cut into columns (`header`, `delimiter`), or at keys that are values.")
             self.raw_names.add(clean)
             wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
-            name, n = wanted, 2
+            name, n = wanted, next_number.get(wanted.lower(), 2)
             while name.lower() in taken:
                 name, n = f"{wanted}_{n}", n + 1
+            next_number[wanted.lower()] = n
             taken.add(name.lower())
             names.append(name)
             if name != wanted:
-                self.say(f"has more than one column called {wanted!r} (or Penstock needs that name itself); the later one is called {name!r}.", warn=True)
+                odd.append(f"has more than one column called {wanted!r} (or Penstock needs that name itself); the later one is called {name!r}.")
             elif not clean and not found:
-                self.say(f"has a column without a name; it is called {name!r}.", warn=True)
+                odd.append(f"has a column without a name; it is called {name!r}.")
+        for text in odd[:_MOST_SAID]:
+            self.say(text, warn=True)
+        if len(odd) > _MOST_SAID:
+            self.say(f"has {len(odd) - _MOST_SAID:,} more columns without a name of their own, named likewise.", warn=True)
         return names
 
 
@@ -171,8 +206,10 @@ def check_words(readers: list[Reader], names: set[str]) -> None:
         groups.setdefault(reader.input.reading.model_dump_json(), []).append(reader)
     for members in groups.values():
         reading = members[0].input.reading
-        here = names | {n for m in members for n in m.columns}
-        raw = {n for m in members for n in m.raw_names}
+        here, raw = set(names), set[str]()
+        for columns, found in {id(m.columns): (m.columns, m.raw_names) for m in members}.values():  # files of JSON lines share theirs
+            here.update(columns)
+            raw.update(found)
         for word, wanted, known in (("rename", reading.rename, raw), ("columns", reading.columns, here), ("types", reading.types_, here), ("trim_end", reading.trim_end, here)):
             for name in wanted:
                 if name not in known and word not in members[0].input.inherited:

@@ -25,8 +25,9 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
         YAML that `load_recipe` reads without a mistake.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
+    cut = f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
     lines = [
-        f"# Written by `penstock init` from a look at {findings.rows:,} rows. Each choice has its reason beside it: change what you know better.",
+        f"# Written by `penstock init` from a look at {findings.rows:,} rows{cut}. Each choice has its reason beside it: change what you know better.",
         f"name: {key(name)}",
         f"source: {flow(source_declaration)}",
     ]

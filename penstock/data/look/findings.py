@@ -18,6 +18,8 @@ from penstock.data.look.steps import note
 
 CLASSES = 10
 """A target of whole numbers with at most so many different ones is taken for classes."""
+_SAID = 200
+"""Characters of a value that a recipe repeats."""
 YES = frozenset({"1", "true", "yes", "y", "t", "on", "positive", "pos"})
 
 
@@ -26,6 +28,7 @@ class Findings:
     """What was seen in a sample."""
 
     rows: int
+    """Rows looked at."""
     columns: list[Finding]
     """Every column but the target, in order."""
     target: Finding | None = None
@@ -34,6 +37,8 @@ class Findings:
     """The target's classes and their rows; empty for a number."""
     expects: dict[str, str] = field(default_factory=dict)
     """By input: what its values keep to in the sample, as a recipe's `expect` would say it."""
+    cut_from: int = 0
+    """How many rows were to be looked at, where these are fewer since they are wide."""
 
     @property
     def inputs(self) -> list[Finding]:
@@ -137,7 +142,7 @@ def _positive(look: Look) -> tuple[object, str]:
 
 
 def _shares(counts: dict[str, int], filled: int) -> str:
-    return ", ".join(f"{quoted(v)} {c / filled:.1%}" for v, c in list(counts.items())[:4])
+    return ", ".join(f"{quoted(v if len(v) <= _SAID else f'{v[:_SAID]}…')} {c / filled:.1%}" for v, c in list(counts.items())[:4])
 
 
 def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
@@ -178,6 +183,6 @@ def _expected(finding: Finding, look: Look) -> str:
         kind = "integer" if look.whole else "number"
         low, high = (f"{v:.0f}" if look.whole else repr(float(v)) for v in (values.min(), values.max()))
         return f"{{type: {kind}, min: {low}, max: {high}}}" if abs(values).max() < 1e15 and "e" not in low + high else ""
-    if finding.type in ("category", "binary") and look.is_text and look.distinct <= 8:
+    if finding.type in ("category", "binary") and look.is_text and look.distinct <= 8 and max(map(len, look.present), default=0) <= _SAID:
         return "{allowed: [" + ", ".join(quoted(str(v)) for v, _ in look.present.most_common()) + "]}"
     return ""

@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from penstock.contracts.data import ROW_FILE, Extract, Snapshot, Source, SourceFile
+from penstock.contracts.data import ROW_FILE, SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
-from penstock.formats.extract import extract
+from penstock.formats.extract import SAMPLE_BYTES, extract
 from penstock.formats.loading import load_columns
 from penstock.formats.loads import Load, owners, prefix, survey
 from penstock.formats.options import FilesAs, Names, Reading
@@ -189,10 +189,12 @@ class Files(Source, Reading):
         each = max(1, -(-rows // len(files)))
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as folder:
             scratch = Path(folder)
-            made = extract(self._inputs(files), scratch / "tables", memory_bytes=256 << 20, events=Events(), limit=each)
+            made = extract(self._inputs(files), scratch / "tables", memory_bytes=256 << 20, events=Events(), limit=each, limit_bytes=SAMPLE_BYTES // len(files))
             whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
             pieces = [whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each) for i in range(len(files))]
             chosen = pa.concat_tables(pieces)
+            if made.cut:
+                chosen = chosen.replace_schema_metadata({SAMPLE_CUT: b"yes"})
             if not self.load_:
                 return chosen.select(made.schema.names)
             pq.write_table(chosen, scratch / "chosen.parquet")

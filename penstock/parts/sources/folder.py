@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import model_validator
 
 from penstock.contracts.amounts import Bytes
-from penstock.contracts.data import Extract, Snapshot, Source, SourceFile
+from penstock.contracts.data import SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
 from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
@@ -143,7 +143,8 @@ class Folder(Source):
             else:
                 some = _some(len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows)
                 made = gather_files([f for i, f in enumerate(snapshot.files, 1) if some.has(i)], how, Path(scratch), memory_bytes=256 << 20, events=Events(), named=snapshot.files)
-            return pq.read_table(made.parquet, columns=made.schema.names)
+            table = pq.read_table(made.parquet, columns=made.schema.names)
+            return table.replace_schema_metadata({SAMPLE_CUT: b"yes"}) if some.wanted < min(rows, some.files) else table
 
 
 def _some(files: int, size_bytes: int, rows: int) -> Some:

@@ -1,0 +1,366 @@
+"""The fields of JSON objects, as a tree: what they hold over all rows, and rows of them as columns.
+
+Every cost follows the values that are there, not fields × rows: where a row has few of all fields, values are dealt out to
+their fields with their places; where it has most, a field is gone through as a whole, which is faster. What is dense by
+nature, rows × columns of a batch, is counted (`Tree.cells`), so that batches of wide tables have fewer rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.formats.reader import MOST_COLUMNS, NUMBERS
+from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
+
+_SPARSE = 4
+"""Values are dealt out one by one where there are fewer than one in so many places."""
+
+Places = Sequence[int] | None
+"""The rows that values belong to; None: each row has one."""
+
+
+class TooManyFields(Exception):
+    """There are more than `MOST_COLUMNS`. Never leaves this room."""
+
+
+class _Field:
+    """One field, by all of its values."""
+
+    __slots__ = ("fields", "form", "inexact", "item", "kinds", "moments", "name")
+
+    def __init__(self) -> None:
+        self.kinds: frozenset[str] = frozenset()
+        """Of `bool int big float text object list empty` (an empty list)."""
+        self.fields: dict[str, _Field] = {}
+        self.item: _Field | None = None
+        self.inexact = False
+        """An integer was seen that float64 cannot hold."""
+        self.moments: TextTypes | None = None
+        """Of texts; None before the first."""
+        self.name = ""
+        """The final name, where it is a column."""
+        self.form = ""
+        """Once all is observed: `object`, `objects` (a list of them), `list`, `scalar` or `mixed`."""
+
+    def observe(self, values: list[Any], tree: Tree) -> None:
+        """Learn from values; None says nothing."""
+        kinds = set(map(type, values))
+        kinds.discard(type(None))
+        if not kinds:
+            return
+        one = len(kinds) == 1
+        found: set[str] = set()
+        if dict in kinds:
+            found.add("object")
+            for key, _, below in by_key([v for v in values if type(v) is dict]):
+                field = self.fields.get(key)
+                if field is None:
+                    field = self.fields[key] = tree.new()
+                field.observe(below, tree)
+        if list in kinds:
+            elements = list(chain.from_iterable(v for v in values if type(v) is list))
+            found.add("list" if elements else "empty")
+            if elements:
+                self.item = self.item or tree.new()
+                self.item.observe(elements, tree)
+        if bool in kinds:
+            found.add("bool")
+        if float in kinds:
+            found.add("float")
+        if int in kinds:
+            found |= self._observe_integers([v for v in values if v is not None] if one else [v for v in values if type(v) is int])
+        if str in kinds:
+            found.add("text")
+            self._observe_texts([v for v in values if type(v) is str])
+        self.kinds |= found
+
+    def _observe_integers(self, numbers: list[int]) -> set[str]:
+        least, most = min(numbers), max(numbers)
+        if least < -(2**63) or most >= 2**63:
+            return {"int", "big"}
+        if (least < -(2**53) or most > 2**53) and not self.inexact:
+            self.inexact = any(int(float(n)) != n for n in numbers)
+        return {"int"}
+
+    def _observe_texts(self, texts: list[str]) -> None:
+        types = self.moments = self.moments or TextTypes()
+        if types.naive or types.zoned:
+            if any(len(t) < 10 or t[4] != "-" for t in texts):
+                types.naive = types.zoned = False
+            else:
+                types.boolean = types.integer = types.number = False
+                types.observe(pa.array(texts, pa.string()))
+
+    def settle(self) -> None:
+        """Decide the form of this field and of those below."""
+        for field in (*self.fields.values(), *((self.item,) if self.item else ())):
+            field.settle()
+        kinds = self.kinds - {"empty"}
+        if "object" in kinds:
+            self.form = "object" if self.kinds == {"object"} else "mixed"
+        elif "list" in kinds or self.kinds == {"empty"}:
+            of_objects = self.item is not None and self.item.kinds == {"object"}
+            self.form = "mixed" if kinds - {"list"} else "objects" if of_objects else "list"
+        else:
+            self.form = "mixed" if "empty" in self.kinds and kinds else "scalar"
+
+    def type(self) -> pa.DataType:
+        """Of a column that is `scalar`, `list` or `mixed`."""
+        if self.form == "list":
+            return pa.list_(self.item.element() if self.item else pa.null())
+        if self.form != "scalar":
+            return pa.string()
+        if not self.kinds:
+            return pa.null()
+        if self.kinds == {"text"}:
+            types = self.moments or TextTypes()
+            return NAIVE if types.naive else ZONED if types.zoned else pa.string()
+        return self._scalar()
+
+    def listed_type(self) -> pa.DataType:
+        """Of the column that a field of listed objects becomes."""
+        return pa.list_(self.element() if self.form == "scalar" else pa.string())
+
+    def element(self) -> pa.DataType:
+        """As the element of a list."""
+        return self._scalar() if self.kinds else pa.null()
+
+    def _scalar(self) -> pa.DataType:
+        if self.kinds == {"bool"}:
+            return pa.bool_()
+        if self.kinds == {"int"}:
+            return pa.int64()
+        if self.kinds <= {"int", "float"} and not self.inexact:
+            return pa.float64()
+        return pa.string()
+
+
+class Tree:
+    """The fields of all files that are read alike."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.columns: dict[str, pa.DataType] = {}
+        """By final name, once a reader has settled them."""
+        self.inexact: set[str] = set()
+        self.raw_names: set[str] = set()
+        self.is_settled = False
+        self._root = _Field()
+        self._listed = False
+        """Whether any column is made of listed objects."""
+        self._wanted = 0
+        """Columns that are not made of listed objects."""
+
+    def new(self) -> _Field:
+        self.count += 1
+        if self.count > MOST_COLUMNS:
+            raise TooManyFields
+        return _Field()
+
+    def observe(self, objects: list[Any]) -> None:
+        """Learn from rows.
+
+        Raises:
+            TooManyFields: they have more than `MOST_COLUMNS`, all rows of now and before together.
+        """
+        self._root.observe(objects, self)
+
+    def fullest(self) -> tuple[str, int, list[str]]:
+        """The object with most fields: its path (empty: the row itself), how many it has, and some of their names."""
+        best: tuple[str, ...] = ()
+        fields = self._root.fields
+        pending: list[tuple[tuple[str, ...], _Field]] = [((), self._root)]
+        while pending:
+            path, field = pending.pop()
+            if len(field.fields) > len(fields):
+                best, fields = path, field.fields
+            pending += [((*path, key), child) for key, child in field.fields.items()]
+            if field.item is not None:
+                pending.append(((*path, "[]"), field.item))
+        return ".".join(best).replace(".[]", "[]"), len(fields), list(fields)[:3]
+
+    def leaves(self) -> list[tuple[tuple[str, ...], _Field, bool]]:
+        """The fields that are columns: their paths, and whether they are fields of listed objects."""
+        self._root.settle()
+        return [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
+
+    def settle(self, leaves: list[tuple[tuple[str, ...], _Field, bool]], chosen: Sequence[str], raw_names: set[str]) -> None:
+        """Write down the columns, now that the leaves have their names.
+
+        Args:
+            chosen: the only columns wanted; all, where there is none.
+            raw_names: the names as the files have them.
+        """
+        for _, field, listed in leaves:
+            if not chosen or field.name in chosen:
+                self.columns[field.name] = field.listed_type() if listed else field.type()
+                if field.inexact or (field.item is not None and field.item.inexact):
+                    self.inexact.add(field.name)
+                self._listed = self._listed or listed
+                self._wanted += not listed
+        self.raw_names = raw_names
+        self.is_settled = True
+
+    def cells(self, value: Mapping[str, Any]) -> int:
+        """About how many values the columns have of one row."""
+        return self._wanted + (_listed_cells(self._root, value) if self._listed else 0)
+
+    def batch(self, objects: list[Any], kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
+        """Rows as columns; a column that none of them has is left out."""
+        return _Filling(kinds, len(objects)).of(self._root, objects)
+
+
+def by_key(objects: list[Any]) -> Iterator[tuple[str, Places, list[Any]]]:
+    """Each key of some objects: the places of its values among them, and the values."""
+    keys = dict.fromkeys(chain.from_iterable(objects))
+    if sum(map(len, objects)) * _SPARSE >= len(keys) * len(objects):
+        for key in keys:
+            yield key, None, [o.get(key) for o in objects]
+        return
+    dealt: dict[str, tuple[list[int], list[Any]]] = {key: ([], []) for key in keys}
+    for place, fields in enumerate(objects):
+        for key, value in fields.items():
+            places, values = dealt[key]
+            places.append(place)
+            values.append(value)
+    for key, (places, values) in dealt.items():
+        yield key, places, values
+
+
+def _leaves(field: _Field, path: tuple[str, ...], *, listed: bool) -> Iterator[tuple[tuple[str, ...], _Field, bool]]:
+    form = field.form
+    if form == "object" or (form == "objects" and not listed):
+        fields = field.fields if form == "object" else field.item.fields if field.item else {}
+        for key, child in fields.items():
+            yield from _leaves(child, (*path, key), listed=listed or form == "objects")
+    else:
+        yield path, field, listed
+
+
+def _width(field: _Field) -> int:
+    """Columns below a field of listed objects."""
+    return sum(_width(child) if child.form == "object" else 1 for child in field.fields.values())
+
+
+def _listed_cells(field: _Field, value: Any) -> int:
+    """Values of the columns that are made of listed objects, in one row."""
+    if type(value) is list:
+        return len(value) * _width(field.item) if field.form == "objects" and field.item is not None else 0
+    if type(value) is not dict or field.form != "object":
+        return 0
+    return sum(_listed_cells(field.fields[key], below) for key, below in value.items() if type(below) in (dict, list))
+
+
+class _Filling:
+    """The columns of some rows in the making."""
+
+    def __init__(self, kinds: Mapping[str, pa.DataType], rows: int) -> None:
+        self._kinds, self._rows = kinds, rows
+        self.found: dict[str, pa.Array] = {}
+
+    def of(self, root: _Field, objects: list[Any]) -> dict[str, pa.Array]:
+        self._fill(root, None, objects)
+        return self.found
+
+    def _fill(self, field: _Field, places: Places, values: list[Any]) -> None:
+        """The columns below `field`, whose values these are."""
+        if field.form == "object":
+            present = [i for i, v in enumerate(values) if v is not None]
+            if len(present) < len(values):
+                places, values = _at(places, present), [values[i] for i in present]
+            for key, at, below in by_key(values):
+                self._fill(field.fields[key], places if at is None else _at(places, at), below)
+        elif field.form == "objects":
+            assert field.item is not None
+            present = [i for i, v in enumerate(values) if v is not None]
+            lists = [values[i] for i in present]
+            self._listed(field.item, _Lists(self._rows, _at(places, present), lists), None, list(chain.from_iterable(lists)))
+        elif field.name in self._kinds:
+            self.found[field.name] = _spread(_array(values, self._kinds[field.name]), places, self._rows)
+
+    def _listed(self, field: _Field, lists: _Lists, places: Places, elements: list[Any]) -> None:
+        """The columns below the elements of lists; every one has as many elements as the list, null where one lacks the field."""
+        present = [i for i, e in enumerate(elements) if e is not None]
+        seen = set()
+        for key, at, below in by_key([elements[i] for i in present]):
+            seen.add(key)
+            spots = _at(places, present if at is None else _at(present, at))
+            child = field.fields[key]
+            if child.form == "object":
+                self._listed(child, lists, spots, below)
+            elif child.name in self._kinds:
+                self.found[child.name] = lists.of(below, spots, self._kinds[child.name])
+        for key, child in field.fields.items():
+            if key not in seen:
+                self._lacking(child, lists)
+
+    def _lacking(self, field: _Field, lists: _Lists) -> None:
+        if field.form == "object":
+            for child in field.fields.values():
+                self._lacking(child, lists)
+        elif field.name in self._kinds:
+            self.found[field.name] = lists.of([], [], self._kinds[field.name])
+
+
+class _Lists:
+    """Lists of objects in some rows."""
+
+    def __init__(self, rows: int, places: Places, lists: list[list[Any]]) -> None:
+        sizes = np.zeros(rows + 1, np.int64)
+        missing = np.ones(rows, bool)
+        at = np.arange(rows) if places is None else np.asarray(places, np.int64)
+        sizes[at + 1] = [len(one) for one in lists]
+        missing[at] = False
+        self.elements = int(sizes.sum())
+        self._offsets = pa.array(np.cumsum(sizes), pa.int32())
+        self._mask = pa.array(missing) if missing.any() else None
+
+    def of(self, values: list[Any], places: Sequence[int], kind: pa.DataType) -> pa.Array:
+        """A column of lists; null where no place names an element."""
+        if pa.types.is_list(kind):
+            elements = _spread(_array(values, kind.value_type), places, self.elements)
+            return pa.ListArray.from_arrays(self._offsets, elements, mask=self._mask)
+        whole: list[Any] = [None] * self.elements  # as text, where other files have no lists
+        for place, value in zip(places, values, strict=True):
+            whole[place] = value
+        ends = self._offsets.to_pylist()
+        missing = self._mask.to_pylist() if self._mask is not None else [False] * (len(ends) - 1)
+        rows = [None if gone else whole[start:end] for gone, start, end in zip(missing, ends, ends[1:], strict=False)]
+        return _array(rows, kind)
+
+
+def _at(places: Places, chosen: Sequence[int]) -> Sequence[int]:
+    return chosen if places is None else [places[i] for i in chosen]
+
+
+def _spread(array: pa.Array, places: Places, rows: int) -> pa.Array:
+    """Values at their places, null at all others."""
+    if places is None or len(places) == rows:
+        return array
+    chosen = np.zeros(rows, np.int32)
+    missing = np.ones(rows, bool)
+    at = np.asarray(places, np.int64)
+    chosen[at] = np.arange(len(at))
+    missing[at] = False
+    return array.take(pa.array(chosen, mask=missing))
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind.equals(NUMBERS):
+        return _array([int(v) if type(v) is bool else v for v in values], pa.string())
+    if pa.types.is_string(kind):
+        return pa.array([v if v is None or type(v) is str else word(v) for v in values], kind)
+    if pa.types.is_timestamp(kind):
+        return pa.array(values, pa.string()).cast(kind)
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        return pa.array([None if v is None else [e if e is None or type(e) is str else word(e) for e in v] for v in values], kind)
+    if pa.types.is_floating(kind):
+        return pa.array([None if v is None else float(v) for v in values], kind)
+    if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
+        return pa.array([None if v is None else [None if e is None else float(e) for e in v] for v in values], kind)
+    return pa.array(values, kind)
