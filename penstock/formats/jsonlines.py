@@ -12,7 +12,7 @@ A missing field, null and an empty object are missing values. Integers stay exac
 
 A line that is not one JSON object, or has a key twice in one object (a parser would lose one), is rejected.
 
-Both passes work column by column over a block of lines, so that Python's work is in `json` and in C loops.
+Both passes work field by field over a block of lines (`fields`), so that Python's work is in `json` and in C loops.
 """
 
 from __future__ import annotations
