@@ -38,6 +38,9 @@ from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.core.redact import redacted
 
+_jitter = random.Random()
+"""Chance of its own: waiting for a store must not move the generator that a user's program draws from."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -112,7 +115,7 @@ class Patience:
         """Seconds to wait before the second attempt, the third, …: doubling bounds, and anything below them with equal chance."""
         bound = self.first_wait_seconds
         for _ in range(self.attempts - 1):
-            yield (chance or random.random)() * bound
+            yield (chance or _jitter.random)() * bound
             bound = min(bound * 2, self.longest_wait_seconds)
 
 
@@ -262,6 +265,17 @@ _active: list[_Listener] = []
 _told: dict[int, float] = {}
 """When each outermost listener, by its `id`, was last told of a retry; by the monotonic clock."""
 _telling = threading.Lock()
+_is_silent: ContextVar[bool] = ContextVar("penstock_silent", default=False)
+
+
+@contextmanager
+def in_silence() -> Iterator[None]:
+    """Tell nobody of retries while the body runs: for housekeeping that may fail, in a thread that is nobody's."""
+    before = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(before)
 
 
 @contextmanager
@@ -327,7 +341,7 @@ def tell(text: str, **fields: object) -> None:
 
 
 def _tell_retry(text: str, tries: int) -> None:
-    listener = _listener()
+    listener = None if _is_silent.get() else _listener()
     if listener is None:  # it passes in silence: nothing is lost, and the bound has its own error
         return
     whose = id(listener.root())

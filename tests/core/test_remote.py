@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import random
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from penstock.core import remote
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import GaveUp, Patience, Torn, explain, heard, persist, read_pieces, transient
+from penstock.core.remote import GaveUp, Patience, Torn, explain, heard, in_silence, persist, read_pieces, transient
 from penstock.core.store import MANIFEST, Store
 from tests.faults import FAULTS, Line, faulty_s3
 
@@ -28,6 +29,39 @@ QUICK = Patience(attempts=4, seconds=5, first_wait_seconds=0.001)
 def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Line]:
     with faulty_s3(monkeypatch, tmp_path) as line:
         yield line
+
+
+def _fails_once() -> Iterator[Exception | None]:
+    yield ConnectionRefusedError("nobody is there")
+    yield None
+
+
+def test_housekeeping_in_a_thread_that_is_nobodys_tells_no_run_of_its_retries() -> None:
+    told: list[Event] = []
+
+    def ask(failures: Iterator[Exception | None]) -> None:
+        failure = next(failures)
+        if failure is not None:
+            raise failure
+
+    def keep_house() -> None:
+        with in_silence():
+            persist(lambda failures=_fails_once(): ask(failures), what="write a beat", patience=QUICK)
+
+    with heard(Events(told.append)):
+        thread = threading.Thread(target=keep_house)
+        thread.start()
+        thread.join()
+        assert not told
+        failures = _fails_once()
+        persist(lambda: ask(failures), what="write a row", patience=QUICK)
+    assert len(told) == 1
+
+
+def test_waiting_for_a_store_draws_nothing_from_the_programs_generator() -> None:
+    before = random.getstate()
+    assert len(list(QUICK.waits())) == 3
+    assert random.getstate() == before
 
 
 # -- patience --------------------------------------------------------------------------------------------------------------

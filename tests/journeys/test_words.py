@@ -120,7 +120,7 @@ def test_http_answers_as_a_batch_does(journey: Any) -> None:
 
 
 def test_a_row_is_answered_alone_as_beside_long_ones(journey: Any) -> None:
-    """Padding has no effect: model outputs within 1e-5 whatever else is in the batch."""
+    """Padding has no effect: model outputs within 1e-5, or so much of a value above 1, whatever else is in the batch."""
     predictor = journey[1].predictor()
     table = pa.Table.from_pylist([{word: row[word] for word in ("text", "genres", "dna", "phrase")} for row in rows(40, 4)] + ODD)
     together = predictor.answers(table, rows="raw")
@@ -131,5 +131,5 @@ def test_a_row_is_answered_alone_as_beside_long_ones(journey: Any) -> None:
             if values.ndim == 3:
                 assert not beside[:, values.shape[1] :].any()
                 beside = beside[:, : values.shape[1]]
-            assert np.abs(values - beside).max() < 1e-5
+            np.testing.assert_allclose(values, beside, rtol=1e-5, atol=1e-5)
     assert [len(row["tags"]) for row in journey[1].predict(table.to_pylist()[:40])] == [len(text.split()) for text in table["phrase"].to_pylist()[:40]]
