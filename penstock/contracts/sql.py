@@ -271,6 +271,11 @@ def _check_function(entry: dict[str, Any], text: str) -> None:
     ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in ("", "system", None)  # DuckDB writes `main` where it rewrites syntax
     if not ours or not (name in FUNCTIONS or name in _OPERATORS):
         raise RecipeError(f"the function {name!r} is not allowed here.{did_you_mean(name, sorted(FUNCTIONS))} An expression may use functions of one row's values only; found {text!r}")
+    if name == "age" and len(entry["children"]) == 1:
+        raise RecipeError(
+            "age(t) counts to the day on which it is asked, and the same recipe must give the same rows on every day."
+            f" Say to which moment, as in age(TIMESTAMP '2026-01-01', t); found {text!r}"
+        )
 
 
 def _nodes(value: Any) -> list[dict[str, Any]]:

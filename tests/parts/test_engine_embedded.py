@@ -37,7 +37,7 @@ def test_expressions_find_their_columns(text, columns):
     ("(SELECT max(x) FROM t)", "a query inside"), ("x IN (SELECT 1)", "a query inside"), ("EXISTS (SELECT 1)", "a query inside"), ("x = ANY([1, 2])", "a query inside"),
     ("sum(x)", "'sum'"), ("count(*)", "is not allowed"), ("row_number() OVER ()", "a window function"), ("list_transform(s, y -> y + 1)", "is not allowed"), ("unnest(s)", "'unnest'"),
     ("read_csv('/etc/passwd')", "'read_csv'"), ("glob('/*')", "'glob'"), ("getenv('HOME')", "'getenv'"), ("current_setting('threads')", "'current_setting'"), ("query('SELECT 1')", "'query'"),
-    ("now()", "'now'"), ("current_date", "must give the same rows"), ("current_timestamp", "is not allowed"), ("random()", "'random'"), ("uuid()", "'uuid'"), ("hash(b)", "'hash'"),
+    ("now()", "'now'"), ("current_date", "must give the same rows"), ("age(ts)", "on every day"), ("epoch(age(ts))", "on every day"), ("current_timestamp", "is not allowed"), ("random()", "'random'"), ("uuid()", "'uuid'"), ("hash(b)", "'hash'"),
     ("nextval('s')", "'nextval'"), ("main.getenv('HOME')", "is not allowed"), ("$1", "a parameter"), ("#1", "by position"), ("COLUMNS(*)", "is not allowed"), ("uper(b)", "Did you mean 'upper'"),
     ("json_execute_serialized_sql('x')", "is not allowed"), ("load_extension('httpfs')", "is not allowed"), ("error(b)", "is not allowed"),
 ])
