@@ -229,7 +229,7 @@ class Quantiles(Summary):
     def quantiles(self, at: np.ndarray) -> list[float]:
         """The values below which a share `at` of the sample lies (linear interpolation)."""
         values = self.values()
-        return [float(v) for v in np.quantile(values, at)] if len(values) else []
+        return [float(v) for v in interpolated(values, at)] if len(values) else []
 
     def result(self) -> dict[str, Any]:
         return {"count": self.count, "sampled": len(self.values()), "quantiles": self.quantiles(np.linspace(0, 1, 101))}
@@ -348,6 +348,24 @@ def _root(value: Fraction) -> float:
         return 0.0
     half = (value.numerator.bit_length() - value.denominator.bit_length()) // 2
     return math.ldexp(math.sqrt(float(value / Fraction(4) ** half)), half)
+
+
+def interpolated(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Quantiles of doubles by linear interpolation, also where the largest and the least lie further apart than a double
+    can say (±1.8e308 stands for "none" in some data).
+
+    Args:
+        values: `[n]`, finite, at least one.
+        at: shares from 0 to 1, `[m]`.
+
+    Returns:
+        The values below which these shares lie, `[m]`.
+    """
+    with np.errstate(over="ignore"):
+        spread = values.max() - values.min()
+    if np.isfinite(spread):
+        return np.asarray(np.quantile(values, at))
+    return np.asarray(np.quantile(values / 4, at) * 4)
 
 
 def present_numbers(column: pa.Array) -> pa.Array:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_ID, EngineSession
+from penstock.contracts.summary import interpolated
 from penstock.data.ledger import plain
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
     if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
         numbers = numbers[np.isfinite(numbers)]
-        said["quantiles"] = {f"{at:g}": float(v) for at, v in zip(_AT, np.quantile(numbers, _AT), strict=True)} if len(numbers) else {}
+        said["quantiles"] = {f"{at:g}": float(v) for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)} if len(numbers) else {}
     counts = pc.value_counts(present)
     said["top"] = _top([(entry["values"], entry["counts"]) for entry in counts.to_pylist()])
     return said

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.contracts.summary import interpolated
 from penstock.evaluate.answers import Judged
 from penstock.metrics import better, measure, names_for
 from penstock.metrics.rows import prepare
@@ -201,7 +202,7 @@ def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
     there = np.isfinite(values)
     if not there.any():
         return None
-    edges = np.unique(np.quantile(values[there], [0.25, 0.5, 0.75]))
+    edges = np.unique(interpolated(values[there], np.array([0.25, 0.5, 0.75])))
     edges = edges[edges < values[there].max()]
     code = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1).astype(np.int64)
     if not len(edges) and there.all():

@@ -18,6 +18,7 @@ from penstock.contracts.summary import (
     Moments,
     Quantiles,
     Together,
+    interpolated,
     sample_keys,
 )
 from penstock.testing.laws import summaries as laws
@@ -33,6 +34,13 @@ quick = settings(deadline=None, max_examples=60)
 @pytest.mark.parametrize("make", [Moments, lambda: Quantiles(size=7), Count, lambda: Together(a=Moments(), b=Quantiles(size=3))], ids=["moments", "quantiles", "count", "together"])
 def test_laws_of_numbers(make, column):
     laws.check(make, column)
+
+
+def test_quantiles_of_numbers_at_the_ends_of_the_doubles_are_numbers():
+    largest = np.finfo(np.float64).max
+    values = np.array([-largest, -largest, 0.5, largest, largest])
+    assert interpolated(values, np.array([0.0, 0.5, 0.625, 1.0])).tolist() == [-largest, 0.5, largest / 2, largest]
+    assert interpolated(values[2:3], np.array([0.5])).tolist() == [0.5]
 
 
 @quick

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from penstock.contracts.summary import interpolated
 from penstock.data.look.columns import Finding, Look
 
 LEAK = 0.98
@@ -97,7 +98,7 @@ def _cells(column: Look, teach: np.ndarray) -> np.ndarray:
         there = np.isfinite(values)
         bins = int(np.clip(len(teach) // 8, 4, 512))
         taught = values[teach][np.isfinite(values[teach])]
-        edges = np.unique(np.quantile(taught, np.linspace(0, 1, bins + 1)[1:-1])) if len(taught) else np.empty(0)
+        edges = np.unique(interpolated(taught, np.linspace(0, 1, bins + 1)[1:-1])) if len(taught) else np.empty(0)
         return np.where(there, np.searchsorted(edges, values, side="right") + 1, 0).astype(np.int64)
     return column.codes + 1
 

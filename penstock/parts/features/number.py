@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import Feature, Fitted, Refused, Stored
-from penstock.contracts.summary import Moments, Quantiles, Summary, Together
+from penstock.contracts.summary import Moments, Quantiles, Summary, Together, interpolated
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
 from penstock.parts.features import _raw
@@ -120,7 +120,7 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
     edges = [distinct[heavy], distinct[[0, -1]]]
     cuts = min(max(left, 1), len(rest) // least) - 1
     if cuts > 0:
-        edges.append(np.quantile(rest, np.arange(1, cuts + 1) / (cuts + 1)))
+        edges.append(interpolated(rest, np.arange(1, cuts + 1) / (cuts + 1)))
     found = np.unique(np.concatenate(edges))
     return [float(v) for v in found]
 
