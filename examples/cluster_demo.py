@@ -33,7 +33,11 @@ START_SECONDS = 120.0
 TUMOURS = """
 name: tumours
 source: {type: files, path: lake}
-inputs: {mean_radius: {type: number}, mean_texture: {type: number}, worst_area: {type: number}, worst_concavity: {type: number}}
+inputs:
+  mean_radius: {type: number}
+  mean_texture: {type: number}
+  worst_area: {type: number}
+  worst_concavity: {type: number}
 targets: {diagnosis: {type: binary}}
 train: {batch_size: 64}
 """
@@ -115,7 +119,9 @@ RAY_NODES = """
 import sys
 from ray.cluster_utils import Cluster
 def join():  # not 127.0.0.1, by which Ray means the machine's address towards others
-    cluster.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.2", object_store_memory=100 * 2**20)
+    cluster.add_node(
+        num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.2", object_store_memory=100 * 2**20
+    )
 for attempt in range(3):
     cluster = Cluster()
     try:
@@ -157,7 +163,8 @@ def wait_for(there: Any, what: str, log: Path, seconds: float = START_SECONDS) -
     until = time.monotonic() + seconds
     while not there():
         if time.monotonic() > until:
-            raise Late(f"{what} did not come up within {seconds:.0f} s; the end of {log.name}:\n{log.read_text('utf-8', errors='replace')[-1500:]}")
+            end = log.read_text("utf-8", errors="replace")[-1500:]
+            raise Late(f"{what} did not come up within {seconds:.0f} s; the end of {log.name}:\n{end}")
         time.sleep(0.3)
 
 

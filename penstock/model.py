@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -222,7 +222,8 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
     for name, decoder in decoders.items():
         with seeded(seed, "model", "decoders", name):
             if name in over:
-                heads[name] = decoder.build(targets[name], int(encoders[over[name]].width) + int(combined.width))  # type: ignore[arg-type]
+                step_width = cast(int, encoders[over[name]].width)
+                heads[name] = decoder.build(targets[name], step_width + int(combined.width))
             else:
                 heads[name] = decoder.build_on(targets[name], combined)
     told = {name: list(targets[name]) for name, decoder in decoders.items() if decoder.told}

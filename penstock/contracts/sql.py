@@ -55,11 +55,11 @@ suffix tan tanh time_bucket timezone to_base to_base64 to_days to_hex to_hours t
 to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years translate trim trunc
 try_strptime typeof ucase unhex unicode upper url_decode url_encode week weekday weekofyear xor year
 yearweek
-""".split())  # noqa: SIM905 - a list of words reads better as words
+""".split())
 """Functions of the row alone, by DuckDB's names."""
 
 _NODES = frozenset({"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "BETWEEN", "COLLATE"})
-_OPERATORS = frozenset("+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split())  # noqa: SIM905
+_OPERATORS = frozenset("+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split())
 _WHAT = {
     "SUBQUERY": "a query inside an expression", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter",
     "POSITIONAL_REFERENCE": "a column by position", "DEFAULT": "DEFAULT",

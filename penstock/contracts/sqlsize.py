@@ -47,7 +47,7 @@ sqrt starts_with strlen strpos strptime suffix tan tanh time_bucket timezone to_
 to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years trunc
 try_strptime typeof unicode week weekday weekofyear year yearweek array_unique ^@ && @> <@ / // % ** ^ !
 !__postfix @
-""".split())  # noqa: SIM905 - a list of words reads better as words
+""".split())
 """Of time in proportion to what they read, and their answer is of a fixed size."""
 
 _SAME = frozenset("""
@@ -57,7 +57,7 @@ list_first list_last list_max list_min list_reverse_sort list_slice list_sort li
 map_extract map_extract_value map_keys map_values multiply nullif parse_filename regexp_extract reverse
 right row rtrim split_part struct_extract struct_pack substr substring subtract translate trim unhex
 url_decode xor || + - * & | ~ << >>
-""".split())  # noqa: SIM905
+""".split())
 """Of time in proportion to what they read, and their answer is no larger than all that they read."""
 
 _SCALED = {
@@ -70,10 +70,10 @@ _SCALED = {
 _PRODUCT = frozenset("""
 array_has_all array_has_any damerau_levenshtein editdist3 jaro_similarity jaro_winkler_similarity
 levenshtein list_has_all list_has_any
-""".split())  # noqa: SIM905
+""".split())
 """Of time in proportion to the product of what they read."""
 
-_LIKE = frozenset("~~ !~~ ~~* !~~* ~~~ like_escape ilike_escape not_like_escape not_ilike_escape".split())  # noqa: SIM905
+_LIKE = frozenset("~~ !~~ ~~* !~~* ~~~ like_escape ilike_escape not_like_escape not_ilike_escape".split())
 _PATTERNS = {
     "regexp_matches": 0, "regexp_full_match": 0, "regexp_extract": 1, "regexp_extract_all": 20,
     "regexp_split_to_array": 20, "string_split_regex": 20, "str_split_regex": 20,
@@ -84,7 +84,7 @@ _FROM_TEXT = 16
 _PLAIN_TYPES = frozenset("""
 BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE
 DECIMAL DATE TIME TIMESTAMP TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL UUID
-""".split()) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE"}  # noqa: SIM905
+""".split()) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE"}
 _TEXT_TYPES = frozenset({"VARCHAR", "BLOB", "JSON", "CHAR"})
 
 

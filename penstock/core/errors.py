@@ -6,7 +6,7 @@
     │   ├── SourceError          exit 2   data that cannot be found or read
     │   │   └── NoRows           exit 2   … that can be read and holds not one row (predicted: no answers)
     │   ├── StoreError           exit 2   the store cannot be read or written (full, torn, refused)
-    │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted, another format)
+    │   ├── BundleError          exit 2   a bundle that must not be opened (changed, untrusted)
     │   ├── RequestError         exit 2   rows that a bundle cannot answer; 422 over HTTP
     │   ├── TooDear              exit 2   an expression that takes more memory or time than it may
     │   └── MissingPackage       exit 2   an optional package is absent; names the extra

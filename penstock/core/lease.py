@@ -1,8 +1,8 @@
 """Leases: of all processes on all machines that share a store, one at a time works on a thing.
 
-    .leases/<name>/<token>.json    who holds it; made by a conditional create: of two that want a token one gets it
+    .leases/<name>/<token>.json    who holds it; made by a conditional create: one of two that want it gets it
     .leases/<name>/<token>.beat    a count that the holder raises while it lives, or the word `released`
-    .leases/<name>/<token>.lock    on the holder's machine only: the kernel keeps it locked while the holder lives
+    .leases/<name>/<token>.lock    on the holder's machine only: locked by the kernel while the holder lives
 
 The token is a number that grows with each holder. Only the holder of the highest one may write: a holder that was taken
 for dead (it was stopped, or cut off) finds a higher token before its next write, and is refused (the fencing token of

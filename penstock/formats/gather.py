@@ -11,6 +11,7 @@ Memory: files are read in portions of bytes, a few ahead; rows go to Parquet in 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -177,6 +178,10 @@ def index(files: Sequence[SourceFile], how: Gathering, *, within: int | None = N
                 if entry.type in ("file", "odd") and not hidden(path) and pattern.match(path) is not None:
                     names.add(path, entry.size_bytes)
     return names
+
+
+def _warn_of(events: Events, path: str, text: str) -> None:
+    events.warn(f"{path} {text}")
 
 
 def _entries(archive: Archive, within: int | None) -> Iterator[Entry]:
@@ -384,7 +389,7 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
 
     def items() -> Iterator[Item]:
         for i, file in enumerate(files):
-            with open_archive(file.url, warn=lambda text, path=file.path: events.warn(f"{path} {text}")) as archive:  # type: ignore[misc]
+            with open_archive(file.url, warn=functools.partial(_warn_of, events, file.path)) as archive:
                 yield from archive_items(i, archive, shape, how, left, guessed, some=some, within=within)
             check_file(file)
 

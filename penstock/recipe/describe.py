@@ -22,7 +22,8 @@ from penstock.recipe.schema import Expect, Join, Model, OwnModel, Recipe
 HEAD = """\
 # Every word of a recipe
 
-Made from the schema by `python -m penstock.recipe.describe`. A recipe is YAML, TOML, JSON or a Python mapping.
+Made from the schema by `python -m penstock.recipe.describe`.
+A recipe is YAML, TOML, JSON or a Python mapping.
 Only `source` is required; to train, `inputs` and `targets` too. Paths start from the recipe's folder.
 `--set a.b=YAML` overrides a word. Where a *part* is expected, write its type as one word
 (`combiner: attention`) or as a mapping with its options (`combiner: {type: attention, width: 128}`);

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
@@ -102,9 +102,9 @@ def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, sock
     shown = f"[{host}]" if ":" in host else host
     log = logging.Logger("penstock.serve", logging.ERROR)  # outside of the tree of loggers, which belongs to the application
     log.addHandler(_Told(events))
-    protocol = functools.partial(Connection, log=log, most=_connections())
+    protocol: Any = functools.partial(Connection, log=log, most=_connections())
     config = uvicorn.Config(
-        app, http=protocol, ws="none", log_config=None, access_log=False, lifespan="on",  # type: ignore[arg-type]
+        app, http=protocol, ws="none", log_config=None, access_log=False, lifespan="on",
         timeout_graceful_shutdown=STOP_SECONDS, server_header=False,
     )
     return _Server(config), listener, f"http://{shown}:{port}"

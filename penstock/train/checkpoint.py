@@ -243,7 +243,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
         put(memoryview(len(head).to_bytes(8, "little") + head))
         for name in order:
-            data: Any = memoryview(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+            array: Any = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            data = memoryview(array)
             for start in range(0, len(data), _PIECE):
                 put(data[start : start + _PIECE])
         os.fsync(file.fileno())  # the manifest, which says that it is whole, must not reach the disk before it

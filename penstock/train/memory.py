@@ -2,7 +2,8 @@
 
 Tensors of a checkpoint are whole, and rank 0 has them. What only one rank knows is kept by rank, in files of their own:
 
-    exchange     `<whose>/<rank>/<name>`: what a rank has not sent yet; `<whose>/shared/<name>`: what all share
+    exchange     `<whose>/<rank>/<name>`: what a rank has not sent yet;
+                 `<whose>/shared/<name>`: what all share
     ranks        `<rank>/<phase>/<parameter>/<state>`: moments of ranks above 0, with local SGD
     outer        by parameter, the velocity of an outer optimiser
 

@@ -16,6 +16,7 @@ chance, so in the log-odds it is drawn towards the one that serves all labels to
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -149,7 +150,10 @@ class Set(Feature):
             values = np.asarray(pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64)
             there = _raw.present(numbers)
             odd = there & (values != 0) & (values != 1)
-            refused += [Refused(bad.rows, [f"{name}: {reason}" for reason in bad.reasons]), _raw.refusing(numbers, odd, lambda value, name=name: f"{name}: {value:g} is neither 0 nor 1")]  # type: ignore[misc]
+            refused += [
+                Refused(bad.rows, [f"{name}: {reason}" for reason in bad.reasons]),
+                _raw.refusing(numbers, odd, functools.partial(_not_a_mark, name)),
+            ]
             marked[:, i], known[:, i] = values == 1, there
         gone = np.isin(np.arange(rows), np.concatenate([some.rows for some in refused]))
         part = known.any(axis=1) & ~known.all(axis=1) & ~gone
@@ -325,6 +329,10 @@ class _Labels(Summary):
 
     def result(self) -> dict[str, Any]:
         return {"rows": self.rows, "missing": self.missing, "labels": self.labels.result()}
+
+
+def _not_a_mark(name: str, value: float) -> str:
+    return f"{name}: {value:g} is neither 0 nor 1"
 
 
 def _places(values: list[str]) -> dict[str, int]:

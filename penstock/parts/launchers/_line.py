@@ -138,7 +138,7 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
 
     patience = datetime.timedelta(seconds=place["patience_seconds"])
     if store is None:
-        store = dist.TCPStore(place["host"], place["port"], None, False, timeout=patience)  # type: ignore[attr-defined]
+        store = _tcp_store()(place["host"], place["port"], None, False, timeout=patience)
     backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
     try:
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
@@ -151,14 +151,19 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def _tcp_store() -> Any:
+    """The class of torch's store over TCP, which torch does not list among its public names."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    return TCPStore
+
+
 def _open_store(host: str) -> tuple[Any, int]:
     """The store at which ranks meet, listening on this address alone."""
-    import torch.distributed as dist
-
     listening = socket.create_server((host, 0))
     port = listening.getsockname()[1]
-    # The store closes the descriptor that it is given.
-    return dist.TCPStore(host, port, None, True, wait_for_workers=False, master_listen_fd=listening.detach(), use_libuv=True), port  # type: ignore[attr-defined]
+    listener = listening.detach()  # the store closes the descriptor that it is given
+    return _tcp_store()(host, port, None, True, wait_for_workers=False, master_listen_fd=listener, use_libuv=True), port
 
 
 def _own_address(line: Any) -> str:

@@ -136,14 +136,15 @@ class _Meeting:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _open(self, seconds: float) -> Any:
-        import torch.distributed as dist
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         place = self._place
         patience = datetime.timedelta(seconds=seconds)
         if place.rank == 0 and not place.is_hosted:
             listening = socket.create_server(("127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "", place.port))
-            return dist.TCPStore(place.host, place.port, None, True, patience, wait_for_workers=False, master_listen_fd=listening.detach())  # type: ignore[attr-defined]
-        return dist.TCPStore(place.host, place.port, None, False, patience)  # type: ignore[attr-defined]
+            listener = listening.detach()
+            return TCPStore(place.host, place.port, None, True, patience, wait_for_workers=False, master_listen_fd=listener)
+        return TCPStore(place.host, place.port, None, False, patience)
 
     def _hall(self) -> str:
         return f"penstock/{self._place.attempt}/{self._number}"
