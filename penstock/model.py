@@ -223,7 +223,7 @@ def build_network(recipe: Recipe, encoding: Encoding, *, seed: int) -> nn.Module
         with seeded(seed, "model", "decoders", name):
             if name in over:
                 step_width = cast(int, encoders[over[name]].width)
-                heads[name] = decoder.build(targets[name], step_width + int(combined.width))
+                heads[name] = decoder.build(targets[name], step_width + cast(int, combined.width))
             else:
                 heads[name] = decoder.build_on(targets[name], combined)
     told = {name: list(targets[name]) for name, decoder in decoders.items() if decoder.told}
