@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import re
 import types
 import typing
 from typing import Any
@@ -76,9 +77,19 @@ def _section(title: str, record: type[BaseModel], *, level: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _prose(text: str) -> str:
+    """The summary and what explains it, up to the first list, table or section and without what only authors of parts need."""
+    kept = []
+    for paragraph in text.split("\n\n"):
+        if re.match(r"\s+|[-*] |\w+:\n|Laws \(", paragraph):
+            break
+        kept.append(paragraph)
+    return "\n\n".join(kept)
+
+
 def _purpose(record: type[BaseModel]) -> list[str]:
     text = inspect.cleandoc(record.__doc__ or "").strip()
-    return [" ".join(text.split("\n\n")[0].split()), ""] if text else []
+    return [" ".join(_prose(text).split()), ""] if text else []
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -124,12 +135,12 @@ def _default(field: FieldInfo) -> str:
 
 
 def _family(family: type[Part]) -> str:
-    purpose = " ".join(inspect.cleandoc(family.__doc__ or "").split("\n\n")[0].split())
+    purpose = " ".join(_prose(inspect.cleandoc(family.__doc__ or "")).split())
     lines = [f"## {family.__name__}s", "", purpose, ""]
     for name in family.types():
         part = family.find(name)
         text = inspect.cleandoc(part.__doc__ or "").strip()
-        lines += [f"### `{name}` ({family.__name__.lower()})", "", " ".join(text.split("\n\n")[0].split()), ""]
+        lines += [f"### `{name}` ({family.__name__.lower()})", "", " ".join(_prose(text).split()), ""]
         if part.model_fields:
             lines += ["| word | takes | default | meaning |", "|---|---|---|---|", *(_row(n, f) for n, f in part.model_fields.items()), ""]
     return "\n".join(lines)
