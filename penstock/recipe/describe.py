@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import re
 import types
 import typing
 from typing import Any
