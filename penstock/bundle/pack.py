@@ -56,6 +56,8 @@ GOLDEN_BYTES = 4 * 2**20
 _LOOK = 8_192
 """Rows among which the golden ones are chosen."""
 _DECIDED_ON = 200_000
+_DECIDED_BYTES = 128 * 2**20
+"""Of answers and truths, where they are wide (thousands of labels): a decision is made on as many rows as take so much."""
 
 
 def pack(run: Run, feed: Feed, dataset: Dataset, store: Store, events: Events, *, recipe: Recipe | None = None) -> Bundle:
@@ -155,7 +157,7 @@ def _learnt(dataset: Dataset, feed: Feed, recipe: Recipe) -> dict[str, Any]:
 
 def _decide(program: Any, encoding: Encoding, dataset: Dataset | SampledDataset, events: Events) -> dict[str, dict[str, Any]]:
     """By target, what answers are turned into words with: 0.5 as a binary's threshold, and what a feature itself decides on
-    the validation split (its first 200,000 rows; those of the training split, said aloud, if there is none)."""
+    the validation split (its first 200,000 rows, or 128 MiB of answers; those of the training split, said aloud, if there is none)."""
     decision: dict[str, dict[str, Any]] = {name: ({"threshold": 0.5} if f"{name}.probability" in program.output_names else {}) for name in encoding.targets}
     deciding = [name for name, feature in encoding.targets.items() if type(feature).decide is not Feature.decide]
     if not deciding:
@@ -163,17 +165,20 @@ def _decide(program: Any, encoding: Encoding, dataset: Dataset | SampledDataset,
     answers: list[dict[str, np.ndarray]] = []
     truths: list[dict[str, np.ndarray]] = []
     weights: list[np.ndarray] = []
+    held = 0
     for split in ("validation", "train"):
         seen = 0
         for batch in dataset.batches(split, encoding.columns(targets=True), rows=encoding.rows_at_once(_LOOK)):
             accepted = encoding.accept(pa.Table.from_batches([batch]), targets=True).kept()
             if accepted.rows:
                 stored = encoding.encode(accepted)
-                answers.append(export.run_torch(program, encoding.collate(stored)))
-                truths.append(encoding.truth(stored))
+                found = export.run_torch(program, encoding.collate(stored))
+                answers.append({key: values for key, values in found.items() if key.rpartition(".")[0] in deciding})
+                truths.append({name: values for name, values in encoding.truth(stored).items() if name in deciding})
+                held += sum(values.nbytes for kept in (answers[-1], truths[-1]) for values in kept.values())
                 weights += [stored["weight"]] if "weight" in stored else []
             seen += accepted.rows
-            if seen >= _DECIDED_ON:
+            if seen >= _DECIDED_ON or held >= _DECIDED_BYTES:
                 break
         if seen:
             if split == "train":

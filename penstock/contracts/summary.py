@@ -3,8 +3,8 @@
 So one core equals a thousand, DuckDB equals Spark, and a stream can go on where a batch left off. The same bricks serve
 validation, fitting, profiles, metrics and drift.
 
-Exactness. Sums are kept as integers by binary exponent (a superaccumulator, Kulisch 1971, in numpy): every double is
-split into a signed 53-bit integer and an exponent, and integers add without rounding; so the sum does not depend on the
+Exactness. Sums are kept as one integer with a binary exponent (Kulisch 1971, in numpy): every double is split into a
+signed 53-bit integer and an exponent, and integers add without rounding; so the sum does not depend on the
 order of rows, and is rounded once. Quantiles come from a bottom-k sample: the k rows with the smallest md5 of their row
 id (a uniform sample without replacement whatever the partition), so they too are the same everywhere.
 """
@@ -14,12 +14,16 @@ from __future__ import annotations
 import binascii
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from penstock.contracts.kept import MOST_BYTES, BottomK, Counts
+from penstock.core.errors import ContractError
 
 
 class Summary(ABC):
@@ -44,11 +48,30 @@ class Summary(ABC):
         """What was learnt, as plain data (JSON)."""
 
 
+Binary = tuple[int, int]
+"""An integer and the exponent of two that it is multiplied by: any double, and any sum of doubles, exactly."""
+NOTHING: Binary = (0, 0)
+
+
+def plus(one: Binary, other: Binary) -> Binary:
+    """The exact sum: one integer, no wider than from the largest double to the last place of the smallest (some 2,100 bits),
+    however many are added."""
+    (a, low), (b, high) = (one, other) if one[1] <= other[1] else (other, one)
+    if not a:
+        return b, high
+    return (a + (b << (high - low)), low) if b else (a, low)
+
+
+def fraction(total: Binary) -> Fraction:
+    """As a fraction."""
+    return Fraction(total[0]) * Fraction(2) ** total[1]
+
+
 class ExactSum:
     """The exact sum of doubles, rounded once when asked for."""
 
     def __init__(self) -> None:
-        self._by_exponent: dict[int, int] = {}
+        self._total = NOTHING
 
     def add(self, values: np.ndarray) -> None:
         """Add finite doubles `[n]`."""
@@ -79,18 +102,13 @@ class ExactSum:
         highs = np.bincount(slot, weights=high.astype(np.float64))  # exact: |high| ≤ 2^27 over 2^24 rows
         lows = np.bincount(slot, weights=low.astype(np.float64))
         for i in np.flatnonzero((highs != 0) | (lows != 0)):
-            key = base + int(i) - 53
-            self._by_exponent[key] = self._by_exponent.get(key, 0) + (int(highs[i]) << 26) + int(lows[i])
+            self._total = plus(self._total, ((int(highs[i]) << 26) + int(lows[i]), base + int(i) - 53))
 
     def merge(self, other: ExactSum) -> None:
-        for key, value in other._by_exponent.items():
-            self._by_exponent[key] = self._by_exponent.get(key, 0) + value
+        self._total = plus(self._total, other._total)
 
     def fraction(self) -> Fraction:
-        total = Fraction(0)
-        for key, value in sorted(self._by_exponent.items()):
-            total += Fraction(value) * (Fraction(2) ** key)
-        return total
+        return fraction(self._total)
 
     def __float__(self) -> float:
         return _rounded(self.fraction())
@@ -133,73 +151,6 @@ class Moments(Summary):
         return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": _root(variance)}
 
 
-class _BottomK:
-    """The values of the `size` rows with the smallest keys, ties by value. Kept lazily: sorted only once twice as many have come.
-
-    Values that come as codes are kept so: a long text that repeats is in memory once.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._keys: list[np.ndarray] = []
-        self._values: list[pa.Array] = []
-        self._held = 0
-        self._most: np.uint64 | None = None
-
-    def add(self, keys: np.ndarray, values: pa.Array) -> None:
-        if self._most is not None:
-            near = np.flatnonzero(keys <= self._most)
-            keys, values = keys[near], values.take(pa.array(near))
-        if len(keys):
-            self._keys.append(keys)
-            self._values.append(_compact(values) if isinstance(values, pa.DictionaryArray) else values)
-            self._held += len(keys)
-        if self._held > 2 * self.size:
-            self._settle()
-
-    def _settle(self) -> None:
-        if len(self._keys) <= 1 and self._held <= self.size:
-            return
-        keys, values = np.concatenate(self._keys), _joined(self._values)
-        if isinstance(values, pa.DictionaryArray):
-            by_value = np.argsort(np.asarray(pc.sort_indices(values.dictionary)))  # the rank of each
-            order = pa.array(np.lexsort((by_value[np.asarray(values.indices)], keys))[: self.size])
-            values = _compact(values.take(order))
-        else:
-            order = pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=[("key", "ascending"), ("value", "ascending")])[: self.size]
-            values = values.take(order)
-        keys = keys[np.asarray(order)]
-        self._keys, self._values, self._held = [keys], [values], len(keys)
-        if self._held == self.size:
-            self._most = keys[-1]
-
-    def merge(self, other: _BottomK) -> None:
-        for keys, values in zip(other._keys, other._values, strict=True):
-            self.add(keys, values)
-
-    def values(self) -> pa.Array | None:
-        """In the order of their keys; None if there are none."""
-        self._settle()
-        if not self._values:
-            return None
-        values = self._values[0]
-        return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
-
-
-def _joined(parts: list[pa.Array]) -> pa.Array:
-    """One array; of codes if any of them is."""
-    if any(isinstance(part, pa.DictionaryArray) for part in parts):
-        coded = [part if isinstance(part, pa.DictionaryArray) else part.dictionary_encode() for part in parts]
-        return pa.chunked_array(coded).unify_dictionaries().combine_chunks()
-    return pa.concat_arrays(parts)
-
-
-def _compact(values: pa.DictionaryArray) -> pa.DictionaryArray:
-    """Without what no code means, in memory of its own."""
-    used, codes = np.unique(np.asarray(values.indices), return_inverse=True)
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), values.dictionary.take(pa.array(used)))
-
-
 class Quantiles(Summary):
     """Quantiles from the `size` rows with the smallest row ids (Cohen and Kaplan 2007, bottom-k sketch).
 
@@ -209,7 +160,7 @@ class Quantiles(Summary):
     def __init__(self, *, size: int = 20_000) -> None:
         self.size = size
         self.count = 0
-        self._sample = _BottomK(size)
+        self._sample = BottomK(size)
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = present_numbers(column)
@@ -236,16 +187,17 @@ class Quantiles(Summary):
 
 
 class Frequencies(Summary):
-    """How often each value occurs. Exact; beyond `limit` distinct values it keeps a bottom-k sample of rows instead.
+    """How often each value occurs. Exact; beyond `limit` distinct values, or `most_bytes` of their text, it keeps a bottom-k sample
+    of rows instead.
 
     Past the limit, the counts are those of the sample scaled up, and `exact` is false.
     """
 
-    def __init__(self, *, limit: int = 1_000_000, size: int = 200_000) -> None:
-        self.limit, self.size = limit, size
+    def __init__(self, *, limit: int = 1_000_000, size: int = 200_000, most_bytes: int = MOST_BYTES) -> None:
+        self.limit, self.size, self.most_bytes = limit, size, most_bytes
         self.count = self.missing = 0
-        self._counts: dict[Any, int] | None = {}
-        self._sample = _BottomK(size)
+        self._counts: Counts | None = Counts(limit, most_bytes)
+        self._sample = BottomK(size, most_bytes)
 
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         present = column.is_valid()
@@ -254,38 +206,39 @@ class Frequencies(Summary):
         self.count += len(values)
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             values = values.dictionary_encode()
-        if self._counts is not None and len(values):
-            for value, count in _counted(values):
-                self._counts[value] = self._counts.get(value, 0) + count
-        self._forget_if_too_many()
+        if len(values):
+            self._counted(_counted(values))
         self._sample.add(sample_keys(row_ids.filter(present)), values)
 
-    def _forget_if_too_many(self) -> None:
-        if self._counts is not None and len(self._counts) > self.limit:
+    def _counted(self, pairs: Iterable[tuple[Any, int]]) -> None:
+        if self._counts is not None and not self._counts.add(pairs):
             self._counts = None
 
     def merge(self, other: Frequencies) -> None:
         self.count += other.count
         self.missing += other.missing
-        if self._counts is not None and other._counts is not None:
-            for value, count in other._counts.items():
-                self._counts[value] = self._counts.get(value, 0) + count
-        else:
+        if other._counts is None:
             self._counts = None
-        self._forget_if_too_many()
+        else:
+            self._counted(other._counts.held.items())
         self._sample.merge(other._sample)
 
     def result(self) -> dict[str, Any]:
-        """`values` as `[value, count]` pairs, commonest first, ties by value."""
+        """`values` as `[value, count]` pairs, commonest first, ties by value.
+
+        Raises:
+            ContractError: one value alone is larger than what is kept of all.
+        """
         if self._counts is not None:
-            counts, exact = self._counts, True
+            counts, exact = self._counts.held, True
         else:
             sample = self._sample.values()
-            counts, exact = {}, False
-            for entry in pc.value_counts(sample).to_pylist() if sample is not None else ():
-                counts[entry["values"]] = entry["counts"]
-            scale = self.count / max(len(sample) if sample is not None else 0, 1)
-            counts = {value: max(1, round(count * scale)) for value, count in counts.items()}
+            if sample is None:
+                raise ContractError(f"holds more than {self.most_bytes / 2**20:,.0f} MiB of different values in one row: they cannot be counted. "
+                                    "Declare `type: text` if it is text, or leave it out")
+            scale = self.count / len(sample)
+            counts = {entry["values"]: max(1, round(entry["counts"] * scale)) for entry in pc.value_counts(sample).to_pylist()}
+            exact = False
         pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
         return {"count": self.count, "missing": self.missing, "distinct": len(pairs), "exact": exact, "values": [list(pair) for pair in pairs]}
 

@@ -31,6 +31,8 @@ _PIECE_BYTES = 32 * 2**20
 """About what rows that are worked on at once may take, where they are large (pictures)."""
 _PLAIN_BYTES = 64
 _FEWEST = 16
+_MANY_CLASSES = 1_000
+"""Of a target, from which on a row's answers count as large: each class is a number in them."""
 
 
 @dataclass
@@ -81,9 +83,18 @@ class Encoding:
         return list(dict.fromkeys([*found, *([self.weight] if targets and self.weight else [])]))
 
     def rows_at_once(self, most: int) -> int:
-        """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large (pictures)."""
+        """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large (pictures, answers of
+        thousands of classes)."""
         large = sum(size for feature in self._features.values() if (size := feature.row_bytes()) > _PLAIN_BYTES)
+        large += sum(4 * classes for name in self.targets if (classes := self._classes(name)) > _MANY_CLASSES)
         return min(most, max(_PIECE_BYTES // large, _FEWEST)) if large else most
+
+    def _classes(self, target: str) -> int:
+        """How many classes or labels a target learnt; 0 for what has none, or is not fitted yet."""
+        if target not in self.fitted:
+            return 0
+        specs = self.targets[target].spec(self.fitted[target]).values()
+        return max((len(spec.facts.get("classes") or ()) for spec in specs), default=0)
 
     def accept(self, table: pa.Table, *, targets: bool) -> Accepted:
         """Raw columns of whatever type → canonical columns, and the rows that cannot be taken.

@@ -6,7 +6,6 @@ Series: the last value known, for ever (`forecast`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from penstock.contracts.kept import Counts
 from penstock.data.encoding import Encoding
 from penstock.evaluate.answers import facts_of, read
 from penstock.evaluate.forecast import Naive, naive_forecast
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "text": "text"}
 _MOST_TEXTS = 1_000_000
-"""Different texts are counted up to so many; later ones are not the commonest any more."""
+"""Different texts are counted up to so many, or 64 MiB of them; later ones are not the commonest any more."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         return found
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
-    texts: dict[str, Counter[str]] = {name: Counter() for name, feature in encoding.targets.items() if feature.decoder == "text"}
+    texts = {name: Counts(_MOST_TEXTS) for name, feature in encoding.targets.items() if feature.decoder == "text"}
     for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
         rows = read(alone, pa.Table.from_batches([batch]))
         weight = np.ones(len(rows.table)) if rows.weight is None else rows.weight
@@ -60,9 +60,7 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
                 sums[name].add(0, weight)
                 sums[name].add_products(1, weight, rows.truth[name].astype(np.float64))
             elif feature.decoder == "text":
-                for text, heavy in zip(rows.truth[name], weight.tolist(), strict=True):
-                    if text in texts[name] or len(texts[name]) < _MOST_TEXTS:
-                        texts[name][text] += heavy
+                texts[name].add(zip(rows.truth[name], weight.tolist(), strict=True))
             elif feature.decoder == "set":
                 row, label = np.nonzero(rows.truth[name])
                 sums[name].add(0, weight)
@@ -74,8 +72,9 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         if feature.decoder not in _ANSWERS:
             continue
         if feature.decoder == "text":
-            commonest = min(texts[name], key=lambda text: (-texts[name][text], text), default="")
-            found[name] = Trivial("text", np.array(commonest, object), f"always answering {commonest!r}, the commonest text")
+            often = texts[name].held
+            commonest = min(often, key=lambda text: (-often[text], text), default="")
+            found[name] = Trivial("text", np.array(commonest, object), f"always answering {_short(commonest)!r}, the commonest text")
             continue
         facts = facts_of(encoding, name)
         if feature.decoder == "number":
@@ -98,3 +97,6 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         found[name] = Trivial(_ANSWERS[feature.decoder], np.array(share[1]) if feature.decoder == "binary" else share, text)
     return found
 
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

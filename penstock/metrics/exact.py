@@ -10,6 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from penstock.contracts.summary import NOTHING, Binary, fraction, plus
+
 _CHUNK = 1 << 22
 _LOW = (1 << 26) - 1
 _SPLITTER = float(2**27 + 1)
@@ -19,7 +21,7 @@ class Cells:
     """Exact sums of doubles, one a cell."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[int, int], int] = {}  # (cell, binary exponent) → integer
+        self._sums: dict[int, Binary] = {}
 
     def add(self, cell: np.ndarray | int, values: np.ndarray) -> None:
         """Add finite doubles `[n]` to their cells (`[n]` whole numbers from 0, or one for all)."""
@@ -38,8 +40,8 @@ class Cells:
             highs = np.bincount(slot, weights=(whole >> 26).astype(np.float64))  # exact: 2^27 · 2^22 rows < 2^53
             lows = np.bincount(slot, weights=(whole & _LOW).astype(np.float64))
             for i in np.flatnonzero((highs != 0) | (lows != 0)):
-                owner = (int(keys[i]) // span, int(keys[i]) % span + base - 53)
-                self._sums[owner] = self._sums.get(owner, 0) + (int(highs[i]) << 26) + int(lows[i])
+                owner, step = divmod(int(keys[i]), span)
+                self._sums[owner] = plus(self._sums.get(owner, NOTHING), ((int(highs[i]) << 26) + int(lows[i]), step + base - 53))
 
     def add_products(self, cell: int, *factors: np.ndarray) -> None:
         """Add the exact products of two or three arrays of doubles `[n]` (Dekker 1971: a product as a sum of two)."""
@@ -53,23 +55,20 @@ class Cells:
 
     def merge(self, other: Cells) -> None:
         for key, value in other._sums.items():
-            self._sums[key] = self._sums.get(key, 0) + value
+            self._sums[key] = plus(self._sums.get(key, NOTHING), value)
 
     def fraction(self, cell: int) -> Fraction:
-        return sum((Fraction(value) * Fraction(2) ** exponent for (owner, exponent), value in self._sums.items() if owner == cell), Fraction(0))
+        return fraction(self._sums.get(cell, NOTHING))
 
     def highest(self) -> int:
         """The highest cell that holds anything; -1 if none does."""
-        return max((owner for owner, _ in self._sums), default=-1)
+        return max(self._sums, default=-1)
 
     def floats(self, cells: int) -> np.ndarray:
         """The first `cells` sums, each rounded once, `[cells]`."""
-        totals: dict[int, Fraction] = {}
-        for (owner, exponent), value in self._sums.items():
-            totals[owner] = totals.get(owner, Fraction(0)) + Fraction(value) * Fraction(2) ** exponent
         result = np.zeros(cells)
-        for owner, total in totals.items():
-            result[owner] = float(total)
+        for owner, total in self._sums.items():
+            result[owner] = float(fraction(total))
         return result
 
 

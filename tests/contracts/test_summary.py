@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.contracts.kept import BottomK, Counts
 from penstock.contracts.summary import (
     Count,
     ExactSum,
@@ -21,6 +22,7 @@ from penstock.contracts.summary import (
     interpolated,
     sample_keys,
 )
+from penstock.core.errors import ContractError
 from penstock.testing.laws import summaries as laws
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -45,7 +47,7 @@ def test_quantiles_of_numbers_at_the_ends_of_the_doubles_are_numbers():
 
 @quick
 @given(TEXTS)
-@pytest.mark.parametrize("make", [Frequencies, lambda: Frequencies(limit=2, size=5), Count], ids=["frequencies", "sampled", "count"])
+@pytest.mark.parametrize("make", [Frequencies, lambda: Frequencies(limit=2, size=5), lambda: Frequencies(size=9, most_bytes=41), Count], ids=["frequencies", "sampled", "bytes", "count"])
 def test_laws_of_texts(make, column):
     laws.check(make, column)
 
@@ -185,3 +187,58 @@ def test_codes_are_summarised_as_the_texts_they_stand_for(texts, size):
         part.update(column.slice(start, 7).dictionary_encode(), row_ids.slice(start, 7))
         coded.merge(part)
     assert coded.result() == plain.result()
+
+
+@quick
+@given(st.lists(st.text(alphabet="aä😀", max_size=6), min_size=1, max_size=60), st.randoms())
+def test_texts_are_kept_up_to_a_number_of_bytes_whatever_the_order(texts, random):
+    bound = 40
+    ids = laws.ids(len(texts))
+    order = sorted(range(len(texts)), key=lambda i: ids[i].as_py())
+    kept = next((n for n in range(len(texts), 0, -1) if sum(len(t.encode()) for t in {texts[i] for i in order[:n]}) <= bound), 0)
+    shuffled = random.sample(range(len(texts)), len(texts))
+    pieces = [shuffled[i : i + 7] for i in range(0, len(shuffled), 7)]
+    sample, rest = BottomK(1_000, bound), BottomK(1_000, bound)
+    for number, piece in enumerate(pieces):
+        taken = pa.array(piece)
+        (sample if number % 2 else rest).add(sample_keys(ids.take(taken)), pa.array(texts).take(taken))
+    sample.merge(rest)
+    found = sample.values()
+    assert sorted(found.to_pylist() if found is not None else []) == sorted(texts[i] for i in order[:kept])
+
+
+def test_what_long_texts_leave_in_memory_is_bounded():
+    """Ten thousand texts of ten thousand letters, of which a million bytes are kept."""
+    summary = Frequencies(most_bytes=1_000_000)
+    chance = np.random.default_rng(0)
+    base = pa.total_allocated_bytes()
+    for start in range(0, 10_000, 500):
+        column = pa.array([f"{number:04}" * 2_500 for number in range(start, start + 500)])
+        summary.update(column, pa.array(chance.integers(0, 2**63, 500, dtype=np.uint64)))
+        del column
+        assert pa.total_allocated_bytes() - base < 4_000_000
+    result = summary.result()
+    assert (result["exact"], result["count"], result["distinct"]) == (False, 10_000, 100)
+
+
+def test_a_value_larger_than_what_is_kept_ends_in_a_sentence():
+    summary = Frequencies(most_bytes=1 << 20)
+    summary.update(pa.array(["x" * (2 << 20), "y"]), pa.array([1, 2], pa.uint64()))
+    with pytest.raises(ContractError, match="more than 1 MiB of different values in one row"):
+        summary.result()
+
+
+def test_counts_stop_taking_in_and_go_on_counting():
+    counts = Counts(10, 6)
+    assert counts.add([("ab", 1), ("cd", 2)]) and not counts.add([("ab", 5), ("efg", 1)]) and counts.add([("gh", 0.5)])
+    assert counts.held == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add([("", 1), ("x", 1)])
+
+
+def test_an_exact_sum_is_one_number_however_many_are_added():
+    """Of numbers of every magnitude: no list that grows."""
+    total = ExactSum()
+    for exponent in range(-1074, 1024):
+        total.add(np.array([2.0**exponent, -(2.0**exponent), 2.0**exponent]))
+        total.add_squares(np.array([1.5 * 2.0 ** (exponent // 2)]))
+    assert total._total[0].bit_length() < 2_300
+    assert total.fraction() == sum((Fraction(2) ** e + Fraction(9, 4) * Fraction(2) ** (2 * (e // 2)) for e in range(-1074, 1024)), Fraction(0))

@@ -201,6 +201,36 @@ def test_stacks_that_are_none_of_the_programs_inputs_are_refused(tmp_path):
             runtime.open(tmp_path, {**facts, "stacks": stacks}, threads=1)
 
 
+def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
+    """Answers of ten thousand labels are not kept for 200,000 rows."""
+    from types import SimpleNamespace
+
+    from penstock.bundle import pack
+    from penstock.contracts.data import Feature
+    from penstock.data.encoding import Encoding
+
+    labels = [f"label {i}" for i in range(10_000)]
+    feature = Feature.load({"type": "set"})
+    fitted = {"values": labels, "counts": [1] * len(labels), "rows": 1, "count": 1, "missing": 0, "distinct": len(labels), "target": True}
+    encoding = Encoding({}, {"tags": feature}, {"tags": fitted})
+    rows = []
+
+    def batches(split, columns, rows):
+        for number in range(1_000):
+            yield pa.record_batch({"tags": pa.array([[labels[number], labels[j]] for j in range(rows)])})
+
+    def answered(program, arrays):
+        rows.append(len(arrays["tags.labels"]))
+        return {"tags.probabilities": np.full((rows[-1], len(labels)), 0.5, np.float32)}
+
+    monkeypatch.setattr(pack.export, "run_torch", answered)
+    monkeypatch.setattr(pack, "_DECIDED_BYTES", 50 * 2**20)
+    monkeypatch.setattr(type(feature), "decide", lambda *given: {"thresholds": {}})
+    said = SimpleNamespace(say=lambda *words, **more: None, warn=lambda *words: None)
+    pack._decide(SimpleNamespace(output_names=["tags.probabilities"]), encoding, SimpleNamespace(batches=batches, reference="dataset-x"), said)
+    assert max(rows) * 40_000 <= 32 * 2**20 and sum(rows) * 50_000 <= 50 * 2**20 + max(rows) * 50_000
+
+
 @pytest.mark.slow
 def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_path):
     wide(tmp_path, 1_000)

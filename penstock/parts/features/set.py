@@ -261,7 +261,7 @@ class Set(Feature):
 
     def decide(self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted) -> dict[str, Any]:
         """Each label's threshold, by name."""
-        found = thresholds(np.asarray(answers["probabilities"], np.float64), np.asarray(truth, bool), weight)
+        found = thresholds(np.asarray(answers["probabilities"]), np.asarray(truth, bool), weight)
         return {"thresholds": {name: round(float(value), 6) for name, value in zip(fitted["values"], found, strict=True)}}
 
 
@@ -274,10 +274,9 @@ def thresholds(shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None 
     if not len(shares):
         return np.full(shares.shape[1], 0.5)
     weights = np.ones(len(shares)) if weight is None else np.asarray(weight, np.float64)
-    odds = np.log(np.clip(shares, 1e-7, 1 - 1e-7)) - np.log1p(-np.clip(shares, 1e-7, 1 - 1e-7))
     grid = np.linspace(-6.0, 3.0, 181)
-    scores = np.stack([_f1(odds[:, k], truth[:, k], weights, grid) for k in range(shares.shape[1])])
-    examples = (truth * weights[:, None]).sum(axis=0)
+    scores = np.stack([_f1(_odds(shares[:, k]), truth[:, k], weights, grid) for k in range(shares.shape[1])])  # a label at a time: never all as doubles
+    examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
     seen = examples > 0
     if not seen.any():
         return np.full(shares.shape[1], 0.5)
@@ -286,6 +285,12 @@ def thresholds(shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None 
     trust = examples / (examples + PRIOR)
     chosen = np.where(seen, trust * own + (1 - trust) * common, common)
     return np.asarray(1 / (1 + np.exp(-chosen)))
+
+
+def _odds(shares: np.ndarray) -> np.ndarray:
+    """The logarithm of the odds, as doubles."""
+    clipped = np.clip(shares.astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def _f1(odds: np.ndarray, truth: np.ndarray, weight: np.ndarray, grid: np.ndarray) -> np.ndarray:
