@@ -35,7 +35,7 @@ from penstock.formats.dialect import (
     sniff_delimiter,
     widths_of,
 )
-from penstock.formats.headers import Look, decide, look
+from penstock.formats.headers import REPEATED, Again, Look, decide, does_not_fit, fitted_names, look
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, format_of
@@ -56,6 +56,8 @@ DELIMITERS = (b",", b"\t", b";", b"|")
 PLACED = re.compile(r"column_[0-9]+")
 """What columns without names are called."""
 
+_JOINED = "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
+
 Block = tuple[pa.RecordBatch, list[Reject]]
 
 
@@ -72,6 +74,8 @@ class Delimited(Reader):
         self._types: list[TextTypes] = []
         self._block_bytes = context.block_bytes
         self._encoding: str | None = None
+        self._again: Again | None = None
+        """Knows its header where it comes again."""
         self._header: bool | None = None
         """Whether it has a header, once that is decided."""
         self._delimiter: bytes | None = None
@@ -87,6 +91,8 @@ class Delimited(Reader):
                 for batch, rejects in blocks:
                     for reject in rejects:
                         self.reject(reject)
+                        if reject.reason == REPEATED:
+                            self.say(_JOINED.format(line=reject.line), warn=True)
                     self.declared = (self.declared or 0) + batch.num_rows + len(rejects)
                     if batch.num_rows:
                         writer.write_batch(batch)
@@ -295,11 +301,37 @@ class Delimited(Reader):
             first = records[0] if records else None
             if first is None or first.reason:
                 raise SourceError(f"{self.input.path}: its header cannot be read: {first.reason if first else 'it has none'}.")
-            raw = [c.decode() for c in first.cells]
+            raw = self._fitted([c.decode() for c in first.cells], records[1:])
         else:
             width = Counter(widths_of(records)).most_common(1)
             raw = [f"column_{i + 1}" for i in range(width[0][0] if width else 1)]
         self._names = self.final_names(raw)
+        self._again = self._known_again(records, header)
+
+    def _fitted(self, names: list[str], rest: list[Record]) -> list[str]:
+        """Its header's names as its rows need them. Where they were learnt, or said, rows that differ are rejects.
+
+        Raises:
+            SourceError: it was judged by its looks, and does not fit the lines below.
+        """
+        if self.input.known is not None:
+            return names
+        found = fitted_names(names, rest)
+        if found is None and self.input.reading.header == "auto":
+            raise does_not_fit(self.input.path, names, rest)
+        return found or names
+
+    def _known_again(self, records: list[Record], header: bool) -> Again | None:
+        """What knows the header where it comes again; None where there is none, or it may be a value as well: all is text
+        in one column."""
+        reading = self.input.reading
+        if not header:
+            is_told = len(reading.names) > 1 and reading.header == "auto"
+            return Again(self.input.path, reading.names) if is_told else None
+        cells = [c.decode() for c in records[0].cells] if records and not records[0].reason else []
+        if not any(c.strip() for c in cells) or (len(cells) == 1 and seems_header(records) != "yes"):
+            return None
+        return Again(self.input.path, cells[: len(self._names)] + [""] * (len(self._names) - len(cells)))
 
     def _settle_columns(self) -> None:
         chosen = self.input.reading.columns
@@ -386,6 +418,8 @@ class Delimited(Reader):
             except (UnicodeDecodeError, pa.ArrowInvalid):
                 return self._careful(Careful(d), block, line, final=True)
         rows = table.num_rows
+        if self._again is not None and self._again.suspected([c.combine_chunks() for c in table.columns]):
+            return self._careful(Careful(d), block, line, final=True)
         if not short and rows == block.count(b"\n") + (not block.endswith(b"\n")):
             lines, rejects = np.arange(line, line + rows, dtype=np.int64), list[Reject]()
         else:
@@ -430,11 +464,14 @@ class Delimited(Reader):
         rejects: list[Reject] = []
         width = len(self._names)
         for record in careful.records(buffer, line, final=final, width=width, most_bytes=most_bytes):
-            if not record.reason and len(record.cells) == width:
+            reason = record.reason or ("" if len(record.cells) == width else self._ragged(len(record.cells)))
+            if not reason and self._again is not None:
+                reason = self._again.reason(record.cells, record.line)
+            if not reason:
                 rows.append(record.cells)
                 lines.append(record.line)
             else:
-                rejects.append(Reject(record.line, record.reason or self._ragged(len(record.cells)), record.raw.decode("utf-8", "backslashreplace")))
+                rejects.append(Reject(record.line, reason, record.raw.decode("utf-8", "backslashreplace")))
         columns = list(zip(*rows, strict=True)) if rows else [()] * width
         return self._batch([pa.array(columns[i], pa.binary()).cast(pa.string()) for i in self._wanted], np.array(lines, np.int64)), rejects
 

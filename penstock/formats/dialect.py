@@ -26,6 +26,10 @@ LONGEST_RECORD = LONGEST_LINE
 
 LONGEST_NAME = 64
 """Characters. A first cell that is longer is no name."""
+BLANKS = "\ufeff \t\r\n"
+"""What is no part of a name: a mark of byte order stands where a file was joined to another."""
+_MISSING = frozenset(("na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "unknown"))
+"""Words for a missing value, in lower case: a line of them that comes twice is no header."""
 _LIKE_A_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE)
 
 
@@ -271,19 +275,34 @@ def could_be_names(cells: Sequence[str]) -> bool:
 
 
 def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
-    """Whether the first record has names: unlike values, and not found again below. `perhaps` where all below is text too,
-    so that nothing sets the names apart but that they differ from each other."""
+    """Whether the first record has names: unlike values, and not found again below, but in a line that repeats all of them (of
+    files that were joined). `perhaps` where all below is text too, so that nothing sets the names apart but that they differ
+    from each other. How many cells the lines below have is no evidence: a ragged row, or a short header, makes no names data."""
     if not records or records[0].reason:
         return "no"
-    names = [c.decode().strip() for c in records[0].cells]
-    rest = [r for r in records[1:] if not r.reason]
-    if rest and len(names) != Counter(widths_of(rest)).most_common(1)[0][0]:
-        return "no"
+    names = cells_of(records[0])
     if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > LONGEST_NAME:
         return "no"
     full = [n for n in names if n]
-    below = [{r.cells[i].decode().strip() for r in rest if i < len(r.cells)} for i in range(len(names))]
-    values = any(any(_LIKE_A_VALUE.fullmatch(v) for v in cells) for cells in below)
+    is_named = could_be_names(names) and not any(n.lower() in _MISSING for n in full)
+    all_below = [cells_of(r) for r in records[1:] if not r.reason]
+    rest = [cells for cells in all_below if not (is_named and cells == names)]
+    repeats = len(all_below) - len(rest)
+    below = [{cells[i] for cells in rest if i < len(cells)} for i in range(len(names))]
     if any(n and n in cells for n, cells in zip(names, below, strict=True)):
         return "no"
-    return "yes" if values else "perhaps" if len(set(full)) == len(full) else "no"
+    if any(any(_LIKE_A_VALUE.fullmatch(v) for v in cells) for cells in below):
+        return "yes"
+    if repeats and not _alone_repeats(names, rest):
+        return "no"
+    return "perhaps" if len(set(full)) == len(full) else "no"
+
+
+def _alone_repeats(names: list[str], rest: list[list[str]]) -> bool:
+    """Among nothing but texts: whether the first line alone comes again, so that it is none of them."""
+    return len(names) > 1 and len(rest) > 1 and len({tuple(cells) for cells in rest}) == len(rest)
+
+
+def cells_of(record: Record) -> list[str]:
+    """A readable record's cells as they are compared with names."""
+    return [cell.decode().strip(BLANKS) for cell in record.cells]

@@ -5,7 +5,10 @@
 
 A file that shares names with the others is mapped by name, whatever their order. A file whose first line has nothing in
 common with the names of the others is refused: its rows would otherwise stand in other columns, or its names among the
-rows. Only where every file says so itself has none a header. Pure: what files look like in, decisions out.
+rows. Only where every file says so itself has none a header.
+
+And what a header is to its own file: how its names fit the lines below, and where it comes again, as it does where files
+were joined. Such a line is no row: it is put aside. Pure: what files look like in, decisions out.
 """
 
 from __future__ import annotations
@@ -15,11 +18,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.core.errors import SourceError
-from penstock.formats.dialect import Record, could_be_names, seems_header
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from penstock.core.errors import SourceError
+from penstock.formats.dialect import BLANKS, Record, cells_of, could_be_names, seems_header, widths_of
+
+REPEATED = "it is the header again, so it is no row"
 _SHARED = 0.5
 """The share of a first line's cells that must be known names for it to be a header."""
+_OUTVOTED = 4
+"""A first line is no header of a table whose rows have another number of cells so many times as often as its own."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Look:
 def look(path: str, records: Sequence[Record]) -> Look:
     """A file by its first records."""
     readable = records and not records[0].reason
-    cells = tuple(cell.decode().strip() for cell in records[0].cells) if readable else ()
+    cells = tuple(cells_of(records[0])) if readable else ()
     return Look(path, cells, seems_header(list(records)))
 
 
@@ -76,3 +86,85 @@ def _differs(one: Look, reference: Look) -> str:
         f"is it data, or a header of its own? Files of one source are united by their columns' names. "
         f"Give it the header of the others; or set `header: false` (with `names`) if no file has one, `header: true` if each has."
     )
+
+
+# -- one header and its rows ---------------------------------------------------------------------------------------------
+
+
+def fitted_names(names: list[str], rest: Sequence[Record]) -> list[str] | None:
+    """A header's names as the lines below need them: more, without a name, where these end in a delimiter that the
+    header lacks, or less where the header does; None where nearly all lines have another number of cells."""
+    widths = Counter(widths_of(list(rest)))
+    if not widths:
+        return names
+    here = len(names)
+    common, times = widths.most_common(1)[0]
+    if common == here or widths[here] * _OUTVOTED > times:
+        return names
+    beyond = [r.cells[here:] for r in rest if len(r.cells) == common]
+    if common > here and not any(cell.strip() for cells in beyond for cell in cells):
+        return names + [""] * (common - here)
+    if common < here and not any(name.strip(BLANKS) for name in names[common:]):
+        return names[:common]
+    return None
+
+
+def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> SourceError:
+    """The refusal of a first line that has names, and not as many as the lines below have cells."""
+    widths = Counter(widths_of(list(rest)))
+    common, times = widths.most_common(1)[0]
+    return SourceError(
+        f"{path} begins with {','.join(names)[:80]!r}, {len(names)} cells that look like names, but {times} of {widths.total()} "
+        f"lines below have {common} cells. If it is a title, set `skip_rows`; if it lacks names, give all `names` as well; "
+        "if it is data, set `header: false`; if it is right and those lines are wrong, set `header: true`.")
+
+
+class Again:
+    """Knows a file's header where it comes again.
+
+    Args:
+        names: the header's cells, at least one of them not empty.
+    """
+
+    def __init__(self, path: str, names: Sequence[str]) -> None:
+        self._path = path
+        self._names = [_folded(name) for name in names]
+        self._sorted = sorted(self._names)
+        found = {spelt for name in names for spelt in _spellings(name.strip(BLANKS))}
+        self._spellings = pa.array(sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string())
+
+    def suspected(self, columns: Sequence[pa.Array]) -> bool:
+        """Whether a row of these columns, some or all of the file's, may be the header: then each is looked at."""
+        rows = np.arange(len(columns[0]) if columns else 0)
+        for column in columns:
+            some = column if len(rows) == len(column) else column.take(pa.array(rows))
+            here = pc.is_in(pc.utf8_trim_whitespace(some), self._spellings).to_numpy(zero_copy_only=False)
+            rows = rows[here]
+            if not len(rows):
+                return False
+        return True
+
+    def reason(self, cells: Sequence[bytes], line: int) -> str:
+        """Why a record is no row; empty where it is one.
+
+        Raises:
+            SourceError: it has the names in another order, so that all rows behind it have other columns.
+        """
+        here = [_folded(cell.decode()) for cell in cells]
+        if here == self._names:
+            return REPEATED
+        if sorted(here) == self._sorted:
+            raise SourceError(
+                f"{self._path}, line {line}: the names of its columns come again in another order, "
+                f"{','.join(here)[:80]!r}. It seems to be files that were joined, and the rows behind it have their cells "
+                "in other places. Give them as files of their own; or, if that line is data, set `header: false`, `names` "
+                "and `skip_rows: 1`.")
+        return ""
+
+
+def _folded(name: str) -> str:
+    return name.strip(BLANKS).lower()
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    return (name, name.lower(), name.upper(), name.capitalize(), name.title())

@@ -29,7 +29,8 @@ class Reading(Strict):
     header: Literal["auto", True, False] = "auto"
     """CSV: whether the first line has the columns' names. `auto`: names that were learnt (by a bundle, for later files) tell
     it; of several files, the names that they share, in any order, and a file that shares none with the others is refused;
-    of one file alone its looks, and where there is none it is said."""
+    of one file alone its looks, and where there is none it is said. A line that repeats the header, as where files were
+    joined, is a bad row; a first line of names that fits nearly no line below is refused (see docs/reading.md)."""
     names: Names = ()
     """CSV: the columns' names, in place of a header's."""
     delimiter: str | None = None
