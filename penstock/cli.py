@@ -239,7 +239,7 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 def _print(options: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
     if getattr(options, "follows", False):
         return
-    print(json.dumps(redacted_data(data), ensure_ascii=False, default=str) if options.json else text())
+    print(json.dumps(redacted_data(data, by_name=False), ensure_ascii=False, default=str) if options.json else text())
 
 
 def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
