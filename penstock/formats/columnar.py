@@ -3,11 +3,10 @@ JSON lines are. Values come in the types they are stored in; `typed.convert` mak
 
 from __future__ import annotations
 
-import glob
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,19 @@ from penstock.core.errors import SourceError
 from penstock.formats.frames import Frames, walk
 from penstock.formats.groups import pieces_of
 from penstock.formats.pages import check_pages
-from penstock.formats.places import is_remote, open_bytes
+from penstock.formats.places import is_remote, open_bytes, plainly
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
 from penstock.formats.sound import odd_rows, shown, validated, without
 from penstock.formats.texts import opened
 from penstock.formats.typed import canonical, pieces, rebuild
+from penstock.formats.vectors import missing_vectors, with_units, without_sizes
 
 _MOST_ROWS = 65_536
 _MEASURED_ROWS = 64
+_PIECE_BYTES = 4 << 20
+_MOST_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}
+"""Of decimals, by their bits."""
 _MAPPED_BYTES = 128 << 20
 """A record batch of an Arrow file that is larger is mapped, not read: it need not fit into memory."""
 
@@ -74,20 +77,21 @@ def flat_types(name: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]
         yield name, kind
 
 
-def _missing_vectors(file: pq.ParquetFile) -> bool:
-    """Whether a list of a fixed size may be missing somewhere."""
-    fixed = {f.name for f in file.schema_arrow if _has_fixed(f.type)}
-    if not fixed:
-        return False
-    groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
-    chunks = [c for g in groups for c in map(g.column, range(g.num_columns)) if c.path_in_schema.split(".")[0] in fixed]
-    return any(c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count for c in chunks)
+def _check_type(name: str, kind: pa.DataType) -> None:
+    """Refuse a type that only damage makes: Arrow reads it, and cannot handle what is of it.
 
-
-def _has_fixed(kind: pa.DataType) -> bool:
-    if pa.types.is_fixed_size_list(kind):
-        return True
-    return any(_has_fixed(kind.field(i).type) for i in range(kind.num_fields))
+    Raises:
+        ValueError: naming the column.
+    """
+    t = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        _check_type(name, kind.storage_type)
+    elif t.is_dictionary(kind) or t.is_run_end_encoded(kind):
+        _check_type(name, kind.value_type)
+    elif t.is_decimal(kind) and abs(kind.scale) > _MOST_DIGITS[kind.bit_width]:
+        raise ValueError(f"its column {name!r} has decimals with {kind.scale:,} places")
+    for i in range(kind.num_fields):
+        _check_type(name, kind.field(i).type)
 
 
 class Columnar(Reader):
@@ -99,10 +103,14 @@ class Columnar(Reader):
         self._names: dict[str, str] = {}
         self._rejected_lines: set[int] = set()
         self._frames = Frames(0, 0, 0)
+        self._copy: Path | None = None
+        """Where a Parquet file of a bucket lies while its rows are given."""
 
     def scan(self) -> None:
         with self._told():
             schema = self._schema()
+            for field in schema:
+                _check_type(field.name, field.type)
             flat = [pair for field in schema for pair in flat_types(field.name, field.type)]
         names = self.final_names([path for path, _ in flat])
         self._names = {}
@@ -139,7 +147,7 @@ class Columnar(Reader):
                 if groups != file.metadata.num_rows:
                     raise ValueError(f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}")
                 self.declared = file.metadata.num_rows
-                if not is_remote(self.input.url):  # there each header would be a request of its own
+                if not is_remote(self.input.url):  # see `_nearby`
                     with open_bytes(self.input.url) as raw:
                         check_pages(raw, file.metadata)
                 return file.schema_arrow
@@ -163,11 +171,14 @@ class Columnar(Reader):
             return raw.read(6) == b"ARROW1"
 
     @contextmanager
-    def _parquet(self) -> Iterator[pq.ParquetFile]:
+    def _parquet(self, *, sizes: bool = True) -> Iterator[pq.ParquetFile]:
+        """The file; without `sizes`, with lists of any length where it has lists of a fixed one."""
         # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is ours.
-        with open_bytes(self.input.url) as raw:
-            source: Any = raw if is_remote(self.input.url) else self._local()
-            with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
+        url = self.input.url if self._copy is None else str(self._copy)
+        with open_bytes(url) as raw:
+            metadata = None if sizes else without_sizes(raw)
+            source: Any = raw if is_remote(url) else pa.OSFile(url.removeprefix("file://"))
+            with pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
                 yield file
 
     @contextmanager
@@ -182,60 +193,89 @@ class Columnar(Reader):
 
     def _raw_batches(self) -> Iterator[pa.RecordBatch]:
         if self._format == "parquet":
-            with self._parquet() as file:
-                if _missing_vectors(file):
-                    yield from self._by_duckdb(file.schema_arrow)
-                    return
-                widest = max((file.metadata.row_group(g).total_byte_size / max(file.metadata.row_group(g).num_rows, 1) for g in range(file.num_row_groups)), default=1)
-                # A dictionary makes long texts look small, so some rows are looked at as well.
-                for some in (1, _MEASURED_ROWS):
-                    if some * widest <= self.context.batch_bytes and (head := next(file.iter_batches(batch_size=some), None)) is not None:
-                        widest = max(widest, head.nbytes / max(head.num_rows, 1))
-                rows = int(min(_MOST_ROWS, max(1, self.context.block_bytes * 2 / max(widest, 1))))
-                if widest * _MEASURED_ROWS <= self.context.batch_bytes:
-                    rows = max(rows, _MEASURED_ROWS)  # a batch costs some work for each column, so that few rows of a wide table are dear
-                yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
+            yield from self._raw_parquet()
             return
         with self._arrow() as reader:
             whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if hasattr(reader, "num_record_batches") else iter(reader)
             for batch in whole:
                 for start in range(0, batch.num_rows, _MOST_ROWS):
-                    yield from pieces_of(batch.slice(start, _MOST_ROWS), self.context.batch_bytes)
+                    yield batch.slice(start, _MOST_ROWS)
 
-    def _by_duckdb(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Arrow (25) writes missing lists of a fixed size to Parquet and cannot read them back; DuckDB can."""
-        import duckdb
+    def _raw_parquet(self) -> Iterator[pa.RecordBatch]:
+        with self._parquet() as file:
+            if not missing_vectors(file):
+                yield from self._portions(file)
+                return
+            schema = file.schema_arrow
+        with self._parquet(sizes=False) as file:
+            for batch in self._portions(file):
+                arrays = [with_units(array, field.type) for array, field in zip(batch.columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
-        path = self.input.url.removeprefix("file://")
+    def _portions(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+        groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
+        widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+        # A dictionary makes long texts look small, so some rows are looked at as well.
+        for some in (1, _MEASURED_ROWS):
+            if some * widest <= self.context.batch_bytes and (head := next(file.iter_batches(batch_size=some), None)) is not None:
+                widest = max(widest, head.nbytes / max(head.num_rows, 1))
+        rows = int(min(_MOST_ROWS, max(1, self.context.block_bytes * 2 / max(widest, 1))))
+        if widest * _MEASURED_ROWS <= self.context.batch_bytes:
+            rows = max(rows, _MEASURED_ROWS)  # a batch costs some work for each column: few rows of a wide table are dear
+        yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
+
+    def _fetch(self, copy: Path) -> None:
+        with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
+            while True:
+                with plainly(self.input.url):
+                    piece = raw.read(_PIECE_BYTES)
+                if not piece:
+                    return
+                file.write(piece)
+
+    @contextmanager
+    def _nearby(self) -> Iterator[None]:
+        """A Parquet file of a bucket is read where every page of it can be looked at first: in scratch, while its rows are
+        given. Of a sample the pages with its rows are looked at where they lie."""
+        if self._format != "parquet" or not is_remote(self.input.url):
+            yield
+            return
+        limit = self.context.limit
+        if limit is not None:
+            with self._told(), plainly(self.input.url), open_bytes(self.input.url) as raw:
+                check_pages(raw, pq.read_metadata(raw), rows=limit)
+            yield
+            return
         copy = self.context.scratch / f"copy-{id(self):x}.parquet"
-        if is_remote(self.input.url):
-            with open_bytes(self.input.url) as raw, open(copy, "wb") as file:
-                shutil.copyfileobj(raw, file, 1 << 20)
-            path = str(copy)
         try:
-            with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as connection:
-                connection.execute("SET GLOBAL TimeZone = 'UTC'")
-                reader = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [glob.escape(path)]).to_arrow_reader(_MOST_ROWS // 8)
-                for batch in reader:
-                    arrays = [a.cast(f.type) if pa.types.is_duration(f.type) else a for a, f in zip(batch.columns, schema, strict=True)]  # DuckDB has no durations
-                    yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
-        except duckdb.Error as error:
-            raise ValueError(str(error)) from None
+            self._fetch(copy)
+            with self._told(), open(copy, "rb") as raw:
+                check_pages(raw, pq.read_metadata(raw))
+            self._copy = copy
+            yield
         finally:
+            self._copy = None
             copy.unlink(missing_ok=True)
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        with self._nearby():
+            yield from self._all_batches(kinds)
+
+    def _all_batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         done = 0
         raw = self._raw_batches()
         while True:
             with self._told():
                 batch = next(raw, None)
-                judged = [] if batch is None else [validated(column) for column in batch.columns]
-                whole = None if batch is None else self._flat(batch, kinds, done)
-            if batch is None or whole is None:
-                return
-            yield from self._sifted(whole, texts=not all(judged))
-            done += batch.num_rows
+                if batch is None:
+                    return
+                judged = [validated(column) for column in batch.columns]
+                parts = list(pieces_of(batch, self.context.batch_bytes)) if self._format == "arrow" else [batch]
+            for part in parts:
+                with self._told():
+                    whole = self._flat(part, kinds, done)
+                yield from self._sifted(whole, texts=not all(judged))
+                done += part.num_rows
             if self.context.limit is not None and done >= self.context.limit:
                 raw.close()  # type: ignore[attr-defined]
                 return

@@ -29,21 +29,27 @@ class Chain(ValueError):
     """The pages of a column chunk are not what the footer says."""
 
 
-def check_pages(file: BinaryIO, metadata: Any) -> None:
-    """Walk all pages of a Parquet file.
+def check_pages(file: BinaryIO, metadata: Any, *, rows: int | None = None) -> None:
+    """Walk all pages of a Parquet file, or of its first row groups.
 
     Args:
         file: the file, to be read anywhere.
         metadata: what `pyarrow.parquet` read of its footer.
+        rows: walk the row groups that have the first so many rows; None: all.
 
     Raises:
         Chain: a page does not lie where it should, is of no known type, or has values too many or too few.
     """
     size_bytes = file.seek(0, 2)
-    for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group)
-        for index in range(rows.num_columns):
-            _check_chunk(file, rows.column(index), size_bytes, f"row group {group}, column {rows.column(index).path_in_schema!r}")
+    before = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if rows is not None and before >= rows:
+            return
+        before += group.num_rows
+        for index in range(group.num_columns):
+            column = group.column(index)
+            _check_chunk(file, column, size_bytes, f"row group {number}, column {column.path_in_schema!r}")
 
 
 def _check_chunk(file: BinaryIO, column: Any, size_bytes: int, where: str) -> None:

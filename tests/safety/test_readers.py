@@ -89,6 +89,13 @@ def _texts(kind: str) -> pa.Array:
         return pa.ListArray.from_arrays(one_each, plain)
     if kind == "struct":
         return pa.StructArray.from_arrays([plain], names=["in"])
+    if kind.startswith("list of two"):  # a size in the type; with one missing, Parquet is read without the sizes
+        twice = pa.array([text for text in LINES for _ in range(2)]).view(pa.string())
+        return pa.FixedSizeListArray.from_arrays(twice, 2, mask=pa.array([False, False, "missing" in kind, False]))
+    if kind == "list of lists":
+        return pa.ListArray.from_arrays(one_each, pa.ListArray.from_arrays(one_each, plain))
+    if kind == "struct of lists of two":
+        return pa.StructArray.from_arrays([_texts("list of two, missing")], names=["in"])
     if kind == "list of structs":
         return pa.ListArray.from_arrays(one_each, pa.StructArray.from_arrays([plain], names=["in"]))
     if kind == "map":
@@ -98,7 +105,8 @@ def _texts(kind: str) -> pa.Array:
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
-@pytest.mark.parametrize("kind", ["plain", "large", "view", "dictionary", "list", "struct", "list of structs", "map"])
+@pytest.mark.parametrize("kind", ["plain", "large", "view", "dictionary", "list", "struct", "list of structs", "map", "list of lists", "list of two",
+                                  "list of two, missing", "struct of lists of two"])
 def test_a_text_that_is_not_utf8_costs_its_row_alone(kind: str, format: str, tmp_path: Path) -> None:
     array = _texts(kind)
     if format == "parquet" and kind == "dictionary":
@@ -592,6 +600,83 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
     assert changed
     again = prepare(load_recipe(tmp_path / "recipe.yaml"), Store(tmp_path / "store"), Events())
     assert 999 in [row["w"] for batch in again.batches("train") for row in batch.to_pylist()]
+
+
+def test_lists_of_a_size_that_are_missing_change_no_other_column(tmp_path: Path) -> None:
+    two = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.duration("s")), 2, mask=pa.array([False, True]))
+    columns = {
+        "two": two, "d": pa.array([1, None], pa.duration("ms")), "t": pa.array([0, 1], pa.timestamp("us", "Asia/Tokyo")), "large": pa.array(["a", None], pa.large_string()),
+        "word": pa.array(["x", "y"]).dictionary_encode(), "half": pa.array([0.5, None], pa.float16()), "null": pa.nulls(2), "date": pa.array([0, 86_400_000], pa.date64()),
+        "ARROW:schema": [1, 2], "money": pa.array([1, 2], pa.decimal256(60, 2)), "deep": pa.StructArray.from_arrays([two], names=["in"]),
+    }
+    for name, words in (("with.parquet", columns), ("arrow.arrow", columns)):
+        (tmp_path / name).mkdir()
+        whole = pa.table(words)
+        if name.endswith("arrow"):
+            with pa.ipc.new_file(str(tmp_path / name / "a.arrow"), whole.schema) as writer:
+                writer.write_table(whole)
+        else:
+            pq.write_table(whole, tmp_path / name / "a.parquet")
+    rows = [read(Files(path=str(tmp_path / name)), tmp_path).rows for name in ("with.parquet", "arrow.arrow")]
+    assert rows[0] == rows[1] and rows[0][0]["two"] == [1.0, 2.0] and rows[0][1]["two"] is None
+
+
+def test_codes_that_lead_out_of_a_dictionary_are_refused_before_they_are_weighed(tmp_path: Path) -> None:
+    """Batches are cut by their weight, for which Arrow looks the codes up."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0] * 50, pa.int32()), pa.array(["one", "two"]))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, pa.schema([("w", words.type)])) as writer:
+        writer.write_batch(pa.record_batch([words], names=["w"]))
+    codes = struct.pack("<6i", *[0, 1, 0] * 2)
+    for far in (2, 7, 2**30, -1, -(2**31)):
+        damaged = sink.getvalue().replace(codes, struct.pack("<6i", 0, far, 0, 0, far, 0), 1)
+        assert damaged != sink.getvalue()
+        (tmp_path / "a.arrows").write_bytes(damaged)
+        with pytest.raises(SourceError, match="cannot be read as Arrow"):
+            read(Files(path=str(tmp_path / "a.arrows"), format="arrow"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(12, 2050), pa.decimal128(12, -500), pa.list_(pa.decimal256(12, 2050)), pa.dictionary(pa.int8(), pa.decimal128(5, 100))])
+def test_decimals_of_impossible_places_are_told(kind: pa.DataType, tmp_path: Path) -> None:
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("d", kind)])) as writer:
+        writer.write_batch(pa.record_batch([pa.nulls(3, kind)], names=["d"]))
+    with pytest.raises(SourceError, match="its column 'd' has decimals with"):
+        read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
+
+
+# -- Parquet in a bucket ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket() -> Any:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    yield memory
+    memory.rm("/pages", recursive=True)
+
+
+@pytest.mark.parametrize("kind", ["plain", "list", "list of two, missing", "struct"])
+def test_far_texts_that_are_not_utf8_cost_their_rows(kind: str, bucket: Any, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"id": range(4), "c": _texts(kind)}), out)
+    bucket.pipe_file("/pages/a.parquet", out.getvalue())
+    result = read(Files(path="memory://pages/a.parquet"), tmp_path)
+    assert [row["id"] for row in result.rows] == [0, 2, 3] and [r["line"] for r in result.rejects] == [2]
+    assert not list((tmp_path / "scratch").glob("copy-*"))
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 37])
+def test_far_pages_that_were_moved_are_refused_before_arrow_walks_them(shift: int, bucket: Any, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), out)
+    data = out.getvalue()
+    middle = len(data) // 3
+    bucket.pipe_file("/pages/a.parquet", data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:])
+    source = Files(path="memory://pages/a.parquet")
+    with pytest.raises(SourceError, match=r"a\.parquet cannot be read as Parquet.*row group 0, column"):
+        read(source, tmp_path)
+    with pytest.raises(SourceError, match="row group 0, column"):
+        source.sample(source.snapshot(tmp_path), 10)
+    assert not list(tmp_path.rglob("copy-*"))
 
 
 @pytest.mark.parametrize("words", [
