@@ -28,11 +28,11 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ARCHIVES)
 
 
-def open_archive(url: str, *, warn: Callable[[str], None] = lambda text: None) -> Archive:
+def open_archive(url: str, *, warn: Callable[[str], None] | None = None) -> Archive:
     """Open an archive by its first bytes.
 
     Args:
-        warn: told of oddities, each in one sentence about the archive.
+        warn: told of oddities, each in one sentence about the archive; some are looked for only if it is given.
 
     Raises:
         SourceError: it is no archive known here, or is damaged at its very beginning.
@@ -45,9 +45,9 @@ def open_archive(url: str, *, warn: Callable[[str], None] = lambda text: None) -
         if not magic:
             raise SourceError(f"{url} is empty: it is no archive. Fetch it again.")
         if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-            return Zip(url, raw)
+            return Zip(url, raw, warn)
         packing = next((name for start, name in _MAGIC if magic.startswith(start)), None)
-        return Tar(url, raw, packing, warn)
+        return Tar(url, raw, packing, warn or (lambda text: None))
     except BaseException:
         raw.close()
         raise

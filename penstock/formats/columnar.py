@@ -90,6 +90,8 @@ def _check_type(name: str, kind: pa.DataType) -> None:
         _check_type(name, kind.value_type)
     elif t.is_decimal(kind) and abs(kind.scale) > _MOST_DIGITS[kind.bit_width]:
         raise ValueError(f"its column {name!r} has decimals with {kind.scale:,} places")
+    elif t.is_timestamp(kind):
+        _ = kind.tz  # whose name may be no text, which is a ValueError
     for i in range(kind.num_fields):
         _check_type(name, kind.field(i).type)
 

@@ -362,6 +362,7 @@ def gather_files(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, 
     shape = shape_of(how, names, events)
     block, guessed = _block(memory_bytes), LeftOut()
     made = Writer(shape, files, scratch, block=block, fail=how.fail).write(file_items(list(enumerate(files)), shape, how, guessed, block), events, files=len(files))
+    _reconcile(files, len(files), made)
     _tell(made, guessed, events)
     return made
 
@@ -386,11 +387,15 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
             events.say(f"{streams[0]}{f' and {len(streams) - 1} more' if len(streams) > 1 else ''}: a compressed tar has no index, so it is read twice: names first, then files. Give `pattern` with an ending (such as '**/*.jpg') to have it read once.")
     shape = shape_of(how, names, events)
     left, guessed = LeftOut(), LeftOut()
+    members = 0
 
     def items() -> Iterator[Item]:
+        nonlocal members
         for i, file in enumerate(files):
             with open_archive(file.url, warn=functools.partial(_warn_of, events, file.path)) as archive:
-                yield from archive_items(i, archive, shape, how, left, guessed, some=some, within=within)
+                for item in archive_items(i, archive, shape, how, left, guessed, some=some, within=within):
+                    members += 1
+                    yield item
             check_file(file)
 
     made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(items(), events, files=len(files))
@@ -399,9 +404,23 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
         other = left.first.get("files that `pattern` does not match")
         wanted = f"nothing in it matches `pattern` {how.pattern.text!r}; it has files such as {other!r}" if how.pattern is not None and other else "it has no files"
         raise SourceError(f"{files[0].url if len(files) == 1 else where}: {wanted}.")
+    _reconcile(files, members, made)
     left.say(where, events)
     _tell(made, guessed, events)
     return made
+
+
+def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None:
+    """Every file that is meant is a row or a reject.
+
+    Raises:
+        SourceError: some are neither.
+    """
+    if made.rows + made.rejected != members:
+        where = f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
+        raise SourceError(
+            f"{where}: {members:,} files are meant, and {made.rows + made.rejected:,} came of them ({made.rows:,} rows, {made.rejected:,} bad): "
+            "something changed while they were read. Run again; nothing was kept.")
 
 
 def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:

@@ -2,7 +2,9 @@
 
 A directory that was damaged may still be read, and then lacks members, or names them otherwise. So its length is held
 against the count in the end record, and each member against the header that stands before its bytes: by Python's own
-reader where it is read, and by `check` where nothing is read of it, since its name says that it is no row.
+reader where it is read, and by `check` where nothing is read of it, since its name says that it is no row. Members that
+the directory does not list (deleted, lost, or of a zip to which another was joined) leave holes between the others, and
+are told.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -24,6 +26,14 @@ _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 _LOCAL = struct.Struct("<4s2B4HL2L2H")
+_MEMBER = b"PK\x03\x04"
+_DESCRIPTOR_BYTES = 24
+_SLACK_BYTES = 20
+"""By how much more a member may take than its entry of the directory shows, before its own header is asked: of fields that
+stand in one of the two alone. No member is so small."""
+_LOOKED_BYTES = 65_536
+"""Of a hole, at most."""
+_LONGEST_NAME = 65_535
 _LONGEST_LINK = 65_536
 """Bytes. What says it is a link and is longer is a file whose attributes were damaged."""
 
@@ -33,12 +43,49 @@ class Zip(Archive):
 
     in_any_order = True
 
-    def __init__(self, url: str, raw: BinaryIO) -> None:
+    def __init__(self, url: str, raw: BinaryIO, warn: Callable[[str], None] | None = None) -> None:
         super().__init__(url)
         self._raw = raw
         with self._told():
             self._zip = zipfile.ZipFile(raw)
             self._complete(_counted(raw))
+            unlisted = list(self._unlisted()) if warn is not None else []
+        if unlisted and warn is not None:
+            warn(
+                f"has members that its directory does not list, in {len(unlisted):,} place{'s' if len(unlisted) > 1 else ''}, such as "
+                f"{unlisted[0]!r}; they are not read. They were deleted, or lost; or it is several zips joined end to end, of "
+                "which only the last can be read.")
+
+    def _unlisted(self) -> Iterator[str]:
+        """The first member in each hole between the members that the directory lists, and before them.
+
+        Raises:
+            BadZipFile: it lists two members at one place.
+        """
+        infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
+        if infos and infos[0].header_offset >= _LOCAL.size:
+            yield from self._member_in(0, _LOCAL.size + _LONGEST_NAME, begins=True)
+        ends = [*(info.header_offset for info in infos[1:]), self._zip.start_dir]
+        for info, end in zip(infos, ends, strict=True):
+            if info.header_offset == end:
+                raise zipfile.BadZipFile(f"its directory has {info.filename!r} and another member at the same place")
+            behind = info.header_offset + _LOCAL.size + len(info.orig_filename.encode("utf-8", "surrogateescape")) + info.compress_size
+            if end - behind > len(info.extra) + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0) + _SLACK_BYTES:
+                self._raw.seek(info.header_offset)
+                header = self._raw.read(_LOCAL.size)
+                if len(header) == _LOCAL.size and header.startswith(_MEMBER):
+                    start = info.header_offset + _LOCAL.size + sum(_LOCAL.unpack(header)[-2:]) + info.compress_size
+                    yield from self._member_in(start, min(end, start + _LOOKED_BYTES))
+
+    def _member_in(self, start: int, end: int, *, begins: bool = False) -> Iterator[str]:
+        """The name of the first member in some bytes of the file, if there is one."""
+        self._raw.seek(start)
+        data = self._raw.read(max(0, end - start))
+        at = data.find(_MEMBER)
+        if at < 0 or (begins and at) or len(data) - at < _LOCAL.size:
+            return
+        length = _LOCAL.unpack_from(data, at)[-2]
+        yield data[at + _LOCAL.size : at + _LOCAL.size + length].decode("utf-8", "backslashreplace")
 
     def _complete(self, counts: tuple[int, bool]) -> None:
         """Refuse a directory that has not as many members as the end record says.
@@ -86,7 +133,7 @@ class Zip(Archive):
         with self._told():
             self._raw.seek(info.header_offset)
             header = self._raw.read(_LOCAL.size)
-            if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):
+            if len(header) < _LOCAL.size or not header.startswith(_MEMBER):
                 raise zipfile.BadZipFile(f"there is no member where its directory has {entry.name!r}")
             length = _LOCAL.unpack(header)[-2]
             name = self._raw.read(length)

@@ -644,6 +644,15 @@ def test_decimals_of_impossible_places_are_told(kind: pa.DataType, tmp_path: Pat
         read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
 
 
+def test_a_zone_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("t", pa.timestamp("us", "Asia/Tokyo"))])) as writer:
+        writer.write_batch(pa.record_batch([pa.array([0], pa.timestamp("us", "Asia/Tokyo"))], names=["t"]))
+    data = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(data.replace(b"Asia/Tokyo", b"Asia\xd5Tokyo"))
+    with pytest.raises(SourceError, match="cannot be read as Arrow"):
+        read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
+
+
 # -- Parquet in a bucket ---------------------------------------------------------------------------------------------------
 
 
