@@ -20,6 +20,7 @@ from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
+from penstock.core.making import making
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -276,7 +277,7 @@ def resume(reference: str, *, store: str | Path | Store | None = None, trust: bo
     Raises:
         UserError: there is no such run, it is finished, or it asks for more than its user has allowed.
     """
-    from penstock.pipeline.stages import resume_advice, train_into
+    from penstock.pipeline.stages import resume_advice, train_into, training
 
     where, told = _as_store(store), events or Events()
     found = Run.open(where, reference)
@@ -292,7 +293,8 @@ def resume(reference: str, *, store: str | Path | Store | None = None, trust: bo
             return pipeline.until("evaluate").named()
         with interrupts.advice(resume_advice(found)):
             feed = Feed.open(where, found.feed)
-            with told.stage("train", resumed=found.id):
+            # Others that want this training wait for it; who names a run does not wait, since the run's own lease guards it.
+            with told.stage("train", resumed=found.id), making(where, training(found.key), f"the training of {found.name!r}", told, waits=False):
                 train_into(found, recipe, feed, told, resume=True)
         return pipeline.until("evaluate").named()
 

@@ -222,12 +222,3 @@ def _sweep_file(path: Path, now: float) -> None:
         is_dead = lock is not None and (is_ours or now - _modified(path) > _FAR_SECONDS)
         if is_dead:
             path.unlink(missing_ok=True)
-
-
-def sweep_locks(folder: Path) -> None:
-    """Remove the lock files in `folder` that nobody holds (`core.locks.alone`). It never fails."""
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            with contextlib.suppress(OSError), locked(Path(entry.path), create=False) as lock:
-                if lock is not None:
-                    os.unlink(entry.path)

@@ -22,9 +22,11 @@ What this file refuses to know: what is worked on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -49,6 +51,8 @@ _MOST_SECONDS = 3600.0
 """A holder may ask for a longer time than ours, up to this."""
 _LOOK_SECONDS = 0.25
 _RELEASED = "released"
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+_IS_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _TRIES = 20
 
 
@@ -86,6 +90,8 @@ class Holder:
     boot: str = ""
     pid: int = 0
     seconds: float = LEASE_SECONDS
+    since: str = ""
+    """When it took the lease, by its own clock, in UTC: to be shown, never compared."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -96,9 +102,15 @@ class Holder:
         try:
             facts = json.loads(content or b"{}")
             seconds = min(max(float(facts["seconds"]), 0.0), _MOST_SECONDS)
-            return cls(token, str(facts["host"]), str(facts["boot"]), int(facts["pid"]), seconds)
+            since = _moment(facts.get("since"))
+            return cls(token, str(facts["host"]), str(facts["boot"]), int(facts["pid"]), seconds, since)
         except (ValueError, KeyError, TypeError):
             return cls(token)
+
+
+def _moment(text: object) -> str:
+    """A moment as records have it, or nothing: what another wrote is shown only where it is one."""
+    return text if isinstance(text, str) and _IS_MOMENT.fullmatch(text) else ""
 
 
 class Held(StoreError):
@@ -144,8 +156,12 @@ class Leased:
                 tokens.append(int(number))
         return max(tokens)
 
+    def record(self, token: int) -> bytes | None:
+        """What its holder wrote of itself, as it stands; None where it was let go for good, and for 0."""
+        return self.shelf.read(self.key(token, "json")) if token else None
+
     def holder(self, token: int) -> Holder:
-        return Holder.of(token, self.shelf.read(self.key(token, "json")))
+        return Holder.of(token, self.record(token))
 
     def check(self, token: int) -> None:
         """That `token` may still write.
@@ -168,9 +184,17 @@ class Leased:
         """
         if not token or self._beat(token) == _RELEASED:
             return False
-        holder = self.holder(token)
+        record = self.record(token)
+        if record is None:  # it was let go for good between two looks
+            return False
+        holder = Holder.of(token, record)
         known = self._by_kernel(token, holder)
         return self._by_count(token, holder, watching) if known is None else known
+
+    def is_left(self) -> bool:
+        """Whether its last holder is known to be gone, without a watch: it has let go, or died on this machine."""
+        top = self.top()
+        return self._beat(top) == _RELEASED or self._by_kernel(top, self.holder(top)) is False
 
     def was_here(self, token: int) -> bool:
         """Whether the holder of `token` worked on this machine, in this very folder."""
@@ -206,6 +230,8 @@ class Leased:
         while time.monotonic() - since < seconds:
             time.sleep(min(_LOOK_SECONDS, seconds / _BEATS))
             latest = self._beat(token)
+            if not latest and self.record(token) is None:
+                return False
             if latest != beat:
                 _Seen(token, latest, time.monotonic()).remember(self)
                 return latest != _RELEASED
@@ -222,6 +248,18 @@ def _is_locked(path: Path) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def _opened(path: Path) -> int:
+    """A lock file, open, and made with its folder if it is not there. Others may be letting go for good, with whom the folder goes."""
+    for attempt in range(_TRIES):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (FileNotFoundError, FileExistsError) as error:
+            if attempt == _TRIES - 1:  # a file lies there, or the system lets nobody make folders there (/proc)
+                raise NotADirectoryError(errno.ENOTDIR, "no folder can be made there", str(path.parent)) from error
+    raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True)
@@ -272,12 +310,15 @@ class Lease:
     _pid: int = field(default_factory=os.getpid, repr=False)
 
     @classmethod
-    def acquire(cls, leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None) -> Lease:
-        """Take the lease once it is free.
+    def acquire(
+        cls, leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None, is_active: bool = False,
+    ) -> Lease:
+        """Take the lease if it is free.
 
         Args:
             least: the token is higher than this one, which is known from what was made under an earlier lease.
             watching: called before a holder elsewhere is watched, which takes up to its lease's seconds.
+            is_active: somebody in this process works under it from the first moment.
 
         Raises:
             Held: a living process holds it.
@@ -285,27 +326,36 @@ class Lease:
         """
         for _ in range(_TRIES):
             top = leased.top()
+            last = leased.record(top)
             if top and leased.is_held(top, watching=watching):
                 holder = leased.holder(top)
                 raise Held(f"{leased.name} is being worked on by {holder}.", holder)
-            lease = cls._taken(leased, max(top, least) + 1, top)
+            lease = cls._taken(leased, max(top, least) + 1, top, last, is_active=is_active)
             if lease is not None:
                 return lease
         raise Held(f"{leased.name} is being taken by other processes all the time.")
 
     @classmethod
-    def _taken(cls, leased: Leased, token: int, before: int) -> Lease | None:
-        """The lease with this token, or None if another was quicker."""
-        lease = cls(leased, token, before, lease_seconds())
+    def _taken(cls, leased: Leased, token: int, before: int, last: bytes | None, *, is_active: bool) -> Lease | None:
+        """The lease with this token, or None if another was quicker.
+
+        The record of the token before must be what it was (`last`): where it was let go for good meanwhile, tokens begin anew,
+        and another may be taking a lower one at this moment.
+        """
+        lease = cls(leased, token, before, lease_seconds(), is_active)
         if not lease._hold():
             return None
         facts = {
-            "token": token, "host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "seconds": lease.seconds, "nonce": secrets.token_hex(8),
+            "token": token, "host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "seconds": lease.seconds,
+            "since": time.strftime(_MOMENT, time.gmtime()), "nonce": secrets.token_hex(8),
         }
         is_mine = False
         try:
             record = json.dumps(facts).encode()
-            is_mine = leased.shelf.create(leased.key(token, "json"), record) and leased.top() == token
+            is_made = leased.shelf.create(leased.key(token, "json"), record)
+            is_mine = is_made and leased.top() == token and leased.record(before) == last
+            if is_made and not is_mine:
+                lease._drop(token, "json")
         finally:
             if not is_mine:
                 lease._unlock()
@@ -317,8 +367,7 @@ class Lease:
     def _hold(self) -> bool:
         """Lock the file that tells other processes of this machine that we live. Whether nobody else was about to."""
         path = self.leased.lock_file(self.token)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -394,8 +443,11 @@ class Lease:
 
     def end(self) -> None:
         """Let go for good: what was worked on is finished, and nobody will need a token again."""
+        if self._pid != os.getpid():
+            return
         self.release()
-        self._drop(self.token, "beat", "json", "lock")
+        self._drop(self.token, "json", "beat", "lock")  # who looks meanwhile finds `released`, or no record
+        self._drop(self.before, "lock")
         with contextlib.suppress(OSError):
             (self.leased.local / self.leased.folder).rmdir()
 
@@ -410,7 +462,9 @@ def mine(leased: Leased) -> Lease | None:
     return lease if lease is not None and not lease.is_over else None
 
 
-def take(leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None) -> Lease:
+def take(
+    leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None, is_active: bool = False,
+) -> Lease:
     """The lease, for this process; one that this process holds and nobody in it uses is succeeded by a new one.
 
     Args and `Raises` as `Lease.acquire`; Held: also where somebody in this process works under it.
@@ -420,7 +474,7 @@ def take(leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] |
         if before.is_active:
             raise Held(f"{leased.name} is being worked on by this very process.", leased.holder(before.token))
         before.release()
-    lease = Lease.acquire(leased, least=least, watching=watching)
+    lease = Lease.acquire(leased, least=least, watching=watching, is_active=is_active)
     _mine[_place(leased)] = lease
     return lease
 

@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from penstock.core import mirror
 from penstock.core.bucket import Bucket
 from penstock.core.caches import cache_folder as cache_folder
 from penstock.core.credentials import address
-from penstock.core.drafts import Draft, draft_folder, sweep_locks
+from penstock.core.drafts import Draft, draft_folder
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint, sha256_file
+from penstock.core.lease import FOLDER as LEASES
 from penstock.core.lease import Leased, mine
-from penstock.core.locks import alone
 from penstock.core.manifest import FORMAT as FORMAT
 from penstock.core.manifest import MANIFEST as MANIFEST
 from penstock.core.manifest import read_manifest
@@ -209,7 +209,9 @@ class Store:
     def leased(self, name: str) -> Leased:
         """The lease on `name`: see `core.lease`."""
         shelf: Shelf = FolderShelf(self.folder) if self._bucket is None else self._bucket
-        return Leased(shelf, self.folder, step(name.rsplit("/", 1)[-1], where=f"a name in the store {self.url}"), self.url)
+        last = step(name.rsplit("/", 1)[-1], where=f"a name in the store {self.url}")
+        self.at(f"{LEASES}/{last}")
+        return Leased(shelf, self.folder, last, self.url)
 
     def read(self, name: str, file: str) -> bytes | None:
         """A small file of an artefact, finished or not, as the store has it now; None where there is none. Nothing else is read.
@@ -352,20 +354,6 @@ class Store:
             if not (self.is_remote and self.has(name)):  # another's, which stands
                 self.push(name)
             self._bound(name)
-
-    @contextmanager
-    def making(self, name: str) -> Iterator[None]:
-        """Of the processes of this machine that would make `name`, one at a time: whoever waited looks first whether it is there by now.
-
-        Raises:
-            StoreError: the store may not be written.
-        """
-        with ExitStack() as held:
-            with told_plainly(self.folder):
-                making = self.at(".making")
-                sweep_locks(making)
-                held.enter_context(alone(making / fingerprint(name)))
-            yield
 
     def finish(self, name: str) -> bool:
         """Send what an interrupted push of the artefact `name` left to be sent. Whether there was such a one: nothing needs to be made anew then."""

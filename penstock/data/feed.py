@@ -32,6 +32,7 @@ from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import BundleError, ContractError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
+from penstock.core.making import made_once
 from penstock.core.near import Hints
 from penstock.core.paths import below, shown
 from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
@@ -197,8 +198,9 @@ def write_feed(recipe: Recipe, dataset: Dataset, store: Store, events: Events, *
         return Feed.open(store, id)
     encoding = step_encoding(recipe)
     _check_columns(recipe, encoding, dataset)
-    with store.making(name):  # several processes may ask for it at once: one makes it
-        return Feed.open(store, id) if store.has(name) else _made(recipe, dataset, store, events, encoding, id=id, like=like)
+    return made_once(
+        store, name, f"feed {id}", events, found=lambda: Feed.open(store, id) if store.has(name) else None,
+        make=lambda: _made(recipe, dataset, store, events, encoding, id=id, like=like))
 
 
 def _made(recipe: Recipe, dataset: Dataset, store: Store, events: Events, encoding: Encoding, *, id: str, like: Feed | None) -> Feed:

@@ -93,8 +93,7 @@ def feed_of(
         where = _store(store) or Store(data.store if "://" in data.store else data.base / data.store, cache_bytes=data.resources.cache)
         dataset = find_dataset(data, where)
         if dataset is None:
-            with where.making(f"datasets/{data.name}"):  # several processes may ask for it at once: one makes it
-                dataset = find_dataset(data, where) or prepare(data, where, events or Events())
+            dataset = prepare(data, where, events or Events())
         return write_feed(data, dataset, where, events or Events())
     for side, said in (("inputs", inputs), ("targets", targets)):
         if said is not None and not isinstance(said, Mapping):

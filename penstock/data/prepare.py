@@ -39,6 +39,7 @@ from penstock.contracts.digest import md5, row_digests
 from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError, SourceError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
+from penstock.core.making import made_once
 from penstock.core.redact import redacted_url
 from penstock.core.store import Store, told_plainly
 from penstock.data.aside import Aside, large_columns
@@ -78,8 +79,13 @@ def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
     """
     survey = _survey(recipe, store)
     name = f"datasets/{recipe.name}/{survey.id}"
-    if store.has(name):
-        return _checked(recipe, Dataset.at(store, name))
+    return made_once(
+        store, name, f"dataset {recipe.name}@{survey.id}", events,
+        found=lambda: _checked(recipe, Dataset.at(store, name)) if store.has(name) else None,
+        make=lambda: _made(recipe, store, events, survey, name))
+
+
+def _made(recipe: Recipe, store: Store, events: Events, survey: _Survey, name: str) -> Dataset:
     start = time.perf_counter()
     manifest: dict[str, Any] = {}
     with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:

@@ -23,6 +23,7 @@ from penstock.core.errors import BundleError, Interrupted, LeaseLost, PenstockEr
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
 from penstock.core.interrupts import interrupts
+from penstock.core.making import made_once
 from penstock.core.memory import MemoryWatch
 from penstock.core.mine import recall
 from penstock.core.paths import shown
@@ -115,6 +116,11 @@ def train_key(recipe: Recipe, feed: Feed) -> str:
     train = {word: value for word, value in whole["train"].items() if word != "checkpoint" and value != usual.get(word)}
     parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]  # runs from before there was the word keep their keys
     return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
+
+
+def training(key: str) -> str:
+    """The name under which one process at a time trains for a key (`core.making`)."""
+    return f"trainings/{key}"
 
 
 def pack_key(recipe: Recipe, run: Run) -> str:
@@ -230,6 +236,11 @@ class Pipeline:
 
         def make() -> Run:
             self._limits.training_fits(feed)
+            return made_once(
+                self.store, training(key), f"the training of {self.recipe.name!r}", self.events,
+                found=lambda: Run.find(self.store, key), make=learn, waits=not self.fresh)
+
+        def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
             with ExitStack() as stack:
                 with interrupts.deferred():  # a run that is in the store is always named by what is said of a stop
@@ -256,20 +267,6 @@ class Pipeline:
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
         assert run is not None and feed is not None and dataset is not None
 
-        def found() -> Bundle | None:
-            reference = packed(self.recipe, run, self.store)
-            if reference is None:
-                return None
-            # Lying in the store is no proof. An id is that of the content, and those whose code this user packed are noted.
-            is_mine = recall("bundle", reference.removeprefix("bundle-")) is not None
-            try:
-                return Bundle.open(reference, self.store, trust=is_mine)
-            except BundleError as error:
-                if is_mine:
-                    raise
-                self.events.warn(f"{reference}, which lies in the store, is not used: {error.message} The run is packed anew.")
-                return None
-
         def make() -> Bundle:
             from penstock.bundle.pack import pack
 
@@ -277,7 +274,27 @@ class Pipeline:
             self.store.write_text(_memo(self.recipe, run), bundle.reference)
             return bundle
 
-        self.outcome.bundle = self._stage("pack", found, make, lambda b: b.reference)
+        def make_once() -> Bundle:
+            return made_once(
+                self.store, _memo(self.recipe, run), f"the bundle of {run.id}", self.events, found=lambda: self._packed(run, quiet=True), make=make)
+
+        self.outcome.bundle = self._stage("pack", lambda: self._packed(run), make_once, lambda b: b.reference)
+
+    def _packed(self, run: Run, *, quiet: bool = False) -> Bundle | None:
+        """The bundle of the run, if it is in the store and may be used."""
+        reference = packed(self.recipe, run, self.store)
+        if reference is None:
+            return None
+        # Lying in the store is no proof. An id is that of the content, and those whose code this user packed are noted.
+        is_mine = recall("bundle", reference.removeprefix("bundle-")) is not None
+        try:
+            return Bundle.open(reference, self.store, trust=is_mine)
+        except BundleError as error:
+            if is_mine:
+                raise
+            if not quiet:
+                self.events.warn(f"{reference}, which lies in the store, is not used: {error.message} The run is packed anew.")
+            return None
 
     def evaluate(self) -> None:
         bundle, dataset = self.outcome.bundle, self.outcome.dataset
@@ -373,6 +390,12 @@ def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) 
 
 def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
     """Evaluate, and keep the result as an artefact of its own (a run and a bundle are never edited)."""
+    return made_once(
+        store, f"reports/{report_key(recipe, bundle.id, dataset)}", f"the report on {bundle.reference}", events,
+        found=lambda: find_report(recipe, bundle, dataset, store), make=lambda: _reported(recipe, bundle, dataset, store, events))
+
+
+def _reported(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
     from penstock.evaluate import evaluate, report_markdown
 
     result = evaluate(bundle, dataset, recipe, events)

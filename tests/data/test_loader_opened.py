@@ -68,7 +68,7 @@ def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch:
     for thread in several:
         thread.join()
     assert found == made * 3 and len(list((lake / "store" / "datasets" / "lake").iterdir())) == 1
-    assert not (lake / "store" / ".making").exists()
+    assert not list((lake / "store" / ".leases").iterdir())
 
 
 def test_a_dataset_is_encoded_into_its_own_store(lake: Path) -> None:

@@ -20,6 +20,8 @@ from penstock.bundle.bundle import Bundle
 from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
 from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
+from penstock.core.events import Events
+from penstock.core.making import making
 from penstock.core.paths import Inside, below, plain_all, reason, step
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.data.dataset import Dataset
@@ -294,7 +296,7 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
     """A store that was unpacked from an archive may hold links where Penstock writes."""
     store = Store(nothing_outside / "store")
     store.folder.mkdir()
-    for name in ("runs", ".staging", ".making", "index", "bundles"):
+    for name in ("runs", ".staging", ".leases", "index", "bundles"):
         (store.folder / name).symlink_to(tmp_path)
     recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
     for ask in (
@@ -305,7 +307,7 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
             ask()
     with pytest.raises(StoreError, match="a link leads it out"), store.draft("feeds/a", {}):
         pass
-    with pytest.raises(StoreError, match="a link leads it out"), store.making("feeds/a"):
+    with pytest.raises(StoreError, match="a link leads it out"), making(store, "feeds/a", "feed a", Events()):
         pass
 
 

@@ -143,16 +143,6 @@ atomic_write(Path(sys.argv[1]) / "run.json", "{}")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.abcdefgh", "run.json"]
 
 
-def test_a_lock_of_a_killed_maker_is_swept_by_whoever_makes_something_else(tmp_path: Path) -> None:
-    code = "import sys; from penstock.core.store import Store\nwith Store(sys.argv[1]).making('feeds/a'): print('in', flush=True); sys.stdin.read()"
-    with child(code, tmp_path) as killed:
-        killed.kill()
-    assert len(list((tmp_path / ".making").iterdir())) == 1
-    with Store(tmp_path).making("feeds/b"):
-        assert len(list((tmp_path / ".making").iterdir())) == 1
-    assert not (tmp_path / ".making").exists()
-
-
 # -- events of other processes -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,125 @@
+"""One maker at a time: of all processes that share a store, one makes an artefact; the others wait, and use what it made.
+
+    .leases/making-<fingerprint of the artefact's name>/…     a lease (`core.lease`), for as long as the artefact is made
+
+Names of artefacts follow from their inputs, so processes that would make the same ask for the same lease, on whatever machine
+they are. A holder that dies is taken over: its own machine asks the kernel, another watches its count. Publishing is safe
+without a lease, too (equal names have equal content, and the first to publish stands); it spares the work, and for a
+training, whose name is new each time, it keeps one recipe from being trained twice.
+
+What this file refuses to know: what is made, and how.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from penstock.core.errors import StoreError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint
+from penstock.core.interrupts import interrupts
+from penstock.core.lease import FOLDER, Held, Holder, Lease, Leased, take
+from penstock.core.store import Store, told_plainly
+
+PREFIX = "making-"
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
+"""Seconds between two looks at who holds it."""
+
+Made = TypeVar("Made")
+
+
+def made_once(
+    store: Store, name: str, what: str, events: Events, *, found: Callable[[], Made | None], make: Callable[[], Made], waits: bool = True,
+) -> Made:
+    """What `found` finds, or else what `make` makes, while no other process makes the same.
+
+    Args:
+        store: of the artefact.
+        name: that follows from all that decides the artefact's content.
+        what: it is, in words.
+        found: looks for it in the store; asked when no other process makes it any more.
+        waits: for another that makes it; otherwise it is made beside that one.
+
+    Raises:
+        StoreError: the store cannot be written; and whatever `found` and `make` raise.
+        KeyboardInterrupt: the user stops the waiting.
+    """
+    with making(store, name, what, events, waits=waits) as waited:
+        value = found()
+        if value is None:
+            return make()
+        if waited:
+            events.say(f"{what} was made by the other process, and is used here")
+        return value
+
+
+@contextmanager
+def making(store: Store, name: str, what: str, events: Events, *, waits: bool = True) -> Iterator[bool]:
+    """The artefact `name` is made in the body, by no other process at the same time. Yields whether another one was waited for.
+
+    Args and `Raises` as `made_once`.
+    """
+    leased = store.leased(PREFIX + fingerprint(name))
+    _sweep(store)
+    lease, waited = _taken(store, leased, what, events, waits=waits)
+    try:
+        yield waited
+    except BaseException:
+        if lease is not None:
+            lease.release()  # its tokens go on: others may be taking it at this very moment
+        raise
+    if lease is not None:
+        lease.end()
+
+
+def _taken(store: Store, leased: Leased, what: str, events: Events, *, waits: bool) -> tuple[Lease | None, bool]:
+    """The lease, and whether another held it before; None if another holds it and nobody waits."""
+
+    def watching(holder: Holder) -> None:
+        events.say(f"{holder} was at work on {what} and has not said that it is over; watching for up to {holder.seconds:.0f} s whether it lives")
+
+    said: Holder | None = None
+    looks, wait = 0, _FIRST_WAIT
+    while True:
+        try:
+            with told_plainly(store.folder):
+                lease = take(leased, watching=watching, is_active=True)
+            if said is not None:
+                events.say(f"{said} is no longer at work on {what}")
+            return lease, said is not None
+        except Held as held:
+            if not waits:
+                events.say(f"{held.holder or 'another process'} is at work on {what}, too; this one does not wait for it")
+                return None, False
+            looks += 1
+            is_news = looks > 1 and held.holder is not None and (said is None or said.token != held.holder.token)
+            if is_news:
+                said = held.holder
+                since = f" since {said.since}" if said is not None and said.since else ""
+                events.say(f"{said} has been at work on {what}{since}: waiting for it, to use what it makes. Ctrl-C ends the waiting, not that process.")
+        interrupts.check()
+        time.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST_WAIT)
+
+
+def _sweep(store: Store) -> None:
+    """Remove the leases that killed makers left in a local store. It never fails."""
+    if store.is_remote:
+        return
+    with contextlib.suppress(OSError, StoreError):
+        names = [entry.name for entry in os.scandir(store.folder / FOLDER) if entry.name.startswith(PREFIX)]
+        for name in names:
+            leased = store.leased(name)
+            with contextlib.suppress(OSError, StoreError):
+                if not leased.top():
+                    (store.folder / leased.folder).rmdir()
+                elif leased.is_left():
+                    Lease.acquire(leased).end()
+
+
+__all__ = ["made_once", "making"]
