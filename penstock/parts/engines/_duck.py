@@ -12,7 +12,6 @@ without regard to case, so files with both `Age` and `age` are refused.
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,7 +24,8 @@ import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_ID, WIDE_COLUMNS, EngineSession, is_wide
 from penstock.contracts.sql import bind, deeper
-from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
+from penstock.core.errors import RecipeError, SourceError, UserError
+from penstock.parts.engines._results import first_line, held, plainly, refuse_odd, refuse_odd_file
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -168,15 +168,10 @@ class Session(EngineSession):
         is_dear = self._is_bounded and self._bounded.is_dear(value(table, bound, dt.null).op(), widths=self._widths)
         try:
             described = self._bounded.describe(query, expression) if is_dear else self._described(query)
-        except (duckdb.Error, Refused) as error:
+        except (duckdb.Error, Refused, UnicodeDecodeError) as error:
             of = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
-            raise RecipeError(f"{_first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}") from None
-        try:
-            found = self._compiler.type_mapper.from_string(described[0][1])
-        except Exception:  # noqa: BLE001 - Ibis has no one error for a type that it does not know
-            raise RecipeError(
-                f"the value is {described[0][1]}, which cannot be a column. Give its fields names, or cast it to another type; "
-                f"found {expression!r}") from None
+            raise RecipeError(f"{first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}") from None
+        found = held(self._compiler.type_mapper, described[0][1], expression)
         if is_dear:
             answer = self._compiler.type_mapper.to_string(found)
             bound = replace(bound, template=self._bounded.function(bound, types, answer))
@@ -196,6 +191,7 @@ class Session(EngineSession):
                 batch = self._bounded.run(lambda: next(reader, None), cursor.interrupt)
             if batch is None:
                 return
+            refuse_odd(batch)
             yield batch
 
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
@@ -260,6 +256,7 @@ class Session(EngineSession):
 
                 try:
                     made: pa.Table = self._bounded.run(answered, cursor.interrupt, seconds=seconds(len(table)) if seconds else None)
+                    refuse_odd(made)
                     return made
                 finally:
                     cursor.unregister(name)
@@ -347,34 +344,14 @@ class Session(EngineSession):
             # One file: DuckDB keeps the order of ORDER BY within a file, but not across files.
             copy = f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE {self._rows_of(table.columns)})"
             counted = self._bounded.run(lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt)
+        refuse_odd_file(folder / "part-0.parquet")
         return int(counted[0])
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """DuckDB's refusals as sentences."""
-        import duckdb
-
-        try:
-            with self._bounded.plainly() if self._bounded is not None else nullcontext():
-                yield
-        except PenstockError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot write to {self._scratch}: {error.strerror}. Free some space, or put the store elsewhere with --store.") from None
-        except duckdb.OutOfMemoryException as error:
-            if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
-                raise StoreError(f"the disk is full: {self._scratch} has no room for what does not fit in memory. Free some space, or put the store elsewhere with --store.") from None
-            raise UserError(
-                f"preparing needs more memory than the {self._limit_bytes / 2**20:.0f} MiB that the embedded engine has. "
-                f"Raise resources.memory, or lower resources.threads."
-            ) from None
-        except duckdb.IOException as error:
-            text = str(error)
-            if "No space left" in text or "disk quota" in text.lower():
-                raise StoreError(f"the disk is full while writing under {self._scratch}. Nothing half-written was kept. Free some space, or put the store elsewhere with --store.") from None
-            raise SourceError(f"cannot read or write: {_first_line(error)}") from None
-        except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
-            raise broken_row(_first_line(error)) from None
+        """DuckDB's refusals as sentences, and the cell's."""
+        with plainly(self._scratch, self._limit_bytes), self._bounded.plainly() if self._bounded is not None else nullcontext():
+            yield
 
 
 def _one_zero(column: str) -> str:
@@ -385,11 +362,6 @@ def _one_zero(column: str) -> str:
 def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [pc.add(column, pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-
-def broken_row(what: str) -> ContractError:
-    """What to say when a value breaks an expression."""
-    return ContractError(f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit, or keep such rows out with `where`.")
 
 
 def _refuse_twins(files: Sequence[str]) -> None:
@@ -406,9 +378,3 @@ def _refuse_twins(files: Sequence[str]) -> None:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _first_line(error: Exception, columns: Sequence[str] = ()) -> str:
-    text = str(error).split("\n")[0].removesuffix(".")
-    text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", text)
-    return re.sub(r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text)

@@ -172,7 +172,7 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
     if found is not None:
         kind, message = found
         if kind == "row":
-            from penstock.parts.engines._duck import broken_row
+            from penstock.parts.engines._results import broken_row
 
             return broken_row(message)
         if kind == "disk":

@@ -1,0 +1,188 @@
+"""What comes out of DuckDB: which types an expression's value may have, which values nobody can hold, and its errors.
+
+A column of a dataset is Parquet, Arrow and Python's. DuckDB knows more than these: intervals, unions, bits, integers of
+128 bits without a sign, times with a zone (Arrow drops the zone), years up to 290,000 and infinite days. Those of a type
+are refused where the expression is read. Those of a value are looked for where rows leave the engine, and a row that has
+one broke its expression, as one that divides by nothing in a cast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
+from penstock.formats.sound import odd_rows, shown
+
+_HELD = frozenset((
+    "BOOLEAN TINYINT SMALLINT INT BIGINT INT128 UTINYINT USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL TEXT VARCHAR VARBINARY DATE TIME TIMESTAMP "
+    "TIMESTAMPNTZ TIMESTAMPTZ TIMESTAMP_NS TIMESTAMP_MS TIMESTAMP_S JSON UUID ENUM STRUCT ARRAY LIST MAP").split())
+"""sqlglot's names of the types that a column may have."""
+_INSTEAD = {
+    "INTERVAL": "Take its length: epoch(…) gives seconds, date_diff('day', a, b) whole days",
+    "TIMETZ": "Cast it to TIME, or to the whole moment",
+    "UINT128": "Cast it to DOUBLE, or to VARCHAR",
+    "BIGNUM": "Cast it to DOUBLE, or to VARCHAR",
+    "BIT": "Cast it to VARCHAR, or to BIGINT",
+}
+_OTHERWISE = "Give its fields names, or cast it to another type"
+_LONGEST = 500
+"""Characters of what DuckDB says, which may repeat a value, however long it is."""
+_FREE = "Free some space, or put the store elsewhere with --store."
+_DAYS = (-719_162, 2_932_896)
+"""The first and the last day that there is (0001-01-01 and 9999-12-31), from 1970."""
+_A_DAY = {"SECONDS": 86_400, "MILLIS": 86_400_000, "MICROS": 86_400_000_000, "NANOS": 86_400_000_000_000}
+_SHORT = {"SECONDS": "s", "MILLIS": "ms", "MICROS": "us", "NANOS": "ns"}
+
+
+def held(mapper: Any, kind: str, expression: str) -> Any:
+    """Ibis' type of a value that can be a column.
+
+    Args:
+        mapper: Ibis' reader of DuckDB's types.
+        kind: DuckDB's name of the type.
+        expression: what has such a value.
+
+    Raises:
+        RecipeError: no column has such a type.
+    """
+    from sqlglot import exp
+
+    bad = ""
+    try:
+        within = [each.this.name for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)]
+        bad = next((each for each in within if each not in _HELD), "")
+        if not bad:
+            return mapper.from_string(kind)
+    except Exception:  # noqa: BLE001 - neither has one error for a type that it does not know, such as fields without names
+        pass
+    raise RecipeError(f"the value is {kind[:_LONGEST]}, which cannot be a column. {_INSTEAD.get(bad, _OTHERWISE)}; found {expression!r}")
+
+
+# -- values --------------------------------------------------------------------------------------------------------------
+
+
+def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
+    """No value is one that nobody after the engine can hold: a moment outside the years 1 to 9999, a time of day beyond 24:00.
+
+    Raises:
+        ContractError: one is.
+    """
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if not _may_be_odd(field.type):
+            continue
+        for piece in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            found = odd_rows(piece, texts=False)
+            if found:
+                row, reason = next(iter(found.items()))
+                raise broken_row(f"the column {field.name!r} {reason}, {str(shown(piece, row))[:100]!r}")
+
+
+def _may_be_odd(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_temporal(kind) or pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
+
+
+def refuse_odd_file(path: Path) -> None:
+    """The same of a Parquet file that DuckDB wrote, by what it says of its row groups' ends.
+
+    Raises:
+        ContractError: a value cannot be held.
+    """
+    import pyarrow.parquet as pq
+
+    meta = pq.read_metadata(path)
+    leaves = [i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None]
+    for group in range(meta.num_row_groups) if leaves else ():
+        for leaf in leaves:
+            column, (least, most) = meta.row_group(group).column(leaf), _ends(meta.schema.column(leaf)) or (0, 0)
+            said = column.statistics
+            if said is None or not said.has_min_max:
+                continue
+            for number in (said.min_raw, said.max_raw):
+                if not least <= number <= most:
+                    raise broken_row(f"the column {column.path_in_schema!r} holds {_called(number, meta.schema.column(leaf))}")
+
+
+def _ends(leaf: Any) -> tuple[int, int] | None:
+    """The least and the most that a leaf of a Parquet file may hold, in its own unit; None where that is any."""
+    kind = leaf.logical_type
+    if kind.type == "DATE":
+        return _DAYS
+    if kind.type not in ("TIMESTAMP", "TIME") or leaf.physical_type not in ("INT64", "INT32"):
+        return None
+    a_day = _A_DAY[_unit(leaf)]
+    return (_DAYS[0] * a_day, (_DAYS[1] + 1) * a_day - 1) if kind.type == "TIMESTAMP" else (0, a_day - 1)
+
+
+def _unit(leaf: Any) -> str:
+    found = re.search(r'"timeUnit": "(\w+)"', leaf.logical_type.to_json())
+    return {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[found[1]] if found else "SECONDS"
+
+
+def _called(number: int, leaf: Any) -> str:
+    kind = leaf.logical_type.type
+    if kind == "TIME":
+        return f"a time of day outside 00:00 to 24:00, {number:,} {_unit(leaf).lower()} from midnight"
+    numbers = pa.array([number], pa.int64())
+    moments = numbers.cast(pa.int32()).view(pa.date32()) if kind == "DATE" else numbers.view(pa.timestamp(_SHORT[_unit(leaf)]))
+    return f"a moment outside the years 1 to 9999 (in UTC), {shown(moments, 0)!r}"
+
+
+# -- errors --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
+    """DuckDB's refusals as sentences.
+
+    Args:
+        scratch: where it writes.
+        limit_bytes: what it may hold.
+    """
+    import duckdb
+
+    try:
+        yield
+    except PenstockError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot write to {scratch}: {error.strerror}. {_FREE}") from None
+    except duckdb.OutOfMemoryException as error:
+        if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
+            raise StoreError(f"the disk is full: {scratch} has no room for what does not fit in memory. {_FREE}") from None
+        raise UserError(
+            f"preparing needs more memory than the {limit_bytes / 2**20:.0f} MiB that the embedded engine has. "
+            f"Raise resources.memory, or lower resources.threads."
+        ) from None
+    except duckdb.IOException as error:
+        text = str(error)
+        if "No space left" in text or "disk quota" in text.lower():
+            raise StoreError(f"the disk is full while writing under {scratch}. Nothing half-written was kept. {_FREE}") from None
+        raise SourceError(f"cannot read or write: {first_line(error)}") from None
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.InternalException, duckdb.FatalException) as error:
+        raise UserError(
+            f"the embedded engine failed at an expression of the recipe, by a mistake of its own ({first_line(error)}). "
+            f"Write the newest of them in another way.") from None
+    except (duckdb.Error, UnicodeDecodeError) as error:  # what a value breaks has as many names as there are functions
+        raise broken_row(first_line(error)) from None
+
+
+def broken_row(what: str) -> ContractError:
+    """What to say when a value breaks an expression."""
+    return ContractError(f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit, or keep such rows out with `where`.")
+
+
+def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
+    """What DuckDB says of an error, without its kind and its long tail, and with columns by their names."""
+    # A value that is no text may stand in it, and then Python cannot read what was said.
+    said = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
+    text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", said.split("\n")[0].rstrip(".!"))
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return re.sub(r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text)
