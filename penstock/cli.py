@@ -271,7 +271,7 @@ def _init(options: argparse.Namespace) -> int:
         from penstock.core.regular import local_output
         from penstock.core.store import atomic_write
 
-        atomic_write(Path(local_output(options.output)), text)
+        atomic_write(Path(local_output(options.output)), text, option="-o")
         _print(options, {"recipe": options.output}, lambda: f"wrote {options.output}. Read it, then: penstock run {options.output}")
     else:
         _print(options, {"text": text}, lambda: text)
@@ -363,10 +363,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from penstock import api
+    from penstock.core.regular import lasting_output
     from penstock.terminal.screens import facts_screen
 
     result = api.predict(
-        options.bundle, _source(options.input, options.overrides), options.output, keep=options.keep, every=options.every, memory=options.memory, store=options.store, trust=options.trust, events=_events(options))
+        options.bundle, _source(options.input, options.overrides), lasting_output(options.output), keep=options.keep, every=options.every, memory=options.memory, store=options.store, trust=options.trust, events=_events(options))
     _print(options, result, lambda: facts_screen(result))
     return 0
 
@@ -382,18 +383,22 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from penstock import api
+    from penstock.core.remote import heard
     from penstock.terminal.screens import list_screen
 
-    rows = api.list_artefacts(options.shelf, store=options.store)
+    with heard(_events(options)):
+        rows = api.list_artefacts(options.shelf, store=options.store)
     _print(options, rows, lambda: list_screen(options.shelf, rows, options.store or "./store"))
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
     from penstock import api
+    from penstock.core.remote import heard
     from penstock.terminal.screens import show_screen
 
-    found = api.show(options.reference, store=options.store)
+    with heard(_events(options)):
+        found = api.show(options.reference, store=options.store)
     _print(options, found, lambda: show_screen(found))
     return 0
 
@@ -408,7 +413,7 @@ def _schema(options: argparse.Namespace) -> int:
         from penstock.core.regular import local_output
         from penstock.core.store import atomic_write
 
-        atomic_write(Path(local_output(options.output)), text + "\n")
+        atomic_write(Path(local_output(options.output)), text + "\n", option="-o")
     else:
         print(text)
     return 0

@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from penstock.core import objects
 from penstock.core.errors import StoreError
-from penstock.core.paths import below, plain, shown
+from penstock.core.paths import below, reason, shown
 from penstock.core.remote import (
     RANGE_BYTES,
     Torn,
@@ -33,6 +34,7 @@ from penstock.core.remote import (
     read_pieces,
     read_range,
     refusals,
+    tell,
 )
 
 _SETTLE_SECONDS, _SETTLE_TIMES = 2.0, 3.0
@@ -81,7 +83,7 @@ class Bucket:
 
     def exists(self, key: str) -> bool:
         with self.reaching(f"read {key} from"):
-            return bool(persist(lambda: self.system.exists(self.path(key)), what=f"read {self.url}/{key}"))
+            return persist(lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}")
 
     def read(self, key: str, *, json_whole: bool = False) -> bytes | None:
         """A small object, or None where there is none. `json_whole`: it is JSON, and counts as torn where it cannot be read as such
@@ -99,8 +101,10 @@ class Bucket:
         with self.reaching(f"read {key} from"):
             try:
                 return persist(ask, what=f"read {self.url}/{key}", is_read=True)
-            except FileNotFoundError:
-                return None
+            except FileNotFoundError as error:
+                if objects.is_absent(error):
+                    return None
+                raise
 
     def pieces(self, key: str, size_bytes: int) -> Iterator[bytes]:
         """An object of known size, in pieces, in order."""
@@ -112,36 +116,52 @@ class Bucket:
         with self.reaching(f"read {key} from"):
             return read_range(self.system, self.path(key), start, stop, what=f"read {self.url}/{key}")
 
-    def glob(self, shelf: str, pattern: str) -> list[str]:
-        """Keys below `shelf` that match."""
-        with self.reaching(f"list {shelf} of"):
-            keys = persist(lambda: self.system.glob(self.path(f"{shelf}/{pattern}")), what=f"list {self.url}/{shelf}")
-        return sorted(self._key(k) for k in keys)
-
     def folders(self, shelf: str) -> set[str]:
         """Keys of the folders in `shelf`."""
         with self.reaching(f"list {shelf} of"):
             def ask() -> list[dict[str, Any]]:
                 self.system.invalidate_cache()
-                return list(self.system.ls(self.path(shelf), detail=True)) if self.system.exists(self.path(shelf)) else []
+                return objects.entries(self.system, self.path(shelf))
 
-            return {self._key(entry["name"]) for entry in persist(ask, what=f"list {self.url}/{shelf}") if entry["type"] == "directory"}
+            found = persist(ask, what=f"list {self.url}/{shelf}")
+        keys = (self._key(entry["name"]) for entry in found if entry["type"] == "directory")
+        return {key for key in keys if key is not None}
+
+    def holding(self, shelf: str, file: str) -> list[str]:
+        """Keys of the folders in `shelf` that have a file of this name, in order."""
+        folders = sorted(self.folders(shelf))
+        there: dict[str, bool] = {}
+
+        def one(folder: str) -> None:
+            there[folder] = self.exists(f"{folder}/{file}")
+
+        _all(one, folders)
+        return [folder for folder in folders if there[folder]]
 
     def below(self, folder: str) -> dict[str, int]:
         """Every object below `folder`: key → size in bytes."""
         with self.reaching(f"list {folder} of"):
             def ask() -> dict[str, dict[str, Any]]:
                 self.system.invalidate_cache()
-                return dict(self.system.find(self.path(folder), detail=True))
+                return objects.below(self.system, self.path(folder))
 
-            return {self._key(name): int(info["size"]) for name, info in persist(ask, what=f"list {self.url}/{folder}").items() if info["type"] == "file"}
+            found = persist(ask, what=f"list {self.url}/{folder}")
+        keys = ((self._key(name), entry) for name, entry in found.items() if entry["type"] == "file")
+        return {key: int(entry["size"]) for key, entry in keys if key is not None}
 
-    def _key(self, name: Any) -> str:
-        """The key of what a listing names; it must lie below the root, since it becomes a path."""
-        where, text, root = f"a key that {self.url} lists", str(name).strip("/"), self.root.strip("/")
+    def _key(self, name: Any) -> str | None:
+        """The key of what a listing names. It becomes a path, so one that does not lie below the root, or is spelt so that it
+        would lead elsewhere, is left out, and that is said: whoever may write to the bucket must not hide its neighbours."""
+        text, root = str(name).strip("/"), self.root.strip("/")
         if root and not text.startswith(f"{root}/"):
-            raise StoreError(f"{where} is {shown(text)}, which does not lie below {root}. The bucket's service answers otherwise than was asked.")
-        return plain(text[len(root) :].strip("/"), where=where)
+            why = f"it does not lie below {root}; the bucket's service answers otherwise than was asked"
+        else:
+            text = text[len(root) :].strip("/")
+            why = reason(text) or ""
+        if not why:
+            return text
+        tell(f"{self.url} lists {shown(text)}, and that is left out: {why}. Whoever wrote it there did not do so with Penstock; remove it.", key=shown(text))
+        return None
 
     def get(self, sizes: dict[str, int], folder: Path, strip: str) -> None:
         """Copy objects (key → size) to a local folder, several at once, under their keys less `strip`."""
@@ -248,7 +268,9 @@ class Bucket:
         """Size, and what changes when the object does; empty where there is none."""
         try:
             info = persist(lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}")
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not objects.is_absent(error):
+                raise
             return []
         return [int(info.get("size") or 0), next((str(info[word]) for word in _STAMPS if info.get(word)), "")]
 

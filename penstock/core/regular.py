@@ -62,6 +62,17 @@ def local_output(path: str) -> str:
     return local
 
 
+def lasting_output(path: str) -> str:
+    """A place that outlives this process.
+
+    Raises:
+        UserError: it is this process's own memory, and what is written there is gone when the command ends.
+    """
+    if path.split("::", 1)[0].partition("://")[0].lower() == "memory" or "::memory://" in path:
+        raise UserError(f"{path} is this process's own memory: what is written there is gone when the command ends. Name a file or a bucket.")
+    return path
+
+
 def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buffering: int = -1) -> BinaryIO:
     """A regular file, open for reading.
 

@@ -160,13 +160,13 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
 
 def transient(error: BaseException) -> bool:
     """Whether a failure is of the kind that passes by itself."""
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     if any(isinstance(cause, GaveUp) for cause in causes):
         return False  # patience within patience would multiply
     if any(isinstance(cause, Torn) or any(base.__name__ in _PASSING for base in type(cause).__mro__) for cause in causes):
         return True
     for cause in causes:
-        status, code = _answer(cause)
+        status, code = answer_of(cause)
         if code in _CODES or status in _STATUSES:
             return True
         if status is not None or type(cause).__name__ in _FINAL or isinstance(cause, (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)):
@@ -178,14 +178,14 @@ def transient(error: BaseException) -> bool:
 
 def is_taken(error: BaseException) -> bool:
     """Whether an object store refused a conditional put since the object is there (or is being put by another)."""
-    for cause in _causes(error):
-        status, code = _answer(cause)
+    for cause in causes_of(error):
+        status, code = answer_of(cause)
         if status in (409, 412) or code in ("PreconditionFailed", "ConditionalRequestConflict") or type(cause).__name__ == "ResourceExistsError":
             return True
     return False
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their status."""
     chain: list[BaseException] = []
     while error is not None and error not in chain and len(chain) < 8:
@@ -194,7 +194,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     yield from reversed(chain)
 
 
-def _answer(error: BaseException) -> tuple[int | None, str | None]:
+def answer_of(error: BaseException) -> tuple[int | None, str | None]:
     """The HTTP status and the cloud's own code, where an error has them."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
@@ -222,8 +222,8 @@ def explain(error: BaseException, url: str) -> str:
     protocol = url.split("://", 1)[0]
     how = _HOW.get(protocol, "Set them as the store's own tools expect")
     said = first_line(error)
-    for cause in _causes(error):
-        status, code = _answer(cause)
+    for cause in causes_of(error):
+        status, code = answer_of(cause)
         if type(cause).__name__ in _FINAL or (status is None and "credential" in str(cause).lower()):
             return f"it needs credentials, and none were found ({said}). {how}."
         if code in _REFUSED or status == 401:
@@ -358,11 +358,15 @@ def _tell_retry(text: str, tries: int) -> None:
 
 
 def _check_place(url: str) -> None:
-    """Whether a URL names a bucket or host at all: packages answer one that does not with errors of many kinds, and late.
+    """Whether a URL is text, and names a bucket or host at all: packages answer one that does not with errors of many kinds, and late.
 
     Raises:
         ValueError: it does not.
     """
+    try:
+        url.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
     parts = urlsplit(url)
     if parts.scheme in _WITH_PLACE and not parts.netloc:
         raise ValueError(f"it names no bucket or host after {parts.scheme}://")

@@ -55,7 +55,8 @@ def _spellings(value: str) -> Iterator[str]:
         yield form
         if form.isascii() and form.isalnum():
             continue  # all of what follows writes it as it is
-        for encoded in (quote(form, safe=""), quote(form), quote_plus(form), quote(form, safe="!$&'()*+,;=:~@")):
+        content = form.encode("utf-8", "surrogatepass")
+        for encoded in (quote(content, safe=""), quote(content), quote_plus(content), quote(content, safe="!$&'()*+,;=:~@")):
             yield encoded
             yield re.sub(r"%[0-9A-F]{2}", lambda hit: hit[0].lower(), encoded)
             yield quote(encoded, safe="")
@@ -64,7 +65,7 @@ def _spellings(value: str) -> Iterator[str]:
         yield json.dumps(form)[1:-1].replace("/", "\\/")
         yield json.dumps(form, ensure_ascii=False)[1:-1]
         yield repr(form)[1:-1]
-        yield repr(form.encode("utf-8", "surrogatepass"))[2:-1]
+        yield repr(content)[2:-1]
         yield html.escape(form)
         yield html.escape(form, quote=False)
         yield shlex.quote(form).strip("'")
@@ -290,7 +291,7 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
         plain = f"{unquote(user)}:{unquote(password)}"
         encoded = {plain.encode("utf-8", "surrogatepass"), plain.encode("latin-1", "replace")}
         basic = [base64.b64encode(one).decode() for one in encoded]
-        forms = (f"{user}:{password}@", f"{plain}@", quote(f"{plain}@", safe=""), *basic)
+        forms = (f"{user}:{password}@", f"{plain}@", quote(f"{plain}@".encode("utf-8", "surrogatepass"), safe=""), *basic)
         _values.add(f"{plain}@", {form: False for form in forms if len(form) >= _HEAD}, in_passing=in_passing)
 
 

@@ -270,7 +270,7 @@ class Store:
         if self._bucket is None:
             return sorted(p.parent.relative_to(self.folder).as_posix() for p in self.at(shelf).glob(f"*/{MANIFEST}"))
         self._plain(shelf)
-        return [key.removesuffix(f"/{MANIFEST}") for key in self._bucket.glob(shelf, f"*/{MANIFEST}")]
+        return self._bucket.holding(shelf, MANIFEST)
 
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""

@@ -11,11 +11,18 @@ from pathlib import Path
 
 from penstock.core.drafts import temporary_file
 from penstock.core.errors import StoreError
+from penstock.core.paths import MOST_BYTES, shown
 from penstock.core.regular import refuse_output
 
+STORE, OUTPUT = "--store", "-o"
+"""What of the command line chooses a place: the store's, or a single file's."""
 
-def atomic_write(path: Path, content: str | bytes) -> None:
+
+def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> None:
     """Write a file so that a reader sees the old content or the new, never half of it.
+
+    Args:
+        option: what of the command line chooses the place.
 
     Raises:
         UserError: what is there is no file.
@@ -23,8 +30,8 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     refuse_output(path)
-    with told_plainly(path):
-        _made(path.parent)
+    with told_plainly(path, option=option):
+        make_folder(path.parent)
         with temporary_file(path) as (handle, name):
             rest = memoryview(data)
             while rest:
@@ -34,26 +41,43 @@ def atomic_write(path: Path, content: str | bytes) -> None:
             os.replace(name, path)
 
 
-def _made(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; within `told_plainly`.
+
+    Raises:
+        OSError: what the system refuses; that a part of the path is a file is `NotADirectoryError`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a part of that path is a file, not a folder", str(folder)) from error
     except FileNotFoundError as error:  # the system lets nobody make folders there (/proc)
         raise PermissionError(errno.EPERM, "no folder can be made there", str(folder)) from error
 
 
 @contextmanager
-def told_plainly(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals (full, read-only, forbidden) into a `StoreError` that says what to do."""
+def told_plainly(path: Path, *, option: str = STORE) -> Iterator[None]:
+    """Turn the operating system's refusals (full, read-only, forbidden) into a `StoreError` that says what to do.
+
+    Args:
+        option: what of the command line chooses the place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept. "
-                f"Free some space, or put the store elsewhere with --store."
+                f"Free some space, or {'put the store elsewhere with --store' if option == STORE else f'name another place with {option}'}."
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise StoreError(f"cannot write {path}: {error.strerror}. Choose a folder you may write to with --store.") from None
+            if error.errno == errno.ENAMETOOLONG:
+                size = max(len(os.fsencode(part)) for part in path.parts)
+                raise StoreError(
+                    f"cannot write {shown(str(path))}: a name in it is too long ({size:,} bytes; file systems take {MOST_BYTES}). "
+                    f"Give a shorter one with {option}.") from None
+            what = "a folder" if option == STORE else "a place"
+            raise StoreError(f"cannot write {path}: {error.strerror}. Choose {what} you may write to with {option}.") from None
         raise
 
 

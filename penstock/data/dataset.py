@@ -23,6 +23,7 @@ from penstock.contracts.data import ROW_ID, Engine
 from penstock.core.errors import StoreError, UserError
 from penstock.core.near import did_you_mean
 from penstock.core.paths import below
+from penstock.core.remote import tell
 from penstock.core.store import Artefact, Member, Store
 from penstock.data.cache import Cache
 from penstock.data.far import Ranges, read_whole
@@ -63,10 +64,7 @@ class Dataset:
         name, _, id = reference.partition("@")
         shelf = f"datasets/{name}"
         if not id:
-            newest = max(store.names(shelf), key=lambda n: (store.manifest(n).get("created", ""), n), default=None)
-            if newest is None:
-                raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
-            return cls.at(store, newest, verify=verify)
+            return cls.at(store, _newest(store, name), verify=verify)
         if not store.has(f"{shelf}/{id}"):
             raise StoreError(f"the store {store.url} has no dataset {reference}.{_near(store, name)}")
         return cls.at(store, f"{shelf}/{id}", verify=verify)
@@ -222,6 +220,30 @@ def _coded(source: Any, names: Sequence[str]) -> list[str]:
         group, schema = file.metadata.row_group(0), file.schema_arrow
         chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
     return [n for n in names if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page]
+
+
+def _newest(store: Store, name: str) -> str:
+    """The newest version called `name` whose manifest can be read; those that cannot are left aside, aloud.
+
+    Raises:
+        StoreError: there is none.
+    """
+    found: list[tuple[str, str]] = []
+    problems: dict[str, str] = {}
+    for version in store.names(f"datasets/{name}"):
+        try:
+            found.append((str(store.manifest(version).get("created", "")), version))
+        except StoreError as error:
+            problems[f"{name}@{version.rsplit('/', 1)[1]}"] = error.message
+    if not found and problems:
+        told = " ".join(f"{reference}: {problem}" for reference, problem in problems.items())
+        raise StoreError(f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}")
+    if not found:
+        raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
+    newest = max(found)[1]
+    for reference, problem in problems.items():
+        tell(f"{reference} cannot be read and is left aside ({problem.rstrip('.')}); {name}@{newest.rsplit('/', 1)[1]} is taken", version=reference)
+    return newest
 
 
 def _near(store: Store, name: str) -> str:

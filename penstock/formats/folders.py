@@ -9,8 +9,8 @@ import glob
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from penstock.core import objects
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
 from penstock.formats.members import hidden
@@ -40,7 +40,8 @@ def is_folder(entry: str, base: Path) -> bool:
     system, path = filesystem(entry)
     with plainly(entry):
         system.invalidate_cache()
-        return bool(system.isdir(path))
+        known = objects.info(system, path)
+        return known is not None and known["type"] == "directory"
 
 
 def holds_no_tables(entry: str, base: Path) -> bool:
@@ -104,8 +105,8 @@ def _walk_remote(entry: str) -> Folder:
     system, path = filesystem(entry)
     with plainly(entry):
         system.invalidate_cache()
-        listed: dict[str, dict[str, Any]] = system.find(path, detail=True)
-        if not listed and not system.isdir(path):
+        listed = objects.below(system, path)
+        if not listed and objects.info(system, path) is None:
             raise SourceError(f"there is no folder {entry}.")
         root = path.rstrip("/")
         found = Folder(system.unstrip_protocol(root))

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
+from penstock.core import objects
 from penstock.core.errors import SourceError, StoreError
 from penstock.core.near import nearest
 from penstock.core.needs import need
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_special
-from penstock.core.remote import as_here, first_line, reach
+from penstock.core.remote import as_here, explain, first_line, reach
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
 
@@ -81,6 +82,8 @@ def plainly(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if not objects.is_absent(error):
+            raise SourceError(f"cannot read {url}: {explain(error, url)}") from None
         raise SourceError(f"there is no {url}. ({first_line(error)})") from None
     except PermissionError as error:
         raise SourceError(f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials.") from None
@@ -320,18 +323,18 @@ def _find_remote(entry: str, format: str) -> list[Found]:
         system.invalidate_cache()
         if glob.has_magic(path):
             root = path[: _MAGIC.search(path).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
-            listed = system.glob(path, detail=True)
+            listed = objects.matching(system, path, root)
             infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(root) :].strip("/"))]
             if not infos:
                 raise SourceError(f"nothing matches {entry}.")
             return [found_remote(system, i, root) for i in infos]
-        if system.isfile(path):
-            return [found_remote(system, system.info(path), path.rsplit("/", 1)[0])]
-        listed = system.find(path, detail=True)
+        if (known := objects.info(system, path)) is not None and known["type"] == "file":
+            return [found_remote(system, known, path.rsplit("/", 1)[0])]
+        listed = objects.below(system, path)
         infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(path) :].strip("/"))]
-        if not infos and not system.isdir(path):
+        if not infos and known is None:
             parent, name = path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
-            beside = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in system.ls(parent, detail=False)] if parent and system.isdir(parent) else []
+            beside = [str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in objects.entries(system, parent)] if parent else []
             near = nearest(name, beside, most=3)
             raise SourceError(f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else ""))
     return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)

@@ -4,10 +4,12 @@ local path or URL. A local file appears whole or not at all."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from penstock.core.errors import UserError
+from penstock.core.errors import StoreError, UserError
 from penstock.core.regular import refuse_output
-from penstock.core.store import told_plainly
-from penstock.formats.places import ENDINGS, PACKED, ending, filesystem, is_remote, plainly
+from penstock.core.remote import explain, refusals
+from penstock.core.writing import OUTPUT, make_folder, told_plainly
+from penstock.formats.places import ENDINGS, PACKED, ending, filesystem, is_remote
 from penstock.formats.typed import to_text
 
 
@@ -57,15 +60,26 @@ class TableWriter:
     def _open(self) -> None:
         if is_remote(self.path):
             system, path = filesystem(self.path)
-            with plainly(self.path):
+            with self._told():
                 self._file = system.open(path, "wb")
         else:
             refuse_output(self.path)
-            folder = os.path.dirname(os.path.abspath(self.path))
-            with told_plainly(Path(self.path)):
-                os.makedirs(folder, exist_ok=True)
+            with self._told():
+                make_folder(Path(os.path.abspath(self.path)).parent)
                 self._file = open(self._part, "wb")  # noqa: SIM115 - closed in close()
         self._sink = pa.CompressedOutputStream(pa.PythonFile(self._file, mode="w"), self._packing) if self._packing else self._file
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Refusals of the system or of a bucket, in a sentence."""
+        if not is_remote(self.path):
+            with told_plainly(Path(self.path), option=OUTPUT):
+                yield
+            return
+        try:
+            yield
+        except refusals() as error:
+            raise StoreError(f"cannot write {self.path}: {explain(error, self.path)}") from None
 
     def _begin(self, schema: pa.Schema) -> None:
         self._schema = schema
@@ -89,7 +103,7 @@ class TableWriter:
         assert self._schema is not None
         if sorted(batch.schema.names) != sorted(self._schema.names):
             raise ValueError(f"cannot write columns {batch.schema.names} to {self.path}, which has {self._schema.names}")
-        with told_plainly(Path(self.path)):
+        with self._told():
             for piece in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
                 self._write(piece.select(self._schema.names).cast(self._schema))
                 self.rows += piece.num_rows
@@ -109,7 +123,7 @@ class TableWriter:
         """Finish the file; only now it is there."""
         if self._schema is None:
             self._begin(pa.schema([]))
-        with told_plainly(Path(self.path)):
+        with self._told():
             self._shut()
             if self._part != self.path:
                 os.replace(self._part, self.path)
@@ -128,9 +142,21 @@ class TableWriter:
         if kind is None:
             self.close()
             return
+        if self._part == self.path:
+            self._abandon()
+            return
         self._shut()
-        if self._part != self.path:
-            os.unlink(self._part)
+        os.unlink(self._part)
+
+    def _abandon(self) -> None:
+        """Leave a bucket without what was written: closing the file would make an object of it."""
+        with contextlib.suppress(Exception):
+            self._file.discard()
+        with contextlib.suppress(Exception):
+            self._file.closed = True
+        for part in (self._inner, self._sink):
+            with contextlib.suppress(Exception):
+                part.close()
 
 
 def write(path: str | os.PathLike[str], batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from penstock.core.errors import StoreError
+from penstock.core.events import Event, Events
 from penstock.core.paths import reason, shown
+from penstock.core.remote import heard, tell
 from penstock.core.store import Store
 from penstock.run import Run
 
@@ -21,6 +24,32 @@ def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
     Raises:
         StoreError: the store itself cannot be listed.
     """
+    with _left_out() as left:
+        rows, problems = _listed(store, shelf)
+    return sorted(rows, key=lambda row: str(row["created"]), reverse=True) + problems + left
+
+
+@contextmanager
+def _left_out() -> Iterator[list[dict[str, Any]]]:
+    """What a bucket lists and no path may be made of, as rows with their `problem`; other warnings go on to who listens."""
+    rows: list[dict[str, Any]] = []
+    others: list[Event] = []
+
+    def take(event: Event) -> None:
+        if "key" not in event.fields:
+            others.append(event)
+        elif (row := {"reference": event.fields["key"], "problem": event.fields["text"]}) not in rows:
+            rows.append(row)
+
+    with heard(Events(take)):
+        yield rows
+    for event in others:
+        if event.name == "warned":
+            tell(event.fields["text"])
+
+
+def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The artefacts of a shelf, and those that cannot be read."""
     rows: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     for folder in store.folders(shelf) if shelf == "datasets" else [shelf]:
@@ -32,21 +61,23 @@ def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
                 rows.append(_row(store, name, shelf))
             except (StoreError, OSError) as error:
                 problems.append({"reference": _reference(name, shelf), "problem": str(error)})
-    return sorted(rows, key=lambda row: str(row["created"]), reverse=True) + problems
+    return rows, problems
 
 
 def listed_runs(store: Store) -> list[dict[str, Any]]:
     """Every run, newest first; those whose record is there and cannot be read come last, with their `problem`."""
-    runs = list(reversed(Run.all(store)))
+    with _left_out() as hidden:
+        runs = list(reversed(Run.all(store)))
+        folders = store.folders("runs")
     rows: list[dict[str, Any]] = [
         {"reference": run.id, "status": status, "created": run.created, "name": run.name, "dataset": run.dataset}
         for run, status in zip(runs, Run.statuses(runs), strict=True)
     ]
     odd = [row for row in rows if not _is_plain(row)]
     known = {run.id for run in runs}
-    left = [name for name in store.folders("runs") if name.removeprefix("runs/") not in known]
+    left = [name for name in folders if name.removeprefix("runs/") not in known]
     changed = [{"reference": row["reference"], "problem": "its record holds what Penstock writes in none"} for row in odd]
-    return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left))
+    return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left)) + hidden
 
 
 def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ from penstock.contracts.data import Extract, Source
 from penstock.contracts.part import flatten
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
-from penstock.core.store import told_plainly
+from penstock.core.writing import OUTPUT, make_folder, told_plainly
 from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
 from penstock.pipeline.ceiling import over
@@ -62,8 +62,8 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
     beside: str | None = None  # the disk of the answers has room for the rows; a bucket's are kept in the system's own folder
     if "://" not in output:
         beside = os.path.dirname(os.path.abspath(output))
-        with told_plainly(Path(output)):
-            os.makedirs(beside, exist_ok=True)
+        with told_plainly(Path(output), option=OUTPUT):
+            make_folder(Path(beside))
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
         if all(file.size_bytes == 0 for file in snapshot.files):
             return _nothing(bundle, output, events, bundle.predictor().answer_schema)

@@ -20,6 +20,7 @@ import uvicorn
 from penstock.bundle.bundle import Bundle
 from penstock.core.errors import PenstockError, UserError
 from penstock.core.events import Events
+from penstock.core.paths import shown
 from penstock.recipe.schema import Serve
 from penstock.serve.app import create_app
 from penstock.serve.connection import CONNECTIONS, Connection
@@ -83,6 +84,9 @@ def _listen(options: Serve) -> socket.socket:
     try:
         listener.bind((options.host, options.port))
         listener.listen(2048)
+    except (UnicodeError, TypeError, OverflowError):  # what is no name of a machine at all
+        listener.close()
+        raise UserError(f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check serve.host (--host).") from None
     except OSError as error:
         listener.close()
         where = f"{options.host}:{options.port}"

@@ -156,6 +156,11 @@ def test_a_value_is_known_over_two_lines(mark):
         assert said == "before\nthe key *** after\nend"
 
 
+def test_a_value_that_is_no_text_is_known_too():
+    learn({"password": "\udcffPl4nted", "url": "http://me:\udcffPl5nted@host"})
+    assert redacted("a \udcffPl4nted b \udcffPl5nted") == "a *** b ***"
+
+
 def test_values_that_overlap_are_blanked_together():
     for value in ("abcdefgh1234", "1234-ijklmnop", "abcdefg9"):
         register(value)

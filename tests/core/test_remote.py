@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.api import list_artefacts
 from penstock.core import remote
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
@@ -298,6 +299,22 @@ def test_without_credentials_it_is_one_sentence(line: Line, monkeypatch: pytest.
     with pytest.raises(StoreError, match=r"needs credentials, and none were found .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE") as caught:
         Store(line.store).has("bundles/a")
     assert "\n" not in str(caught.value) and len(line.asked) == began
+
+
+def test_a_refused_key_is_no_empty_store(line: Line) -> None:
+    store = Store(line.store)
+    write(store)
+    for method in ("GET", "HEAD"):
+        line.fault("403", on=method, times=float("inf"))
+    for ask in (lambda: store.names("bundles"), lambda: store.folders("bundles"), lambda: store.has("bundles/b"), lambda: store._bucket.below("runs"),  # type: ignore[union-attr]
+                lambda: list_artefacts("bundles", store=store), lambda: list_artefacts("runs", store=store)):
+        with pytest.raises(StoreError, match="may not do that"):
+            ask()
+    line.mend()
+    assert store.names("bundles") == ["bundles/a"] and not store.has("bundles/b") and store.names("feeds") == []
+    for ask in (lambda: Store("s3://nobody-has-it/store").names("bundles"), lambda: Store("s3://nobody-has-it/store").folders("runs")):
+        with pytest.raises(StoreError, match="there is no bucket 'nobody-has-it'"):
+            ask()
 
 
 def test_no_such_bucket_is_one_sentence(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

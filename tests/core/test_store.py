@@ -5,11 +5,28 @@ import json
 import os
 import threading
 
+import fsspec
 import pytest
+from fsspec.spec import AbstractFileSystem
 
+from penstock.api import list_artefacts
+from penstock.core import objects
 from penstock.core import store as store_room
-from penstock.core.errors import StoreError
+from penstock.core.errors import SourceError, StoreError
 from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
+from penstock.data.dataset import Dataset
+from penstock.formats.places import find
+
+
+def _answered(status, code=None):
+    error = OSError("no")
+    error.response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": code or str(status)}}
+    return error
+
+
+def _caused(error, cause):
+    error.__cause__ = cause
+    return error
 
 
 @pytest.fixture(autouse=True)
@@ -211,11 +228,47 @@ def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise ConnectionRefusedError("no route")
 
-    for name in ("exists", "glob", "ls", "cat_file"):
+    for name in ("exists", "info", "glob", "ls", "find", "cat_file"):
         monkeypatch.setattr(store._bucket.system, name, refused)
-    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a")):
+    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a"),
+                lambda: store.workspace("runs/x"), lambda: store._bucket.below("runs"), lambda: store.manifest("bundles/a"), lambda: list_artefacts("bundles", store=store),
+                lambda: list_artefacts("runs", store=store), lambda: Dataset.open(store, "people")):
         with pytest.raises(StoreError, match="no route"):
             ask()
+
+
+class Refusing(AbstractFileSystem):
+    """A file system as fsspec's own base makes it: its `exists` says no, and its `find` nothing, whatever is wrong."""
+
+    protocol = "refusing"
+
+    def ls(self, path, detail=True, **_):
+        raise PermissionError("the key is refused")
+
+    def info(self, path, **_):
+        raise PermissionError("the key is refused")
+
+
+def test_a_refusal_is_no_empty_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    assert not Refusing().exists("x") and Refusing().find("x") == [], "this is what fsspec says of it"
+    store = Store("refusing://bucket/x")
+    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store._bucket.below("runs"), lambda: store.workspace("runs/x")):
+        with pytest.raises(StoreError, match="the key is refused"):
+            ask()
+    for pattern in ("refusing://bucket/rows.csv", "refusing://bucket/folder", "refusing://bucket/*.csv", "refusing://bucket/**/*.csv"):
+        with pytest.raises(SourceError, match="the key is refused"):
+            find(pattern, tmp_path)
+
+
+@pytest.mark.parametrize(("error", "is_absent"), [
+    (FileNotFoundError("x"), True), (PermissionError("x"), False), (OSError("x"), False), (_caused(FileNotFoundError("x"), _answered(404)), True),
+    (_caused(FileNotFoundError("x"), _answered(401)), False), (_caused(FileNotFoundError("x"), _answered(404, "NoSuchBucket")), False),
+    (_caused(FileNotFoundError("x"), ConnectionRefusedError("x")), False),
+])
+def test_what_is_absent(error, is_absent):
+    assert objects.is_absent(error) is is_absent
 
 
 def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
@@ -223,6 +276,8 @@ def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
     for place, text in ((tmp_path / "rows.csv", "is a file"), (tmp_path / "rows.csv" / "deeper", "is a file"), (tmp_path / ("a" * 300), "too long")):
         with pytest.raises(StoreError, match=text):
             Store(place)
+    with pytest.raises(StoreError, match="not UTF-8"):
+        Store("memory://\udcff/x")
     for place in ("s3://", "gs:///"):
         with pytest.raises(StoreError, match="names no bucket"):
             Store(place)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
 import json
 
 import fsspec
 import pyarrow as pa
 import pytest
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
-from penstock.core.errors import PenstockError, UserError
+from penstock.core.errors import PenstockError, StoreError, UserError
 from penstock.formats import TableWriter, read_table, write
 
 TABLE = pa.table({
@@ -68,3 +71,41 @@ def test_bad_rows_are_returned_not_lost(tmp_path):
     got = read_table("a.csv", tmp_path / "scratch", base=tmp_path)
     assert (got.rows, got.rejected) == (1, 1) and got.rejects and got.files == ["a.csv"]
     assert next(got.batches(places=True)).schema.names == ["a", "b", "__file", "__row"]
+
+
+class _Sent(AbstractBufferedFile):
+    """A file that goes up when it is closed, to a place that does not answer, or that remembers it."""
+
+    def _initiate_upload(self):
+        pass
+
+    def _upload_chunk(self, final=False):
+        if "refused" in self.path:
+            raise ConnectionRefusedError("no route to planted")
+        if final:
+            Bucketlike.kept.add(self.path)
+        return True
+
+
+class Bucketlike(AbstractFileSystem):
+    protocol = "bucketlike"
+    kept: set[str] = set()
+
+    def _open(self, path, mode="wb", block_size=None, autocommit=True, cache_options=None, **_):
+        return _Sent(self, path, mode=mode, block_size=5 << 20, autocommit=autocommit)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "arrow", "jsonl.gz", "jsonl"])
+def test_a_bucket_that_takes_nothing_is_a_sentence_and_a_failure_leaves_no_object(ending):
+    fsspec.register_implementation("bucketlike", Bucketlike, clobber=True)
+    rows = pa.table({"a": [1, 2]})
+    with pytest.raises(StoreError, match=r"cannot write bucketlike://refused/x.*no route to planted"), TableWriter(f"bucketlike://refused/x.{ending}") as writer:
+        writer.write(rows)
+    with contextlib.suppress(ZeroDivisionError), TableWriter(f"bucketlike://b/half.{ending}") as writer:
+        writer.write(rows)
+        raise ZeroDivisionError
+    with TableWriter(f"bucketlike://b/whole.{ending}") as writer:
+        writer.write(rows)
+    gc.collect()  # a file that is forgotten is closed
+    assert {path for path in Bucketlike.kept if path.endswith(f".{ending}") and "half" in path} == set()
+    assert f"b/whole.{ending}" in Bucketlike.kept

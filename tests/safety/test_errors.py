@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from penstock.cli import main
 from penstock.contracts.amounts import parse_bytes
 from penstock.core import last_resort
-from penstock.core.errors import PenstockError, RequestError
+from penstock.core.errors import PenstockError, RequestError, StoreError, UserError
 from penstock.core.events import Events
+from penstock.formats.write import TableWriter
 from penstock.pipeline.predict import predict_file
+from penstock.recipe.schema import Serve
+from penstock.serve.server import _listen
 
 HANG_SECONDS = 240
 LAKE = "id,a,b,y\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(120))
@@ -273,3 +277,30 @@ def test_a_ceiling_that_cannot_be_says_what_one_is(memory, said):
     with pytest.raises(RequestError) as raised:
         predict_file(None, {}, "out.jsonl", keep=(), events=Events(), memory=memory)
     assert str(raised.value).startswith(f"memory: {said}") and str(raised.value).count("found") == 1
+
+
+# -- what -o and --host name -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["memory://answers.csv", "MEMORY://x/answers.csv", "simplecache::memory://x.csv"])
+def test_answers_that_nobody_could_read_are_refused(output, place, capsys):
+    (place / "in.csv").write_text("a\n1\n")
+    assert main(["predict", "bundle-0", str(place / "in.csv"), "-o", output, "--store", str(place / "store")]) == 2
+    assert "is this process's own memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["init", "lake.csv", "--target", "y"], ["schema"]])
+def test_an_output_that_cannot_be_written_speaks_of_o(words, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    for output in ("x" * 300, "lake.csv/x.yaml"):
+        assert main([*words, "-o", output]) == 2
+        told = capsys.readouterr().err
+        assert "-o" in told and "--store" not in told, told
+    with pytest.raises(StoreError, match=r"too long \(300 bytes; file systems take 255\)\. Give a shorter one with -o"), TableWriter("x" * 296 + ".csv"):
+        pass
+
+
+@pytest.mark.parametrize("host", ["h\udcff", "x" * 70 + ".example", "a..b", "\0"])
+def test_a_host_that_is_none(host):
+    with pytest.raises(UserError, match=r"cannot listen at .*Check serve\.host"):
+        _listen(Serve(host=host, port=0))

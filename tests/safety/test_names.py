@@ -20,9 +20,10 @@ from penstock.bundle.bundle import Bundle
 from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
 from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
-from penstock.core.events import Events
+from penstock.core.events import Event, Events
 from penstock.core.making import making
 from penstock.core.paths import Inside, below, plain_all, reason, step
+from penstock.core.remote import heard
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -311,20 +312,29 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
         pass
 
 
-@pytest.mark.parametrize("key", ["runs/run-x/../../../planted", "../planted", "runs/run-x/a\\..\\..\\planted", "runs/run-x//a", "runs/run-x/\x1b[2J", "elsewhere/planted"], ids=ids)
+HOSTILE = ["runs/run-x/../../../planted", "../planted", "runs/run-x/a\\..\\..\\planted", "runs/run-x//a", "runs/run-x/\x1b[2J", "runs/run-x/a\0b", "elsewhere/planted"]
+
+
+@pytest.mark.parametrize("key", HOSTILE, ids=ids)
 def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
-    url = f"memory://names-{nothing_outside.parent.name}"
-    store = Store(url)
+    """It is left out and said; its neighbours are listed, and nothing leaves the mirror."""
+    store = Store(f"memory://names-{nothing_outside.parent.name}")
     root = store._bucket.root
-    listed = f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}"
-    monkeypatch.setattr(type(store._bucket.system), "find", lambda self, path, detail=True: {listed: {"name": listed, "size": 7, "type": "file"}})
-    monkeypatch.setattr(type(store._bucket.system), "glob", lambda self, path: [f"{listed}/{MANIFEST}"])
-    monkeypatch.setattr(type(store._bucket.system), "exists", lambda self, path: True)
-    monkeypatch.setattr(type(store._bucket.system), "ls", lambda self, path, detail=True: [{"name": listed, "type": "directory"}])
+    listed, good = f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}", f"{root}/runs/run-x/good"
+    monkeypatch.setattr(type(store._bucket.system), "find", lambda self, path, detail=True, **_: {name: {"name": name, "size": 7, "type": "file"} for name in (listed, good)})
+    monkeypatch.setattr(type(store._bucket.system), "info", lambda self, path: {"name": path, "type": "file", "size": 1})
+    monkeypatch.setattr(type(store._bucket.system), "ls", lambda self, path, detail=True: [{"name": name, "type": "directory"} for name in (listed, f"{root}/{path[len(root):].strip('/')}/good")])
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
-    for ask in (lambda: store.workspace("runs/run-x"), lambda: store.names("runs"), lambda: store.folders("runs"), lambda: api.list_artefacts("runs", store=store)):
-        with pytest.raises(StoreError, match="that memory://"):
-            ask()
+    heard_here: list[Event] = []
+    with heard(Events(heard_here.append)):
+        assert store.names("bundles") == ["bundles/good"] and store.folders("bundles") == ["bundles/good"]
+        assert list(store._bucket.below("runs/run-x")) == ["runs/run-x/good"]
+    assert heard_here and all(event.fields["text"].startswith("memory://") and "is left out" in event.fields["text"] for event in heard_here)
+    assert all("\x1b" not in event.fields["text"] and "\0" not in event.fields["text"] for event in heard_here)
+    rows = api.list_artefacts("bundles", store=store)
+    assert any(row["reference"] == "bundle-good" for row in rows) and sum("is left out" in row.get("problem", "") for row in rows) == 1
+    with pytest.warns(RuntimeWarning, match="left out"):
+        assert sorted(path.name for path in store.workspace("runs/run-x").iterdir()) == ["good"]
 
 
 @pytest.mark.parametrize("name", ["../planted", "/tmp/planted-absolute", "a/../../planted"])
@@ -344,7 +354,34 @@ def test_a_recipe_s_name_is_one_folder(name):
         load_recipe({"name": name, "source": {"type": "files", "path": "x"}})
 
 
-@pytest.mark.parametrize("name", ["adult-income", "a.b", "A_1", "-x", "x" * 100])
+@pytest.mark.parametrize("name", ["CON", "nul", "Aux", "prn", "COM1", "lpt9", "con.csv", "NUL.tar.gz", "a.", "a...", "a "])
+def test_a_recipe_s_name_can_be_held_by_every_system(name, nothing_outside, capsys):
+    recipe = nothing_outside / "recipe.yaml"
+    recipe.write_text(json.dumps({"name": name, "source": {"type": "files", "path": "x"}}), "utf-8")
+    assert cli.main(["check", str(recipe)]) == 2
+    told = capsys.readouterr().err
+    assert "name: " in told and "Traceback" not in told
+
+
+def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(nothing_outside, capsys):
+    store = Store(nothing_outside / "store")
+    shelf = store.folder / "datasets" / "people"
+    for id, created in (("0" * 16, "2026-01-01"), ("1" * 16, "2026-01-02"), ("2" * 16, "2026-01-03")):
+        with store.draft(f"datasets/people/{id}", {"type": "dataset", "id": id, "name": "people", "created": created, "counts": {"in": 0}}) as draft:
+            (draft / "profile.json").write_text("{}")
+    (shelf / ("2" * 16) / MANIFEST).write_bytes(b"{")
+    with pytest.warns(RuntimeWarning, match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken"):
+        assert Dataset.open(store, "people").id == "1" * 16
+    with pytest.raises(StoreError):
+        Dataset.open(store, "people@" + "2" * 16)
+    for id in "01":
+        (shelf / (id * 16) / MANIFEST).write_bytes(b"[]")
+    with pytest.raises(StoreError, match="has no version of the dataset 'people' that can be read") as raised:
+        Dataset.open(store, "people")
+    assert all(f"people@{id * 16}" in str(raised.value) for id in "012")
+
+
+@pytest.mark.parametrize("name", ["adult-income", "a.b", "A_1", "-x", "x" * 100, "concert", "nullable", "com10", "a.con"])
 def test_a_usual_name_stays(name):
     assert load_recipe({"name": name, "source": {"type": "files", "path": "x"}}).name == name
 
