@@ -89,6 +89,16 @@ def is_secret_name(name: str) -> bool:
     return len(words) > 1 and words[-2] in BEFORE.get(last, ())
 
 
+_LAST_OF_VARIABLES = frozenset({"auth", "key", "pass", "pat", "token"})
+"""Last words of variables that hold a secret, whatever comes before: `SERVE_TOKEN`, `ACME_KEY`. In a recipe `pad_token` is none."""
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether a variable of the environment of this name holds a secret."""
+    words = _WORDS.findall(name.lower().rpartition("__")[2])
+    return is_secret_name(name) or (bool(words) and words[-1] in _LAST_OF_VARIABLES)
+
+
 _COMMON = 13
 """Letters alone, in one case, count as an ordinary word up to this length."""
 _LONG = 8

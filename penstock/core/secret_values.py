@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from penstock.core.secret_names import is_ordinary, is_secret_name
+from penstock.core.secret_names import is_ordinary, is_secret_name, is_secret_variable
 from penstock.core.secret_shapes import BLANK, credentials_in, has_url, keeps_user, parameters_in
 
 _HEAD = 4
@@ -99,8 +99,9 @@ def _forms(value: str) -> dict[str, bool]:
     if not common:
         forms |= dict.fromkeys(_encodings(value), False)
         if "\n" in value:
-            lines = [line.strip() for line in value.splitlines()]
-            forms |= {line: False for line in lines if len(line) >= _LINE and not line.startswith("---")}
+            for line in map(str.strip, value.splitlines()):
+                if len(line) >= _LINE and not line.startswith("---"):
+                    forms |= dict.fromkeys([*_spellings(line), *_encodings(line)], False)
     return {form: only for form, only in forms.items() if len(form) >= _HEAD}
 
 
@@ -174,7 +175,7 @@ class Values:
         for at in begins:
             for length in heads[text[at : at + _HEAD]]:
                 only = alone.get(text[at : at + length])
-                if only is not None and (not only or _is_alone(text, at, at + length)):
+                if only is not None and at + length <= len(text) and (not only or _is_alone(text, at, at + length)):
                     yield at, at + length
                     break
 
@@ -303,7 +304,7 @@ def learn_environment() -> None:
         return
     _environment_seen = now + _LOOK_SECONDS
     for name, value in list(os.environ.items()):
-        if name not in _NO_SECRETS and is_secret_name(name):
+        if name not in _NO_SECRETS and is_secret_variable(name):
             register(value)
         if "://" in value or ("=" in value and ";" in value):
             learn_text(value, whole=" " not in value)

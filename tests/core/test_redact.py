@@ -156,6 +156,25 @@ def test_a_value_is_known_over_two_lines(mark):
         assert said == "before\nthe key *** after\nend"
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text("ab1", min_size=4, max_size=12), min_size=1, max_size=6), st.text("ab1 \n", max_size=30), st.integers(0, 5))
+def test_values_of_one_beginning_are_found_wherever_they_stand(given, around, which):
+    values = secret_values.Values()
+    for value in given:
+        values.add(value, {value: False}, in_passing=False)
+    text = around + given[which % len(given)]
+    said = values.blanked(text)
+    assert not [value for value in given if value in said]
+    assert "".join(said.split("***")) in text or said.count("***") > 1
+
+
+def test_variables_tell_by_their_last_word(monkeypatch):
+    monkeypatch.setenv("SERVE_TOKEN", "tok-Pl4nted")
+    monkeypatch.setenv("ACME_KEY", "key-Pl4nted")
+    monkeypatch.setenv("SERVE_TOKEN_FILE", "/run/tok-file9")
+    assert redacted("tok-Pl4nted key-Pl4nted /run/tok-file9") == "*** *** /run/tok-file9"
+
+
 def test_a_value_that_is_no_text_is_known_too():
     learn({"password": "\udcffPl4nted", "url": "http://me:\udcffPl5nted@host"})
     assert redacted("a \udcffPl4nted b \udcffPl5nted") == "a *** b ***"
