@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints
-from penstock.formats.typed import word
+from penstock.formats.typed import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -360,10 +360,10 @@ def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
     return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], kinds[mark])
 
 
-def _spelt(value: Any) -> str:
+def _spelt(value: Any) -> str | None:
     """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it is read as."""
     is_whole = not isinstance(value, decimal.Decimal) or value.as_tuple().exponent == 0
-    return str(value) if is_whole else word(float(value))
+    return str(value) if is_whole else text_of(float(value))
 
 
 def _double(value: Any) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.formats.reader import MOST_COLUMNS, NUMBERS
-from penstock.formats.typed import NAIVE, ZONED, TextTypes, word
+from penstock.formats.typed import NAIVE, ZONED, TextTypes, text_of
 
 _SPARSE = 4
 """Values are dealt out one by one where there are fewer than one in so many places."""
@@ -354,11 +354,11 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind.equals(NUMBERS):
         return _array([int(v) if type(v) is bool else v for v in values], pa.string())
     if pa.types.is_string(kind):
-        return pa.array([v if v is None or type(v) is str else word(v) for v in values], kind)
+        return pa.array([v if type(v) is str else text_of(v) for v in values], kind)
     if pa.types.is_timestamp(kind):
         return pa.array(values, pa.string()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
-        return pa.array([None if v is None else [e if e is None or type(e) is str else word(e) for e in v] for v in values], kind)
+        return pa.array([None if v is None else [e if type(e) is str else text_of(e) for e in v] for v in values], kind)
     if pa.types.is_floating(kind):
         return pa.array([None if v is None else float(v) for v in values], kind)
     if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):

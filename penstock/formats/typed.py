@@ -12,8 +12,10 @@ with that column as text.
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -256,7 +258,12 @@ def to_text(array: pa.Array) -> pa.Array:
         return array.cast(pa.string())
     if t.is_string(array.type):
         return array
-    return pa.array([None if v is None else word(v) for v in array.to_pylist()], pa.string())
+    return pa.array([text_of(v) for v in array.to_pylist()], pa.string())
+
+
+def text_of(value: Any) -> str | None:
+    """A value as text; none where it is missing, as a number that is none (NaN) is everywhere, while the text "NaN" is a word."""
+    return None if value is None or (isinstance(value, (float, Decimal)) and value != value) else word(value)
 
 
 def word(value: Any) -> str:
@@ -267,6 +274,8 @@ def word(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # 1.0 is the same number as 1, and so the same text
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)  # "inf", as Arrow has it
     return json.dumps(value, ensure_ascii=False, default=_plain)
 
 

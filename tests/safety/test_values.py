@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import api
+from penstock.core.events import Events
 from penstock.formats.typed import canonical, convert
-from penstock.parts.features._raw import numbers
+from penstock.parts.features._raw import numbers, texts
+from penstock.parts.sources.files import Files
+from penstock.serve.reading import read_json
 from tests.bundle import made
 
 USUAL = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
@@ -278,6 +282,64 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
 
 
 # -- how a moment is written ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["whole", "words", *(pytest.param(name, marks=pytest.mark.slow) for name in ("part", "truth", "text", "many", "size"))])
+def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tmp_path):
+    """NaN in a column of any type, from a table, a frame, Python's values, Parquet and JSON lines; and a null beside it."""
+    base = asked_table().select(list(_ASKED["inputs"])).slice(0, 1)
+    place = base.column_names.index(name)
+    nans = [pa.array([np.float16("nan")], pa.float16()), *(pa.array([math.nan], kind, from_pandas=False) for kind in (pa.float64(),))]
+    answers: dict[float | None, list[str]] = {}
+    for array in [*nans, nans[-1].dictionary_encode(), pa.nulls(1, pa.float64()), pa.nulls(1, pa.string())]:
+        table = base.set_column(place, name, array)
+        pq.write_table(table, tmp_path / "rows.parquet")
+        line = json.dumps(table.to_pylist()[0], default=str)
+        (tmp_path / "rows.jsonl").write_text(f"{line}\n")
+        given = {"table": asked.predict(table).to_pylist()[0], "rows": asked.predict(table.to_pylist())[0]}
+        if not pa.types.is_dictionary(array.type):  # pandas has no category that is missing
+            given["frame"] = asked.predict(table.to_pandas()).to_dict("records")[0]
+        given["body"] = asked.predict(read_json(f"[{line}]".encode()))[0]
+        for file in ("rows.parquet", "rows.jsonl"):
+            api.predict(asked, {"path": str(tmp_path / file)}, tmp_path / "o.jsonl")
+            given[file] = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
+        for way, found in given.items():
+            shares = found["y_probabilities"]
+            answers.setdefault(shares and round(shares["yes"], 5), []).append(f"{way}: {array.type} {array[0]}")
+    assert len(answers) == 1, answers
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.list_(pa.float64()), pa.dictionary(pa.int8(), pa.float64())])
+def test_a_number_that_is_none_is_no_word(kind):
+    """While the text "NaN" is one."""
+    from penstock.formats.learnt import fit
+    from penstock.formats.typed import convert, to_text
+
+    if pa.types.is_list(kind):
+        array = pa.array([[math.nan, 1.0], None, [None]], kind)
+        assert convert(array, pa.list_(pa.string()), "c").to_pylist() == [[None, "1"], None, [None]]
+        return
+    plain = pa.array([math.nan, 1.0, None, math.inf, -math.inf, 0.5], pa.float64(), from_pandas=False)
+    array = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+    for found in (to_text(array), convert(array, pa.string(), "c"), fit(array, pa.string())[0], texts(array if not pa.types.is_dictionary(kind) else plain)[0]):
+        assert found.to_pylist() == [None, "1", None, "inf", "-inf", "0.5"]
+    assert fit(pa.array(["NaN", "x"]), pa.string())[0].to_pylist() == ["NaN", "x"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "0.5", "7.0"])
+def test_a_number_among_texts_of_json_is_the_text_of_a_column_of_numbers(value, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"c": "x", "l": ["x"]}\n{"c": ' + value + ', "l": [' + value + "]}\n")
+    pq.write_table(pa.table({"c": ["x"], "l": [["x"]]}), tmp_path / "0.parquet")
+    number = float(value.replace("Infinity", "inf"))
+    pq.write_table(pa.table({"c": pa.array([number], pa.float64(), from_pandas=False), "l": [[number]]}), tmp_path / "1.parquet")
+    rows = []
+    for path in ("a.jsonl", "*.parquet"):
+        source = Files(path=str(tmp_path / path))
+        made_of = source.extract(source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+        rows.append(pq.read_table(made_of.parquet, columns=["c", "l"]).to_pylist())
+    expected = texts(pa.array([number], pa.float64(), from_pandas=False))[0][0].as_py()
+    assert rows[0] == rows[1] == [{"c": "x", "l": ["x"]}, {"c": expected, "l": [expected]}]
+
 
 
 def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime | None]:
