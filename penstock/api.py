@@ -268,29 +268,31 @@ def _until(
 
 
 def resume(reference: str, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> Outcome:
-    """Go on with an interrupted run from its last checkpoint, then pack and evaluate.
+    """Go on with an interrupted run from its last checkpoint, then pack and evaluate; of one whose training has ended, what is left of that.
 
     Args:
         trust: run the code that the run's recipe names, and reach the machines it names. Not needed for a run that this user began
             on this machine, as long as its recipe and its code are what they were.
 
     Raises:
-        UserError: there is no such run, it is finished, or it asks for more than its user has allowed.
+        UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has allowed.
     """
     from penstock.pipeline.stages import resume_advice, train_into, training
 
     where, told = _as_store(store), events or Events()
     found = Run.open(where, reference)
     is_done = found.status == "done"
-    if is_done and not found.send():
-        raise UserError(f"{found.id} is finished; there is nothing to resume. `penstock show {found.id}` shows it.")
+    is_left = is_done and found.send()  # its training was done, and its way to the bucket was not
     recipe = _to_resume(found, trust)
 
     pipeline = Pipeline(recipe, where, told, of=found)
 
     def go_on() -> dict[str, Any]:
-        if is_done:  # only its way to the bucket was not
-            return pipeline.until("evaluate").named()
+        if is_done:
+            outcome = pipeline.until("evaluate")
+            if all(outcome.skipped.values()) and not is_left:
+                raise UserError(f"{found.id} is finished, packed and evaluated; there is nothing to resume. `penstock show {found.id}` shows it.")
+            return outcome.named()
         with interrupts.advice(resume_advice(found)):
             feed = Feed.open(where, found.feed)
             # Others that want this training wait for it; who names a run does not wait, since the run's own lease guards it.

@@ -134,13 +134,22 @@ class Run:
         return None
 
     @classmethod
-    def left_off(cls, store: Store, key: str) -> Run | None:
-        """The newest run with this key that was interrupted or failed, and that nobody works on."""
-        for id in reversed(cls._begun_for(store, key)):
-            found = cls(store, id)
-            if found.status in ("interrupted", "failed"):
-                return found
-        return None
+    def left_off(cls, store: Store, key: str) -> list[Run]:
+        """The runs with this key that were interrupted or failed, and that nobody works on; the newest first."""
+        begun = [cls(store, id) for id in reversed(cls._begun_for(store, key))]
+        statuses = cls.statuses(begun)
+        return [run for run, status in zip(begun, statuses, strict=True) if status in ("interrupted", "failed")]
+
+    @classmethod
+    def latest(cls, store: Store) -> Run | None:
+        """The run that was begun last; None if there is none, or its record cannot be read."""
+        ids = sorted(id for name in store.folders("runs") if _NAME.fullmatch(id := name.split("/")[1]))
+        return _opened(store, ids[-1]) if ids else None
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether its record says that it was stopped; nobody is watched for it, as `status` does."""
+        return self._facts.get("status") == "interrupted" and not self._is_done()
 
     @classmethod
     def all(cls, store: Store) -> list[Run]:

@@ -155,7 +155,7 @@ class Pipeline:
 
     Args:
         fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
-        of: a run whose dataset is meant, whatever the source holds by now.
+        of: a run that goes on: its dataset and its feed are meant, whatever the source holds by now, and no other training.
     """
 
     def __init__(self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False, of: Run | None = None) -> None:
@@ -209,12 +209,21 @@ class Pipeline:
 
         self.outcome.dataset = self._stage(
             "prepare", lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store), lambda: prepare(self.recipe, self.store, self.events), lambda d: f"dataset {d.reference}")
+        self._is_of_run("dataset", self.outcome.dataset.reference)
 
     def _dataset_of_run(self) -> Dataset | None:
         """What the run that goes on has learnt from: a source that changed meanwhile must not begin another run in its place."""
         if self._of is None or not self.store.has(f"datasets/{self._of.dataset.replace('@', '/')}"):
             return None
         return Dataset.open(self.store, self._of.dataset)
+
+    def _is_of_run(self, word: str, found: str) -> None:
+        """That a run which goes on goes on with what it has learnt from, where that had to be made anew."""
+        wanted = found if self._of is None else getattr(self._of, word)
+        if wanted != found:
+            raise StoreError(
+                f"{self._of.id if self._of else ''} has learnt from the {word} {wanted}, which is no longer in the store {self.store.url}; made anew it is {found}: its source, or "
+                "Penstock, has changed since. Restore it, or train anew with `penstock run`.")
 
     def encode(self) -> None:
         from penstock.data.feed import feed_id, write_feed
@@ -223,10 +232,11 @@ class Pipeline:
         assert dataset is not None
 
         def found() -> Feed | None:
-            name = feed_id(self.recipe, dataset)
+            name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
             return Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
 
         self.outcome.feed = self._stage("encode", found, lambda: write_feed(self.recipe, dataset, self.store, self.events), lambda f: f"feed {f.id}")
+        self._is_of_run("feed", self.outcome.feed.id)
         self.outcome.rows()  # they add up, or we stop here
 
     def train(self) -> None:
@@ -238,7 +248,7 @@ class Pipeline:
             self._limits.training_fits(feed)
             return made_once(
                 self.store, training(key), f"the training of {self.recipe.name!r}", self.events,
-                found=lambda: Run.find(self.store, key), make=learn, waits=not self.fresh)
+                found=lambda: self._trained(key), make=learn, waits=not self.fresh)
 
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
@@ -248,20 +258,35 @@ class Pipeline:
                     stack.enter_context(interrupts.advice(resume_advice(run)))
                 return train_into(run, self.recipe, feed, self.events, resume=earlier is not None)
 
-        self.outcome.run = self._stage("train", lambda: Run.find(self.store, key), make, lambda r: r.id)
+        self.outcome.run = self._stage("train", lambda: self._trained(key), make, lambda r: r.id)
         self.outcome.training = self.outcome.run.summary
+
+    def _trained(self, key: str) -> Run | None:
+        return self._of if self._of is not None and self._of.status == "done" else Run.find(self.store, key)
 
     def _left_off(self, key: str) -> Run | None:
         """The run of the same recipe and data to go on with. One that failed is for the user to judge: where only the
         launcher's processes were lost it goes on by itself (`goes_on`), and else a new one begins."""
-        earlier = Run.left_off(self.store, key)
-        if earlier is None:
+        left = Run.left_off(self.store, key)
+        if not left:
+            self._say_of_other()
             return None
+        earlier = left[0]
         if earlier.status == "interrupted" or self.recipe.launcher.goes_on():
-            self.events.say(f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it. To begin a new run instead, add --fresh.", run=earlier.id)
+            others = f" {len(left) - 1} more like it can still go on; the next is {left[1].id}: {resume_command(left[1])}." if left[1:] else ""
+            self.events.say(
+                f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it.{others} To begin a new run instead, add --fresh.", run=earlier.id)
             return earlier
         self.events.say(f"{earlier.id} of the same recipe and data failed; this is a new run. To go on from its last checkpoint instead: {resume_command(earlier)}", run=earlier.id)
         return None
+
+    def _say_of_other(self) -> None:
+        """The latest run may have been interrupted over data, or with words, that are no longer these: it is named, not forgotten."""
+        latest = Run.latest(self.store)
+        if latest is not None and latest.name == self.recipe.name and latest.was_interrupted:
+            self.events.say(
+                f"{latest.id} of {latest.name!r} was interrupted, and the data or the recipe is no longer what it was: this is a new run. "
+                f"To go on with that one, as it was: {resume_command(latest)}", run=latest.id)
 
     def pack(self) -> None:
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
