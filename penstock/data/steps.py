@@ -35,6 +35,7 @@ from penstock.core.store import STAGING, told_plainly
 from penstock.data import misfits
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.unforecast import Key, Unforecast
+from penstock.data.unsampled import Unsampled, count_series
 from penstock.data.windows import Anchors, Reach, broken, usual_distance
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.recipe.schema import Recipe, Samples
@@ -340,10 +341,26 @@ class SampledDataset:
         """Samples by split; what else `Dataset.counts` has is of rows."""
         return {**self.steps.counts, **self.samples}
 
-    def _walk(self) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+    def _walk(self, set_aside: Callable[[pa.Table, Accepted], None] | None = None) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
         anchors = Anchors(self._reach, (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval))
-        for chunk in Steps(self._sorted, self._samples, step_encoding(self._recipe), distance=self._distance):
+        for chunk in Steps(self._sorted, self._samples, step_encoding(self._recipe), distance=self._distance, set_aside=set_aside):
             yield (chunk, *anchors.update(chunk.segment, chunk.rank))
+
+    def unsampled(self, split: str) -> Unsampled:
+        """What of a split's steps is in no sample, or refused: its series without one, and its refused steps."""
+        rank, refused, sampled, start, last = SPLITS.index(split), 0, 0, 0, -1
+
+        def aside(table: pa.Table, accepted: Accepted) -> None:
+            nonlocal refused
+            refused += int((np.asarray(table[RANK].to_numpy())[list(accepted.refused)] == rank).sum())
+
+        for chunk, anchors, splits in self._walk(aside):
+            series = chunk.series[anchors[splits == rank] + self._reach.ahead - 1 - start]  # of the step that completes each
+            sampled += int((np.diff(series, prepend=last) != 0).sum())
+            last = int(series[-1]) if len(series) else last
+            start += len(chunk.series)
+        series_in = count_series(self._sorted, self._samples.entity, (RANK, rank))
+        return Unsampled(series_in, series_in - sampled, refused)
 
     def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         """The split's samples in the order of series and time, with `row_id`, in bounded memory."""

@@ -42,7 +42,7 @@ def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, 
 
     Returns:
         JSON-ready: `split` (which was used), `rows` (measured), `refused` (rows a feature could not accept, not measured),
-        `metrics` {split: {target: {metric: value}}}, `intervals` {target: {metric: [low, high]}}, `baseline` {target: {metric:
+        `series` (where rows are steps: `all` of the split, those `without_samples`, and `steps_refused`; else null), `metrics` {split: {target: {metric: value}}}, `intervals` {target: {metric: [low, high]}}, `baseline` {target: {metric:
         value}} (the trivial answer, described in `trivial`), `classical` {`model`, `rows`, `seconds`, target: {metric: value}}
         (or `said`: why not), `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
         `verdict` (a sentence a target), `overlap` (of train and test, from the dataset), `notes`, `seconds`.
@@ -69,6 +69,10 @@ def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, 
     if split == "validation":
         notes.append("the test split has no rows, so the validation split was measured instead: it chose the epoch, so these figures flatter the model")
 
+    unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
+    if unsampled is not None:
+        notes += unsampled.said(split)
+
     trivial = trivial_answers(encoding, dataset) if options.baselines else {}
     judged = answer_split(bundle, dataset, split, trivial=trivial, extra_columns=slices_by, events=events, overlap=overlap)
     if judged.refused:
@@ -84,6 +88,7 @@ def evaluate(bundle: Bundle, dataset: Dataset | SampledDataset, recipe: Recipe, 
     sampled = judged.sample_rows < judged.rows
     result: dict[str, Any] = {
         "split": split, "rows": judged.rows, "refused": judged.refused, "refused_reasons": dict(judged.reasons.most_common(10)),
+        "series": None if unsampled is None else {"all": unsampled.series, "without_samples": unsampled.without, "steps_refused": unsampled.refused},
         "metrics": {split: judged.metrics()},
         "intervals": _intervals(judged, options.bootstrap, options.confidence, recipe.seed), "confidence": options.confidence, "bootstrap": options.bootstrap,
         "baseline": judged.baseline(), "trivial": {name: t.text for name, t in trivial.items()},

@@ -294,3 +294,24 @@ def test_what_cannot_be_is_told_before_anything_runs(lake: Lake, changed: dict[s
 def test_absent_columns_of_samples_are_told(lake: Lake) -> None:
     with pytest.raises(RecipeError, match=r"samples\.time.*'att'"):
         fed(lake, samples={"time": "att", "entity": "shop"})
+
+
+def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
+    """Against the samples themselves: too short, gone before the split, with one gap, and with steps that are refused."""
+    rows = table(shops=("a", "b")).to_pylist()
+    new = [{"shop": name, "at": START + hour * HOUR, "load": 1.0, "heat": 2.0, "open": True, "kind": "big"} for name, hours in {
+        "short": range(115, 119), "gone": range(40), "late": range(100, 120), "every other": range(0, 120, 2), "no kind": range(120)}.items() for hour in hours]
+    for row in new:
+        row["kind"] = None if row["shop"] == "no kind" and row["at"] >= START + 90 * HOUR else row["kind"]
+    lake.put("rows.parquet", pa.Table.from_pylist(rows + new))
+    recipe = lake.recipe(**words())
+    dataset = lake.prepare(**words())
+    view = SampledDataset(dataset, recipe)
+    for split in ("train", "validation", "test"):
+        series = {row["shop"] for row in dataset.table(split, ["shop"]).to_pylist()}
+        sampled = {row["shop"] for row in view.table(split, ["shop"]).to_pylist()}
+        found = view.unsampled(split)
+        assert (found.series, found.without) == (len(series), len(series - sampled)), split
+        said = " ".join(found.said(split))
+        assert (f"{found.without} of {found.series} series of the {split} split have no whole window" in said) == bool(found.without)
+    assert view.unsampled("test").without >= 1

@@ -1,0 +1,52 @@
+"""Series that are measured by nothing: those of a split that have no whole window with its horizon in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class Unsampled:
+    """What became of a split's series and steps."""
+
+    series: int
+    """That have a step in the split."""
+    without: int
+    """Of them, those that no sample of the split is of: too short, broken by gaps, or refused."""
+    refused: int
+    """Steps of the split that a feature refused; they are in no sample."""
+
+    def said(self, split: str) -> list[str]:
+        """In sentences; none where nothing is missing."""
+        found = []
+        if self.without:
+            found.append(
+                f"{self.without:,} of {self.series:,} series of the {split} split have no whole window with its horizon there "
+                "(too few steps in a row, or steps that were refused), so nothing of them is measured")
+        if self.refused:
+            found.append(f"{self.refused:,} steps of the {split} split were refused by a feature and are in no sample")
+        return found
+
+
+def count_series(files: Sequence[Path], entity: Sequence[str], split: tuple[str, int]) -> int:
+    """How many series have rows of a split, in files that are sorted by series.
+
+    Args:
+        split: the column that tells a row's split, and what it has there.
+    """
+    count, last = 0, None
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(columns=[*entity, split[0]]):
+            mine = batch.filter(pc.equal(batch.column(split[0]), split[1]))
+            if mine.num_rows and not entity:
+                return 1
+            keys: list[Any] = list(zip(*(mine.column(name).to_pylist() for name in entity), strict=True))
+            count += sum(one != before for before, one in zip([last, *keys], keys, strict=False))
+            last = keys[-1] if keys else last
+    return count
