@@ -40,7 +40,7 @@ from penstock.data.budget import rows_within, threads_of
 from penstock.data.cache import Cache
 from penstock.data.encoding import WEIGHT, Accepted, Encoding
 from penstock.data.far import HELD_BYTES
-from penstock.data.inherit import inherited
+from penstock.data.inherit import columns_of, inherited, other_sorts
 from penstock.data.order_columns import OrderColumns
 from penstock.data.shards import SHARD_BYTES, Shards, ShardWriter, rows_in
 from penstock.data.spans import SPAN_ROWS, Encoded, Joined, Summarised, Tally, cuts, kept_ids, shard_rows_for, spans
@@ -207,7 +207,7 @@ def _made(recipe: Recipe, dataset: Dataset, store: Store, events: Events, encodi
     """Fit and encode."""
     name = f"feeds/{id}"
     if like is None:
-        _take_over(recipe, encoding, store, events)
+        _take_over(recipe, encoding, dataset, store, events)
     else:
         encoding.fitted |= like.encoding.fitted
     hands = threads_of(recipe)
@@ -303,13 +303,17 @@ def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
 
 
-def _take_over(recipe: Recipe, encoding: Encoding, store: Store, events: Events) -> None:
+def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Store, events: Events) -> None:
     """What features take over from earlier bundles; they are not fitted again."""
     where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
     taken = {**inherited(recipe.inputs, "inputs", store, where=where), **inherited(recipe.targets, "targets", store, where=where)}
     encoding.fitted |= taken
     for name in taken:
-        events.say(f"{name} takes over what {(recipe.inputs | recipe.targets)[name].fitted_from} learnt", feature=name)
+        feature = (recipe.inputs | recipe.targets)[name]
+        events.say(f"{name} takes over what {feature.fitted_from} learnt", feature=name)
+        assert feature.fitted_from is not None
+        for text in other_sorts({name: feature}, dataset.schema, columns_of(store, feature.fitted_from), feature.fitted_from):
+            events.warn(text, feature=name)
 
 
 # -- the first pass ----------------------------------------------------------------------------------------------------

@@ -3,15 +3,19 @@ there finds its tokens, edges and classes where it left them."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Literal
+
+import pyarrow as pa
 
 from penstock.contracts.data import Feature, Fitted
 from penstock.contracts.part import is_loaded, no_foreign_code
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import did_you_mean
 from penstock.core.store import Store
+from penstock.formats.typed import canonical
 from penstock.recipe.bundled import open_bundle
 
 _MAY_DIFFER = frozenset({"column", "na", "augment", "fitted_from"})
@@ -50,3 +54,42 @@ def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"
     if problems:
         raise RecipeError.of(problems, where=where)
     return found
+
+
+def columns_of(store: Store, reference: str) -> pa.Schema:
+    """The columns that a bundle was learnt from, those of a bundle of an older Penstock as far as requests need them.
+
+    Raises:
+        StoreError: there is no such bundle in the store, or it was changed.
+    """
+    facts = json.loads((open_bundle(store, reference) / "bundle.json").read_text("utf-8"))
+    encoded = (facts.get("learnt") or {}).get("schema") or facts["schema"]
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+
+
+def other_sorts(features: Mapping[str, Feature], here: pa.Schema, there: pa.Schema, reference: str) -> list[str]:
+    """In sentences: the columns of these features that hold values of another sort than where something was learnt of them."""
+    found = []
+    for name, feature in features.items():
+        for column in feature.columns(name):
+            if column not in here.names or column not in there.names:
+                continue
+            ours, theirs = _sort(here.field(column).type), _sort(there.field(column).type)
+            if ours != theirs:
+                found.append(
+                    f"{name} reads the column {column!r}, which has {ours} here and had {theirs} where {reference} learnt: the same value may be "
+                    f"another there (007 is the number 7, and the text 007). Read it as it was, with `types` of the source")
+    return found
+
+
+def _sort(kind: pa.DataType) -> str:
+    t, kind = pa.types, canonical(kind)
+    if t.is_integer(kind) or t.is_floating(kind):
+        return "numbers"
+    if t.is_boolean(kind):
+        return "truth values"
+    if t.is_timestamp(kind):
+        return "moments"
+    if t.is_binary(kind):
+        return "bytes"
+    return "lists" if t.is_list(kind) else "text"

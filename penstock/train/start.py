@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from penstock.core.errors import Problem, RecipeError, UserError
+from penstock.core.errors import Problem, RecipeError, StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.near import Hints, listed
 from penstock.core.store import Store
+from penstock.data.dataset import Dataset
+from penstock.data.inherit import columns_of, other_sorts
 from penstock.model import Network
 from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
@@ -38,6 +40,26 @@ def weights_of(reference: str, store: Store) -> Path:
     if reference.startswith("bundle-"):
         return open_bundle(store, reference) / "weights.safetensors"
     return Run.open(store, reference).verified()
+
+
+def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events) -> None:
+    """Warn of inputs whose columns have values of another sort here than where the weights of `train.from` were learnt.
+
+    Args:
+        dataset: reference of the version that is trained on.
+    """
+    declared = recipe.train.from_
+    assert declared is not None
+    inputs = {name: feature for name, feature in recipe.inputs.items() if not declared.only or name in declared.only}
+    try:
+        here = Dataset.open(store, dataset).schema
+        is_bundle = declared.weights.startswith("bundle-")
+        there = columns_of(store, declared.weights) if is_bundle else Dataset.open(store, Run.open(store, declared.weights).dataset).schema
+    except StoreError:
+        events.say(f"whether the columns are of the sorts that {declared.weights} learnt cannot be known: a dataset is no longer in the store")
+        return
+    for text in other_sorts(inputs, here, there, declared.weights):
+        events.warn(text)
 
 
 def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) -> None:

@@ -42,7 +42,7 @@ from penstock.train.optim import rate, total_steps
 from penstock.train.pace import Pace, slow
 from penstock.train.parallel import chance_depends, device_of, even_buffers, gathered, joined, settled, shared
 from penstock.train.relay import following, telling
-from penstock.train.start import start_from, weights_of
+from penstock.train.start import start_from, tell_other_sorts, weights_of
 from penstock.train.stop import Stop
 from penstock.train.troubles import left_out, none_learnt, plainly
 from penstock.train.watch import Plateau, Watch
@@ -115,6 +115,7 @@ def _train(recipe: Recipe, feed: Feed, run: Run, events: Events, *, resume: bool
     start = None
     if recipe.train.from_ is not None and found is None:
         start = str(weights_of(recipe.train.from_.weights, run.store))
+        tell_other_sorts(recipe, feed.dataset, run.store, events)
     earlier = run.world().get("chosen") if resume else None
     chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
     if not earlier:

@@ -86,6 +86,27 @@ def test_without_freeze_it_moves_on_from_there(earlier: tuple[Path, str]) -> Non
     assert 0 < float(moved) < 0.5
 
 
+def test_columns_of_another_sort_are_warned_of(earlier: tuple[Path, str]) -> None:
+    """Numbers where text was learnt: whether features are taken over, or weights alone, of a bundle or a run."""
+    folder, bundle = earlier
+    table = pq.read_table(lake(folder, 60, 4))
+    numbers = table.set_column(table.column_names.index("city"), "city", pa.array([row % 3 for row in range(60)]))
+    pq.write_table(numbers, folder / "numbers.parquet")
+    train = {"epochs": 1, "batch_size": 32, "early_stop": None}
+    first = run(folder, folder / "numbers.parquet", "train", inputs={"city": "category"}, model={}, train=train)
+    assert first.run is not None
+    said = "city reads the column 'city', which has {} here and had {} where {} learnt"
+    for source, city, weights, here, there in (
+        ("numbers.parquet", {"type": "category", "fitted_from": bundle}, None, "numbers", "text"), ("numbers.parquet", "category", bundle, "numbers", "text"),
+        ("lake0.parquet", "category", first.run.id, "text", "numbers"), ("lake0.parquet", "category", bundle, "", ""),
+    ):
+        heard: list[Event] = []
+        run(folder, folder / source, "train", heard=heard, inputs={"city": city}, model={"combiner": {"type": "mlp", "width": 16}}, train={**train, **({"from": weights} if weights else {})})
+        told = [event.fields["text"] for event in heard if event.name == "warned" and "learnt" in event.fields["text"]]
+        expected = said.format(here, there, weights or bundle)
+        assert (any(expected in text for text in told) if here else not told), (source, told)
+
+
 def test_what_cannot_be_taken_over_is_told(earlier: tuple[Path, str]) -> None:
     folder, bundle = earlier
     data = lake(folder, 80, 3)
