@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,3 +139,32 @@ def test_files_joined_give_the_rows_of_all(tmp_path_factory: pytest.TempPathFact
     result = Read(tmp_path, tmp_path / "a.csv")
     assert result.rows == sum(sizes) and result.rejected == len(sizes) - 1
     assert result.types == {"first name": "string", "n": "int64"}
+
+
+HEADED = "a,b,c\n" + "".join(f"{i},{i + 0.5},é{i}\n" for i in range(6))
+
+
+@pytest.mark.parametrize("other", [
+    HEADED.replace(",", ";"), HEADED.replace(",", "|"), HEADED.replace("a,b,c", "A,B,C"), b"\xef\xbb\xbf" + HEADED.replace("\n", "\r\n").encode(),
+    HEADED.encode("latin-1"), HEADED.encode("utf-16"), gzip.compress(HEADED.encode()), HEADED.replace("a,b,c", '"a","b","c"').rstrip("\n"),
+    "c,a,b\n" + "".join(f"é{i},{i},{i + 0.5}\n" for i in range(6)), "c;b;a\n" + "".join(f"é{i};{i + 0.5};{i}\n" for i in range(6)),
+])
+def test_parts_that_are_written_otherwise_are_the_same_rows(parts, other: str | bytes) -> None:
+    """Another delimiter, encoding, order of columns, case of names, mark, line ends, quotes, packing."""
+    result = parts(HEADED, other, encoding="auto")
+    assert result.records[:6] == result.records[6:] and result.rows == 12 and not result.rejects
+    assert result.types == {"a": "int64", "b": "double", "c": "string"}
+
+
+@pytest.mark.parametrize(("other", "said"), [
+    (HEADED.replace("a,b,c\n", ""), "shares too few names"), (HEADED.replace("a,b,c\n", "a,b\n"), "cells that look like names"), ("", "is empty"), ("\n\n", "is empty"),
+    (HEADED.encode("utf-16"), "begins with the mark of UTF-16"),
+])
+def test_parts_that_fit_nothing_are_told(parts, other: str | bytes, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        parts(HEADED, other)
+
+
+def test_a_part_in_another_encoding_costs_the_lines_that_show_it(parts) -> None:
+    result = parts(HEADED, HEADED.encode("latin-1"))
+    assert result.rows == 6 and result.bad_lines == [2, 3, 4, 5, 6, 7] and {r["file"] for r in result.rejects} == {"1.csv"}

@@ -15,6 +15,7 @@ import pytest
 
 from penstock.contracts.data import Source
 from penstock.core.errors import SourceError
+from penstock.core.events import Events
 from penstock.formats.gather import Writer
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
@@ -185,3 +186,30 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(name: str, tmp_path: 
     monkeypatch.setattr(Writer, "batches", lambda self, items: (batch.slice(1) for batch in whole(self, items)))
     with pytest.raises(SourceError, match="5 files are meant, and 4 came of them"):
         read(Folder(path=str(tmp_path / name)), tmp_path)
+
+
+# -- what may not be read ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.arrow", "a.zip", "a.tar", "texts"])
+def test_a_file_that_may_not_be_read_is_a_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests: root reads everything."""
+    made = {"a.csv": specimens.csv(), "a.csv.gz": gzip.compress(specimens.csv()), "a.jsonl": specimens.jsonl(), "a.parquet": specimens.parquet(), "a.arrow": specimens.arrow(),
+            "a.zip": bytes(_zip(3)), "a.tar": bytes(_tar(3))}
+    path = tmp_path / name
+    if name == "texts":
+        path.mkdir()
+        (path / "a.txt").write_text("text")
+    else:
+        path.write_bytes(made[name])
+    source: Source = Folder(path=str(path)) if name in ("a.zip", "a.tar", "texts") else Files(path=str(path))
+    snapshot = source.snapshot(tmp_path)
+
+    def refused(place: object, *how: object, **words: object) -> object:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr("penstock.formats.places.open_regular", refused)
+    monkeypatch.setattr("penstock.formats.places.os.open", refused)
+    for ask in (lambda: source.snapshot(tmp_path), lambda: source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())):
+        with pytest.raises(SourceError, match=r"may not be read|permission|Permission|allowed"):
+            ask()
