@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contracts.part import no_foreign_code
+from penstock.core.credentials import address
 from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.identity import new_ulid, sha256_file
@@ -496,4 +497,4 @@ def _opened(store: Store, id: str) -> Run | None:
 
 def _begun(path: Path, store: Store, base: str) -> dict[str, str]:
     """What tells one's own run from a copy or a changed one."""
-    return {"store": store.url, "base": base, "recipe": sha256_file(path / "recipe.yaml")}
+    return {"store": address(store.url), "base": base, "recipe": sha256_file(path / "recipe.yaml")}
