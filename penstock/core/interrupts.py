@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, from the first moment of a command to its last.
+"""Ctrl-C, SIGTERM and SIGHUP, from the first moment of a command to its last.
 
 One policy for the whole process, since a signal handler is the whole process's:
 
@@ -11,8 +11,9 @@ One policy for the whole process, since a signal handler is the whole process's:
   `is_stopping` before it reports an error.
 
 `advice` says how to go on; the innermost text at the moment of the signal is the one that is shown. Where SIGINT was
-ignored from the start (`nohup`, `command &` in a script) it stays ignored, as the system's convention is; SIGTERM is
-heard there too. Outside the main thread Python allows no handlers, and nothing here acts.
+ignored from the start (`command &` in a script), or SIGHUP (`nohup`), it stays ignored, as the system's convention is; SIGTERM
+is heard there too. SIGHUP comes when the terminal goes: what is said then reaches nobody, and the checkpoint is saved.
+Outside the main thread Python allows no handlers, and nothing here acts.
 
 This file is imported before anything else of a command, so it imports nothing but signals.
 """
@@ -33,7 +34,7 @@ FORCED_AFTER = 3
 EXIT_CODE = 130
 """What a command that was interrupted ends with: 128 + SIGINT, as shells count."""
 AGAIN = "Nothing half-made was kept. Give the same command again to start over."
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDERR = 2
 
 

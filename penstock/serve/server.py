@@ -56,12 +56,17 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in self._heard()}
         try:
             yield
         finally:
             for sign, handler in before.items():
                 signal.signal(sign, handler)
+
+    @staticmethod
+    def _heard() -> list[signal.Signals]:
+        """What ends it; a terminal that goes (SIGHUP) does not where that was ignored from the start, as under nohup."""
+        return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and not self.force_exit:  # asked twice: now; what is broken off by that is no defect

@@ -50,7 +50,7 @@ def press(
         times: how many signals, one after the other.
         number: which.
         after: at which call of that function.
-        ignored: SIGINT is ignored from the start, as under nohup.
+        ignored: SIGINT and SIGHUP are ignored from the start, as under `nohup … &`.
 
     Raises:
         AssertionError: it hangs.
@@ -86,6 +86,7 @@ def _command(arguments: list[str], folder: str, moment: str, after: int, ignored
         os.dup2(handle, number)
         os.close(handle)
     signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.argv = ["penstock", *arguments]
     _stand_still(moment, after, line)

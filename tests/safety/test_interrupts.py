@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import shutil
 import signal
+import subprocess
+import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
 
 from penstock.core.interrupts import FORCED_AFTER, Interrupts
 from tests.parts.test_launchers import launched
-from tests.safety.pressing import Ended, press
+from tests.safety.children import until
+from tests.safety.pressing import SECONDS, Ended, press
 
 QUICK = ["--set", "train.epochs=2", "--set", "evaluate.bootstrap=10"]
 """A training of a second."""
@@ -82,6 +91,51 @@ def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number
     assert again.code == 0, again.errors
     assert f"{run} of the same recipe and data was interrupted: going on with it" in again.errors
     assert json.loads(again.output)["run"] == run
+
+
+def test_a_terminal_that_goes_stops_it_as_sigterm_does(place):
+    ended = press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=signal.SIGHUP)
+    holds(ended, place)
+    assert unfinished(place) and "A checkpoint is saved" in ended.errors
+
+
+@pytest.mark.slow
+def test_the_end_of_a_terminal_is_ignored_under_nohup(place):
+    ended = press(command(place), place, moment="penstock.train.learner:Learner.step", times=2, number=signal.SIGHUP, ignored=True)
+    assert ended.code == 0, ended.errors
+
+
+@pytest.mark.slow
+def test_the_real_end_of_a_terminal_saves_a_checkpoint(place):
+    """What it says reaches nobody then: its standard streams are the terminal's, and fail."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "penstock", *command(place, "--set", "train.epochs=100000", "--set", "train.early_stop=null", "--set", "train.checkpoint={every_steps: 5}")]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=owns_its_terminal) as process:
+        os.close(theirs)
+        reading = threading.Thread(target=drained, args=(ours,), daemon=True)
+        reading.start()
+        try:
+            until(lambda: list((place / "kept" / "runs").glob("*/checkpoints/step-*/manifest.json")), seconds=SECONDS)
+            os.kill(process.pid, signal.SIGSTOP)  # nobody reads or writes while the terminal goes
+            os.close(ours)
+            os.kill(process.pid, signal.SIGCONT)
+            assert process.wait(SECONDS) == 130
+        finally:
+            process.kill()
+    (run,) = unfinished(place)
+    assert json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+
+
+def owns_its_terminal() -> None:
+    """The child's terminal is its standard input, and tells it when it goes."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def drained(file: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(file, 4096):
+            pass
 
 
 def test_fresh_begins_a_new_run(place):

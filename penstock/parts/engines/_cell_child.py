@@ -136,7 +136,8 @@ def _rehearse(duck: Any) -> None:
 
 def main() -> None:
     """Serve until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # the parent hears it, and decides
+        signal.signal(number, signal.SIG_IGN)
     first, _ = _HEAD.unpack(_read(_HEAD.size))
     limits = json.loads(_read(first))
     sys.path[:0] = limits["paths"]

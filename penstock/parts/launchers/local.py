@@ -164,7 +164,8 @@ def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
     _be_killed_with_parent()
     Pulse.here().start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C that reaches us anyhow: the parent hands on its own
+    for number in (signal.SIGINT, signal.SIGHUP):  # one that reaches us anyhow: the parent hands on its own
+        signal.signal(number, signal.SIG_IGN)
     stdin = sys.stdin.buffer
     size = int.from_bytes(stdin.read(8), "big")
     data = stdin.read(size)
