@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +48,8 @@ file systems that know whole seconds only, every two seconds."""
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
+_at_work = threading.local()
+"""Of a thread of `spread`: what tells it that its work is not wanted any more."""
 _MAGIC = re.compile(r"[*?[]")
 _PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
@@ -168,17 +171,24 @@ def spread(portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits
         wall, busy = time.perf_counter() - wall, time.thread_time() - busy
         yield portion, made
         waits = wall > _WAITING_SECONDS and wall > 2 * busy
+    halt = threading.Event()
+
+    def halted(portion: P) -> T:
+        _at_work.halt = halt
+        return work(portion)
+
     with ThreadPoolExecutor(workers, thread_name_prefix="penstock-read") as pool:
         waiting: deque[tuple[P, Future[T]]] = deque()
         try:
             while True:
                 while len(waiting) <= workers and (portion := next(portions, None)) is not None:
-                    waiting.append((portion, pool.submit(as_here(work), portion)))
+                    waiting.append((portion, pool.submit(as_here(halted), portion)))
                 if not waiting:
                     return
                 portion, future = waiting.popleft()
                 yield portion, future.result()
         finally:
+            halt.set()  # an interrupt does not wait until a terabyte is hashed
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -376,8 +386,11 @@ def digest_of(url: str, size_bytes: int) -> str:
         return hashlib.sha256(read_whole(url, size_bytes)).hexdigest()
     sha = hashlib.sha256()
     with open_bytes(url) as stream, plainly(url):
+        halt: threading.Event | None = getattr(_at_work, "halt", None)
         while chunk := stream.read(1 << 20):
             sha.update(chunk)
+            if halt is not None and halt.is_set():
+                raise SourceError(f"{url} was not hashed to its end: nobody waits for it any more.")
     return sha.hexdigest()
 
 

@@ -175,6 +175,15 @@ def test_ctrl_c_reaches_several_processes_and_leaves_none(place, times):
     assert not launched()
 
 
+def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
+    """A terabyte of holes: threads hash it, which nobody could wait for."""
+    with open(tmp_path / "holes.csv", "wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "recipe.yaml").write_text("name: holes\nsource: {type: files, path: holes.csv}\n", "utf-8")
+    ended = press(["prepare", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "kept")], tmp_path, moment="penstock.formats.places:digest_of", times=1)
+    holds(ended, tmp_path)
+
+
 def test_json_has_the_sentence_too(place):
     ended = press(command(place, "--json"), place, moment="penstock.data.prepare:prepare", times=1)
     said = json.loads(ended.output)
