@@ -327,11 +327,11 @@ class Delimited(Reader):
         reading = self.input.reading
         if not header:
             is_told = len(reading.names) > 1 and reading.header == "auto"
-            return Again(self.input.path, reading.names) if is_told else None
+            return Again(self.input.path, reading.names, reading.quote) if is_told else None
         cells = [c.decode() for c in records[0].cells] if records and not records[0].reason else []
         if not any(c.strip() for c in cells) or (len(cells) == 1 and seems_header(records) != "yes"):
             return None
-        return Again(self.input.path, cells[: len(self._names)] + [""] * (len(self._names) - len(cells)))
+        return Again(self.input.path, cells[: len(self._names)] + [""] * (len(self._names) - len(cells)), reading.quote)
 
     def _settle_columns(self) -> None:
         chosen = self.input.reading.columns
@@ -418,7 +418,7 @@ class Delimited(Reader):
             except (UnicodeDecodeError, pa.ArrowInvalid):
                 return self._careful(Careful(d), block, line, final=True)
         rows = table.num_rows
-        if self._again is not None and self._again.suspected([c.combine_chunks() for c in table.columns]):
+        if self._again is not None and self._again.suspected(block, [c.combine_chunks() for c in table.columns]):
             return self._careful(Careful(d), block, line, final=True)
         if not short and rows == block.count(b"\n") + (not block.endswith(b"\n")):
             lines, rejects = np.arange(line, line + rows, dtype=np.int64), list[Reject]()

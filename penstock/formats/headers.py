@@ -124,17 +124,27 @@ class Again:
 
     Args:
         names: the header's cells, at least one of them not empty.
+        quote: what is written twice within a cell.
     """
 
-    def __init__(self, path: str, names: Sequence[str]) -> None:
+    def __init__(self, path: str, names: Sequence[str], quote: str | None) -> None:
         self._path = path
         self._names = [_folded(name) for name in names]
         self._sorted = sorted(self._names)
-        found = {spelt for name in names for spelt in _spellings(name.strip(BLANKS))}
+        plain = sorted((n for n in map(_trimmed, names) if n and n.isprintable() and not (quote and quote in n)), key=len, reverse=True)
+        self._needles = [[spelt.encode() for spelt in dict.fromkeys(_spellings(name))] for name in plain]
+        found = {spelt for name in names for spelt in _spellings(_trimmed(name))}
         self._spellings = pa.array(sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string())
 
-    def suspected(self, columns: Sequence[pa.Array]) -> bool:
-        """Whether a row of these columns, some or all of the file's, may be the header: then each is looked at."""
+    def suspected(self, block: bytes, columns: Sequence[pa.Array]) -> bool:
+        """Whether a row of a block may be the header: then each is looked at. Nearly every block lacks a name, which is seen at
+        the speed of memory.
+
+        Args:
+            columns: what was read of it, of some or all of the file's columns.
+        """
+        if any(not any(spelt in block for spelt in name) for name in self._needles):
+            return False
         rows = np.arange(len(columns[0]) if columns else 0)
         for column in columns:
             some = column if len(rows) == len(column) else column.take(pa.array(rows))
@@ -162,8 +172,12 @@ class Again:
         return ""
 
 
+def _trimmed(name: str) -> str:
+    return name.strip(BLANKS)
+
+
 def _folded(name: str) -> str:
-    return name.strip(BLANKS).lower()
+    return _trimmed(name).lower()
 
 
 def _spellings(name: str) -> tuple[str, ...]:

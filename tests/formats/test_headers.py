@@ -39,6 +39,14 @@ def test_a_header_that_comes_again_is_no_row(read, again: str, far: int) -> None
     assert {r["reason"] for r in result.rejects} == {REPEATED} and "has its header again in line" in result.said
 
 
+@pytest.mark.parametrize(("head", "words"), [
+    ('"say ""a""",b', {}), ("'it''s',b", {"quote": "'"}), ("xnaxxmex,b", {"quote": "x"}), ("größe,ÖL", {}), ('"two\nlines",b', {}), (",b", {}), ("a\\,b,c", {"escape": "\\"}),
+])
+def test_a_header_in_whatever_letters(read, head: str, words) -> None:
+    result = read(f"{head}\n{ROWS}{head}\n{ROWS}", **words)
+    assert result.rows == 40 and len(result.rejects) == 1 and set(result.types.values()) == {"int64", "double"}
+
+
 def test_a_header_twice_at_the_beginning(read) -> None:
     result = read("a,b\na,b\n" + ROWS)
     assert result.rows == 20 and result.bad_lines == [2] and result.types == {"a": "int64", "b": "double"}
