@@ -55,7 +55,12 @@ def entries(system: Any, folder: str) -> list[dict[str, Any]]:
 
 def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
     """What matches a pattern below the folder `root`, by name. `Raises` as `info`."""
-    walks = _walks(system) or ("**" not in pattern and "s3" in system.protocol)  # s3fs walks to a given depth only
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    glob = getattr(type(system), "_glob", None) or type(system).glob
+    is_usual = glob in (AbstractFileSystem.glob, AsyncFileSystem._glob)  # others (HTTP's) hand what they do not know to the network
+    walks = (is_usual and _walks(system)) or ("**" not in pattern and "s3" in system.protocol)  # s3fs walks to a given depth only
     try:
         found = dict(system.glob(pattern, detail=True, **({"on_error": "raise"} if walks else {})))
     except FileNotFoundError as error:

@@ -173,12 +173,17 @@ class Shape:
         hints: of these, in lower case, a text holds one, or the shape is not in it.
         pattern: finds a candidate.
         blank: what stands in the place of a hit; the hit itself where it is no secret.
+        walk: what goes through a text, where a pattern alone cannot say where a hit ends.
     """
 
     name: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
     blank: Callable[[re.Match[str]], str] | str = BLANK
+    walk: Callable[[str], str] | None = None
+
+    def blanked(self, text: str) -> str:
+        return self.walk(text) if self.walk is not None else self.pattern.sub(self.blank, text)
 
 
 def _if_named(name: int, value: int, *, careful: bool = False) -> Callable[[re.Match[str]], str]:
@@ -214,6 +219,11 @@ def _blank_option(match: re.Match[str]) -> str:
     return f"{match[1]} {BLANK}" if named else match[0]
 
 
+def _blank_listed(match: re.Match[str]) -> str:
+    named = match[2] != "--secret" and is_secret_name(match[2].lstrip("-"))
+    return f"{match[0][: match.start(3) - match.start()]}{_inside(match[3])}" if named else match[0]
+
+
 def _blank_header(match: re.Match[str]) -> str:
     return f"{match[1]}{match[2]}{BLANK}" if match[3].strip().lower() not in ("bearer", "basic", "") else match[0]
 
@@ -238,7 +248,28 @@ def _blank_encoded_query(match: re.Match[str]) -> str:
 _FIELD = r"[A-Za-z_][\w.-]{0,80}"
 _QUOTE = r"[bBuUrR]{0,2}"
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-_ASSIGNED = re.compile(r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[^\s&;"'<>`]+)""")
+_ASSIGNED = re.compile(r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)""")
+_NAMED = re.compile(
+    r"""(?<![\w.'"/-])([A-Za-z_][\w-]{0,80})(?::[ \t]{1,8}|:[ \t]{0,4}\r?\n[ \t]{1,40}|:(?![\s/:])"""
+    r"""|[ \t]{1,4}(?::[ \t]{0,8}|=(?!=)[ \t]{0,8}|[=-]>[ \t]{0,8})|=>?[ \t]{1,8}|[=-]>)""")
+_VALUE = re.compile(
+    rf"""(?:!!?\w{{1,20}}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{{1,40}}[^\n]{{1,1000}}|{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})""")
+
+
+def _blank_fields(text: str) -> str:
+    """Fields of YAML, TOML and the like: a telling name, a mark, and a value that is no plain word."""
+    parts, at = [], 0
+    for named in _NAMED.finditer(text):
+        if named.start() < at or not is_secret_name(named[1]):
+            continue
+        value = _VALUE.match(text, named.end())
+        if value is None or is_plain(value[1]) or BLANK in value[1]:
+            continue
+        parts += [text[at : value.start(1)], _inside(value[1])]
+        at = value.end(1)
+    return "".join([*parts, text[at:]])
+
+
 _KNOWN = (
     r"(?:AKIA|ASIA)[A-Z0-9]{16}", r"gh[opsur]_[A-Za-z0-9]{20,}", r"github_pat_\w{20,}", r"glpat-[\w-]{16,}",
     r"xox[abposr]-[\w-]{10,}", r"xapp-[\w-]{10,}", r"hf_[A-Za-z0-9]{20,}", r"sk-[\w-]{20,}", r"[sr]k_(?:live|test)_\w{16,}",
@@ -267,6 +298,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("name=value", ("=",), _ASSIGNED, _blank_assigned),
     Shape("--name value", ("--",), re.compile(
         r"""(?<![\w-])(--[A-Za-z][\w-]{0,80})(?:[ \t]|\\\r?\n)+("[^"\n]*"|'[^'\n]*'|[^\s"'<>`\\-][^\s"'<>`]*)"""), _blank_option),
+    Shape("'--name', 'value'", ("'--", "\"--"), re.compile(rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""), _blank_listed),
     Shape("-u user:password", ("-u", "user"), re.compile(
         r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""), _blank_said),
     Shape("'name': 'value'", ("':", "\":", "' :", "\" :"), re.compile(
@@ -277,9 +309,7 @@ SHAPES: tuple[Shape, ...] = (
         rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""), _if_named(2, 3, careful=True)),
     Shape("JSON in JSON", ("\\\"", "\\'"), re.compile(
         rf"""(\\{{1,7}}["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}(\\{{1,7}}["'])((?:(?!\3)[^\n]){{1,1000}})\3"""), _if_named(2, 4)),
-    Shape("name: value", (": ", " = ", "=> ", "-> ", ":\t"), re.compile(
-        rf"""(?<![\w.'"/-])([A-Za-z_][\w-]{{0,80}})[ \t]{{0,4}}(?::[ \t]{{1,8}}|=>?[ \t]{{1,8}}|->[ \t]{{1,8}})"""
-        rf"""(?![\w-]{{1,80}}[ \t]{{0,4}}(?::[ \t]|=>?[ \t]|->))(?:!!?\w{{1,20}}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{{1,40}}[^\n]{{1,1000}}|{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})"""), _if_named(1, 2, careful=True)),
+    Shape("name: value", (":", "=", "->"), _NAMED, walk=_blank_fields),
     Shape("a sentence", ("password", "passphrase", "secret", "api key", "access key", "access token"), re.compile(
         r"""\b((?:password|passphrase|passwd|secret(?: access)?(?: key)?|api key|access key|access token))"""
         rf"""(\s{{1,3}}(?:is|was|of)\s{{1,3}}|\s{{1,3}}(?=["']))({_STRING}|[^\s"'<>`]{{1,400}})""", re.IGNORECASE), _blank_said),
@@ -299,5 +329,5 @@ def by_shape(text: str) -> str:
     lowered = text.lower()
     for shape in SHAPES:
         if any(hint in lowered for hint in shape.hints):
-            text = shape.pattern.sub(shape.blank, text)
+            text = shape.blanked(text)
     return text

@@ -121,10 +121,14 @@ class Values:
         self._heads: dict[str, dict[int, int]] = {}
         """By the first characters of forms: how many forms there are of each length, longest first."""
 
+    def has(self, value: str, *, in_passing: bool) -> bool:
+        """Whether adding it would change nothing."""
+        return value in self._given or (in_passing and value in self._seen)
+
     def add(self, value: str, forms: Mapping[str, bool], *, in_passing: bool) -> None:
         """Blank the forms of a value from now on."""
         with self._lock:
-            if value in self._given or (in_passing and value in self._seen):
+            if self.has(value, in_passing=in_passing):
                 return
             kept, most = (self._seen, _MOST_SEEN) if in_passing else (self._given, _MOST_GIVEN)
             if len(kept) >= most:
@@ -238,7 +242,7 @@ def register(value: str, *, in_passing: bool = False) -> None:
         in_passing: it was seen in a sentence, not given by the user.
     """
     value = value.strip()
-    if value and value != BLANK:
+    if value and value != BLANK and not _values.has(value, in_passing=in_passing):
         _values.add(value, _forms(value), in_passing=in_passing)
 
 

@@ -83,6 +83,7 @@ P = "planted-7Xq"
     '{"a": "{\\"password\\": \\"' + P + '\\"}"}', f"{{b'password': b'{P}'}}", f"('password', '{P}')", f"[('Authorization', 'Bearer {P}')]",
     f"Client(password='{P}', n=1)", f"<SecretAccessKey>{P}</SecretAccessKey>", f"<SignatureProvided>{P}</SignatureProvided>",
     f'{{"Set-Cookie": ["session={P}"]}}', f'{{"passwords": ["{P}", "b"]}}', f"--password \\\n {P}", f"PGPASSWORD={P}", f"SMTP_PASS={P}",
+    f"password ={P}", f"password= {P}", f"Password:{P}", f"api-key:'{P}'", f"auth=('me', '{P}')", f"password:\n    {P}", f"['penstock', '--api-key', '{P}']",
     # sentences and headers
     f"the password is {P}", f"the password '{P}' is wrong", f'failed for user "x" using password "{P}"', f"curl -u me:{P} http://h",
     f"machine h login me password {P}", f'Authorization: Digest username="u", response="{P}"', f"Authorization: Basic\n {P}", f"b'Authorization: Bearer {P}'",
@@ -104,7 +105,7 @@ def test_a_secret_is_seen_in_no_shape(text):
     "the bearer token that requests must bring", "serve.token_env is SERVE_TOKEN", "--secret bucket --token-env NAME", "http://[::1]:8080/x",
     "the secret of a good basic table is its token column", "password: category, token: float32", "the password is wrong", "image:tag@sha256:0a1b2c3d4e",
     "- token: there is no such word", "docker run -u 1000:1000", "('token', 'amount')", "['password', 'amount_2']", "the password 'train'", "far@0a1b2c3d",
-    "2026-01-01T10:00:00 a@b.example", "http://host:8080 and me@host.example", "https://host/x?key=7&page=2", "2020-01-01T00:00 a@b.c", "git@host:me/x.git", "x = 3; y == 4",
+    "2026-01-01T10:00:00 a@b.example", "http://host:8080 and me@host.example", "r.yaml has 2 credentials:\n  - a: b1", "password:int64 token:string", "['--secret', 'bucket-1']", "https://host/x?key=7&page=2", "2020-01-01T00:00 a@b.c", "git@host:me/x.git", "x = 3; y == 4",
 ])
 def test_what_is_no_secret_stays(text):
     assert redacted(text) == text
@@ -166,6 +167,13 @@ def test_values_of_one_beginning_are_found_wherever_they_stand(given, around, wh
     said = values.blanked(text)
     assert not [value for value in given if value in said]
     assert "".join(said.split("***")) in text or said.count("***") > 1
+
+
+def test_what_is_known_is_not_spelt_again(monkeypatch):
+    register("Pl4nted-once")
+    monkeypatch.setattr(secret_values, "_forms", None)
+    register("Pl4nted-once")
+    register("Pl4nted-once", in_passing=True)
 
 
 def test_variables_tell_by_their_last_word(monkeypatch):
@@ -276,7 +284,7 @@ def test_data_without_a_secret_is_as_it_was(data):
 @pytest.mark.parametrize("text", ["x" * 300_000, "a.b-c:=" * 30_000, "http://" * 20_000, "'a': '" * 30_000, "http://u:" * 10_000, "--a " * 30_000, "%3A%2F%2F" * 20_000 + "%40", "bearer " * 30_000,
     "password '" * 20_000, "('a', '" * 30_000, "<a>b" * 40_000 + "</", "a: " * 40_000, "me:pwpw" * 20_000 + "@", "-u a:" * 30_000, "http:\\/\\/u:" * 10_000 + "@",
     "http://u:p q" * 10_000 + "@", "%3Fsig%3D" * 20_000, "-----BEGIN PRIVATE KEY-----" * 5_000, "password\n" * 20_000, "token: |\n " * 20_000, "\\\"a\\\": \\\"" * 20_000,
-    "'a': [" * 20_000, "login a password " * 10_000, "PuTTY-User-Key-File-2" * 5_000])
+    "'a': [" * 20_000, "token:" * 30_000, "token:\n " * 30_000, "'--a', '" * 20_000, "auth=(" * 30_000, "login a password " * 10_000, "PuTTY-User-Key-File-2" * 5_000])
 def test_long_texts_cost_no_more_than_their_length(text):
     assert isinstance(redacted(text), str)  # a regular expression that goes back would take hours
 
