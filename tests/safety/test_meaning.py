@@ -361,6 +361,11 @@ def test_no_row_changes_what_another_means(learnt: Any, tmp_path: Path) -> None:
     assert [round(one["y_probabilities"]["yes"], 4) for one in many] == whole[:-1]
 
 
+def test_a_header_that_comes_again_is_counted_and_answered_by_nothing(learnt: Any, tmp_path: Path) -> None:
+    alone = [share(line) for line in predicted(learnt, tmp_path, "one.csv", as_csv(ROWS))]
+    assert [share(line) for line in predicted(learnt, tmp_path, "two.csv", as_csv(ROWS) + as_csv(ROWS))] == alone * 2
+
+
 def test_the_training_rows_written_as_csv_are_the_training_rows(learnt: Any, tmp_path: Path) -> None:
     table = learnt_table().slice(0, 40)
     wanted = [round(one["yes"], 4) for one in learnt.predict(table)["y_probabilities"].to_pylist()]
