@@ -227,3 +227,63 @@ def test_two_hundred_thousand_keys_end_in_a_sentence(tmp_path):
             assert done.returncode == 2 and "used as keys" in done.stdout, done.stdout[:2_000]
         else:
             assert done.returncode in (0, 2) and "Traceback" not in done.stdout, done.stdout[-2_000:]
+
+
+# -- bombs: few bytes that say they are many -----------------------------------------------------------------------------
+
+
+def _zeros_after_a_header(folder: Path) -> Path:
+    with pa.CompressedOutputStream(str(folder / "zeros.csv.gz"), "gzip") as file:
+        file.write(b"a,b\n1,2\n")
+        for _ in range(100):
+            file.write(bytes(1 << 20))
+    return folder / "zeros.csv.gz"
+
+
+def _letters_without_an_end(folder: Path) -> Path:
+    with pa.CompressedOutputStream(str(folder / "letters.csv.zst"), "zstd") as file:
+        file.write(b"a,b\n1,2\n")
+        for _ in range(200):
+            file.write(b"x" * (1 << 20))
+    return folder / "letters.csv.zst"
+
+
+def _arrow_with_a_lying_length(folder: Path) -> Path:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"a": pa.array([0] * 1_000, pa.int64())})
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    data = sink.getvalue().to_pybytes()
+    packed = data.index(b"\x28\xb5\x2f\xfd")
+    assert data[packed - 8 : packed] == (8_000).to_bytes(8, "little")
+    (folder / "lying.arrow").write_bytes(data[: packed - 8] + (1 << 40).to_bytes(8, "little") + data[packed:])
+    return folder / "lying.arrow"
+
+
+BOMBS = {
+    "zeros": (_zeros_after_a_header, "full of zero bytes"), "letters": (_letters_without_an_end, "longer than 64 MiB"),
+    "arrow": (_arrow_with_a_lying_length, "corrupt, cut short"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_ends_in_a_sentence_before_all_of_it_is_unpacked(tmp_path, name):
+    make, sentence = BOMBS[name]
+    with pytest.raises(SourceError, match=sentence):
+        read(make(tmp_path))
+
+
+@pytest.mark.parametrize("side", [20_000, 60_000])
+def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
+    import struct
+    import zlib
+
+    from penstock.contracts.data import Feature
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    picture = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1_000))) + chunk(b"IEND", b"")
+    _, refused = Feature.load({"type": "image", "size": 32}).accept([pa.array([picture], pa.binary())])
+    assert len(refused.reasons) == 1 and f"{side} × {side} pixels" in refused.reasons[0]
