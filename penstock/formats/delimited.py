@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ from penstock.formats.dialect import (
     sniff_delimiter,
     widths_of,
 )
-from penstock.formats.headers import REPEATED, Again, Look, decide, does_not_fit, fitted_names, look
+from penstock.formats.headers import REPEATED, Again, does_not_fit, fitted_names
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, format_of
@@ -306,7 +306,7 @@ class Delimited(Reader):
             width = Counter(widths_of(records)).most_common(1)
             raw = [f"column_{i + 1}" for i in range(width[0][0] if width else 1)]
         self._names = self.final_names(raw)
-        self._again = self._known_again(records, header)
+        self._again = Again.of(self.input.path, records, reading, header=header, width=len(self._names))
 
     def _fitted(self, names: list[str], rest: list[Record]) -> list[str]:
         """Its header's names as its rows need them. Where they were learnt, or said, rows that differ are rejects.
@@ -320,18 +320,6 @@ class Delimited(Reader):
         if found is None and self.input.reading.header == "auto":
             raise does_not_fit(self.input.path, names, rest)
         return found or names
-
-    def _known_again(self, records: list[Record], header: bool) -> Again | None:
-        """What knows the header where it comes again; None where there is none, or it may be a value as well: all is text
-        in one column."""
-        reading = self.input.reading
-        if not header:
-            is_told = len(reading.names) > 1 and reading.header == "auto"
-            return Again(self.input.path, reading.names, reading.quote) if is_told else None
-        cells = [c.decode() for c in records[0].cells] if records and not records[0].reason else []
-        if not any(c.strip() for c in cells) or (len(cells) == 1 and seems_header(records) != "yes"):
-            return None
-        return Again(self.input.path, cells[: len(self._names)] + [""] * (len(self._names) - len(cells)), reading.quote)
 
     def _settle_columns(self) -> None:
         chosen = self.input.reading.columns
@@ -505,25 +493,3 @@ class Delimited(Reader):
 
 def _result(block: Future[Block] | Block) -> Block:
     return block.result() if isinstance(block, Future) else block
-
-
-def settle_together(readers: Sequence[Delimited]) -> None:
-    """Decide for several files of one source which have a header, and how their cells are delimited.
-
-    Raises:
-        SourceError: a file has another beginning than the others, and cannot be mapped by name.
-    """
-    starts = [reader.peek() for reader in readers]
-    common = Counter(reader.delimiter for reader in readers).most_common(1)[0][0]
-    widths = {len(records[0].cells) for reader, start in zip(readers, starts, strict=True) if reader.delimiter == common and (records := reader.cut(start, common))}
-    looks: list[Look] = []
-    delimiters: list[bytes] = []
-    for reader, start in zip(readers, starts, strict=True):
-        delimiter = reader.delimiter
-        as_common = reader.cut(start, common)
-        if delimiter != common and not reader.input.reading.delimiter and len(as_common[0].cells) in widths:
-            delimiter = common
-        delimiters.append(delimiter)
-        looks.append(look(reader.input.path, reader.cut(start, delimiter)))
-    for reader, header, delimiter in zip(readers, decide(looks), delimiters, strict=True):
-        reader.settled(header=header, delimiter=delimiter)

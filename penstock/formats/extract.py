@@ -28,7 +28,7 @@ from penstock.core.errors import NoRows, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
 from penstock.formats.columnar import Columnar
-from penstock.formats.delimited import Delimited, settle_together
+from penstock.formats.delimited import Delimited
 from penstock.formats.groups import GROUP_BYTES, RowGroups, ahead, pieces_of
 from penstock.formats.jsonlines import JsonLines
 from penstock.formats.learnt import MISFIT, fit, learnt_type
@@ -37,6 +37,7 @@ from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.sound import odd_rows, shown
 from penstock.formats.steady import check
 from penstock.formats.texts import format_of
+from penstock.formats.together import settle_together
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
 SAMPLE_BYTES = 64 << 20

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from penstock.core.errors import SourceError
 from penstock.formats.dialect import BLANKS, Record, cells_of, could_be_names, seems_header, widths_of
+from penstock.formats.options import Reading
 
 REPEATED = "it is the header again, so it is no row"
 _SHARED = 0.5
@@ -135,6 +136,23 @@ class Again:
         self._needles = [[spelt.encode() for spelt in dict.fromkeys(_spellings(name))] for name in plain]
         found = {spelt for name in names for spelt in _spellings(_trimmed(name))}
         self._spellings = pa.array(sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string())
+
+    @classmethod
+    def of(cls, path: str, records: Sequence[Record], reading: Reading, *, header: bool, width: int) -> Again | None:
+        """What knows a file's header where it comes again; None where there is none, or it may be a value as well: all is
+        text in one column.
+
+        Args:
+            header: whether the first of `records` is one.
+            width: how many columns the file has.
+        """
+        if not header:
+            is_told = len(reading.names) > 1 and reading.header == "auto"
+            return cls(path, reading.names, reading.quote) if is_told else None
+        cells = [c.decode() for c in records[0].cells] if records and not records[0].reason else []
+        if not any(c.strip() for c in cells) or (len(cells) == 1 and seems_header(list(records)) != "yes"):
+            return None
+        return cls(path, cells[:width] + [""] * (width - len(cells)), reading.quote)
 
     def suspected(self, block: bytes, columns: Sequence[pa.Array]) -> bool:
         """Whether a row of a block may be the header: then each is looked at. Nearly every block lacks a name, which is seen at
