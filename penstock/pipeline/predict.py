@@ -168,11 +168,12 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
         fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1) if head is not None and head.num_rows else rows
         for batch in opened.iter_batches(min(rows, fits)):
             table = pa.Table.from_batches([batch])
-            wanted = [field for field in (*extract.schema, *beside) if field.name in table.column_names]
-            lacking = [field for field in extract.schema if field.name not in table.column_names]
-            columns = {field.name: table[field.name] for field in wanted}
+            there = dict(zip(table.column_names, table.columns, strict=True))  # once: a wide table makes its names anew whenever it is asked
+            wanted = [field for field in (*extract.schema, *beside) if field.name in there]
+            lacking = [field for field in extract.schema if field.name not in there]
+            columns = {field.name: there[field.name] for field in wanted}
             columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}
             for name in keep:
                 if name in extract.misfits:
-                    columns[KEPT + name] = as_text(table[name], table[MISFIT + name])
+                    columns[KEPT + name] = as_text(there[name], there[MISFIT + name])
             yield pa.table(columns)
