@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from penstock.core.lease import FOLDER
 from penstock.core.making import made_once, making
 from penstock.core.store import Store
 from penstock.pipeline import stages
-from tests.faults import faulty_s3
 from tests.safety.children import SECONDS, child, say, until
 
 MAKER = """
@@ -48,17 +46,6 @@ events = Events(lambda event: print(event.fields["text"], flush=True))
 print("made by", made_once(store, "feeds/a", "feed a", events, found=found, make=make), flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
-def shared_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an empty store that child processes see, too."""
-    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
-    if request.param == "folder":
-        yield str(tmp_path / "store")
-        return
-    with faulty_s3(monkeypatch, tmp_path) as line:
-        yield line.store
 
 
 def leases(store: str) -> list[str]:
