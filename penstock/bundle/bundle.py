@@ -310,8 +310,8 @@ class Bundle:
 
     def _sound(self) -> AbstractContextManager[None]:
         """Within this, what the bundle says is read: what is not as pack writes it is told in a sentence. An error of code of
-        the user's own stays what it is, with its traceback."""
-        return nullcontext() if self.trusted and self._facts["source"] else told(str(self.path))
+        its own, if that is trusted, stays what it is, with its traceback."""
+        return told(str(self.path), own=self.path if self.trusted else None)
 
 
 def _schema(encoded: str) -> pa.Schema:
@@ -335,7 +335,8 @@ def _bring(module: str, file: Path) -> None:
     """Make the bundle's own source importable as `module`, unless that very source already is."""
     known = sys.modules.get(module)
     if known is not None:
-        if sha256_file(known.__file__ or "") != sha256_file(file):
+        source = getattr(known, "__file__", None)
+        if source is None or not os.path.isfile(source) or sha256_file(source) != sha256_file(file):
             raise BundleError(f"the module {module!r} is loaded already with another content than {file}; open the bundle in a process of its own.")
         return
     spec = importlib.util.spec_from_file_location(module, file)
@@ -347,6 +348,9 @@ def _bring(module: str, file: Path) -> None:
     except ImportError as error:
         del sys.modules[module]
         raise BundleError(f"{file} imports what is not installed here: {error}") from None
+    except BaseException:
+        del sys.modules[module]  # half of it is no module that another bundle may find
+        raise
 
 
 def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefact:

@@ -5,13 +5,13 @@ What is not as pack writes it ends in one sentence, wherever in a bundle it stan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from penstock.core.errors import BundleError
+from penstock.core.sound import sound
 from penstock.core.visible import visible
 
 _WORDS: dict[str, type] = {
@@ -50,22 +50,16 @@ def _wrong(where: str, word: str, expected: str, found: Any) -> BundleError:
     return BundleError(f"{where}: {word!r} must be {expected}, and {_short(repr(found))} stands there: it was not written by Penstock's pack.")
 
 
-@contextmanager
-def told(where: str) -> Iterator[None]:
-    """Within this a bundle's files are read, no code of its own among them: what does not fit together is told.
+def told(where: str, own: Path | None = None) -> AbstractContextManager[None]:
+    """Within this a bundle's files are read: what does not fit together is told.
+
+    Args:
+        own: a folder of its code, which is trusted; its errors stay what they are.
 
     Raises:
         BundleError: instead of whatever reading them raised.
     """
-    try:
-        yield
-    except BundleError as error:
-        raise BundleError(_short(error.message, 2_000)) from None
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError, pa.ArrowException) as error:
-        reason = _short(" ".join(str(error).split())) or "no more is known"
-        raise BundleError(
-            f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
-            f"It was not written by Penstock's pack, or was changed since. Fetch it again, or pack its run again.") from error
+    return sound(where, of=BundleError, advice="Fetch it again, or pack its run again", own=own)
 
 
 def _short(text: str, longest: int = _LONGEST) -> str:

@@ -14,6 +14,7 @@ import psutil
 from penstock.core.errors import StoreError
 from penstock.core.manifest import FORMAT
 from penstock.core.paths import shown
+from penstock.core.sound import number_of
 
 _WORDS = ("id", "key", "dataset", "feed", "created", "base")
 """What every run.json says, as text."""
@@ -40,7 +41,7 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
-    if found.get("format", 0) > FORMAT:
+    if number_of(found.get("format", 0)) > FORMAT:
         raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
     return found
 

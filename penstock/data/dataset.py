@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from penstock.core.errors import StoreError, UserError
 from penstock.core.near import did_you_mean
 from penstock.core.paths import below
 from penstock.core.remote import tell
+from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
 from penstock.data.cache import Cache
 from penstock.data.far import Ranges, read_whole
@@ -51,8 +53,9 @@ class Dataset:
         self._far = self.store if far else None
         self.path = artefact.path
         self.manifest = artefact.manifest
-        self.name: str = artefact.manifest["name"]
-        self.id: str = artefact.manifest["id"]
+        with self._sound():
+            self.name: str = artefact.manifest["name"]
+            self.id: str = artefact.manifest["id"]
 
     @classmethod
     def open(cls, store: Store, reference: str, *, verify: bool = False) -> Dataset:
@@ -100,19 +103,26 @@ class Dataset:
     @property
     def counts(self) -> dict[str, int]:
         """Rows: `in`, and the headings that add up to it: train, validation, test, quarantined, duplicates, filtered."""
-        return dict(self.manifest["counts"])
+        with self._sound():
+            return {str(word): int(rows) for word, rows in self.manifest["counts"].items()}
 
     @property
     def facts(self) -> dict[int, dict[str, Any]]:
         """What fitted cleaners learnt, by their places in the recipe."""
-        return {int(place): facts for place, facts in self.manifest["facts"].items()}
+        with self._sound():
+            return {int(place): dict(facts) for place, facts in self.manifest["facts"].items()}
 
     @cached_property
     def schema(self) -> pa.Schema:
         """`row_id`, then the columns."""
         import pyarrow.parquet as pq
 
-        return pq.read_schema(next(self._opened("train"))()).remove_metadata()
+        with self._sound():
+            return pq.read_schema(next(self._opened("train"))()).remove_metadata()
+
+    def _sound(self) -> AbstractContextManager[None]:
+        """Within this, what it says of itself, and its rows, are read."""
+        return sound(f"the dataset {self.path}", advice="Fetch it again, or delete it and prepare it again")
 
     def files(self, split: str) -> list[Path]:
         """The Parquet files of a split; their rows in the order of the files' names are in the order of `row_id`. A dataset in a
@@ -157,9 +167,18 @@ class Dataset:
         Raises:
             UserError: there is no such split or column.
         """
+        wanted = self._columns(columns)
+        batches = self._batches(split, wanted, rows, coded)
+        while True:
+            with self._sound():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _batches(self, split: str, wanted: list[str], rows: int, coded: bool) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        wanted = self._columns(columns)
         for source in self._opened(split):
             with pq.ParquetFile(source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None) as file:
                 for batch in file.iter_batches(rows, columns=wanted):
@@ -169,7 +188,8 @@ class Dataset:
         """A split in memory."""
         wanted = self._columns(columns)
         fields = pa.schema([self.schema.field(name) for name in wanted])
-        return pa.Table.from_batches(self.batches(split, columns), schema=fields)
+        with self._sound():
+            return pa.Table.from_batches(self.batches(split, columns), schema=fields)
 
     def _columns(self, columns: Sequence[str] | None) -> list[str]:
         known = self.schema.names

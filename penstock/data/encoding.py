@@ -24,6 +24,7 @@ from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
 from penstock.core.identity import fingerprint
 from penstock.core.near import Hints
+from penstock.core.sound import number_of
 
 FORMAT = 1
 WEIGHT = "weight"
@@ -254,7 +255,7 @@ class Encoding:
         Raises:
             BundleError: it is of a newer format, or does not hold.
         """
-        if data.get("format", 0) > FORMAT:
+        if number_of(data.get("format", 0)) > FORMAT:
             raise BundleError(f"the encoding has format {data['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
         try:
             sides = [{name: Feature.load(feature) for name, feature in data[side].items()} for side in ("inputs", "targets")]

@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from penstock.core.identity import fingerprint
 from penstock.core.making import made_once
 from penstock.core.near import Hints
 from penstock.core.paths import below, shown
+from penstock.core.sound import sound
 from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
 from penstock.data.budget import rows_within, threads_of
 from penstock.data.cache import Cache
@@ -73,18 +74,23 @@ class Feed:
         self.path = path
         self._far, self._memory_bytes = far, memory_bytes
         self.manifest = manifest
-        self.id: str = manifest["id"]
-        self.dataset: str = manifest["dataset"]
-        """Reference of the dataset version."""
-        self.rows: dict[str, int] = manifest["rows"]
-        """Encoded rows by split."""
-        self.samples: dict[str, int] | None = manifest.get("samples")
-        """Where a row is a step of a series: samples by split. None: a row is a sample."""
-        self.quarantined_by_split: dict[str, int] = manifest["quarantined"]
-        self.quarantined = sum(self.quarantined_by_split.values())
-        """Rows that could not be encoded."""
-        self.reasons: dict[str, int] = manifest["reasons"]
-        """`column: reason` → rows."""
+        with self._sound():
+            self.id: str = manifest["id"]
+            self.dataset: str = manifest["dataset"]
+            """Reference of the dataset version."""
+            self.rows: dict[str, int] = manifest["rows"]
+            """Encoded rows by split."""
+            self.samples: dict[str, int] | None = manifest.get("samples")
+            """Where a row is a step of a series: samples by split. None: a row is a sample."""
+            self.quarantined_by_split: dict[str, int] = manifest["quarantined"]
+            self.quarantined = sum(self.quarantined_by_split.values())
+            """Rows that could not be encoded."""
+            self.reasons: dict[str, int] = manifest["reasons"]
+            """`column: reason` → rows."""
+
+    def _sound(self) -> AbstractContextManager[None]:
+        """Within this, what it says of itself is read."""
+        return sound(f"the feed {self.path}", advice="Delete it, and it is made again")
 
     @classmethod
     def open(cls, store: Store, id: str, *, memory_bytes: int = HELD_BYTES) -> Feed:
@@ -118,7 +124,7 @@ class Feed:
     @cached_property
     def encoding(self) -> Encoding:
         """The features as fitted to the training split."""
-        with no_foreign_code(but=is_loaded):  # a feed runs nothing; the user's recipe has brought the modules it names
+        with self._sound(), no_foreign_code(but=is_loaded):  # a feed runs nothing; the user's recipe has brought the modules it names
             try:
                 return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
             except BundleError as error:
@@ -137,8 +143,9 @@ class Feed:
         """
         if split not in self.rows:
             raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
-        found = self._shards(split)
-        return WindowShards(found, self._shards("steps"), self._shards("singles"), self.manifest["windows"]) if "windows" in self.manifest else found
+        with self._sound():
+            found = self._shards(split)
+            return WindowShards(found, self._shards("steps"), self._shards("singles"), self.manifest["windows"]) if "windows" in self.manifest else found
 
     def _shards(self, name: str) -> Shards:
         files = self.manifest["shards"][name]
@@ -149,7 +156,8 @@ class Feed:
 
     def holes(self, split: str) -> np.ndarray:
         """The slots of a split whose rows were taken out, sorted: int64. The other rows keep their places."""
-        return np.unique(np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64))
+        with self._sound():
+            return np.unique(np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64))
 
     @property
     def quarantine(self) -> Path:

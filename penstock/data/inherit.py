@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from penstock.contracts.data import Feature, Fitted
 from penstock.contracts.part import is_loaded, no_foreign_code
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import did_you_mean
+from penstock.core.sound import sound
 from penstock.core.store import Store
 from penstock.formats.typed import canonical
 from penstock.recipe.bundled import open_bundle
@@ -35,22 +37,10 @@ def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"
         if feature.fitted_from is None:
             continue
         folder = open_bundle(store, feature.fitted_from)
-        encoding = json.loads((folder / "bundle.json").read_text("utf-8"))["encoding"]
-        path = (side, name, "fitted_from")
-        theirs = encoding[side].get(name)
-        if theirs is None:
-            known = list(encoding[side])
-            problems.append(Problem(path, f"{feature.fitted_from} has no {side.removesuffix('s')} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."))
-            continue
-        if theirs["type"] != feature.type:
-            problems.append(Problem(path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"))
-            continue
-        with no_foreign_code(but=is_loaded):
-            there, here = Feature.load(theirs).declared(), feature.declared()
-        differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
-        problems += [Problem((side, name, word), f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they must agree") for word in differing]
-        if not differing:
-            found[name] = json.loads((folder / "fitted.json").read_text("utf-8"))[name]
+        with sound(feature.fitted_from, advice="Fetch it again, or pack its run again"):
+            theirs = _taken(name, feature, side, folder, problems)
+            if theirs is not None:
+                found[name] = theirs
     if problems:
         raise RecipeError.of(problems, where=where)
     return found
@@ -62,9 +52,11 @@ def columns_of(store: Store, reference: str) -> pa.Schema:
     Raises:
         StoreError: there is no such bundle in the store, or it was changed.
     """
-    facts = json.loads((open_bundle(store, reference) / "bundle.json").read_text("utf-8"))
-    encoded = (facts.get("learnt") or {}).get("schema") or facts["schema"]
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+    folder = open_bundle(store, reference)
+    with sound(reference, advice="Fetch it again, or pack its run again"):
+        facts = json.loads((folder / "bundle.json").read_text("utf-8"))
+        encoded = (facts.get("learnt") or {}).get("schema") or facts["schema"]
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
 
 
 def other_sorts(features: Mapping[str, Feature], here: pa.Schema, there: pa.Schema, reference: str) -> list[str]:
@@ -93,3 +85,23 @@ def _sort(kind: pa.DataType) -> str:
     if t.is_binary(kind):
         return "bytes"
     return "lists" if t.is_list(kind) else "text"
+
+
+def _taken(name: str, feature: Feature, side: Literal["inputs", "targets"], folder: Path, problems: list[Problem]) -> Fitted | None:
+    """What a bundle has fitted for one feature; None, and a problem more, where it has no such feature."""
+    encoding = json.loads((folder / "bundle.json").read_text("utf-8"))["encoding"]
+    path = (side, name, "fitted_from")
+    theirs = encoding[side].get(name)
+    if theirs is None:
+        known = list(encoding[side])
+        problems.append(Problem(path, f"{feature.fitted_from} has no {side.removesuffix('s')} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."))
+        return None
+    if theirs["type"] != feature.type:
+        problems.append(Problem(path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"))
+        return None
+    with no_foreign_code(but=is_loaded):
+        there, here = Feature.load(theirs).declared(), feature.declared()
+    differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
+    problems += [Problem((side, name, word), f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they must agree") for word in differing]
+    fitted: Fitted = json.loads((folder / "fitted.json").read_text("utf-8"))[name]
+    return None if differing else fitted

@@ -26,6 +26,7 @@ import pyarrow as pa
 from penstock.contracts.ragged import Ragged
 from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
+from penstock.core.sound import sound
 from penstock.core.store import Member, told_plainly
 from penstock.data.cache import Cache
 from penstock.data.contiguous import PAGE_BYTES, Piece, one_array
@@ -484,13 +485,17 @@ def _paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
 
 
 def _open(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[_Place]]:
-    """A shard out of a local file, or of `content` that came from `file`."""
-    try:
+    """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it, whoever wrote it."""
+    with sound(f"the shard {file}", advice="Delete the feed, and it is made again"):
         reader = pa.ipc.open_file(pa.memory_map(file, "r") if content is None else content)
         layout = json.loads((reader.schema.metadata or {})[_LAYOUT])
         if layout["format"] > FORMAT:
             raise StoreError(f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
         places = [_Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"]) for entry in layout["arrays"]]
-        return reader.get_batch(0), places
-    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
-        raise StoreError(f"{file} is not a shard that can be read ({error}). Delete the feed, and it is made again.") from None
+        batch = reader.get_batch(0)
+        batch.validate()
+        for place in places:
+            if place.ragged is not None:
+                batch.column(place.name).validate(full=True)
+        _held_of(batch, places)
+        return batch, places

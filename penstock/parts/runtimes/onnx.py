@@ -16,6 +16,8 @@ import numpy as np
 from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError
 from penstock.core.needs import need
+from penstock.core.visible import visible
+from penstock.parts.runtimes._protobuf import reads_files
 
 
 class Onnx(Runtime):
@@ -26,15 +28,19 @@ class Onnx(Runtime):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is wrong is told here: its own lines repeat what a program's author wrote, escapes and all
         if threads == 1:
             options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle server must not burn a core
         path = folder / program["file"]
         try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            if reads_files(path.read_bytes()):
+                raise BundleError(f"{path} has values in files beside it, which no manifest vouches for. Pack the run again.")
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        except BundleError:
+            raise
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and each means the same here
-            raise BundleError(f"onnxruntime cannot read {path}: {str(error).splitlines()[0]}") from None
+            raise BundleError(f"onnxruntime cannot read {path}: {_first_line(error)}") from None
         inputs = [entry["name"] for entry in program["inputs"]]
         outputs = [entry["name"] for entry in program["outputs"]]
         stacks = _stacks(program, inputs, path)
@@ -64,6 +70,10 @@ class Onnx(Runtime):
         (folder / "main.onnx").write_bytes(model.SerializeToString())
         entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")]
         return {"file": "main.onnx", "inputs": entries[:2], "outputs": entries[2:]}
+
+
+def _first_line(error: Exception) -> str:
+    return visible(next(iter(str(error).splitlines()), type(error).__name__)[:500])
 
 
 def _stacks(program: Mapping[str, Any], inputs: list[str], path: Path) -> dict[str, list[str]]:

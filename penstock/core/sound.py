@@ -1,0 +1,74 @@
+"""What an artefact says of itself is read within `sound`: its checksums may be right, and what it says may still be anything.
+
+Checksums and ids show damage; whoever makes an artefact can compute them. So whatever reading it raises is a sentence: that
+it does not fit together, where, and what to do. Two things are not: what the system refuses, which has its own sentences,
+and an error of code that the artefact brought and its user trusts, which keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock.core.errors import PenstockError, StoreError
+from penstock.core.visible import visible
+
+_LIBRARIES = ("onnxruntime", "safetensors", "pyarrow")
+"""Whose errors have no base class of Python's that says what they are."""
+_MOST_WORDS, _MOST = 200, 2_000
+
+
+@contextmanager
+def sound(where: str, *, of: type[PenstockError] = StoreError, advice: str = "Fetch it again, or make it again", own: Path | None = None) -> Iterator[None]:
+    """Within this an artefact is read.
+
+    Args:
+        where: which, as the sentence shows it.
+        of: the error that tells it.
+        advice: what to do.
+        own: a folder of code that came with it and is trusted.
+
+    Raises:
+        PenstockError: one of `of`, instead of whatever reading it raised.
+    """
+    try:
+        yield
+    except PenstockError as error:
+        if isinstance(error, of) and len(error.message) > _MOST:
+            raise of(_short(error.message, _MOST)) from None
+        raise
+    except OSError as error:
+        if error.errno is not None:  # the system's; Arrow's own, of damaged files, have none
+            raise
+        raise _told(error, where, of, advice) from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        if own is not None and _is_within(error, own):
+            raise
+        raise _told(error, where, of, advice) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise
+        raise _told(error, where, of, advice) from error
+
+
+def _told(error: Exception, where: str, of: type[PenstockError], advice: str) -> PenstockError:
+    reason = _short(" ".join(str(error).split())) or "no more is known"
+    return of(
+        f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
+        f"It was not written by Penstock, or was changed since. {advice}.")
+
+
+def _is_within(error: Exception, folder: Path) -> bool:
+    """Whether code in a folder was at work when it was raised."""
+    return any(folder in Path(frame.filename).parents for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _short(text: str, longest: int = _MOST_WORDS) -> str:
+    return visible(text if len(text) <= longest else f"{text[:longest]}…")
+
+
+def number_of(found: object) -> int:
+    """A format's number; what is none is newer than all that there are."""
+    return found if isinstance(found, int) else 2**31
