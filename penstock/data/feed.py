@@ -78,14 +78,14 @@ class Feed:
             self.id: str = manifest["id"]
             self.dataset: str = manifest["dataset"]
             """Reference of the dataset version."""
-            self.rows: dict[str, int] = manifest["rows"]
+            self.rows = _counted(manifest["rows"])
             """Encoded rows by split."""
-            self.samples: dict[str, int] | None = manifest.get("samples")
+            self.samples = None if manifest.get("samples") is None else _counted(manifest["samples"])
             """Where a row is a step of a series: samples by split. None: a row is a sample."""
-            self.quarantined_by_split: dict[str, int] = manifest["quarantined"]
+            self.quarantined_by_split = _counted(manifest["quarantined"])
             self.quarantined = sum(self.quarantined_by_split.values())
             """Rows that could not be encoded."""
-            self.reasons: dict[str, int] = manifest["reasons"]
+            self.reasons = _counted(manifest["reasons"])
             """`column: reason` → rows."""
 
     def _sound(self) -> AbstractContextManager[None]:
@@ -166,6 +166,10 @@ class Feed:
 
     def __repr__(self) -> str:
         return f"Feed({self.id!r}, rows={self.rows})"
+
+
+def _counted(words: Mapping[str, int]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in words.items()}
 
 
 def feed_id(recipe: Recipe, dataset: Dataset) -> str:
