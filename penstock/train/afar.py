@@ -1,9 +1,10 @@
-"""Checkpoints on their way to a bucket, in a thread of their own: neither training nor the writing of the next one waits.
+"""Checkpoints on their way to a bucket, in a thread of their own: neither training nor the writing of the
+next one waits.
 
-The bucket is made to hold what the run's folder holds: whole checkpoints go up, their manifests last, and those that were
-dropped here go there, too. Whatever fails, the bucket, this machine's disk or our own code, is tried again after waits that
-double, up to a minute; training goes on meanwhile, and both the trouble and its end are reported. What never reached the
-bucket is reported at the end.
+The bucket is made to hold what the run's folder holds: whole checkpoints go up, their manifests last, and
+those that were dropped here go there, too. Whatever fails, the bucket, this machine's disk or our own code,
+is tried again after waits that double, up to a minute; training goes on meanwhile, and both the trouble and
+its end are reported. What never reached the bucket is reported at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from penstock.core.store import MANIFEST, Store
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _LAST_SECONDS = 10.0
-"""How long the end of training waits for a push that is on its way; the run's own closing sends what is missing."""
+"""How long the end of training waits for a push that is on its way; the run's own closing sends what is
+missing.
+"""
 _OWN_FILES = ("recipe.yaml", "run.json", "world.json")
 
 
@@ -59,11 +62,21 @@ class Pusher:
         missing = self._missing()
         if missing and self.lost is None:
             names = ", ".join(missing)
-            self._texts.append((True, f"these checkpoints are on this machine only, and not in the bucket: {names}. They are sent when the run is closed, or resumed here"))
+            self._texts.append(
+                (
+                    True,
+                    (
+                        f"these checkpoints are on this machine only, and not in the bucket: {names}. They"
+                        " are sent when the run is closed, or resumed here"
+                    ),
+                )
+            )
 
     def _missing(self) -> list[str]:
         """Whole checkpoints that are here and have not reached the bucket, oldest first."""
-        return sorted({manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")} - self._sent)
+        return sorted(
+            {manifest.parent.name for manifest in self._folder.glob(f"step-*/{MANIFEST}")} - self._sent
+        )
 
     def _go(self) -> None:
         failed = 0
@@ -80,7 +93,15 @@ class Pusher:
             except Exception as error:  # noqa: BLE001 - reported and tried again: a thread that ends says nothing to anybody
                 failed += 1
                 if failed == 1:
-                    self._texts.append((True, f"checkpoints do not reach the bucket, and are kept here until they do; training goes on: {_reason(error)}"))
+                    self._texts.append(
+                        (
+                            True,
+                            (
+                                "checkpoints do not reach the bucket, and are kept here until they do;"
+                                f" training goes on: {_reason(error)}"
+                            ),
+                        )
+                    )
                 if over:
                     return
                 self._over.wait(min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT))

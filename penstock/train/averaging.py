@@ -1,13 +1,13 @@
-"""Local SGD: workers take steps of their own and agree every so many (McMahan et al. 2017; Stich 2019, "Local SGD Converges
-Fast and Communicates Little"; with an outer optimiser, Douillard et al. 2023, "DiLoCo").
+"""Local SGD: workers take steps of their own and agree every so many (McMahan et al. 2017; Stich 2019, "Local
+SGD Converges Fast and Communicates Little"; with an outer optimiser, Douillard et al. 2023, "DiLoCo").
 
-Each global batch is the same as ever, and a worker learns from its slice of it. What is sent is how far each has moved since
-they last agreed, weighted by the rows it has learnt from; so with SGD, an average in every step is the same as summing
-gradients. A worker whose slices were empty has not moved and weighs nothing.
+Each global batch is the same as ever, and a worker learns from its slice of it. What is sent is how far each
+has moved since they last agreed, weighted by the rows it has learnt from; so with SGD, an average in every
+step is the same as summing gradients. A worker whose slices were empty has not moved and weighs nothing.
 
-The optimisers' moments stay each worker's own: averaging them would cost what averaging weights does, twice over. A
-checkpoint is taken only where workers agree, and keeps every rank's moments; on another number of processes each begins with
-the mean of what there was.
+The optimisers' moments stay each worker's own: averaging them would cost what averaging weights does, twice
+over. A checkpoint is taken only where workers agree, and keeps every rank's moments; on another number of
+processes each begins with the mean of what there was.
 """
 
 from __future__ import annotations
@@ -29,13 +29,25 @@ class Averaging:
         exchange: how movements are sent.
     """
 
-    def __init__(self, network: nn.Module, peers: Peers, device: torch.device, *, outer: Outer, exchange: Exchange | None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        peers: Peers,
+        device: torch.device,
+        *,
+        outer: Outer,
+        exchange: Exchange | None,
+    ) -> None:
         self._network, self._peers, self._outer = network, peers, outer
         self._names = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._moved = Flat(list(self._names.values()), device)
         self.exchanging = self._moved.exchanging(exchange, peers)
         self._agreed = {name: p.detach().clone() for name, p in self._names.items()}
-        self._velocity = {name: torch.zeros_like(p) for name, p in self._agreed.items()} if outer.type == "nesterov" else {}
+        self._velocity = (
+            {name: torch.zeros_like(p) for name, p in self._agreed.items()}
+            if outer.type == "nesterov"
+            else {}
+        )
         self._device = device
         self._since: list[Tensor | float] = [0.0, 0.0]
 
@@ -45,7 +57,9 @@ class Averaging:
 
     @torch.no_grad()
     def agree(self, wish: int) -> tuple[float, float, int]:
-        """Give every rank the same weights; returns the loss, the weight of the rows and the wishes of all since the last time."""
+        """Give every rank the same weights; returns the loss, the weight of the rows and the wishes of all
+        since the last time.
+        """
         told = torch.zeros(3, dtype=torch.float64, device=self._device)
         told[0], told[1], told[2] = self._since[0], self._since[1], wish
         mine = float(told[1])
@@ -84,8 +98,9 @@ class Averaging:
         return mine / weight if weight > 0 else 1 / self._peers.size
 
     def _at_once(self, told: Tensor, mine: float) -> tuple[float, float, float, float]:
-        """Movements and what is told in one message, since on a slow network it is messages that cost: each movement goes times its
-        weight, and their sum is divided by the sum of weights."""
+        """Movements and what is told in one message, since on a slow network it is messages that cost: each
+        movement goes times its weight, and their sum is divided by the sum of weights.
+        """
         flat, room = self._moved.whole[torch.float32], self._moved.room
         weight = mine if mine > 0 else 0.0
         for part in self._moved.parts:

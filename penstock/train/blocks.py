@@ -1,13 +1,14 @@
-"""What is changed in a network before it is trained: blocks that compute again, norms that see all ranks' rows.
+"""What is changed in a network before it is trained: blocks that compute again, norms that see all ranks'
+rows.
 
-**Activation checkpointing** (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). A block is a module with
-modules of its own that stands in a list or a sequence of them: a layer of a transformer, a residual block. Its inputs are
-kept and its inside is computed again when going backward, with the same chance. A norm in it has seen the batch by then,
-and its memory of batches is left as it is the second time.
+**Activation checkpointing** (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). A block is a
+module with modules of its own that stands in a list or a sequence of them: a layer of a transformer, a
+residual block. Its inputs are kept and its inside is computed again when going backward, with the same
+chance. A norm in it has seen the batch by then, and its memory of batches is left as it is the second time.
 
-**BatchNorm over all ranks' rows.** torch's own SyncBatchNorm runs on accelerators only, and counts a rank without rows
-wrongly. Here each rank's count, mean and sum of squares about it are gathered and merged (Chan, Golub and LeVeque 1979), so
-that mean and variance are those of one process with all the rows.
+**BatchNorm over all ranks' rows.** torch's own SyncBatchNorm runs on accelerators only, and counts a rank
+without rows wrongly. Here each rank's count, mean and sum of squares about it are gathered and merged (Chan,
+Golub and LeVeque 1979), so that mean and variance are those of one process with all the rows.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from penstock.train.wire import Peers
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The outermost blocks of a network: those that stand in a list or sequence and have modules with weights of their own."""
+    """The outermost blocks of a network: those that stand in a list or sequence and have modules with weights
+    of their own.
+    """
     found: list[nn.Module] = []
 
     def look(module: nn.Module) -> None:
@@ -42,15 +45,19 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
 
 def _is_block(module: nn.Module) -> bool:
     return (
-        not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential)) and any(True for _ in module.children())
-        and any(p.requires_grad for p in module.parameters()))
+        not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+        and any(True for _ in module.children())
+        and any(p.requires_grad for p in module.parameters())
+    )
 
 
-# -- less memory -------------------------------------------------------------------------------------------------------
+# -- less memory ---------------------------------------------------------------------------------------------
 
 
 def compute_again(block: nn.Module) -> None:
-    """From now on, in training, keep only what goes into this block, and compute its inside again when going backward."""
+    """From now on, in training, keep only what goes into this block, and compute its inside again when going
+    backward.
+    """
     forward = block.forward
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
 
@@ -60,14 +67,23 @@ def compute_again(block: nn.Module) -> None:
             return forward(*arguments, **named)
         if not norms:
             return checkpoint(forward, *arguments, use_reentrant=False, **named)
-        return checkpoint(forward, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _unmoved(norms)), **named)
+        return checkpoint(
+            forward,
+            *arguments,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _unmoved(norms)),
+            **named,
+        )
 
     block.forward = again
 
 
 @contextmanager
 def _unmoved(norms: list[Any]) -> Iterator[None]:
-    before = [(norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()) for norm in norms]
+    before = [
+        (norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone())
+        for norm in norms
+    ]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -79,11 +95,13 @@ def _unmoved(norms: list[Any]) -> Iterator[None]:
                 norm.num_batches_tracked.copy_(count)
 
 
-# -- norms over all ranks ----------------------------------------------------------------------------------------------
+# -- norms over all ranks ------------------------------------------------------------------------------------
 
 
 class SyncBatchNorm(_BatchNorm):
-    """A BatchNorm of any number of dimensions over the rows of all ranks, with the weights and memory of `norm`."""
+    """A BatchNorm of any number of dimensions over the rows of all ranks, with the weights and memory of
+    `norm`.
+    """
 
     def __init__(self, norm: Any, peers: Peers) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
@@ -103,19 +121,36 @@ class SyncBatchNorm(_BatchNorm):
             return out
         together: Any = _Together
         normed: Tensor
-        normed, mean, variance, count = together.apply(input, self.weight, self.bias, self.eps, self.counts, self._peers)
-        if self.track_running_stats and self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        normed, mean, variance, count = together.apply(
+            input, self.weight, self.bias, self.eps, self.counts, self._peers
+        )
+        if (
+            self.track_running_stats
+            and self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-                self.running_var.lerp_((variance * (count / (count - 1).clamp_min(1))).to(self.running_var.dtype), share)
+                self.running_var.lerp_(
+                    (variance * (count / (count - 1).clamp_min(1))).to(self.running_var.dtype), share
+                )
         return normed
 
 
 class _Together(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, counts: bool, peers: Peers) -> Any:
+    def forward(
+        context: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        counts: bool,
+        peers: Peers,
+    ) -> Any:
         dims = [0, *range(2, input.dim())]
         numbers = input.float()
         here = input.numel() // max(input.shape[1], 1) if counts else 0
@@ -132,9 +167,17 @@ class _Together(torch.autograd.Function):
         shape = [1, -1, *[1] * (input.dim() - 2)]
         scale = torch.rsqrt(variance + eps)
         even = (numbers - mean.view(shape)) * scale.view(shape)
-        out = even if weight is None else even * weight.view(shape) + (0 if bias is None else bias.view(shape))
+        out = (
+            even if weight is None else even * weight.view(shape) + (0 if bias is None else bias.view(shape))
+        )
         context.save_for_backward(even, scale, weight, total)
-        context.dims, context.shape, context.counts, context.peers, context.has_bias = dims, shape, counts, peers, bias is not None
+        context.dims, context.shape, context.counts, context.peers, context.has_bias = (
+            dims,
+            shape,
+            counts,
+            peers,
+            bias is not None,
+        )
         context.mark_non_differentiable(mean, variance, total)
         return out.to(input.dtype), mean, variance, total
 
@@ -147,9 +190,20 @@ class _Together(torch.autograd.Function):
         sums = torch.cat(own)
         context.peers.add(sums)
         of_one, of_even = (sums / total).chunk(2)
-        back = gradient - of_one.view(shape) - even * of_even.view(shape) if context.counts else torch.zeros_like(gradient)
+        back = (
+            gradient - of_one.view(shape) - even * of_even.view(shape)
+            if context.counts
+            else torch.zeros_like(gradient)
+        )
         back = back * (scale if weight is None else scale * weight).view(shape)
-        return back.to(gradients[0].dtype), None if weight is None else own[1], own[0] if context.has_bias else None, None, None, None
+        return (
+            back.to(gradients[0].dtype),
+            None if weight is None else own[1],
+            own[0] if context.has_bias else None,
+            None,
+            None,
+            None,
+        )
 
 
 def sync_norms(network: nn.Module, peers: Peers) -> list[SyncBatchNorm]:

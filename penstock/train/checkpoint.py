@@ -7,11 +7,11 @@
     state.json              place in the data, schedule, early-stop memory, metrics so far, batches left out
     manifest.json           SHA-256 of the rest, written last
 
-Written into a hidden folder beside and renamed. One that was torn or changed since is refused, aloud, and the one before
-it is used. There is no random state: the trainer derives it anew for each step.
+Written into a hidden folder beside and renamed. One that was torn or changed since is refused, aloud, and the
+one before it is used. There is no random state: the trainer derives it anew for each step.
 
-A file is hashed while it is written, in pieces and outside the interpreter's lock, so that a thread can write while
-another trains (safetensors' own writer holds that lock). When, and by whom, is `keeper`'s business.
+A file is hashed while it is written, in pieces and outside the interpreter's lock, so that a thread can write
+while another trains (safetensors' own writer holds that lock). When, and by whom, is `keeper`'s business.
 """
 
 from __future__ import annotations
@@ -44,9 +44,22 @@ STATE = "state.json"
 _PIECE = 1 << 22
 _NAME = re.compile(r"step-[0-9]{10}")
 _TYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
-    torch.uint8: "U8", torch.bool: "BOOL", torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
 }
 
 
@@ -64,7 +77,12 @@ class Checkpoint:
 
     def files(self) -> dict[str, dict[str, Tensor]]:
         """Its tensors, by the file they are in; without empty ones."""
-        files = {MODEL: self.model, AVERAGE: self.average, OPTIMISER: self.optimiser, **{f"{name}.safetensors": tensors for name, tensors in self.extra.items()}}
+        files = {
+            MODEL: self.model,
+            AVERAGE: self.average,
+            OPTIMISER: self.optimiser,
+            **{f"{name}.safetensors": tensors for name, tensors in self.extra.items()},
+        }
         return {name: tensors for name, tensors in files.items() if tensors}
 
     @classmethod
@@ -72,7 +90,13 @@ class Checkpoint:
         """The inverse of `files`."""
         rest = dict(files)
         model, optimiser, average = (rest.pop(name, {}) for name in (MODEL, OPTIMISER, AVERAGE))
-        return cls(state, model, optimiser, average, {name.removesuffix(".safetensors"): found for name, found in rest.items()})
+        return cls(
+            state,
+            model,
+            optimiser,
+            average,
+            {name.removesuffix(".safetensors"): found for name, found in rest.items()},
+        )
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -88,7 +112,8 @@ class Checkpoints:
     Args:
         folder: the run's `checkpoints`.
         keep: how many of the last ones stay, beside the best.
-        may_write: called before a checkpoint gets its name, and before any is dropped; raises where that is no longer ours to do.
+        may_write: called before a checkpoint gets its name, and before any is dropped; raises where that is
+            no longer ours to do.
     """
 
     def __init__(self, folder: Path, keep: int, *, may_write: Callable[[], None] | None = None) -> None:
@@ -101,7 +126,11 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Oldest first."""
-        return sorted(path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name) and not path.is_symlink())
+        return sorted(
+            path
+            for path in self.folder.glob("step-*")
+            if _NAME.fullmatch(path.name) and not path.is_symlink()
+        )
 
     def write(self, step: int, checkpoint: Checkpoint, *, best: int | None, also: Sequence[int] = ()) -> Path:
         """Write the checkpoint of `step`; afterwards drop those that are neither among the last nor the best.
@@ -118,12 +147,15 @@ class Checkpoints:
         with told_plainly(target):
             try:
                 draft.mkdir(parents=True)
-                known = {name: write_tensors(draft / name, tensors) for name, tensors in checkpoint.files().items()}
+                known = {
+                    name: write_tensors(draft / name, tensors) for name, tensors in checkpoint.files().items()
+                }
                 (draft / STATE).write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
                 seal(draft, {"type": "checkpoint", "step": step}, known=known)
                 if self._may_write is not None:
                     self._may_write()
-                if target.exists():  # the same step, written before an epoch's validation or by a run that was resumed since
+                # the same step, written before an epoch's validation or by a run that was resumed since
+                if target.exists():
                     shutil.rmtree(target)
                 os.rename(draft, target)
                 _synced(self.folder)
@@ -163,8 +195,11 @@ class Checkpoints:
 
 
 class Snapshot:
-    """Tensors copied into memory of their own, so that training may go on while they are written. The memory is kept for the
-    next time: fresh pages would cost more than the copy. Pinned, where the tensors are on an accelerator."""
+    """Tensors copied into memory of their own, so that training may go on while they are written.
+
+    The memory is kept for the next time: fresh pages would cost more than the copy. Pinned, where the tensors
+    are on an accelerator.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], Tensor] = {}
@@ -221,13 +256,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         OSError: it could not be written.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first, so that each is aligned
+    # the widest first, so that each is aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:
         tensor = tensors[name]
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": _TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     digest, size = hashlib.sha256(), 0
@@ -247,11 +287,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             data = memoryview(array)
             for start in range(0, len(data), _PIECE):
                 put(data[start : start + _PIECE])
-        os.fsync(file.fileno())  # the manifest, which says that it is whole, must not reach the disk before it
+        # the manifest, which says that it is whole, must not reach the disk before it
+        os.fsync(file.fileno())
     return {"size_bytes": size, "sha256": digest.hexdigest()}
 
 
-def flatten_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str) -> dict[str, Tensor]:
+def flatten_optimiser(
+    optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str
+) -> dict[str, Tensor]:
     """What the optimiser remembers, as `<phase>/<parameter>/<state>`.
 
     Args:
@@ -265,7 +308,9 @@ def flatten_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str]
     return found
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, names: Mapping[int, str], phase: str, tensors: Mapping[str, Tensor]
+) -> None:
     """The inverse of `flatten_optimiser`, for an optimiser made anew from the same recipe."""
     memories: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -291,5 +336,3 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-
-

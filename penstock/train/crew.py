@@ -1,9 +1,11 @@
-"""How many processes are at work on a training as some are lost and others come back. Pure: the caller brings the clock.
+"""How many processes are at work on a training as some are lost and others come back.
 
-After a loss those that are left go on (where the launcher may take fewer), and when that has gone well for a while, and there
-is room, more are taken in. Taking in must never be what ends a training: where the larger number does not come to its first
-step, the smaller goes on as before; and while a loss more would leave no restart for other troubles, nobody is taken in. The
-wait doubles whenever taking in has brought nothing.
+Pure: the caller brings the clock.
+
+After a loss those that are left go on (where the launcher may take fewer), and when that has gone well for a
+while, and there is room, more are taken in. Taking in must never be what ends a training: where the larger
+number does not come to its first step, the smaller goes on as before; and while a loss more would leave no
+restart for other troubles, nobody is taken in. The wait doubles whenever taking in has brought nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Crew:
             self._wait, self._before = 2 * self._wait, None
         if self._recovery.fewest is not None:
             there = min(error.size or self.processes, self.processes)
-            gone = len(error.ranks) if len(error.ranks) < there else 0  # where all went, none is less there than others
+            # where all went, none is less there than others
+            gone = len(error.ranks) if len(error.ranks) < there else 0
             self.processes = max(self._recovery.fewest, there - gone)
         return True
 
@@ -68,8 +71,16 @@ class Crew:
         self.processes = min(error.room, self._full)
 
     def falls_back(self, error: PenstockError) -> bool:
-        """Whether those that were there before go on, since with more not even a first step was begun. That is no loss."""
-        if self._before is None or self.processes <= self._before or not isinstance(error, (RankLost, UserError)) or getattr(error, "step", -1) >= 0:
+        """Whether those that were there before go on, since with more not even a first step was begun.
+
+        That is no loss.
+        """
+        if (
+            self._before is None
+            or self.processes <= self._before
+            or not isinstance(error, (RankLost, UserError))
+            or getattr(error, "step", -1) >= 0
+        ):
             return False
         self._wait, self.processes, self._before = 2 * self._wait, self._before, None
         return True

@@ -1,13 +1,14 @@
 """The gradients of a phase, and how they are summed over ranks.
 
-Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer: clearing them,
-their norm, clipping and the sum over ranks are one operation each, whatever the number of tensors, and the loss, the
-weights of the rows and a wish to stop ride along in the same collective. A rank with an empty slice of a small last
-batch just adds zeros, where DDP would hang or weigh it wrongly.
+Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer:
+clearing them, their norm, clipping and the sum over ranks are one operation each, whatever the number of
+tensors, and the loss, the weights of the rows and a wish to stop ride along in the same collective. A rank
+with an empty slice of a small last batch just adds zeros, where DDP would hang or weigh it wrongly.
 
-With an `Exchange` the three numbers go first, alone: what is compressed is then the gradient as the optimiser will have it
-(weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for later is in units that do not change
-from step to step, and a gradient that is not finite is seen before it spoils that memory.
+With an `Exchange` the three numbers go first, alone: what is compressed is then the gradient as the optimiser
+will have it (weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for later is
+in units that do not change from step to step, and a gradient that is not finite is seen before it spoils that
+memory.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ TINY = torch.finfo(torch.float32).tiny
 class Flat:
     """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones.
 
-    Each has its entries in the order that its parameter has them in memory (`channels_last`, say): else torch would have to turn
-    every gradient round. An `Exchange` has them as they are named: what it keeps goes on where memory may be laid out otherwise.
+    Each has its entries in the order that its parameter has them in memory (`channels_last`, say): else torch
+    would have to turn every gradient round. An `Exchange` has them as they are named: what it keeps goes on
+    where memory may be laid out otherwise.
     """
 
     def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
@@ -42,8 +44,14 @@ class Flat:
             sizes[tensor.dtype] = offset + -(-tensor.numel() // _ALIGN) * _ALIGN
         self.whole = {dtype: torch.zeros(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
         orders = [_order(p) for p in like]
-        straight = [self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order]) for p, o, order in zip(like, offsets, orders, strict=True)]
-        self.views = [base.permute([order.index(i) for i in range(len(order))]) for base, order in zip(straight, orders, strict=True)]
+        straight = [
+            self.whole[p.dtype][o : o + p.numel()].view([p.shape[i] for i in order])
+            for p, o, order in zip(like, offsets, orders, strict=True)
+        ]
+        self.views = [
+            base.permute([order.index(i) for i in range(len(order))])
+            for base, order in zip(straight, orders, strict=True)
+        ]
         self._turned: list[tuple[Tensor, Tensor]] = []
         self.room = self.whole[torch.float32][:_ALIGN]
         parts = [flat[_ALIGN if dtype == torch.float32 else 0 :] for dtype, flat in self.whole.items()]
@@ -51,12 +59,20 @@ class Flat:
         """The buffers without the room."""
 
     def exchanging(self, exchange: Exchange | None, peers: Peers) -> Exchanging | None:
-        """How the float32 ones are exchanged, if not as they are. With one process it only lets go of what more have left."""
+        """How the float32 ones are exchanged, if not as they are.
+
+        With one process it only lets go of what more have left.
+        """
         views = [view for view in self.views if view.dtype == torch.float32 and view.numel()]
         if exchange is None or not views:
             return None
-        as_named = [view if view.is_contiguous() else torch.empty_like(view, memory_format=torch.contiguous_format) for view in views]
-        self._turned = [(view, turned) for view, turned in zip(views, as_named, strict=True) if view is not turned]
+        as_named = [
+            view if view.is_contiguous() else torch.empty_like(view, memory_format=torch.contiguous_format)
+            for view in views
+        ]
+        self._turned = [
+            (view, turned) for view, turned in zip(views, as_named, strict=True) if view is not turned
+        ]
         return exchange.open(as_named, peers)
 
     def add(self, exchanging: Exchanging | None, peers: Peers) -> None:
@@ -87,7 +103,13 @@ def _order(tensor: Tensor) -> list[int]:
 class Gradients:
     """The gradients of some parameters in one flat buffer, and three numbers that are summed with them."""
 
-    def __init__(self, parameters: list[nn.Parameter], peers: Peers, device: torch.device, exchange: Exchange | None = None) -> None:
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        peers: Peers,
+        device: torch.device,
+        exchange: Exchange | None = None,
+    ) -> None:
         self._peers = peers
         self._on_cpu = device.type == "cpu"
         self._parameters = parameters
@@ -103,11 +125,15 @@ class Gradients:
         for parameter, view in zip(self._parameters, self._flat.views, strict=True):
             parameter.grad = view
 
-    def reduce(self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0) -> Any:
-        """Sum over ranks: the gradients in place, and (loss, weight, wish), floats on a CPU, a tensor on an accelerator.
+    def reduce(
+        self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0
+    ) -> Any:
+        """Sum over ranks: the gradients in place, and (loss, weight, wish), floats on a CPU, a tensor on an
+        accelerator.
 
         Args:
-            rows: of the global batch: gradients are then multiplied by rows / weight; None where every row weighs 1.
+            rows: of the global batch: gradients are then multiplied by rows / weight; None where every row
+                weighs 1.
             loss_scale: what gradients are still multiplied with.
         """
         if self._peers.size == 1 and self._on_cpu and self.exchanging is None:
@@ -133,7 +159,8 @@ class Gradients:
         self._peers.add(room[:4])
         extra = room[:4].tolist()
         if extra[3]:
-            self._parts[0].fill_(math.inf)  # one rank's is not finite, so the sum is not: everyone sees it, and nobody's memory is touched
+            # one rank's is not finite, so the sum is not: everyone sees it, and nobody's memory is touched
+            self._parts[0].fill_(math.inf)
         else:
             self.scale((1.0 if rows is None else rows / max(extra[1], TINY)) / loss_scale)
             self._flat.add(self.exchanging, self._peers)
@@ -145,8 +172,13 @@ class Gradients:
 
     def norm(self) -> Any:
         """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""
-        norms = [torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None) for part in self._parts]
-        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        norms = [
+            torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype != torch.float64 else None)
+            for part in self._parts
+        ]
+        norm = (
+            norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        )
         return float(norm) if self._on_cpu else norm
 
     def clip(self, norm: Any, most: float) -> None:

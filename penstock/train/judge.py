@@ -1,6 +1,8 @@
-"""The validation split's verdict on an epoch: its loss, every target's metrics, and the one number that is watched.
+"""The validation split's verdict on an epoch: its loss, every target's metrics, and the one number that is
+watched.
 
-Measures merge exactly, so the verdict is the same whatever the number of processes; only rank 0 merges, all hear it.
+Measures merge exactly, so the verdict is the same whatever the number of processes; only rank 0 merges, all
+hear it.
 """
 
 from __future__ import annotations
@@ -36,20 +38,48 @@ def watched_of(recipe: Recipe, learner: Learner) -> str:
     if word == "loss":
         return word
     target, _, metric = word.rpartition(".")
-    scalars = {name: [m for m in decoder.metrics if m in METRICS and METRICS[m].scalar] for name, decoder in learner.decoders.items()}
+    scalars = {
+        name: [m for m in decoder.metrics if m in METRICS and METRICS[m].scalar]
+        for name, decoder in learner.decoders.items()
+    }
     if metric not in scalars.get(target, []):
         known = ["loss", *(f"{name}.{m}" for name, metrics in scalars.items() for m in metrics)]
-        raise RecipeError.of([Problem(("train", "early_stop", "metric"), f"{word!r} cannot be watched.{did_you_mean(word, known)} Known: {', '.join(known)}.")], where=f"the recipe {recipe.name}")
+        raise RecipeError.of(
+            [
+                Problem(
+                    ("train", "early_stop", "metric"),
+                    f"{word!r} cannot be watched.{did_you_mean(word, known)} Known: {', '.join(known)}.",
+                )
+            ],
+            where=f"the recipe {recipe.name}",
+        )
     return word
 
 
-def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, pulse: Pulse | None = None) -> dict[str, Any]:
-    """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the same at every rank."""
+def judge(
+    learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, pulse: Pulse | None = None
+) -> dict[str, Any]:
+    """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the
+    same at every rank.
+    """
     learner.network.eval()
     encoding = feed.encoding
-    loader = Loader(feed, "validation", batch_size=max(batch_size, encoding.rows_at_once(_ROWS)), seed=recipe.seed, shuffle=False, rank=world.rank, world=world.size)
-    scales = {name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()}) for name, arrays in learner.specs.items()}
-    measures = {name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()}
+    loader = Loader(
+        feed,
+        "validation",
+        batch_size=max(batch_size, encoding.rows_at_once(_ROWS)),
+        seed=recipe.seed,
+        shuffle=False,
+        rank=world.rank,
+        world=world.size,
+    )
+    scales = {
+        name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()})
+        for name, arrays in learner.specs.items()
+    }
+    measures = {
+        name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()
+    }
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
         for position, batch in loader.batches(0):
@@ -65,7 +95,10 @@ def judge(learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size
             for name, measure in measures.items():
                 stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
                 truth = encoding.targets[name].truth(stored, encoding.fitted[name])
-                said = encoding.targets[name].judged({word: answer.cpu().numpy() for word, answer in answers[name].items()}, encoding.fitted[name])
+                said = encoding.targets[name].judged(
+                    {word: answer.cpu().numpy() for word, answer in answers[name].items()},
+                    encoding.fitted[name],
+                )
                 measure.update(truth, said, weights)
     everyone = gathered((loss, weight, measures), world)
     verdict = None
@@ -87,7 +120,10 @@ def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) ->
     target, _, metric = watched.rpartition(".")
     value = verdict["loss"] if watched == "loss" else verdict["targets"][target][metric]
     if value is None or not math.isfinite(value):
-        events.warn(f"{watched} is undefined on the validation split (too few rows, one class only, or answers that are not finite); this epoch does not count as an improvement")
+        events.warn(
+            f"{watched} is undefined on the validation split (too few rows, one class only, or answers that"
+            " are not finite); this epoch does not count as an improvement"
+        )
         return math.nan
     return float(value)
 
@@ -95,4 +131,11 @@ def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) ->
 def flat(verdict: Mapping[str, Any] | None) -> dict[str, Any]:
     if verdict is None:
         return {}
-    return {"validation_loss": verdict["loss"], **{f"validation.{target}.{metric}": value for target, values in verdict["targets"].items() for metric, value in values.items()}}
+    return {
+        "validation_loss": verdict["loss"],
+        **{
+            f"validation.{target}.{metric}": value
+            for target, values in verdict["targets"].items()
+            for metric, value in values.items()
+        },
+    }

@@ -1,13 +1,13 @@
 """Keeping: when a checkpoint is due, copying it aside, and a thread that writes it while training goes on.
 
-The loop pauses while tensors are copied into memory of their own (`Snapshot`); hashing, writing and renaming happen in a
-thread, one checkpoint at a time. One that falls due by the clock meanwhile is taken as soon as the thread is free; one that
-falls due by its step, an epoch's end and the last word before an end wait for it. What the thread has met is told by the
-loop's own thread, since listeners are not made for two.
+The loop pauses while tensors are copied into memory of their own (`Snapshot`); hashing, writing and renaming
+happen in a thread, one checkpoint at a time. One that falls due by the clock meanwhile is taken as soon as
+the thread is free; one that falls due by its step, an epoch's end and the last word before an end wait for
+it. What the thread has met is told by the loop's own thread, since listeners are not made for two.
 
-What a checkpoint costs is its pause. With `auto` the pause that was measured decides the spacing, so that pauses stay
-under 2 % of the time. Every rank has its part in a checkpoint (sharded states are gathered), so rank 0's wish for one
-travels with the gradients, and all write at the same step.
+What a checkpoint costs is its pause. With `auto` the pause that was measured decides the spacing, so that
+pauses stay under 2 % of the time. Every rank has its part in a checkpoint (sharded states are gathered), so
+rank 0's wish for one travels with the gradients, and all write at the same step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.recipe.schema import CheckpointPolicy, Recipe
 from penstock.train.afar import Pusher
-from penstock.train.checkpoint import AVERAGE, MODEL, Checkpoint, Checkpoints, Snapshot, read_tensors, write_weights
+from penstock.train.checkpoint import (
+    AVERAGE,
+    MODEL,
+    Checkpoint,
+    Checkpoints,
+    Snapshot,
+    read_tensors,
+    write_weights,
+)
 from penstock.train.learner import Learner, NotFinite
 from penstock.train.parallel import shared
 from penstock.train.watch import Plateau, Watch
@@ -93,7 +101,9 @@ class Spacing:
     def is_due(self, *, now: float, step: int) -> bool:
         """Whether one should be written after `step`."""
         seconds, steps = self.seconds, self._policy.every_steps
-        return (seconds is not None and now - self._at >= seconds) or (steps is not None and step - self._step >= steps)
+        return (seconds is not None and now - self._at >= seconds) or (
+            steps is not None and step - self._step >= steps
+        )
 
     def kept(self, *, now: float, step: int, pause: float) -> None:
         """One was taken, at the price of so many seconds."""
@@ -103,7 +113,12 @@ class Spacing:
     def is_dear(self, *, now: float) -> bool:
         """Whether pauses have taken more than their share, where nobody has set a spacing."""
         policy = self._policy
-        return policy.every_seconds == "auto" and not policy.every_steps and now - self._began > _SHORT_SECONDS and self.pauses > OVERHEAD * (now - self._began)
+        return (
+            policy.every_seconds == "auto"
+            and not policy.every_steps
+            and now - self._began > _SHORT_SECONDS
+            and self.pauses > OVERHEAD * (now - self._began)
+        )
 
 
 @dataclass
@@ -116,8 +131,9 @@ class _Written:
 
 
 class Keeper:
-    """Rank 0's hands: checkpoints, and the final weights. The other ranks have their part in what they gather, and wait where
-    they must.
+    """Rank 0's hands: checkpoints, and the final weights.
+
+    The other ranks have their part in what they gather, and wait where they must.
 
     Args:
         folder: the run's.
@@ -127,13 +143,34 @@ class Keeper:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, run: str, store: str, learner: Learner, loader: Loader, watch: Watch, plateau: Plateau | None, events: Events, world: World, pulse: Pulse,
-        *, token: int = 0,
+        self,
+        recipe: Recipe,
+        folder: Path,
+        run: str,
+        store: str,
+        learner: Learner,
+        loader: Loader,
+        watch: Watch,
+        plateau: Plateau | None,
+        events: Events,
+        world: World,
+        pulse: Pulse,
+        *,
+        token: int = 0,
     ) -> None:
-        self._learner, self._loader, self._watch, self._plateau, self._events, self._world, self._pulse = learner, loader, watch, plateau, events, world, pulse
+        self._learner, self._loader, self._watch, self._plateau, self._events, self._world, self._pulse = (
+            learner,
+            loader,
+            watch,
+            plateau,
+            events,
+            world,
+            pulse,
+        )
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
-        own = Store(store if "://" in store else folder.parents[1]) if world.rank == 0 else None  # a path may be relative to elsewhere
+        # a path may be relative to elsewhere
+        own = Store(store if "://" in store else folder.parents[1]) if world.rank == 0 else None
         self._leased = own.leased(run) if own is not None and token else None
         self._token = token
         may_write = self._check_token if own is not None and not own.is_remote else None
@@ -147,7 +184,11 @@ class Keeper:
         self._is_saved = False
         self._said_slow = self._said_dear = False
         self.count, self.pause_seconds, self.write_seconds = 0, 0.0, 0.0
-        self._pusher = Pusher(own, f"runs/{run}", may_write=self._check_token) if own is not None and own.is_remote else None
+        self._pusher = (
+            Pusher(own, f"runs/{run}", may_write=self._check_token)
+            if own is not None and own.is_remote
+            else None
+        )
 
     def _check_token(self) -> None:
         """That this run is still this process's to write.
@@ -158,7 +199,7 @@ class Keeper:
         if self._leased is not None:
             self._leased.check(self._token)
 
-    # -- when --------------------------------------------------------------------------------------------------------
+    # -- when ------------------------------------------------------------------------------------------------
 
     def is_due(self, place: Place, now: float) -> bool:
         """Whether one should be written after the step that comes; rank 0's wish. Called at each step."""
@@ -171,23 +212,33 @@ class Keeper:
         if self._thread is not None and self._thread.is_alive() and not self._policy.every_steps:
             if not self._said_slow:
                 self._said_slow = True
-                self._events.say("checkpoints take longer to write than they were asked to be apart; each is taken as soon as the one before it is written")
+                self._events.say(
+                    "checkpoints take longer to write than they were asked to be apart; each is taken as soon"
+                    " as the one before it is written"
+                )
             return False
         return True
 
     def spares(self, best: bool) -> bool:
-        """Whether an epoch's end needs no checkpoint: pauses have had more than their share, and it is not the best; rank 0's word."""
+        """Whether an epoch's end needs no checkpoint: pauses have had more than their share, and it is not
+        the best; rank 0's word.
+        """
         if best or not self._spacing.is_dear(now=time.perf_counter()):
             return False
         if not self._said_dear:
             self._said_dear = True
-            self._events.say(f"epochs are so short that a checkpoint at each end would take more than {OVERHEAD:.0%} of the time: some are left out")
+            self._events.say(
+                f"epochs are so short that a checkpoint at each end would take more than {OVERHEAD:.0%} of"
+                " the time: some are left out"
+            )
         return True
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------------------
 
     def write(self, place: Place, *, best: bool = False, wait: bool = False) -> None:
-        """A checkpoint of now; every rank calls, at the same step. If it cannot be written training goes on, and says so.
+        """A checkpoint of now; every rank calls, at the same step.
+
+        If it cannot be written training goes on, and says so.
 
         Args:
             best: this is the best epoch so far.
@@ -200,13 +251,21 @@ class Keeper:
             return
         scaler = self._learner.precision.scaler
         state = {
-            "place": asdict(place), "watch": self._watch.memory(), "plateau": self._plateau.memory() if self._plateau else None,
-            "scaler": scaler.state_dict() if scaler else None, "loader": self._loader.state_dict(), "processes": self._world.size,
+            "place": asdict(place),
+            "watch": self._watch.memory(),
+            "plateau": self._plateau.memory() if self._plateau else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "loader": self._loader.state_dict(),
+            "processes": self._world.size,
         }
         checkpoint = Checkpoint(state, held.model, held.optimiser, held.average, held.extra)
         if self._policy.background:
             checkpoint = Checkpoint.of(state, self._snapshot.take(checkpoint.files()))
-            self._thread = threading.Thread(target=as_here(self._write), args=(place.step, checkpoint, place.best_step, self._others(place), best), name="penstock-checkpoint")
+            self._thread = threading.Thread(
+                target=as_here(self._write),
+                args=(place.step, checkpoint, place.best_step, self._others(place), best),
+                name="penstock-checkpoint",
+            )
             self._thread.start()
         else:
             self._write(place.step, checkpoint, place.best_step, self._others(place), best)
@@ -220,7 +279,9 @@ class Keeper:
     def _others(self, place: Place) -> list[int]:
         return [int(step) for _, step in place.ranking]
 
-    def _write(self, step: int, checkpoint: Checkpoint, best_step: int | None, others: list[int], best: bool) -> None:
+    def _write(
+        self, step: int, checkpoint: Checkpoint, best_step: int | None, others: list[int], best: bool
+    ) -> None:
         began = time.perf_counter()
         error: Exception | None = None
         try:
@@ -228,7 +289,10 @@ class Keeper:
         except Exception as found:  # noqa: BLE001 - `tell` says it, or raises it where training was asked for
             error = found
             if best:
-                self._unwritten = {name: tensor.detach().cpu().clone() for name, tensor in (checkpoint.average or checkpoint.model).items()}
+                self._unwritten = {
+                    name: tensor.detach().cpu().clone()
+                    for name, tensor in (checkpoint.average or checkpoint.model).items()
+                }
         else:
             if best:
                 self._unwritten = None
@@ -251,12 +315,19 @@ class Keeper:
             self.write_seconds += done.seconds
             self._is_saved = done.error is None
             if isinstance(done.error, (StoreError, OSError)):
-                self._events.warn(f"no checkpoint at step {done.step}, training goes on without: {done.error}")
+                self._events.warn(
+                    f"no checkpoint at step {done.step}, training goes on without: {done.error}"
+                )
             elif done.error is not None:
                 raise done.error
             else:
                 pause = self.pause_seconds / max(self.count, 1)
-                self._events.emit("measured", step=done.step, checkpoint_pause_seconds=round(pause, 6), checkpoint_write_seconds=round(done.seconds, 6))
+                self._events.emit(
+                    "measured",
+                    step=done.step,
+                    checkpoint_pause_seconds=round(pause, 6),
+                    checkpoint_write_seconds=round(done.seconds, 6),
+                )
         self._tell_pusher()
 
     def _tell_pusher(self) -> None:
@@ -268,9 +339,13 @@ class Keeper:
 
     def measured(self) -> dict[str, Any]:
         """`count`, `pause_seconds` and `write_seconds` of all since the process began."""
-        return {"count": self.count, "pause_seconds": round(self.pause_seconds, 4), "write_seconds": round(self.write_seconds, 4)}
+        return {
+            "count": self.count,
+            "pause_seconds": round(self.pause_seconds, 4),
+            "write_seconds": round(self.write_seconds, 4),
+        }
 
-    # -- going back --------------------------------------------------------------------------------------------------
+    # -- going back ------------------------------------------------------------------------------------------
 
     def recall(self, path: Path) -> Place:
         """Take up the checkpoint in `path`.
@@ -280,7 +355,9 @@ class Keeper:
         """
         kept = Checkpoint.read(path)
         self._loader.load_state_dict(kept.state["loader"])
-        for text in self._learner.recall(kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra):
+        for text in self._learner.recall(
+            kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra
+        ):
             self._events.warn(text)
         self._watch.recall(kept.state["watch"])
         if self._plateau and kept.state["plateau"]:
@@ -292,7 +369,10 @@ class Keeper:
             except StoreError as error:
                 if place.ended:
                     raise
-                self._events.warn(f"the best weights so far, of epoch {place.best['epoch']}, are lost; the best of the epochs to come is taken: {error}")
+                self._events.warn(
+                    f"the best weights so far, of epoch {place.best['epoch']}, are lost; the best of the"
+                    f" epochs to come is taken: {error}"
+                )
                 place.best_step, place.best = None, {}
                 self._watch.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
         self._spacing.kept(now=time.perf_counter(), step=place.step, pause=0.0)
@@ -305,15 +385,25 @@ class Keeper:
             NotFinite: there is no checkpoint to go back to.
         """
         self.wait()
-        path: Path | None = shared(self._checkpoints.newest(self._events) if self._world.rank == 0 else None, self._world)
+        path: Path | None = shared(
+            self._checkpoints.newest(self._events) if self._world.rank == 0 else None, self._world
+        )
         if path is None:
-            raise NotFinite(f"{error.message} There is no checkpoint to go back to.", step=error.step, culprits=error.culprits, batch=error.batch)
+            raise NotFinite(
+                f"{error.message} There is no checkpoint to go back to.",
+                step=error.step,
+                culprits=error.culprits,
+                batch=error.batch,
+            )
         before = self.recall(path)
-        self._events.say(f"going back to step {before.step}: {place.step - before.step} steps are done again, without the batch of step {error.step}")
+        self._events.say(
+            f"going back to step {before.step}: {place.step - before.step} steps are done again, without the"
+            f" batch of step {error.step}"
+        )
         before.left_out, before.in_row = place.left_out, place.in_row
         return before
 
-    # -- ending ------------------------------------------------------------------------------------------------------
+    # -- ending ----------------------------------------------------------------------------------------------
 
     def settle(self, place: Place) -> None:
         """Write the best weights where the bundle looks for them; the other ranks wait."""
@@ -330,8 +420,15 @@ class Keeper:
 
     def interrupted(self, place: Place) -> Interrupted:
         """What ends every rank, once rank 0 has written."""
-        kept = "A checkpoint is saved" if shared(self._is_saved, self._world) else "No checkpoint could be written of it; those before are kept"
-        return Interrupted(f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept}; resume with: penstock resume {self._run}")
+        kept = (
+            "A checkpoint is saved"
+            if shared(self._is_saved, self._world)
+            else "No checkpoint could be written of it; those before are kept"
+        )
+        return Interrupted(
+            f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept};"
+            f" resume with: penstock resume {self._run}"
+        )
 
     def close(self) -> None:
         """Nothing is being written any more."""
@@ -344,10 +441,14 @@ class Keeper:
 
 
 def ranked(place: Place, value: float | None, *, higher: bool, keep: int) -> list[list[float]]:
-    """The ranking of the best epochs after one more, at `place.step`, of this value (None, NaN: not compared)."""
+    """The ranking of the best epochs after one more, at `place.step`, of this value (None, NaN: not
+    compared).
+    """
     if value is None or value != value:
         return place.ranking
-    whole = sorted([*place.ranking, [value, place.step]], key=lambda pair: (-pair[0] if higher else pair[0], pair[1]))
+    whole = sorted(
+        [*place.ranking, [value, place.step]], key=lambda pair: (-pair[0] if higher else pair[0], pair[1])
+    )
     return whole[:keep]
 
 

@@ -1,10 +1,11 @@
 """How many processes and threads: measured with the real model on real batches, on the machine as it is now.
 
-The rule. A launcher's declared numbers are obeyed. Threads (1, 2, 4 … cores) are tried in this process, a fraction of a
-second each, about two in all: on a small model a second thread may cost ten times what it brings, and on a busy machine
-more so, which no formula knows. More processes cost seconds to start and wait for each other in every step, so they are
-tried only if one process would train for more than a minute, and taken only if they are a fifth faster. With
-accelerators there is one process for each, and its share of the cores; nothing is measured.
+The rule. A launcher's declared numbers are obeyed. Threads (1, 2, 4 … cores) are tried in this process, a
+fraction of a second each, about two in all: on a small model a second thread may cost ten times what it
+brings, and on a busy machine more so, which no formula knows. More processes cost seconds to start and wait
+for each other in every step, so they are tried only if one process would train for more than a minute, and
+taken only if they are a fifth faster. With accelerators there is one process for each, and its share of the
+cores; nothing is measured.
 
 What was chosen is recorded in the run's world.json, with the reason, and used again when the run is resumed.
 """
@@ -50,10 +51,17 @@ class Chosen:
     """Examples a second by `<processes>x<threads>`, where measured."""
 
     def declared(self) -> dict[str, Any]:
-        return {"processes": self.processes, "threads": self.threads, "reason": self.reason, "examples_per_second": self.speeds}
+        return {
+            "processes": self.processes,
+            "threads": self.threads,
+            "reason": self.reason,
+            "examples_per_second": self.speeds,
+        }
 
 
-def choose(recipe: Recipe, feed: Feed, store_url: str, events: Events, *, earlier: dict[str, Any] | None = None) -> Chosen:
+def choose(
+    recipe: Recipe, feed: Feed, store_url: str, events: Events, *, earlier: dict[str, Any] | None = None
+) -> Chosen:
     """The processes and threads to train with, said aloud.
 
     Args:
@@ -64,15 +72,28 @@ def choose(recipe: Recipe, feed: Feed, store_url: str, events: Events, *, earlie
     """
     processes, threads = recipe.launcher.limits()
     if earlier:
-        chosen = Chosen(processes or int(earlier["processes"]), threads or int(earlier["threads"]), "as when the run began")
+        chosen = Chosen(
+            processes or int(earlier["processes"]),
+            threads or int(earlier["threads"]),
+            "as when the run began",
+        )
         if (chosen.processes, chosen.threads) != (earlier["processes"], earlier["threads"]):
             events.warn(
-                f"going on with {_said(chosen.processes, chosen.threads)}, as the recipe declares now, after {_said(earlier['processes'], earlier['threads'])}: "
-                "the rows and their order stay exactly the same, the last digits of the weights may not.")
+                f"going on with {_said(chosen.processes, chosen.threads)}, as the recipe declares now, after"
+                f" {_said(earlier['processes'], earlier['threads'])}: the rows and their order stay exactly"
+                " the same, the last digits of the weights may not."
+            )
         return chosen
     if torch.cuda.is_available():
         count = processes or torch.cuda.device_count()
-        return _say(Chosen(count, threads or max(1, cores() // count), "one process for each accelerator, its share of the cores for each"), events)
+        return _say(
+            Chosen(
+                count,
+                threads or max(1, cores() // count),
+                "one process for each accelerator, its share of the cores for each",
+            ),
+            events,
+        )
     if processes is not None and processes > 1:
         reason = "as declared" if threads else "processes as declared, its share of the cores for each"
         return _say(Chosen(processes, threads or max(1, cores() // processes), reason), events)
@@ -81,9 +102,15 @@ def choose(recipe: Recipe, feed: Feed, store_url: str, events: Events, *, earlie
     return _say(_measured(recipe, feed, store_url, processes, threads, events), events)
 
 
-def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None, threads: int | None, events: Events) -> Chosen:
+def _measured(
+    recipe: Recipe, feed: Feed, store_url: str, processes: int | None, threads: int | None, events: Events
+) -> Chosen:
     available = cores()
-    candidates = [threads] if threads else sorted({*(2**i for i in range(available.bit_length()) if 2**i <= available), available})
+    candidates = (
+        [threads]
+        if threads
+        else sorted({*(2**i for i in range(available.bit_length()) if 2**i <= available), available})
+    )
     if candidates == [1] and (processes == 1 or available == 1):
         return Chosen(1, 1, "there is one core")
     speeds: dict[str, float] = {}
@@ -92,7 +119,8 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
         if start is not None and time.perf_counter() - start > _ALL_SECONDS:
             break
         speeds[f"1x{count}"] = speed(World(threads=count), recipe, feed, _TRY_SECONDS)
-        start = start or time.perf_counter()  # the first one also pays for what torch imports late, seconds sometimes
+        # the first one also pays for what torch imports late, seconds sometimes
+        start = start or time.perf_counter()
         if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
             break  # still more threads will not mend it
     best = max(speeds, key=lambda word: speeds[word])
@@ -106,27 +134,50 @@ def _measured(recipe: Recipe, feed: Feed, store_url: str, processes: int | None,
         if count > 1:
             word = f"{count}x{each}"
             try:
-                speeds[word] = recipe.launcher.launch(_trial, (recipe, store_url, feed.id, 5 * _TRY_SECONDS), processes=count, threads=each)
+                speeds[word] = recipe.launcher.launch(
+                    _trial, (recipe, store_url, feed.id, 5 * _TRY_SECONDS), processes=count, threads=each
+                )
             except TrainingError as error:  # nobody asked for processes; one will do
-                events.warn(f"training with {_said(count, each)} was tried and failed, so one process trains: {error}")
+                events.warn(
+                    f"training with {_said(count, each)} was tried and failed, so one process trains: {error}"
+                )
             if speeds.get(word, 0.0) > _GAIN * speeds[best]:
                 best = word
     count, each = map(int, best.split("x"))
-    tried = "; ".join(f"{_said(*map(int, word.split('x')))}: {_round(value)} examples/s" for word, value in speeds.items())
-    return Chosen(count, each, f"measured: {tried}", {word: round(value, 1) for word, value in speeds.items()})
+    tried = "; ".join(
+        f"{_said(*map(int, word.split('x')))}: {_round(value)} examples/s" for word, value in speeds.items()
+    )
+    return Chosen(
+        count, each, f"measured: {tried}", {word: round(value, 1) for word, value in speeds.items()}
+    )
 
 
 def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float) -> float:
     with joined(world):
-        return speed(world, recipe, Feed.open(Store(store_url, cache_bytes=recipe.resources.cache), feed_id), seconds)
+        return speed(
+            world, recipe, Feed.open(Store(store_url, cache_bytes=recipe.resources.cache), feed_id), seconds
+        )
 
 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
-    """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every rank."""
+    """Examples a second of real steps on a copy of the model, for about so many seconds; the same at every
+    rank.
+    """
     batch_size = batch_size_for(recipe, feed.sizes["train"])
-    loader = Loader(feed, "train", batch_size=batch_size, seed=recipe.seed, order=recipe.train.order, rank=world.rank, world=world.size)
+    loader = Loader(
+        feed,
+        "train",
+        batch_size=batch_size,
+        seed=recipe.seed,
+        order=recipe.train.order,
+        rank=world.rank,
+        world=world.size,
+    )
     train = recipe.train.model_copy(update={"compile": False})  # compiling takes longer than the measurement
-    with settled(threads=world.threads, deterministic=train.deterministic, events=Events()), torch.random.fork_rng(devices=[]):
+    with (
+        settled(threads=world.threads, deterministic=train.deterministic, events=Events()),
+        torch.random.fork_rng(devices=[]),
+    ):
         learner = Learner(recipe.model_copy(update={"train": train}), feed, world)
         ahead: Any = loader.batches(0)
         with closing(ahead):
@@ -145,12 +196,16 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
 
 
 def _say(chosen: Chosen, events: Events) -> Chosen:
-    events.say(f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})", **chosen.declared())
+    events.say(
+        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})", **chosen.declared()
+    )
     return chosen
 
 
 def _said(processes: int, threads: int) -> str:
-    return f"{processes} process{'es' if processes != 1 else ''} × {threads} thread{'s' if threads != 1 else ''}"
+    return (
+        f"{processes} process{'es' if processes != 1 else ''} × {threads} thread{'s' if threads != 1 else ''}"
+    )
 
 
 def _round(speed: float) -> str:

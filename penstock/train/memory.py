@@ -1,14 +1,16 @@
 """What a checkpoint holds of a learner, and taking it up again, on any number of ranks and by any strategy.
 
-Tensors of a checkpoint are whole, and rank 0 has them. What only one rank knows is kept by rank, in files of their own:
+Tensors of a checkpoint are whole, and rank 0 has them. What only one rank knows is kept by rank, in files of
+their own:
 
     exchange     `<whose>/<rank>/<name>`: what a rank has not sent yet;
                  `<whose>/shared/<name>`: what all share
     ranks        `<rank>/<phase>/<parameter>/<state>`: moments of ranks above 0, with local SGD
     outer        by parameter, the velocity of an outer optimiser
 
-On the number of ranks that it was written by all is taken up as it was. On another, what was not said is summed and goes on
-at rank 0, so that none of it is lost, and every rank begins with the mean of the moments; both are said aloud.
+On the number of ranks that it was written by all is taken up as it was. On another, what was not said is
+summed and goes on at rank 0, so that none of it is lost, and every rank begins with the mean of the moments;
+both are said aloud.
 """
 
 from __future__ import annotations
@@ -53,7 +55,12 @@ def hold(learner: Learner) -> Held | None:
     optimiser = _optimisers(learner)
     if learner.averaging is not None:
         moments = learner.peers.given(optimiser)
-        extra["ranks"] = {f"{rank}/{name}": tensor for rank, theirs in enumerate(moments or []) if rank for name, tensor in theirs.items()}
+        extra["ranks"] = {
+            f"{rank}/{name}": tensor
+            for rank, theirs in enumerate(moments or [])
+            if rank
+            for name, tensor in theirs.items()
+        }
         extra["outer"] = learner.averaging.memory()
     model = dict(learner.network.state_dict())
     average = learner.average.tensors if learner.average else {}
@@ -62,13 +69,25 @@ def hold(learner: Learner) -> Held | None:
 
         average = {name: sharding.rewrapped(tensor, model[name]) for name, tensor in average.items()}
         model, optimiser, average = (
-            {name: full for name, tensor in tensors.items() if (full := sharding.whole(tensor, is_first)) is not None} for tensors in (model, optimiser, average))
+            {
+                name: full
+                for name, tensor in tensors.items()
+                if (full := sharding.whole(tensor, is_first)) is not None
+            }
+            for tensors in (model, optimiser, average)
+        )
     return Held(model, optimiser, average, extra) if is_first else None
 
 
 def _optimisers(learner: Learner) -> dict[str, Tensor]:
-    """What the optimisers remember, by `<phase>/<parameter>/<state>`; parameters in the order of the network, so that every rank asks for the same."""
-    return {name: tensor for phase in learner.phases for name, tensor in flatten_optimiser(phase.optimiser, learner.names, phase.declared.name).items()}
+    """What the optimisers remember, by `<phase>/<parameter>/<state>`; parameters in the order of the network,
+    so that every rank asks for the same.
+    """
+    return {
+        name: tensor
+        for phase in learner.phases
+        for name, tensor in flatten_optimiser(phase.optimiser, learner.names, phase.declared.name).items()
+    }
 
 
 def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list[str]:
@@ -78,11 +97,18 @@ def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list
         StoreError: its tensors are not this model's: other code built it.
     """
     ours = {name: list(tensor.shape) for name, tensor in learner.network.state_dict().items()}
-    differing = sorted(name for name in {*ours, *held.model} if name not in held.model or ours.get(name) != list(held.model[name].shape))
+    differing = sorted(
+        name
+        for name in {*ours, *held.model}
+        if name not in held.model or ours.get(name) != list(held.model[name].shape)
+    )
     if differing:
         raise StoreError(
-            f"the checkpoint is of another model: {len(differing)} tensors differ ({', '.join(differing[:4])}{', …' if len(differing) > 4 else ''}). The code "
-            "has changed since the run began; its world.json says which commit and packages it was. Go back to those, or train anew.")
+            f"the checkpoint is of another model: {len(differing)} tensors differ"
+            f" ({', '.join(differing[:4])}{', …' if len(differing) > 4 else ''}). The code has changed since"
+            " the run began; its world.json says which commit and packages it was. Go back to those, or"
+            " train anew."
+        )
     said: list[str] = []
     put(learner, held.model)
     optimiser = _moments(learner, held, said)
@@ -90,14 +116,19 @@ def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list
         from penstock.train import sharding
 
         named = dict(learner.network.named_parameters())
-        optimiser = {word: sharding.like(tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]]) for word, tensor in optimiser.items()}
+        optimiser = {
+            word: sharding.like(tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]])
+            for word, tensor in optimiser.items()
+        }
     for phase in learner.phases:
         restore_optimiser(phase.optimiser, learner.names, phase.declared.name, optimiser)
     if learner.average is not None:
         average = held.average
         if learner.is_sharded:
             state = learner.network.state_dict()
-            average = {name: sharding.local(sharding.like(tensor, state[name])) for name, tensor in average.items()}
+            average = {
+                name: sharding.local(sharding.like(tensor, state[name])) for name, tensor in average.items()
+            }
         learner.average.load(average)
     if learner.precision.scaler is not None and scaler:
         learner.precision.scaler.load_state_dict(scaler)
@@ -113,7 +144,10 @@ def put(learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True)
         from penstock.train import sharding
 
         state = learner.network.state_dict()
-        tensors = {name: sharding.like(tensor, state[name]) if name in state else tensor for name, tensor in tensors.items()}
+        tensors = {
+            name: sharding.like(tensor, state[name]) if name in state else tensor
+            for name, tensor in tensors.items()
+        }
     learner.network.load_state_dict(dict(tensors), strict=strict)
 
 
@@ -128,10 +162,19 @@ def _moments(learner: Learner, held: Held, said: list[str]) -> dict[str, Tensor]
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
     said.append(
-        f"each of {learner.world.size} process{'es' if learner.world.size != 1 else ''} goes on with the mean of the optimisers' moments of the {len(by_rank)} there were: with local_sgd "
-        "each has its own, so this is not the training that would have been.")
+        f"each of {learner.world.size} process{'es' if learner.world.size != 1 else ''} goes on with the mean"
+        f" of the optimisers' moments of the {len(by_rank)} there were: with local_sgd each has its own, so"
+        " this is not the training that would have been."
+    )
     names = dict.fromkeys(name for moments in by_rank.values() for name in moments)
-    return {name: torch.stack([moments[name].double() for moments in by_rank.values() if name in moments]).mean(0).to(_any(by_rank, name).dtype) for name in names}
+    return {
+        name: (
+            torch.stack([moments[name].double() for moments in by_rank.values() if name in moments])
+            .mean(0)
+            .to(_any(by_rank, name).dtype)
+        )
+        for name in names
+    }
 
 
 def _any(by_rank: Mapping[int, Mapping[str, Tensor]], name: str) -> Tensor:
@@ -141,12 +184,20 @@ def _any(by_rank: Mapping[int, Mapping[str, Tensor]], name: str) -> Tensor:
 def _recall_exchanges(learner: Learner, kept: Mapping[str, Tensor], said: list[str]) -> None:
     moved = False
     for whose, exchanging in learner.exchangings().items():
-        theirs = {word.removeprefix(f"{whose}/"): tensor for word, tensor in kept.items() if word.startswith(f"{whose}/")}
+        theirs = {
+            word.removeprefix(f"{whose}/"): tensor
+            for word, tensor in kept.items()
+            if word.startswith(f"{whose}/")
+        }
         for name, tensor in exchanging.shared.items():
             if f"shared/{name}" in theirs:
                 tensor.copy_(theirs[f"shared/{name}"])
         for name, tensor in exchanging.errors.items():
-            ranks = {int(word.split("/", 1)[0]): found for word, found in theirs.items() if word.endswith(f"/{name}") and not word.startswith("shared/")}
+            ranks = {
+                int(word.split("/", 1)[0]): found
+                for word, found in theirs.items()
+                if word.endswith(f"/{name}") and not word.startswith("shared/")
+            }
             if not ranks:
                 continue
             if set(ranks) == set(range(learner.world.size)):
@@ -158,4 +209,7 @@ def _recall_exchanges(learner: Learner, kept: Mapping[str, Tensor], said: list[s
                 for found in ranks.values():
                     tensor += found.to(tensor.device)
     if moved:
-        said.append("what the processes there were had not been able to send of their gradients is summed and sent by the first of those there are now: none of it is lost, but it goes another way.")
+        said.append(
+            "what the processes there were had not been able to send of their gradients is summed and sent by"
+            " the first of those there are now: none of it is lost, but it goes another way."
+        )

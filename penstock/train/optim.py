@@ -1,6 +1,7 @@
 """How weights move: optimisers, the rate's schedule, the moving average.
 
-The schedule is a pure function of the step, so a checkpoint keeps no state of it (a plateau's scale is the watch's).
+The schedule is a pure function of the step, so a checkpoint keeps no state of it (a plateau's scale is the
+watch's).
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ def rate(schedule: Schedule, step: int, total: int, scale: float = 1.0) -> float
     return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
 
 
-def decay_groups(model: nn.Module, parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters in groups, order kept: with decay; without (biases, norms, embeddings, and what calls itself so by a true
-    attribute `no_decay`); each again by its share of the rate (the attribute `lr_scale`, 1 unless there), which the group keeps."""
+def decay_groups(
+    model: nn.Module, parameters: Iterable[nn.Parameter], weight_decay: float
+) -> list[dict[str, Any]]:
+    """The parameters in groups, order kept: with decay; without (biases, norms, embeddings, and what calls
+    itself so by a true attribute `no_decay`); each again by its share of the rate (the attribute `lr_scale`,
+    1 unless there), which the group keeps.
+    """
     bare: set[int] = set()
     for module in model.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or "norm" in type(module).__name__.lower():
@@ -49,11 +54,17 @@ def decay_groups(model: nn.Module, parameters: Iterable[nn.Parameter], weight_de
         is_free = parameter.ndim <= 1 or id(parameter) in bare or bool(getattr(parameter, "no_decay", False))
         groups.setdefault((is_free, float(getattr(parameter, "lr_scale", 1.0))), []).append(parameter)
     ordered = sorted(groups.items(), key=lambda entry: (entry[0][0], -entry[0][1]))
-    return [{"params": found, "weight_decay": 0.0 if is_free else weight_decay, "lr_scale": scale} for (is_free, scale), found in ordered]
+    return [
+        {"params": found, "weight_decay": 0.0 if is_free else weight_decay, "lr_scale": scale}
+        for (is_free, scale), found in ordered
+    ]
 
 
-def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter], *, divided: bool = False) -> torch.optim.Optimizer:
-    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights are on.
+def make_optimiser(
+    train: Train, model: nn.Module, parameters: list[nn.Parameter], *, divided: bool = False
+) -> torch.optim.Optimizer:
+    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights
+    are on.
 
     Args:
         divided: the parameters are divided among ranks; torch has no fused SGD for those.
@@ -62,21 +73,36 @@ def make_optimiser(train: Train, model: nn.Module, parameters: list[nn.Parameter
     chosen = train.optimiser
     if chosen.type == "sgd":
         # Nesterov without momentum means nothing, and torch refuses it.
-        return torch.optim.SGD(groups, lr=train.lr, momentum=chosen.momentum, nesterov=chosen.nesterov and chosen.momentum > 0, fused=not divided)
+        return torch.optim.SGD(
+            groups,
+            lr=train.lr,
+            momentum=chosen.momentum,
+            nesterov=chosen.nesterov and chosen.momentum > 0,
+            fused=not divided,
+        )
     return torch.optim.AdamW(groups, lr=train.lr, betas=chosen.betas, fused=True)
 
 
 class MovingAverage:
-    """An exponential moving average of the weights (Polyak and Juditsky 1992); float buffers are averaged, others copied.
+    """An exponential moving average of the weights (Polyak and Juditsky 1992); float buffers are averaged,
+    others copied.
 
     The decay starts low, (1 + step) / (10 + step), so that a short run is not held back by its random start.
     """
 
-    def __init__(self, model: nn.Module, decay: float, *, part: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
-        """`part`: this rank's part of a tensor that is divided among ranks; of those alone an average is kept then."""
+    def __init__(
+        self, model: nn.Module, decay: float, *, part: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> None:
+        """`part`: this rank's part of a tensor that is divided among ranks; of those alone an average is kept
+        then.
+        """
         self.decay = decay
         self._is_divided = part is not None
-        self._live = {name: part(tensor) if part else tensor for name, tensor in model.state_dict(keep_vars=True).items() if isinstance(tensor, torch.Tensor)}
+        self._live = {
+            name: part(tensor) if part else tensor
+            for name, tensor in model.state_dict(keep_vars=True).items()
+            if isinstance(tensor, torch.Tensor)
+        }
         self.tensors = {name: tensor.detach().clone() for name, tensor in self._live.items()}
         smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
         self._average = [self.tensors[name] for name in smooth]
@@ -86,7 +112,9 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, step: int, *, steps: int = 1) -> None:
         """After step `step` (from 0), the last of so many since the last call."""
-        torch._foreach_lerp_(self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps)
+        torch._foreach_lerp_(
+            self._average, self._source, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps
+        )
         for name in self._rest:
             self.tensors[name].copy_(self._live[name])
 

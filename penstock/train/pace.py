@@ -1,8 +1,9 @@
 """What is slow: where the seconds of training went, in numbers and in a word.
 
-The consumer is either in the model or waiting for a batch, so these two are the loop's seconds. `read`, `decode` and `copy` are the
-threads' that read ahead, beside it; only while the consumer waits do they cost anything. What is slow is therefore the model, unless
-the wait says otherwise, and then whatever the threads spent most on.
+The consumer is either in the model or waiting for a batch, so these two are the loop's seconds. `read`,
+`decode` and `copy` are the threads' that read ahead, beside it; only while the consumer waits do they cost
+anything. What is slow is therefore the model, unless the wait says otherwise, and then whatever the threads
+spent most on.
 """
 
 from __future__ import annotations
@@ -41,8 +42,14 @@ class Pace:
         Args:
             loop_seconds: all that was spent in the loop over batches.
         """
-        found = {stage: self._before.get(stage, 0.0) + seconds for stage, seconds in self._timings.seconds().items()}
-        return {**{stage: round(seconds, 4) for stage, seconds in found.items()}, "model": round(max(loop_seconds - found["wait"], 0.0), 4)}
+        found = {
+            stage: self._before.get(stage, 0.0) + seconds
+            for stage, seconds in self._timings.seconds().items()
+        }
+        return {
+            **{stage: round(seconds, 4) for stage, seconds in found.items()},
+            "model": round(max(loop_seconds - found["wait"], 0.0), 4),
+        }
 
 
 def slow(stages: Mapping[str, float]) -> str:

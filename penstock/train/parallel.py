@@ -1,5 +1,6 @@
-"""What the world does to a model: processes, devices, threads, precision, compilation. What is sent between processes lives in
-`wire` and `gradients`, the strategies in `averaging` and `sharding`.
+"""What the world does to a model: processes, devices, threads, precision, compilation.
+
+What is sent between processes lives in `wire` and `gradients`, the strategies in `averaging` and `sharding`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from penstock.recipe.schema import Recipe
 from penstock.train.blocks import has_norms
 
 _RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
-"""Where a launcher says that ranks meet, as torch's `init_method`; without it the MASTER_ADDR and MASTER_PORT of the environment."""
+"""Where a launcher says that ranks meet, as torch's `init_method`; without it the MASTER_ADDR and MASTER_PORT
+of the environment.
+"""
 
 
-# -- processes ---------------------------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -37,7 +40,9 @@ def joined(world: World) -> Iterator[None]:
         yield
         return
     backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= world.size else "gloo"
-    dist.init_process_group(backend, init_method=os.environ.get(_RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size)
+    dist.init_process_group(
+        backend, init_method=os.environ.get(_RENDEZVOUS, "env://"), rank=world.rank, world_size=world.size
+    )
     try:
         yield
     finally:
@@ -72,16 +77,18 @@ def device_of(world: World) -> torch.device:
 
 
 def even_buffers(model: nn.Module, world: World) -> None:
-    """Give every rank what rank 0's layers remember of batches (running means); weights are equal already. Not their mean: so
-    rank 0's checkpoint is the whole truth."""
+    """Give every rank what rank 0's layers remember of batches (running means); weights are equal already.
+
+    Not their mean: so rank 0's checkpoint is the whole truth.
+    """
     if world.size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) -> list[str]:
-    """What the user should know of the number of processes: why the answer depends on it by more than rounding; and what was
-    asked for and has nothing to work on.
+    """What the user should know of the number of processes: why the answer depends on it by more than
+    rounding; and what was asked for and has nothing to work on.
 
     Args:
         blocks: how many blocks the network has.
@@ -91,38 +98,66 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
         found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
     if world.size == 1:
         if declared.strategy == "fsdp":
-            found.append("parallel.strategy fsdp divides a model among processes, and there is one: it has all of it")
+            found.append(
+                "parallel.strategy fsdp divides a model among processes, and there is one: it has all of it"
+            )
         if declared.strategy == "local_sgd":
-            outer = "only its outer optimiser is at work" if declared.outer and declared.outer.type != "average" else "it trains as without the word"
-            found.append(f"parallel.strategy local_sgd averages what several processes learn, and there is one: {outer}")
+            outer = (
+                "only its outer optimiser is at work"
+                if declared.outer and declared.outer.type != "average"
+                else "it trains as without the word"
+            )
+            found.append(
+                "parallel.strategy local_sgd averages what several processes learn, and there is one:"
+                f" {outer}"
+            )
         if declared.gradients is not None:
-            found.append(f"parallel.gradients {declared.gradients.type} is how processes send, and there is one: nothing is sent")
+            found.append(
+                f"parallel.gradients {declared.gradients.type} is how processes send, and there is one:"
+                " nothing is sent"
+            )
         return found
     if declared.strategy == "local_sgd":
-        why.append(f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their weights are averaged")
+        why.append(
+            f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their"
+            " weights are averaged"
+        )
     if declared.batchnorm == "each" and has_norms(network):
-        why.append("BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm: group` in the encoder needs none)")
+        why.append(
+            "BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm:"
+            " group` in the encoder needs none)"
+        )
     if declared.batchnorm == "sync" and has_norms(network) and recipe.train.accumulate > 1:
-        why.append("with `accumulate` BatchNorm sees one piece of every process's rows at a time, and which rows these are changes with the number of processes")
+        why.append(
+            "with `accumulate` BatchNorm sees one piece of every process's rows at a time, and which rows"
+            " these are changes with the number of processes"
+        )
     if declared.gradients is not None and declared.gradients.depends:
         why.append(declared.gradients.depends)
     if why:
-        found.append(f"the weights will depend on the number of processes (now {world.size}) by more than rounding: {'; '.join(why)}")
+        found.append(
+            f"the weights will depend on the number of processes (now {world.size}) by more than rounding:"
+            f" {'; '.join(why)}"
+        )
     return found
 
 
 def chance_depends(world: World) -> str:
     """What the user should know where a step draws from chance."""
     return (
-        f"the weights will depend on the number of processes (now {world.size}) by more than rounding: each draws its own chance for its rows (dropout, values taken for unseen, "
-        "rows mixed), so another number trains as another seed would; keep to one number, or set these to 0, where that must not be")
+        f"the weights will depend on the number of processes (now {world.size}) by more than rounding: each"
+        " draws its own chance for its rows (dropout, values taken for unseen, rows mixed), so another"
+        " number trains as another seed would; keep to one number, or set these to 0, where that must not be"
+    )
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers -------------------------------------------------------------------------------------------------
 
 
 class Precision:
-    """fp32 as it is; bf16 and fp16 by autocast, weights and sums stay fp32; fp16 scales the loss so that small gradients live."""
+    """fp32 as it is; bf16 and fp16 by autocast, weights and sums stay fp32; fp16 scales the loss so that
+    small gradients live.
+    """
 
     def __init__(self, precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -141,30 +176,42 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
     Raises:
         UserError: there is no C++ compiler, which torch.compile needs on a CPU.
     """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++", "c++"))):
-        raise UserError("train.compile needs a C++ compiler, and none (g++, clang++) is on the PATH. Install one (on Debian: apt install g++), or set train.compile: false.")
+    if device.type == "cpu" and not any(
+        map(shutil.which, (os.environ.get("CXX") or "g++", "g++", "clang++", "c++"))
+    ):
+        raise UserError(
+            "train.compile needs a C++ compiler, and none (g++, clang++) is on the PATH. Install one (on"
+            " Debian: apt install g++), or set train.compile: false."
+        )
     return torch.compile(model)
 
 
 @contextmanager
 def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[None]:
-    """Within this, torch computes with so many threads and, if asked, with deterministic kernels; afterwards as before. Freed memory
-    is kept for the next step (`core.memory.keep_freed`), and stays so.
+    """Within this, torch computes with so many threads and, if asked, with deterministic kernels; afterwards
+    as before. Freed memory is kept for the next step (`core.memory.keep_freed`), and stays so.
 
-    An operation that has no deterministic kernel is computed all the same, and said aloud once: the recipe asks for them
-    where there are some.
+    An operation that has no deterministic kernel is computed all the same, and said aloud once: the recipe
+    asks for them where there are some.
     """
     keep_freed()
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     filling: Any = torch.utils.deterministic
     fill = filling.fill_uninitialized_memory
     if deterministic and torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+        # cuBLAS asks for it, before its first use
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with warnings.catch_warnings():
         said: set[str] = set()
         otherwise = warnings.showwarning
 
-        def show(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
+        def show(
+            message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None
+        ) -> None:
             text = str(message).split(",")[0]
             if "deterministic" not in text:
                 otherwise(message, category, filename, lineno, file, line)
@@ -174,7 +221,8 @@ def settled(*, threads: int, deterministic: bool, events: Events) -> Iterator[No
 
         warnings.showwarning = show
         warnings.filterwarnings("always", message=".*does not have a deterministic implementation")
-        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # losses change nothing in place
+        # losses change nothing in place
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         torch.set_num_threads(threads)
         if deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,8 +1,9 @@
-"""How a rank's rows go through the network: in pieces, and where passes are collectives, as often as every other rank's.
+"""How a rank's rows go through the network: in pieces, and where passes are collectives, as often as every
+other rank's.
 
-With sharded weights or norms over all ranks a rank that went forward less often than another would leave it waiting. So a
-rank with fewer pieces, or with an empty slice, keeps company: it sends a row through whose loss counts nothing, its own
-first, or where it has none the last rank's, which always has one.
+With sharded weights or norms over all ranks a rank that went forward less often than another would leave it
+waiting. So a rank with fewer pieces, or with an empty slice, keeps company: it sends a row through whose loss
+counts nothing, its own first, or where it has none the last rank's, which always has one.
 """
 
 from __future__ import annotations
@@ -29,8 +30,24 @@ class Passes:
         sharding: the room of sharded weights, where `network`'s are.
     """
 
-    def __init__(self, world: World, device: torch.device, *, pieces: int, synced: list[SyncBatchNorm], sharding: Any, network: nn.Module) -> None:
-        self._world, self._device, self._most, self._synced, self._sharding, self._network = world, device, pieces, synced, sharding, network
+    def __init__(
+        self,
+        world: World,
+        device: torch.device,
+        *,
+        pieces: int,
+        synced: list[SyncBatchNorm],
+        sharding: Any,
+        network: nn.Module,
+    ) -> None:
+        self._world, self._device, self._most, self._synced, self._sharding, self._network = (
+            world,
+            device,
+            pieces,
+            synced,
+            sharding,
+            network,
+        )
         self.are_collective = sharding is not None or bool(synced)
 
     def of(self, batch: Batch, company: Batch | None, rows: int) -> Iterator[Batch]:
@@ -65,7 +82,10 @@ class Passes:
                 yield {name: array[start:end] for name, array in batch.items()}
 
     def company(self, batch: Batch, rows: int) -> Batch | None:
-        """A row to keep company with; None where nobody waits. Every rank calls, with its slice of a batch of `rows`."""
+        """A row to keep company with; None where nobody waits.
+
+        Every rank calls, with its slice of a batch of `rows`.
+        """
         if not self.are_collective:
             return None
         own = {name: array[:1] for name, array in batch.items()}
@@ -75,4 +95,8 @@ class Passes:
         box = [{name: array.cpu() for name, array in own.items()} if self._world.rank == last else None]
         dist.broadcast_object_list(box, src=last)
         lent = box[0]
-        return own if len(batch["row_id"]) or lent is None else {name: array.to(self._device) for name, array in lent.items()}
+        return (
+            own
+            if len(batch["row_id"]) or lent is None
+            else {name: array.to(self._device) for name, array in lent.items()}
+        )

@@ -1,7 +1,7 @@
 """Events of a training in other processes, told here.
 
-Rank 0 appends its events to a file in the run's folder, which every launcher's processes share anyhow; the process that
-started them follows the file and tells its own listeners. No sockets, no pickles.
+Rank 0 appends its events to a file in the run's folder, which every launcher's processes share anyhow; the
+process that started them follows the file and tells its own listeners. No sockets, no pickles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def telling(path: Path) -> Events:
 
 @contextmanager
 def following(path: Path, events: Events) -> Iterator[None]:
-    """Within this, what others tell `path` is told to `events`; at the end all of it has been, and the file is gone."""
+    """Within this, what others tell `path` is told to `events`; at the end all of it has been, and the file
+    is gone.
+    """
     path.unlink(missing_ok=True)
     path.touch()
     ended = threading.Event()
@@ -61,12 +63,18 @@ def _tell_all(path: Path, events: Events, ended: threading.Event) -> None:
 
 
 def _tell_line(line: bytes, events: Events) -> None:
-    """Tell one whole line. A line that is no event (its writer was killed in the middle of it) is reported, and ends nothing."""
+    """Tell one whole line.
+
+    A line that is no event (its writer was killed in the middle of it) is reported, and ends nothing.
+    """
     try:
         fields = json.loads(line)
         name = fields.pop("event")
         fields.pop("time")
     except (ValueError, KeyError, AttributeError, TypeError):
-        events.warn(f"a line of {len(line):,} bytes in the events of the training processes cannot be read, and is left out")
+        events.warn(
+            f"a line of {len(line):,} bytes in the events of the training processes cannot be read, and is"
+            " left out"
+        )
         return
     events.emit(name, **fields)

@@ -1,10 +1,10 @@
-"""Fully sharded training: each rank keeps its part of the weights, of the gradients and of the optimiser's memory (Rajbhandari
-et al. 2020, ZeRO stage 3), by torch's FSDP2 (`fully_shard`): weights are gathered block by block for going forward and
-backward, and gradients are summed to the rank that keeps them.
+"""Fully sharded training: each rank keeps its part of the weights, of the gradients and of the optimiser's
+memory (Rajbhandari et al. 2020, ZeRO stage 3), by torch's FSDP2 (`fully_shard`): weights are gathered block
+by block for going forward and backward, and gradients are summed to the rank that keeps them.
 
-Every rank must go forward and backward equally often, since each pass is a collective; the learner sees to that. A
-checkpoint is whole: rank 0 gathers it tensor by tensor, so it may be taken up by any number of processes, or by another
-strategy.
+Every rank must go forward and backward equally often, since each pass is a collective; the learner sees to
+that. A checkpoint is whole: rank 0 gathers it tensor by tensor, so it may be taken up by any number of
+processes, or by another strategy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from penstock.train.wire import Peers
 
 
 def shard(network: nn.Module, blocks: list[nn.Module], peers: Peers, device: torch.device) -> None:
-    """Divide a network's weights among ranks, in place; each of `blocks` is gathered by itself, what is left at once."""
+    """Divide a network's weights among ranks, in place; each of `blocks` is gathered by itself, what is left
+    at once.
+    """
     mesh = init_device_mesh(device.type, (peers.size,))
     owners: dict[int, set[int]] = {}
     for block in [network, *blocks]:
@@ -31,7 +33,8 @@ def shard(network: nn.Module, blocks: list[nn.Module], peers: Peers, device: tor
             owners.setdefault(id(parameter), set()).add(id(block))
     marks = {name: dict(vars(parameter)) for name, parameter in network.named_parameters()}
     for block in blocks:
-        if all(owners[id(p)] == {id(network), id(block)} for p in block.parameters()):  # a weight that two share stays with the rest
+        # a weight that two share stays with the rest
+        if all(owners[id(p)] == {id(network), id(block)} for p in block.parameters()):
             fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
     for name, parameter in network.named_parameters():
@@ -68,29 +71,49 @@ def whole(tensor: Tensor, keep: bool) -> Tensor | None:
 def like(tensor: Tensor, other: Tensor) -> Tensor:
     """`tensor`, which is whole, divided as `other` is (without asking other ranks: each has all of it)."""
     if isinstance(other, DTensor) and tensor.shape == other.shape:
-        return distribute_tensor(tensor.to(other.device, other.dtype), other.device_mesh, other.placements, src_data_rank=None)
+        return distribute_tensor(
+            tensor.to(other.device, other.dtype), other.device_mesh, other.placements, src_data_rank=None
+        )
     return tensor
 
 
 def rewrapped(part: Tensor, other: Tensor) -> Tensor:
     """This rank's part as a tensor divided like `other`."""
     if isinstance(other, DTensor):
-        return DTensor.from_local(part, other.device_mesh, other.placements, shape=other.shape, stride=other.stride(), run_check=False)
+        return DTensor.from_local(
+            part,
+            other.device_mesh,
+            other.placements,
+            shape=other.shape,
+            stride=other.stride(),
+            run_check=False,
+        )
     return part
 
 
 class ShardedGradients:
-    """The face of `Gradients` over gradients that are divided among ranks. FSDP has summed them when backward is over."""
+    """The face of `Gradients` over gradients that are divided among ranks.
 
-    def __init__(self, parameters: list[nn.Parameter], network: nn.Module, peers: Peers, device: torch.device) -> None:
+    FSDP has summed them when backward is over.
+    """
+
+    def __init__(
+        self, parameters: list[nn.Parameter], network: nn.Module, peers: Peers, device: torch.device
+    ) -> None:
         self._parameters, self._network, self._peers = parameters, network, peers
         self._on_cpu = device.type == "cpu"
         self._device = device
         self.exchanging = None
         self.plain_bytes = 4 * sum(p.numel() for p in parameters)
-        # Counted as FSDP2 sends: weights gathered before going forward, again before going backward where they were let go
-        # (everywhere but at the root), gradients summed to their ranks: each half of a sum's bytes.
-        inner = sum(p.numel() for m in network.modules() if isinstance(m, FSDPModule) and m is not network for p in m.parameters())
+        # Counted as FSDP2 sends: weights gathered before going forward, again before going backward where
+        # they were let go (everywhere but at the root), gradients summed to their ranks: each half of a sum's
+        # bytes.
+        inner = sum(
+            p.numel()
+            for m in network.modules()
+            if isinstance(m, FSDPModule) and m is not network
+            for p in m.parameters()
+        )
         every = sum(p.numel() for p in network.parameters())
         self._pass_bytes = 4 * (every + inner) / 2
         self._sum_bytes = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad) / 2
@@ -106,7 +129,9 @@ class ShardedGradients:
     def _parts(self) -> list[Tensor]:
         return [local(p.grad) for p in self._parameters if p.grad is not None]
 
-    def reduce(self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0) -> Any:
+    def reduce(
+        self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0
+    ) -> Any:
         """As `Gradients.reduce`."""
         self._peers.count(self._sum_bytes)
         room = torch.zeros(4, device=self._device)
@@ -114,7 +139,9 @@ class ShardedGradients:
         if loss_scale != 1.0:
             # Each rank sees its part only, and all must leave the step out if one would.
             parts = self._parts()
-            norms = torch.stack([torch.linalg.vector_norm(part) for part in parts]) if parts else torch.zeros(1)
+            norms = (
+                torch.stack([torch.linalg.vector_norm(part) for part in parts]) if parts else torch.zeros(1)
+            )
             room[3] = float(not bool(torch.isfinite(norms).all()))
         self._peers.add(room)
         if loss_scale != 1.0 and float(room[3]):
@@ -128,7 +155,11 @@ class ShardedGradients:
     def norm(self) -> Any:
         """As `Gradients.norm`, over all ranks' parts; every rank calls."""
         parts = [part for part in self._parts() if part.numel()]
-        squares = torch.stack([torch.linalg.vector_norm(part).float() ** 2 for part in parts]).sum() if parts else torch.zeros((), device=self._device)
+        squares = (
+            torch.stack([torch.linalg.vector_norm(part).float() ** 2 for part in parts]).sum()
+            if parts
+            else torch.zeros((), device=self._device)
+        )
         self._peers.add(squares)
         norm = squares.sqrt()
         return float(norm) if self._on_cpu else norm

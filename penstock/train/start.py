@@ -1,9 +1,10 @@
-"""Starting from what was learnt earlier: the best weights of a run or of a bundle, as far as they fit; and encoders that stay
-as they came (transfer learning).
+"""Starting from what was learnt earlier: the best weights of a run or of a bundle, as far as they fit; and
+encoders that stay as they came (transfer learning).
 
-Weights are found by name and shape: an encoder is called by its type and its feature, so `bio` of an earlier model becomes
-`bio` of this one. That its tokens and classes mean the same is the feature's business (`fitted_from`). Once training has
-begun all weights are in its own checkpoints: nobody needs the earlier artefact any more.
+Weights are found by name and shape: an encoder is called by its type and its feature, so `bio` of an earlier
+model becomes `bio` of this one. That its tokens and classes mean the same is the feature's business
+(`fitted_from`). Once training has begun all weights are in its own checkpoints: nobody needs the earlier
+artefact any more.
 """
 
 from __future__ import annotations
@@ -73,27 +74,43 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     assert declared is not None
     theirs, ours = read_tensors(weights), learner.network.state_dict()
     if declared.only:
-        wanted = tuple(f"encoders.{key}." for key in encoder_keys(learner.network, declared.only, recipe, ("train", "from", "only")))
+        wanted = tuple(
+            f"encoders.{key}."
+            for key in encoder_keys(learner.network, declared.only, recipe, ("train", "from", "only"))
+        )
         theirs = {name: tensor for name, tensor in theirs.items() if name.startswith(wanted)}
         ours = {name: tensor for name, tensor in ours.items() if name.startswith(wanted)}
-    fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
+    fitting = {
+        name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape
+    }
     if not fitting:
-        raise UserError(f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it would start from nothing of it.")
+        raise UserError(
+            f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it"
+            " would start from nothing of it."
+        )
     learner.start(fitting)
     left = [name for name in ours if name not in fitting]
     unused = [name for name in theirs if name not in fitting]
-    text = f"{len(fitting)} of {len(ours)} tensors{' of ' + ', '.join(declared.only) if declared.only else ''} start from {declared.weights}"
+    text = (
+        f"{len(fitting)} of {len(ours)} tensors{' of ' + ', '.join(declared.only) if declared.only else ''}"
+        f" start from {declared.weights}"
+    )
     for words, names in (("these start anew", left), ("these of theirs fit nowhere", unused)):
         if names:
-            text += f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            text += (
+                f"; {words}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            )
     events.say(text, taken=len(fitting), anew=left, unused=unused)
 
 
-def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path: tuple[str, ...]) -> list[str]:
+def encoder_keys(
+    network: nn.Module, inputs: Iterable[str], recipe: Recipe, path: tuple[str, ...]
+) -> list[str]:
     """The names of the encoder modules of these inputs.
 
     Raises:
-        RecipeError: there is no such input, it is encoded together with one that is not among `inputs`, or the model is the user's own.
+        RecipeError: there is no such input, it is encoded together with one that is not among `inputs`, or
+            the model is the user's own.
     """
     chosen = list(inputs)
     problems: list[Problem] = []
@@ -101,13 +118,27 @@ def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path
     hint = Hints(recipe.inputs)
     for name in chosen:
         if not isinstance(network, Network):
-            problems.append(Problem(path, "names inputs, whose encoders only a model made of encoders has. In a module of your own, set `requires_grad` there"))
+            problems.append(
+                Problem(
+                    path,
+                    "names inputs, whose encoders only a model made of encoders has. In a module of your own,"
+                    " set `requires_grad` there",
+                )
+            )
             break
         key = next((key for key, names in network.encoded.items() if name in names), None)
         if key is None:
-            problems.append(Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}."))
+            problems.append(
+                Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.")
+            )
         elif others := [other for other in network.encoded[key] if other not in chosen]:
-            problems.append(Problem(path, f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of them, or none"))
+            problems.append(
+                Problem(
+                    path,
+                    f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of"
+                    " them, or none",
+                )
+            )
         else:
             keys[key] = None
     if problems:
@@ -116,8 +147,10 @@ def encoder_keys(network: nn.Module, inputs: Iterable[str], recipe: Recipe, path
 
 
 def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
-    """The encoders that `train.freeze` names, their weights no longer moved. They must stay in eval mode while others train, so
-    that neither dropout nor a norm's running means change what they say.
+    """The encoders that `train.freeze` names, their weights no longer moved.
+
+    They must stay in eval mode while others train, so that neither dropout nor a norm's running means change
+    what they say.
 
     Raises:
         RecipeError: as `encoder_keys`.

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM in a training process: it finishes its step, saves and says how to go on. A second one insists."""
+"""Ctrl-C and SIGTERM in a training process: it finishes its step, saves and says how to go on.
+
+A second one insists.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from penstock.core.interrupts import StopRequest, interrupts
 
 
 class Stop:
-    """Within this context a signal sets `asked`. Outside the main thread, where Python allows no handlers, it never is."""
+    """Within this context a signal sets `asked`.
+
+    Outside the main thread, where Python allows no handlers, it never is.
+    """
 
     def __init__(self) -> None:
         self._request: StopRequest | None = None

@@ -1,8 +1,9 @@
-"""What goes wrong in training, made plain: an error in the user's own code as its line, memory that is out as what to try, a
-vanished peer as somebody else's end, a batch that is not finite as the rows to look at.
+"""What goes wrong in training, made plain: an error in the user's own code as its line, memory that is out as
+what to try, a vanished peer as somebody else's end, a batch that is not finite as the rows to look at.
 
-The whole traceback goes to the run's diary (`traceback`); on the screen it would hide the line that matters, once for each
-process. Only code of the user's is told as theirs: where none is on the way, the error stays as it is, a defect of ours.
+The whole traceback goes to the run's diary (`traceback`); on the screen it would hide the line that matters,
+once for each process. Only code of the user's is told as theirs: where none is on the way, the error stays as
+it is, a defect of ours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from penstock.train.learner import NotFinite
 
 MOST_IN_ROW = 10
 """Batches that may not be finite one after another: more is no matter of the data."""
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Cannot allocate memory", "std::bad_alloc")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+)
 _PARTED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
 """How torch's collectives say that a peer has gone."""
 
@@ -43,23 +50,39 @@ def plainly(recipe: Recipe, world: World, batch_size: int) -> Iterator[None]:
 
 
 def plain(error: BaseException, recipe: Recipe, world: World, batch_size: int | None) -> BaseException:
-    """What to raise instead of this error: a sentence of ours, with the whole traceback kept in its `traceback`; or itself."""
+    """What to raise instead of this error: a sentence of ours, with the whole traceback kept in its
+    `traceback`; or itself.
+    """
     if isinstance(error, PenstockError) or not isinstance(error, Exception):
         return error
     where = f" in training process {world.rank}" if world.size > 1 else ""
     whole = "".join(traceback.format_exception(error)).strip()
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in _OUT_OF_MEMORY):
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(word in str(error) for word in _OUT_OF_MEMORY)
+    ):
         return _with(TrainingError(_out_of_memory(error, recipe, world, batch_size)), whole)
     frames = _own_frames(error.__traceback__, recipe)
-    in_collective = any("torch/distributed" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
-    if world.size > 1 and in_collective and isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in _PARTED):
+    in_collective = any(
+        "torch/distributed" in frame.filename for frame in traceback.extract_tb(error.__traceback__)
+    )
+    if (
+        world.size > 1
+        and in_collective
+        and isinstance(error, (RuntimeError, OSError))
+        and any(word in str(error) for word in _PARTED)
+    ):
         return _with(RankLost(f"training process {world.rank} lost its peers."), whole)
     if not frames:
         return error
     frame = frames[-1]
     line = (linecache.getline(frame.filename, frame.lineno or 0) or "").strip()
     said = str(error).strip() or "(no message)"
-    text = f"{frame.filename}:{frame.lineno}, in {frame.name}{where}:\n    {line}\n{type(error).__name__}: {said}\nThe whole traceback is in the run's diary."
+    text = (
+        f"{frame.filename}:{frame.lineno}, in {frame.name}{where}:\n    {line}\n{type(error).__name__}:"
+        f" {said}\nThe whole traceback is in the run's diary."
+    )
     return _with(TrainingError(text), whole)
 
 
@@ -69,9 +92,14 @@ def _with(error: PenstockError, whole: str) -> PenstockError:
 
 
 def _own_frames(trace: TracebackType | None, recipe: Recipe) -> Sequence[traceback.FrameSummary]:
-    """The frames of the user's code: neither ours, nor Python's, nor an installed package's but the model's own."""
+    """The frames of the user's code: neither ours, nor Python's, nor an installed package's but the model's
+    own.
+    """
     paths = sysconfig.get_paths()
-    others = [str(Path(__file__).resolve().parents[1]), *{str(Path(paths[word]).resolve()) for word in ("stdlib", "platstdlib", "purelib", "platlib")}]
+    others = [
+        str(Path(__file__).resolve().parents[1]),
+        *{str(Path(paths[word]).resolve()) for word in ("stdlib", "platstdlib", "purelib", "platlib")},
+    ]
     theirs = _home_of(recipe)
     found = []
     for frame in traceback.extract_tb(trace):
@@ -112,11 +140,16 @@ def _out_of_memory(error: Exception, recipe: Recipe, world: World, batch_size: i
     if not recipe.parallel.activation_checkpointing:
         tries.append("parallel.activation_checkpointing: true (a third more work for less memory)")
     if world.size > 1 and recipe.parallel.strategy == "ddp":
-        tries.append("parallel.strategy: fsdp (weights and the optimiser's memory are divided among processes)")
+        tries.append(
+            "parallel.strategy: fsdp (weights and the optimiser's memory are divided among processes)"
+        )
     if train.checkpoint.background:
         tries.append("train.checkpoint.background: false (no second copy of the weights)")
     said = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
-    return f"{where} ran out of memory with {share}: {said or 'MemoryError'}\nTry one of: {'; '.join(tries)}; or a smaller model."
+    return (
+        f"{where} ran out of memory with {share}: {said or 'MemoryError'}\nTry one of: {'; '.join(tries)}; or"
+        " a smaller model."
+    )
 
 
 def left_out(error: NotFinite, place: Place, recipe: Recipe, events: Events) -> None:
@@ -130,24 +163,44 @@ def left_out(error: NotFinite, place: Place, recipe: Recipe, events: Events) -> 
         raise error
     place.in_row += 1
     if place.in_row > MOST_IN_ROW:
-        raise NotFinite(f"{MOST_IN_ROW} batches in a row were left out, and the next is not finite either: {error.message}", step=error.step, culprits=error.culprits, batch=error.batch)
+        raise NotFinite(
+            f"{MOST_IN_ROW} batches in a row were left out, and the next is not finite either:"
+            f" {error.message}",
+            step=error.step,
+            culprits=error.culprits,
+            batch=error.batch,
+        )
     place.left_out = [*place.left_out, error.step]
     rows = list(error.culprits or error.batch)
     shown = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-    events.emit("nan", step=error.step, policy=word, rows=rows, is_culprit=bool(error.culprits), batch=list(error.batch))
-    events.warn(f"the batch of step {error.step} is not finite and is left out; look at the row{'s' if len(rows) != 1 else ''} {shown}")
+    events.emit(
+        "nan",
+        step=error.step,
+        policy=word,
+        rows=rows,
+        is_culprit=bool(error.culprits),
+        batch=list(error.batch),
+    )
+    events.warn(
+        f"the batch of step {error.step} is not finite and is left out; look at the"
+        f" row{'s' if len(rows) != 1 else ''} {shown}"
+    )
 
 
 def none_learnt(place: Place, recipe: Recipe) -> None:
-    """At the last epoch's end: whether any of its batches has taught the model anything. Before that, `MOST_IN_ROW` is the bound.
+    """At the last epoch's end: whether any of its batches has taught the model anything.
+
+    Before that, `MOST_IN_ROW` is the bound.
 
     Raises:
         TrainingError: all of them were left out.
     """
     if place.in_row and place.weight == 0:
         raise TrainingError(
-            f"epoch {place.epoch + 1}: every batch was left out, since none was finite ({place.in_row} in a row), and the model has learnt nothing from it. "
-            f"Lower train.lr (it is {recipe.train.lr:g}), or look at the rows that were named.")
+            f"epoch {place.epoch + 1}: every batch was left out, since none was finite ({place.in_row} in a"
+            f" row), and the model has learnt nothing from it. Lower train.lr (it is {recipe.train.lr:g}), or"
+            " look at the rows that were named."
+        )
 
 
 __all__ = ["MOST_IN_ROW", "left_out", "none_learnt", "plain", "plainly"]

@@ -28,7 +28,10 @@ class Watch:
     waited: int = 0
 
     def see(self, epoch: int, value: float | None) -> bool:
-        """Whether `epoch` is the best so far. No value (nothing to validate on): the latest is the best. NaN never is."""
+        """Whether `epoch` is the best so far.
+
+        No value (nothing to validate on): the latest is the best. NaN never is.
+        """
         if value is None:
             improved = True
         elif math.isnan(value):
@@ -53,12 +56,18 @@ class Watch:
         return {"best_value": self.best_value, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def recall(self, memory: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch, self.waited = memory["best_value"], memory["best_epoch"], memory["waited"]
+        self.best_value, self.best_epoch, self.waited = (
+            memory["best_value"],
+            memory["best_epoch"],
+            memory["waited"],
+        )
 
 
 @dataclass
 class Plateau:
-    """Multiplies the rate with `factor` when the validation loss has not improved for `patience` epochs, down to `floor`."""
+    """Multiplies the rate with `factor` when the validation loss has not improved for `patience` epochs, down
+    to `floor`.
+    """
 
     factor: float
     patience: int

@@ -1,7 +1,8 @@
 """What ranks say to each other about a model, counted: sums, largest, everyone's.
 
-Bytes are those that a rank sends where collectives go round in a ring, the least that any algorithm needs: of a sum
-2 (n - 1) / n times the tensor, of a gathering n - 1 times what each gives. Control (verdicts, barriers) is not counted.
+Bytes are those that a rank sends where collectives go round in a ring, the least that any algorithm needs: of
+a sum 2 (n - 1) / n times the tensor, of a gathering n - 1 times what each gives. Control (verdicts, barriers)
+is not counted.
 """
 
 from __future__ import annotations
@@ -50,14 +51,21 @@ class Peers:
         return found
 
     def given(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]] | None:
-        """Every rank's tensors, in order of rank, on rank 0's CPU; None at the others. For checkpoints: not counted. One rank
-        after another, so that rank 0 holds no more of them on its device than its own."""
+        """Every rank's tensors, in order of rank, on rank 0's CPU; None at the others.
+
+        For checkpoints: not counted. One rank after another, so that rank 0 holds no more of them on its
+        device than its own.
+        """
         if self.size == 1:
             return [dict(tensors)]
         told = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()]
         all_told: list[Any] | None = [None] * self.size if self.rank == 0 else None
         dist.gather_object(told, all_told)
-        away = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+        away = (
+            torch.device("cuda", torch.cuda.current_device())
+            if dist.get_backend() == "nccl"
+            else torch.device("cpu")
+        )
         if all_told is None:
             for tensor in tensors.values():
                 dist.send(tensor.detach().to(away).contiguous(), 0)
