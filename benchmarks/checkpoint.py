@@ -19,8 +19,11 @@ from penstock.contracts.learn import World
 from penstock.core.events import Events
 from penstock.core.pulse import Pulse
 from penstock.recipe.schema import load_recipe
-from penstock.train.keeper import Keeper, Place
-from penstock.train.watch import Watch
+from penstock.train import checkpoint_manager
+from penstock.train.checkpoint_manager import CheckpointManager
+from penstock.train.early_stopping import EarlyStopping
+from penstock.train.state import TrainState
+from penstock.train.state_dict import StateDict
 
 MEGABYTES, PAIRS = 250, 10
 
@@ -29,18 +32,13 @@ class _Learner:
     """Weights, and the two moments of Adam beside them."""
 
     def __init__(self) -> None:
-        from penstock.train.learner import Held
-
         count = MEGABYTES * 1_000_000 // 4 // 3 // 62
         weights = {f"layer{i}.weight": torch.randn(count) for i in range(62)}
         moments = {f"supervised/{name}/{word}": torch.randn(count) for name in weights for word in ("exp_avg", "exp_avg_sq")}
         self.precision = SimpleNamespace(scaler=None)
         self.average = None
-        self._held = Held(weights, moments, {}, {})
+        self.state = StateDict(weights, moments, {}, {})
         self.tensors = [*weights.values(), *moments.values()]
-
-    def held(self) -> Any:
-        return self._held
 
 
 def bench() -> None:
@@ -51,13 +49,14 @@ def bench() -> None:
 
 def _bench(folder: Path) -> None:
     learner = _Learner()
+    checkpoint_manager.capture = lambda learner: learner.state  # type: ignore[assignment]
     loader = SimpleNamespace(state_dict=lambda: {"epoch": 0, "position": 0})
 
-    def keeper(name: str, background: bool) -> Keeper:
+    def keeper(name: str, background: bool) -> CheckpointManager:
         recipe = load_recipe({"name": "bench", "source": {"type": "files", "path": "none.csv"}, "train": {"checkpoint": {"background": background, "keep": 1}}}, base=folder)
         (folder / name).mkdir()
         made: Any = learner, loader
-        return Keeper(recipe, folder / name, "run-bench", str(folder / "store"), *made, Watch(), None, Events(), World(), Pulse(None))
+        return CheckpointManager(recipe, folder / name, "run-bench", str(folder / "store"), *made, EarlyStopping(), None, Events(), World(), Pulse(None))
 
     ours, other = keeper("thread", True), keeper("at once", False)
     pauses: dict[str, list[float]] = {"ours": [], "other": []}
@@ -66,7 +65,7 @@ def _bench(folder: Path) -> None:
             for tensor in learner.tensors[:4]:
                 tensor.add_(1e-3)  # a step was taken
             start = time.perf_counter()
-            one.write(Place(step=i))
+            one.write(TrainState(step=i))
             pause = time.perf_counter() - start
             one.wait()
             if i:  # the first one takes its memory from the system

@@ -39,10 +39,10 @@ from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import Recipe, load_recipe
+from penstock.train.communicator import Communicator
 from penstock.train.gradients import Gradients
 from penstock.train.learner import Learner
 from penstock.train.parallel import joined, settled
-from penstock.train.wire import Peers
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TWO = {"type": "local", "processes": 2, "threads": 1}
@@ -86,7 +86,7 @@ def _bytes() -> None:
 def _resnet_bytes(world: World, steps: int) -> tuple[float, float, float]:
     with joined(world), settled(threads=1, deterministic=False, events=Events()):
         torch.manual_seed(0)
-        network, peers = resnet18(), Peers(world)
+        network, peers = resnet18(), Communicator(world)
         exchange = Exchange.load({"type": "powersgd", "rank": 2, "warm_up": 2})
         gradients = Gradients(list(network.parameters()), peers, torch.device("cpu"), exchange)
         sent = []

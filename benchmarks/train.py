@@ -20,7 +20,7 @@ from penstock.model import build_network, decoders_of, parameter_count, target_s
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe
 from penstock.run import Run
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 
 ROWS, BATCH, STEPS = 100_000, 256, 300
 

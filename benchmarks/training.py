@@ -35,7 +35,8 @@ from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
-from penstock.train import trainer
+from penstock.train import session
+from penstock.train.supervisor import train
 
 NETWORKS = "benchmarks.peers.shared_training"
 
@@ -164,7 +165,7 @@ def _recipe(case: Case) -> Recipe:
 def _trained(case: Case, made: Encoded, *, key: str) -> dict[str, Any]:
     recipe = _recipe(case)
     run = Run.create(Store(made.store), recipe, dataset=made.feed.dataset, feed=made.feed.id, key=key)
-    return trainer.train(recipe, made.feed, run, Events())
+    return train(recipe, made.feed, run, Events())
 
 
 @contextmanager
@@ -180,12 +181,12 @@ def _loop_timed_by(clock: Clock) -> Iterator[None]:
             finally:
                 clock.end()
 
-    before = trainer.Loader
-    trainer.Loader = Clocked  # type: ignore[misc]
+    before = session.Loader
+    session.Loader = Clocked  # type: ignore[misc]
     try:
         yield
     finally:
-        trainer.Loader = before  # type: ignore[misc]
+        session.Loader = before  # type: ignore[misc]
 
 
 # -- theirs ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ The verbs (`prepare`, `train`, `run`, …) and the nouns (`Recipe`, `Bundle`, �
 
 Some verbs share their word with the room that does the work (`penstock.train` is the verb, `penstock/train/` the room).
 The verb is the face: importing a room must not hide it, so this module refuses to have a verb replaced by a module.
-`from penstock.train.trainer import …` works as ever.
+`from penstock.train.supervisor import …` works as ever.
 """
 
 from __future__ import annotations

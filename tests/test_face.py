@@ -37,7 +37,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
 def test_rooms_do_not_hide_verbs():
     assert run("""
 import penstock
-import penstock.train.trainer, penstock.run, penstock.evaluate, penstock.serve
+import penstock.train.supervisor, penstock.run, penstock.evaluate, penstock.serve
 from penstock.run import Run
 print(*[type(getattr(penstock, verb)).__name__ for verb in ("train", "run", "evaluate", "serve")])
 """).split() == ["function"] * 4

@@ -217,7 +217,7 @@ def test_a_training_that_is_done_is_sent_once_its_bucket_answers(late, again, mo
     store = Store(url)
     (id,) = [name.split("/")[1] for name in store.folders("runs")]
     assert not store.has(f"runs/{id}")
-    monkeypatch.setattr(importlib.import_module("penstock.train.trainer"), "train", lambda *_, **__: pytest.fail("it was trained anew"))
+    monkeypatch.setattr(importlib.import_module("penstock.train.supervisor"), "train", lambda *_, **__: pytest.fail("it was trained anew"))
     if again == "train":
         penstock.train(recipe, store=url)
     else:
@@ -233,7 +233,7 @@ def test_a_bucket_that_refuses_does_not_hide_how_a_training_ended(late, monkeypa
     def stopped(*_, **__):
         raise Interrupted("stopped after step 3")
 
-    monkeypatch.setattr(importlib.import_module("penstock.train.trainer"), "train", stopped)
+    monkeypatch.setattr(importlib.import_module("penstock.train.supervisor"), "train", stopped)
     monkeypatch.setattr(Bucket, "put", refuse)
     said = []
     with pytest.raises(Interrupted, match="stopped after step 3"):

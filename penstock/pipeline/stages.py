@@ -353,7 +353,7 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
 
 
 def _train_told(run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool) -> None:
-    from penstock.train.trainer import train
+    from penstock.train.supervisor import train
 
     for sink in sinks:
         events.attach(sink)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from penstock.contracts.learn import Exchange
 from penstock.recipe.parallel import Outer
+from penstock.train.communicator import Communicator
 from penstock.train.gradients import Flat
-from penstock.train.wire import Peers
 
 
 class Averaging:
@@ -32,7 +32,7 @@ class Averaging:
     def __init__(
         self,
         network: nn.Module,
-        peers: Peers,
+        peers: Communicator,
         device: torch.device,
         *,
         outer: Outer,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from penstock.train.wire import Peers
+from penstock.train.communicator import Communicator
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
@@ -103,7 +103,7 @@ class SyncBatchNorm(_BatchNorm):
     `norm`.
     """
 
-    def __init__(self, norm: Any, peers: Peers) -> None:
+    def __init__(self, norm: Any, peers: Communicator) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
@@ -149,7 +149,7 @@ class _Together(torch.autograd.Function):
         bias: Tensor | None,
         eps: float,
         counts: bool,
-        peers: Peers,
+        peers: Communicator,
     ) -> Any:
         dims = [0, *range(2, input.dim())]
         numbers = input.float()
@@ -206,7 +206,7 @@ class _Together(torch.autograd.Function):
         )
 
 
-def sync_norms(network: nn.Module, peers: Peers) -> list[SyncBatchNorm]:
+def sync_norms(network: nn.Module, peers: Communicator) -> list[SyncBatchNorm]:
     """Put a `SyncBatchNorm` in place of each BatchNorm of a network; weights keep their names."""
     found: list[SyncBatchNorm] = []
     for module in list(network.modules()):

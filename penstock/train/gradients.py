@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.contracts.learn import Exchange, Exchanging
-from penstock.train.wire import Peers
+from penstock.train.communicator import Communicator
 
 _ALIGN = 16
 """Elements between which views start: 64 bytes, a cache line and a vector register."""
@@ -58,7 +58,7 @@ class Flat:
         self.parts = [part for part in parts if part.numel()] or parts
         """The buffers without the room."""
 
-    def exchanging(self, exchange: Exchange | None, peers: Peers) -> Exchanging | None:
+    def exchanging(self, exchange: Exchange | None, peers: Communicator) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are.
 
         With one process it only lets go of what more have left.
@@ -75,7 +75,7 @@ class Flat:
         ]
         return exchange.open(as_named, peers)
 
-    def add(self, exchanging: Exchanging | None, peers: Peers) -> None:
+    def add(self, exchanging: Exchanging | None, peers: Communicator) -> None:
         """Sum over ranks; the room too, unless there is an exchange."""
         for dtype, flat in self.whole.items():
             if exchanging is not None and dtype == torch.float32:
@@ -106,7 +106,7 @@ class Gradients:
     def __init__(
         self,
         parameters: list[nn.Parameter],
-        peers: Peers,
+        peers: Communicator,
         device: torch.device,
         exchange: Exchange | None = None,
     ) -> None:

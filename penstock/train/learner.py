@@ -30,16 +30,15 @@ from penstock.data.shards import row_id_text
 from penstock.model import Network, build_network, decoders_of, target_specs
 from penstock.recipe.parallel import Outer
 from penstock.recipe.schema import Recipe
-from penstock.train import memory
 from penstock.train.averaging import Averaging
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
+from penstock.train.communicator import Communicator
+from penstock.train.freezing import freeze
 from penstock.train.gradients import Gradients
-from penstock.train.memory import Held
+from penstock.train.microbatches import Microbatches
+from penstock.train.nonfinite import NotFinite
 from penstock.train.optim import MovingAverage, make_optimiser, rate
 from penstock.train.parallel import Precision, compiled, depends, device_of, shared
-from penstock.train.passes import Passes
-from penstock.train.start import freeze
-from penstock.train.wire import Peers
 
 Batch = dict[str, Tensor]
 
@@ -86,29 +85,13 @@ SAVE = 1 << 12
 """More than there are ranks; few enough of them fit float32 exactly."""
 
 
-class NotFinite(TrainingError):
-    """The loss or the gradient is infinite or not a number; equal at every rank.
-
-    Args:
-        step: of the batch, from 0.
-        culprits: ids of the rows whose losses are not finite, where that is known.
-        batch: ids of all the rows of the batch (of this rank, where a device is looked at late).
-    """
-
-    def __init__(
-        self, message: str, *, step: int = -1, culprits: tuple[str, ...] = (), batch: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(message)
-        self.step, self.culprits, self.batch = step, culprits, batch
-
-
 class Learner:
     """The network of a recipe with all that moves it."""
 
     def __init__(self, recipe: Recipe, feed: Feed, world: World) -> None:
         self.recipe, self.world = recipe, world
         self.device = device_of(world)
-        self.peers = Peers(world)
+        self.peers = Communicator(world)
         self._on_cpu = self.device.type == "cpu"
         self.network: nn.Module = build_network(recipe, feed.encoding, seed=recipe.seed).to(self.device)
         self._frozen = freeze(self.network, recipe)
@@ -165,7 +148,7 @@ class Learner:
                 self.network, [block for block in blocks if id(block) not in inner], self.peers, self.device
             )
             self._sharding, part = sharding, sharding.local
-        self._passes = Passes(
+        self._passes = Microbatches(
             self.world,
             self.device,
             pieces=self.recipe.train.accumulate,
@@ -188,7 +171,7 @@ class Learner:
         if self.is_sharded:
             gradients = self._sharding.ShardedGradients(parameters, self.network, self.peers, self.device)
         elif self.recipe.parallel.strategy == "local_sgd":
-            gradients = Gradients(parameters, Peers(World()), self.device)
+            gradients = Gradients(parameters, Communicator(World()), self.device)
         else:
             gradients = Gradients(parameters, self.peers, self.device, self.recipe.parallel.gradients)
         return _Phase(
@@ -479,38 +462,6 @@ class Learner:
             "@movements": self.averaging.exchanging if self.averaging else None
         }
         return {whose: exchanging for whose, exchanging in found.items() if exchanging is not None}
-
-    # -- memory ----------------------------------------------------------------------------------------------
-
-    def held(self) -> Held | None:
-        """What a checkpoint keeps, at rank 0; None at the others.
-
-        Every rank calls, after a step that `agrees`.
-        """
-        return memory.hold(self)
-
-    def recall(
-        self,
-        model: dict[str, Tensor],
-        optimiser: dict[str, Tensor],
-        average: dict[str, Tensor],
-        scaler: dict[str, Any] | None,
-        extra: dict[str, dict[str, Tensor]],
-    ) -> list[str]:
-        """Take up what a checkpoint holds; returns what the user should hear of it.
-
-        Raises:
-            StoreError: its tensors are not this model's: other code built it.
-        """
-        return memory.take_up(self, Held(model, optimiser, average, extra), scaler)
-
-    def start(self, tensors: Mapping[str, Tensor]) -> None:
-        """Begin with these weights, as far as there are any."""
-        memory.put(self, tensors, strict=False)
-        if self.average is not None:
-            self.average.begin()
-        if self.averaging is not None:
-            self.averaging.begin()
 
     # -- without moving weights ------------------------------------------------------------------------------
 

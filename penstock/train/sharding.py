@@ -18,11 +18,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from penstock.train.communicator import Communicator
 from penstock.train.gradients import TINY
-from penstock.train.wire import Peers
 
 
-def shard(network: nn.Module, blocks: list[nn.Module], peers: Peers, device: torch.device) -> None:
+def shard(network: nn.Module, blocks: list[nn.Module], peers: Communicator, device: torch.device) -> None:
     """Divide a network's weights among ranks, in place; each of `blocks` is gathered by itself, what is left
     at once.
     """
@@ -98,7 +98,7 @@ class ShardedGradients:
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], network: nn.Module, peers: Peers, device: torch.device
+        self, parameters: list[nn.Parameter], network: nn.Module, peers: Communicator, device: torch.device
     ) -> None:
         self._parameters, self._network, self._peers = parameters, network, peers
         self._on_cpu = device.type == "cpu"

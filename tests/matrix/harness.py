@@ -98,7 +98,7 @@ class Case:
         return found
 
     def _attempt(self, said: Path, resume: bool) -> int:
-        from penstock.train.trainer import train
+        from penstock.train.supervisor import train
 
         run = Run.open(Store(self.store.url), self.run.id)
         try:

@@ -11,9 +11,9 @@ from penstock.core.identity import sha256_file
 from penstock.core.store import Store
 from penstock.data.feed import Feed
 from penstock.run import Run
-from penstock.train import afar
+from penstock.train import checkpoint_uploader
 from penstock.train.learner import Learner
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.faults import faulty_s3
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 

@@ -69,7 +69,7 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.core.store import Store
     from penstock.data.feed import Feed
     from penstock.run import Run
-    from penstock.train.trainer import train
+    from penstock.train.supervisor import train
     from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run
 
     recipe = tiny_recipe(folder, launcher=words, model={"type": "tests.matrix.faulty:Net"}, batch_size=32, checkpoint={"every_steps": 3, "keep": 3})

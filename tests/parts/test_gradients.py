@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.contracts.learn import Exchange, World
 from penstock.testing.laws import gradients as laws
-from penstock.train.wire import Peers
+from penstock.train.communicator import Communicator
 
 DECLARED = [
     "fp16", "bf16", "topk", "powersgd", {"type": "topk", "share": 1.0}, {"type": "topk", "share": 0.3, "warm_up": 20}, {"type": "powersgd", "rank": 4, "warm_up": 0},
@@ -83,7 +83,7 @@ def test_the_share_falls_by_equal_factors():
 
 
 def test_alone_nothing_is_sent():
-    peers = Peers(World())
+    peers = Communicator(World())
     tensor = torch.ones(3)
     peers.add(tensor)
     peers.most(tensor)

@@ -21,7 +21,7 @@ from typing import Any
 SECONDS = 120.0
 """A command that takes longer hangs."""
 _PRELOAD = [
-    "torch", "duckdb", "penstock.api", "penstock.train.trainer", "penstock.data.prepare", "penstock.data.feed",
+    "torch", "duckdb", "penstock.api", "penstock.train.supervisor", "penstock.data.prepare", "penstock.data.feed",
     "penstock.bundle.pack", "penstock.evaluate", "penstock.terminal.screens", "tests.safety.pressing",
 ]
 

@@ -30,9 +30,9 @@ BEFORE_A_RUN = [
     "penstock.data.feed:write_feed", "penstock.data.feed:write_feed!",
 ]
 IN_A_RUN = [
-    "penstock.run:Run.create!", "penstock.run:Run.begin", "penstock.train.trainer:choose", "penstock.train.learner:Learner.__init__",
-    "penstock.train.learner:Learner.step", "penstock.train.keeper:Keeper.write", "penstock.train.keeper:Keeper.interrupted",
-    "penstock.train.keeper:Keeper.settle", "penstock.run:Run.finish",
+    "penstock.run:Run.create!", "penstock.run:Run.begin", "penstock.train.supervisor:choose", "penstock.train.learner:Learner.__init__",
+    "penstock.train.learner:Learner.step", "penstock.train.checkpoint_manager:CheckpointManager.write", "penstock.train.checkpoint_manager:CheckpointManager.interrupted",
+    "penstock.train.checkpoint_manager:CheckpointManager.write_weights", "penstock.run:Run.finish",
 ]
 AFTER_A_RUN = ["penstock.bundle.pack:pack", "penstock.evaluate:evaluate", "penstock.cli:_print"]
 SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in (*BEFORE_A_RUN[:2], BEFORE_A_RUN[3], BEFORE_A_RUN[5], *IN_A_RUN[1:4], *IN_A_RUN[5:8], *AFTER_A_RUN)]
@@ -74,7 +74,7 @@ def holds(ended: Ended, place: Path) -> None:
 @pytest.mark.parametrize("moment", RING)
 def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     ended = press(command(place), place, moment=moment, times=times)
-    if moment == "penstock.cli:_print" or (moment == "penstock.train.keeper:Keeper.interrupted" and not ended.reached):
+    if moment == "penstock.cli:_print" or (moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted" and not ended.reached):
         assert "Traceback" not in ended.errors
         assert ended.code in (0, 130)
         return

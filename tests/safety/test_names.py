@@ -30,7 +30,7 @@ from penstock.data.feed import Feed
 from penstock.recipe.schema import load_recipe
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoints
-from penstock.train.start import weights_of
+from penstock.train.warm_start import weights_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
 OUTSIDE = [

@@ -22,7 +22,7 @@ from penstock.core.errors import LeaseLost, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store, seal
 from penstock.run import Run
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.faults import Line, faulty_s3
 from tests.safety.children import child, say, until
 from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run

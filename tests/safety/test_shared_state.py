@@ -27,9 +27,9 @@ from penstock.core.remote import Patience, as_here, heard, persist, tell
 from penstock.core.store import MANIFEST, Store, atomic_write
 from penstock.parts.launchers import _door
 from penstock.parts.launchers._door import Door, dial
-from penstock.train import afar
-from penstock.train.afar import Pusher
-from penstock.train.relay import following
+from penstock.train import checkpoint_uploader
+from penstock.train.checkpoint_uploader import CheckpointUploader
+from penstock.train.event_forwarding import following
 from tests.safety.children import SECONDS, child, until
 
 # -- what a killed process leaves ----------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Stubborn:
 def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(afar, "_FIRST_WAIT", 0.01)
     store = Stubborn(tmp_path, [error, error])
-    pusher = Pusher(store, "runs/run-x")  # type: ignore[arg-type]
+    pusher = CheckpointUploader(store, "runs/run-x")  # type: ignore[arg-type]
     pusher.push()
     until(lambda: len(store.pushed) == 2)
     pusher.close()
@@ -163,7 +163,7 @@ def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: 
 
 def test_what_never_reached_the_bucket_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(afar, "_FIRST_WAIT", 0.01)
-    pusher = Pusher(Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x")  # type: ignore[arg-type]
+    pusher = CheckpointUploader(Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x")  # type: ignore[arg-type]
     pusher.push()
     pusher.close()
     is_trouble, text = pusher.heard()[-1]

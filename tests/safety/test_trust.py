@@ -35,7 +35,7 @@ from penstock.recipe.bundled import check_bundle
 from penstock.recipe.code import source_digest
 from penstock.recipe.schema import load_recipe
 from penstock.run import Run
-from penstock.train.start import weights_of
+from penstock.train.warm_start import weights_of
 from tests.bundle import made
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"

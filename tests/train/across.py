@@ -15,8 +15,8 @@ from penstock.data.feed import Feed
 from penstock.data.loader import Loader
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
-from penstock.train.memory import Held
 from penstock.train.parallel import joined, settled
+from penstock.train.state_dict import StateDict, capture, restore
 
 
 class Normed(nn.Module):
@@ -39,7 +39,7 @@ class Case:
     batch_size: int = 32
     pause: int | None = None
     """After so many steps, write what is held and go on with a new learner that has taken it up."""
-    begin: tuple[int, Held] | None = None
+    begin: tuple[int, StateDict] | None = None
     """Go on from here: steps done, and what was held then."""
     threads: int = 1
 
@@ -48,8 +48,8 @@ class Case:
 class Walked:
     losses: list[float] = field(default_factory=list)
     """Mean loss at each step that ranks agree at."""
-    held: Held | None = None
-    paused: Held | None = None
+    held: StateDict | None = None
+    paused: StateDict | None = None
     said: list[str] = field(default_factory=list)
     sent: dict[str, Any] = field(default_factory=dict)
     agree: bool = True
@@ -80,7 +80,7 @@ def walk(world: World, case: Case) -> Walked:
                 walked.norms.append(float(done.norm) if done.norm is not None else float("nan"))
             step += 1
             if step == case.pause:
-                box: list[Any] = [copied(learner.held())]
+                box: list[Any] = [copied(capture(learner))]
                 if world.size > 1:
                     torch.distributed.broadcast_object_list(box, src=0)
                 walked.paused = box[0]
@@ -91,7 +91,7 @@ def walk(world: World, case: Case) -> Walked:
                 break
     walked.sent = learner.communication()
     walked.local = {name: (p.to_local() if hasattr(p, "to_local") else p).numel() for name, p in learner.network.named_parameters()}
-    walked.held = copied(learner.held())
+    walked.held = copied(capture(learner))
     if not learner.is_sharded and world.size > 1:
         flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
         walked.agree = all(torch.equal(flat, theirs) for theirs in learner.peers.all(flat))
@@ -107,11 +107,11 @@ def walk(world: World, case: Case) -> Walked:
     return walked
 
 
-def take(learner: Learner, held: Held) -> list[str]:
-    return learner.recall(held.model, held.optimiser, held.average, None, held.extra)
+def take(learner: Learner, held: StateDict) -> list[str]:
+    return restore(learner, held, None)
 
 
-def copied(held: Held | None) -> Held | None:
+def copied(held: StateDict | None) -> StateDict | None:
     """Not the memory that goes on changing."""
     if held is None:
         return None
@@ -119,7 +119,7 @@ def copied(held: Held | None) -> Held | None:
     def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
-    return Held(clone(held.model), clone(held.optimiser), clone(held.average), {name: clone(tensors) for name, tensors in held.extra.items()})
+    return StateDict(clone(held.model), clone(held.optimiser), clone(held.average), {name: clone(tensors) for name, tensors in held.extra.items()})
 
 
 def walk_all(world: World, cases: dict[str, Case]) -> dict[str, Walked]:

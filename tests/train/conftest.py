@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.core.store import Store
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
 

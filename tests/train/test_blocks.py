@@ -13,9 +13,10 @@ from penstock.data.loader import Loader
 from penstock.pipeline.stages import train_key
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.checkpoint import Checkpoint, read_tensors
+from penstock.train.communicator import Communicator
 from penstock.train.learner import Learner
-from penstock.train.trainer import train
-from penstock.train.wire import Peers
+from penstock.train.state_dict import StateDict, restore
+from penstock.train.supervisor import train
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
 
@@ -66,7 +67,7 @@ def test_on_one_rank_it_is_batchnorm(kind, options):
     shape = (7, 4) if kind is nn.BatchNorm1d else (7, 4, 3, 2)
     plain, ours = nn.Sequential(kind(4, **options)), nn.Sequential(kind(4, **options))
     names = list(ours.state_dict())
-    assert len(sync_norms(ours, Peers(World()))) == 1
+    assert len(sync_norms(ours, Communicator(World()))) == 1
     assert list(ours.state_dict()) == names
     for seed in range(3):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
@@ -155,4 +156,4 @@ def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
         torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-3, atol=1e-5)
     checkpoint = Checkpoint.read(sorted(run.checkpoints.glob("step-*"))[0])
     learner = Learner(plain, feed, World())
-    assert learner.recall(checkpoint.model, checkpoint.optimiser, checkpoint.average, None, checkpoint.extra) == []
+    assert restore(learner, StateDict(checkpoint.model, checkpoint.optimiser, checkpoint.average, checkpoint.extra), None) == []

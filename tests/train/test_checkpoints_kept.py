@@ -17,10 +17,11 @@ from penstock.core.pulse import Pulse, Reading, prepare, read
 from penstock.recipe.schema import CheckpointPolicy
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import Snapshot, write_tensors
-from penstock.train.keeper import LEAST_SECONDS, MOST_SECONDS, OVERHEAD, Place, Spacing, ranked
-from penstock.train.learner import NotFinite
-from penstock.train.trainer import train
-from penstock.train.troubles import MOST_IN_ROW, left_out, plain
+from penstock.train.checkpoint_manager import LEAST_SECONDS, MOST_SECONDS, OVERHEAD, Spacing
+from penstock.train.errors import explain
+from penstock.train.nonfinite import MOST_IN_ROW, NotFinite, leave_out
+from penstock.train.state import TrainState, ranked
+from penstock.train.supervisor import train
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
 # -- when ----------------------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def test_ends_of_short_epochs_are_spared_when_they_cost_too_much():
 
 
 def test_the_best_are_ranked():
-    place = Place()
+    place = TrainState()
     for step, value in enumerate((0.5, 0.9, float("nan"), 0.7, None, 0.9), 1):
         place.step = step
         place.ranking = ranked(place, value, higher=True, keep=3)
@@ -202,14 +203,14 @@ def raised(function):
 def test_an_error_of_ours_stays_as_it_is(tmp_path):
     recipe = tiny_recipe(tmp_path)
     for error in (RecipeError("no", ()), StoreError("no"), KeyboardInterrupt()):
-        assert plain(error, recipe, World(), 32) is error
+        assert explain(error, recipe, World(), 32) is error
 
 
 def test_the_users_line_is_named(tmp_path):
     def of_mine():
         return torch.zeros(2) @ torch.zeros(3)
 
-    found = plain(raised(of_mine), tiny_recipe(tmp_path), World(rank=1, size=2), 32)
+    found = explain(raised(of_mine), tiny_recipe(tmp_path), World(rank=1, size=2), 32)
     assert isinstance(found, TrainingError)
     assert "test_checkpoints_kept.py:" in str(found)
     assert "in of_mine in training process 1" in str(found)
@@ -219,7 +220,7 @@ def test_the_users_line_is_named(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda: torch.empty(1 << 58), lambda: (_ for _ in ()).throw(MemoryError()), lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried"))])
 def test_memory_that_is_out_names_what_to_try(make, tmp_path):
-    text = str(plain(raised(make), tiny_recipe(tmp_path, accumulate=2), World(rank=0, size=2), 64))
+    text = str(explain(raised(make), tiny_recipe(tmp_path, accumulate=2), World(rank=0, size=2), 64))
     assert "batches of 64 rows over 2 processes in 2 pieces" in text
     assert "train.accumulate: 4" in text and "activation_checkpointing" in text
 
@@ -227,18 +228,18 @@ def test_memory_that_is_out_names_what_to_try(make, tmp_path):
 def test_a_vanished_peer_is_somebody_elses_end(tmp_path):
     code = compile("raise RuntimeError('[pair.cc:534] Connection closed by peer [127.0.0.1]:1')", "/x/torch/distributed/distributed_c10d.py", "exec")
     error = raised(lambda: exec(code))
-    assert isinstance(plain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost)
-    assert not isinstance(plain(error, tiny_recipe(tmp_path), World(), 64), RankLost)
+    assert isinstance(explain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost)
+    assert not isinstance(explain(error, tiny_recipe(tmp_path), World(), 64), RankLost)
 
 
 def test_batches_that_are_left_out_have_a_bound(tmp_path):
-    heard, place = Heard(), Place()
+    heard, place = Heard(), TrainState()
     recipe = tiny_recipe(tmp_path, on_nan="skip")
     for step in range(MOST_IN_ROW):
-        left_out(NotFinite("no", step=step, culprits=("a",), batch=("a", "b")), place, recipe, heard.events)
+        leave_out(NotFinite("no", step=step, culprits=("a",), batch=("a", "b")), place, recipe, heard.events)
     assert place.left_out == list(range(MOST_IN_ROW))
     assert heard.fields("nan")[0]["rows"] == ["a"]
     with pytest.raises(NotFinite, match="10 batches in a row"):
-        left_out(NotFinite("no", step=10), place, recipe, heard.events)
+        leave_out(NotFinite("no", step=10), place, recipe, heard.events)
     with pytest.raises(NotFinite, match="no"):
-        left_out(NotFinite("no", step=1), Place(), tiny_recipe(tmp_path), heard.events)
+        leave_out(NotFinite("no", step=1), TrainState(), tiny_recipe(tmp_path), heard.events)

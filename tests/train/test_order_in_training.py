@@ -14,7 +14,7 @@ from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.pipeline.stages import train_key
 from penstock.run import Run
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.train.tiny import tiny_feed, tiny_recipe
 
 torch.set_num_threads(1)

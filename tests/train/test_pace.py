@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from penstock.data.ahead import Timings
-from penstock.train.pace import Pace, slow
+from penstock.train.timing import StageTimer, slow
 
 
 def test_shares_of_a_lap_and_seconds_of_all() -> None:
     timings = Timings()
     timings.add(wait=3.0)
-    pace = Pace(timings, {"read": 1.0, "wait": 2.0})
+    pace = StageTimer(timings, {"read": 1.0, "wait": 2.0})
     timings.add(wait=1.0, read=0.5, decode=4.0)
     assert pace.lap(4.0) == {"model": 0.75, "waiting": 0.25}
     assert pace.lap(4.0) == {"model": 1.0, "waiting": 0.0} and pace.lap(0.0)["model"] == 1.0

@@ -29,11 +29,11 @@ from penstock.train.checkpoint import (
     write_tensors,
     write_weights,
 )
+from penstock.train.communicator import Communicator
+from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.event_forwarding import following, telling
 from penstock.train.gradients import Gradients
 from penstock.train.optim import MovingAverage, decay_groups, make_optimiser, rate, total_steps
-from penstock.train.relay import following, telling
-from penstock.train.watch import Plateau, Watch
-from penstock.train.wire import Peers
 from tests.train.tiny import Heard
 
 
@@ -57,10 +57,10 @@ def test_total_steps():
 
 
 def test_a_watch_knows_the_best_and_when_to_end():
-    watch = Watch("higher", patience=2, min_delta=0.1)
+    watch = EarlyStopping("higher", patience=2, min_delta=0.1)
     assert [watch.see(i, v) for i, v in enumerate([0.5, 0.55, 0.7, 0.65])] == [True, False, True, False]
     assert not watch.is_over
-    again = Watch("higher", patience=2, min_delta=0.1)
+    again = EarlyStopping("higher", patience=2, min_delta=0.1)
     again.recall(json.loads(json.dumps(watch.memory())))
     assert not again.see(4, float("nan"))
     assert again.is_over
@@ -68,7 +68,7 @@ def test_a_watch_knows_the_best_and_when_to_end():
 
 
 def test_without_validation_the_latest_is_the_best():
-    watch = Watch()
+    watch = EarlyStopping()
     assert watch.see(0, None)
     assert watch.see(1, None)
     assert watch.best_epoch == 1
@@ -153,7 +153,7 @@ def test_flat_gradients_are_those_of_autograd(shapes, dtype):
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    gradients = Gradients(ours, Peers(World()), torch.device("cpu"))
+    gradients = Gradients(ours, Communicator(World()), torch.device("cpu"))
     for _ in range(2):
         gradients.clear()
         sum((p**3).sum() for p in ours).backward()

@@ -12,7 +12,7 @@ from penstock.core.interrupts import interrupts
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.parts.test_launchers import launched
 from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, weights
 

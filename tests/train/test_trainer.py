@@ -11,11 +11,11 @@ from penstock.contracts.learn import World
 from penstock.core.errors import Outgrown, RankLost, RecipeError, StoreError, TrainingError, UserError
 from penstock.data.loader import Loader
 from penstock.model import build_network
+from penstock.train import autotune as measure_file
 from penstock.train import checkpoint as checkpoint_file
-from penstock.train import measure as measure_file
 from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
-from penstock.train.trainer import train
+from penstock.train.supervisor import train
 from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, tiny_table, weights
 
 # -- it learns, and says what it does --------------------------------------------------------------------------------

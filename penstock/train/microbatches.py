@@ -21,7 +21,7 @@ from penstock.train.blocks import SyncBatchNorm
 Batch = dict[str, Tensor]
 
 
-class Passes:
+class Microbatches:
     """The pieces of a batch, in turn.
 
     Args:

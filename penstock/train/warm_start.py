@@ -1,5 +1,4 @@
-"""Starting from what was learnt earlier: the best weights of a run or of a bundle, as far as they fit; and
-encoders that stay as they came (transfer learning).
+"""Starting from what was learnt earlier: the best weights of a run or of a bundle, as far as they fit.
 
 Weights are found by name and shape: an encoder is called by its type and its feature, so `bio` of an earlier
 model becomes `bio` of this one. That its tokens and classes mean the same is the feature's business
@@ -9,26 +8,20 @@ artefact any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from torch import nn
-
-from penstock.core.errors import Problem, RecipeError, StoreError, UserError
+from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
-from penstock.core.near import Hints, listed
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.inherit import columns_of, other_sorts
-from penstock.model import Network
 from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.checkpoint import read_tensors
-
-if TYPE_CHECKING:
-    from penstock.train.learner import Learner
+from penstock.train.freezing import encoder_keys
+from penstock.train.learner import Learner
+from penstock.train.state_dict import load_weights
 
 
 def weights_of(reference: str, store: Store) -> Path:
@@ -88,7 +81,11 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
             f"train.from: no tensor of {declared.weights} has the name and shape of one of this model's; it"
             " would start from nothing of it."
         )
-    learner.start(fitting)
+    load_weights(learner, fitting, strict=False)
+    if learner.average is not None:
+        learner.average.begin()
+    if learner.averaging is not None:
+        learner.averaging.begin()
     left = [name for name in ours if name not in fitting]
     unused = [name for name in theirs if name not in fitting]
     text = (
@@ -103,60 +100,4 @@ def start_from(weights: Path, recipe: Recipe, learner: Learner, events: Events) 
     events.say(text, taken=len(fitting), anew=left, unused=unused)
 
 
-def encoder_keys(
-    network: nn.Module, inputs: Iterable[str], recipe: Recipe, path: tuple[str, ...]
-) -> list[str]:
-    """The names of the encoder modules of these inputs.
-
-    Raises:
-        RecipeError: there is no such input, it is encoded together with one that is not among `inputs`, or
-            the model is the user's own.
-    """
-    chosen = list(inputs)
-    problems: list[Problem] = []
-    keys: dict[str, None] = {}
-    hint = Hints(recipe.inputs)
-    for name in chosen:
-        if not isinstance(network, Network):
-            problems.append(
-                Problem(
-                    path,
-                    "names inputs, whose encoders only a model made of encoders has. In a module of your own,"
-                    " set `requires_grad` there",
-                )
-            )
-            break
-        key = next((key for key, names in network.encoded.items() if name in names), None)
-        if key is None:
-            problems.append(
-                Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.")
-            )
-        elif others := [other for other in network.encoded[key] if other not in chosen]:
-            problems.append(
-                Problem(
-                    path,
-                    f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of"
-                    " them, or none",
-                )
-            )
-        else:
-            keys[key] = None
-    if problems:
-        raise RecipeError.of(problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe")
-    return list(keys)
-
-
-def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
-    """The encoders that `train.freeze` names, their weights no longer moved.
-
-    They must stay in eval mode while others train, so that neither dropout nor a norm's running means change
-    what they say.
-
-    Raises:
-        RecipeError: as `encoder_keys`.
-    """
-    keys = encoder_keys(network, recipe.train.freeze, recipe, ("train", "freeze"))
-    frozen = [network.encoders[key] for key in keys] if isinstance(network, Network) else []
-    for module in frozen:
-        module.requires_grad_(False)
-    return frozen
+__all__ = ["start_from", "weights_of"]

@@ -14,7 +14,7 @@ from penstock.contracts.learn import Growth, Recovery
 from penstock.core.errors import Outgrown, PenstockError, RankLost, UserError
 
 
-class Crew:
+class ElasticPool:
     """The processes of one training.
 
     Args:
@@ -89,4 +89,4 @@ class Crew:
         return [at for at in self._losses if now - at < self._recovery.window_seconds]
 
 
-__all__ = ["Crew"]
+__all__ = ["ElasticPool"]

@@ -17,7 +17,7 @@ _NOTABLE = 0.1
 _WORDS = {"read": "reading rows", "decode": "decoding them", "copy": "copying them to the device"}
 
 
-class Pace:
+class StageTimer:
     """A loader's timings beside the loop's seconds.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 
 @dataclass
-class Watch:
+class EarlyStopping:
     """The best epoch so far, and how long it has been.
 
     Args:

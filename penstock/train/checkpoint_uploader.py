@@ -24,7 +24,7 @@ missing.
 _OWN_FILES = ("recipe.yaml", "run.json", "world.json")
 
 
-class Pusher:
+class CheckpointUploader:
     """Keeps a bucket's copy of a run's checkpoints.
 
     Args:
@@ -135,4 +135,4 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (StoreError, OSError)) else f"{type(error).__name__}: {error}"
 
 
-__all__ = ["Pusher"]
+__all__ = ["CheckpointUploader"]

@@ -17,20 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from penstock.core.errors import StoreError
 from penstock.train.checkpoint import flatten_optimiser, restore_optimiser
-
-if TYPE_CHECKING:
-    from penstock.train.learner import Learner
+from penstock.train.learner import Learner
 
 
 @dataclass(frozen=True)
-class Held:
+class StateDict:
     """Tensors by name, whole."""
 
     model: dict[str, Tensor]
@@ -40,8 +38,11 @@ class Held:
     """By name, what a strategy or an exchange remembers besides."""
 
 
-def hold(learner: Learner) -> Held | None:
-    """What a checkpoint keeps, at rank 0; None at the others. Every rank calls."""
+def capture(learner: Learner) -> StateDict | None:
+    """What a checkpoint keeps, at rank 0; None at the others.
+
+    Every rank calls, after a step that `agrees`.
+    """
     is_first = learner.world.rank == 0
     extra: dict[str, dict[str, Tensor]] = {}
     exchanged: dict[str, Tensor] = {}
@@ -76,7 +77,7 @@ def hold(learner: Learner) -> Held | None:
             }
             for tensors in (model, optimiser, average)
         )
-    return Held(model, optimiser, average, extra) if is_first else None
+    return StateDict(model, optimiser, average, extra) if is_first else None
 
 
 def _optimisers(learner: Learner) -> dict[str, Tensor]:
@@ -90,8 +91,8 @@ def _optimisers(learner: Learner) -> dict[str, Tensor]:
     }
 
 
-def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list[str]:
-    """The inverse of `hold`; every rank calls, with all of it. Returns what the user should hear.
+def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -> list[str]:
+    """The inverse of `capture`; every rank calls, with all of it. Returns what the user should hear.
 
     Raises:
         StoreError: its tensors are not this model's: other code built it.
@@ -99,8 +100,8 @@ def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list
     ours = {name: list(tensor.shape) for name, tensor in learner.network.state_dict().items()}
     differing = sorted(
         name
-        for name in {*ours, *held.model}
-        if name not in held.model or ours.get(name) != list(held.model[name].shape)
+        for name in {*ours, *state.model}
+        if name not in state.model or ours.get(name) != list(state.model[name].shape)
     )
     if differing:
         raise StoreError(
@@ -110,8 +111,8 @@ def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list
             " train anew."
         )
     said: list[str] = []
-    put(learner, held.model)
-    optimiser = _moments(learner, held, said)
+    load_weights(learner, state.model)
+    optimiser = _moments(learner, state, said)
     if learner.is_sharded:
         from penstock.train import sharding
 
@@ -123,42 +124,42 @@ def take_up(learner: Learner, held: Held, scaler: dict[str, Any] | None) -> list
     for phase in learner.phases:
         restore_optimiser(phase.optimiser, learner.names, phase.declared.name, optimiser)
     if learner.average is not None:
-        average = held.average
+        average = state.average
         if learner.is_sharded:
-            state = learner.network.state_dict()
+            sharded = learner.network.state_dict()
             average = {
-                name: sharding.local(sharding.like(tensor, state[name])) for name, tensor in average.items()
+                name: sharding.local(sharding.like(tensor, sharded[name])) for name, tensor in average.items()
             }
         learner.average.load(average)
     if learner.precision.scaler is not None and scaler:
         learner.precision.scaler.load_state_dict(scaler)
     if learner.averaging is not None:
-        learner.averaging.recall(held.extra.get("outer", {}))
-    _recall_exchanges(learner, held.extra.get("exchange", {}), said)
+        learner.averaging.recall(state.extra.get("outer", {}))
+    _recall_exchanges(learner, state.extra.get("exchange", {}), said)
     return said
 
 
-def put(learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+def load_weights(learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
     """Give the network these weights, whole ones."""
     if learner.is_sharded:
         from penstock.train import sharding
 
-        state = learner.network.state_dict()
+        ours = learner.network.state_dict()
         tensors = {
-            name: sharding.like(tensor, state[name]) if name in state else tensor
+            name: sharding.like(tensor, ours[name]) if name in ours else tensor
             for name, tensor in tensors.items()
         }
     learner.network.load_state_dict(dict(tensors), strict=strict)
 
 
-def _moments(learner: Learner, held: Held, said: list[str]) -> dict[str, Tensor]:
+def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, Tensor]:
     """This rank's moments."""
-    by_rank: dict[int, dict[str, Tensor]] = {0: held.optimiser}
-    for word, tensor in held.extra.get("ranks", {}).items():
+    by_rank: dict[int, dict[str, Tensor]] = {0: state.optimiser}
+    for word, tensor in state.extra.get("ranks", {}).items():
         rank, _, name = word.partition("/")
         by_rank.setdefault(int(rank), {})[name] = tensor
-    if learner.averaging is None or ("ranks" not in held.extra and learner.world.size == 1):
-        return held.optimiser
+    if learner.averaging is None or ("ranks" not in state.extra and learner.world.size == 1):
+        return state.optimiser
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
     said.append(

@@ -56,7 +56,7 @@ def watched_of(recipe: Recipe, learner: Learner) -> str:
     return word
 
 
-def judge(
+def validate(
     learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, pulse: Pulse | None = None
 ) -> dict[str, Any]:
     """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the

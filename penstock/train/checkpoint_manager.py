@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from penstock.core.remote import as_here
 from penstock.core.store import Store
 from penstock.data.loader import Loader
 from penstock.recipe.schema import CheckpointPolicy, Recipe
-from penstock.train.afar import Pusher
 from penstock.train.checkpoint import (
     AVERAGE,
     MODEL,
@@ -38,47 +37,19 @@ from penstock.train.checkpoint import (
     read_tensors,
     write_weights,
 )
-from penstock.train.learner import Learner, NotFinite
+from penstock.train.checkpoint_uploader import CheckpointUploader
+from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.learner import Learner
+from penstock.train.nonfinite import NotFinite
 from penstock.train.parallel import shared
-from penstock.train.watch import Plateau, Watch
+from penstock.train.state import TrainState
+from penstock.train.state_dict import StateDict, capture, restore
 
 OVERHEAD = 0.02
 """The share of the time that pauses may take, where nobody has set a spacing."""
 LEAST_SECONDS, MOST_SECONDS = 30.0, 600.0
 _SHORT_SECONDS = 10.0
 """Below this nobody minds an overhead; an epoch's end is kept whatever it costs."""
-
-
-@dataclass
-class Place:
-    """Where training stands; plain data, part of each checkpoint."""
-
-    epoch: int = 0
-    """Epochs completed."""
-    position: int = 0
-    """Batches of the present epoch that are done."""
-    step: int = 0
-    loss: float = 0.0
-    """Of the present epoch so far: sum of the rows' weighted losses."""
-    weight: float = 0.0
-    rows: int = 0
-    """Rows trained on, over all epochs."""
-    seconds: float = 0.0
-    loop_seconds: float = 0.0
-    """Of `seconds`, those in the loop over batches."""
-    stages: dict[str, float] = field(default_factory=dict)
-    """Where these went, by stage (`train.pace`)."""
-    best_step: int | None = None
-    best: dict[str, Any] = field(default_factory=dict)
-    """The verdict of the best epoch."""
-    ended: str | None = None
-    """Why training is over: `epochs`, `max_steps`, `early_stop`."""
-    ranking: list[list[float]] = field(default_factory=list)
-    """[value, step] of the best epochs, the best first: as many as `keep_best`."""
-    left_out: list[int] = field(default_factory=list)
-    """Steps whose batches are not learnt from, since they were not finite."""
-    in_row: int = 0
-    """How many of them came one after another, last."""
 
 
 class Spacing:
@@ -130,7 +101,7 @@ class _Written:
     error: Exception | None
 
 
-class Keeper:
+class CheckpointManager:
     """Rank 0's hands: checkpoints, and the final weights.
 
     The other ranks have their part in what they gather, and wait where they must.
@@ -150,7 +121,7 @@ class Keeper:
         store: str,
         learner: Learner,
         loader: Loader,
-        watch: Watch,
+        early_stopping: EarlyStopping,
         plateau: Plateau | None,
         events: Events,
         world: World,
@@ -158,15 +129,9 @@ class Keeper:
         *,
         token: int = 0,
     ) -> None:
-        self._learner, self._loader, self._watch, self._plateau, self._events, self._world, self._pulse = (
-            learner,
-            loader,
-            watch,
-            plateau,
-            events,
-            world,
-            pulse,
-        )
+        self._learner, self._loader = learner, loader
+        self._early_stopping, self._plateau = early_stopping, plateau
+        self._events, self._world, self._pulse = events, world, pulse
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
         # a path may be relative to elsewhere
@@ -184,8 +149,8 @@ class Keeper:
         self._is_saved = False
         self._said_slow = self._said_dear = False
         self.count, self.pause_seconds, self.write_seconds = 0, 0.0, 0.0
-        self._pusher = (
-            Pusher(own, f"runs/{run}", may_write=self._check_token)
+        self._uploader = (
+            CheckpointUploader(own, f"runs/{run}", may_write=self._check_token)
             if own is not None and own.is_remote
             else None
         )
@@ -201,13 +166,13 @@ class Keeper:
 
     # -- when ------------------------------------------------------------------------------------------------
 
-    def is_due(self, place: Place, now: float) -> bool:
+    def is_due(self, state: TrainState, now: float) -> bool:
         """Whether one should be written after the step that comes; rank 0's wish. Called at each step."""
         if self._world.rank:
             return False
-        if self._written or self._pusher is not None:
+        if self._written or self._uploader is not None:
             self.tell()
-        if not self._spacing.is_due(now=now, step=place.step + 1):
+        if not self._spacing.is_due(now=now, step=state.step + 1):
             return False
         if self._thread is not None and self._thread.is_alive() and not self._policy.every_steps:
             if not self._said_slow:
@@ -235,7 +200,7 @@ class Keeper:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def write(self, place: Place, *, best: bool = False, wait: bool = False) -> None:
+    def write(self, state: TrainState, *, best: bool = False, wait: bool = False) -> None:
         """A checkpoint of now; every rank calls, at the same step.
 
         If it cannot be written training goes on, and says so.
@@ -246,38 +211,38 @@ class Keeper:
         """
         began = time.perf_counter()
         self.wait()
-        held = self._learner.held()
-        if held is None:
+        tensors = capture(self._learner)
+        if tensors is None:
             return
         scaler = self._learner.precision.scaler
-        state = {
-            "place": asdict(place),
-            "watch": self._watch.memory(),
+        facts = {
+            "place": asdict(state),
+            "watch": self._early_stopping.memory(),
             "plateau": self._plateau.memory() if self._plateau else None,
             "scaler": scaler.state_dict() if scaler else None,
             "loader": self._loader.state_dict(),
             "processes": self._world.size,
         }
-        checkpoint = Checkpoint(state, held.model, held.optimiser, held.average, held.extra)
+        checkpoint = Checkpoint(facts, tensors.model, tensors.optimiser, tensors.average, tensors.extra)
         if self._policy.background:
-            checkpoint = Checkpoint.of(state, self._snapshot.take(checkpoint.files()))
+            checkpoint = Checkpoint.of(facts, self._snapshot.take(checkpoint.files()))
             self._thread = threading.Thread(
                 target=as_here(self._write),
-                args=(place.step, checkpoint, place.best_step, self._others(place), best),
+                args=(state.step, checkpoint, state.best_step, self._others(state), best),
                 name="penstock-checkpoint",
             )
             self._thread.start()
         else:
-            self._write(place.step, checkpoint, place.best_step, self._others(place), best)
+            self._write(state.step, checkpoint, state.best_step, self._others(state), best)
         pause = time.perf_counter() - began
         self.count += 1
         self.pause_seconds += pause
-        self._spacing.kept(now=time.perf_counter(), step=place.step, pause=pause)
+        self._spacing.kept(now=time.perf_counter(), step=state.step, pause=pause)
         if wait or not self._policy.background:
             self.wait()
 
-    def _others(self, place: Place) -> list[int]:
-        return [int(step) for _, step in place.ranking]
+    def _others(self, state: TrainState) -> list[int]:
+        return [int(step) for _, step in state.ranking]
 
     def _write(
         self, step: int, checkpoint: Checkpoint, best_step: int | None, others: list[int], best: bool
@@ -296,8 +261,8 @@ class Keeper:
         else:
             if best:
                 self._unwritten = None
-            if self._pusher is not None:
-                self._pusher.push()
+            if self._uploader is not None:
+                self._uploader.push()
         self._pulse.move()
         self._written.append(_Written(step, time.perf_counter() - began, error))
 
@@ -328,14 +293,14 @@ class Keeper:
                     checkpoint_pause_seconds=round(pause, 6),
                     checkpoint_write_seconds=round(done.seconds, 6),
                 )
-        self._tell_pusher()
+        self._tell_uploader()
 
-    def _tell_pusher(self) -> None:
-        if self._pusher is not None:
-            for is_trouble, text in self._pusher.heard():
+    def _tell_uploader(self) -> None:
+        if self._uploader is not None:
+            for is_trouble, text in self._uploader.heard():
                 (self._events.warn if is_trouble else self._events.say)(text)
-            if self._pusher.lost is not None:
-                raise self._pusher.lost
+            if self._uploader.lost is not None:
+                raise self._uploader.lost
 
     def measured(self) -> dict[str, Any]:
         """`count`, `pause_seconds` and `write_seconds` of all since the process began."""
@@ -347,7 +312,7 @@ class Keeper:
 
     # -- going back ------------------------------------------------------------------------------------------
 
-    def recall(self, path: Path) -> Place:
+    def restore(self, path: Path) -> TrainState:
         """Take up the checkpoint in `path`.
 
         Raises:
@@ -355,31 +320,30 @@ class Keeper:
         """
         kept = Checkpoint.read(path)
         self._loader.load_state_dict(kept.state["loader"])
-        for text in self._learner.recall(
-            kept.model, kept.optimiser, kept.average, kept.state["scaler"], kept.extra
-        ):
+        tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
+        for text in restore(self._learner, tensors, kept.state["scaler"]):
             self._events.warn(text)
-        self._watch.recall(kept.state["watch"])
+        self._early_stopping.recall(kept.state["watch"])
         if self._plateau and kept.state["plateau"]:
             self._plateau.recall(kept.state["plateau"])
-        place = Place(**kept.state["place"])
-        if place.best_step is not None:
+        state = TrainState(**kept.state["place"])
+        if state.best_step is not None:
             try:
-                self._checkpoints.whole(place.best_step)
+                self._checkpoints.whole(state.best_step)
             except StoreError as error:
-                if place.ended:
+                if state.ended:
                     raise
                 self._events.warn(
-                    f"the best weights so far, of epoch {place.best['epoch']}, are lost; the best of the"
+                    f"the best weights so far, of epoch {state.best['epoch']}, are lost; the best of the"
                     f" epochs to come is taken: {error}"
                 )
-                place.best_step, place.best = None, {}
-                self._watch.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
-        self._spacing.kept(now=time.perf_counter(), step=place.step, pause=0.0)
-        return place
+                state.best_step, state.best = None, {}
+                self._early_stopping.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
+        self._spacing.kept(now=time.perf_counter(), step=state.step, pause=0.0)
+        return state
 
-    def gone_back(self, place: Place, error: NotFinite) -> Place:
-        """The place of the last whole checkpoint, with what has been left out since; every rank calls.
+    def go_back(self, state: TrainState, error: NotFinite) -> TrainState:
+        """The state of the last whole checkpoint, with what has been left out since; every rank calls.
 
         Raises:
             NotFinite: there is no checkpoint to go back to.
@@ -395,30 +359,30 @@ class Keeper:
                 culprits=error.culprits,
                 batch=error.batch,
             )
-        before = self.recall(path)
+        before = self.restore(path)
         self._events.say(
-            f"going back to step {before.step}: {place.step - before.step} steps are done again, without the"
+            f"going back to step {before.step}: {state.step - before.step} steps are done again, without the"
             f" batch of step {error.step}"
         )
-        before.left_out, before.in_row = place.left_out, place.in_row
+        before.left_out, before.in_row = state.left_out, state.in_row
         return before
 
     # -- ending ----------------------------------------------------------------------------------------------
 
-    def settle(self, place: Place) -> None:
+    def write_weights(self, state: TrainState) -> None:
         """Write the best weights where the bundle looks for them; the other ranks wait."""
         if self._world.rank == 0:
             self.wait()
             best = self._unwritten
             if best is None:
-                assert place.best_step is not None
-                folder = self._checkpoints.whole(place.best_step)
+                assert state.best_step is not None
+                folder = self._checkpoints.whole(state.best_step)
                 best = read_tensors(folder / (AVERAGE if self._learner.average else MODEL))
             self._check_token()
             write_weights(self._folder / MODEL, best)
         shared(None, self._world)
 
-    def interrupted(self, place: Place) -> Interrupted:
+    def interrupted(self, state: TrainState) -> Interrupted:
         """What ends every rank, once rank 0 has written."""
         kept = (
             "A checkpoint is saved"
@@ -426,7 +390,7 @@ class Keeper:
             else "No checkpoint could be written of it; those before are kept"
         )
         return Interrupted(
-            f"stopped after step {place.step} ({place.epoch} epochs and {place.position} batches). {kept};"
+            f"stopped after step {state.step} ({state.epoch} epochs and {state.position} batches). {kept};"
             f" resume with: penstock resume {self._run}"
         )
 
@@ -435,21 +399,9 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._pusher is not None:
-            self._pusher.close()
-            self._tell_pusher()
+        if self._uploader is not None:
+            self._uploader.close()
+            self._tell_uploader()
 
 
-def ranked(place: Place, value: float | None, *, higher: bool, keep: int) -> list[list[float]]:
-    """The ranking of the best epochs after one more, at `place.step`, of this value (None, NaN: not
-    compared).
-    """
-    if value is None or value != value:
-        return place.ranking
-    whole = sorted(
-        [*place.ranking, [value, place.step]], key=lambda pair: (-pair[0] if higher else pair[0], pair[1])
-    )
-    return whole[:keep]
-
-
-__all__ = ["Keeper", "Place", "Spacing", "ranked"]
+__all__ = ["CheckpointManager", "Spacing"]

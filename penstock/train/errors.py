@@ -19,13 +19,8 @@ from types import TracebackType
 
 from penstock.contracts.learn import World
 from penstock.core.errors import PenstockError, RankLost, TrainingError
-from penstock.core.events import Events
 from penstock.recipe.schema import Recipe
-from penstock.train.keeper import Place
-from penstock.train.learner import NotFinite
 
-MOST_IN_ROW = 10
-"""Batches that may not be finite one after another: more is no matter of the data."""
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -38,18 +33,18 @@ _PARTED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe
 
 
 @contextmanager
-def plainly(recipe: Recipe, world: World, batch_size: int) -> Iterator[None]:
-    """Within this, errors are told as `plain` does."""
+def explaining_errors(recipe: Recipe, world: World, batch_size: int) -> Iterator[None]:
+    """Within this, errors are told as `explain` does."""
     try:
         yield
     except Exception as error:
-        told = plain(error, recipe, world, batch_size)
+        told = explain(error, recipe, world, batch_size)
         if told is error:
             raise
         raise told from None
 
 
-def plain(error: BaseException, recipe: Recipe, world: World, batch_size: int | None) -> BaseException:
+def explain(error: BaseException, recipe: Recipe, world: World, batch_size: int | None) -> BaseException:
     """What to raise instead of this error: a sentence of ours, with the whole traceback kept in its
     `traceback`; or itself.
     """
@@ -152,55 +147,4 @@ def _out_of_memory(error: Exception, recipe: Recipe, world: World, batch_size: i
     )
 
 
-def left_out(error: NotFinite, place: Place, recipe: Recipe, events: Events) -> None:
-    """Note that a batch is left out, and say which rows it had.
-
-    Raises:
-        NotFinite: the recipe wants to stop there; too many in a row were not finite.
-    """
-    word = recipe.train.on_nan
-    if word == "stop" or error.step < 0:
-        raise error
-    place.in_row += 1
-    if place.in_row > MOST_IN_ROW:
-        raise NotFinite(
-            f"{MOST_IN_ROW} batches in a row were left out, and the next is not finite either:"
-            f" {error.message}",
-            step=error.step,
-            culprits=error.culprits,
-            batch=error.batch,
-        )
-    place.left_out = [*place.left_out, error.step]
-    rows = list(error.culprits or error.batch)
-    shown = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-    events.emit(
-        "nan",
-        step=error.step,
-        policy=word,
-        rows=rows,
-        is_culprit=bool(error.culprits),
-        batch=list(error.batch),
-    )
-    events.warn(
-        f"the batch of step {error.step} is not finite and is left out; look at the"
-        f" row{'s' if len(rows) != 1 else ''} {shown}"
-    )
-
-
-def none_learnt(place: Place, recipe: Recipe) -> None:
-    """At the last epoch's end: whether any of its batches has taught the model anything.
-
-    Before that, `MOST_IN_ROW` is the bound.
-
-    Raises:
-        TrainingError: all of them were left out.
-    """
-    if place.in_row and place.weight == 0:
-        raise TrainingError(
-            f"epoch {place.epoch + 1}: every batch was left out, since none was finite ({place.in_row} in a"
-            f" row), and the model has learnt nothing from it. Lower train.lr (it is {recipe.train.lr:g}), or"
-            " look at the rows that were named."
-        )
-
-
-__all__ = ["MOST_IN_ROW", "left_out", "none_learnt", "plain", "plainly"]
+__all__ = ["explain", "explaining_errors"]

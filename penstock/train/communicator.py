@@ -17,7 +17,7 @@ from torch import Tensor
 from penstock.contracts.learn import World
 
 
-class Peers:
+class Communicator:
     """The other ranks; with one process nobody is asked, and nothing is sent."""
 
     def __init__(self, world: World) -> None:

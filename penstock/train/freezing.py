@@ -1,0 +1,76 @@
+"""Encoders that stay as they came (transfer learning): which modules `train.freeze` means, and holding them
+still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from penstock.core.errors import Problem, RecipeError
+from penstock.core.near import Hints, listed
+from penstock.model import Network
+from penstock.recipe.schema import Recipe
+
+
+def encoder_keys(
+    network: nn.Module, inputs: Iterable[str], recipe: Recipe, path: tuple[str, ...]
+) -> list[str]:
+    """The names of the encoder modules of these inputs.
+
+    Raises:
+        RecipeError: there is no such input, it is encoded together with one that is not among `inputs`, or
+            the model is the user's own.
+    """
+    chosen = list(inputs)
+    problems: list[Problem] = []
+    keys: dict[str, None] = {}
+    hint = Hints(recipe.inputs)
+    for name in chosen:
+        if not isinstance(network, Network):
+            problems.append(
+                Problem(
+                    path,
+                    "names inputs, whose encoders only a model made of encoders has. In a module of your own,"
+                    " set `requires_grad` there",
+                )
+            )
+            break
+        key = next((key for key, names in network.encoded.items() if name in names), None)
+        if key is None:
+            problems.append(
+                Problem(path, f"{name!r} is no input.{hint(name)} Known: {listed(recipe.inputs)}.")
+            )
+        elif others := [other for other in network.encoded[key] if other not in chosen]:
+            problems.append(
+                Problem(
+                    path,
+                    f"{name!r} is encoded by one module with {', '.join(map(repr, others))}. Name all of"
+                    " them, or none",
+                )
+            )
+        else:
+            keys[key] = None
+    if problems:
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name}" if recipe.name else "the recipe")
+    return list(keys)
+
+
+def freeze(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """The encoders that `train.freeze` names, their weights no longer moved.
+
+    They must stay in eval mode while others train, so that neither dropout nor a norm's running means change
+    what they say.
+
+    Raises:
+        RecipeError: as `encoder_keys`.
+    """
+    keys = encoder_keys(network, recipe.train.freeze, recipe, ("train", "freeze"))
+    frozen = [network.encoders[key] for key in keys] if isinstance(network, Network) else []
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+__all__ = ["encoder_keys", "freeze"]

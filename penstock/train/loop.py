@@ -1,0 +1,216 @@
+"""The loop: epochs, batches, and the verdict on each epoch. What a step is lives in `train.learner`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any
+
+from penstock.core.errors import Interrupted
+from penstock.train.learner import Number, Stepped
+from penstock.train.nonfinite import NotFinite, check_something_learnt, leave_out
+from penstock.train.parallel import chance_depends, even_buffers, gathered, shared
+from penstock.train.session import Session
+from penstock.train.state import TrainState, ranked
+from penstock.train.telemetry import Telemetry
+from penstock.train.validate import flat, validate, value_of
+
+_LOOK_STEPS = 16
+"""With `on_nan: rollback` on an accelerator, ranks look together every so many steps whether all was
+finite.
+"""
+
+
+class Loop:
+    """Goes through the epochs of a session until the training has ended.
+
+    Args:
+        session: what this process holds open.
+        state: where training begins; moved on in place.
+    """
+
+    def __init__(self, session: Session, state: TrainState) -> None:
+        self._session, self._options = session, session.recipe.train
+        self._state = state
+        self._telemetry = Telemetry(session, state)
+        self._loss: Number = 0.0
+        self._weight: Number = 0.0
+        self._seconds_before = state.seconds
+        self._knows_chance = session.world.size == 1
+
+    def run(self) -> TrainState:
+        """Train to the end, and return where that is.
+
+        Raises:
+            Interrupted: by a signal, after a checkpoint.
+            NotFinite: and the recipe wants to stop there.
+        """
+        while self._state.ended is None:
+            if self._train_epoch():
+                self._judge_epoch()
+        return self._state
+
+    # -- an epoch --------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> bool:
+        """All batches that are left of the present epoch; False where training went back to a checkpoint
+        instead.
+        """
+        session, state = self._session, self._state
+        session.learner.to_train()
+        began = time.perf_counter()
+        self._loss, self._weight = state.loss, state.weight
+        try:
+            ahead: Any = session.loader.batches(state.epoch, start=state.position)
+            with closing(ahead) as batches:
+                for position, batch in batches:
+                    if state.step == session.total_steps:
+                        break
+                    self._train_batch(position, batch)
+            session.learner.check()
+        except NotFinite as error:
+            leave_out(error, state, session.recipe, session.events)
+            self._state = session.checkpoints.go_back(state, error)
+            self._telemetry.went_back(self._state)
+            return False
+        state.loss, state.weight = float(self._loss), float(self._weight)
+        if state.epoch + 1 == self._options.epochs or state.step == session.total_steps:
+            check_something_learnt(state, session.recipe)
+        state.loop_seconds += time.perf_counter() - began
+        state.stages = self._telemetry.stages(state.loop_seconds)
+        return True
+
+    def _train_batch(self, position: int, batch: Any) -> None:
+        """One step: take it, count it, tell of it, and keep a checkpoint or stop where that was asked for."""
+        session, state = self._session, self._state
+        session.pulse.move(state.step)
+        if state.step in state.left_out:
+            state.step, state.position = state.step + 1, position + 1
+            return
+        rows = session.loader.rows_at(state.epoch, position)
+        is_last = position + 1 == len(session.loader) or state.step + 1 == session.total_steps
+        # Else ranks have moved apart, and only some have been heard.
+        agrees = session.learner.agrees(state.step, is_last)
+        now = time.perf_counter()
+        tells = agrees and self._telemetry.is_due(now)
+        try:
+            done = session.learner.step(
+                batch,
+                rows=rows,
+                step=state.step,
+                total=session.total_steps,
+                scale=session.plateau.scale if session.plateau else 1.0,
+                stop=session.stop.asked,
+                save=not is_last and session.checkpoints.is_due(state, now),
+                wants_norm=tells,
+                is_last=is_last,
+            )
+        except NotFinite as error:
+            if self._options.on_nan == "rollback":
+                raise
+            leave_out(error, state, session.recipe, session.events)
+            state.step, state.position = state.step + 1, position + 1
+            return
+        self._warn_of_chance()
+        state.step, state.position, state.rows = state.step + 1, position + 1, state.rows + rows
+        self._loss, self._weight = self._loss + done.loss, self._weight + done.weight
+        if state.in_row and state.step > state.left_out[-1] + 1:
+            state.in_row = 0
+        if tells:
+            if self._options.on_nan == "stop":
+                session.learner.check()
+            self._telemetry.tell(done)
+        self._keep_or_stop(done)
+
+    def _keep_or_stop(self, done: Stepped) -> None:
+        session, state = self._session, self._state
+        if done.stop or done.save or state.step % _LOOK_STEPS == 0:
+            session.learner.check()
+        if done.stop or done.save:
+            state.loss, state.weight = float(self._loss), float(self._weight)
+            state.seconds = self._elapsed()
+            session.checkpoints.write(state, wait=done.stop)
+        if done.stop:
+            raise self._interrupted()
+
+    def _warn_of_chance(self) -> None:
+        """Say once that the answer depends on the number of processes, if a step draws from chance."""
+        if not self._knows_chance and self._session.learner.draws is not None:
+            self._knows_chance = True
+            if self._session.learner.draws:
+                self._session.events.warn(chance_depends(self._session.world))
+
+    # -- its verdict, the same at every rank -----------------------------------------------------------------
+
+    def _judge_epoch(self) -> None:
+        """Validate, decide what follows (best so far, lower the rate, stop), and keep a checkpoint of it."""
+        session, state, options = self._session, self._state, self._options
+        even_buffers(session.learner.network, session.world)
+        verdict = None
+        if session.has_validation:
+            verdict = validate(
+                session.learner,
+                session.feed,
+                session.recipe,
+                session.world,
+                session.batch_size,
+                session.pulse,
+            )
+        value = value_of(verdict, session.watched, session.events)
+        epoch = state.epoch + 1
+        is_best = session.early_stopping.see(epoch, value) or state.best_step is None
+        is_higher = session.early_stopping.better == "higher"
+        state.ranking = ranked(state, value, higher=is_higher, keep=options.checkpoint.keep_best)
+        if session.plateau and session.plateau.see(verdict["loss"] if verdict else None):
+            session.events.say(
+                f"epoch {epoch}: the validation loss has not improved; the rate is now"
+                f" {options.lr * session.plateau.scale:.2g}"
+            )
+        train_loss = state.loss / max(state.weight, 1e-30)
+        state.epoch, state.position, state.loss, state.weight = epoch, 0, 0.0, 0.0
+        if is_best:
+            figures = verdict or {"loss": None, "targets": {}}
+            state.best_step = state.step
+            state.best = {"epoch": epoch, "train_loss": train_loss, **figures}
+        state.ended = self._why_ended()
+        session.events.emit(
+            "measured",
+            step=state.step,
+            epoch=epoch,
+            train_loss=train_loss,
+            is_best=is_best,
+            stages=state.stages,
+            **flat(verdict),
+        )
+        state.seconds = self._elapsed()
+        self._keep_epoch(is_best)
+
+    def _why_ended(self) -> str | None:
+        if self._state.step == self._options.max_steps:
+            return "max_steps"
+        if self._state.epoch == self._options.epochs:
+            return "epochs"
+        return "early_stop" if self._session.early_stopping.is_over else None
+
+    def _keep_epoch(self, is_best: bool) -> None:
+        """A checkpoint of the epoch's end, unless pauses have had their share; stop where any rank was asked
+        to.
+        """
+        session, state = self._session, self._state
+        spares = state.ended is None and session.checkpoints.spares(is_best)
+        wishes = shared(gathered((session.stop.asked, spares), session.world), session.world)
+        asked, spared = zip(*wishes, strict=True)
+        if any(asked) or not spared[0]:
+            session.checkpoints.write(state, best=is_best, wait=any(asked))
+        # There may be room for more processes, and nothing left to do for them.
+        if any(asked) and not (state.ended and session.world.size < session.job.processes):
+            raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        return self._session.checkpoints.interrupted(self._state)
+
+    def _elapsed(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._session.began
+
+
+__all__ = ["Loop"]

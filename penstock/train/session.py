@@ -1,0 +1,208 @@
+"""What one process of a training holds open, in the order in which it is opened, and what it comes to.
+
+Only rank 0 tells events (forwarded by a file if it is elsewhere), writes checkpoints and validates.
+Everything that ranks must agree on travels in a collective: a wish to stop or to keep a checkpoint with the
+gradients, the verdict on an epoch after it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.contracts.learn import World
+from penstock.core.events import Events
+from penstock.core.pulse import Pulse
+from penstock.core.remote import heard
+from penstock.core.store import Store
+from penstock.data.feed import Feed, batch_size_for
+from penstock.data.loader import Loader
+from penstock.metrics import better
+from penstock.model import parameter_count
+from penstock.recipe.schema import Recipe
+from penstock.train.checkpoint_manager import CheckpointManager
+from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.errors import explaining_errors
+from penstock.train.event_forwarding import telling
+from penstock.train.learner import Learner
+from penstock.train.optim import total_steps
+from penstock.train.parallel import device_of, joined, settled
+from penstock.train.state import TrainState
+from penstock.train.stop import Stop
+from penstock.train.timing import slow
+from penstock.train.validate import watched_of
+from penstock.train.warm_start import start_from
+
+_FEED_SHARE = 4
+"""The feed of all processes together may take this part of `resources.memory`."""
+_PREFETCH_SHARE = 4
+"""Batches that are read ahead may take this part of `resources.memory`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process must know: plain and small, since it may be sent far."""
+
+    recipe: Recipe
+    run: str
+    folder: str
+    """The run's."""
+    store: str
+    feed: str
+    checkpoint: str | None
+    """The checkpoint to go on from."""
+    start: str | None
+    """The weights of an earlier run to start from."""
+    relay: str | None
+    """The file to tell events to."""
+    processes: int
+    """How many were asked for."""
+    token: int = 0
+    """Under which the run may be written (`core.lease`); 0: nobody asks."""
+
+
+class Session:
+    """What one process holds open while it trains.
+
+    Args:
+        stack: closes what is opened here, in the reverse order.
+    """
+
+    def __init__(self, stack: ExitStack, world: World, job: Job, here: Events | None) -> None:
+        recipe, options = job.recipe, job.recipe.train
+        self.world, self.job, self.recipe = world, job, recipe
+        self.events = Events() if world.rank else here or telling(Path(job.relay or ""))
+        self.stop = stack.enter_context(Stop())
+        stack.enter_context(joined(world))
+        stack.enter_context(
+            settled(threads=world.threads, deterministic=options.deterministic, events=self.events)
+        )
+        self.began = time.perf_counter()
+        self.pulse = Pulse.here()
+        self.pulse.move()
+        stack.enter_context(heard(self.events, waiting=self.pulse.move))
+        self.feed = Feed.open(
+            Store(job.store, cache_bytes=recipe.resources.cache),
+            job.feed,
+            memory_bytes=recipe.resources.memory // _FEED_SHARE // world.size,
+        )
+        self.batch_size = batch_size_for(recipe, self.feed.sizes["train"])
+        stack.enter_context(explaining_errors(recipe, world, self.batch_size))
+        self.loader = Loader(
+            self.feed,
+            "train",
+            batch_size=self.batch_size,
+            seed=recipe.seed,
+            order=options.order,
+            rank=world.rank,
+            world=world.size,
+            device=device_of(world),
+            memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
+            events=None if job.checkpoint else self.events,
+        )
+        self.learner = Learner(recipe, self.feed, world)
+        self.watched = watched_of(recipe, self.learner)
+        self.total_steps = total_steps(options, len(self.loader))
+        self.has_validation = bool(self.feed.sizes.get("validation"))
+        self.early_stopping, self.plateau = self._deciders()
+        self.checkpoints = CheckpointManager(
+            recipe,
+            Path(job.folder),
+            job.run,
+            job.store,
+            self.learner,
+            self.loader,
+            self.early_stopping,
+            self.plateau,
+            self.events,
+            world,
+            self.pulse,
+            token=job.token,
+        )
+        stack.callback(self.checkpoints.close)
+
+    def _deciders(self) -> tuple[EarlyStopping, Plateau | None]:
+        """What the verdicts of epochs lead to."""
+        early_stop, schedule = self.recipe.train.early_stop, self.recipe.train.schedule
+        if not self.has_validation and (early_stop or schedule.type == "plateau"):
+            self.events.warn(
+                "the validation split has no rows: no early stopping, no plateau; the last epoch's weights"
+                " are taken"
+            )
+        early_stopping = EarlyStopping(better(self.watched.rsplit(".", 1)[-1]))
+        if early_stop and self.has_validation:
+            early_stopping.patience, early_stopping.min_delta = early_stop.patience, early_stop.min_delta
+        if schedule.type != "plateau":
+            return early_stopping, None
+        return early_stopping, Plateau(schedule.factor, schedule.patience, schedule.floor)
+
+    def start_state(self) -> TrainState:
+        """Where training is to begin: at a checkpoint, with the weights of an earlier model, or at step 0."""
+        state = TrainState()
+        if self.job.checkpoint:
+            state = self.checkpoints.restore(Path(self.job.checkpoint))
+        elif self.job.start:
+            start_from(Path(self.job.start), self.recipe, self.learner, self.events)
+        if self.world.size < self.job.processes:
+            self.events.say(
+                f"{self.world.size} of {self.job.processes} processes are at work; more are taken in when"
+                " there is room",
+                processes=self.world.size,
+            )
+        for text in self.learner.depends():
+            self.events.warn(text)
+        if self.job.checkpoint is None:
+            self._announce()
+            if self.recipe.train.on_nan == "rollback":
+                self.checkpoints.write(state, wait=True)  # there must be one to go back to
+        return state
+
+    def _announce(self) -> None:
+        parameters = parameter_count(self.learner.network)
+        rows = "rows" if self.feed.samples is None else "samples"
+        chosen = " (chosen from the number of rows)" if self.recipe.train.batch_size == "auto" else ""
+        self.events.say(
+            f"{parameters:,} parameters on {self.learner.device.type}; {self.loader.rows:,} {rows} in batches"
+            f" of {self.batch_size}{chosen}; {self.total_steps:,} steps",
+            parameters=parameters,
+            batch_size=self.batch_size,
+            steps=self.total_steps,
+        )
+
+    def close(self, state: TrainState) -> dict[str, Any]:
+        """Write the best weights, say what was slow, and return the summary that `train` documents."""
+        if state.ended == "early_stop":
+            self.events.say(
+                f"stopped after epoch {state.epoch}: {self.watched} has not improved since epoch"
+                f" {state.best['epoch']}"
+            )
+        self.checkpoints.write_weights(state)
+        self.events.say(f"slow: {slow(state.stages)}", stages=state.stages)
+        self.events.progress(
+            "train", state.step, state.step, "steps", epoch=state.epoch, loss=state.best["train_loss"]
+        )
+        return {
+            "epochs": state.epoch,
+            "steps": state.step,
+            "best_epoch": state.best["epoch"],
+            "ended": state.ended,
+            "validation_loss": state.best["loss"],
+            "validation": state.best["targets"],
+            "train_loss": state.best["train_loss"],
+            "parameters": parameter_count(self.learner.network),
+            "seconds": round(state.seconds, 3),
+            "examples_per_second": round(state.rows / max(state.loop_seconds, 1e-9), 1),
+            "processes": self.world.size,
+            "threads": self.world.threads,
+            "communication": self.learner.communication(),
+            "checkpoints": self.checkpoints.measured(),
+            "stages": state.stages,
+            "slow": slow(state.stages),
+            "left_out": len(state.left_out),
+        }
+
+
+__all__ = ["Job", "Session"]

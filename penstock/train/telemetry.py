@@ -1,0 +1,68 @@
+"""What is told while an epoch goes on: progress, and the figures of the last steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from penstock.train.learner import Stepped
+from penstock.train.optim import rate
+from penstock.train.session import Session
+from penstock.train.state import TrainState
+from penstock.train.timing import StageTimer
+
+_TELL_SECONDS = 0.5
+"""How often progress is told and measured."""
+
+
+class Telemetry:
+    """Tells the events of a session how training goes, at most every half a second."""
+
+    def __init__(self, session: Session, state: TrainState) -> None:
+        self._session, self._state = session, state
+        self._timer = StageTimer(session.loader.timings, state.stages)
+        self._told = time.perf_counter()
+        self._told_rows = state.rows
+
+    def went_back(self, state: TrainState) -> None:
+        """Training goes on from an earlier place."""
+        self._state, self._told_rows = state, state.rows
+
+    def is_due(self, now: float) -> bool:
+        """Whether the step that comes is to be told: the first ones, then by the clock (`time.perf_counter`,
+        seconds).
+        """
+        return now - self._told > _TELL_SECONDS or self._state.step < self._session.recipe.parallel.interval
+
+    def tell(self, done: Stepped) -> None:
+        """Tell what the step that was just taken came to, and the figures since the last telling."""
+        session, state, options = self._session, self._state, self._session.recipe.train
+        lap = time.perf_counter() - self._told
+        measured: dict[str, Any] = {
+            "loss": float(done.loss) / max(float(done.weight), 1e-30),
+            "examples_per_second": round((state.rows - self._told_rows) / max(lap, 1e-9), 1),
+            **self._timer.lap(lap),
+        }
+        sent: dict[str, Any] = {}
+        if session.world.size > 1:
+            sent = {f"communication_{word}": value for word, value in session.learner.communication().items()}
+        epoch = state.epoch + 1
+        session.events.progress("train", state.step, session.total_steps, "steps", epoch=epoch, **measured)
+        scale = session.plateau.scale if session.plateau else 1.0
+        session.events.emit(
+            "measured",
+            step=state.step,
+            epoch=epoch,
+            lr=options.lr * rate(options.schedule, state.step - 1, session.total_steps, scale),
+            grad_norm=float(done.norm) if done.norm is not None else None,
+            **sent,
+            **measured,
+        )
+        self._told, self._told_rows = time.perf_counter(), state.rows
+
+    def stages(self, loop_seconds: float) -> dict[str, float]:
+        """Seconds by stage, over all of training: see `StageTimer.stages`."""
+        return self._timer.stages(loop_seconds)
+
+
+__all__ = ["Telemetry"]
