@@ -95,7 +95,7 @@ def _resnet_bytes(world: World, steps: int) -> tuple[float, float, float]:
             gradients.clear()
             loss = network(torch.randn(2, 3, 32, 32)).square().mean()
             loss.backward()
-            gradients.reduce(loss.detach(), 2.0, 0.0, rows=None)
+            gradients.reduce(loss.detach(), 2.0, (False, False), rows=None)
             sent.append(peers.sent_bytes - before)
         return sent[0], float(np.mean(sent[2:])), float(gradients.plain_bytes)
 

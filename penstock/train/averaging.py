@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Exchange
 from penstock.recipe.parallel import Outer
 from penstock.train.communicator import Communicator
-from penstock.train.gradients import Flat
+from penstock.train.gradients import Flags, Flat
 
 
 class Averaging:
@@ -56,21 +56,20 @@ class Averaging:
         self._since = [self._since[0] + loss, self._since[1] + weight]
 
     @torch.no_grad()
-    def agree(self, wish: int) -> tuple[float, float, int]:
-        """Give every rank the same weights; returns the loss, the weight of the rows and the wishes of all
+    def agree(self, flags: Flags) -> tuple[float, float, bool, bool]:
+        """Give every rank the same weights; returns the loss, the weight of the rows and the flags of all
         since the last time.
         """
-        told = torch.zeros(3, dtype=torch.float64, device=self._device)
-        told[0], told[1], told[2] = self._since[0], self._since[1], wish
+        told = torch.zeros(4, dtype=torch.float64, device=self._device)
+        told[0], told[1], told[2], told[3] = *self._since, *flags
         mine = float(told[1])
         for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
             torch.sub(self._agreed[name], parameter, out=view)
         if self._peers.size > 1 and self.exchanging is None and set(self._moved.whole) == {torch.float32}:
-            loss, weight, wishes, share = self._at_once(told, mine)
+            share = self._at_once(told, mine)
         else:
             self._peers.add(told)
-            loss, weight, wishes = told.tolist()
-            share = self._share(mine, weight)
+            share = self._share(mine, float(told[1]))
             for part in self._moved.parts:
                 part.mul_(share)
             self._moved.add(self.exchanging, self._peers)
@@ -92,12 +91,13 @@ class Averaging:
                 for buffer, part in zip(smooth, torch.split(flat, [b.numel() for b in smooth]), strict=True):
                     buffer.copy_(part.view(buffer.shape))
         self._since = [0.0, 0.0]
-        return loss, weight, round(wishes)
+        loss, weight, stop, save = told.tolist()
+        return loss, weight, bool(stop), bool(save)
 
     def _share(self, mine: float, weight: float) -> float:
         return mine / weight if weight > 0 else 1 / self._peers.size
 
-    def _at_once(self, told: Tensor, mine: float) -> tuple[float, float, float, float]:
+    def _at_once(self, told: Tensor, mine: float) -> float:
         """Movements and what is told in one message, since on a slow network it is messages that cost: each
         movement goes times its weight, and their sum is divided by the sum of weights.
         """
@@ -105,12 +105,13 @@ class Averaging:
         weight = mine if mine > 0 else 0.0
         for part in self._moved.parts:
             part.mul_(weight)
-        room[:3] = told
+        room[:4] = told
         self._peers.add(flat)
-        loss, total, wishes = room[:3].tolist()
+        told.copy_(room[:4])
+        total = float(told[1])
         for part in self._moved.parts:
             part.div_(total if total > 0 else 1.0)
-        return loss, total, wishes, self._share(mine, total)
+        return self._share(mine, total)
 
     @torch.no_grad()
     def begin(self) -> None:

@@ -2,10 +2,11 @@
 
 Gradients are not left to DistributedDataParallel. All gradients of a phase are views into one flat buffer:
 clearing them, their norm, clipping and the sum over ranks are one operation each, whatever the number of
-tensors, and the loss, the weights of the rows and a wish to stop ride along in the same collective. A rank
-with an empty slice of a small last batch just adds zeros, where DDP would hang or weigh it wrongly.
+tensors, and the loss, the weights of the rows and the flags to stop and to save ride along in the same
+collective. A rank with an empty slice of a small last batch just adds zeros, where DDP would hang or weigh it
+wrongly.
 
-With an `Exchange` the three numbers go first, alone: what is compressed is then the gradient as the optimiser
+With an `Exchange` the four numbers go first, alone: what is compressed is then the gradient as the optimiser
 will have it (weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for later is
 in units that do not change from step to step, and a gradient that is not finite is seen before it spoils that
 memory.
@@ -24,6 +25,8 @@ from penstock.train.communicator import Communicator
 
 _ALIGN = 16
 """Elements between which views start: 64 bytes, a cache line and a vector register."""
+Flags = tuple[bool, bool]
+"""Whether a rank asks to stop, and for a checkpoint of the step."""
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -101,7 +104,7 @@ def _order(tensor: Tensor) -> list[int]:
 
 
 class Gradients:
-    """The gradients of some parameters in one flat buffer, and three numbers that are summed with them."""
+    """The gradients of some parameters in one flat buffer, and four numbers that are summed with them."""
 
     def __init__(
         self,
@@ -126,10 +129,10 @@ class Gradients:
             parameter.grad = view
 
     def reduce(
-        self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0
+        self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0
     ) -> Any:
-        """Sum over ranks: the gradients in place, and (loss, weight, wish), floats on a CPU, a tensor on an
-        accelerator.
+        """Sum over ranks: the gradients in place, and (loss, weight, stop, save), floats on a CPU, a tensor
+        on an accelerator.
 
         Args:
             rows: of the global batch: gradients are then multiplied by rows / weight; None where every row
@@ -137,16 +140,16 @@ class Gradients:
             loss_scale: what gradients are still multiplied with.
         """
         if self._peers.size == 1 and self._on_cpu and self.exchanging is None:
-            extra: Any = (float(loss), float(weight), float(wish))
+            extra: Any = (float(loss), float(weight), *flags)
         else:
             room = self._flat.room
             room[0] = loss
             room[1] = weight
-            room[2] = float(wish)
+            room[2], room[3] = flags
             if self.exchanging is not None:
                 return self._exchange(rows, loss_scale)
             self._flat.add(None, self._peers)
-            extra = room[:3].tolist() if self._on_cpu else room[:3].clone()
+            extra = room[:4].tolist() if self._on_cpu else room[:4].clone()
         if rows is not None:
             # A batch of zero weight has a zero gradient; any number times that is right.
             self.scale(rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY)))
@@ -155,10 +158,10 @@ class Gradients:
     def _exchange(self, rows: int | None, loss_scale: float) -> Any:
         assert self.exchanging is not None
         room = self._flat.room
-        room[3] = 0.0 if math.isfinite(float(self.norm())) and math.isfinite(float(room[0])) else 1.0
-        self._peers.add(room[:4])
-        extra = room[:4].tolist()
-        if extra[3]:
+        room[4] = 0.0 if math.isfinite(float(self.norm())) and math.isfinite(float(room[0])) else 1.0
+        self._peers.add(room[:5])
+        extra = room[:5].tolist()
+        if extra[4]:
             # one rank's is not finite, so the sum is not: everyone sees it, and nobody's memory is touched
             self._parts[0].fill_(math.inf)
         else:
@@ -168,7 +171,7 @@ class Gradients:
                 self.exchanging = None  # it has let go of what there was
             if loss_scale != 1.0:
                 self.scale(loss_scale)
-        return extra[:3] if self._on_cpu else torch.tensor(extra[:3], device=room.device)
+        return extra[:4] if self._on_cpu else torch.tensor(extra[:4], device=room.device)
 
     def norm(self) -> Any:
         """The L2 norm of all of it: a float on a CPU, a tensor `[]` on an accelerator."""

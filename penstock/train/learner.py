@@ -11,9 +11,7 @@ of it.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +32,12 @@ from penstock.train.averaging import Averaging
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.communicator import Communicator
 from penstock.train.freezing import freeze
-from penstock.train.gradients import Gradients
+from penstock.train.gradients import Flags, Gradients
 from penstock.train.microbatches import Microbatches
 from penstock.train.nonfinite import NotFinite
 from penstock.train.optim import MovingAverage, make_optimiser, rate
 from penstock.train.parallel import Precision, compiled, depends, device_of, shared
+from penstock.train.snapshot import StepSnapshot
 
 Batch = dict[str, Tensor]
 
@@ -56,7 +55,7 @@ Number = Tensor | float
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepResult:
     """What one step came to, over all ranks."""
 
     loss: Number
@@ -65,24 +64,33 @@ class Stepped:
     """The sum of the rows' weights."""
     norm: Number | None
     """The gradient's L2 norm before clipping; None if nobody needed it."""
-    wishes: int = 0
-    """What ranks wished for, summed over them: 1 for each that would stop, `SAVE` for each that would keep a
-    checkpoint.
+    stop: bool = False
+    """A rank asks to stop."""
+    save: bool = False
+    """A rank asks for a checkpoint of this step: all of them have their part in one."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the phases of one step share."""
+
+    number: int
+    batch: Batch
+    padding: Batch | None
+    """A row that is sent through where this rank has none and others wait; see `train.microbatches`."""
+    rows: int
+    """Of the global batch."""
+    divisor: int
+    """Losses are divided by so many rows: those of the global batch, or, of a worker that steps alone, its
+    own.
     """
-
-    @property
-    def stop(self) -> bool:
-        """A rank wishes to stop."""
-        return self.wishes % SAVE > 0
-
-    @property
-    def save(self) -> bool:
-        """A rank wishes a checkpoint of this step: all of them have their part in one."""
-        return self.wishes >= SAVE
-
-
-SAVE = 1 << 12
-"""More than there are ranks; few enough of them fit float32 exactly."""
+    learning_rate: float
+    flags: Flags
+    """Whether this rank asks to stop, and for a checkpoint."""
+    checks_now: bool
+    """Whether losses are looked at in the step itself; see `Learner.check`."""
+    wants_norm: bool
+    snapshot: StepSnapshot | None
 
 
 class Learner:
@@ -148,7 +156,7 @@ class Learner:
                 self.network, [block for block in blocks if id(block) not in inner], self.peers, self.device
             )
             self._sharding, part = sharding, sharding.local
-        self._passes = Microbatches(
+        self._microbatches = Microbatches(
             self.world,
             self.device,
             pieces=self.recipe.train.accumulate,
@@ -200,7 +208,7 @@ class Learner:
         save: bool = False,
         wants_norm: bool = False,
         is_last: bool = False,
-    ) -> Stepped:
+    ) -> StepResult:
         """Move the weights once.
 
         Args:
@@ -208,8 +216,8 @@ class Learner:
             rows: of the global batch, over all ranks.
             step: from 0; `total` are planned.
             scale: what a plateau made of the rate.
-            stop: this rank wishes to stop after this step.
-            save: it wishes a checkpoint after this step.
+            stop: this rank asks to stop after this step.
+            save: it asks for a checkpoint of this step.
             wants_norm: compute the gradient's norm even where no clipping needs it.
             is_last: of its epoch, or of all: ranks that have moved apart must agree now.
 
@@ -217,103 +225,105 @@ class Learner:
             NotFinite: the loss or the gradient is; names the step and the rows. With `on_nan: skip` nothing
                 has moved then.
         """
-        train, scaler = self.recipe.train, self.precision.scaler
-        row_id = batch["row_id"]
-        batch = (
-            batch
-            if self._on_cpu
-            else {name: array.to(self.device, non_blocking=True) for name, array in batch.items()}
-        )
-        weight: Number = batch["weight"].sum() if self._is_weighted else float(len(row_id))
-        learning_rate = train.lr * rate(train.schedule, step, total, scale)
-        told = Stepped(0.0, 0.0, None)
-        wish = int(stop) + SAVE * int(save)
-        before = self._before_step() if train.on_nan == "skip" else None
-        looks = self._on_cpu or before is not None
-        apart = self.averaging is not None
-        over = len(row_id) if apart else rows  # a worker that steps alone learns from its own rows' mean
-        company = self._passes.company(batch, rows)
+        train = self.recipe.train
+        own_rows = len(batch["row_id"])
+        if not self._on_cpu:
+            batch = {name: array.to(self.device, non_blocking=True) for name, array in batch.items()}
+        snapshot = self._snapshot() if train.on_nan == "skip" else None
+        divisor = own_rows if self.averaging is not None else rows
+        padding = self._microbatches.padding(batch, rows)
         self._seed(step)
-        chance = self._generator.get_state() if self.draws is None and len(row_id) else None
-        for i, phase in enumerate(self.phases if over else []):
-            if step % phase.declared.every:
-                continue
-            phase.gradients.clear()
-            loss = self._backward(phase, batch, company, rows=rows, over=over)
-            loss_scale = (
-                1.0
-                if scaler is None or (phase.gradients.exchanging is None and not self.is_sharded)
-                else scaler.get_scale()
-            )
-            loss_sum, weight_sum, wishes = phase.gradients.reduce(
-                loss, weight, wish, rows=over if self._is_weighted else None, loss_scale=loss_scale
-            )
-            if looks and not math.isfinite(loss_sum):
-                raise self._not_finite(step, batch, company, "loss", phase.declared, before)
-            if scaler is not None:
-                scaler.unscale_(phase.optimiser)
-            norm = (
-                phase.gradients.norm()
-                if train.clip is not None or wants_norm or train.on_nan != "stop"
-                else None
-            )
-            if looks and scaler is None and norm is not None and not math.isfinite(norm):
-                raise self._not_finite(step, batch, company, "gradient", phase.declared, before)
-            if train.clip is not None and norm is not None:
-                phase.gradients.clip(norm, train.clip)
-            for group in phase.optimiser.param_groups:
-                group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-            if scaler is None:
-                phase.optimiser.step()
-            else:
-                scaler.step(phase.optimiser)
-            if i == 0:
-                told = Stepped(
-                    loss_sum * over, weight_sum if self._is_weighted else float(over), norm, int(wishes)
-                )
-                if not looks:
-                    self._unchecked.append((step, loss_sum, norm if scaler is None else None, row_id))
+        this = _Step(
+            number=step,
+            batch=batch,
+            padding=padding,
+            rows=rows,
+            divisor=divisor,
+            learning_rate=train.lr * rate(train.schedule, step, total, scale),
+            flags=(stop, save),
+            checks_now=self._on_cpu or snapshot is not None,
+            wants_norm=wants_norm or train.clip is not None or train.on_nan != "stop",
+            snapshot=snapshot,
+        )
+        chance = self._generator.get_state() if self.draws is None and own_rows else None
+        result = StepResult(0.0, 0.0, None)
+        due = [phase for phase in self.phases if step % phase.declared.every == 0]
+        for phase in due if divisor else []:
+            of_phase = self._step_phase(phase, this)
+            if phase is self.phases[0]:
+                result = of_phase
         if chance is not None:
             self.draws = not torch.equal(chance, self._generator.get_state())
-        if scaler is not None and over:
-            scaler.update()
+        if self.precision.scaler is not None and divisor:
+            self.precision.scaler.update()
         self._steps += 1
-        self._plain_bytes += sum(
-            phase.gradients.plain_bytes for phase in self.phases if step % phase.declared.every == 0
+        self._plain_bytes += sum(phase.gradients.plain_bytes for phase in due)
+        return self._after_step(result, this, self.agrees(step, is_last))
+
+    def _step_phase(self, phase: _Phase, this: _Step) -> StepResult:
+        """Backward, sum over ranks, clip, and move what the phase moves."""
+        train, scaler = self.recipe.train, self.precision.scaler
+        phase.gradients.clear()
+        loss = self._backward(phase, this)
+        weight: Number = this.batch["weight"].sum() if self._is_weighted else float(len(this.batch["row_id"]))
+        unscales = scaler is not None and (phase.gradients.exchanging is not None or self.is_sharded)
+        loss_sum, weight_sum, stop, save = phase.gradients.reduce(
+            loss,
+            weight,
+            this.flags,
+            rows=this.divisor if self._is_weighted else None,
+            loss_scale=scaler.get_scale() if scaler is not None and unscales else 1.0,
         )
-        agrees = self.agrees(step, is_last)
+        if this.checks_now and not math.isfinite(loss_sum):
+            raise self._not_finite(this, "loss", phase.declared)
+        if scaler is not None:
+            scaler.unscale_(phase.optimiser)
+        norm = phase.gradients.norm() if this.wants_norm else None
+        if this.checks_now and scaler is None and norm is not None and not math.isfinite(norm):
+            raise self._not_finite(this, "gradient", phase.declared)
+        if train.clip is not None and norm is not None:
+            phase.gradients.clip(norm, train.clip)
+        for group in phase.optimiser.param_groups:
+            group["lr"] = this.learning_rate * group.get("lr_scale", 1.0)
+        if scaler is None:
+            phase.optimiser.step()
+        else:
+            scaler.step(phase.optimiser)
+        if phase is self.phases[0] and not this.checks_now:
+            finite_norm = norm if scaler is None else None
+            self._unchecked.append((this.number, loss_sum, finite_norm, this.batch["row_id"]))
+        rows = weight_sum if self._is_weighted else float(this.divisor)
+        return StepResult(loss_sum * this.divisor, rows, norm, bool(stop), bool(save))
+
+    def _after_step(self, result: StepResult, this: _Step, agrees: bool) -> StepResult:
+        """With local SGD, what this worker learnt until all agree; then the average of the weights."""
         if self.averaging is not None:
-            told = self._averaged(self.averaging, told, wish) if agrees else self._alone(self.averaging, told)
+            self.averaging.learnt(result.loss, result.weight)
+            if agrees:
+                loss, weight, stop, save = self.averaging.agree(this.flags)
+                if self.precision.scaler is not None:
+                    state = shared(self.precision.scaler.state_dict(), self.world)
+                    self.precision.scaler.load_state_dict(state)
+                result = StepResult(loss, weight, result.norm, stop, save)
+            else:
+                result = StepResult(0.0, 0.0, result.norm)
         self._since_average += 1
         if self.average is not None and agrees:
-            self.average.update(step, steps=self._since_average)
+            self.average.update(this.number, steps=self._since_average)
         if agrees:
             self._since_average = 0
-        return told
+        return result
 
-    def _alone(self, averaging: Averaging, told: Stepped) -> Stepped:
-        averaging.learnt(told.loss, told.weight)
-        return Stepped(0.0, 0.0, told.norm)
-
-    def _averaged(self, averaging: Averaging, told: Stepped, wish: int) -> Stepped:
-        averaging.learnt(told.loss, told.weight)
-        loss, weight, wishes = averaging.agree(wish)
-        if self.precision.scaler is not None:
-            self.precision.scaler.load_state_dict(shared(self.precision.scaler.state_dict(), self.world))
-        return Stepped(loss, weight, told.norm, wishes)
-
-    def _backward(
-        self, phase: _Phase, batch: Batch, company: Batch | None, *, rows: int, over: int
-    ) -> Tensor:
-        """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over
-        `over`.
+    def _backward(self, phase: _Phase, this: _Step) -> Tensor:
+        """Add the gradients of this rank's rows to the phase's; returns the sum of their losses over the
+        divisor.
         """
         whole = torch.zeros((), device=self.device)
-        for piece in self._passes.of(batch, company, rows):
+        for piece in self._microbatches.of(this.batch, this.padding, this.rows):
             with self.precision.lowered():
                 losses = phase.declared.loss(self.model, piece)
-            loss = losses.sum() / over
-            if piece is company:
+            loss = losses.sum() / this.divisor
+            if piece is this.padding:
                 loss = loss * 0.0
             (loss if self.precision.scaler is None else self.precision.scaler.scale(loss)).backward()
             whole = whole + loss.detach()
@@ -349,32 +359,11 @@ class Learner:
         for step, loss, norm, row_id in unchecked:
             for what, value in (("loss", loss), ("gradient", norm)):
                 if value is not None and not math.isfinite(float(value)):
-                    raise self._error(step, what, [], _names(row_id))
+                    raise NotFinite.at(step, what, [], _names(row_id), self.recipe.train)
 
-    def _before_step(self) -> dict[str, Any]:
-        """What a step changes before it is known to be sound: layers' memories of batches, and with several
-        phases the weights and optimisers of those that come first.
-        """
-        found: dict[str, Any] = {"buffers": [buffer.clone() for buffer in self.network.buffers()]}
-        if len(self.phases) > 1:
-            found["parameters"] = [parameter.detach().clone() for parameter in self.network.parameters()]
-            found["optimisers"] = [copy.deepcopy(phase.optimiser.state_dict()) for phase in self.phases]
-            found["exchanges"] = [tensor.clone() for tensor in self._exchanged()]
-        return found
-
-    @torch.no_grad()
-    def _undo(self, before: Mapping[str, Any]) -> None:
-        for buffer, was in zip(self.network.buffers(), before["buffers"], strict=True):
-            buffer.copy_(was)
-        for parameter, was in zip(self.network.parameters(), before.get("parameters", ()), strict=False):
-            parameter.copy_(was)
-        for phase, was in zip(self.phases, before.get("optimisers", ()), strict=False):
-            phase.optimiser.load_state_dict(was)
-        for tensor, was in zip(self._exchanged(), before.get("exchanges", ()), strict=False):
-            tensor.copy_(was)
-        if self.precision.scaler is not None and len(self.phases) > 1:
-            # it forgets which phases it has stepped
-            self.precision.scaler.update(self.precision.scaler.get_scale())
+    def _snapshot(self) -> StepSnapshot:
+        optimisers = [phase.optimiser for phase in self.phases]
+        return StepSnapshot(self.network, optimisers, self._exchanged(), self.precision.scaler)
 
     def _exchanged(self) -> list[Tensor]:
         return [
@@ -383,58 +372,33 @@ class Learner:
             for tensor in (*exchanging.errors.values(), *exchanging.shared.values())
         ]
 
-    def _not_finite(
-        self,
-        step: int,
-        batch: Batch,
-        company: Batch | None,
-        what: str,
-        phase: Phase,
-        before: Mapping[str, Any] | None,
-    ) -> NotFinite:
-        """The error that names the rows; every rank calls it, since the rows may be any rank's (a worker
-        apart, for its own).
+    def _not_finite(self, this: _Step, what: str, phase: Phase) -> NotFinite:
+        """The error that names the rows; every rank calls, since they may be any rank's (a worker alone, its
+        own).
         """
-        rows = batch if len(batch["row_id"]) else company
-        self._passes.counts(rows is batch)
-        with torch.no_grad(), self.precision.lowered():
-            losses = (
-                phase.loss(self.model, rows)[: len(batch["row_id"])] if rows is not None else torch.zeros(0)
-            )
-        mine = _names(batch["row_id"][~torch.isfinite(losses.detach().float())]), _names(batch["row_id"])
+        own = this.batch["row_id"]
+        rows = this.batch if len(own) else this.padding
+        self._microbatches.counts(rows is this.batch)
+        losses = torch.zeros(0)
+        if rows is not None:
+            with torch.no_grad(), self.precision.lowered():
+                losses = phase.loss(self.model, rows)[: len(own)]
+        mine = _names(own[~torch.isfinite(losses.detach().float())]), _names(own)
         every: list[Any] = [mine]
         if self.world.size > 1 and self.averaging is None:
             every = [None] * self.world.size
             dist.all_gather_object(every, mine)
-        if before is not None:
-            self._undo(before)
-        return self._error(
-            step,
-            what,
-            [name for names, _ in every for name in names],
-            [name for _, names in every for name in names],
-        )
-
-    def _error(self, step: int, what: str, culprits: list[str], batch: list[str]) -> NotFinite:
-        rows = culprits or batch
-        shown = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-        which = (
-            f"row{'s' if len(rows) != 1 else ''} {shown}" if culprits else f"in a batch of the rows {shown}"
-        )
-        return NotFinite(
-            f"the {what} is not finite at step {step}, {which}. Look at"
-            f" {'those rows' if culprits else 'the data'} for extreme values; otherwise lower train.lr (now"
-            f" {self.recipe.train.lr:g}){'' if self.recipe.train.clip else ' or set train.clip'}.",
-            step=step,
-            culprits=tuple(culprits),
-            batch=tuple(batch),
-        )
+        if this.snapshot is not None:
+            this.snapshot.restore()
+        culprits = [name for names, _ in every for name in names]
+        batch = [name for _, names in every for name in names]
+        return NotFinite.at(this.number, what, culprits, batch, self.recipe.train)
 
     # -- among ranks -----------------------------------------------------------------------------------------
 
     def agrees(self, step: int, is_last: bool) -> bool:
         """Whether all ranks have the same weights after this step, and have heard of each other's loss and
-        wishes.
+        flags.
         """
         return self.averaging is None or is_last or (step + 1) % self.recipe.parallel.interval == 0
 
@@ -473,7 +437,9 @@ class Learner:
             rows: of the global batch.
         """
         if self.is_sharded and rows < self.world.size:
-            lent = self._passes.company({name: array.to(self.device) for name, array in batch.items()}, rows)
+            lent = self._microbatches.padding(
+                {name: array.to(self.device) for name, array in batch.items()}, rows
+            )
             if lent is not None and not len(batch["row_id"]):
                 self.judge(lent)
 

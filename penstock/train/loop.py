@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from penstock.core.errors import Interrupted
-from penstock.train.learner import Number, Stepped
+from penstock.train.learner import Number, StepResult
 from penstock.train.nonfinite import NotFinite, check_something_learnt, leave_out
 from penstock.train.parallel import chance_depends, even_buffers, gathered, shared
 from penstock.train.session import Session
@@ -122,7 +122,7 @@ class Loop:
             self._telemetry.tell(done)
         self._keep_or_stop(done)
 
-    def _keep_or_stop(self, done: Stepped) -> None:
+    def _keep_or_stop(self, done: StepResult) -> None:
         session, state = self._session, self._state
         if done.stop or done.save or state.step % _LOOK_STEPS == 0:
             session.learner.check()

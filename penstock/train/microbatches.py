@@ -2,8 +2,8 @@
 other rank's.
 
 With sharded weights or norms over all ranks a rank that went forward less often than another would leave it
-waiting. So a rank with fewer pieces, or with an empty slice, keeps company: it sends a row through whose loss
-counts nothing, its own first, or where it has none the last rank's, which always has one.
+waiting. So a rank with fewer pieces, or with an empty slice, sends a padding row: it sends a row through
+whose loss counts nothing, its own first, or where it has none the last rank's, which always has one.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Microbatches:
         )
         self.are_collective = sharding is not None or bool(synced)
 
-    def of(self, batch: Batch, company: Batch | None, rows: int) -> Iterator[Batch]:
-        """The pieces of this rank's `batch` of `rows` in all; `company` itself where it has none left."""
-        if company is None:
+    def of(self, batch: Batch, padding: Batch | None, rows: int) -> Iterator[Batch]:
+        """The pieces of this rank's `batch` of `rows` in all; `padding` itself where it has none left."""
+        if padding is None:
             yield from self._pieces(batch)
             return
         passes = min(self._most, -(-rows // self._world.size))
@@ -62,10 +62,10 @@ class Microbatches:
             self.counts(piece is not None)
             if self._sharding is not None:
                 self._sharding.sends(self._network, i == passes - 1)
-            yield company if piece is None else piece
+            yield padding if piece is None else piece
 
     def counts(self, are_there: bool) -> None:
-        """Whether the rows to come are there, or only keep company."""
+        """Whether the rows to come are there, or only pad."""
         for norm in self._synced:
             norm.counts = are_there
 
@@ -81,8 +81,8 @@ class Microbatches:
             if end > start:
                 yield {name: array[start:end] for name, array in batch.items()}
 
-    def company(self, batch: Batch, rows: int) -> Batch | None:
-        """A row to keep company with; None where nobody waits.
+    def padding(self, batch: Batch, rows: int) -> Batch | None:
+        """A row to send through; None where nobody waits.
 
         Every rank calls, with its slice of a batch of `rows`.
         """

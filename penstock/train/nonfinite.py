@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Recipe, Train
 from penstock.train.state import TrainState
 
 MOST_IN_ROW = 10
@@ -29,6 +29,25 @@ class NotFinite(TrainingError):
     ) -> None:
         super().__init__(message)
         self.step, self.culprits, self.batch = step, culprits, batch
+
+    @classmethod
+    def at(cls, step: int, what: str, culprits: list[str], batch: list[str], train: Train) -> NotFinite:
+        """The error for a `what` (`loss`, `gradient`) that is not finite, with what the user can do about
+        it.
+        """
+        rows = culprits or batch
+        shown = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        which = (
+            f"row{'s' if len(rows) != 1 else ''} {shown}" if culprits else f"in a batch of the rows {shown}"
+        )
+        look_at = "those rows" if culprits else "the data"
+        return cls(
+            f"the {what} is not finite at step {step}, {which}. Look at {look_at} for extreme values;"
+            f" otherwise lower train.lr (now {train.lr:g}){'' if train.clip else ' or set train.clip'}.",
+            step=step,
+            culprits=tuple(culprits),
+            batch=tuple(batch),
+        )
 
 
 def leave_out(error: NotFinite, state: TrainState, recipe: Recipe, events: Events) -> None:

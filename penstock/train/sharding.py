@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from penstock.train.communicator import Communicator
-from penstock.train.gradients import TINY
+from penstock.train.gradients import TINY, Flags
 
 
 def shard(network: nn.Module, blocks: list[nn.Module], peers: Communicator, device: torch.device) -> None:
@@ -130,24 +130,24 @@ class ShardedGradients:
         return [local(p.grad) for p in self._parameters if p.grad is not None]
 
     def reduce(
-        self, loss: Tensor, weight: Tensor | float, wish: float, *, rows: int | None, loss_scale: float = 1.0
+        self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0
     ) -> Any:
         """As `Gradients.reduce`."""
         self._peers.count(self._sum_bytes)
-        room = torch.zeros(4, device=self._device)
-        room[0], room[1], room[2] = loss, weight, float(wish)
+        room = torch.zeros(5, device=self._device)
+        room[0], room[1], room[2], room[3] = loss, weight, *flags
         if loss_scale != 1.0:
             # Each rank sees its part only, and all must leave the step out if one would.
             parts = self._parts()
             norms = (
                 torch.stack([torch.linalg.vector_norm(part) for part in parts]) if parts else torch.zeros(1)
             )
-            room[3] = float(not bool(torch.isfinite(norms).all()))
+            room[4] = float(not bool(torch.isfinite(norms).all()))
         self._peers.add(room)
-        if loss_scale != 1.0 and float(room[3]):
+        if loss_scale != 1.0 and float(room[4]):
             for part in self._parts():
                 part.fill_(math.inf)
-        extra: Any = room[:3].tolist() if self._on_cpu else room[:3].clone()
+        extra: Any = room[:4].tolist() if self._on_cpu else room[:4].clone()
         if rows is not None:
             self.scale(rows / (max(extra[1], TINY) if self._on_cpu else extra[1].clamp_min(TINY)))
         return extra

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from penstock.train.learner import Stepped
+from penstock.train.learner import StepResult
 from penstock.train.optim import rate
 from penstock.train.session import Session
 from penstock.train.state import TrainState
@@ -34,7 +34,7 @@ class Telemetry:
         """
         return now - self._told > _TELL_SECONDS or self._state.step < self._session.recipe.parallel.interval
 
-    def tell(self, done: Stepped) -> None:
+    def tell(self, done: StepResult) -> None:
         """Tell what the step that was just taken came to, and the figures since the last telling."""
         session, state, options = self._session, self._state, self._session.recipe.train
         lap = time.perf_counter() - self._told

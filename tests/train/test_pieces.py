@@ -187,7 +187,7 @@ def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
     gradients.clear()
     loss = ours(pictures.to(memory_format=torch.channels_last)).square().mean()
     loss.backward()
-    gradients.reduce(loss.detach(), 5.0, 0.0, rows=None)
+    gradients.reduce(loss.detach(), 5.0, (False, False), rows=None)
     theirs(pictures).square().mean().mul(2).backward()
     left = iter(gradients.exchanging.errors.values() if exchange else ())
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
