@@ -51,6 +51,7 @@ class Chosen:
     """Examples a second by `<processes>x<threads>`, where measured."""
 
     def declared(self) -> dict[str, Any]:
+        """What the run keeps of it, as JSON."""
         return {
             "processes": self.processes,
             "threads": self.threads,

@@ -116,6 +116,7 @@ class SyncBatchNorm(_BatchNorm):
         return
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise by the mean and variance of all ranks' rows; shapes as `nn.BatchNorm1d` and `2d`."""
         if not self.training:
             out: Tensor = super().forward(input)
             return out

@@ -122,6 +122,7 @@ class Checkpoints:
         self._may_write = may_write
 
     def path(self, step: int) -> Path:
+        """The folder of the checkpoint of `step`, whether it is there or not."""
         return self.folder / f"step-{step:010d}"
 
     def all(self) -> list[Path]:

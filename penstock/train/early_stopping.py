@@ -50,12 +50,15 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
+        """Whether so many epochs have brought nothing that training ends."""
         return self.patience is not None and self.waited >= self.patience
 
     def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON."""
         return {"best_value": self.best_value, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def recall(self, memory: dict[str, Any]) -> None:
+        """The inverse of `memory`."""
         self.best_value, self.best_epoch, self.waited = (
             memory["best_value"],
             memory["best_epoch"],
@@ -92,7 +95,9 @@ class Plateau:
         return changed
 
     def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON."""
         return {"scale": self.scale, "best": self.best, "waited": self.waited}
 
     def recall(self, memory: dict[str, Any]) -> None:
+        """The inverse of `memory`."""
         self.scale, self.best, self.waited = memory["scale"], memory["best"], memory["waited"]

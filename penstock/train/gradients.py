@@ -123,6 +123,7 @@ class Gradients:
         """Of these gradients in float32."""
 
     def clear(self) -> None:
+        """Set them to zero, before the first backward of a step."""
         for flat in self._flat.whole.values():
             flat.zero_()
         for parameter, view in zip(self._parameters, self._flat.views, strict=True):
@@ -192,5 +193,6 @@ class Gradients:
             self.scale(most / (norm + 1e-6))
 
     def scale(self, factor: Tensor | float) -> None:
+        """Multiply all of them, in place."""
         for part in self._parts:
             part.mul_(factor)

@@ -120,6 +120,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take the average up from a checkpoint; the inverse of `tensors`."""
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
 

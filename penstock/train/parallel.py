@@ -165,6 +165,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
     def lowered(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which torch computes in the precision that the recipe asks for."""
         if self._dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self._device, self._dtype)

@@ -119,6 +119,7 @@ class ShardedGradients:
         self._sum_bytes = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad) / 2
 
     def clear(self) -> None:
+        """As `Gradients.clear`."""
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -172,5 +173,6 @@ class ShardedGradients:
             self.scale(most / (norm + 1e-6))
 
     def scale(self, factor: Tensor | float) -> None:
+        """As `Gradients.scale`."""
         for part in self._parts():
             part.mul_(factor)

@@ -129,6 +129,7 @@ def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) ->
 
 
 def flat(verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The verdict as one level: `validation_loss`, and `validation.<target>.<metric>`; empty without one."""
     if verdict is None:
         return {}
     return {
