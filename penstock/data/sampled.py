@@ -4,8 +4,8 @@
     singles-*.arrow   row_id, weight, and the arrays of plain features, a row a step
     train-*.arrow …   `anchor`: the steps at which the split's samples begin to forecast
 
-Beside them it learns what only the order of the steps can tell: how far apart they are, hence the season, and what the
-seasonal naive forecast errs by in the training split.
+Beside them it learns what only the order of the steps can tell: how far apart they are, hence the season, and
+what the seasonal naive forecast errs by in the training split.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 
 
 def write_samples(
-    recipe: Recipe, dataset: Dataset, encoding: Encoding, whole: Encoding, folder: Path, set_aside: Callable[[pa.Table, Accepted, str], None], events: Events,
+    recipe: Recipe,
+    dataset: Dataset,
+    encoding: Encoding,
+    whole: Encoding,
+    folder: Path,
+    set_aside: Callable[[pa.Table, Accepted, str], None],
+    events: Events,
 ) -> tuple[dict[str, int], dict[str, list[str]], dict[str, Any]]:
     """Write the shards of steps and samples.
 
@@ -47,7 +53,8 @@ def write_samples(
         Steps kept by split, files by what they hold, and what the manifest says of samples.
 
     Raises:
-        ContractError: two steps of one series are at one time, a gap is an error, or there is no sample to learn from.
+        ContractError: two steps of one series are at one time, a gap is an error, or there is no sample to
+            learn from.
     """
     import shutil
 
@@ -71,7 +78,9 @@ def write_samples(
 
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        writers = {name: stack.enter_context(ShardWriter(folder, name)) for name in ("steps", "singles", *SPLITS)}
+        writers = {
+            name: stack.enter_context(ShardWriter(folder, name)) for name in ("steps", "singles", *SPLITS)
+        }
         files = sort_steps([dataset.files(split) for split in SPLITS], recipe, samples, scratch)
         stream = Steps(files, samples, encoding, set_aside=put_aside)
         done, total = 0, sum(dataset.counts[split] for split in SPLITS)
@@ -82,10 +91,20 @@ def write_samples(
                 naive = _naive(recipe, whole, stream.distance if stream.timed else None, events)
             _learn(naive, encoding, chunk.accepted, chunk.segment, chunk.rank)
             stored = encoding.encode(chunk.accepted)
-            series = {name: values[:, 0] for name, values in stored.items() if name.rpartition(".")[0] in blocks.values()}
-            plain = {name: values for name, values in stored.items() if name == WEIGHT or name.rpartition(".")[0] not in blocks}
+            series = {
+                name: values[:, 0]
+                for name, values in stored.items()
+                if name.rpartition(".")[0] in blocks.values()
+            }
+            plain = {
+                name: values
+                for name, values in stored.items()
+                if name == WEIGHT or name.rpartition(".")[0] not in blocks
+            }
             writers["steps"].write(series)
-            writers["singles"].write({"row_id": row_id_halves(chunk.table.column(ROW_ID).combine_chunks()), **plain})
+            writers["singles"].write(
+                {"row_id": row_id_halves(chunk.table.column(ROW_ID).combine_chunks()), **plain}
+            )
             found, split = anchors.update(chunk.segment, chunk.rank)
             for rank, name in enumerate(SPLITS):
                 kept[name] += int((chunk.rank == rank).sum())
@@ -95,27 +114,51 @@ def write_samples(
             events.progress("encode", done, total, "rows")
     if not counts["train"]:
         raise ContractError(
-            f"no series of the training split has the {reach.steps} steps in a row that a sample takes ({reach.back} before, {reach.ahead} from the anchor on): "
-            f"{kept['train']:,} steps, {stream.gaps:,} gaps. Shorten the window or the horizon, or see whether `samples.entity` and `samples.time` are right.")
+            f"no series of the training split has the {reach.steps} steps in a row that a sample takes"
+            f" ({reach.back} before, {reach.ahead} from the anchor on): {kept['train']:,} steps,"
+            f" {stream.gaps:,} gaps. Shorten the window or the horizon, or see whether `samples.entity` and"
+            " `samples.time` are right."
+        )
     for name, lagged in naive.items():
         whole.fitted[name]["naive"] = lagged.result()
     said = f"{anchors.straddling:,} more would straddle splits; " if anchors.straddling else ""
     events.say(
-        f"{sum(kept.values()):,} steps make {counts['train']:,} samples to train on, {counts['validation']:,} to validate, {counts['test']:,} to test; {said}{stream.gaps:,} gaps",
-        samples=dict(counts), straddling=anchors.straddling, gaps=stream.gaps)
+        f"{sum(kept.values()):,} steps make {counts['train']:,} samples to train on, {counts['validation']:,}"
+        f" to validate, {counts['test']:,} to test; {said}{stream.gaps:,} gaps",
+        samples=dict(counts),
+        straddling=anchors.straddling,
+        gaps=stream.gaps,
+    )
     layout = {
-        "back": reach.back, "ahead": reach.ahead, "before": [name for name, feature in recipe.inputs.items() if not feature.spans],
+        "back": reach.back,
+        "ahead": reach.ahead,
+        "before": [name for name, feature in recipe.inputs.items() if not feature.spans],
         "series": {
             name: {"block": blocks[name], "start": reach.back + start, "stop": reach.back + stop}
-            for target, side in ((False, recipe.inputs), (True, recipe.targets)) for name, feature in side.items() if feature.spans for start, stop in [feature.reach(target=target)]
+            for target, side in ((False, recipe.inputs), (True, recipe.targets))
+            for name, feature in side.items()
+            if feature.spans
+            for start, stop in [feature.reach(target=target)]
         },
     }
-    more = {"windows": layout, "samples": {split: counts[split] for split in SPLITS}, "straddling": anchors.straddling, "gaps": stream.gaps, "distance": stream.distance}
-    return {split: kept[split] for split in SPLITS}, {name: writer.files for name, writer in writers.items()}, more
+    more = {
+        "windows": layout,
+        "samples": {split: counts[split] for split in SPLITS},
+        "straddling": anchors.straddling,
+        "gaps": stream.gaps,
+        "distance": stream.distance,
+    }
+    return (
+        {split: kept[split] for split in SPLITS},
+        {name: writer.files for name, writer in writers.items()},
+        more,
+    )
 
 
 def _blocks(encoding: Encoding) -> dict[str, str]:
-    """Each series, and the one whose stored steps are its own as well: the first with an equal declaration and equal facts."""
+    """Each series, and the one whose stored steps are its own as well: the first with an equal declaration
+    and equal facts.
+    """
     found: dict[str, str] = {}
     first: dict[str, str] = {}
     for name, feature in {**encoding.inputs, **encoding.targets}.items():
@@ -127,7 +170,9 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
 
 
 def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: Events) -> dict[str, Lagged]:
-    """For each series to forecast, what will know the error of its seasonal naive forecast; settles its season."""
+    """For each series to forecast, what will know the error of its seasonal naive forecast; settles its
+    season.
+    """
     found = {}
     for name, feature in recipe.targets.items():
         if not feature.spans:
@@ -136,12 +181,18 @@ def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: E
         if feature.declared().get("season") is None:
             facts["season"] = season_of(distance_us)
             if facts["season"] > 1:
-                events.say(f"targets.{name} is taken to repeat itself after {facts['season']} steps, as its steps are so far apart; `season` says otherwise", feature=name)
+                events.say(
+                    f"targets.{name} is taken to repeat itself after {facts['season']} steps, as its steps"
+                    " are so far apart; `season` says otherwise",
+                    feature=name,
+                )
         found[name] = Lagged(int(facts["season"]), len(facts["mean"]))
     return found
 
 
-def _learn(naive: dict[str, Lagged], encoding: Encoding, accepted: Accepted, segment: np.ndarray, rank: np.ndarray) -> None:
+def _learn(
+    naive: dict[str, Lagged], encoding: Encoding, accepted: Accepted, segment: np.ndarray, rank: np.ndarray
+) -> None:
     for name, lagged in naive.items():
         stored = encoding.targets[name].encode(accepted.columns[name], encoding.fitted[name])
         truth = encoding.targets[name].truth(stored, encoding.fitted[name])[:, 0]

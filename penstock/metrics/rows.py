@@ -35,17 +35,23 @@ class Rows:
     weight: np.ndarray
     """float64 `[N]`, above 0."""
     predicted: np.ndarray
-    """int64 `[N]` class answered (K: none was, for a step beyond what the model read); of a set bool `[N, K]`; empty for numbers."""
+    """int64 `[N]` class answered (K: none was, for a step beyond what the model read); of a set bool `[N,
+    K]`; empty for numbers.
+    """
     classes: int
     """K; 2 for binary, 0 for numbers."""
     broken: int
     """Rows whose answer or truth is not finite."""
     owner: np.ndarray | None = None
-    """Of a sequence: which row each step belongs to, int64 `[N]`, ascending; of a series, which block of rows each belongs to."""
+    """Of a sequence: which row each step belongs to, int64 `[N]`, ascending; of a series, which block of rows
+    each belongs to.
+    """
     owners: int = 0
     """Of a sequence: how many rows there are, those without a step included."""
     statistics: Mapping[str, np.ndarray] | None = None
-    """Of a series or a text: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept then."""
+    """Of a series or a text: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept
+    then.
+    """
 
     @property
     def resampled(self) -> int:
@@ -70,7 +76,8 @@ class Rows:
         return self.label_ranking() if name == "label_ranking_average_precision" else self.log_loss()
 
     def label_ranking(self) -> np.ndarray:
-        """A set's label ranking average precision by row `[N]` (Tsoumakas, Katakis and Vlahavas 2010): 1 for a row without labels.
+        """A set's label ranking average precision by row `[N]` (Tsoumakas, Katakis and Vlahavas 2010): 1 for
+        a row without labels.
 
         Labels of equal scores all take the last of their ranks, as in scikit-learn.
         """
@@ -92,10 +99,16 @@ class Rows:
             return np.stack(np.nonzero(true)), np.stack(np.nonzero(said)), np.stack(np.nonzero(true & said))
         rows = np.arange(len(self.truth))
         answered, right = self.predicted < self.classes, self.truth == self.predicted
-        return np.stack([rows, self.truth]), np.stack([rows[answered], self.predicted[answered]]), np.stack([rows[right], self.truth[right]])
+        return (
+            np.stack([rows, self.truth]),
+            np.stack([rows[answered], self.predicted[answered]]),
+            np.stack([rows[right], self.truth[right]]),
+        )
 
     def log_loss(self) -> np.ndarray:
-        """-log of the probability given to the truth, `[N]`; clipped at the answer's own precision (as scikit-learn does)."""
+        """-log of the probability given to the truth, `[N]`; clipped at the answer's own precision (as
+        scikit-learn does).
+        """
         least = float(np.finfo(self.answer.dtype).eps)
         if self.kind in ("binary", "set"):
             given = np.where(self.truth == 1, self.answer, 1 - self.answer.astype(np.float64))
@@ -121,12 +134,17 @@ class Rows:
         if self.kind == "binary":
             confidence, came_true = self.answer.astype(np.float64), self.truth.astype(np.float64)
         else:
-            confidence, came_true = self.answer.max(axis=1).astype(np.float64) if len(self.truth) else np.empty(0), self.correct()
+            confidence, came_true = (
+                (self.answer.max(axis=1).astype(np.float64) if len(self.truth) else np.empty(0)),
+                self.correct(),
+            )
         bins = np.clip((confidence * BINS).astype(np.int64), 0, BINS - 1)
         return bins, confidence - came_true
 
     def ranked(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(score, positive) for each ranking to be judged: one for binary, one a class for a category or set."""
+        """(score, positive) for each ranking to be judged: one for binary, one a class for a category or
+        set.
+        """
         if self.kind == "binary":
             return [(self.answer, self.truth == 1)]
         if self.kind == "set":
@@ -139,14 +157,24 @@ Threshold = float | Sequence[float] | np.ndarray
 
 
 Scale = float | Forecasting | None
-"""What errors are in units of: of a number its deviation in the training split, of a series each variable's and more; None: the truth's own."""
+"""What errors are in units of: of a number its deviation in the training split, of a series each variable's
+and more; None: the truth's own.
+"""
 
 
-def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None, *, threshold: Threshold, scale: Scale = None) -> Rows:
+def prepare(
+    truth: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    weight: np.ndarray | None,
+    *,
+    threshold: Threshold,
+    scale: Scale = None,
+) -> Rows:
     """Check and align what is to be measured.
 
     Raises:
-        PenstockError: lengths differ, a class is out of range, or a weight is negative or not a number: a defect upstream.
+        PenstockError: lengths differ, a class is out of range, or a weight is negative or not a number: a
+            defect upstream.
     """
     truth = np.asarray(truth)
     kind = kind_of(answers, truth)
@@ -157,7 +185,10 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
         raise PenstockError(f"{len(truth)} rows of truth and {len(answer)} answers cannot be compared")
     weights = np.ones(len(truth)) if weight is None else np.asarray(weight, np.float64)
     if weights.shape != (len(truth),) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise PenstockError(f"weights must be one finite number that is not negative for each of {len(truth)} rows; found shape {weights.shape}")
+        raise PenstockError(
+            f"weights must be one finite number that is not negative for each of {len(truth)} rows; found"
+            f" shape {weights.shape}"
+        )
     keep = weights > 0 if not np.all(weights > 0) else None
     if keep is not None:
         truth, answer, weights = truth[keep], answer[keep], weights[keep]
@@ -171,22 +202,54 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
         return Rows(kind, truth, answer, weights, np.empty(0, np.int64), 0, broken)
     if kind == "series":
         if truth.shape != answer.shape or truth.ndim != 3:
-            raise PenstockError(f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]")
+            raise PenstockError(
+                f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps,"
+                " variables]"
+            )
         answers = {name: values[keep] for name, values in answers.items()} if keep is not None else answers
         by_row, there, bad = statistics(truth, answers, scale if isinstance(scale, Forecasting) else None)
         count = int(there.sum())
         owner = np.arange(count) // (scale.block if isinstance(scale, Forecasting) else 1)
         nothing = np.zeros(count)
-        return Rows("series", nothing, nothing, weights[there], np.empty(0, np.int64), 0, int(bad.sum()), owner, int(owner[-1]) + 1 if count else 0,
-                    {name: values[there] for name, values in by_row.items()})
+        return Rows(
+            "series",
+            nothing,
+            nothing,
+            weights[there],
+            np.empty(0, np.int64),
+            0,
+            int(bad.sum()),
+            owner,
+            int(owner[-1]) + 1 if count else 0,
+            {name: values[there] for name, values in by_row.items()},
+        )
     if kind == "text":
         nothing = np.zeros(len(truth))
-        return Rows("text", nothing, nothing, weights, np.empty(0, np.int64), 0, 0, statistics=text_statistics(truth, answer))
+        return Rows(
+            "text",
+            nothing,
+            nothing,
+            weights,
+            np.empty(0, np.int64),
+            0,
+            0,
+            statistics=text_statistics(truth, answer),
+        )
     if kind == "set":
         if truth.shape != answer.shape or not answer.shape[1]:
-            raise PenstockError(f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]")
+            raise PenstockError(
+                f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]"
+            )
         broken = int((~np.isfinite(answer).all(axis=1)).sum())
-        return Rows(kind, (truth > 0).astype(np.uint8), answer, weights, answer >= np.asarray(threshold, np.float64), answer.shape[1], broken)
+        return Rows(
+            kind,
+            (truth > 0).astype(np.uint8),
+            answer,
+            weights,
+            answer >= np.asarray(threshold, np.float64),
+            answer.shape[1],
+            broken,
+        )
     if kind == "sequence":
         return _steps(truth, answer, weights)
     if kind == "binary":
@@ -197,23 +260,37 @@ def prepare(truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.nda
         if answer.ndim != 2 or answer.shape[1] == 0:
             raise PenstockError(f"probabilities must be [rows, classes]; found {answer.shape}")
         broken = int((~np.isfinite(answer).all(axis=1)).sum())
-        predicted, classes = (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(np.int64), answer.shape[1]
+        predicted, classes = (
+            (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(np.int64),
+            answer.shape[1],
+        )
     truth = truth.reshape(-1).astype(np.int64)
     if len(truth) and (truth.min() < 0 or truth.max() >= classes):
-        raise PenstockError(f"classes must be 0 to {classes - 1}; found {int(truth.min())} to {int(truth.max())}")
+        raise PenstockError(
+            f"classes must be 0 to {classes - 1}; found {int(truth.min())} to {int(truth.max())}"
+        )
     return Rows(kind, truth, answer, weights, predicted, classes, broken)
 
 
 def _steps(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
-    """Every step that has a truth (it is -1 where there is no step). A step whose probabilities are all 0 was not answered: it is wrong."""
+    """Every step that has a truth (it is -1 where there is no step).
+
+    A step whose probabilities are all 0 was not answered: it is wrong.
+    """
     if truth.ndim != 2:
-        raise PenstockError(f"a sequence's truth must be [rows, steps], -1 where there is none; found {truth.shape}")
+        raise PenstockError(
+            f"a sequence's truth must be [rows, steps], -1 where there is none; found {truth.shape}"
+        )
     classes, steps = answer.shape[2], truth.shape[1]
     _, answer = open_axes_alike([np.zeros((0, steps, classes), answer.dtype), answer])
     owner, step = np.nonzero(truth >= 0)
     flat, given = truth[owner, step].astype(np.int64), answer[owner, step]
     if len(flat) and flat.max() >= classes:
         raise PenstockError(f"classes must be 0 to {classes - 1}; found up to {int(flat.max())}")
-    predicted = np.where(given.sum(axis=1) > 0, given.argmax(axis=1), classes).astype(np.int64) if len(flat) else np.empty(0, np.int64)
+    predicted = (
+        np.where(given.sum(axis=1) > 0, given.argmax(axis=1), classes).astype(np.int64)
+        if len(flat)
+        else np.empty(0, np.int64)
+    )
     broken = len(np.unique(owner[~np.isfinite(given).all(axis=1)]))
     return Rows("sequence", flat, given, weights[owner], predicted, classes, broken, owner, len(truth))

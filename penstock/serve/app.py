@@ -1,17 +1,19 @@
 """The application: routes that read a request, hand its rows to the batcher, and write the answer.
 
-Bodies are read and written as bytes, not through FastAPI's models: checking a row is the encoding's work, the same as in
-training, and doing it twice would cost more than answering. FastAPI gives the routes and the page that describes them; the
-description of a record comes from the bundle.
+Bodies are read and written as bytes, not through FastAPI's models: checking a row is the encoding's work, the
+same as in training, and doing it twice would cost more than answering. FastAPI gives the routes and the page
+that describes them; the description of a record comes from the bundle.
 
-A request passes `bodies` (time and bytes), `decoding` (JSON or tensors → columns; large ones in a thread) and the batcher.
+A request passes `bodies` (time and bytes), `decoding` (JSON or tensors → columns; large ones in a thread) and
+the batcher.
 
-Statuses: 400 not JSON or not of the protocol; 401 no token; 404; 405; 408 too slow a body; 411 no length; 413 too large; 415 a
-compressed body or a type that is not read; 422 rows that cannot be taken, each with row, field and reason; 503 too slow, too
-busy or stopping. Every error is `{"error": …, "request_id": …}`, a 422 with `problems` beside.
+Statuses: 400 not JSON or not of the protocol; 401 no token; 404; 405; 408 too slow a body; 411 no length; 413
+too large; 415 a compressed body or a type that is not read; 422 rows that cannot be taken, each with row,
+field and reason; 503 too slow, too busy or stopping. Every error is `{"error": …, "request_id": …}`, a 422
+with `problems` beside.
 
-Bytes, such as pictures, are base64 text in JSON (a `data:` URI does as well); where they are all that the model reads,
-the body may be the picture itself (`Content-Type: image/jpeg`).
+Bytes, such as pictures, are base64 text in JSON (a `data:` URI does as well); where they are all that the
+model reads, the body may be the picture itself (`Content-Type: image/jpeg`).
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ from penstock.serve.reading import Malformed, TooLarge
 QUEUED_BATCHES = 100
 """How many full batches may wait before requests are turned away."""
 STUCK, STUCK_SECONDS = 2.0, 10.0
-"""A batch that takes so many of a request's longest times, and so many seconds, is taken for a program that hangs."""
+"""A batch that takes so many of a request's longest times, and so many seconds, is taken for a program that
+hangs.
+"""
 RETRY_SECONDS = 1
 """When a client that was turned away may ask again."""
 
@@ -59,7 +63,10 @@ def token_of(options: Serve) -> str | None:
         return None
     token = os.environ.get(options.token_env, "")
     if not token.strip():
-        raise UserError(f"serve.token_env is {options.token_env}, and that environment variable is unset or empty: the server would be open to all. Set it, or leave token_env out.")
+        raise UserError(
+            f"serve.token_env is {options.token_env}, and that environment variable is unset or empty: the"
+            " server would be open to all. Set it, or leave token_env out."
+        )
     return token.strip()
 
 
@@ -79,11 +86,21 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     columns, answers = predictor.columns, predictor.answer_schema
     told = events or Events()
     batcher = Batcher(
-        predictor, max_batch=options.max_batch, wait_ms=options.wait_ms, max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
-        on_batch=meters.batch, on_defect=lambda error: told.warn(f"the worker that answers ended and was replaced: {error!r}"),
+        predictor,
+        max_batch=options.max_batch,
+        wait_ms=options.wait_ms,
+        max_queued=max(options.max_rows, QUEUED_BATCHES * options.max_batch),
+        on_batch=meters.batch,
+        on_defect=lambda error: told.warn(f"the worker that answers ended and was replaced: {error!r}"),
         stuck_seconds=STUCK * options.timeout_seconds + STUCK_SECONDS,
     )
-    decoder = Decoder(columns, answers, keep=bundle.keep, max_rows=options.max_rows, max_request_bytes=options.max_request_bytes)
+    decoder = Decoder(
+        columns,
+        answers,
+        keep=bundle.keep,
+        max_rows=options.max_rows,
+        max_request_bytes=options.max_request_bytes,
+    )
     budget = Budget(bytes_in_flight(options.max_request_bytes))
     ready = False
 
@@ -94,7 +111,8 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         ready = True
         try:
             yield
-        except asyncio.CancelledError:  # stopped twice: the event loop ends at once, and all of its tasks with it
+        # stopped twice: the event loop ends at once, and all of its tasks with it
+        except asyncio.CancelledError:
             batcher.stop()
             raise
         finally:
@@ -102,11 +120,17 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         await batcher.close()
         decoder.close()
 
-    app = FastAPI(title=f"Penstock: {name}", version=bundle.reference, lifespan=life, redoc_url=None, docs_url=None)
+    app = FastAPI(
+        title=f"Penstock: {name}", version=bundle.reference, lifespan=life, redoc_url=None, docs_url=None
+    )
     app.openapi = lambda: openapi_of(bundle, options)  # type: ignore[method-assign]
 
     def reply(content: Any, status: int = 200) -> Response:
-        return Response(to_json(content, inf_nan_mode="constants", bytes_mode="base64"), status, media_type="application/json")
+        return Response(
+            to_json(content, inf_nan_mode="constants", bytes_mode="base64"),
+            status,
+            media_type="application/json",
+        )
 
     async def problem(request: Request, error: Exception) -> Response:
         status, reason, more = _meaning(error)
@@ -128,7 +152,9 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
         if error.status_code == 405 and request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allowed})
         where = f"{request.method[:20]} {str(request.scope['path'])[:200]}"
-        response = reply({"error": f"{where}: {error.detail}", "request_id": request.state.request_id}, error.status_code)
+        response = reply(
+            {"error": f"{where}: {error.detail}", "request_id": request.state.request_id}, error.status_code
+        )
         if allowed:
             response.headers["allow"] = allowed
         return response
@@ -141,10 +167,23 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
 
     @page("/")
     async def hello() -> Response:
-        return reply({
-            "model": name, "bundle": bundle.reference, "penstock": __version__, "inputs": list(columns), "outputs": answers.names,
-            "routes": ["POST /predict", f"POST /v2/models/{name}/infer", "GET /docs", "GET /openapi.json", "GET /metrics", "GET /v2/health/ready"],
-        })
+        return reply(
+            {
+                "model": name,
+                "bundle": bundle.reference,
+                "penstock": __version__,
+                "inputs": list(columns),
+                "outputs": answers.names,
+                "routes": [
+                    "POST /predict",
+                    f"POST /v2/models/{name}/infer",
+                    "GET /docs",
+                    "GET /openapi.json",
+                    "GET /metrics",
+                    "GET /v2/health/ready",
+                ],
+            }
+        )
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
@@ -184,14 +223,24 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
     def known(model: str, version: str | None = None) -> None:
         if model != name or version not in (None, "", bundle.id, bundle.reference):
             asked = f"{model[:80]!r}{f' of version {version[:80]!r}' if version else ''}"
-            raise HTTPException(404, f"there is no model {asked} here; there is {name!r}, version {bundle.id!r}")
+            raise HTTPException(
+                404, f"there is no model {asked} here; there is {name!r}, version {bundle.id!r}"
+            )
 
     @page("/v2/models/{model}/versions/{version}")
     @page("/v2/models/{model}")
     async def model_metadata(model: str, version: str | None = None) -> Response:
         known(model, version)
         inputs, outputs = protocol.describe(columns, answers)
-        return reply({"name": name, "versions": [bundle.id], "platform": "penstock", "inputs": inputs, "outputs": outputs})
+        return reply(
+            {
+                "name": name,
+                "versions": [bundle.id],
+                "platform": "penstock",
+                "inputs": inputs,
+                "outputs": outputs,
+            }
+        )
 
     @page("/v2/models/{model}/versions/{version}/ready")
     @page("/v2/models/{model}/ready")
@@ -210,19 +259,35 @@ def create_app(bundle: Bundle, options: Serve, events: Events | None = None) -> 
                 del body
                 table = await batcher.answer(question.intake, question.rows)
                 content, head = await decoder.write(
-                    question.rows, lambda: protocol.answer(table, question.wanted, model=name, version=bundle.id, id=question.id))
+                    question.rows,
+                    lambda: protocol.answer(
+                        table, question.wanted, model=name, version=bundle.id, id=question.id
+                    ),
+                )
         if head is None:
             return Response(content, media_type="application/json")
-        return Response(content, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(head)})
+        return Response(
+            content,
+            media_type="application/octet-stream",
+            headers={"Inference-Header-Content-Length": str(head)},
+        )
 
     plain = {route.path for route in app.routes if "{" not in route.path}  # type: ignore[attr-defined]
-    app.add_middleware(Gate, token=token, meters=meters, events=told, route_of=lambda path: path if path in plain else _route(path))
+    app.add_middleware(
+        Gate,
+        token=token,
+        meters=meters,
+        events=told,
+        route_of=lambda path: path if path in plain else _route(path),
+    )
     return app
 
 
 def _route(path: str) -> str:
     if path.startswith("/v2/models/"):
-        return {"infer": "/v2/models/{model}/infer", "ready": "/v2/models/{model}/ready"}.get(path.rsplit("/", 1)[-1], "/v2/models/{model}")
+        return {"infer": "/v2/models/{model}/infer", "ready": "/v2/models/{model}/ready"}.get(
+            path.rsplit("/", 1)[-1], "/v2/models/{model}"
+        )
     return "other"
 
 
