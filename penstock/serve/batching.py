@@ -1,15 +1,16 @@
 """Dynamic batching: requests that arrive together are answered together, by one thread that owns the program.
 
-Each request is admitted (accepted and encoded) on its own, so a bad one fails alone; then the admitted ones share one
-call of the program. While the thread works, arrivals queue, so under load batches form by themselves. Waiting for
-company (`wait_ms`) is worth it only if there is company: the first request waits only until as many have arrived as the
-last batch had, so a lone client is answered at once.
+Each request is admitted (accepted and encoded) on its own, so a bad one fails alone; then the admitted ones
+share one call of the program. While the thread works, arrivals queue, so under load batches form by
+themselves. Waiting for company (`wait_ms`) is worth it only if there is company: the first request waits only
+until as many have arrived as the last batch had, so a lone client is answered at once.
 
-The queue is bounded: a server that is asked for more than it can answer says so at once (`Busy`) instead of answering
-everybody too late.
+The queue is bounded: a server that is asked for more than it can answer says so at once (`Busy`) instead of
+answering everybody too late.
 
-Whatever goes wrong with a batch is told to its requests, and the next batch is begun. Should the worker end all the same, it
-is replaced, also when it was cancelled; and `alive` is false while it is gone, or while the program has not come back from a batch for a long time.
+Whatever goes wrong with a batch is told to its requests, and the next batch is begun. Should the worker end
+all the same, it is replaced, also when it was cancelled; and `alive` is false while it is gone, or while the
+program has not come back from a batch for a long time.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Batcher:
 
     Args:
         predictor: what answers.
-        max_batch: a batch takes another request only while its rows stay at or below this; one request may have more.
+        max_batch: a batch takes another request only while its rows stay at or below this; one request may
+            have more.
         wait_ms: how long the first request of a batch may wait for company.
         max_queued: rows that may wait; beyond, requests are turned away.
         on_batch: told the rows and the requests of each batch.
@@ -61,9 +63,15 @@ class Batcher:
     """
 
     def __init__(
-        self, predictor: Predictor, *, max_batch: int, wait_ms: float, max_queued: int,
+        self,
+        predictor: Predictor,
+        *,
+        max_batch: int,
+        wait_ms: float,
+        max_queued: int,
         on_batch: Callable[[int, int], None] = lambda rows, requests: None,
-        on_defect: Callable[[BaseException], None] = lambda error: None, stuck_seconds: float = 60.0,
+        on_defect: Callable[[BaseException], None] = lambda error: None,
+        stuck_seconds: float = 60.0,
     ) -> None:
         self._predictor = predictor
         self._max_batch = max_batch
@@ -110,7 +118,11 @@ class Batcher:
         """The worker has ended: on purpose, or it gets a successor."""
         if self._closing:
             return
-        error = RuntimeError("it was cancelled") if worker.cancelled() else worker.exception() or RuntimeError("it came to its end")
+        error = (
+            RuntimeError("it was cancelled")
+            if worker.cancelled()
+            else worker.exception() or RuntimeError("it came to its end")
+        )
         while self._queue:
             _tell(self._queue.popleft(), RuntimeError("the worker of the batches ended"))
         self._queued_rows = 0
@@ -148,7 +160,8 @@ class Batcher:
             await self._company_or_deadline()
             batch = self._take()
             self._company = len(batch)
-            live = [job for job in batch if not job.answer.done()]  # one that timed out or hung up is not worth the work
+            # one that timed out or hung up is not worth the work
+            live = [job for job in batch if not job.answer.done()]
             if live:
                 await self._answer_all(live)
 
@@ -204,7 +217,9 @@ class Batcher:
         if admitted:
             self._on_batch(sum(one.rows for _, one in admitted), len(admitted))
             try:
-                tables: list[pa.Table] | list[BaseException] = self._predictor.answer([one for _, one in admitted])
+                tables: list[pa.Table] | list[BaseException] = self._predictor.answer(
+                    [one for _, one in admitted]
+                )
             except Exception as error:  # noqa: BLE001 - likewise: every request of the batch is told
                 tables = [error] * len(admitted)
             for (i, _), table in zip(admitted, tables, strict=True):

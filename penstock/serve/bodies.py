@@ -1,9 +1,9 @@
 """Bodies of requests: read within a time, and within one budget of bytes for all requests together.
 
-One request may have `serve.max_request_bytes`. All that are being read or answered share a budget (`bytes_in_flight`); it is
-charged as bytes arrive, not as they are announced, so a client holds no more of it than it has sent. The first
-`FREE_BYTES` of each body are not charged: small requests are answered while large ones wait, and the number of connections
-bounds what they take.
+One request may have `serve.max_request_bytes`. All that are being read or answered share a budget
+(`bytes_in_flight`); it is charged as bytes arrive, not as they are announced, so a client holds no more of it
+than it has sent. The first `FREE_BYTES` of each body are not charged: small requests are answered while large
+ones wait, and the number of connections bounds what they take.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ class Share:
             Busy: it could not.
         """
         if self._budget.held - self.charged + max(size - FREE_BYTES, 0) > self._budget.total:
-            raise Busy(f"the requests that are being answered hold {self._budget.held >> 20} MiB already; ask again later")
+            raise Busy(
+                f"the requests that are being answered hold {self._budget.held >> 20} MiB already; ask again"
+                " later"
+            )
 
     def grow(self, size: int) -> None:
         """The body has `size` bytes now.
@@ -124,7 +127,10 @@ async def body_of(request: Request, share: Share, *, most: int) -> bytes | bytea
                     return whole
                 limit.reschedule(min(loop.time() + IDLE_SECONDS, last))
     except TimeoutError:
-        raise Late(f"the body paused for {IDLE_SECONDS:g} seconds, or took {BODY_SECONDS:g} as a whole; send less in one request") from None
+        raise Late(
+            f"the body paused for {IDLE_SECONDS:g} seconds, or took {BODY_SECONDS:g} as a whole; send less in"
+            " one request"
+        ) from None
 
 
 def _stated(request: Request, share: Share, most: int) -> None:
@@ -132,7 +138,9 @@ def _stated(request: Request, share: Share, most: int) -> None:
     headers = request.headers
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
-        raise HTTPException(415, f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed")
+        raise HTTPException(
+            415, f"a body in the encoding {encoding[:40]!r} is not read; send it uncompressed"
+        )
     length = headers.get("content-length")
     if length is None:
         if "transfer-encoding" not in headers:
@@ -141,5 +149,7 @@ def _stated(request: Request, share: Share, most: int) -> None:
     if not (length.isascii() and length.isdecimal()):
         raise Malformed("Content-Length is no whole number")
     if len(length) > 19 or int(length) > most:
-        raise TooLarge(f"the body has {length[:19]} bytes; at most {most} are taken (serve.max_request_bytes)")
+        raise TooLarge(
+            f"the body has {length[:19]} bytes; at most {most} are taken (serve.max_request_bytes)"
+        )
     share.check(int(length))

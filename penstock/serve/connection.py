@@ -1,7 +1,8 @@
-"""One connection: uvicorn's HTTP/1.1 protocol with bounds on what a client may do with it before the application is asked.
+"""One connection: uvicorn's HTTP/1.1 protocol with bounds on what a client may do with it before the
+application is asked.
 
-uvicorn reads and writes HTTP well, but trusts its clients to come to an end: half a request, or an answer that nobody
-fetches, stays open for ever. So each connection here has a timer for whatever it waits for:
+uvicorn reads and writes HTTP well, but trusts its clients to come to an end: half a request, or an answer
+that nobody fetches, stays open for ever. So each connection here has a timer for whatever it waits for:
 
     the head of a request    HEAD_SECONDS     408, closed
     the body of a request    (`bodies`)       408, closed
@@ -10,8 +11,9 @@ fetches, stays open for ever. So each connection here has a timer for whatever i
     an answer being fetched  FETCH_SECONDS    aborted
     the next request         uvicorn's own timer, closed
 
-What is no HTTP, or too much of it, is answered in JSON like every other error (uvicorn writes plain text): 400, 431 for
-heads over HEAD_BYTES, 503 beyond the most connections. h11 is named, not chosen by what is installed: these are its hooks.
+What is no HTTP, or too much of it, is answered in JSON like every other error (uvicorn writes plain text):
+400, 431 for heads over HEAD_BYTES, 503 beyond the most connections. h11 is named, not chosen by what is
+installed: these are its hooks.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 HEAD_SECONDS = 10.0
 REST_SECONDS = 10.0
 LINGER_SECONDS = 2.0
-"""How long a client may go on sending after it was refused. Closing with unread bytes would take the answer back from it."""
+"""How long a client may go on sending after it was refused.
+
+Closing with unread bytes would take the answer back from it.
+"""
 FETCH_SECONDS = 60.0
 HEAD_BYTES = 32 * 2**10
 HEAD_FIELDS = 128
@@ -59,7 +64,10 @@ class _Parser(h11.Connection):
         elif isinstance(event, h11.Data) and event.chunk_end:
             self._chunks += 1
             self._chunk_bytes += len(event.data)
-            if self._chunks > _CHUNKS_BEFORE_COUNTING and self._chunk_bytes < self._chunks * _LEAST_CHUNK_BYTES:
+            if (
+                self._chunks > _CHUNKS_BEFORE_COUNTING
+                and self._chunk_bytes < self._chunks * _LEAST_CHUNK_BYTES
+            ):
                 raise h11.RemoteProtocolError("the body comes in chunks of a few bytes")
         return event
 
@@ -83,13 +91,17 @@ class Connection(H11Protocol):
         self._rest_timer: Timer | None = None
         self._fetch_timer: Timer | None = None
 
-    # -- what the event loop tells -------------------------------------------------------------------------------------
+    # -- what the event loop tells ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # told of every answer that is not fetched at once
         if len(self.connections) > self._most:
-            self.refuse(503, f"the server has {self._most} connections, and takes no more; ask again later", linger=False)
+            self.refuse(
+                503,
+                f"the server has {self._most} connections, and takes no more; ask again later",
+                linger=False,
+            )
             return
         self._await_head()
 
@@ -117,12 +129,13 @@ class Connection(H11Protocol):
         super().resume_writing()
         self._fetch_timer = _stop(self._fetch_timer)
 
-    # -- what uvicorn tells --------------------------------------------------------------------------------------------
+    # -- what uvicorn tells ----------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
-            # Refused before its body was read. Closing at once would take the answer from a client that is still sending.
+            # Refused before its body was read. Closing at once would take the answer from a client that is
+            # still sending.
             self._rest_timer = self._rest_timer or self.loop.call_later(REST_SECONDS, self.transport.abort)
 
     def handle_events(self) -> None:
@@ -136,7 +149,11 @@ class Connection(H11Protocol):
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
         if hint == 431:
-            self.refuse(431, f"the head of the request has more than {HEAD_BYTES} bytes or {HEAD_FIELDS} fields; send less")
+            self.refuse(
+                431,
+                f"the head of the request has more than {HEAD_BYTES} bytes or {HEAD_FIELDS} fields; send"
+                " less",
+            )
         else:
             self.refuse(400, f"this is not HTTP/1.1 as it is read here: {str(error)[:200]}")
 
@@ -150,10 +167,12 @@ class Connection(H11Protocol):
         else:
             cycle.keep_alive = False
 
-    # -- ends ----------------------------------------------------------------------------------------------------------
+    # -- ends ------------------------------------------------------------------------------------------------
 
     def refuse(self, status: int, text: str, *, linger: bool = True) -> None:
-        """Answer with an error outside of the application, and close: after a while, in which what still comes is dropped."""
+        """Answer with an error outside of the application, and close: after a while, in which what still
+        comes is dropped.
+        """
         if self._ended:
             return
         if self.cycle is not None and not self.cycle.response_complete:
@@ -161,7 +180,11 @@ class Connection(H11Protocol):
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             body = to_json({"error": text})
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
             response = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])

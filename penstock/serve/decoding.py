@@ -1,7 +1,9 @@
-"""Bodies → columns, and answers → bodies: at once where they are small, in one thread beside the event loop where they are not.
+"""Bodies → columns, and answers → bodies: at once where they are small, in one thread beside the event loop
+where they are not.
 
-One thread, so that one large request at a time is taken apart: what it takes in memory while it is Python objects
-(`reading.most_bytes`) is taken once, not once a request. Its result is Arrow columns, about as large as the body.
+One thread, so that one large request at a time is taken apart: what it takes in memory while it is Python
+objects (`reading.most_bytes`) is taken once, not once a request. Its result is Arrow columns, about as large
+as the body.
 """
 
 from __future__ import annotations
@@ -22,10 +24,21 @@ from penstock.serve.protocol import Question
 from penstock.serve.reading import Malformed, most_bytes, read_json
 
 AT_ONCE_BYTES = 16 * 2**10
-"""A body up to this is read in the event loop: at worst two milliseconds, where a thread costs a tenth of one each time."""
+"""A body up to this is read in the event loop: at worst two milliseconds, where a thread costs a tenth of one
+each time.
+"""
 AT_ONCE_ROWS = 64
-_READ = ("application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "text/json")
-"""Types of bodies that are read; `curl -d` says the third of JSON. Others that end in `+json`, and pictures, are as well."""
+_READ = (
+    "application/json",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "text/json",
+)
+"""Types of bodies that are read; `curl -d` says the third of JSON.
+
+Others that end in `+json`, and pictures, are as well.
+"""
 
 T = TypeVar("T")
 Body = bytes | bytearray
@@ -53,7 +66,13 @@ class Decoder:
     """
 
     def __init__(
-        self, columns: Mapping[str, pa.DataType], answers: pa.Schema, *, keep: Sequence[str], max_rows: int, max_request_bytes: int
+        self,
+        columns: Mapping[str, pa.DataType],
+        answers: pa.Schema,
+        *,
+        keep: Sequence[str],
+        max_rows: int,
+        max_request_bytes: int,
     ) -> None:
         self._columns = columns
         self._answers = answers
@@ -74,7 +93,9 @@ class Decoder:
         kind = content_type.partition(";")[0].strip().lower()
         picture = kind.startswith("image/")
         if kind and kind not in _READ and not picture and not kind.endswith("+json"):
-            raise HTTPException(415, f"a body of the type {kind[:80]!r} is not read; send JSON (application/json)")
+            raise HTTPException(
+                415, f"a body of the type {kind[:80]!r} is not read; send JSON (application/json)"
+            )
         if picture or kind == "application/octet-stream":
             return self._picture(body, kind)
         return await self._do(len(body), lambda: self._records(body))
@@ -83,7 +104,14 @@ class Decoder:
         """An inference request of the Open Inference Protocol; raises what `protocol.parse` raises."""
         return await self._do(
             len(body),
-            lambda: protocol.parse(body, header_length, self._columns, self._answers, max_rows=self._max_rows, most_bytes=self._most),
+            lambda: protocol.parse(
+                body,
+                header_length,
+                self._columns,
+                self._answers,
+                max_rows=self._max_rows,
+                most_bytes=self._most,
+            ),
         )
 
     async def write(self, rows: int, work: Callable[[], T]) -> T:
@@ -117,11 +145,14 @@ class Decoder:
     def _carried(self, records: list[Any]) -> list[dict[str, Any]] | None:
         """The kept fields of each record, those first that are no inputs, if any record has them."""
         absent = [name for name in self._keep if name not in self._columns]
-        given = [name for name in absent if any(isinstance(record, dict) and name in record for record in records)]
+        given = [
+            name for name in absent if any(isinstance(record, dict) and name in record for record in records)
+        ]
         names = [*given, *(name for name in self._keep if name in self._columns)]
         if not names:
             return None
-        written = kept_names(names, self._answers.names)  # a truth that is kept never hides the answer, nor the answer it
+        # a truth that is kept never hides the answer, nor the answer it
+        written = kept_names(names, self._answers.names)
         return [_fields(record, written) for record in records]
 
     def _picture(self, body: Body, kind: str) -> Rows:
@@ -133,18 +164,24 @@ class Decoder:
         only = next(iter(self._columns), "")
         if len(self._columns) != 1 or not protocol.is_bytes(self._columns[only]):
             expected = ", ".join(f"{name} ({type})" for name, type in self._columns.items())
-            raise Malformed(f"a body of {kind[:80]} is one column of bytes, but the model reads {expected}; send JSON, with bytes as base64")
+            raise Malformed(
+                f"a body of {kind[:80]} is one column of bytes, but the model reads {expected}; send JSON,"
+                " with bytes as base64"
+            )
         record = {only: bytes(body)}
         return Rows(lambda: from_records([record], self._columns), 1, None)
 
 
 def _fields(record: Any, written: Mapping[str, str]) -> dict[str, Any]:
-    """Some fields of a record, each under the name it is written by; none of what is no record (it is refused)."""
+    """Some fields of a record, each under the name it is written by; none of what is no record (it is
+    refused).
+    """
     return {own: record.get(name) for name, own in written.items()} if isinstance(record, dict) else {}
 
 
 def predictions_of(table: pa.Table, carried: list[dict[str, Any]] | None, about: Mapping[str, Any]) -> bytes:
-    """The body of an answer to `/predict`: piece by piece, so that the interpreter's lock is let go in between.
+    """The body of an answer to `/predict`: piece by piece, so that the interpreter's lock is let go in
+    between.
 
     Args:
         table: the answers, one row a record.
@@ -155,7 +192,9 @@ def predictions_of(table: pa.Table, carried: list[dict[str, Any]] | None, about:
     for start in range(0, table.num_rows, AT_ONCE_ROWS):
         rows = table.slice(start, AT_ONCE_ROWS).to_pylist()
         if carried is not None:
-            rows = [{**kept, **row} for kept, row in zip(carried[start : start + AT_ONCE_ROWS], rows, strict=True)]
+            rows = [
+                {**kept, **row} for kept, row in zip(carried[start : start + AT_ONCE_ROWS], rows, strict=True)
+            ]
         pieces.append(to_json(rows, inf_nan_mode="constants", bytes_mode="base64")[1:-1])
     rest = to_json(about)[1:]
     return b'{"predictions":[' + b",".join(pieces) + b"]," + rest

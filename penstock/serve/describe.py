@@ -1,8 +1,10 @@
-"""The OpenAPI description of a server: its routes, and a record's fields with types and examples from the bundle.
+"""The OpenAPI description of a server: its routes, and a record's fields with types and examples from the
+bundle.
 
-It says what the server does, no more and no less, which schemathesis holds it to: a body that the schemas refuse is refused,
-every status that can come is listed, and every answer is of its schema. What a schema cannot say (that a text is no date, or
-a number beyond what the model was trained on) is a 422 with row, field and reason.
+It says what the server does, no more and no less, which schemathesis holds it to: a body that the schemas
+refuse is refused, every status that can come is listed, and every answer is of its schema. What a schema
+cannot say (that a text is no date, or a number beyond what the model was trained on) is a 422 with row, field
+and reason.
 """
 
 from __future__ import annotations
@@ -45,7 +47,11 @@ def openapi_of(bundle: Bundle, options: Serve) -> Json:
     outputs = ", ".join(bundle.predictor().answer_schema.names)
     whole: Json = {
         "openapi": "3.1.0",
-        "info": {"title": f"Penstock: {model}", "version": bundle.reference, "description": f"Answers of {bundle.reference} for {outputs}."},
+        "info": {
+            "title": f"Penstock: {model}",
+            "version": bundle.reference,
+            "description": f"Answers of {bundle.reference} for {outputs}.",
+        },
         "paths": {**_predict(bundle, options), **_models(model, bundle.id, guarded), **_pages(guarded)},
         "components": {"schemas": _schemas(bundle, options)},
     }
@@ -59,11 +65,18 @@ def _predict(bundle: Bundle, options: Serve) -> Json:
     example = _example(bundle)
     records = {"type": "array", "maxItems": options.max_rows, "items": _ref("Row")}
     wrapped: Json = {"type": "object", "required": ["records"], "properties": {"records": records}}
-    body: Json = {"schema": {"anyOf": [wrapped, records, _ref("Row")]}, "example": {"records": [example] if example else []}}
+    body: Json = {
+        "schema": {"anyOf": [wrapped, records, _ref("Row")]},
+        "example": {"records": [example] if example else []},
+    }
     post = {
-        "summary": "Answer rows", "operationId": "predict",
+        "summary": "Answer rows",
+        "operationId": "predict",
         "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {"200": _content("The answers, one a record, in order", _ref("Answer")), **_errors(*_BODY_ERRORS, guarded=options.token_env is not None)},
+        "responses": {
+            "200": _content("The answers, one a record, in order", _ref("Answer")),
+            **_errors(*_BODY_ERRORS, guarded=options.token_env is not None),
+        },
     }
     return {"/predict": {"post": post}}
 
@@ -71,20 +84,35 @@ def _predict(bundle: Bundle, options: Serve) -> Json:
 def _models(model: str, version: str, guarded: bool) -> Json:
     """The routes of the Open Inference Protocol about the model."""
     paths: Json = {}
-    for place, suffix in ((f"/v2/models/{model}", ""), (f"/v2/models/{model}/versions/{version}", "OfVersion")):
+    for place, suffix in (
+        (f"/v2/models/{model}", ""),
+        (f"/v2/models/{model}/versions/{version}", "OfVersion"),
+    ):
         paths[f"{place}/infer"] = {"post": _infer(f"infer{suffix}", guarded)}
-        paths[place] = _read("Model metadata: inputs and outputs as tensors", _ref("ModelMetadata"), guarded=guarded)
-        ready: Json = {"type": "object", "required": ["name", "ready"], "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}}}
+        paths[place] = _read(
+            "Model metadata: inputs and outputs as tensors", _ref("ModelMetadata"), guarded=guarded
+        )
+        ready: Json = {
+            "type": "object",
+            "required": ["name", "ready"],
+            "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}},
+        }
         paths[f"{place}/ready"] = _read("Whether the model can answer", ready, guarded=guarded, unready=True)
     return paths
 
 
 def _infer(operation: str, guarded: bool) -> Json:
-    answer = _content("The answers as tensors; with bytes after the JSON where they were asked for", _ref("InferenceAnswer"))
+    answer = _content(
+        "The answers as tensors; with bytes after the JSON where they were asked for", _ref("InferenceAnswer")
+    )
     answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     return {
-        "summary": "Answer tensors (Open Inference Protocol v2, with the binary extension)", "operationId": operation,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("InferenceRequest")}}},
+        "summary": "Answer tensors (Open Inference Protocol v2, with the binary extension)",
+        "operationId": operation,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref("InferenceRequest")}},
+        },
         "responses": {"200": answer, **_errors(*_BODY_ERRORS, guarded=guarded)},
     }
 
@@ -93,11 +121,16 @@ def _pages(guarded: bool) -> Json:
     """The routes that are read."""
     texts = {"type": "array", "items": {"type": "string"}}
     hello: Json = {
-        "type": "object", "required": ["model", "bundle", "penstock", "inputs", "outputs", "routes"],
-        "properties": {**{name: {"type": "string"} for name in ("model", "bundle", "penstock")}, **dict.fromkeys(("inputs", "outputs", "routes"), texts)},
+        "type": "object",
+        "required": ["model", "bundle", "penstock", "inputs", "outputs", "routes"],
+        "properties": {
+            **{name: {"type": "string"} for name in ("model", "bundle", "penstock")},
+            **dict.fromkeys(("inputs", "outputs", "routes"), texts),
+        },
     }
     server: Json = {
-        "type": "object", "required": ["name", "version", "extensions"],
+        "type": "object",
+        "required": ["name", "version", "extensions"],
         "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "extensions": texts},
     }
     live: Json = {"type": "object", "required": ["live"], "properties": {"live": {"type": "boolean"}}}
@@ -113,9 +146,17 @@ def _pages(guarded: bool) -> Json:
     }
 
 
-def _read(summary: str, schema: Json, *, guarded: bool, unready: bool = False, media: str = "application/json") -> Json:
+def _read(
+    summary: str, schema: Json, *, guarded: bool, unready: bool = False, media: str = "application/json"
+) -> Json:
     """A path with GET alone (HEAD gives its head)."""
-    get: Json = {"summary": summary, "responses": {"200": {"description": "OK", "content": {media: {"schema": schema}}}, **_errors(guarded=guarded)}}
+    get: Json = {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "OK", "content": {media: {"schema": schema}}},
+            **_errors(guarded=guarded),
+        },
+    }
     if unready:
         get["responses"]["503"] = _content("it cannot answer now", schema)
     if not guarded:
@@ -140,32 +181,59 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
     predictor = bundle.predictor()
     columns = predictor.columns
     record: Json = {
-        "type": "object", "required": list(columns),
-        "description": "One row as in training. Every field is required; null means missing. Unknown fields are ignored.",
-        "properties": {name: {**field_schema(kind), "description": f"Arrow type {kind} in training"} for name, kind in columns.items()},
+        "type": "object",
+        "required": list(columns),
+        "description": (
+            "One row as in training. Every field is required; null means missing. Unknown fields are ignored."
+        ),
+        "properties": {
+            name: {**field_schema(kind), "description": f"Arrow type {kind} in training"}
+            for name, kind in columns.items()
+        },
     }
     for name in bundle.keep:
         record["properties"].setdefault(name, {"description": "Carried along into the prediction, if given."})
     lenient: Json = {
-        "type": "object", "required": list(columns), "properties": {name: _taken(kind) for name, kind in columns.items()},
-        "description": "One row of values that may be taken for those of training, as the text 41 for the number.",
+        "type": "object",
+        "required": list(columns),
+        "properties": {name: _taken(kind) for name, kind in columns.items()},
+        "description": (
+            "One row of values that may be taken for those of training, as the text 41 for the number."
+        ),
     }
     answers: Json = {field.name: field_schema(field.type) for field in predictor.answer_schema}
     for name, written in kept_names(bundle.keep, answers).items():
         answers[written] = {"description": f"The record's own {name!r}, where it was given."}
     texts = {"type": "string"}
-    problem: Json = {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": {"type": ["string", "null"]}, "reason": texts}}
+    problem: Json = {
+        "type": "object",
+        "properties": {
+            "row": {"type": ["integer", "null"]},
+            "field": {"type": ["string", "null"]},
+            "reason": texts,
+        },
+    }
     return {
         "Record": record,
         "Row": {"anyOf": [_ref("Record"), lenient]},
         "Prediction": {"type": "object", "properties": answers},
         "Answer": {
-            "type": "object", "required": ["predictions", "model", "request_id"],
-            "properties": {"predictions": {"type": "array", "items": _ref("Prediction")}, "model": texts, "request_id": texts},
+            "type": "object",
+            "required": ["predictions", "model", "request_id"],
+            "properties": {
+                "predictions": {"type": "array", "items": _ref("Prediction")},
+                "model": texts,
+                "request_id": texts,
+            },
         },
         "Error": {
-            "type": "object", "required": ["error", "request_id"],
-            "properties": {"error": texts, "request_id": texts, "problems": {"type": "array", "items": problem}},
+            "type": "object",
+            "required": ["error", "request_id"],
+            "properties": {
+                "error": texts,
+                "request_id": texts,
+                "problems": {"type": "array", "items": problem},
+            },
         },
         **_tensor_schemas(options),
     }
@@ -178,37 +246,66 @@ def _tensor_schemas(options: Serve) -> Json:
     axis: Json = {"type": "integer", "minimum": 0, "maximum": LONGEST_AXIS}
     datatype: Json = {"type": "string", "enum": list(DATATYPES)}
     tensor: Json = {
-        "type": "object", "required": ["name", "shape", "datatype"],
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
         "properties": {
-            "name": {"type": "string"}, "shape": {"type": "array", "items": axis, "minItems": 1}, "datatype": datatype,
-            "data": {"type": "array", "items": value}, "parameters": parameters,
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": axis, "minItems": 1},
+            "datatype": datatype,
+            "data": {"type": "array", "items": value},
+            "parameters": parameters,
         },
     }
-    output: Json = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "parameters": parameters}}
+    output: Json = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "parameters": parameters},
+    }
     answered: Json = {**tensor, "properties": {**tensor["properties"], "parameters": {"type": "object"}}}
     described: Json = {
-        "type": "object", "required": ["name", "datatype", "shape"],
-        "properties": {"name": {"type": "string"}, "datatype": datatype, "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}}},
+        "type": "object",
+        "required": ["name", "datatype", "shape"],
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": datatype,
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
+        },
     }
     texts = {"type": "string"}
     return {
         "InferenceRequest": {
-            "type": "object", "required": ["inputs"],
-            "description": f"Tensors of at most {options.max_rows} rows. In the binary extension, bytes follow the JSON, whose length is in Inference-Header-Content-Length.",
+            "type": "object",
+            "required": ["inputs"],
+            "description": (
+                f"Tensors of at most {options.max_rows} rows. In the binary extension, bytes follow the JSON,"
+                " whose length is in Inference-Header-Content-Length."
+            ),
             "properties": {
-                "id": {"type": ["string", "null"]}, "parameters": parameters, "inputs": {"type": "array", "items": tensor},
+                "id": {"type": ["string", "null"]},
+                "parameters": parameters,
+                "inputs": {"type": "array", "items": tensor},
                 "outputs": {"type": ["array", "null"], "items": output},
             },
         },
         "InferenceAnswer": {
-            "type": "object", "required": ["model_name", "model_version", "outputs"],
-            "properties": {"model_name": texts, "model_version": texts, "id": texts, "outputs": {"type": "array", "items": answered}},
+            "type": "object",
+            "required": ["model_name", "model_version", "outputs"],
+            "properties": {
+                "model_name": texts,
+                "model_version": texts,
+                "id": texts,
+                "outputs": {"type": "array", "items": answered},
+            },
         },
         "ModelMetadata": {
-            "type": "object", "required": ["name", "versions", "platform", "inputs", "outputs"],
+            "type": "object",
+            "required": ["name", "versions", "platform", "inputs", "outputs"],
             "properties": {
-                "name": texts, "versions": {"type": "array", "items": texts}, "platform": texts,
-                "inputs": {"type": "array", "items": described}, "outputs": {"type": "array", "items": described},
+                "name": texts,
+                "versions": {"type": "array", "items": texts},
+                "platform": texts,
+                "inputs": {"type": "array", "items": described},
+                "outputs": {"type": "array", "items": described},
             },
         },
     }
@@ -217,8 +314,8 @@ def _tensor_schemas(options: Serve) -> Json:
 def _taken(kind: pa.DataType) -> Json:
     """A JSON Schema of what a field of this Arrow type takes at all.
 
-    One value of any kind for a column of single values: whether the text "41" is a number, or 1 is true, is the feature's to
-    say, as it is in training.
+    One value of any kind for a column of single values: whether the text "41" is a number, or 1 is true, is
+    the feature's to say, as it is in training.
     """
     if pa.types.is_struct(kind):
         return {"type": ["object", "null"]}
@@ -238,7 +335,10 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
     if pa.types.is_temporal(kind):
         return {"type": ["string", "null"], "format": "date" if pa.types.is_date(kind) else "date-time"}
     if pa.types.is_struct(kind):
-        return {"type": ["object", "null"], "properties": {field.name: field_schema(field.type) for field in kind}}
+        return {
+            "type": ["object", "null"],
+            "properties": {field.name: field_schema(field.type) for field in kind},
+        }
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return {"type": ["array", "null"], "items": field_schema(kind.value_type)}
     if is_bytes(kind):
@@ -249,7 +349,11 @@ def field_schema(kind: pa.DataType) -> dict[str, Any]:
 def _example(bundle: Bundle) -> dict[str, Any] | None:
     """A golden row, as JSON has it."""
     rows, _ = bundle.golden()
-    return {name: plain(value) for name, value in rows.slice(0, 1).to_pylist()[0].items()} if rows.num_rows else None
+    return (
+        {name: plain(value) for name, value in rows.slice(0, 1).to_pylist()[0].items()}
+        if rows.num_rows
+        else None
+    )
 
 
 def plain(value: Any) -> Any:
@@ -259,7 +363,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode() if len(value) <= _MOST_EXAMPLE_BYTES else None  # a page is no place for a photo
+        # a page is no place for a photo
+        return base64.b64encode(value).decode() if len(value) <= _MOST_EXAMPLE_BYTES else None
     if isinstance(value, list):
         return [plain(v) for v in value]
     return value

@@ -1,10 +1,12 @@
-"""What every request passes through: a request id, the bearer token, and the meters. Plain ASGI, to cost next to nothing.
+"""What every request passes through: a request id, the bearer token, and the meters.
 
-Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no secrets, and the
-page, which is an empty shell until its visitor types the token in.
+Plain ASGI, to cost next to nothing.
 
-A defect ends here: the client gets a 500 with the request's id and no traceback, the events get the traceback. A client that
-hangs up is no defect: nothing is said.
+Open without a token: the health endpoints, since whoever probes them (a load balancer, Kubernetes) has no
+secrets, and the page, which is an empty shell until its visitor types the token in.
+
+A defect ends here: the client gets a 500 with the request's id and no traceback, the events get the
+traceback. A client that hangs up is no defect: nothing is said.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Gate:
         route_of: a path → the route it is counted under (few, so that a scanner does not fill the meters).
     """
 
-    def __init__(self, app: App, *, token: str | None, meters: Meters, events: Events, route_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, app: App, *, token: str | None, meters: Meters, events: Events, route_of: Callable[[str], str]
+    ) -> None:
         self._app = app
         self._token = token.encode() if token else None
         self._meters = meters
@@ -58,7 +62,8 @@ class Gate:
         start = time.perf_counter()
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()  # whatever else is sent might forge lines in a log
+        # whatever else is sent might forge lines in a log
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         status, started = 500, False
 
@@ -71,7 +76,11 @@ class Gate:
 
         self._meters.in_flight.inc()
         try:
-            if self._token is not None and scope["path"] not in OPEN and not self._may_pass(headers.get(b"authorization", b"")):
+            if (
+                self._token is not None
+                and scope["path"] not in OPEN
+                and not self._may_pass(headers.get(b"authorization", b""))
+            ):
                 self._meters.error("unauthorised")
                 await _refuse(send_on, request_id.decode())
             else:
@@ -80,12 +89,30 @@ class Gate:
             status = GONE
         except asyncio.CancelledError:  # the server stops now, whatever is being answered
             if not started:
-                await _answer(send_on, 503, to_json({"error": "the server is stopping; ask another, or later", "request_id": request_id.decode()}), (b"retry-after", b"1"))
+                await _answer(
+                    send_on,
+                    503,
+                    to_json(
+                        {
+                            "error": "the server is stopping; ask another, or later",
+                            "request_id": request_id.decode(),
+                        }
+                    ),
+                    (b"retry-after", b"1"),
+                )
         except Exception as error:  # noqa: BLE001 - the one place where a defect is told; the server goes on for the others
             self._meters.error("defect")
-            self._events.warn(f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}", request_id=request_id.decode())
+            self._events.warn(
+                f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}",
+                request_id=request_id.decode(),
+            )
             if not started:
-                said = to_json({"error": f"a defect of this server's ({type(error).__name__}); its log says more", "request_id": request_id.decode()})
+                said = to_json(
+                    {
+                        "error": f"a defect of this server's ({type(error).__name__}); its log says more",
+                        "request_id": request_id.decode(),
+                    }
+                )
                 await _answer(send_on, 500, said)
         finally:
             self._meters.in_flight.dec()
@@ -97,7 +124,12 @@ class Gate:
 
 
 async def _refuse(send: Send, request_id: str) -> None:
-    body = to_json({"error": "this server asks for a bearer token: send the header  Authorization: Bearer <token>", "request_id": request_id})
+    body = to_json(
+        {
+            "error": "this server asks for a bearer token: send the header  Authorization: Bearer <token>",
+            "request_id": request_id,
+        }
+    )
     await _answer(send, 401, body, (b"www-authenticate", b"Bearer"))
 
 

@@ -1,7 +1,8 @@
 """One thread that does one thing after another for the event loop.
 
-Like an executor of one thread, but: a thing that nobody waits for any more is not begun, what the thread was told last is
-visible (a hang can be seen), and the thread is a daemon, so that the process ends though a thing never does.
+Like an executor of one thread, but: a thing that nobody waits for any more is not begun, what the thread was
+told last is visible (a hang can be seen), and the thread is a daemon, so that the process ends though a thing
+never does.
 """
 
 from __future__ import annotations

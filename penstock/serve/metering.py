@@ -1,4 +1,6 @@
-"""What a server counts, for Prometheus: in a registry of its own, so that several servers in one process do not add up."""
+"""What a server counts, for Prometheus: in a registry of its own, so that several servers in one process do
+not add up.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,38 @@ class Meters:
 
     def __init__(self, *, model: str, version: str) -> None:
         registry = self._registry = CollectorRegistry()
-        self._requests = Counter("penstock_requests", "Requests, by route and status.", ["route", "status"], registry=registry)
-        self._seconds = Histogram("penstock_request_seconds", "Seconds from a request's first byte to its answer's last, by route.", ["route"], buckets=_SECONDS, registry=registry)
+        self._requests = Counter(
+            "penstock_requests", "Requests, by route and status.", ["route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "penstock_request_seconds",
+            "Seconds from a request's first byte to its answer's last, by route.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._rows = Counter("penstock_rows", "Rows answered.", registry=registry)
-        self._errors = Counter("penstock_errors", "Requests that were not answered, by reason.", ["reason"], registry=registry)
-        self._batch_rows = Histogram("penstock_batch_rows", "Rows answered by one call of the program.", buckets=_ROWS, registry=registry)
-        self._batch_requests = Histogram("penstock_batch_requests", "Requests answered by one call of the program.", buckets=_ROWS[:9], registry=registry)
-        self.in_flight = Gauge("penstock_requests_in_flight", "Requests being answered now.", registry=registry)
-        Gauge("penstock_model_info", "1, labelled with what is served.", ["model", "bundle"], registry=registry).labels(model, version).set(1)
+        self._errors = Counter(
+            "penstock_errors", "Requests that were not answered, by reason.", ["reason"], registry=registry
+        )
+        self._batch_rows = Histogram(
+            "penstock_batch_rows",
+            "Rows answered by one call of the program.",
+            buckets=_ROWS,
+            registry=registry,
+        )
+        self._batch_requests = Histogram(
+            "penstock_batch_requests",
+            "Requests answered by one call of the program.",
+            buckets=_ROWS[:9],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "penstock_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        Gauge(
+            "penstock_model_info", "1, labelled with what is served.", ["model", "bundle"], registry=registry
+        ).labels(model, version).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()

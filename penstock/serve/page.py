@@ -1,7 +1,7 @@
 """The page at `/docs`: what is served, its fields, and a box to ask it. It loads nothing from anywhere else.
 
-It is an empty shell that reads `/openapi.json` (with the token that the visitor types in, if one is asked for), so it may be
-shown to anyone.
+It is an empty shell that reads `/openapi.json` (with the token that the visitor types in, if one is asked
+for), so it may be shown to anyone.
 """
 
 PAGE = """<!DOCTYPE html>

@@ -1,15 +1,18 @@
-"""The Open Inference Protocol, version 2 (KServe V2, the protocol of Triton): tensors ↔ rows, in JSON and in binary.
+"""The Open Inference Protocol, version 2 (KServe V2, the protocol of Triton): tensors ↔ rows, in JSON and in
+binary.
 
-Inputs are the raw columns, each a tensor `[n]` or `[n, 1]` (vectors `[n, length]`, series `[n, steps, variables]`), in any datatype that
-carries its values: what is acceptable is the feature's to say, as everywhere. Missing values: null in JSON data; NaN in
-floating-point tensors; an empty element in BYTES tensors (they cannot hold null, and an empty cell of a CSV file is
-missing as well). Outputs are the predictions `<target>` (BYTES, FP64, INT64 or BOOL) and `<target>_probabilities`
-(FP32 `[n, classes]`, whose classes the model's metadata lists), and the like. A column of bytes (pictures) is BYTES: the
-bytes themselves in binary, base64 text in JSON.
+Inputs are the raw columns, each a tensor `[n]` or `[n, 1]` (vectors `[n, length]`, series `[n, steps,
+variables]`), in any datatype that carries its values: what is acceptable is the feature's to say, as
+everywhere. Missing values: null in JSON data; NaN in floating-point tensors; an empty element in BYTES
+tensors (they cannot hold null, and an empty cell of a CSV file is missing as well). Outputs are the
+predictions `<target>` (BYTES, FP64, INT64 or BOOL) and `<target>_probabilities` (FP32 `[n, classes]`, whose
+classes the model's metadata lists), and the like. A column of bytes (pictures) is BYTES: the bytes themselves
+in binary, base64 text in JSON.
 
-The binary extension (github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md): after the JSON,
-whose length is in the header `Inference-Header-Content-Length`, come the tensors' bytes, little-endian, row-major; BYTES
-elements each after their length in four bytes. Pure: bytes and Arrow in, bytes and Arrow out.
+The binary extension (github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md):
+after the JSON, whose length is in the header `Inference-Header-Content-Length`, come the tensors' bytes,
+little-endian, row-major; BYTES elements each after their length in four bytes. Pure: bytes and Arrow in,
+bytes and Arrow out.
 """
 
 from __future__ import annotations
@@ -31,8 +34,18 @@ from penstock.serve.reading import LEAST_BYTES, Malformed, TooLarge, read_json
 
 HEADER = "inference-header-content-length"
 _NUMPY = {
-    "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
-    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+    "BOOL": "?",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
 }
 DATATYPES = (*_NUMPY, "BYTES")
 _FLOATS = ("FP16", "FP32", "FP64")
@@ -69,18 +82,32 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def describe(columns: Mapping[str, pa.DataType], answers: pa.Schema) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def describe(
+    columns: Mapping[str, pa.DataType], answers: pa.Schema
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Inputs and outputs as the metadata of a model lists them; -1 is an axis that varies."""
-    inputs = [{"name": name, "datatype": datatype(kind), "shape": [-1, *_inner(kind)]} for name, kind in columns.items()]
+    inputs = [
+        {"name": name, "datatype": datatype(kind), "shape": [-1, *_inner(kind)]}
+        for name, kind in columns.items()
+    ]
     outputs: list[dict[str, Any]] = []
     for field in answers:
         if pa.types.is_struct(field.type) and _is_shares(field.type):
             classes = [member.name for member in field.type]
-            outputs.append({"name": field.name, "datatype": "FP32", "shape": [-1, len(classes)], "parameters": {"classes": classes}})
+            outputs.append(
+                {
+                    "name": field.name,
+                    "datatype": "FP32",
+                    "shape": [-1, len(classes)],
+                    "parameters": {"classes": classes},
+                }
+            )
         elif pa.types.is_nested(field.type) and not pa.types.is_primitive(_innermost(field.type)):
             outputs.append({"name": field.name, "datatype": "BYTES", "shape": [-1]})
         else:
-            outputs.append({"name": field.name, "datatype": datatype(field.type), "shape": [-1, *_inner(field.type)]})
+            outputs.append(
+                {"name": field.name, "datatype": datatype(field.type), "shape": [-1, *_inner(field.type)]}
+            )
     return inputs, outputs
 
 
@@ -98,14 +125,21 @@ def _is_shares(kind: pa.DataType) -> bool:
     return all(pa.types.is_floating(member.type) for member in kind)
 
 
-# -- requests ----------------------------------------------------------------------------------------------------------
+# -- requests ------------------------------------------------------------------------------------------------
 
 
 def parse(
-    body: bytes | bytearray, header_length: str | None, columns: Mapping[str, pa.DataType], answers: pa.Schema, *, max_rows: int,
+    body: bytes | bytearray,
+    header_length: str | None,
+    columns: Mapping[str, pa.DataType],
+    answers: pa.Schema,
+    *,
+    max_rows: int,
     most_bytes: int = LEAST_BYTES,
 ) -> Question:
-    """Read an inference request. What it costs follows from the bytes of the body, never from a number that it states.
+    """Read an inference request.
+
+    What it costs follows from the bytes of the body, never from a number that it states.
 
     Args:
         body: the whole body.
@@ -133,7 +167,10 @@ def parse(
         raise RequestError("; ".join(map(str, problems)), problems)
     rows = {name: _rows_of(given[name], columns[name]) for name in columns}
     if len(set(rows.values())) > 1:
-        raise Malformed(f"all inputs must have the same first axis; found {', '.join(f'{n}: {k}' for n, k in rows.items())}")
+        raise Malformed(
+            "all inputs must have the same first axis; found"
+            f" {', '.join(f'{n}: {k}' for n, k in rows.items())}"
+        )
     count = next(iter(rows.values()), 0)
     if count > max_rows:
         raise TooLarge(f"the request has {count} rows; at most {max_rows} are taken at once (serve.max_rows)")
@@ -142,13 +179,16 @@ def parse(
     return Question(id, count, lambda: from_columns(values, columns), wanted)
 
 
-def _head(body: bytes | bytearray, header_length: str | None, most_bytes: int) -> tuple[dict[str, Any], memoryview]:
+def _head(
+    body: bytes | bytearray, header_length: str | None, most_bytes: int
+) -> tuple[dict[str, Any], memoryview]:
     size = len(body)
     if header_length is not None:
         plain = header_length.isascii() and header_length.isdecimal() and len(header_length) <= 19
         if not plain or int(header_length) > len(body):
             raise Malformed(
-                f"Inference-Header-Content-Length is {_shown(header_length)}; expected the length of the JSON in bytes, at most the {len(body)} of the body"
+                f"Inference-Header-Content-Length is {_shown(header_length)}; expected the length of the JSON"
+                f" in bytes, at most the {len(body)} of the body"
             )
         size = int(header_length)
     whole = memoryview(body)
@@ -158,11 +198,16 @@ def _head(body: bytes | bytearray, header_length: str | None, most_bytes: int) -
     return head, whole[size:]
 
 
-def _inputs(head: Mapping[str, Any], tail: memoryview) -> tuple[dict[str, dict[str, Any]], dict[str, memoryview]]:
+def _inputs(
+    head: Mapping[str, Any], tail: memoryview
+) -> tuple[dict[str, dict[str, Any]], dict[str, memoryview]]:
     """The tensors of a request by name, and the bytes of those that have some."""
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
-        raise Malformed("an inference request has `inputs`: a list of tensors, each with `name`, `shape`, `datatype` and `data`")
+        raise Malformed(
+            "an inference request has `inputs`: a list of tensors, each with `name`, `shape`, `datatype` and"
+            " `data`"
+        )
     given: dict[str, dict[str, Any]] = {}
     blobs: dict[str, memoryview] = {}
     for entry in inputs:
@@ -172,20 +217,31 @@ def _inputs(head: Mapping[str, Any], tail: memoryview) -> tuple[dict[str, dict[s
         given[name] = entry
         shape, sort = entry.get("shape"), entry.get("datatype")
         if not isinstance(shape, list) or not shape or not all(_is_axis(n) for n in shape):
-            raise Malformed(f"the input {_shown(name)} needs a `shape`: a list of whole numbers, rows first; found {_shown(shape)}")
+            raise Malformed(
+                f"the input {_shown(name)} needs a `shape`: a list of whole numbers, rows first; found"
+                f" {_shown(shape)}"
+            )
         entry["shape"] = list(map(int, shape))
         if not isinstance(sort, str) or sort not in DATATYPES:
-            raise Malformed(f"the input {_shown(name)} has the datatype {_shown(sort)}; known are {', '.join(DATATYPES)}")
+            raise Malformed(
+                f"the input {_shown(name)} has the datatype {_shown(sort)}; known are {', '.join(DATATYPES)}"
+            )
         size = _parameters(entry).get("binary_data_size")
         if size is None:
             continue
         if not isinstance(size, int) or isinstance(size, bool) or size < 0 or size > len(tail):
-            raise Malformed(f"the input {_shown(name)} says that {_shown(size)} bytes are its data; {len(tail)} bytes are left")
+            raise Malformed(
+                f"the input {_shown(name)} says that {_shown(size)} bytes are its data; {len(tail)} bytes are"
+                " left"
+            )
         if "data" in entry:
             raise Malformed(f"the input {_shown(name)} has `data` and `binary_data_size`; give one of them")
         blobs[name], tail = tail[:size], tail[size:]
     if tail:
-        raise Malformed(f"{len(tail)} bytes follow the last tensor and belong to none; give each input its `binary_data_size`")
+        raise Malformed(
+            f"{len(tail)} bytes follow the last tensor and belong to none; give each input its"
+            " `binary_data_size`"
+        )
     return given, blobs
 
 
@@ -236,7 +292,10 @@ def _wanted(head: Mapping[str, Any], answers: pa.Schema) -> dict[str, bool]:
         if name in wanted:
             raise Malformed(f"the output {name!r} is asked for twice")
         if "classification" in _parameters(entry):
-            raise Malformed(f"the classification extension is not offered; the output {name!r} is there with its probabilities beside it")
+            raise Malformed(
+                f"the classification extension is not offered; the output {name!r} is there with its"
+                " probabilities beside it"
+            )
         wanted[name] = _choice(entry, "binary_data", everything)
     return wanted
 
@@ -246,7 +305,9 @@ def _rows_of(entry: Mapping[str, Any], kind: pa.DataType) -> int:
     inner = len(_inner(kind))
     good = len(shape) == 1 + inner or (not inner and len(shape) == 2 and shape[1] == 1)
     if not good:
-        expected = {0: "[rows] or [rows, 1]", 1: "[rows, length]", 2: "[rows, steps, variables]"}.get(inner, f"{1 + inner} axes")
+        expected = {0: "[rows] or [rows, 1]", 1: "[rows, length]", 2: "[rows, steps, variables]"}.get(
+            inner, f"{1 + inner} axes"
+        )
         text = f"has the shape {_shown(shape)}; expected {expected}"
         raise RequestError(f"the input {name!r} {text}", (Problem((name,), text),))
     return int(shape[0])
@@ -261,13 +322,16 @@ def _is_axis(length: Any) -> bool:
 def _values(entry: Mapping[str, Any], blob: memoryview | None, kind: pa.DataType) -> list[Any] | pa.Array:
     """The values of one input, one a row.
 
-    The lists that a shape asks for are made only once the data is there that fills them: each axis is as long as the data or
-    the rows at most, so that a small body with a large shape makes nothing.
+    The lists that a shape asks for are made only once the data is there that fills them: each axis is as long
+    as the data or the rows at most, so that a small body with a large shape makes nothing.
     """
     name, shape, sort = entry["name"], entry["shape"], entry["datatype"]
     size = math.prod(shape)
     if math.prod(shape[:-1]) > max(size, shape[0]):
-        raise Malformed(f"the input {name!r} has the shape {shape}, which is made of empty lists; leave out axes of length 0")
+        raise Malformed(
+            f"the input {name!r} has the shape {shape}, which is made of empty lists; leave out axes of"
+            " length 0"
+        )
     inner = len(_inner(kind))
     if blob is None:
         data = _flat(entry.get("data"), name, len(shape))
@@ -299,7 +363,10 @@ def _numbers(name: str, sort: str, blob: memoryview, shape: list[int], size: int
     """The numbers of a binary tensor, flat: floating-point ones as doubles."""
     dtype = np.dtype(_NUMPY[sort])
     if len(blob) != size * dtype.itemsize:
-        raise Malformed(f"the input {name!r} has {len(blob)} bytes; its shape {shape} and datatype {sort} ask for {size * dtype.itemsize}")
+        raise Malformed(
+            f"the input {name!r} has {len(blob)} bytes; its shape {shape} and datatype {sort} ask for"
+            f" {size * dtype.itemsize}"
+        )
     array = np.frombuffer(blob, dtype)
     return array.astype(np.float64) if dtype.kind == "f" else array
 
@@ -314,7 +381,9 @@ def _listed(flat: pa.Array, shape: list[int]) -> pa.Array:
 
 
 def _float(value: Any) -> float | None:
-    """A number as a double; NaN is missing, and a whole number beyond any double is as infinite as it is to the model."""
+    """A number as a double; NaN is missing, and a whole number beyond any double is as infinite as it is to
+    the model.
+    """
     if value is None or value != value:
         return None
     try:
@@ -325,7 +394,10 @@ def _float(value: Any) -> float | None:
 
 def _flat(data: Any, name: str, axes: int) -> list[Any]:
     if not isinstance(data, list):
-        raise Malformed(f"the input {name!r} needs `data`, a list, or `parameters.binary_data_size` and bytes after the JSON")
+        raise Malformed(
+            f"the input {name!r} needs `data`, a list, or `parameters.binary_data_size` and bytes after the"
+            " JSON"
+        )
     for _ in range(axes - 1):
         if not data or not isinstance(data[0], list):
             break
@@ -341,7 +413,15 @@ _WHOLE = {name: (np.iinfo(kind).min, np.iinfo(kind).max) for name, kind in _NUMP
 
 
 def _check_values(name: str, sort: str, data: Sequence[Any]) -> None:
-    allowed: tuple[type, ...] = (str,) if sort == "BYTES" else (bool,) if sort == "BOOL" else (int,) if "INT" in sort else (int, float)
+    allowed: tuple[type, ...] = (
+        (str,)
+        if sort == "BYTES"
+        else (bool,)
+        if sort == "BOOL"
+        else (int,)
+        if "INT" in sort
+        else (int, float)
+    )
     least, most = _WHOLE.get(sort, (0, 0))
     for i, value in enumerate(data):
         if value is None:
@@ -350,12 +430,17 @@ def _check_values(name: str, sort: str, data: Sequence[Any]) -> None:
         if fits and ("INT" not in sort or least <= value <= most):
             continue
         shown = _shown(value)
-        raise RequestError(f"value {i} of the input {name!r} is {shown}, which is no {sort}", (Problem((i, name), f"expected {sort}; found {shown}"),))
+        raise RequestError(
+            f"value {i} of the input {name!r} is {shown}, which is no {sort}",
+            (Problem((i, name), f"expected {sort}; found {shown}"),),
+        )
 
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether a column holds bytes, such as pictures."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    )
 
 
 def _elements(name: str, blob: memoryview, size: int, *, as_text: bool) -> list[str | bytes | None]:
@@ -375,17 +460,22 @@ def _elements(name: str, blob: memoryview, size: int, *, as_text: bool) -> list[
             element = bytes(blob[at : at + length])
             found.append((element.decode() if as_text else element) if length else None)
         except UnicodeDecodeError:
-            raise RequestError(f"element {len(found)} of the input {name!r} is not UTF-8", (Problem((len(found), name), "expected text in UTF-8"),)) from None
+            raise RequestError(
+                f"element {len(found)} of the input {name!r} is not UTF-8",
+                (Problem((len(found), name), "expected text in UTF-8"),),
+            ) from None
         at += length
     if len(found) != size:
         raise Malformed(f"the input {name!r} has {len(found)} elements; its shape asks for {size}")
     return found
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- answers -------------------------------------------------------------------------------------------------
 
 
-def answer(table: pa.Table, wanted: Mapping[str, bool], *, model: str, version: str, id: str | None) -> tuple[bytes, int | None]:
+def answer(
+    table: pa.Table, wanted: Mapping[str, bool], *, model: str, version: str, id: str | None
+) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if bytes follow."""
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
@@ -393,20 +483,39 @@ def answer(table: pa.Table, wanted: Mapping[str, bool], *, model: str, version: 
         sort, shape, values = _tensor(table[name].combine_chunks())
         entry: dict[str, Any] = {"name": name, "datatype": sort, "shape": shape}
         if as_bytes:
-            blob = _bytes(values) if sort == "BYTES" else np.ascontiguousarray(values, np.dtype(_NUMPY[sort])).tobytes()
+            blob = (
+                _bytes(values)
+                if sort == "BYTES"
+                else np.ascontiguousarray(values, np.dtype(_NUMPY[sort])).tobytes()
+            )
             entry["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
             entry["data"] = values if isinstance(values, list) else values.ravel().tolist()
         outputs.append(entry)
-    head = to_json({"model_name": model, "model_version": version, **({"id": id} if id is not None else {}), "outputs": outputs}, inf_nan_mode="constants")
+    head = to_json(
+        {
+            "model_name": model,
+            "model_version": version,
+            **({"id": id} if id is not None else {}),
+            "outputs": outputs,
+        },
+        inf_nan_mode="constants",
+    )
     return head + b"".join(blobs), len(head) if blobs else None
 
 
 def _tensor(column: pa.Array) -> tuple[str, list[int], Any]:
     kind = column.type
     if pa.types.is_struct(kind) and _is_shares(kind):
-        shares = np.stack([np.asarray(part.to_numpy(zero_copy_only=False), np.float32) for part in column.flatten()], axis=1) if kind.num_fields else np.zeros((len(column), 0), np.float32)
+        shares = (
+            np.stack(
+                [np.asarray(part.to_numpy(zero_copy_only=False), np.float32) for part in column.flatten()],
+                axis=1,
+            )
+            if kind.num_fields
+            else np.zeros((len(column), 0), np.float32)
+        )
         return "FP32", list(shares.shape), shares
     if _is_list(kind) and pa.types.is_primitive(_innermost(kind)) and (tensor := _even(column)) is not None:
         return datatype(kind), list(tensor.shape), tensor

@@ -1,12 +1,15 @@
-"""JSON → Python values, at a cost that follows from the bytes of the body, in steps that never stop the event loop for long.
+"""JSON → Python values, at a cost that follows from the bytes of the body, in steps that never stop the event
+loop for long.
 
-A decoder in C holds the interpreter's lock from the first byte to the last: 45 MB of `{}` are five seconds in which nobody
-else is answered, whichever thread decodes, and a gigabyte of empty objects. So a large body is read in windows of 64 KiB:
-what fits into a window is decoded at once by the C decoder, what does not is taken apart here, one level at a time. After
-each window the reader adds up what the values take in memory, and stops where that, or the number of rows, is too much.
+A decoder in C holds the interpreter's lock from the first byte to the last: 45 MB of `{}` are five seconds in
+which nobody else is answered, whichever thread decodes, and a gigabyte of empty objects. So a large body is
+read in windows of 64 KiB: what fits into a window is decoded at once by the C decoder, what does not is taken
+apart here, one level at a time. After each window the reader adds up what the values take in memory, and
+stops where that, or the number of rows, is too much.
 
-Stricter than Python's decoder: a key that occurs twice in one object has no one meaning, half of a surrogate pair is no text,
-and 64 levels are the deepest. Like it, `NaN`, `Infinity` and `1e999` are read (as they always were; a feature may refuse them).
+Stricter than Python's decoder: a key that occurs twice in one object has no one meaning, half of a surrogate
+pair is no text, and 64 levels are the deepest. Like it, `NaN`, `Infinity` and `1e999` are read (as they
+always were; a feature may refuse them).
 """
 
 from __future__ import annotations
@@ -48,13 +51,20 @@ def most_bytes(max_request_bytes: int) -> int:
     return max(LEAST_BYTES, 4 * max_request_bytes)
 
 
-def read_json(body: bytes | bytearray | memoryview, *, most: int = LEAST_BYTES, rows: int | None = None, key: str | None = None) -> Any:
+def read_json(
+    body: bytes | bytearray | memoryview,
+    *,
+    most: int = LEAST_BYTES,
+    rows: int | None = None,
+    key: str | None = None,
+) -> Any:
     """The body's one value.
 
     Args:
         body: JSON in UTF-8.
         most: bytes that its values may take in memory.
-        rows: the most items of the outermost list, or of the list at `key` of the outermost object; None for any number.
+        rows: the most items of the outermost list, or of the list at `key` of the outermost object; None for
+            any number.
         key: see `rows`.
 
     Raises:
@@ -72,7 +82,9 @@ def read_json(body: bytes | bytearray | memoryview, *, most: int = LEAST_BYTES, 
     except RecursionError:
         raise Malformed(f"the body is nested more than {DEEPEST} levels deep") from None
     except UnicodeDecodeError as error:
-        raise Malformed(f"the body is not JSON: it is not UTF-8 ({error.reason}); send text in UTF-8") from None
+        raise Malformed(
+            f"the body is not JSON: it is not UTF-8 ({error.reason}); send text in UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         raise Malformed(f"the body is not JSON: {error.msg} at character {error.pos}") from None
 
@@ -120,7 +132,9 @@ def _check(text: str, value: Any) -> None:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise Malformed("the body has half of a surrogate pair (\\ud800 to \\udfff alone), which is no text") from None
+            raise Malformed(
+                "the body has half of a surrogate pair (\\ud800 to \\udfff alone), which is no text"
+            ) from None
     if text.count("[") + text.count("{") > DEEPEST:
         _shallow(_depth(_bare(text)))
 
@@ -148,16 +162,25 @@ def _depth(bare: str) -> int:
 
 
 def _weight(text: str) -> int:
-    """About what the values of a piece of JSON take in memory: 32 bytes a value, more for lists and objects, and the text."""
+    """About what the values of a piece of JSON take in memory: 32 bytes a value, more for lists and objects,
+    and the text.
+    """
     bare = _bare(text)
     width = 1 if text.isascii() else 4
-    return 32 * (1 + bare.count(",")) + 64 * bare.count("[") + 200 * bare.count("{") + (len(text) - len(bare)) * width
+    return (
+        32 * (1 + bare.count(","))
+        + 64 * bare.count("[")
+        + 200 * bare.count("{")
+        + (len(text) - len(bare)) * width
+    )
 
 
 class _Reader:
     """Reads a large body window by window."""
 
-    def __init__(self, body: bytes | bytearray | memoryview, *, most: int, rows: int | None, key: str | None) -> None:
+    def __init__(
+        self, body: bytes | bytearray | memoryview, *, most: int, rows: int | None, key: str | None
+    ) -> None:
         self._body = memoryview(body)
         self._most = most
         self._rows = rows
@@ -186,7 +209,7 @@ class _Reader:
             raise self._broken("something follows the end of the JSON")
         return value
 
-    # -- windows -------------------------------------------------------------------------------------------------------
+    # -- windows ---------------------------------------------------------------------------------------------
 
     def _open(self, start: int) -> None:
         self._start = start
@@ -219,10 +242,11 @@ class _Reader:
         self._weight += weight
         if self._weight > self._most:
             raise TooLarge(
-                f"the values of the request take more than {self._most >> 20} MiB of memory once they are read; send fewer rows, or tensors in binary"
+                f"the values of the request take more than {self._most >> 20} MiB of memory once they are"
+                " read; send fewer rows, or tensors in binary"
             )
 
-    # -- values --------------------------------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------------------
 
     def _value(self, depth: int) -> Any:
         self._next()
@@ -282,7 +306,10 @@ class _Reader:
             items += self._run(depth)
             items.append(self._value(depth + 1))
             if rows is not None and len(items) > rows:
-                raise TooLarge(f"the request has more than {rows} rows; at most {rows} are taken at once (serve.max_rows)")
+                raise TooLarge(
+                    f"the request has more than {rows} rows; at most {rows} are taken at once"
+                    " (serve.max_rows)"
+                )
             follows = self._next()
             self._at += 1
             if follows == "]":
@@ -294,8 +321,8 @@ class _Reader:
     def _run(self, depth: int) -> list[Any]:
         """As many whole items of a list as the window holds, if they can be decoded at once; none otherwise.
 
-        A piece that ends before a comma, and is a list once brackets are put around it, is a sequence of whole items: a cut
-        within a text or an inner list would leave that open.
+        A piece that ends before a comma, and is a list once brackets are put around it, is a sequence of
+        whole items: a cut within a text or an inner list would leave that open.
         """
         cut = self._text.rfind(",", self._at)
         if not self._runs or cut < self._at + _TEXT_WORTH_A_RUN:

@@ -1,4 +1,6 @@
-"""The server: uvicorn around the application, stopped gracefully; in the foreground (`serve`) or in a thread (`Serving`)."""
+"""The server: uvicorn around the application, stopped gracefully; in the foreground (`serve`) or in a thread
+(`Serving`).
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,11 @@ from penstock.serve.app import create_app
 from penstock.serve.connection import CONNECTIONS, Connection
 
 STOP_SECONDS = 5
-"""How long requests that were asked whole may go on once the server is to stop. With the time that the answering thread gets
-(`batching.CLOSE_SECONDS`) it ends within eight seconds, whatever clients do."""
+"""How long requests that were asked whole may go on once the server is to stop.
+
+With the time that the answering thread gets (`batching.CLOSE_SECONDS`) it ends within eight seconds, whatever
+clients do.
+"""
 OTHER_FILES = 64
 """Files that the process may open beside its connections."""
 
@@ -49,7 +54,9 @@ def _nothing(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, but a signal ends it with success once all is answered, instead of being raised again."""
+    """uvicorn's server, but a signal ends it with success once all is answered, instead of being raised
+    again.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,7 +76,8 @@ class _Server(uvicorn.Server):
         return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and not self.force_exit:  # asked twice: now; what is broken off by that is no defect
+        # asked twice: now; what is broken off by that is no defect
+        if self.should_exit and not self.force_exit:
             self.force_exit = True
             logging.getLogger("uvicorn.error").addFilter(_nothing)
         self.should_exit = True
@@ -83,7 +91,8 @@ class _Server(uvicorn.Server):
 
 def _listen(options: Serve) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # TCP by name: asyncio turns Nagle's algorithm off only for sockets that say so, and with it each answer takes 40 ms.
+    # TCP by name: asyncio turns Nagle's algorithm off only for sockets that say so, and with it each answer
+    # takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -96,10 +105,18 @@ def _listen(options: Serve) -> socket.socket:
         listener.close()
         where = f"{options.host}:{options.port}"
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"{where} is in use by another program. Choose another port (serve.port, --port), or 0 for any that is free.") from None
+            raise UserError(
+                f"{where} is in use by another program. Choose another port (serve.port, --port), or 0 for"
+                " any that is free."
+            ) from None
         if error.errno == errno.EACCES:
-            raise UserError(f"this user may not listen at {where}: ports below 1024 are reserved. Choose a higher one (serve.port, --port).") from None
-        raise UserError(f"cannot listen at {where}: {error.strerror or error}. Check serve.host and serve.port.") from None
+            raise UserError(
+                f"this user may not listen at {where}: ports below 1024 are reserved. Choose a higher one"
+                " (serve.port, --port)."
+            ) from None
+        raise UserError(
+            f"cannot listen at {where}: {error.strerror or error}. Check serve.host and serve.port."
+        ) from None
     listener.setblocking(False)
     return listener
 
@@ -109,12 +126,19 @@ def _make(bundle: Bundle, options: Serve, events: Events) -> tuple[_Server, sock
     listener = _listen(options)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    log = logging.Logger("penstock.serve", logging.ERROR)  # outside of the tree of loggers, which belongs to the application
+    # outside of the tree of loggers, which belongs to the application
+    log = logging.Logger("penstock.serve", logging.ERROR)
     log.addHandler(_Told(events))
     protocol: Any = functools.partial(Connection, log=log, most=_connections())
     config = uvicorn.Config(
-        app, http=protocol, ws="none", log_config=None, access_log=False, lifespan="on",
-        timeout_graceful_shutdown=STOP_SECONDS, server_header=False,
+        app,
+        http=protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=STOP_SECONDS,
+        server_header=False,
     )
     return _Server(config), listener, f"http://{shown}:{port}"
 
@@ -126,20 +150,26 @@ def _connections() -> int:
 
 
 def serve(bundle: Bundle, options: Serve, events: Events) -> None:
-    """Answer over HTTP until SIGTERM or Ctrl-C; what is being answered then is finished first, for `STOP_SECONDS`.
+    """Answer over HTTP until SIGTERM or Ctrl-C; what is being answered then is finished first, for
+    `STOP_SECONDS`.
 
     Raises:
         UserError: the port is in use, or a token is asked for and not there.
     """
     server, listener, url = _make(bundle, options, events)
-    events.say(f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)", url=url)
+    events.say(
+        f"serving {bundle.reference} ({bundle.name}) at {url}  (POST {url}/predict, page at {url}/docs)",
+        url=url,
+    )
     with contextlib.closing(listener):
         server.run(sockets=[listener])
     events.say("stopped; what had been asked was answered, or turned away")
 
 
 class Serving:
-    """A server in a thread of this process: `with Serving(bundle, Serve(port=0), events) as server: … server.url`."""
+    """A server in a thread of this process: `with Serving(bundle, Serve(port=0), events) as server: …
+    server.url`.
+    """
 
     def __init__(self, bundle: Bundle, options: Serve, events: Events) -> None:
         self._server, self._listener, self.url = _make(bundle, options, events)
