@@ -20,7 +20,7 @@ from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
 @pytest.fixture
 def line(monkeypatch, tmp_path):
-    monkeypatch.setattr(afar, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.1)
     with faulty_s3(monkeypatch, tmp_path, attempts=2) as line:
         yield line
 

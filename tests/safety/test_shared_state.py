@@ -150,7 +150,7 @@ class Stubborn:
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StoreError("refused."), ZeroDivisionError("a defect")], ids=lambda e: type(e).__name__)
 def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(afar, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.01)
     store = Stubborn(tmp_path, [error, error])
     pusher = CheckpointUploader(store, "runs/run-x")  # type: ignore[arg-type]
     pusher.push()
@@ -162,7 +162,7 @@ def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: 
 
 
 def test_what_never_reached_the_bucket_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(afar, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.01)
     pusher = CheckpointUploader(Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x")  # type: ignore[arg-type]
     pusher.push()
     pusher.close()
