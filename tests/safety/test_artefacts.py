@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from penstock.train.start import weights_of
 
 import penstock
 from penstock import api
@@ -29,7 +30,6 @@ from penstock.data.inherit import inherited
 from penstock.run import Run
 from penstock.terminal.screens import show_screen
 from penstock.train.checkpoint import read_tensors
-from penstock.train.start import weights_of
 from tests.safety.mutate import mutate
 from tests.safety.test_hostile import edit, reseal
 
