@@ -1,4 +1,6 @@
-"""How a loader is set beside its peers: each in a process of its own, on as many cores, over the same values; an epoch each in turn."""
+"""How a loader is set beside its peers: each in a process of its own, on as many cores, over the same values;
+an epoch each in turn.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,16 @@ class Against:
     by_bound: bool = False
 
 
-def beside(name: str, ours: Against, others: list[Against], *, cores: int, folder: Path, per_row: Callable[[dict[str, Any]], float] = lambda seen: 1.0, unit: str = "rows") -> None:
+def beside(
+    name: str,
+    ours: Against,
+    others: list[Against],
+    *,
+    cores: int,
+    folder: Path,
+    per_row: Callable[[dict[str, Any]], float] = lambda seen: 1.0,
+    unit: str = "rows",
+) -> None:
     """Print one line for each of the others; what cannot be run says so.
 
     Args:
@@ -34,7 +45,9 @@ def beside(name: str, ours: Against, others: list[Against], *, cores: int, folde
     """
     pairs = size("PAIRS", 0)
     with ExitStack() as stack:
-        mine = stack.enter_context(Peer(ours.script, group=None, cores=cores, folder=folder)).setup(ours.task, **ours.how)
+        mine = stack.enter_context(Peer(ours.script, group=None, cores=cores, folder=folder)).setup(
+            ours.task, **ours.how
+        )
         seen = mine.check()
         for other in others:
             line = f"{name}: {other.name}"
@@ -43,10 +56,24 @@ def beside(name: str, ours: Against, others: list[Against], *, cores: int, folde
                     peer.setup(other.task, **other.how)
                     theirs = peer.check()
                     if theirs["rows"] == seen["rows"] and theirs["total"] != seen["total"]:
-                        raise Cannot(f"{other.name} gave other values: their total is {theirs['total']:,}, ours {seen['total']:,}")
+                        raise Cannot(
+                            f"{other.name} gave other values: their total is {theirs['total']:,}, ours"
+                            f" {seen['total']:,}"
+                        )
                     found = compare(mine.run, peer.run, pairs=pairs or other.pairs)
                     say_compared(
-                        found, name=line, other=other.name, unit=unit, per_row=per_row(seen), least=other.least, by_bound=other.by_bound, cores=cores, versions=peer.versions,
-                        gives=theirs["first"] if len(theirs["first"]) < 8 else f"{len(theirs['first'])} arrays")
+                        found,
+                        name=line,
+                        other=other.name,
+                        unit=unit,
+                        per_row=per_row(seen),
+                        least=other.least,
+                        by_bound=other.by_bound,
+                        cores=cores,
+                        versions=peer.versions,
+                        gives=(
+                            theirs["first"] if len(theirs["first"]) < 8 else f"{len(theirs['first'])} arrays"
+                        ),
+                    )
             except Cannot as reason:
                 skip(line, reason)

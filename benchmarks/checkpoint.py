@@ -1,6 +1,6 @@
-"""What a checkpoint costs the training loop: the pause with 250 MB of state, written by a thread while training goes on, beside
-saving it at once. Both write the same files with the same checksums; interleaved, and before each pause the one before it
-has been written, as `auto` spaces them.
+"""What a checkpoint costs the training loop: the pause with 250 MB of state, written by a thread while
+training goes on, beside saving it at once. Both write the same files with the same checksums; interleaved,
+and before each pause the one before it has been written, as `auto` spaces them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ class _Learner:
     def __init__(self) -> None:
         count = MEGABYTES * 1_000_000 // 4 // 3 // 62
         weights = {f"layer{i}.weight": torch.randn(count) for i in range(62)}
-        moments = {f"supervised/{name}/{word}": torch.randn(count) for name in weights for word in ("exp_avg", "exp_avg_sq")}
+        moments = {
+            f"supervised/{name}/{word}": torch.randn(count)
+            for name in weights
+            for word in ("exp_avg", "exp_avg_sq")
+        }
         self.precision = SimpleNamespace(scaler=None)
         self.average = None
         self.state = StateDict(weights, moments, {}, {})
@@ -53,10 +57,28 @@ def _bench(folder: Path) -> None:
     loader = SimpleNamespace(state_dict=lambda: {"epoch": 0, "position": 0})
 
     def keeper(name: str, background: bool) -> CheckpointManager:
-        recipe = load_recipe({"name": "bench", "source": {"type": "files", "path": "none.csv"}, "train": {"checkpoint": {"background": background, "keep": 1}}}, base=folder)
+        recipe = load_recipe(
+            {
+                "name": "bench",
+                "source": {"type": "files", "path": "none.csv"},
+                "train": {"checkpoint": {"background": background, "keep": 1}},
+            },
+            base=folder,
+        )
         (folder / name).mkdir()
         made: Any = learner, loader
-        return CheckpointManager(recipe, folder / name, "run-bench", str(folder / "store"), *made, EarlyStopping(), None, Events(), World(), Pulse(None))
+        return CheckpointManager(
+            recipe,
+            folder / name,
+            "run-bench",
+            str(folder / "store"),
+            *made,
+            EarlyStopping(),
+            None,
+            Events(),
+            World(),
+            Pulse(None),
+        )
 
     ours, other = keeper("thread", True), keeper("at once", False)
     pauses: dict[str, list[float]] = {"ours": [], "other": []}
@@ -73,6 +95,18 @@ def _bench(folder: Path) -> None:
     size = sum(file.stat().st_size for file in ours._checkpoints.path(PAIRS).iterdir())
     pairs = Pairs(np.array(pauses["ours"]), np.array(pauses["other"]))
     low, high = pairs.bounds()
-    say(name="checkpoint/pause", value=float(np.median(pairs.ours)), unit="s", other="saved at once", ratio=pairs.ratio, goal="at least 5 times shorter (lower bound)", holds=low >= 5,
-        low=round(low, 2), high=round(high, 2), at_once_seconds=round(float(np.median(pairs.other)), 4), megabytes=round(size / 1e6, 1), pairs=PAIRS)
+    say(
+        name="checkpoint/pause",
+        value=float(np.median(pairs.ours)),
+        unit="s",
+        other="saved at once",
+        ratio=pairs.ratio,
+        goal="at least 5 times shorter (lower bound)",
+        holds=low >= 5,
+        low=round(low, 2),
+        high=round(high, 2),
+        at_once_seconds=round(float(np.median(pairs.other)), 4),
+        megabytes=round(size / 1e6, 1),
+        pairs=PAIRS,
+    )
     ours.close(), other.close()

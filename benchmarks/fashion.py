@@ -1,5 +1,6 @@
-"""Fusion against its parts: the fashion recipe with all it has, with the picture alone, and with the name alone, over several
-seeds (each splits anew). Fused must be within 0.01 of the better part, on both targets: what gating and modality dropout are for.
+"""Fusion against its parts: the fashion recipe with all it has, with the picture alone, and with the name
+alone, over several seeds (each splits anew). Fused must be within 0.01 of the better part, on both targets:
+what gating and modality dropout are for.
 
     python -m benchmarks.fashion            # five seeds
     python -m benchmarks.fashion 7 8        # these
@@ -43,18 +44,38 @@ def bench(seeds: Sequence[int] = SEEDS) -> None:
         medians = {part: statistics.median(found[part][target]) for part in PARTS}
         best = max(medians["name"], medians["picture"])
         say(
-            name=f"fashion: {target}, median of {len(seeds)} seeds", value=medians["fused"], unit="accuracy", other="the better of name and picture alone", ratio=medians["fused"] / best,
-            goal=f">= {reach} and >= the better - 0.01", holds=medians["fused"] >= max(reach, best - 0.01), picture=medians["picture"], by_name=medians["name"])
+            name=f"fashion: {target}, median of {len(seeds)} seeds",
+            value=medians["fused"],
+            unit="accuracy",
+            other="the better of name and picture alone",
+            ratio=medians["fused"] / best,
+            goal=f">= {reach} and >= the better - 0.01",
+            holds=medians["fused"] >= max(reach, best - 0.01),
+            picture=medians["picture"],
+            by_name=medians["name"],
+        )
 
 
 def accuracy(seed: int, inputs: Sequence[str] | None, store: Store) -> dict[str, float]:
     """Test accuracy by target, with these inputs alone (all unless given)."""
     declared: dict[str, Any] = read_recipe(RECIPE)
-    declared |= {"seed": seed, "evaluate": {"baselines": False, "bootstrap": 0}, "trackers": [], "launcher": {"type": "local", "processes": 1, "threads": 1}}
+    declared |= {
+        "seed": seed,
+        "evaluate": {"baselines": False, "bootstrap": 0},
+        "trackers": [],
+        "launcher": {"type": "local", "processes": 1, "threads": 1},
+    }
     if inputs is not None:
         declared["inputs"] = {name: feature for name, feature in declared["inputs"].items() if name in inputs}
-        declared["model"] = {**declared["model"], "encoders": {name: encoder for name, encoder in declared["model"]["encoders"].items() if name in inputs}}
-    outcome = Pipeline(load_recipe(declared, base=RECIPE.parent, name="fashion"), store, Events()).until("evaluate")
+        declared["model"] = {
+            **declared["model"],
+            "encoders": {
+                name: encoder for name, encoder in declared["model"]["encoders"].items() if name in inputs
+            },
+        }
+    outcome = Pipeline(load_recipe(declared, base=RECIPE.parent, name="fashion"), store, Events()).until(
+        "evaluate"
+    )
     assert outcome.report is not None
     return {target: float(outcome.report["metrics"]["test"][target]["accuracy"]) for target in TARGETS}
 

@@ -1,8 +1,8 @@
 """How figures are taken: interleaved pairs, medians, bootstrap bounds of the ratio; one JSON line a figure.
 
-Machines are noisy and get slower and faster in waves, so ours and the other's run alternate, and the ratio is taken
-within each pair. Where the two live in processes of their own (`benchmarks.peers`), each process times its own work,
-threads and children counted, and says how many rows it was: ratios are then of seconds a row.
+Machines are noisy and get slower and faster in waves, so ours and the other's run alternate, and the ratio is
+taken within each pair. Where the two live in processes of their own (`benchmarks.peers`), each process times
+its own work, threads and children counted, and says how many rows it was: ratios are then of seconds a row.
 """
 
 from __future__ import annotations
@@ -69,10 +69,14 @@ class Compared:
 
     def reaches(self, least: float, *, by_bound: bool = False) -> bool:
         """Whether the ratio is at least so much, by CPU and by wall: both medians, or both lower bounds."""
-        return all((pairs.bounds()[0] if by_bound else pairs.ratio) >= least for pairs in (self.cpu, self.wall))
+        return all(
+            (pairs.bounds()[0] if by_bound else pairs.ratio) >= least for pairs in (self.cpu, self.wall)
+        )
 
 
-def interleave(ours: Callable[[], object], other: Callable[[], object], *, pairs: int = 10, cpu: bool = False) -> Pairs:
+def interleave(
+    ours: Callable[[], object], other: Callable[[], object], *, pairs: int = 10, cpu: bool = False
+) -> Pairs:
     """Run both, alternately, `pairs` times; the first of a pair changes each time.
 
     Args:
@@ -87,12 +91,24 @@ def interleave(ours: Callable[[], object], other: Callable[[], object], *, pairs
         return clock() - start
 
     ours(), other()  # warm
-    found = [(timed(a), timed(b)) if i % 2 else tuple(reversed((timed(b), timed(a)))) for i, (a, b) in enumerate([(ours, other)] * pairs)]
+    found = [
+        (timed(a), timed(b)) if i % 2 else tuple(reversed((timed(b), timed(a))))
+        for i, (a, b) in enumerate([(ours, other)] * pairs)
+    ]
     return Pairs(np.array([a for a, _ in found]), np.array([b for _, b in found]))
 
 
-def compare(ours: Callable[[int], Took], other: Callable[[int], Took], *, pairs: int = 10, least: int = 10, limit_seconds: float = 240.0) -> Compared:
-    """Run both, alternately; the first of a pair changes each time. Each is given the number of the round, to shuffle by.
+def compare(
+    ours: Callable[[int], Took],
+    other: Callable[[int], Took],
+    *,
+    pairs: int = 10,
+    least: int = 10,
+    limit_seconds: float = 240.0,
+) -> Compared:
+    """Run both, alternately; the first of a pair changes each time.
+
+    Each is given the number of the round, to shuffle by.
 
     Args:
         pairs: how many; the same number for everything of one kind.
@@ -111,33 +127,81 @@ def compare(ours: Callable[[int], Took], other: Callable[[int], Took], *, pairs:
             found.append((ours(turn), theirs))
 
     def each(word: str) -> Pairs:
-        return Pairs(*(np.array([getattr(pair[side], word) / pair[side].rows for pair in found]) for side in (0, 1)))
+        return Pairs(
+            *(np.array([getattr(pair[side], word) / pair[side].rows for pair in found]) for side in (0, 1))
+        )
 
     return Compared(each("seconds"), each("cpu_seconds"), first[0].rows, first[1].rows)
 
 
-def say(*, name: str, value: float, unit: str, ours: str = "penstock", other: str | None = None, ratio: float | None = None, goal: str | None = None, holds: bool | None = None, **more: object) -> None:
+def say(
+    *,
+    name: str,
+    value: float,
+    unit: str,
+    ours: str = "penstock",
+    other: str | None = None,
+    ratio: float | None = None,
+    goal: str | None = None,
+    holds: bool | None = None,
+    **more: object,
+) -> None:
     """Print one figure as a JSON line."""
-    line = {"name": name, "ours": ours, "other": other, "value": round(value, 6), "unit": unit, "ratio": None if ratio is None else round(ratio, 3), "goal": goal, "holds": holds, **more}
+    line = {
+        "name": name,
+        "ours": ours,
+        "other": other,
+        "value": round(value, 6),
+        "unit": unit,
+        "ratio": None if ratio is None else round(ratio, 3),
+        "goal": goal,
+        "holds": holds,
+        **more,
+    }
     print(json.dumps(line), flush=True)
 
 
-def say_compared(found: Compared, *, name: str, other: str, unit: str = "rows", per_row: float = 1.0, least: float | None = None, by_bound: bool = False, **more: object) -> None:
-    """Print a comparison as a JSON line: `value` is what ours does in a second of CPU, `ratio` that of CPU a row.
+def say_compared(
+    found: Compared,
+    *,
+    name: str,
+    other: str,
+    unit: str = "rows",
+    per_row: float = 1.0,
+    least: float | None = None,
+    by_bound: bool = False,
+    **more: object,
+) -> None:
+    """Print a comparison as a JSON line: `value` is what ours does in a second of CPU, `ratio` that of CPU a
+    row.
 
     Args:
         unit: what is counted, `per_row` of them a row.
         least: the goal for the ratio, by CPU and by wall; None: only stated.
         by_bound: the lower bounds must reach it, not the medians.
     """
+
     def each(pairs: Pairs, side: str) -> float:
         return round(per_row / float(np.median(getattr(pairs, side))), 1)
 
     say(
-        name=name, other=other, value=each(found.cpu, "ours"), unit=f"{unit}/CPU-s", ratio=found.cpu.ratio, goal=None if least is None else f"{'lower bound ' if by_bound else ''}≥ {least:g}",
-        holds=None if least is None else found.reaches(least, by_bound=by_bound), bounds=_rounded(found.cpu.bounds()), wall_ratio=round(found.wall.ratio, 3), wall_bounds=_rounded(found.wall.bounds()),
-        a_second={"ours": each(found.wall, "ours"), "other": each(found.wall, "other")}, a_cpu_second={"ours": each(found.cpu, "ours"), "other": each(found.cpu, "other")},
-        pairs=len(found.cpu.ours), rows=found.rows, other_rows=found.other_rows, **more)
+        name=name,
+        other=other,
+        value=each(found.cpu, "ours"),
+        unit=f"{unit}/CPU-s",
+        ratio=found.cpu.ratio,
+        goal=None if least is None else f"{'lower bound ' if by_bound else ''}≥ {least:g}",
+        holds=None if least is None else found.reaches(least, by_bound=by_bound),
+        bounds=_rounded(found.cpu.bounds()),
+        wall_ratio=round(found.wall.ratio, 3),
+        wall_bounds=_rounded(found.wall.bounds()),
+        a_second={"ours": each(found.wall, "ours"), "other": each(found.wall, "other")},
+        a_cpu_second={"ours": each(found.cpu, "ours"), "other": each(found.cpu, "other")},
+        pairs=len(found.cpu.ours),
+        rows=found.rows,
+        other_rows=found.other_rows,
+        **more,
+    )
 
 
 def skip(name: str, reason: object) -> None:
@@ -152,7 +216,9 @@ def size(word: str, default: int) -> int:
 
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """A folder for a benchmark: below `BENCH_FOLDER`, where it stays and its data are found again, or a temporary one."""
+    """A folder for a benchmark: below `BENCH_FOLDER`, where it stays and its data are found again, or a
+    temporary one.
+    """
     kept = os.environ.get("BENCH_FOLDER")
     if kept:
         folder = Path(kept).resolve() / name

@@ -1,8 +1,10 @@
-"""The first batch from a bucket against copying it: a feed of `BENCH_BYTES` (2 GB unless the environment says otherwise) in a local S3
-server, a cold cache each time. Both sides use the same requests, ranges, threads and checks.
+"""The first batch from a bucket against copying it: a feed of `BENCH_BYTES` (2 GB unless the environment says
+otherwise) in a local S3 server, a cold cache each time. Both sides use the same requests, ranges, threads and
+checks.
 
-The server is a stand-in for an object store, in a process of its own: it reads files and answers ranges as S3 does. It is on this
-machine, so there is no distance in it; `latency` adds some to each answer, for the first batch and for the copy alike.
+The server is a stand-in for an object store, in a process of its own: it reads files and answers ranges as S3
+does. It is on this machine, so there is no distance in it; `latency` adds some to each answer, for the first
+batch and for the copy alike.
 """
 
 from __future__ import annotations
@@ -51,12 +53,19 @@ def bench() -> None:
 
 def _bench(folder: Path) -> None:
     feed = _feed(folder / "lake" / "team" / "store")
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.remote", str(folder / "lake"), str(LATENCY_SECONDS)], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.remote", str(folder / "lake"), str(LATENCY_SECONDS)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert server.stdout is not None
         os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y",
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "y",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
         }
         first, whole = [], []
         _cold(folder, lambda store: _first_batch(store, feed))  # imports and connections, once
@@ -64,10 +73,27 @@ def _bench(folder: Path) -> None:
             first.append(_cold(folder, lambda store: _first_batch(store, feed)))
             whole.append(_cold(folder, lambda store: _copy(store, feed)))
         ratio = median(copy / batch for copy, batch in zip(whole, first, strict=True))
-        say(name=f"first shuffled batch from a bucket of {BYTES / 1e9:g} GB, cold cache, {LATENCY_SECONDS * 1000:g} ms to an answer", value=median(first), unit="s", other=f"copying it: {median(whole):.2f} s",
-            ratio=ratio, goal="≥ 20", holds=bool(ratio >= 20), runs={"first": [round(s, 3) for s in first], "copy": [round(s, 3) for s in whole]})
+        say(
+            name=(
+                f"first shuffled batch from a bucket of {BYTES / 1e9:g} GB, cold cache,"
+                f" {LATENCY_SECONDS * 1000:g} ms to an answer"
+            ),
+            value=median(first),
+            unit="s",
+            other=f"copying it: {median(whole):.2f} s",
+            ratio=ratio,
+            goal="≥ 20",
+            holds=bool(ratio >= 20),
+            runs={"first": [round(s, 3) for s in first], "copy": [round(s, 3) for s in whole]},
+        )
         epoch = _cold(folder, lambda store: _epoch(store, feed))
-        say(name="an epoch read by blocks from the bucket, cold cache", value=BYTES / epoch / 1e6, unit="MB/s", other="copying it", ratio=median(whole) / epoch)
+        say(
+            name="an epoch read by blocks from the bucket, cold cache",
+            value=BYTES / epoch / 1e6,
+            unit="MB/s",
+            other="copying it",
+            ratio=median(whole) / epoch,
+        )
     finally:
         server.terminate()
         server.wait(10)
@@ -105,7 +131,9 @@ def _copy(store: Store, feed: str) -> Iterator[None]:
 
 
 def _epoch(store: Store, feed: str) -> Iterator[None]:
-    for _ in Loader(Feed.open(store, feed), "train", batch_size=BATCH, shuffle="blocks", window=4, numpy=True).batches(0):
+    for _ in Loader(
+        Feed.open(store, feed), "train", batch_size=BATCH, shuffle="blocks", window=4, numpy=True
+    ).batches(0):
         pass
     yield
 
@@ -113,9 +141,18 @@ def _epoch(store: Store, feed: str) -> Iterator[None]:
 def _feed(store: Path) -> str:
     """A feed of made numbers, written as shards without a dataset."""
     names = [f"x{i}" for i in range(COLUMNS)]
-    recipe = load_recipe({"name": "bench", "source": {"type": "files", "path": "none.csv"}, "inputs": dict.fromkeys(names, "number"), "targets": {"y": "binary"}})
+    recipe = load_recipe(
+        {
+            "name": "bench",
+            "source": {"type": "files", "path": "none.csv"},
+            "inputs": dict.fromkeys(names, "number"),
+            "targets": {"y": "binary"},
+        }
+    )
     rng = np.random.default_rng(0)
-    sample = pa.table({**{n: rng.normal(size=100) for n in names}, "y": np.where(np.arange(100) % 2, "yes", "no")})
+    sample = pa.table(
+        {**{n: rng.normal(size=100) for n in names}, "y": np.where(np.arange(100) % 2, "yes", "no")}
+    )
     encoding: Encoding = fit_encoding(recipe, sample)
     folder = store / "feeds" / "0123456789abcdef"
     folder.mkdir(parents=True)
@@ -124,13 +161,28 @@ def _feed(store: Path) -> str:
     with ShardWriter(folder, "train") as writer:
         written = 0
         while written < BYTES:
-            arrays = {"row_id": rng.integers(0, 2**62, (rows, 2)), **{f"{n}.value": rng.random(rows, np.float32) for n in names}, **{f"{n}.missing": np.zeros(rows, np.float32) for n in names}, "y.label": rng.random(rows, np.float32)}
+            arrays = {
+                "row_id": rng.integers(0, 2**62, (rows, 2)),
+                **{f"{n}.value": rng.random(rows, np.float32) for n in names},
+                **{f"{n}.missing": np.zeros(rows, np.float32) for n in names},
+                "y.label": rng.random(rows, np.float32),
+            }
             writer.write(arrays)
             written += sum(values.nbytes for values in arrays.values())
     empty: dict[str, list[str]] = {"validation": [], "test": []}
-    seal(folder, {
-        "type": "feed", "id": folder.name, "dataset": "bench@0123456789abcdef", "rows": {"train": writer.rows, "validation": 0, "test": 0}, "shards": {"train": writer.files, **empty},
-        "shard_rows": {"train": [rows_in(folder / file) for file in writer.files], **empty}, "quarantined": {"train": 0, "validation": 0, "test": 0}, "reasons": {}})
+    seal(
+        folder,
+        {
+            "type": "feed",
+            "id": folder.name,
+            "dataset": "bench@0123456789abcdef",
+            "rows": {"train": writer.rows, "validation": 0, "test": 0},
+            "shards": {"train": writer.files, **empty},
+            "shard_rows": {"train": [rows_in(folder / file) for file in writer.files], **empty},
+            "quarantined": {"train": 0, "validation": 0, "test": 0},
+            "reasons": {},
+        },
+    )
     return folder.name
 
 

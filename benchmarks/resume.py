@@ -1,8 +1,10 @@
-"""Going on in the middle: the first batch at half an epoch after opening, over a feed of a million rows and over the order of a hundred
-million; and the same rows in the same order when the number of processes changes from 1 to 2 to 3 and back to 1.
+"""Going on in the middle: the first batch at half an epoch after opening, over a feed of a million rows and
+over the order of a hundred million; and the same rows in the same order when the number of processes changes
+from 1 to 2 to 3 and back to 1.
 
-Opening (the manifest is read and the shards are mapped) is not counted; it is stated. The hundred million rows are no file: an
-order of that many is asked for its batches in the middle, which is what seeking takes before anything is read.
+Opening (the manifest is read and the shards are mapped) is not counted; it is stated. The hundred million
+rows are no file: an order of that many is asked for its batches in the middle, which is what seeking takes
+before anything is read.
 
     BENCH_TABLE_ROWS=1000000 python -m benchmarks resume
 """
@@ -36,8 +38,17 @@ def bench() -> None:
         worst = float(np.max(seeks)) * 1e3
         rows = made.feed.rows["train"]
         say(
-            name=f"the first batch at half an epoch of {rows:,} rows", value=float(np.median(seeks)) * 1e3, unit="ms", goal=f"≤ {MOST_MS:g}", holds=float(np.median(seeks)) * 1e3 <= MOST_MS, slowest_ms=round(worst, 2),
-            at_the_beginning_ms=round(float(np.median(starts)) * 1e3, 2), opening_ms=round(float(np.median(opened)) * 1e3, 2), times=TIMES, shuffle=_loader(made).shuffle)
+            name=f"the first batch at half an epoch of {rows:,} rows",
+            value=float(np.median(seeks)) * 1e3,
+            unit="ms",
+            goal=f"≤ {MOST_MS:g}",
+            holds=float(np.median(seeks)) * 1e3 <= MOST_MS,
+            slowest_ms=round(worst, 2),
+            at_the_beginning_ms=round(float(np.median(starts)) * 1e3, 2),
+            opening_ms=round(float(np.median(opened)) * 1e3, 2),
+            times=TIMES,
+            shuffle=_loader(made).shuffle,
+        )
         for many in (1_000_000, 100_000_000):
             took = []
             for epoch in range(TIMES):
@@ -46,15 +57,35 @@ def bench() -> None:
                 low, high = batches.bounds(len(batches) // 2)
                 Order(many, SEED, epoch).slots(np.arange(low, high))
                 took.append(time.perf_counter() - start)
-            say(name=f"the order's batch at half an epoch of {many:,} rows", value=float(np.median(took)) * 1e3, unit="ms", goal=f"≤ {MOST_MS:g}", holds=float(np.median(took)) * 1e3 <= MOST_MS, times=TIMES)
+            say(
+                name=f"the order's batch at half an epoch of {many:,} rows",
+                value=float(np.median(took)) * 1e3,
+                unit="ms",
+                goal=f"≤ {MOST_MS:g}",
+                holds=float(np.median(took)) * 1e3 <= MOST_MS,
+                times=TIMES,
+            )
         alone = _ids(made, [1])
         changing = _ids(made, [1, 2, 3, 1])
         same = bool(len(alone) == rows and np.array_equal(alone, changing))
-        say(name="the same rows in the same order at 1 → 2 → 3 → 1 processes, of one", value=float(len(changing)), unit="rows", goal="identical, each once", holds=same and len(np.unique(alone, axis=0)) == rows)
+        say(
+            name="the same rows in the same order at 1 → 2 → 3 → 1 processes, of one",
+            value=float(len(changing)),
+            unit="rows",
+            goal="identical, each once",
+            holds=same and len(np.unique(alone, axis=0)) == rows,
+        )
 
 
 def _loader(made: Encoded, *, rank: int = 0, world: int = 1) -> Loader:
-    return Loader(Feed.open(Store(made.store), made.feed.id), "train", batch_size=BATCH, seed=SEED, rank=rank, world=world)
+    return Loader(
+        Feed.open(Store(made.store), made.feed.id),
+        "train",
+        batch_size=BATCH,
+        seed=SEED,
+        rank=rank,
+        world=world,
+    )
 
 
 def _first(loader: Loader, epoch: int, position: int) -> float:
@@ -69,7 +100,9 @@ def _first(loader: Loader, epoch: int, position: int) -> float:
 
 
 def _ids(made: Encoded, worlds: list[int]) -> np.ndarray:
-    """The row ids of one epoch in global order, its parts gone through by so many processes each, every part resumed from the one before."""
+    """The row ids of one epoch in global order, its parts gone through by so many processes each, every part
+    resumed from the one before.
+    """
     state = _loader(made).state_dict()
     whole = len(_loader(made))
     found: list[np.ndarray] = []

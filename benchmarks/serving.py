@@ -1,4 +1,6 @@
-"""One row answered: over HTTP against the bare predictor, and the bare predictor against the bare ONNX program."""
+"""One row answered: over HTTP against the bare predictor, and the bare predictor against the bare ONNX
+program.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def bench() -> None:
         outcome = Pipeline(recipe, Store(folder / "store"), Events()).until("pack")
         bundle, dataset = outcome.bundle, outcome.dataset
         assert bundle is not None and dataset is not None
-        row = {k: v for k, v in dataset.table("test").slice(0, 1).to_pylist()[0].items() if k in bundle.encoding.columns(targets=False)}
+        row = {
+            k: v
+            for k, v in dataset.table("test").slice(0, 1).to_pylist()[0].items()
+            if k in bundle.encoding.columns(targets=False)
+        }
         body = json.dumps({"records": [row]}).encode()
         predictor = bundle.predictor()
         bare = _times(lambda: predictor.predict([row]))
@@ -51,8 +57,19 @@ def bench() -> None:
             seconds = time.perf_counter() - start
             connection.close()
         say(name="one row of 30 numbers, bare predictor, p50", value=float(np.median(bare)) * 1e3, unit="ms")
-        say(name="one row over HTTP, p50", value=float(np.median(served)) * 1e3, unit="ms", other="Ludwig 0.11: 24 ms", p99_ms=round(float(np.quantile(served, 0.99)) * 1e3, 2))
-        say(name="one client, one connection", value=len(served) / seconds, unit="requests/s", other="Ludwig 0.11: 36-47")
+        say(
+            name="one row over HTTP, p50",
+            value=float(np.median(served)) * 1e3,
+            unit="ms",
+            other="Ludwig 0.11: 24 ms",
+            p99_ms=round(float(np.quantile(served, 0.99)) * 1e3, 2),
+        )
+        say(
+            name="one client, one connection",
+            value=len(served) / seconds,
+            unit="requests/s",
+            other="Ludwig 0.11: 36-47",
+        )
 
 
 def _times(call: object) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Texts that are ids already: rows of 16–256 ids (uint16 as stored), shuffled, padded batches of 256 and of 64 (int64, and a mask), one core
-each.
+"""Texts that are ids already: rows of 16–256 ids (uint16 as stored), shuffled, padded batches of 256 and of
+64 (int64, and a mask), one core each.
 
-The limit is a gather of rows from one array in memory into padded batches. Peers' rows are padded by the same few lines.
+The limit is a gather of rows from one array in memory into padded batches. Peers' rows are padded by the same
+few lines.
 
     BENCH_TEXTS=50000 BENCH_PEER_TEXTS=20000 python -m benchmarks text
 """
@@ -30,17 +31,49 @@ def bench() -> None:
         def tokens(seen: Any) -> float:
             return float(seen["total"] / seen["rows"])
 
-        beside("texts in batches of 256", Against("penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}), [
-            Against("a gather into padded batches, from an array in memory", "memory", "text", over(made.data), group=None, least=0.4, pairs=20),
-            Against("LitData, a sample a row", "lit", "text", over(few), least=5.0),
-            Against("Hugging Face datasets, whole Arrow batches", "huggingface", "text", over(made.data)),
-            Against("Mosaic Streaming, a sample a row", "mosaic", "text", over(few)),
-            Against("webdataset, a sample a row", "tars", "text", over(few)),
-        ], cores=1, folder=folder, unit="tokens", per_row=tokens)
-        beside("texts in batches of 64", Against("penstock", "ours", "text", {**made.ours, "batch": SMALL, "seed": SEED}), [
-            Against("a gather into padded batches, from an array in memory", "memory", "text", over(made.data, SMALL), group=None, least=0.4, pairs=20),
-            Against("LitData, a sample a row", "lit", "text", over(few, SMALL)),
-        ], cores=1, folder=folder, unit="tokens", per_row=tokens)
+        beside(
+            "texts in batches of 256",
+            Against("penstock", "ours", "text", {**made.ours, "batch": BATCH, "seed": SEED}),
+            [
+                Against(
+                    "a gather into padded batches, from an array in memory",
+                    "memory",
+                    "text",
+                    over(made.data),
+                    group=None,
+                    least=0.4,
+                    pairs=20,
+                ),
+                Against("LitData, a sample a row", "lit", "text", over(few), least=5.0),
+                Against("Hugging Face datasets, whole Arrow batches", "huggingface", "text", over(made.data)),
+                Against("Mosaic Streaming, a sample a row", "mosaic", "text", over(few)),
+                Against("webdataset, a sample a row", "tars", "text", over(few)),
+            ],
+            cores=1,
+            folder=folder,
+            unit="tokens",
+            per_row=tokens,
+        )
+        beside(
+            "texts in batches of 64",
+            Against("penstock", "ours", "text", {**made.ours, "batch": SMALL, "seed": SEED}),
+            [
+                Against(
+                    "a gather into padded batches, from an array in memory",
+                    "memory",
+                    "text",
+                    over(made.data, SMALL),
+                    group=None,
+                    least=0.4,
+                    pairs=20,
+                ),
+                Against("LitData, a sample a row", "lit", "text", over(few, SMALL)),
+            ],
+            cores=1,
+            folder=folder,
+            unit="tokens",
+            per_row=tokens,
+        )
 
 
 def _part(data: Any, rows: int) -> object:

@@ -1,5 +1,6 @@
-"""The trainer against a hand-written PyTorch loop: the same network, data, batches, optimiser and number of steps; CPU
-seconds an example, one process, one thread, interleaved. The loop is fed from tensors in memory, which no loader can beat.
+"""The trainer against a hand-written PyTorch loop: the same network, data, batches, optimiser and number of
+steps; CPU seconds an example, one process, one thread, interleaved. The loop is fed from tensors in memory,
+which no loader can beat.
 """
 
 from __future__ import annotations
@@ -34,13 +35,32 @@ def _bench(folder: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(ROWS, 20))
     label = values[:, :5].sum(1) + rng.normal(size=ROWS) > 0
-    pq.write_table(pa.table({**{f"x{i}": values[:, i] for i in range(20)}, "y": np.where(label, "yes", "no")}), folder / "t.parquet")
-    recipe = load_recipe({
-        "name": "bench", "source": {"type": "files", "path": str(folder / "t.parquet")}, "split": {"train": 0.98, "validation": 0.01, "test": 0.01},
-        "inputs": {f"x{i}": {"type": "number"} for i in range(20)}, "targets": {"y": "binary"},
-        "model": {"encoders": {"<number>": "linear"}, "combiner": {"type": "mlp", "width": 160, "depth": 2, "dropout": 0.0}},
-        "train": {"epochs": 1, "batch_size": BATCH, "max_steps": STEPS, "early_stop": None, "schedule": "constant"},
-        "launcher": {"type": "local", "processes": 1, "threads": 1}, "trackers": []})
+    pq.write_table(
+        pa.table({**{f"x{i}": values[:, i] for i in range(20)}, "y": np.where(label, "yes", "no")}),
+        folder / "t.parquet",
+    )
+    recipe = load_recipe(
+        {
+            "name": "bench",
+            "source": {"type": "files", "path": str(folder / "t.parquet")},
+            "split": {"train": 0.98, "validation": 0.01, "test": 0.01},
+            "inputs": {f"x{i}": {"type": "number"} for i in range(20)},
+            "targets": {"y": "binary"},
+            "model": {
+                "encoders": {"<number>": "linear"},
+                "combiner": {"type": "mlp", "width": 160, "depth": 2, "dropout": 0.0},
+            },
+            "train": {
+                "epochs": 1,
+                "batch_size": BATCH,
+                "max_steps": STEPS,
+                "early_stop": None,
+                "schedule": "constant",
+            },
+            "launcher": {"type": "local", "processes": 1, "threads": 1},
+            "trackers": [],
+        }
+    )
     store = Store(folder / "store")
     pipeline = Pipeline(recipe, store, Events())
     pipeline.prepare()
@@ -49,7 +69,11 @@ def _bench(folder: Path) -> None:
     assert feed is not None and dataset is not None
     torch.set_num_threads(1)
 
-    everything = {k: v for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False).batches(0) for k, v in batch.items()}
+    everything = {
+        k: v
+        for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False).batches(0)
+        for k, v in batch.items()
+    }
     specs, decoders = target_specs(recipe, feed.encoding), decoders_of(recipe, feed.encoding)
     phase = recipe.train.objective.phases(decoders, specs)[0]
     loops: list[float] = []
@@ -75,8 +99,25 @@ def _bench(folder: Path) -> None:
     parameters = parameter_count(build_network(recipe, feed.encoding, seed=0))
     pairs = interleave(ours, by_hand, pairs=12, cpu=True)
     low, high = pairs.bounds()
-    say(name=f"a whole training of {STEPS} steps, {parameters:,} parameters, batch {BATCH}: CPU, start, validation and checkpoint included", value=float(np.median(pairs.ours)), unit="s",
-        other="hand-written PyTorch, the loop alone", ratio=pairs.ratio, bounds=[round(low, 3), round(high, 3)])
+    say(
+        name=(
+            f"a whole training of {STEPS} steps, {parameters:,} parameters, batch {BATCH}: CPU, start,"
+            " validation and checkpoint included"
+        ),
+        value=float(np.median(pairs.ours)),
+        unit="s",
+        other="hand-written PyTorch, the loop alone",
+        ratio=pairs.ratio,
+        bounds=[round(low, 3), round(high, 3)],
+    )
     loop = float(np.median(loops)) * BATCH
     hand = float(np.median(pairs.other)) / STEPS
-    say(name="one step of the trainer's loop, wall", value=loop * 1e6, unit="µs", other="hand-written PyTorch (CPU)", ratio=hand / loop, goal="≥ 0.90", holds=bool(hand / loop >= 0.9))
+    say(
+        name="one step of the trainer's loop, wall",
+        value=loop * 1e6,
+        unit="µs",
+        other="hand-written PyTorch (CPU)",
+        ratio=hand / loop,
+        goal="≥ 0.90",
+        holds=bool(hand / loop >= 0.9),
+    )

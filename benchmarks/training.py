@@ -1,13 +1,15 @@
-"""The trainer against a hand-written PyTorch loop that is fed by indexing tensors in memory, which no loader can beat; and the
-field's trainers against the same loop. One process on one core, one thread of torch; CPU seconds of the loop, an example.
+"""The trainer against a hand-written PyTorch loop that is fed by indexing tensors in memory, which no loader
+can beat; and the field's trainers against the same loop. One process on one core, one thread of torch; CPU
+seconds of the loop, an example.
 
     python -m benchmarks training
     TRAINING=mlp,cnn,transformer,peers BENCH_PAIRS=20 python -m benchmarks training
 
-Ours trains the very module that the other loop calls, on the same rows, by the same optimiser and clipping, for the same number
-of steps; its batches come from the shards of a feed by its loader, whose threads, if it has any, count. Start, validation and checkpoints are
-told on a line of their own. The peers train the perceptron of `mlp`, each from tensors in memory through torch's DataLoader
-as it is used (row by row), Ludwig through its own batches; all run in processes of their own, in turn with the loop by hand.
+Ours trains the very module that the other loop calls, on the same rows, by the same optimiser and clipping,
+for the same number of steps; its batches come from the shards of a feed by its loader, whose threads, if it
+has any, count. Start, validation and checkpoints are told on a line of their own. The peers train the
+perceptron of `mlp`, each from tensors in memory through torch's DataLoader as it is used (row by row), Ludwig
+through its own batches; all run in processes of their own, in turn with the loop by hand.
 """
 
 from __future__ import annotations
@@ -72,20 +74,65 @@ def _pictures(rng: np.random.Generator, rows: int) -> pa.Table:
     coded = []
     for _ in range(rows):
         out = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((32, 32), Image.Resampling.BICUBIC).save(out, "PNG")
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(
+            (32, 32), Image.Resampling.BICUBIC
+        ).save(out, "PNG")
         coded.append(out.getvalue())
-    return pa.table({"x": pa.array(coded, pa.large_binary()), "y": rng.permutation(np.arange(rows) % 10), "place": np.arange(rows)})
+    return pa.table(
+        {
+            "x": pa.array(coded, pa.large_binary()),
+            "y": rng.permutation(np.arange(rows) % 10),
+            "place": np.arange(rows),
+        }
+    )
 
 
 def _texts(rng: np.random.Generator, rows: int) -> pa.Table:
     tokens = rng.integers(0, 1_000, (rows, 64)).astype(np.int32)
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), 64).cast(pa.list_(pa.int32())), "y": np.where(tokens[:, 0] % 2 == 0, "yes", "no")})
+    return pa.table(
+        {
+            "x": (
+                pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), 64).cast(pa.list_(pa.int32()))
+            ),
+            "y": np.where(tokens[:, 0] % 2 == 0, "yes", "no"),
+        }
+    )
 
 
 CASES = (
-    Case("mlp", Perceptron, {"x": {"type": "vector", "length": 30}}, "binary", ("x.value", "y.label"), 256, 300, 0.90, _numbers),
-    Case("cnn", Pictures, {"x": {"type": "image", "size": 32}}, "category", ("x.pixels", "y.index"), 64, 40, 0.95, _pictures),
-    Case("transformer", Reader, {"x": {"type": "sequence", "unit": "items"}}, "binary", ("x.tokens", "x.mask", "y.label"), 64, 15, 0.95, _texts),
+    Case(
+        "mlp",
+        Perceptron,
+        {"x": {"type": "vector", "length": 30}},
+        "binary",
+        ("x.value", "y.label"),
+        256,
+        300,
+        0.90,
+        _numbers,
+    ),
+    Case(
+        "cnn",
+        Pictures,
+        {"x": {"type": "image", "size": 32}},
+        "category",
+        ("x.pixels", "y.index"),
+        64,
+        40,
+        0.95,
+        _pictures,
+    ),
+    Case(
+        "transformer",
+        Reader,
+        {"x": {"type": "sequence", "unit": "items"}},
+        "binary",
+        ("x.tokens", "x.mask", "y.label"),
+        64,
+        15,
+        0.95,
+        _texts,
+    ),
 )
 
 
@@ -113,7 +160,7 @@ def _on_one_core() -> Iterator[None]:
             os.sched_setaffinity(0, before)
 
 
-# -- ours --------------------------------------------------------------------------------------------------------------
+# -- ours ----------------------------------------------------------------------------------------------------
 
 
 def _beside(case: Case, folder: Path) -> None:
@@ -138,28 +185,70 @@ def _beside(case: Case, folder: Path) -> None:
         return Took(clock.seconds, clock.cpu_seconds, case.batch * case.steps)
 
     found = compare(ours, other, pairs=max(size("PAIRS", 20), 20), least=20)
-    mine, theirs = (float(np.median(values)) * case.batch * 1e6 for values in (found.cpu.ours, found.cpu.other))
+    mine, theirs = (
+        float(np.median(values)) * case.batch * 1e6 for values in (found.cpu.ours, found.cpu.other)
+    )
     parameters = sum(p.numel() for p in case.network().parameters())
     # The goal is of CPU: the wall of one loop is the machine's mood as much as the loop's.
     low = found.cpu.bounds()[0]
-    name = f"{case.name}: {case.steps} steps of {parameters:,} parameters, batch {case.batch}: the trainer's loop"
-    say_compared(found, name=name, other="hand-written PyTorch, from tensors in memory", step_us=round(mine, 1), other_step_us=round(theirs, 1), added_us=round(mine - theirs, 1),
-                 lower_bound_of_cpu=round(low, 3), goal_of_cpu=f"lower bound ≥ {case.least:g}", holds_by_cpu=bool(low >= case.least))
+    name = (
+        f"{case.name}: {case.steps} steps of {parameters:,} parameters, batch {case.batch}: the trainer's"
+        " loop"
+    )
+    say_compared(
+        found,
+        name=name,
+        other="hand-written PyTorch, from tensors in memory",
+        step_us=round(mine, 1),
+        other_step_us=round(theirs, 1),
+        added_us=round(mine - theirs, 1),
+        lower_bound_of_cpu=round(low, 3),
+        goal_of_cpu=f"lower bound ≥ {case.least:g}",
+        holds_by_cpu=bool(low >= case.least),
+    )
     around = float(np.median([rest for _, rest in whole[1:]]))
-    say(name=f"{case.name}: start, validation and checkpoint of such a training, CPU", value=around, unit="s", whole_s=round(float(np.median([all_ for all_, _ in whole[1:]])), 3))
+    say(
+        name=f"{case.name}: start, validation and checkpoint of such a training, CPU",
+        value=around,
+        unit="s",
+        whole_s=round(float(np.median([all_ for all_, _ in whole[1:]])), 3),
+    )
 
 
 def _encoded(case: Case, folder: Path) -> tuple[Case, Encoded, dict[str, np.ndarray]]:
     rows = int(case.batch * case.steps / 0.98) + 2 * case.batch
-    made = encoded(folder, f"{case.name}-{rows}", case.table(np.random.default_rng(7), rows), case.inputs, {"y": case.target})
+    made = encoded(
+        folder,
+        f"{case.name}-{rows}",
+        case.table(np.random.default_rng(7), rows),
+        case.inputs,
+        {"y": case.target},
+    )
     return case, made, arrays(made.feed, names=case.arrays)
 
 
 def _recipe(case: Case) -> Recipe:
-    return load_recipe({
-        "name": "training", "source": {"type": "files", "path": "."}, "inputs": case.inputs, "targets": {"y": case.target}, "model": {"type": f"{NETWORKS}:{case.network.__name__}"},
-        "train": {"epochs": 1, "batch_size": case.batch, "max_steps": case.steps, "early_stop": None, "schedule": "constant", "lr": LR, "weight_decay": DECAY, "clip": CLIP},
-        "launcher": {"type": "local", "processes": 1, "threads": 1}, "trackers": []})
+    return load_recipe(
+        {
+            "name": "training",
+            "source": {"type": "files", "path": "."},
+            "inputs": case.inputs,
+            "targets": {"y": case.target},
+            "model": {"type": f"{NETWORKS}:{case.network.__name__}"},
+            "train": {
+                "epochs": 1,
+                "batch_size": case.batch,
+                "max_steps": case.steps,
+                "early_stop": None,
+                "schedule": "constant",
+                "lr": LR,
+                "weight_decay": DECAY,
+                "clip": CLIP,
+            },
+            "launcher": {"type": "local", "processes": 1, "threads": 1},
+            "trackers": [],
+        }
+    )
 
 
 def _trained(case: Case, made: Encoded, *, key: str) -> dict[str, Any]:
@@ -170,8 +259,9 @@ def _trained(case: Case, made: Encoded, *, key: str) -> dict[str, Any]:
 
 @contextmanager
 def _loop_timed_by(clock: Clock) -> Iterator[None]:
-    """Within this, the clock runs while the trainer's loop goes through its batches: from asking for the first to letting go of
-    the last, with the threads that read ahead."""
+    """Within this, the clock runs while the trainer's loop goes through its batches: from asking for the
+    first to letting go of the last, with the threads that read ahead.
+    """
 
     class Clocked(Loader):
         def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -189,7 +279,7 @@ def _loop_timed_by(clock: Clock) -> Iterator[None]:
         session.Loader = before  # type: ignore[misc]
 
 
-# -- theirs ------------------------------------------------------------------------------------------------------------
+# -- theirs --------------------------------------------------------------------------------------------------
 
 
 def _peers(case: Case, folder: Path) -> None:
@@ -213,6 +303,13 @@ def _peers(case: Case, folder: Path) -> None:
                     peer.setup(task, **how, **more)
                     found = compare(peer.run, hand.run, pairs=size("PEER_PAIRS", 10))
                     step = float(np.median(found.cpu.ours)) * case.batch * 1e6
-                    say_compared(found, name=f"mlp, of the field: {name}", other="hand-written PyTorch, from tensors in memory", ours=name, step_us=round(step, 1), versions=peer.versions)
+                    say_compared(
+                        found,
+                        name=f"mlp, of the field: {name}",
+                        other="hand-written PyTorch, from tensors in memory",
+                        ours=name,
+                        step_us=round(step, 1),
+                        versions=peer.versions,
+                    )
             except Cannot as reason:
                 skip(f"mlp, of the field: {name}", reason)

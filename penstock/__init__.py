@@ -1,11 +1,12 @@
-"""Penstock: deep learning on big data, from raw files in a lake to a live, trusted model, declared once and run anywhere.
+"""Penstock: deep learning on big data, from raw files in a lake to a live, trusted model, declared once and
+run anywhere.
 
-The verbs (`prepare`, `train`, `run`, …) and the nouns (`Recipe`, `Bundle`, …) are imported when first used, so that
-`import penstock` costs nothing.
+The verbs (`prepare`, `train`, `run`, …) and the nouns (`Recipe`, `Bundle`, …) are imported when first used,
+so that `import penstock` costs nothing.
 
-Some verbs share their word with the room that does the work (`penstock.train` is the verb, `penstock/train/` the room).
-The verb is the face: importing a room must not hide it, so this module refuses to have a verb replaced by a module.
-`from penstock.train.supervisor import …` works as ever.
+Some verbs share their word with the room that does the work (`penstock.train` is the verb, `penstock/train/`
+the room). The verb is the face: importing a room must not hide it, so this module refuses to have a verb
+replaced by a module. `from penstock.train.supervisor import …` works as ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`penstock`, and `python -m penstock`: the command line's first moment.
 
-Ctrl-C is handled before the rest is imported, and until the process has ended: so none is answered by a traceback.
+Ctrl-C is handled before the rest is imported, and until the process has ended: so none is answered by a
+traceback.
 """
 
 from __future__ import annotations

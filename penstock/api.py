@@ -1,7 +1,7 @@
 """The verbs, for Python and for the command line alike: same names, same words, same defaults.
 
-A verb takes what a user has in hand (a recipe's path, a mapping, a `Recipe`; a bundle's reference) and returns the noun
-it made. Printing is the command line's business.
+A verb takes what a user has in hand (a recipe's path, a mapping, a `Recipe`; a bundle's reference) and
+returns the noun it made. Printing is the command line's business.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from penstock.recipe.schema import OwnModel, Recipe, load_recipe
 from penstock.run import Run
 
 CHECKED_ROWS = 10_000
-"""How many rows `check` looks at to know the columns (JSON lines may have rarer ones; a run knows them all)."""
+"""How many rows `check` looks at to know the columns (JSON lines may have rarer ones; a run knows them
+all).
+"""
 
 RecipeLike = Recipe | str | Path | Mapping[str, Any]
 
@@ -53,7 +55,10 @@ def store_of(recipe: Recipe, store: str | Path | Store | None = None) -> Store:
         return store
     if store is not None:
         return Store(store, cache_bytes=recipe.resources.cache)
-    return Store(recipe.store if "://" in recipe.store else recipe.base / recipe.store, cache_bytes=recipe.resources.cache)
+    return Store(
+        recipe.store if "://" in recipe.store else recipe.base / recipe.store,
+        cache_bytes=recipe.resources.cache,
+    )
 
 
 def _as_store(store: str | Path | Store | None) -> Store:
@@ -61,18 +66,29 @@ def _as_store(store: str | Path | Store | None) -> Store:
 
 
 def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless so."""
+    """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
+    so.
+    """
     from penstock.formats.folders import holds_no_tables
 
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
     if "type" in declaration:
         return declaration
     path, others = declaration.get("path"), declaration.keys() - {"path"}
-    rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (not others and isinstance(path, str) and holds_no_tables(path, Path.cwd()))
+    rows_are_files = bool(others & {"pattern", "content", "max_bytes"}) or (
+        not others and isinstance(path, str) and holds_no_tables(path, Path.cwd())
+    )
     return {"type": "folder" if rows_are_files else "files", **declaration}
 
 
-def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, rows: int = 20_000, name: str | None = None, shown_path: str | None = None) -> str:
+def init(
+    source: str | Path | Mapping[str, Any],
+    *,
+    target: str | None = None,
+    rows: int = 20_000,
+    name: str | None = None,
+    shown_path: str | None = None,
+) -> str:
     """Look at the data and write a commented recipe for it.
 
     Args:
@@ -80,7 +96,8 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
         target: the column to predict; without one, every column's type is proposed and none is a target.
         rows: how many rows to look at; fewer where they are wide, which the recipe's first line says.
         name: the recipe's name; the source's unless given.
-        shown_path: how the recipe is to name the source, if not as given (paths in a recipe start from its folder).
+        shown_path: how the recipe is to name the source, if not as given (paths in a recipe start from its
+            folder).
 
     Returns:
         The recipe as YAML, with the reason for each choice beside it.
@@ -97,8 +114,15 @@ def init(source: str | Path | Mapping[str, Any], *, target: str | None = None, r
     reader: Source = probe.source
     table = reader.sample(reader.snapshot(Path.cwd()), rows)
     if not table.num_rows:
-        how = " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'" if declaration["type"] == "files" else ""
-        raise SourceError(f"no row could be read from {declaration.get('path') or declaration.get('train') or 'the source'}.{how}")
+        how = (
+            " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'"
+            if declaration["type"] == "files"
+            else ""
+        )
+        raise SourceError(
+            "no row could be read from"
+            f" {declaration.get('path') or declaration.get('train') or 'the source'}.{how}"
+        )
     findings = look(table, target=target)
     chosen = name or _name_of(str(declaration.get("path") or declaration.get("train") or "unnamed"))
     if shown_path is not None:
@@ -115,7 +139,8 @@ def _name_of(path: str) -> str:
 
 
 def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = True) -> Recipe:
-    """Find every mistake at once: words, values, and (with `data`) that the source is there and has the columns named.
+    """Find every mistake at once: words, values, and (with `data`) that the source is there and has the
+    columns named.
 
     Raises:
         RecipeError: every mistake, each with its path.
@@ -126,42 +151,74 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
     checked = as_recipe(recipe, overrides)
     if data:
         sources = [checked.source, *(join.source for join in checked.join)]
-        columns = [source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names for source in sources]
+        columns = [
+            source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names for source in sources
+        ]
         if problems := column_problems(checked, columns[0], columns[1:]):
-            raise RecipeError.of(problems, where=f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,")
+            raise RecipeError.of(
+                problems,
+                where=(
+                    f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"
+                ),
+            )
     elif problems := name_problems(checked):
         raise RecipeError.of(problems, where=f"the recipe {checked.name!r}")
     return checked
 
 
-def plan(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None) -> dict[str, Any]:
-    """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory and time expected."""
+def plan(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None
+) -> dict[str, Any]:
+    """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
+    and time expected.
+    """
     from penstock.pipeline.plan import make_plan
 
     chosen = check(recipe, overrides=overrides, data=False)
     return make_plan(chosen, store_of(chosen, store))
 
 
-def prepare(recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None, events: Events | None = None) -> Dataset:
-    """Read, validate, clean and split the source into a dataset version; an equal one that is there is returned as it is."""
+def prepare(
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+) -> Dataset:
+    """Read, validate, clean and split the source into a dataset version; an equal one that is there is
+    returned as it is.
+    """
     outcome = _until("prepare", recipe, overrides, store, events)
     assert outcome.dataset is not None
     return outcome.dataset
 
 
 def encode(
-    data: Dataset | RecipeLike, *, inputs: Mapping[str, Any] | None = None, targets: Mapping[str, Any] | None = None, weight: str | None = None,
-    weights: str | None = None, mix: Mapping[str, Any] | None = None, like: Feed | None = None, overrides: Sequence[str] = (),
-    store: str | Path | Store | None = None, events: Events | None = None,
+    data: Dataset | RecipeLike,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any] | None = None,
+    weight: str | None = None,
+    weights: str | None = None,
+    mix: Mapping[str, Any] | None = None,
+    like: Feed | None = None,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
 ) -> Feed:
-    """Rows as arrays, ready to be loaded: fitted to the training split and written as shards. An equal feed that is there is returned as it is.
+    """Rows as arrays, ready to be loaded: fitted to the training split and written as shards.
+
+    An equal feed that is there is returned as it is.
 
     Args:
-        data: a dataset, with `inputs` and perhaps `targets` as a recipe says them; or a recipe, which is prepared if need be.
+        data: a dataset, with `inputs` and perhaps `targets` as a recipe says them; or a recipe, which is
+            prepared if need be.
         weight: the column of how much each row counts; for a dataset.
         weights: a column that rows are to be drawn by (`Loader(…, weights=…)`), and
-        mix: `{by: column, weights: {value: share}}`, likewise; these columns are stored with the rows. For a dataset; a recipe has `train.order`.
-        like: a feed whose features are taken as they were fitted there, so that rows of both can be mixed; for a dataset.
+        mix: `{by: column, weights: {value: share}}`, likewise; these columns are stored with the rows. For a
+            dataset; a recipe has `train.order`.
+        like: a feed whose features are taken as they were fitted there, so that rows of both can be mixed;
+            for a dataset.
         store: where the feed goes, if not into the store of the dataset or of the recipe.
 
     Raises:
@@ -174,26 +231,56 @@ def encode(
         if overrides:
             raise UserError("overrides change a recipe; a dataset has none")
         order = {"weights": weights, "mix": mix}
-        return feed_of(data, inputs=inputs, targets=targets, weight=weight, order=order, like=like, store=store, events=events)
+        return feed_of(
+            data,
+            inputs=inputs,
+            targets=targets,
+            weight=weight,
+            order=order,
+            like=like,
+            store=store,
+            events=events,
+        )
     recipe = as_recipe(data, overrides)
     if weights or mix:
-        raise UserError("a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset")
-    return feed_of(recipe, inputs=inputs, targets=targets, weight=weight, like=like, store=store_of(recipe, store), events=events)
+        raise UserError(
+            "a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset"
+        )
+    return feed_of(
+        recipe,
+        inputs=inputs,
+        targets=targets,
+        weight=weight,
+        like=like,
+        store=store_of(recipe, store),
+        events=events,
+    )
 
 
 def train(
-    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None,
-    events: Events | None = None, fresh: bool = False,
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+    fresh: bool = False,
 ) -> Run:
-    """Prepare if need be, and train. An interrupted run of the same recipe and data goes on, unless `fresh`."""
+    """Prepare if need be, and train.
+
+    An interrupted run of the same recipe and data goes on, unless `fresh`.
+    """
     outcome = _until("train", recipe, overrides, store, events, fresh=fresh)
     assert outcome.run is not None
     return outcome.run
 
 
 def run(
-    recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None,
-    events: Events | None = None, fresh: bool = False,
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    events: Events | None = None,
+    fresh: bool = False,
 ) -> Outcome:
     """All stages: prepare, encode, train, pack, evaluate. What is done already is not done again.
 
@@ -209,7 +296,9 @@ def run(
 
 
 def leads(recipe: Recipe) -> bool:
-    """Whether this process does what it is told; the others that were started with it (`launcher: env`) take part, and print nothing."""
+    """Whether this process does what it is told; the others that were started with it (`launcher: env`) take
+    part, and print nothing.
+    """
     return recipe.launcher.here().rank == 0
 
 
@@ -217,7 +306,8 @@ def recipe_of(run: str, *, store: str | Path | Store | None = None, trust: bool 
     """What a run was declared with, to go on with it.
 
     Args:
-        trust: it may bring code of its own, and reach other machines. What this user began here, with the very same code, needs none.
+        trust: it may bring code of its own, and reach other machines. What this user began here, with the
+            very same code, needs none.
 
     Raises:
         UserError: it asks for more than its user has allowed.
@@ -229,7 +319,9 @@ def _to_resume(run: Run, trust: bool) -> Recipe:
     why = None if trust else run.why_foreign()
     if why is None:
         return run.recipe(trust=True)
-    how = f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
+    how = (
+        f"It is run only if you trust where the run came from: {why}. Then:  penstock resume {run.id} --trust"
+    )
     try:
         recipe = run.recipe()
     except RecipeError as error:
@@ -242,13 +334,21 @@ def _to_resume(run: Run, trust: bool) -> Recipe:
     return recipe
 
 
-def launch(recipe: RecipeLike, *, scheduler: str, overrides: Sequence[str] = (), store: str | None = None, **options: Any) -> str:
+def launch(
+    recipe: RecipeLike,
+    *,
+    scheduler: str,
+    overrides: Sequence[str] = (),
+    store: str | None = None,
+    **options: Any,
+) -> str:
     """What a scheduler must be given to run a recipe on its machines, as text.
 
     Args:
         scheduler: `kubernetes` (a manifest) or `slurm` (a batch script).
         store: where every machine sees the store.
-        options: `image`, `processes`, `gpus`, `claim`, `secrets`, `hours`; see `penstock.pipeline.manifests.Wanted`.
+        options: `image`, `processes`, `gpus`, `claim`, `secrets`, `hours`; see
+            `penstock.pipeline.manifests.Wanted`.
 
     Raises:
         UserError: the recipe or the options do not say enough.
@@ -260,22 +360,35 @@ def launch(recipe: RecipeLike, *, scheduler: str, overrides: Sequence[str] = (),
 
 
 def _until(
-    stage: str, recipe: RecipeLike, overrides: Sequence[str], store: str | Path | Store | None, events: Events | None,
-    *, fresh: bool = False,
+    stage: str,
+    recipe: RecipeLike,
+    overrides: Sequence[str],
+    store: str | Path | Store | None,
+    events: Events | None,
+    *,
+    fresh: bool = False,
 ) -> Outcome:
     chosen = as_recipe(recipe, overrides)
     return Pipeline(chosen, store_of(chosen, store), events or Events(), fresh=fresh).until(stage)
 
 
-def resume(reference: str, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> Outcome:
-    """Go on with an interrupted run from its last checkpoint, then pack and evaluate; of one whose training has ended, what is left of that.
+def resume(
+    reference: str,
+    *,
+    store: str | Path | Store | None = None,
+    trust: bool = False,
+    events: Events | None = None,
+) -> Outcome:
+    """Go on with an interrupted run from its last checkpoint, then pack and evaluate; of one whose training
+    has ended, what is left of that.
 
     Args:
-        trust: run the code that the run's recipe names, and reach the machines it names. Not needed for a run that this user began
-            on this machine, as long as its recipe and its code are what they were.
+        trust: run the code that the run's recipe names, and reach the machines it names. Not needed for a run
+            that this user began on this machine, as long as its recipe and its code are what they were.
 
     Raises:
-        UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has allowed.
+        UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
+            allowed.
     """
     from penstock.pipeline.stages import resume_advice, train_into, training
 
@@ -291,12 +404,19 @@ def resume(reference: str, *, store: str | Path | Store | None = None, trust: bo
         if is_done:
             outcome = pipeline.until("evaluate")
             if all(outcome.skipped.values()) and not is_left:
-                raise UserError(f"{found.id} is finished, packed and evaluated; there is nothing to resume. `penstock show {found.id}` shows it.")
+                raise UserError(
+                    f"{found.id} is finished, packed and evaluated; there is nothing to resume. `penstock"
+                    f" show {found.id}` shows it."
+                )
             return outcome.named()
         with interrupts.advice(resume_advice(found)):
             feed = Feed.open(where, found.feed)
-            # Others that want this training wait for it; who names a run does not wait, since the run's own lease guards it.
-            with told.stage("train", resumed=found.id), making(where, training(found.key), f"the training of {found.name!r}", told, waits=False):
+            # Others that want this training wait for it; who names a run does not wait, since the run's own
+            # lease guards it.
+            with (
+                told.stage("train", resumed=found.id),
+                making(where, training(found.key), f"the training of {found.name!r}", told, waits=False),
+            ):
                 train_into(found, recipe, feed, told, resume=True)
         return pipeline.until("evaluate").named()
 
@@ -304,7 +424,14 @@ def resume(reference: str, *, store: str | Path | Store | None = None, trust: bo
     return Outcome.opened(named, where) if recipe.launcher.here().rank else pipeline.outcome
 
 
-def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None) -> dict[str, Any]:
+def evaluate(
+    bundle: str | Path | Bundle,
+    *,
+    dataset: str | None = None,
+    store: str | Path | Store | None = None,
+    trust: bool = False,
+    events: Events | None = None,
+) -> dict[str, Any]:
     """Measure a bundle on the test split of the dataset it was made from, or of another version.
 
     Args:
@@ -321,19 +448,30 @@ def evaluate(bundle: str | Path | Bundle, *, dataset: str | None = None, store: 
     if lost := respelt(opened.learnt, found.schema, opened.encoding.columns(targets=True)):
         types = ", ".join(f"{name}: text" for name in lost)
         told.warn(
-            f"{', '.join(lost)}: text where {opened.reference} learnt, and read otherwise in {found.reference}, so that how the values were"
-            f" written is lost. Prepare it with `source: {{types: {{{types}}}}}`.", columns=lost)
+            f"{', '.join(lost)}: text where {opened.reference} learnt, and read otherwise in"
+            f" {found.reference}, so that how the values were written is lost. Prepare it with `source:"
+            f" {{types: {{{types}}}}}`.",
+            columns=lost,
+        )
     return find_report(recipe, opened, found, where) or write_report(recipe, opened, found, where, told)
 
 
 def predict(
-    bundle: str | Path | Bundle, source: str | Path | Mapping[str, Any], output: str | Path, *,
-    keep: Sequence[str] = (), store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, every: bool = False,
+    bundle: str | Path | Bundle,
+    source: str | Path | Mapping[str, Any],
+    output: str | Path,
+    *,
+    keep: Sequence[str] = (),
+    store: str | Path | Store | None = None,
+    trust: bool = False,
+    events: Events | None = None,
+    every: bool = False,
     memory: str | int | None = None,
 ) -> dict[str, Any]:
     """Answer every row of a source, in bounded memory.
 
-    Where the bundle learnt from samples of series, rows may be steps: each series is then forecast from its latest whole window.
+    Where the bundle learnt from samples of series, rows may be steps: each series is then forecast from its
+    latest whole window.
 
     Args:
         bundle: a bundle, its reference, or its folder.
@@ -344,8 +482,9 @@ def predict(
         memory: the ceiling of the process tree, such as `1GiB`; that of the bundle's recipe unless given.
 
     Returns:
-        `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and the reason
-        in the column `refused`), `unreadable` (rows that could not be read at all, written beside the output).
+        `rows` read, `predicted`, `refused` (rows with a value the bundle cannot take: answered with null and
+        the reason in the column `refused`), `unreadable` (rows that could not be read at all, written beside
+        the output).
 
     Raises:
         RequestError: the source lacks a column that the bundle needs.
@@ -354,15 +493,31 @@ def predict(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(opened, declaration, str(output).removeprefix("file://"), keep=tuple(keep), events=events or Events(), every=every, memory=memory)
+    return predict_file(
+        opened,
+        declaration,
+        str(output).removeprefix("file://"),
+        keep=tuple(keep),
+        events=events or Events(),
+        every=every,
+        memory=memory,
+    )
 
 
-def serve(bundle: str | Path | Bundle, *, store: str | Path | Store | None = None, trust: bool = False, events: Events | None = None, **options: Any) -> None:
+def serve(
+    bundle: str | Path | Bundle,
+    *,
+    store: str | Path | Store | None = None,
+    trust: bool = False,
+    events: Events | None = None,
+    **options: Any,
+) -> None:
     """Answer over HTTP until stopped.
 
     Args:
         bundle: a bundle, its reference, or its folder.
-        options: words of the recipe's `serve` section (`port`, `host`, `max_batch`, …), over those the bundle brings.
+        options: words of the recipe's `serve` section (`port`, `host`, `max_batch`, …), over those the bundle
+            brings.
     """
     from penstock.recipe.schema import Serve
     from penstock.serve.server import serve as serve_forever
@@ -386,8 +541,9 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`.
 
     Returns:
-        One mapping an artefact, newest first, with `reference`, `created` and what matters of it; and after them one with
-        `reference` and `problem` for each that cannot be read, whose neighbours are listed all the same.
+        One mapping an artefact, newest first, with `reference`, `created` and what matters of it; and after
+        them one with `reference` and `problem` for each that cannot be read, whose neighbours are listed all
+        the same.
     """
     where = _as_store(store)
     if shelf == "runs":
@@ -398,28 +554,55 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
 
 
 def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str, Any]:
-    """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their ids as listed)."""
+    """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their
+    ids as listed).
+    """
     where = _as_store(store)
     if reference.startswith("run-"):
         found = Run.open(where, reference)
         return {"reference": found.id, "path": str(found.path), **found.facts()}
     if reference.startswith("bundle-"):
         bundle = Bundle.open(reference, where, trust=False, replay=False)
-        return {"reference": bundle.reference, "path": str(bundle.path), "card": bundle.card, **bundle.facts()}
+        return {
+            "reference": bundle.reference,
+            "path": str(bundle.path),
+            "card": bundle.card,
+            **bundle.facts(),
+        }
     if "@" in reference:
         dataset = Dataset.open(where, reference)
         profile = json.loads(dataset.file("profile.json").read_text("utf-8"))
-        return {"reference": dataset.reference, "path": str(dataset.path), "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"}, "profile": profile}
+        return {
+            "reference": dataset.reference,
+            "path": str(dataset.path),
+            "manifest": {k: v for k, v in dataset.manifest.items() if k != "files"},
+            "profile": profile,
+        }
     for shelf in ("reports", "feeds"):
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
             artefact = where.open(f"{shelf}/{reference}")
-            told = {"report": json.loads((artefact.path / "report.json").read_text("utf-8"))} if shelf == "reports" else {}
-            return {"reference": reference, "path": str(artefact.path), "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"}, **told}
-    raise UserError(f"{reference!r} is no reference. References look like name@0123456789abcdef, run-…, bundle-0123456789abcdef; `penstock list datasets|runs|bundles` names them.")
+            told = (
+                {"report": json.loads((artefact.path / "report.json").read_text("utf-8"))}
+                if shelf == "reports"
+                else {}
+            )
+            return {
+                "reference": reference,
+                "path": str(artefact.path),
+                "manifest": {k: v for k, v in artefact.manifest.items() if k != "files"},
+                **told,
+            }
+    raise UserError(
+        f"{reference!r} is no reference. References look like name@0123456789abcdef, run-…,"
+        " bundle-0123456789abcdef; `penstock list datasets|runs|bundles` names them."
+    )
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     found = Recipe.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "A recipe of Penstock"}
-
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "A recipe of Penstock",
+    }

@@ -9,8 +9,9 @@
     manifest.json       written last, by `finish`; its existence means that the run is done
 
 A run grows in the open, so its state must survive a kill: a status "running" whose process is dead reads as
-"interrupted". One process at a time works on a run, of all that share its store: it holds the run's lease (`core.lease`), and
-one that has lost it writes nothing more. What this room refuses to know: what a trainer does.
+"interrupted". One process at a time works on a run, of all that share its store: it holds the run's lease
+(`core.lease`), and one that has lost it writes nothing more. What this room refuses to know: what a trainer
+does.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.id!r}, status={self.status!r})"
 
-    # -- making and finding ------------------------------------------------------------------------------------------
+    # -- making and finding ----------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, store: Store, recipe: Recipe, *, dataset: str, feed: str, key: str, parent: str | None = None) -> Run:
+    def create(
+        cls, store: Store, recipe: Recipe, *, dataset: str, feed: str, key: str, parent: str | None = None
+    ) -> Run:
         """Begin a diary.
 
         Args:
@@ -92,8 +95,18 @@ class Run:
         atomic_write(path / "recipe.yaml", recipe_text(recipe))
         atomic_write(path / "world.json", as_json(world_now()))
         facts = {
-            "format": FORMAT, "id": id, "name": recipe.name, "status": "running", "key": key, "dataset": dataset, "feed": feed, "parent": parent,
-            "created": now(), "base": str(recipe.base), "process": this_process(), "token": lease.token,
+            "format": FORMAT,
+            "id": id,
+            "name": recipe.name,
+            "status": "running",
+            "key": key,
+            "dataset": dataset,
+            "feed": feed,
+            "parent": parent,
+            "created": now(),
+            "base": str(recipe.base),
+            "process": this_process(),
+            "token": lease.token,
         }
         atomic_write(path / "run.json", as_json(facts))
         if reaching(recipe) or modules_of(recipe):
@@ -118,12 +131,17 @@ class Run:
         known = [id for name in store.folders("runs") if _NAME.fullmatch(id := name.split("/")[1])]
         if reference not in known:
             recent = ", ".join(reversed(known[-5:]))
-            raise UserError(f"there is no run {reference!r} in the store {store.url}. " + (f"The latest there: {recent}." if known else "It has no runs."))
+            raise UserError(
+                f"there is no run {reference!r} in the store {store.url}. "
+                + (f"The latest there: {recent}." if known else "It has no runs.")
+            )
         return cls(store, reference)
 
     @classmethod
     def find(cls, store: Store, key: str) -> Run | None:
-        """The newest finished run with this key. One that was finished here while its bucket refused goes up now.
+        """The newest finished run with this key.
+
+        One that was finished here while its bucket refused goes up now.
 
         Raises:
             StoreError: the bucket refuses still.
@@ -136,10 +154,14 @@ class Run:
 
     @classmethod
     def left_off(cls, store: Store, key: str) -> list[Run]:
-        """The runs with this key that were interrupted or failed, and that nobody works on; the newest first."""
+        """The runs with this key that were interrupted or failed, and that nobody works on; the newest
+        first.
+        """
         begun = [cls(store, id) for id in reversed(cls._begun_for(store, key))]
         statuses = cls.statuses(begun)
-        return [run for run, status in zip(begun, statuses, strict=True) if status in ("interrupted", "failed")]
+        return [
+            run for run, status in zip(begun, statuses, strict=True) if status in ("interrupted", "failed")
+        ]
 
     @classmethod
     def latest(cls, store: Store) -> Run | None:
@@ -154,7 +176,10 @@ class Run:
 
     @classmethod
     def all(cls, store: Store) -> list[Run]:
-        """Every run, oldest first; of each only run.json is read. One whose record is not there or cannot be read is left out."""
+        """Every run, oldest first; of each only run.json is read.
+
+        One whose record is not there or cannot be read is left out.
+        """
         ids = [name.split("/")[1] for name in store.folders("runs")]
         if not store.is_remote:
             return [run for run in map(partial(_opened, store), ids) if run is not None]
@@ -170,6 +195,7 @@ class Run:
     @classmethod
     def _begun_for(cls, store: Store, key: str) -> list[str]:
         """The ids of the runs with this key, oldest first, whatever became of them."""
+
         def key_of(id: str) -> str | None:
             run = _opened(store, id)
             return None if run is None else run.key
@@ -177,7 +203,7 @@ class Run:
         ids = [name.split("/")[1] for name in store.folders("runs")]
         return marked(store, "runs", key, ids, key_of)
 
-    # -- what it says of itself --------------------------------------------------------------------------------------
+    # -- what it says of itself ------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, Any]:
         """All of run.json, with the status as it is now."""
@@ -216,7 +242,9 @@ class Run:
 
     @cached_property
     def path(self) -> Path:
-        """Its folder on this machine, with all that it holds: of a bucket, copied when it is first asked for."""
+        """Its folder on this machine, with all that it holds: of a bucket, copied when it is first asked
+        for.
+        """
         return self.store.workspace(self._name)
 
     @property
@@ -227,7 +255,8 @@ class Run:
     def status(self) -> str:
         """`running`, `interrupted`, `failed` or `done`; `running` only while its process lives.
 
-        Whether a process of another machine lives is watched, which may take the seconds of its lease (30) the first time.
+        Whether a process of another machine lives is watched, which may take the seconds of its lease (30)
+        the first time.
         """
         if self._is_done():
             return "done"
@@ -235,7 +264,9 @@ class Run:
         return "interrupted" if status in ("running", "done") and not self._is_alive() else status
 
     def _is_done(self) -> bool:
-        return self.store.is_here(self._name) or (self.store.is_remote and mine(self.store.leased(self.id)) is None and self.store.has(self._name))
+        return self.store.is_here(self._name) or (
+            self.store.is_remote and mine(self.store.leased(self.id)) is None and self.store.has(self._name)
+        )
 
     def _is_alive(self) -> bool:
         leased = self.store.leased(self.id)
@@ -252,12 +283,19 @@ class Run:
         return lives(self._facts.get("process", {}), self.store.folder / self._name)
 
     def _file(self, name: str) -> Path:
-        """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of it."""
+        """A file or folder of the run; a link in a run from elsewhere must not lead what is written out of
+        it.
+        """
         return below(self.path, name, where=f"a file of {self.id}")
 
     def _own_file(self, name: str) -> Path:
         """As `_file`; of a finished run in a bucket that file alone is fetched."""
-        is_afar = self.store.is_remote and "path" not in self.__dict__ and not self.store.is_here(self._name) and self._is_done()
+        is_afar = (
+            self.store.is_remote
+            and "path" not in self.__dict__
+            and not self.store.is_here(self._name)
+            and self._is_done()
+        )
         return self.store.file(self._name, name) if is_afar else self._file(name)
 
     @property
@@ -281,7 +319,8 @@ class Run:
         """What was declared, as it was.
 
         Args:
-            trust: it may bring code of its own; without, a recipe that names any is refused, or builds no model of its own.
+            trust: it may bring code of its own; without, a recipe that names any is refused, or builds no
+                model of its own.
 
         Raises:
             RecipeError: it names code of its own, and is not trusted.
@@ -294,7 +333,9 @@ class Run:
             return load_recipe(file, base=Path(self._facts["base"]), name=self.name)
 
     def why_foreign(self) -> str | None:
-        """Why its code is not known to be this user's own; None where this user began it, here, with the very code that would run now."""
+        """Why its code is not known to be this user's own; None where this user began it, here, with the very
+        code that would run now.
+        """
         noted = recall("run", self.id)
         if noted is None:
             return "this machine has no record of your having begun it"
@@ -315,12 +356,16 @@ class Run:
         return json_of(self.store.read(f"runs/{self.id}", file), self.store.folder / "runs" / self.id / file)
 
     def _read_facts(self) -> dict[str, Any]:
-        return checked_facts(self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id)
+        return checked_facts(
+            self._read("run.json"), self.store.folder / "runs" / self.id / "run.json", self.id
+        )
 
-    # -- what is written ---------------------------------------------------------------------------------------------
+    # -- what is written -------------------------------------------------------------------------------------
 
     def record(self, facts: Mapping[str, Any]) -> None:
-        """Put these facts into run.json. A finished run takes none. One that is interrupted or failed is free for others.
+        """Put these facts into run.json.
+
+        A finished run takes none. One that is interrupted or failed is free for others.
 
         Raises:
             StoreError: the run is finished, or the disk is full.
@@ -353,13 +398,22 @@ class Run:
         is_mine = process.get("pid") == os.getpid() and process.get("host") == socket.gethostname()
         leased = self.store.leased(self.id)
         has_lease = self._is_of(leased.holder(leased.top()))
-        if self._facts.get("status") == "running" and not is_mine and not has_lease and self._lives_without_lease():
+        if (
+            self._facts.get("status") == "running"
+            and not is_mine
+            and not has_lease
+            and self._lives_without_lease()
+        ):
             raise self._taken(f"process {process.get('pid')} on {process.get('host')}")
         lease = mine(leased)
         if lease is None or lease.token != self._token or lease.is_active:
             try:
                 with told_plainly(self.store.folder):
-                    lease = take(leased, least=int(self._facts.get("token", 0)), watching=partial(self._watching, events))
+                    lease = take(
+                        leased,
+                        least=int(self._facts.get("token", 0)),
+                        watching=partial(self._watching, events),
+                    )
             except Held as error:
                 raise self._taken(str(error.holder or "others")) from None
             self._token = lease.token
@@ -389,14 +443,19 @@ class Run:
 
     def _refuse_done(self) -> None:
         if self._is_done():
-            raise UserError(f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it.")
+            raise UserError(
+                f"{self.id} is finished; there is nothing to go on with. `penstock show {self.id}` shows it."
+            )
 
     def _taken(self, by: str) -> UserError:
         return UserError(f"{self.id} is being trained right now by {by}. Stop that one first.")
 
     def _watching(self, events: Events | None, holder: Holder) -> None:
         if events is not None:
-            events.say(f"{self.id} was begun by {holder}, which has not said that it is over; watching for up to {holder.seconds:.0f} s whether it lives")
+            events.say(
+                f"{self.id} was begun by {holder}, which has not said that it is over; watching for up to"
+                f" {holder.seconds:.0f} s whether it lives"
+            )
 
     def _check_token(self) -> None:
         if self._token:
@@ -434,17 +493,23 @@ class Run:
     def choose(self, chosen: Mapping[str, Any]) -> None:
         """Record in world.json what a measurement (or a rule) chose, under `chosen`."""
         world = self.world()
-        atomic_write(self.path / "world.json", as_json({**world, "chosen": {**world.get("chosen", {}), **chosen}}))
+        atomic_write(
+            self.path / "world.json", as_json({**world, "chosen": {**world.get("chosen", {}), **chosen}})
+        )
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Close the diary: status `done`, checksums of every file, the manifest last; then up to the bucket, if it is one.
+        """Close the diary: status `done`, checksums of every file, the manifest last; then up to the bucket,
+        if it is one.
 
         Raises:
             StoreError: it is finished already, or cannot be written.
         """
         self.record({"status": "done", "finished": now(), "summary": dict(summary)})
         self._check_token()
-        manifest = {word: self._facts.get(word) for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")}
+        manifest = {
+            word: self._facts.get(word)
+            for word in ("id", "name", "key", "dataset", "feed", "parent", "created", "finished")
+        }
         seal(self.path, {"type": "run", **manifest})
         self.store.push(self._name)
         lease = mine(self.store.leased(self.id))
@@ -474,11 +539,14 @@ class Run:
         if (self.path / MANIFEST).is_file():
             Artefact.open(self.path, verify=True)
         if not self._file(name).is_file():
-            raise StoreError(f"{self.id} ({self.status}) has no {name}: its training never came to an end. Finish it with:  penstock resume {self.id}")
+            raise StoreError(
+                f"{self.id} ({self.status}) has no {name}: its training never came to an end. Finish it with:"
+                f"  penstock resume {self.id}"
+            )
         return self._file(name)
 
 
-# -- small things ------------------------------------------------------------------------------------------------------
+# -- small things --------------------------------------------------------------------------------------------
 
 
 def _status(run: Run) -> str:

@@ -55,7 +55,8 @@ def people(tmp_path_factory) -> Path:
         if part == 1:
             lines.insert(50, "7,8")
         (folder / "lake" / f"part-{part}.csv").write_text("\n".join(lines) + "\n", "utf-8")
-    (folder / "recipe.yaml").write_text("""
+    (folder / "recipe.yaml").write_text(
+        """
 name: people
 seed: 1
 source: {type: files, path: lake}
@@ -68,5 +69,7 @@ train: {epochs: 3, batch_size: 64}
 model: {combiner: {type: mlp, width: 32, depth: 1}}
 evaluate: {slices: [city], bootstrap: 50}
 launcher: {type: local, processes: 1, threads: 1}
-""", "utf-8")
+""",
+        "utf-8",
+    )
     return folder

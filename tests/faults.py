@@ -1,9 +1,10 @@
-"""A bucket on this machine behind a line that can be cut: a local S3 server, and a proxy before it that injects faults and counts.
+"""A bucket on this machine behind a line that can be cut: a local S3 server, and a proxy before it that
+injects faults and counts.
 
-    with faulty_s3(monkeypatch, tmp_path) as line:
-        line.fault("503", on="GET", match=".arrow", times=1)
-        …
-        assert line.count("GET", ".arrow") == 5
+with faulty_s3(monkeypatch, tmp_path) as line:
+    line.fault("503", on="GET", match=".arrow", times=1)
+    …
+    assert line.count("GET", ".arrow") == 5
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ import pytest
 FAULTS = ("refuse", "500", "503", "SlowDown", "429", "reset", "torn", "short", "stall")
 """What passes: everything is asked for again."""
 _ERRORS = {
-    "500": (500, "InternalError"), "502": (502, "BadGateway"), "503": (503, "ServiceUnavailable"), "SlowDown": (503, "SlowDown"), "429": (429, "TooManyRequests"), "403": (403, "AccessDenied"),
+    "500": (500, "InternalError"),
+    "502": (502, "BadGateway"),
+    "503": (503, "ServiceUnavailable"),
+    "SlowDown": (503, "SlowDown"),
+    "429": (429, "TooManyRequests"),
+    "403": (403, "AccessDenied"),
 }
 STALL_SECONDS = 1.5
 
@@ -110,17 +116,38 @@ def _handler(line: Line, backend: tuple[str, int]) -> type[BaseHTTPRequestHandle
                 return
             if fault in _ERRORS:
                 status, code = _ERRORS[fault]
-                content = b"" if self.command == "HEAD" else f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}, says the test</Message></Error>".encode()
+                content = (
+                    b""
+                    if self.command == "HEAD"
+                    else (
+                        f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}, says the"
+                        " test</Message></Error>".encode()
+                    )
+                )
                 self._send(status, {"Content-Type": "application/xml"}, content, len(content))
                 return
             upstream = http.client.HTTPConnection(*backend, timeout=60)
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "content-length", "connection", "expect")}
-            upstream.request(self.command, self.path, body or None, {**headers, "Content-Length": str(len(body))})
+            headers = {
+                k: v
+                for k, v in self.headers.items()
+                if k.lower() not in ("transfer-encoding", "content-length", "connection", "expect")
+            }
+            upstream.request(
+                self.command, self.path, body or None, {**headers, "Content-Length": str(len(body))}
+            )
             response = upstream.getresponse()
             content = response.read()
             upstream.close()
-            kept = {k: v for k, v in response.getheaders() if k.lower() not in ("transfer-encoding", "content-length", "connection", "server", "date")}
-            size = int(response.getheader("Content-Length") or len(content)) if self.command == "HEAD" else len(content)
+            kept = {
+                k: v
+                for k, v in response.getheaders()
+                if k.lower() not in ("transfer-encoding", "content-length", "connection", "server", "date")
+            }
+            size = (
+                int(response.getheader("Content-Length") or len(content))
+                if self.command == "HEAD"
+                else len(content)
+            )
             if fault in ("reset", "torn"):
                 self._send(response.status, kept, content[: len(content) // 2], size)
                 time.sleep(0.05)  # let it arrive
@@ -158,7 +185,9 @@ class _Server(ThreadingHTTPServer):
 
 @cache
 def _backend() -> tuple[str, int]:
-    """One server for all tests of a process (starting and stopping it takes a second): each test has a bucket of its own."""
+    """One server for all tests of a process (starting and stopping it takes a second): each test has a bucket
+    of its own.
+    """
     server_room = pytest.importorskip("moto.server")
     server = server_room.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -179,9 +208,17 @@ def faulty_s3(monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 
     threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     line.url = f"http://127.0.0.1:{proxy.server_address[1]}"
     settings = {
-        "AWS_ENDPOINT_URL": line.url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none"), "AWS_CONFIG_FILE": str(folder / "none"), "PENSTOCK_CACHE": str(folder / "cache"),
-        "PENSTOCK_REMOTE_ATTEMPTS": str(attempts), "PENSTOCK_REMOTE_SECONDS": "20", "PENSTOCK_REMOTE_TIMEOUT": "1",
+        "AWS_ENDPOINT_URL": line.url,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none"),
+        "AWS_CONFIG_FILE": str(folder / "none"),
+        "PENSTOCK_CACHE": str(folder / "cache"),
+        "PENSTOCK_REMOTE_ATTEMPTS": str(attempts),
+        "PENSTOCK_REMOTE_SECONDS": "20",
+        "PENSTOCK_REMOTE_TIMEOUT": "1",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

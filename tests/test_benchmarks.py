@@ -1,4 +1,7 @@
-"""The harness' statistics are right, peers answer over their lines, and every benchmark can be called. Nothing is timed."""
+"""The harness' statistics are right, peers answer over their lines, and every benchmark can be called.
+
+Nothing is timed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,18 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.__main__ import names_of
-from benchmarks.harness import Cannot, Compared, Pairs, Took, compare, interleave, say_compared, scratch, size, skip
+from benchmarks.harness import (
+    Cannot,
+    Compared,
+    Pairs,
+    Took,
+    compare,
+    interleave,
+    say_compared,
+    scratch,
+    size,
+    skip,
+)
 from benchmarks.peers import GROUPS, Peer, python_of
 
 
@@ -65,15 +79,38 @@ def test_a_goal_by_the_lower_bound_is_harder():
 
 
 def test_a_comparison_ends_early_only_after_the_least_pairs():
-    found = compare(lambda turn: Took(1, 1, 1), lambda turn: Took(1, 1, 1), pairs=20, least=3, limit_seconds=-1)
+    found = compare(
+        lambda turn: Took(1, 1, 1), lambda turn: Took(1, 1, 1), pairs=20, least=3, limit_seconds=-1
+    )
     assert len(found.wall.ours) == 3
 
 
 def test_a_line_has_every_field(capsys: pytest.CaptureFixture[str]):
     values = np.full(3, 0.5)
-    say_compared(Compared(Pairs(values, 3 * values), Pairs(values, 2 * values), 7, 8), name="n", other="o", least=2.5, versions={"torch": "2"})
+    say_compared(
+        Compared(Pairs(values, 3 * values), Pairs(values, 2 * values), 7, 8),
+        name="n",
+        other="o",
+        least=2.5,
+        versions={"torch": "2"},
+    )
     line = json.loads(capsys.readouterr().out)
-    assert {"name", "ours", "other", "value", "unit", "ratio", "goal", "holds", "bounds", "wall_ratio", "wall_bounds", "pairs", "rows", "versions"} <= set(line)
+    assert {
+        "name",
+        "ours",
+        "other",
+        "value",
+        "unit",
+        "ratio",
+        "goal",
+        "holds",
+        "bounds",
+        "wall_ratio",
+        "wall_bounds",
+        "pairs",
+        "rows",
+        "versions",
+    } <= set(line)
     assert (line["ratio"], line["wall_ratio"], line["holds"], line["value"]) == (2.0, 3.0, False, 2.0)
     skip("n", Cannot("no"))
     assert json.loads(capsys.readouterr().out) == {"name": "n", "skipped": "no"}
@@ -103,7 +140,11 @@ def test_every_benchmark_can_be_called(name: str):
 def test_peers_are_pinned_and_torch_is_named_exactly():
     assert GROUPS
     for group in GROUPS:
-        lines = [line for line in (peers.HERE / f"{group}.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
+        lines = [
+            line
+            for line in (peers.HERE / f"{group}.txt").read_text("utf-8").splitlines()
+            if line and not line.startswith("#")
+        ]
         assert lines[0].startswith("torch==")
         assert all("==" in line and "+" not in line for line in lines)
 
@@ -127,7 +168,11 @@ def test_a_peer_answers_and_is_counted(tmp_path: Path):
     with Peer("memory", group=None, cores=1, folder=tmp_path) as peer:
         peer.setup("tabular", data=str(tmp_path), batch=32, seed=0)
         assert set(peer.versions) == {"torch", "numpy"}
-        assert peer.check() == {"rows": 100, "total": 4950, "first": [["torch.float32", [32, 3]], ["torch.int64", [32, 2]], ["torch.int64", [32]]]}
+        assert peer.check() == {
+            "rows": 100,
+            "total": 4950,
+            "first": [["torch.float32", [32, 3]], ["torch.int64", [32, 2]], ["torch.int64", [32]]],
+        }
         took = peer.run(1)
         assert took.rows == 100 and took.seconds > 0 and took.cpu_seconds > 0
         with pytest.raises(Cannot, match="FileNotFoundError"):

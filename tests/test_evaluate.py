@@ -1,4 +1,6 @@
-"""Evaluation: real features and encodings, made-up rows, and a stand-in for the model whose quality is known beforehand."""
+"""Evaluation: real features and encodings, made-up rows, and a stand-in for the model whose quality is known
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ class Rows:
         self.manifest = {"overlap": {"rows": 3}}
 
     def batches(self, split, columns=None, rows=65_536):
-        yield from self.tables[split].select(columns or self.tables[split].column_names).to_batches(max_chunksize=rows)
+        yield from (
+            self.tables[split]
+            .select(columns or self.tables[split].column_names)
+            .to_batches(max_chunksize=rows)
+        )
 
 
 class Model:
@@ -47,14 +53,27 @@ class Model:
 
 def fitted(inputs, targets, table, weight=None):
     """An encoding fitted on a table, as a feed does it."""
-    sides = [{name: Feature.load(declared if isinstance(declared, dict) else {"type": declared}) for name, declared in side.items()} for side in (inputs, targets)]
+    sides = [
+        {
+            name: Feature.load(declared if isinstance(declared, dict) else {"type": declared})
+            for name, declared in side.items()
+        }
+        for side in (inputs, targets)
+    ]
     learnt = {}
     for side, target in zip(sides, (False, True), strict=True):
         for name, feature in side.items():
             column, _ = feature.accept([table.column(c).combine_chunks() for c in feature.columns(name)])
             summary = feature.summary()
             good = column.is_valid()
-            summary.update(column if not target else column.filter(good), table.column("row_id").combine_chunks() if not target else table.column("row_id").combine_chunks().filter(good))
+            summary.update(
+                column if not target else column.filter(good),
+                (
+                    table.column("row_id").combine_chunks()
+                    if not target
+                    else table.column("row_id").combine_chunks().filter(good)
+                ),
+            )
             learnt[name] = feature.fit(summary.result(), target=target)
     return Encoding(*sides, learnt, weight=weight)
 
@@ -66,14 +85,23 @@ def ids(rows, salt):
 def people(rows, seed, *, signal=1.5, weak_city=None):
     """Whether one earns much, by age and city; in `weak_city` only chance decides."""
     chance = np.random.default_rng(seed)
-    age, city = chance.uniform(18, 80, rows), np.array(["Bergen", "Oslo", "Tromsø", "Voss"])[chance.integers(0, 4, rows)]
+    age, city = (
+        chance.uniform(18, 80, rows),
+        np.array(["Bergen", "Oslo", "Tromsø", "Voss"])[chance.integers(0, 4, rows)],
+    )
     odds = signal * ((age - 49) / 15 + (city == "Oslo"))
     if weak_city:
         odds = np.where(city == weak_city, 0, odds)
     high = chance.random(rows) < 1 / (1 + np.exp(-odds))
-    return pa.table({
-        "row_id": ids(rows, f"{seed}-"), "age": pa.array(age, mask=chance.random(rows) < 0.05), "city": city, "pay": np.where(high, "high", "low"), "euros": odds * 100 + chance.normal(size=rows),
-    })
+    return pa.table(
+        {
+            "row_id": ids(rows, f"{seed}-"),
+            "age": pa.array(age, mask=chance.random(rows) < 0.05),
+            "city": city,
+            "pay": np.where(high, "high", "low"),
+            "euros": odds * 100 + chance.normal(size=rows),
+        }
+    )
 
 
 def knows(table, signal=1.5):
@@ -104,7 +132,10 @@ def test_what_is_measured_is_what_measure_says(good):
     result, test, _ = good
     truth = np.array([p == "high" for p in test.column("pay").to_pylist()])
     assert result["rows"] == len(test) and result["refused"] == 0 and result["split"] == "test"
-    assert result["metrics"]["test"]["pay"]["roc_auc"] == measure(["roc_auc"], truth, {"probability": knows(test)["pay.probability"]})["roc_auc"]
+    assert (
+        result["metrics"]["test"]["pay"]["roc_auc"]
+        == measure(["roc_auc"], truth, {"probability": knows(test)["pay.probability"]})["roc_auc"]
+    )
     low, high = result["intervals"]["pay"]["roc_auc"]
     assert low < result["metrics"]["test"]["pay"]["roc_auc"] < high
     assert result["overlap"] == {"rows": 3} and result["classes"]["pay"] == ["low", "high"]
@@ -116,14 +147,20 @@ def test_beside_it_stand_the_trivial_and_the_classical_answer(good):
     baseline, classical = result["baseline"]["pay"], result["classical"]
     assert baseline["roc_auc"] == 0.5 and 0.4 < baseline["accuracy"] < 0.65
     assert "always answering" in result["trivial"]["pay"]
-    assert "gradient boosting" in classical["model"] and classical["rows"] == 3_000 and classical["pay"]["roc_auc"] > 0.8
+    assert (
+        "gradient boosting" in classical["model"]
+        and classical["rows"] == 3_000
+        and classical["pay"]["roc_auc"] > 0.8
+    )
     assert "beats always answering" in result["verdict"] and "gradient boosting" in result["verdict"]
 
 
 def test_declared_slices_are_each_measured(good):
     result, test, _ = good
     declared = [s for s in result["slices"] if s["declared"]]
-    assert {s["value"] for s in declared} == {"Bergen", "Oslo", "Tromsø", "Voss"} and sum(s["rows"] for s in declared) == len(test)
+    assert {s["value"] for s in declared} == {"Bergen", "Oslo", "Tromsø", "Voss"} and sum(
+        s["rows"] for s in declared
+    ) == len(test)
     assert {"target", "column", "value", "rows", "metric", "value_of_metric", "whole"} <= declared[0].keys()
     oslo = next(s for s in declared if s["value"] == "Oslo")
     assert oslo["whole"] == result["metrics"]["test"]["pay"]["roc_auc"] != oslo["value_of_metric"]
@@ -132,33 +169,64 @@ def test_declared_slices_are_each_measured(good):
 def test_the_report_reads(good):
     result, _, said = good
     text = report_markdown(result)
-    assert "## pay" in text and "roc_auc" in text and "city = Oslo" in text and result["verdict"] in text and "| high |" in text
+    assert (
+        "## pay" in text
+        and "roc_auc" in text
+        and "city = Oslo" in text
+        and result["verdict"] in text
+        and "| high |" in text
+    )
     assert "| trivial |" in text
-    assert any(e.name == "said" and e.fields["text"] == result["verdict"] for e in said) and any(e.name == "progress" for e in said)
+    assert any(e.name == "said" and e.fields["text"] == result["verdict"] for e in said) and any(
+        e.name == "progress" for e in said
+    )
 
 
 def test_the_worst_slice_is_found():
     train = people(2_000, 1)
     model = Model(fitted(INPUTS, PAY, train), knows)
-    result = evaluate(model, Rows(train=train, test=people(6_000, 5, signal=3, weak_city="Voss")), recipe(baselines=False), Events())
+    result = evaluate(
+        model,
+        Rows(train=train, test=people(6_000, 5, signal=3, weak_city="Voss")),
+        recipe(baselines=False),
+        Events(),
+    )
     found = [s for s in result["slices"] if not s["declared"]]
     assert any(s["column"] == "city" and s["value"] == "Voss" for s in found)
     assert all(s["value_of_metric"] < s["whole"] and s["rows"] >= 60 and s["chance"] < 0.01 for s in found)
     gaps = [s["whole"] - s["value_of_metric"] for s in found]
     assert gaps == sorted(gaps, reverse=True)
-    assert result["baseline"] == {} and result["classical"] == {} and "compared with nothing" in result["verdict"]
+    assert (
+        result["baseline"] == {}
+        and result["classical"] == {}
+        and "compared with nothing" in result["verdict"]
+    )
 
 
 def test_no_slice_is_found_where_there_is_none():
     train, chance = people(1_000, 1, signal=0), np.random.default_rng(0)
     model = Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": chance.random(len(table))})
-    found = [evaluate(model, Rows(train=train, test=people(2_000, seed, signal=0)), recipe(baselines=False, bootstrap=0), Events())["slices"] for seed in range(5)]
+    found = [
+        evaluate(
+            model,
+            Rows(train=train, test=people(2_000, seed, signal=0)),
+            recipe(baselines=False, bootstrap=0),
+            Events(),
+        )["slices"]
+        for seed in range(5)
+    ]
     assert sum(map(len, found)) <= 1  # one in a hundred is let through by design
 
 
 def test_where_there_is_no_signal_it_is_said():
     train, chance = people(1_000, 1, signal=0), np.random.default_rng(4)
-    model = Model(fitted(INPUTS, {**PAY, "euros": "number"}, train), lambda table: {"pay.probability": chance.random(len(table)), "euros.value": chance.normal(size=len(table)) * 300})
+    model = Model(
+        fitted(INPUTS, {**PAY, "euros": "number"}, train),
+        lambda table: {
+            "pay.probability": chance.random(len(table)),
+            "euros.value": chance.normal(size=len(table)) * 300,
+        },
+    )
     result = evaluate(model, Rows(train=train, test=people(600, 2, signal=0)), recipe(), Events())
     pay, euros = result["verdict"].split("\neuros: ")
     assert "pay: no signal: the model does not beat always answering" in pay
@@ -187,12 +255,19 @@ def test_numbers_and_categories_with_weights_and_several_targets():
         sure[np.arange(len(table)), right] = 0.7
         return {"euros.value": table.column("euros").to_numpy() + 10, "city.probabilities": sure}
 
-    result = evaluate(Model(fitted({"age": "number"}, targets, train, weight="w"), answer), Rows(train=train, test=test), recipe(), Events())
+    result = evaluate(
+        Model(fitted({"age": "number"}, targets, train, weight="w"), answer),
+        Rows(train=train, test=test),
+        recipe(),
+        Events(),
+    )
     euros = result["metrics"]["test"]["euros"]
     assert euros["mae"] == pytest.approx(10, rel=1e-3) and result["metrics"]["test"]["city"]["accuracy"] == 1
     mean = np.average(train.column("euros").to_numpy(), weights=train.column("w").to_numpy())
     truth, weight = test.column("euros").to_numpy(), test.column("w").to_numpy()
-    assert result["baseline"]["euros"]["mae"] == pytest.approx(np.average(np.abs(truth - mean), weights=weight), rel=1e-4)
+    assert result["baseline"]["euros"]["mae"] == pytest.approx(
+        np.average(np.abs(truth - mean), weights=weight), rel=1e-4
+    )
     assert set(result["classical"]) >= {"euros", "city"}
     assert "Deep learning pays" in result["verdict"]
 
@@ -200,15 +275,33 @@ def test_numbers_and_categories_with_weights_and_several_targets():
 def test_rows_that_a_feature_refuses_are_counted_and_not_measured():
     train = people(600, 1)
     test = people(300, 2)
-    spoilt = test.set_column(test.column_names.index("age"), "age", pa.array(["old" if i % 10 == 0 else str(a) if a is not None else None for i, a in enumerate(test.column("age").to_pylist())]))
-    spoilt = spoilt.set_column(spoilt.column_names.index("pay"), "pay", pa.array(["medium" if i == 1 else p for i, p in enumerate(spoilt.column("pay").to_pylist())]))
+    spoilt = test.set_column(
+        test.column_names.index("age"),
+        "age",
+        pa.array(
+            [
+                "old" if i % 10 == 0 else str(a) if a is not None else None
+                for i, a in enumerate(test.column("age").to_pylist())
+            ]
+        ),
+    )
+    spoilt = spoilt.set_column(
+        spoilt.column_names.index("pay"),
+        "pay",
+        pa.array(["medium" if i == 1 else p for i, p in enumerate(spoilt.column("pay").to_pylist())]),
+    )
 
     def answer(table):
         assert "old" not in table.column("age").to_pylist()
         return {"pay.probability": np.full(len(table), 0.4)}
 
     said = []
-    result = evaluate(Model(fitted(INPUTS, PAY, train), answer), Rows(train=train, test=spoilt), recipe(baselines=False), Events(said.append))
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), answer),
+        Rows(train=train, test=spoilt),
+        recipe(baselines=False),
+        Events(said.append),
+    )
     assert result["refused"] == 31 and result["rows"] == 269
     assert any("refused" in e.fields["text"] for e in said if e.name == "warned")
     assert any("old" in reason for reason in result["refused_reasons"])
@@ -217,22 +310,50 @@ def test_rows_that_a_feature_refuses_are_counted_and_not_measured():
 def test_an_empty_test_split_gives_way_to_validation_aloud():
     train = people(400, 1)
     said = []
-    result = evaluate(Model(fitted(INPUTS, PAY, train), knows), Rows(train=train, validation=people(100, 2), test=people(0, 3)), recipe(), Events(said.append))
-    assert result["split"] == "validation" and list(result["metrics"]) == ["validation"] and result["rows"] == 100
-    assert any("validation split was measured instead" in e.fields["text"] for e in said if e.name == "warned")
-    nothing = evaluate(Model(fitted(INPUTS, PAY, train), knows), Rows(train=train, validation=people(0, 2), test=people(0, 3)), recipe(), Events())
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, validation=people(100, 2), test=people(0, 3)),
+        recipe(),
+        Events(said.append),
+    )
+    assert (
+        result["split"] == "validation"
+        and list(result["metrics"]) == ["validation"]
+        and result["rows"] == 100
+    )
+    assert any(
+        "validation split was measured instead" in e.fields["text"] for e in said if e.name == "warned"
+    )
+    nothing = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, validation=people(0, 2), test=people(0, 3)),
+        recipe(),
+        Events(),
+    )
     assert nothing["rows"] == 0 and "nothing was measured" in nothing["verdict"] and report_markdown(nothing)
 
 
 def test_a_slice_column_that_is_not_there_is_told():
     train = people(400, 1)
-    result = evaluate(Model(fitted(INPUTS, PAY, train), knows), Rows(train=train, test=people(200, 2)), recipe(slices=["town", "citty"], baselines=False), Events())
-    assert any("'citty'" in n and "Did you mean 'city'" in n for n in result["notes"]) and not any(s["declared"] for s in result["slices"])
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, test=people(200, 2)),
+        recipe(slices=["town", "citty"], baselines=False),
+        Events(),
+    )
+    assert any("'citty'" in n and "Did you mean 'city'" in n for n in result["notes"]) and not any(
+        s["declared"] for s in result["slices"]
+    )
 
 
 def test_answers_that_are_not_finite_are_told():
     train = people(400, 1)
-    result = evaluate(Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": np.full(len(table), np.nan)}), Rows(train=train, test=people(200, 2)), recipe(), Events())
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), lambda table: {"pay.probability": np.full(len(table), np.nan)}),
+        Rows(train=train, test=people(200, 2)),
+        recipe(),
+        Events(),
+    )
     assert result["metrics"]["test"]["pay"]["accuracy"] is None and "not finite" in result["verdict"]
     json.dumps(result, allow_nan=False)
 
@@ -240,9 +361,17 @@ def test_answers_that_are_not_finite_are_told():
 def test_a_split_larger_than_the_sample_is_measured_whole_and_sampled_evenly(monkeypatch):
     monkeypatch.setattr(answers_module, "SAMPLE", 1_000)
     train, test = people(800, 1), people(4_000, 2)
-    result = evaluate(Model(fitted(INPUTS, PAY, train), knows), Rows(train=train, test=test), recipe(slices=["city"]), Events())
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, test=test),
+        recipe(slices=["city"]),
+        Events(),
+    )
     truth = np.array([p == "high" for p in test.column("pay").to_pylist()])
-    assert result["metrics"]["test"]["pay"]["accuracy"] == measure(["accuracy"], truth, {"probability": knows(test)["pay.probability"]})["accuracy"]
+    assert (
+        result["metrics"]["test"]["pay"]["accuracy"]
+        == measure(["accuracy"], truth, {"probability": knows(test)["pay.probability"]})["accuracy"]
+    )
     assert 850 < result["sampled_rows"] < 1_150 and result["rows"] == 4_000
     low, high = result["intervals"]["pay"]["accuracy"]
     assert low < result["metrics"]["test"]["pay"]["accuracy"] < high and high - low < 0.05
@@ -254,13 +383,29 @@ def test_the_classical_model_reads_times_vectors_and_unseen_values():
 
     def table(rows, salt, cities):
         hour = chance.integers(0, 24, rows)
-        moments = np.datetime64("2026-01-01T00:00", "us") + (chance.integers(0, 300, rows) * 24 + hour).astype("timedelta64[h]")
-        return pa.table({"row_id": ids(rows, salt), "at": moments, "v": [list(map(float, v)) for v in chance.normal(size=(rows, 3))], "city": np.array(cities)[chance.integers(0, len(cities), rows)],
-                         "y": hour * 2.0 + chance.normal(size=rows)})
+        moments = np.datetime64("2026-01-01T00:00", "us") + (
+            chance.integers(0, 300, rows) * 24 + hour
+        ).astype("timedelta64[h]")
+        return pa.table(
+            {
+                "row_id": ids(rows, salt),
+                "at": moments,
+                "v": [list(map(float, v)) for v in chance.normal(size=(rows, 3))],
+                "city": np.array(cities)[chance.integers(0, len(cities), rows)],
+                "y": hour * 2.0 + chance.normal(size=rows),
+            }
+        )
 
     train, test = table(1_500, "a", ["Oslo", "Voss"]), table(500, "b", ["Oslo", "Narvik"])
-    encoding = fitted({"at": "timestamp", "v": {"type": "vector", "length": 3}, "city": "category"}, {"y": "number"}, train)
-    result = evaluate(Model(encoding, lambda t: {"y.value": np.zeros(len(t))}), Rows(train=train, test=test), recipe(), Events())
+    encoding = fitted(
+        {"at": "timestamp", "v": {"type": "vector", "length": 3}, "city": "category"}, {"y": "number"}, train
+    )
+    result = evaluate(
+        Model(encoding, lambda t: {"y.value": np.zeros(len(t))}),
+        Rows(train=train, test=test),
+        recipe(),
+        Events(),
+    )
     assert result["classical"]["y"]["r2"] > 0.95  # the hour is found
     assert "has not found the signal" in result["verdict"]
 
@@ -269,8 +414,15 @@ def test_without_scikit_learn_the_comparison_is_left_out_aloud(monkeypatch):
     train = people(400, 1)
     said = []
     monkeypatch.setattr(classical_module, "need", _absent)
-    result = evaluate(Model(fitted(INPUTS, PAY, train), knows), Rows(train=train, test=people(300, 2)), recipe(), Events(said.append))
-    assert "scikit" in result["classical"]["said"] and "not compared with gradient boosting" in result["verdict"]
+    result = evaluate(
+        Model(fitted(INPUTS, PAY, train), knows),
+        Rows(train=train, test=people(300, 2)),
+        recipe(),
+        Events(said.append),
+    )
+    assert (
+        "scikit" in result["classical"]["said"] and "not compared with gradient boosting" in result["verdict"]
+    )
     assert any("no classical comparison" in e.fields["text"] for e in said if e.name == "said")
 
 
@@ -281,7 +433,10 @@ def _absent(module, **why):
 
 
 def test_evaluation_needs_no_torch():
-    code = "import sys; sys.modules['torch'] = None; import penstock.evaluate, penstock.metrics, penstock.data.look; assert 'sklearn' not in sys.modules"
+    code = (
+        "import sys; sys.modules['torch'] = None; import penstock.evaluate, penstock.metrics,"
+        " penstock.data.look; assert 'sklearn' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -307,5 +462,8 @@ def test_the_sample_is_as_large_as_its_bytes_allow(monkeypatch):
     monkeypatch.setattr(answers_module, "BATCH", 500)
     fewer = evaluate(model, Rows(train=train, test=test), recipe(baselines=False), Events())
     assert not whole.get("sampled_rows") and 500 < fewer["sampled_rows"] < 2_500
-    assert fewer["rows"] == 4_000 and fewer["metrics"]["test"]["pay"]["roc_auc"] == pytest.approx(whole["metrics"]["test"]["pay"]["roc_auc"])  # measured on all rows, as before
+    # measured on all rows, as before
+    assert fewer["rows"] == 4_000 and fewer["metrics"]["test"]["pay"]["roc_auc"] == pytest.approx(
+        whole["metrics"]["test"]["pay"]["roc_auc"]
+    )
     assert fewer["intervals"]["pay"]["roc_auc"] != whole["intervals"]["pay"]["roc_auc"]

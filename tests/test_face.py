@@ -7,7 +7,20 @@ import pytest
 
 import penstock
 
-HEAVY = ("torch", "pandas", "pyarrow", "duckdb", "ibis", "numpy", "pydantic", "sklearn", "onnxruntime", "fastapi", "rich", "fsspec")
+HEAVY = (
+    "torch",
+    "pandas",
+    "pyarrow",
+    "duckdb",
+    "ibis",
+    "numpy",
+    "pydantic",
+    "sklearn",
+    "onnxruntime",
+    "fastapi",
+    "rich",
+    "fsspec",
+)
 
 
 def run(code: str) -> str:
@@ -25,30 +38,66 @@ def test_the_face_is_exact_and_sorted():
         penstock.trian  # noqa: B018
 
 
-@pytest.mark.parametrize("start", ["import penstock", "import sys; sys.argv = ['penstock', '--help']\nfrom penstock.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import penstock",
+        (
+            "import sys; sys.argv = ['penstock', '--help']\nfrom penstock.cli import main\ntry:\n   "
+            " main()\nexcept SystemExit:\n    pass"
+        ),
+    ],
+)
 def test_nothing_heavy_is_imported_at_the_door(start):
     loaded = run(f"{start}\nimport sys\nprint('LOADED', *sys.modules)").split("LOADED")[1].split()
     assert not [name for name in HEAVY if name in loaded]
     ours = sorted(name for name in loaded if name.startswith("penstock"))
-    core = {f"penstock.core.{name}" for name in ("caches", "errors", "interrupts", "last_resort", "redact", "secret_names", "secret_shapes", "secret_values", "visible")}
-    assert set(ours) <= {"penstock", "penstock._version", "penstock.cli", "penstock.core", "penstock.terminal", "penstock.terminal.streams", *core}
+    core = {
+        f"penstock.core.{name}"
+        for name in (
+            "caches",
+            "errors",
+            "interrupts",
+            "last_resort",
+            "redact",
+            "secret_names",
+            "secret_shapes",
+            "secret_values",
+            "visible",
+        )
+    }
+    assert set(ours) <= {
+        "penstock",
+        "penstock._version",
+        "penstock.cli",
+        "penstock.core",
+        "penstock.terminal",
+        "penstock.terminal.streams",
+        *core,
+    }
 
 
 def test_rooms_do_not_hide_verbs():
-    assert run("""
+    assert (
+        run("""
 import penstock
 import penstock.train.supervisor, penstock.run, penstock.evaluate, penstock.serve
 from penstock.run import Run
 print(*[type(getattr(penstock, verb)).__name__ for verb in ("train", "run", "evaluate", "serve")])
-""").split() == ["function"] * 4
+""").split()
+        == ["function"] * 4
+    )
 
 
 def test_describing_and_planning_words_need_no_torch():
-    assert run("""
+    assert (
+        run("""
 import sys
 from penstock.recipe.schema import load_recipe
 load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"a": "number"}, "targets": {"b": "binary"}})
 from penstock.api import schema
 schema()
 print([m for m in ("torch", "sklearn", "onnx") if m in sys.modules])
-""").strip() == "[]"
+""").strip()
+        == "[]"
+    )

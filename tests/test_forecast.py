@@ -1,4 +1,6 @@
-"""Measures of forecasts: by hand, in pieces, with holes, in blocks; and the naive forecasts they are held against."""
+"""Measures of forecasts: by hand, in pieces, with holes, in blocks; and the naive forecasts they are held
+against.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ def test_by_hand() -> None:
     truth, answers = np.array([[[1.0, 4.0], [2.0, np.nan]]]), {"values": np.array([[[2.0, 3.0], [2.0, 9.0]]])}
     found = measure(names_for("series"), truth, answers, scale=SCALE)
     assert found["mse"] == pytest.approx(2 / 3) and found["mae"] == pytest.approx(2 / 3)
-    assert found["mse_standardised"] == pytest.approx((0.25 + 4) / 3) and found["mae_standardised"] == pytest.approx((0.5 + 2) / 3) == found["pinball"]
-    assert found["smape"] == pytest.approx((2 / 3 + 2 / 7) / 3) and found["mase"] == pytest.approx(0.5)  # the second variable never moved
+    assert (
+        found["mse_standardised"] == pytest.approx((0.25 + 4) / 3)
+        and found["mae_standardised"] == pytest.approx((0.5 + 2) / 3) == found["pinball"]
+    )
+    # the second variable never moved
+    assert found["smape"] == pytest.approx((2 / 3 + 2 / 7) / 3) and found["mase"] == pytest.approx(0.5)
     assert all(better(name) == "lower" for name in found)
 
 
@@ -33,8 +39,12 @@ def test_quantiles() -> None:
     truth, values = np.array([[[1.0, 1.0]]]), np.zeros((1, 1, 2))
     quantiles = np.stack([values - 1, values, values + 3], axis=-1)
     scale = Forecasting((1.0, 1.0), (), (0.1, 0.5, 0.9))
-    assert measure(["pinball"], truth, {"values": values, "quantiles": quantiles}, scale=scale)["pinball"] == pytest.approx(2 * (0.1 * 2 + 0.5 * 1 + 0.1 * 2) / 3)
-    assert measure(["pinball"], truth, {"values": values}, scale=scale)["pinball"] == pytest.approx(2 * (0.1 + 0.5 + 0.9) / 3)
+    assert measure(["pinball"], truth, {"values": values, "quantiles": quantiles}, scale=scale)[
+        "pinball"
+    ] == pytest.approx(2 * (0.1 * 2 + 0.5 * 1 + 0.1 * 2) / 3)
+    assert measure(["pinball"], truth, {"values": values}, scale=scale)["pinball"] == pytest.approx(
+        2 * (0.1 + 0.5 + 0.9) / 3
+    )
     assert measure(["mase"], truth, {"values": values}, scale=scale)["mase"] is None
 
 
@@ -49,9 +59,14 @@ def test_halves_merged_equal_the_whole_and_unseen_rows_are_left_out() -> None:
     first.merge(second)
     assert first.result() == whole.result()
     keep = np.arange(40) != 3
-    assert measure(["mse"], truth[keep], {"values": answers["values"][keep]}, scale=SCALE)["mse"] == whole.result()["mse"]
+    assert (
+        measure(["mse"], truth[keep], {"values": answers["values"][keep]}, scale=SCALE)["mse"]
+        == whole.result()["mse"]
+    )
     weights = keep.astype(float)
-    assert measure(["mse"], np.nan_to_num(truth), answers, weights, scale=SCALE)["mse"] == pytest.approx(whole.result()["mse"])
+    assert measure(["mse"], np.nan_to_num(truth), answers, weights, scale=SCALE)["mse"] == pytest.approx(
+        whole.result()["mse"]
+    )
 
 
 def test_an_answer_that_is_not_finite_breaks_all() -> None:
@@ -73,4 +88,6 @@ def test_overlapping_windows_have_wider_intervals() -> None:
 
 def test_a_forecast_of_quantiles_by_the_laws_of_decoders() -> None:
     decoders.check(Decoder.load("series"), forecast(quantiles=[0.1, 0.5, 0.9]))
-    assert "leave `loss: mae` out" in str(Decoder.load({"type": "series", "loss": "mae"}).reads(forecast(quantiles=[0.5])))
+    assert "leave `loss: mae` out" in str(
+        Decoder.load({"type": "series", "loss": "mae"}).reads(forecast(quantiles=[0.5]))
+    )

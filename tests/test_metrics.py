@@ -1,4 +1,6 @@
-"""The measures against scikit-learn, their laws (halves merged equal the whole, order is nothing), their edges, and intervals."""
+"""The measures against scikit-learn, their laws (halves merged equal the whole, order is nothing), their
+edges, and intervals.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def binary_case(seed: int, rows: int, *, ties: bool, weighted: bool):
     truth = chance.integers(0, 2, rows)
     truth[:2] = [0, 1]
     probability = np.round(chance.random(rows), 1) if ties else chance.random(rows)
-    weight = chance.integers(0, 4, rows).astype(float) + (chance.random(rows) if ties else 0) if weighted else None
+    weight = (
+        chance.integers(0, 4, rows).astype(float) + (chance.random(rows) if ties else 0) if weighted else None
+    )
     if weight is not None:
         weight[:2] = 1
     return truth, {"probability": probability}, weight
@@ -41,9 +45,14 @@ def test_binary_as_scikit_learn(seed, rows, ties, weighted):
     ours = measure(names_for("binary"), truth, answers, weight)
     eps = np.finfo(float).eps
     expected = {
-        "roc_auc": sk.roc_auc_score(truth, p, **w), "average_precision": sk.average_precision_score(truth, p, **w), "accuracy": sk.accuracy_score(truth, said, **w),
-        "log_loss": sk.log_loss(truth, np.clip(p, eps, 1 - eps), **w), "precision": sk.precision_score(truth, said, zero_division=0, **w), "recall": sk.recall_score(truth, said, **w),
-        "f1": sk.f1_score(truth, said, zero_division=0, **w), "f1_micro": sk.f1_score(truth, said, average="micro", **w),
+        "roc_auc": sk.roc_auc_score(truth, p, **w),
+        "average_precision": sk.average_precision_score(truth, p, **w),
+        "accuracy": sk.accuracy_score(truth, said, **w),
+        "log_loss": sk.log_loss(truth, np.clip(p, eps, 1 - eps), **w),
+        "precision": sk.precision_score(truth, said, zero_division=0, **w),
+        "recall": sk.recall_score(truth, said, **w),
+        "f1": sk.f1_score(truth, said, zero_division=0, **w),
+        "f1_micro": sk.f1_score(truth, said, average="micro", **w),
         "f1_weighted": sk.f1_score(truth, said, average="weighted", zero_division=0, **w),
     }
     for name, value in expected.items():
@@ -66,10 +75,16 @@ def test_category_as_scikit_learn(seed, classes, rows, weighted):
     ours = measure(names_for("category"), truth, {"probabilities": probabilities}, weight)
     one_hot = np.eye(classes)[truth]
     expected = {
-        "roc_auc": np.mean([sk.roc_auc_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]),
-        "average_precision": np.mean([sk.average_precision_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]),
-        "accuracy": sk.accuracy_score(truth, said, **w), "log_loss": sk.log_loss(truth, np.clip(probabilities, 2.3e-16, 1), labels=np.arange(classes), **w),
-        "f1_macro": sk.f1_score(truth, said, average="macro", zero_division=0, **w), "f1_weighted": sk.f1_score(truth, said, average="weighted", zero_division=0, **w),
+        "roc_auc": np.mean(
+            [sk.roc_auc_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]
+        ),
+        "average_precision": np.mean(
+            [sk.average_precision_score(one_hot[:, k], probabilities[:, k], **w) for k in range(classes)]
+        ),
+        "accuracy": sk.accuracy_score(truth, said, **w),
+        "log_loss": sk.log_loss(truth, np.clip(probabilities, 2.3e-16, 1), labels=np.arange(classes), **w),
+        "f1_macro": sk.f1_score(truth, said, average="macro", zero_division=0, **w),
+        "f1_weighted": sk.f1_score(truth, said, average="weighted", zero_division=0, **w),
     }
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
@@ -89,7 +104,8 @@ def test_number_as_scikit_learn(seed, rows, weighted, offset):
     assert ours["rmse"] == pytest.approx(sk.mean_squared_error(truth, value, **w) ** 0.5)
     assert ours["mae"] == pytest.approx(sk.mean_absolute_error(truth, value, **w))
     assert ours["mape"] == pytest.approx(sk.mean_absolute_percentage_error(truth, value, **w))
-    assert ours["r2"] == pytest.approx(sk.r2_score(truth, value, **w), abs=1e-6)  # a large mean costs us no digits
+    # a large mean costs us no digits
+    assert ours["r2"] == pytest.approx(sk.r2_score(truth, value, **w), abs=1e-6)
     assert ours["mse_standardised"] == pytest.approx(ours["mse"] / 4)
 
 
@@ -106,7 +122,10 @@ def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, 
     rows = 120
     truth, answers = {
         "binary": (chance.integers(0, 2, rows), {"probability": np.round(chance.random(rows), 2)}),
-        "category": (chance.integers(0, 3, rows), {"probabilities": chance.dirichlet(np.ones(3), rows).astype(np.float32)}),
+        "category": (
+            chance.integers(0, 3, rows),
+            {"probabilities": chance.dirichlet(np.ones(3), rows).astype(np.float32)},
+        ),
         "number": (chance.normal(size=rows) * 1e8, {"value": chance.normal(size=rows)}),
     }[kind]
     weight = chance.random(rows) if weighted else None
@@ -116,7 +135,9 @@ def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, 
     parts = []
     for piece in pieces:
         part = Measures(names)
-        part.update(truth[piece], {k: v[piece] for k, v in answers.items()}, None if weight is None else weight[piece])
+        part.update(
+            truth[piece], {k: v[piece] for k, v in answers.items()}, None if weight is None else weight[piece]
+        )
         parts.append(part)
     total = Measures(names)
     for i in chance.permutation(len(parts)):
@@ -127,17 +148,31 @@ def test_pieces_merged_in_any_order_equal_the_whole_to_the_last_bit(seed, kind, 
 
 def test_one_class_has_no_ranking_and_says_null():
     ours = measure(names_for("binary"), np.zeros(5), {"probability": np.linspace(0, 0.4, 5)})
-    assert ours["roc_auc"] is ours["average_precision"] is ours["recall"] is ours["precision"] is ours["f1"] is None
+    assert (
+        ours["roc_auc"]
+        is ours["average_precision"]
+        is ours["recall"]
+        is ours["precision"]
+        is ours["f1"]
+        is None
+    )
     assert ours["accuracy"] == 1 and ours["f1_per_class"] == [1.0, None] and ours["f1_macro"] == 1
     ours = measure(names_for("binary"), np.ones(3), {"probability": np.array([0.1, 0.2, 0.3])})
     assert ours["recall"] == 0 and ours["precision"] == 0 and ours["f1"] == 0 and ours["roc_auc"] is None
-    ours = measure(names_for("category"), np.array([1, 1]), {"probabilities": np.array([[0.2, 0.7, 0.1]] * 2)})
+    ours = measure(
+        names_for("category"), np.array([1, 1]), {"probabilities": np.array([[0.2, 0.7, 0.1]] * 2)}
+    )
     assert ours["roc_auc"] is None and ours["accuracy"] == 1 and ours["f1_macro"] == 1
 
 
-@pytest.mark.parametrize(("kind", "answers"), [
-    ("binary", {"probability": np.empty(0)}), ("category", {"probabilities": np.empty((0, 3))}), ("number", {"value": np.empty(0)}),
-])
+@pytest.mark.parametrize(
+    ("kind", "answers"),
+    [
+        ("binary", {"probability": np.empty(0)}),
+        ("category", {"probabilities": np.empty((0, 3))}),
+        ("number", {"value": np.empty(0)}),
+    ],
+)
 def test_no_rows_is_null_for_every_metric(kind, answers):
     assert set(measure(names_for(kind), np.empty(0), answers).values()) == {None}
     assert set(intervals(names_for(kind), np.empty(0), answers).values()) == {None}
@@ -145,13 +180,17 @@ def test_no_rows_is_null_for_every_metric(kind, answers):
 
 
 def test_an_answer_that_is_not_finite_makes_every_metric_null():
-    assert measure(["accuracy"], np.array([0, 1]), {"probability": np.array([0.1, np.nan])}) == {"accuracy": None}
+    assert measure(["accuracy"], np.array([0, 1]), {"probability": np.array([0.1, np.nan])}) == {
+        "accuracy": None
+    }
     assert measure(["mae"], np.array([0.0, 1]), {"value": np.array([0.1, np.inf])}) == {"mae": None}
 
 
 def test_rows_of_weight_nothing_do_not_count():
     truth, p, weight = np.array([0, 1, 1]), np.array([0.2, 0.9, 0.1]), np.array([1.0, 2.0, 0.0])
-    assert measure(names_for("binary"), truth, {"probability": p}, weight) == measure(names_for("binary"), truth[:2], {"probability": p[:2]}, weight[:2])
+    assert measure(names_for("binary"), truth, {"probability": p}, weight) == measure(
+        names_for("binary"), truth[:2], {"probability": p[:2]}, weight[:2]
+    )
 
 
 def test_a_constant_truth_has_no_r2_and_zeros_have_no_relative_error():
@@ -165,14 +204,21 @@ def test_calibration_error_of_a_model_that_knows_its_doubt_is_small():
     p = chance.random(50_000)
     truth = (chance.random(50_000) < p).astype(int)
     assert measure(["ece"], truth, {"probability": p})["ece"] < 0.01
-    assert measure(["ece"], truth, {"probability": np.full(50_000, 0.9)})["ece"] == pytest.approx(0.9 - truth.mean())
+    assert measure(["ece"], truth, {"probability": np.full(50_000, 0.9)})["ece"] == pytest.approx(
+        0.9 - truth.mean()
+    )
     confident = np.array([[0.8, 0.2]] * 10)
-    assert measure(["ece"], np.array([0] * 5 + [1] * 5), {"probabilities": confident})["ece"] == pytest.approx(0.3)
+    assert measure(["ece"], np.array([0] * 5 + [1] * 5), {"probabilities": confident})[
+        "ece"
+    ] == pytest.approx(0.3)
 
 
 def test_threshold_decides_what_is_answered_positive():
     truth, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.35, 0.8])
-    assert measure(["recall", "precision"], truth, {"probability": p}, threshold=0.35) == {"recall": 1.0, "precision": 1.0}
+    assert measure(["recall", "precision"], truth, {"probability": p}, threshold=0.35) == {
+        "recall": 1.0,
+        "precision": 1.0,
+    }
 
 
 def test_beyond_the_limit_ranking_goes_on_in_bounded_memory_and_stays_right():
@@ -191,7 +237,9 @@ def test_beyond_the_limit_ranking_goes_on_in_bounded_memory_and_stays_right():
         halves[i % 2].update(piece)
     assert not binned.exact and not binned._kept
     found = binned.result()
-    assert found["roc_auc"] == pytest.approx(exact["roc_auc"], abs=1e-4) and found["average_precision"] == pytest.approx(exact["average_precision"], abs=1e-3)
+    assert found["roc_auc"] == pytest.approx(exact["roc_auc"], abs=1e-4) and found[
+        "average_precision"
+    ] == pytest.approx(exact["average_precision"], abs=1e-3)
     halves[0].merge(halves[1])
     assert halves[0].result() == found
 
@@ -199,7 +247,10 @@ def test_beyond_the_limit_ranking_goes_on_in_bounded_memory_and_stays_right():
 def test_a_matrix_of_too_many_classes_is_null():
     classes = MATRIX_CLASSES + 1
     answers = {"probabilities": np.eye(classes, dtype=np.float32)[[1, 2]]}
-    assert measure(["confusion_matrix", "accuracy"], np.array([1, 3]), answers) == {"confusion_matrix": None, "accuracy": 0.5}
+    assert measure(["confusion_matrix", "accuracy"], np.array([1, 3]), answers) == {
+        "confusion_matrix": None,
+        "accuracy": 0.5,
+    }
 
 
 def test_names_are_checked_all_at_once_with_a_hint():
@@ -211,12 +262,15 @@ def test_names_are_checked_all_at_once_with_a_hint():
         better("acuracy")
 
 
-@pytest.mark.parametrize(("truth", "answers", "weight"), [
-    (np.array([0, 1, 1]), {"probability": np.array([0.1, 0.9])}, None),
-    (np.array([0, 5]), {"probability": np.array([0.1, 0.9])}, None),
-    (np.array([0, 1]), {"probability": np.array([0.1, 0.9])}, np.array([1.0, -1.0])),
-    (np.array([0, 1]), {"probabilities": np.array([0.1, 0.9])}, None),
-])
+@pytest.mark.parametrize(
+    ("truth", "answers", "weight"),
+    [
+        (np.array([0, 1, 1]), {"probability": np.array([0.1, 0.9])}, None),
+        (np.array([0, 5]), {"probability": np.array([0.1, 0.9])}, None),
+        (np.array([0, 1]), {"probability": np.array([0.1, 0.9])}, np.array([1.0, -1.0])),
+        (np.array([0, 1]), {"probabilities": np.array([0.1, 0.9])}, None),
+    ],
+)
 def test_what_cannot_be_compared_is_a_defect_said_plainly(truth, answers, weight):
     with pytest.raises(PenstockError):
         measure(["accuracy"], truth, answers, weight)
@@ -254,7 +308,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         chance = np.random.default_rng(seed)
         truth = (chance.random(400) < 0.4).astype(int)
         p = np.where(chance.random(400) < 0.8, truth, 1 - truth).astype(float)
-        low, high = intervals(["accuracy"], truth, {"probability": p}, resamples=100, confidence=0.9, seed=seed)["accuracy"]
+        low, high = intervals(
+            ["accuracy"], truth, {"probability": p}, resamples=100, confidence=0.9, seed=seed
+        )["accuracy"]
         inside += low <= 0.8 <= high
     assert 0.78 <= inside / times <= 0.98
 
@@ -297,7 +353,10 @@ def test_an_interval_lies_about_the_value_and_within_what_the_measure_can_be():
     chance = np.random.default_rng(1)
     p = chance.random(150)
     truth = (chance.random(150) < p).astype(int)
-    at, (low, high) = measure(["ece"], truth, {"probability": p})["ece"], intervals(["ece"], truth, {"probability": p})["ece"]
+    at, (low, high) = (
+        measure(["ece"], truth, {"probability": p})["ece"],
+        intervals(["ece"], truth, {"probability": p})["ece"],
+    )
     assert 0 <= low <= at <= high
     assert intervals(["accuracy"], truth, {"probability": truth * 1.0})["accuracy"] == [1, 1]
 
@@ -308,7 +367,8 @@ def test_two_hundred_resamplings_of_sixteen_thousand_rows_take_a_moment():
     p = np.clip(0.3 * truth + chance.random(16_281) * 0.7, 0, 1).astype(np.float32)
     started = time.thread_time()
     found = intervals(names_for("binary"), truth, {"probability": p}, resamples=200)
-    assert time.thread_time() - started < 30  # of this thread alone; about 0.7 s, and minutes if each is measured anew
+    # of this thread alone; about 0.7 s, and minutes if each is measured anew
+    assert time.thread_time() - started < 30
     low, high = found["roc_auc"]
     assert low < sk.roc_auc_score(truth, p) < high and high - low < 0.02
 

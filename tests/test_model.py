@@ -48,18 +48,37 @@ class FakeEncoding:
 
 
 ALL = {
-    "age": "number", "fare.paid": "number", "type": "number", "smokes": "binary", "drinks": "binary", "job": "category", "town": "category", "since": "timestamp",
-    "until": "timestamp", "signal": {"type": "vector", "length": 6},
+    "age": "number",
+    "fare.paid": "number",
+    "type": "number",
+    "smokes": "binary",
+    "drinks": "binary",
+    "job": "category",
+    "town": "category",
+    "since": "timestamp",
+    "until": "timestamp",
+    "signal": {"type": "vector", "length": 6},
 }
 TARGETS = {"price": "number", "left": "binary", "kind": "category"}
 
 
-def recipe(*, columns: dict[str, Any] = ALL, answers: dict[str, Any] = TARGETS, model: dict[str, Any] | None = None, train: dict[str, Any] | None = None) -> Recipe:
-    """A recipe of the sections that a model reads; the others are left out, so that no other shelf is needed here."""
+def recipe(
+    *,
+    columns: dict[str, Any] = ALL,
+    answers: dict[str, Any] = TARGETS,
+    model: dict[str, Any] | None = None,
+    train: dict[str, Any] | None = None,
+) -> Recipe:
+    """A recipe of the sections that a model reads; the others are left out, so that no other shelf is needed
+    here.
+    """
     model = model or {}
     return Recipe.model_construct(
-        name="r", inputs={n: Feature.load(f) for n, f in columns.items()}, targets={n: Feature.load(f) for n, f in answers.items()},
-        model=(OwnModel if "type" in model else Model).model_validate(model), train=Train.model_validate(train or {}),
+        name="r",
+        inputs={n: Feature.load(f) for n, f in columns.items()},
+        targets={n: Feature.load(f) for n, f in answers.items()},
+        model=(OwnModel if "type" in model else Model).model_validate(model),
+        train=Train.model_validate(train or {}),
     )
 
 
@@ -73,7 +92,7 @@ def batch_of(encoding: FakeEncoding, rows: int = 8) -> dict[str, torch.Tensor]:
     return fake_batch({**encoding.specs("inputs"), **encoding.specs("targets")}, rows)
 
 
-# -- assembly ----------------------------------------------------------------------------------------------------------
+# -- assembly ------------------------------------------------------------------------------------------------
 
 
 def test_equal_encoders_with_equal_specs_are_one_module() -> None:
@@ -81,19 +100,31 @@ def test_equal_encoders_with_equal_specs_are_one_module() -> None:
     assert isinstance(network, Network)
     assert list(network.encoders) == [":piecewise", ":linear", ":embedding", ":linear#2", ":linear#3"]
     raw = network(batch_of(encoding))
-    assert {name: tuple(value.shape) for name, value in raw.items()} == {"price": (8,), "left": (8,), "kind": (8, 4)}
+    assert {name: tuple(value.shape) for name, value in raw.items()} == {
+        "price": (8,),
+        "left": (8,),
+        "kind": (8, 4),
+    }
 
 
 def test_an_encoder_is_chosen_by_name_then_type_then_feature() -> None:
     declared = recipe(model={"encoders": {"<number>": "periodic", "age": {"type": "linear", "width": 5}}})
     chosen = encoders_of(declared, FakeEncoding(declared))
-    assert {name: encoder.type for name, (encoder, _) in chosen.items() if name in ("age", "fare.paid", "job")} == {"age": "linear", "fare.paid": "periodic", "job": "embedding"}
-    assert chosen["age"][1] == ("model", "encoders", "age") and chosen["fare.paid"][1] == ("model", "encoders", "<number>") and chosen["job"][1] == ("inputs", "job")
+    assert {
+        name: encoder.type for name, (encoder, _) in chosen.items() if name in ("age", "fare.paid", "job")
+    } == {"age": "linear", "fare.paid": "periodic", "job": "embedding"}
+    assert (
+        chosen["age"][1] == ("model", "encoders", "age")
+        and chosen["fare.paid"][1] == ("model", "encoders", "<number>")
+        and chosen["job"][1] == ("inputs", "job")
+    )
 
 
 def test_features_and_targets_may_have_any_name() -> None:
     """Dots, and words that a ModuleDict has itself."""
-    _, encoding, network = made(columns={"type": "number", "fare.paid": "number"}, answers={"keys": "number", "a.b": "binary"})
+    _, encoding, network = made(
+        columns={"type": "number", "fare.paid": "number"}, answers={"keys": "number", "a.b": "binary"}
+    )
     assert set(network(batch_of(encoding))) == {"keys", "a.b"}
 
 
@@ -109,11 +140,15 @@ def test_gradients_reach_every_parameter_of_the_whole(combiner: str) -> None:
 
 
 def test_it_learns() -> None:
-    declared, encoding, network = made(columns={"age": "number", "job": "category"}, answers={"left": "binary"})
+    declared, encoding, network = made(
+        columns={"age": "number", "job": "category"}, answers={"left": "binary"}
+    )
     batch = batch_of(encoding, 256)
     batch["left.label"] = ((batch["age.value"] > 0) ^ (batch["job.index"] > 3)).float()
     batch["age.missing"].zero_()
-    (phase,) = declared.train.objective.phases(decoders_of(declared, encoding), target_specs(declared, encoding))
+    (phase,) = declared.train.objective.phases(
+        decoders_of(declared, encoding), target_specs(declared, encoding)
+    )
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(60):
         optimiser.zero_grad()
@@ -123,7 +158,7 @@ def test_it_learns() -> None:
     assert loss.item() < 0.2
 
 
-# -- seeds -------------------------------------------------------------------------------------------------------------
+# -- seeds ---------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_decides_everything_and_the_callers_chance_is_left_alone() -> None:
@@ -147,7 +182,7 @@ def test_one_more_input_shifts_nobody_elses_numbers() -> None:
     assert len(kept) >= 9 and all(torch.equal(small[name], large[name]) for name in kept)
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------------
+# -- mistakes ------------------------------------------------------------------------------------------------
 
 
 def problems(**words: Any) -> list[str]:
@@ -157,22 +192,42 @@ def problems(**words: Any) -> list[str]:
 
 
 def test_all_mistakes_are_told_at_once_with_their_paths() -> None:
-    found = problems(model={"encoders": {"age": "embedding", "<category>": "piecewise"}, "decoders": {"price": "binary"}})
-    assert [text.partition(":")[0] for text in found] == ["model.decoders.price", "model.encoders.age", "model.encoders.<category>", "model.encoders.<category>"]
+    found = problems(
+        model={"encoders": {"age": "embedding", "<category>": "piecewise"}, "decoders": {"price": "binary"}}
+    )
+    assert [text.partition(":")[0] for text in found] == [
+        "model.decoders.price",
+        "model.encoders.age",
+        "model.encoders.<category>",
+        "model.encoders.<category>",
+    ]
     assert "binary answers a target with two classes; this one has value []" in found[0]
     assert "(the input 'town')" in found[-1]
 
 
 def test_widths_that_do_not_fit_are_a_sentence() -> None:
-    (found,) = problems(columns={"age": "number"}, model={"encoders": {"age": {"type": "piecewise", "width": 24}}, "combiner": {"type": "attention", "width": 32}})
-    assert found == "model.encoders.age: gives tokens of width 24; the combiner 'attention' needs 32. Set one of the two to the other's."
+    (found,) = problems(
+        columns={"age": "number"},
+        model={
+            "encoders": {"age": {"type": "piecewise", "width": 24}},
+            "combiner": {"type": "attention", "width": 32},
+        },
+    )
+    assert (
+        found
+        == "model.encoders.age: gives tokens of width 24; the combiner 'attention' needs 32. Set one of the"
+        " two to the other's."
+    )
 
 
 def test_nothing_to_learn_from_is_a_sentence() -> None:
-    assert problems(columns={}, answers={}) == ["inputs: needs at least one feature, to train a model", "targets: needs at least one feature, to train a model"]
+    assert problems(columns={}, answers={}) == [
+        "inputs: needs at least one feature, to train a model",
+        "targets: needs at least one feature, to train a model",
+    ]
 
 
-# -- class weights -----------------------------------------------------------------------------------------------------
+# -- class weights -------------------------------------------------------------------------------------------
 
 
 def weights_of(asked: dict[str, Any]) -> FeatureSpecs:
@@ -184,7 +239,9 @@ def test_balanced_weights_make_the_average_row_weigh_one() -> None:
     facts = weights_of({"left": "balanced", "kind": "balanced"})
     assert facts["left"]["label"].facts["weights"] == pytest.approx([100 / 140, 100 / 60])
     found = np.array(facts["kind"]["index"].facts["weights"])
-    assert found == pytest.approx(100 / (4 * np.array([40, 30, 20, 10]))) and (found * [40, 30, 20, 10]).sum() == pytest.approx(100)
+    assert found == pytest.approx(100 / (4 * np.array([40, 30, 20, 10]))) and (
+        found * [40, 30, 20, 10]
+    ).sum() == pytest.approx(100)
 
 
 def test_weights_by_class_reach_the_loss() -> None:
@@ -192,10 +249,16 @@ def test_weights_by_class_reach_the_loss() -> None:
     encoding = FakeEncoding(declared)
     batch = batch_of(encoding)
     raw = torch.zeros(8)
-    plain = decoders_of(declared, encoding)["left"].loss(raw, {"label": batch["left.label"]}, encoding.specs("targets")["left"])
-    heavy = decoders_of(declared, encoding)["left"].loss(raw, {"label": batch["left.label"]}, target_specs(declared, encoding)["left"])
+    plain = decoders_of(declared, encoding)["left"].loss(
+        raw, {"label": batch["left.label"]}, encoding.specs("targets")["left"]
+    )
+    heavy = decoders_of(declared, encoding)["left"].loss(
+        raw, {"label": batch["left.label"]}, target_specs(declared, encoding)["left"]
+    )
     torch.testing.assert_close(heavy / plain, 1 + 4 * batch["left.label"])
-    assert "weights" not in encoding.specs("targets")["left"]["label"].facts, "the encoding's own specs stay as they are"
+    assert "weights" not in encoding.specs("targets")["left"]["label"].facts, (
+        "the encoding's own specs stay as they are"
+    )
 
 
 def test_weights_for_what_is_not_there_are_sentences() -> None:
@@ -208,7 +271,7 @@ def test_weights_for_what_is_not_there_are_sentences() -> None:
     ]
 
 
-# -- somebody else's code ----------------------------------------------------------------------------------------------
+# -- somebody else's code ------------------------------------------------------------------------------------
 
 ACME = '''
 from penstock.contracts.learn import Encoder
@@ -223,7 +286,7 @@ class Tcn(Encoder):
         (name,) = features
         return Tcn(name, width or self.channels)
 '''
-LAYERS = '''
+LAYERS = """
 import torch
 from torch import nn
 from penstock.contracts.learn import Encoded
@@ -238,8 +301,8 @@ class Tcn(nn.Module):
         x = self.convolve(batch[f"{self.name}.value"].unsqueeze(1)).transpose(1, 2)
         x = torch.where(batch[f"{self.name}.missing"].view(-1, 1, 1) > 0.5, self.gone, x)
         return Encoded(x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), x.mean(1))
-'''
-NET = '''
+"""
+NET = """
 import torch
 from torch import nn
 
@@ -267,7 +330,7 @@ class Bare(nn.Module):
 class Touchy(nn.Module):
     def __init__(self):
         raise ValueError("no weights file")
-'''
+"""
 
 
 @pytest.fixture
@@ -294,7 +357,11 @@ def test_a_strangers_encoder_enters_by_the_same_door_and_keeps_the_laws() -> Non
 
 
 def own(**model: Any) -> dict[str, Any]:
-    return {"columns": {"age": "number", "fare.paid": "number"}, "answers": {"left": "binary"}, "model": model}
+    return {
+        "columns": {"age": "number", "fare.paid": "number"},
+        "answers": {"left": "binary"},
+        "model": model,
+    }
 
 
 @pytest.mark.usefixtures("acme")
@@ -304,20 +371,57 @@ def test_a_module_of_the_users_is_the_model() -> None:
     raw = network(batch_of(encoding))
     raw["left"].sum().backward()
     again = made(**own(type="acme.net:Net", arguments={"hidden": 5}))[2].state_dict()
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.values(), strict=True) if a.is_floating_point() and a.ndim > 1)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), again.values(), strict=True)
+        if a.is_floating_point() and a.ndim > 1
+    )
 
 
 @pytest.mark.usefixtures("acme")
-@pytest.mark.parametrize(("model", "said"), [
-    ({"type": "acme.nett:Net"}, "model.type: cannot import 'acme.nett'"),
-    ({"type": "acme.net:Nett"}, "model.type: 'acme.net' has no torch.nn.Module called 'Nett'. Did you mean 'Net'?"),
-    ({"type": "acme.net:Net", "arguments": {"hiden": 5}}, "model.arguments: acme.net:Net takes (specs, targets, hidden=4, answer='left'); got an unexpected keyword argument 'hiden'"),
-    ({"type": "acme.net:Touchy"}, "model: acme.net:Touchy could not be made: ValueError: no weights file"),
-    ({"type": "acme.net:Bare"}, "model: acme.net:Bare must return a dict of one tensor a target ('left': [B]); it returned a Tensor"),
-    ({"type": "acme.net:Net", "arguments": {"answer": "right"}}, "model: acme.net:Net must return a dict of one tensor a target ('left': [B]); it returned a dict with 'right'"),
-    ({"type": "acme.net:Column"}, "model: acme.net:Column must return float tensors of shape 'left': [B] with B rows; for B = 3 it returned 'left': [3, 1] of float32"),
-    ({"type": "acme.net:Cheat"}, "model: acme.net:Cheat failed on a small batch: KeyError: 'left.label'"),
-])
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"type": "acme.nett:Net"}, "model.type: cannot import 'acme.nett'"),
+        (
+            {"type": "acme.net:Nett"},
+            "model.type: 'acme.net' has no torch.nn.Module called 'Nett'. Did you mean 'Net'?",
+        ),
+        (
+            {"type": "acme.net:Net", "arguments": {"hiden": 5}},
+            (
+                "model.arguments: acme.net:Net takes (specs, targets, hidden=4, answer='left'); got an"
+                " unexpected keyword argument 'hiden'"
+            ),
+        ),
+        (
+            {"type": "acme.net:Touchy"},
+            "model: acme.net:Touchy could not be made: ValueError: no weights file",
+        ),
+        (
+            {"type": "acme.net:Bare"},
+            (
+                "model: acme.net:Bare must return a dict of one tensor a target ('left': [B]); it returned a"
+                " Tensor"
+            ),
+        ),
+        (
+            {"type": "acme.net:Net", "arguments": {"answer": "right"}},
+            (
+                "model: acme.net:Net must return a dict of one tensor a target ('left': [B]); it returned a"
+                " dict with 'right'"
+            ),
+        ),
+        (
+            {"type": "acme.net:Column"},
+            (
+                "model: acme.net:Column must return float tensors of shape 'left': [B] with B rows; for B = 3"
+                " it returned 'left': [3, 1] of float32"
+            ),
+        ),
+        ({"type": "acme.net:Cheat"}, "model: acme.net:Cheat failed on a small batch: KeyError: 'left.label'"),
+    ],
+)
 def test_a_module_that_does_not_do_is_a_sentence(model: dict[str, Any], said: str) -> None:
     (found,) = problems(**own(**model))
     assert found.startswith(said)
@@ -331,7 +435,7 @@ def test_a_strangers_module_is_not_run_where_foreign_code_is_refused() -> None:
     assert "acme.net" not in sys.modules
 
 
-# -- program and export ------------------------------------------------------------------------------------------------
+# -- program and export --------------------------------------------------------------------------------------
 
 
 def program(**words: Any) -> tuple[FakeEncoding, Program]:
@@ -355,7 +459,11 @@ def test_a_program_takes_arrays_in_order_and_answers_in_order() -> None:
 def test_fake_batches_hold_to_their_specs() -> None:
     specs = {**inputs()["number"], **inputs()["category"], **targets()}
     batch = fake_batch(specs, 50)
-    assert batch["town.index"].max() == 2 and batch["category.index"].max() == 3 and set(batch["binary.label"].tolist()) == {0.0, 1.0}
+    assert (
+        batch["town.index"].max() == 2
+        and batch["category.index"].max() == 3
+        and set(batch["binary.label"].tolist()) == {0.0, 1.0}
+    )
     assert set(batch["age.missing"].tolist()) == {0.0, 1.0} and batch["binary.label"].dtype == torch.float32
     assert all(torch.equal(a, b) for a, b in zip(batch.values(), fake_batch(specs, 50).values(), strict=True))
 
@@ -365,7 +473,14 @@ def agrees_as_onnx(encoding: FakeEncoding, module: Program) -> None:
     import onnxruntime
 
     exported = torch.onnx.export(
-        module, module.example(), input_names=module.input_names, output_names=module.output_names, dynamic_shapes=module.dynamic_shapes(), dynamo=True, verbose=False)
+        module,
+        module.example(),
+        input_names=module.input_names,
+        output_names=module.output_names,
+        dynamic_shapes=module.dynamic_shapes(),
+        dynamo=True,
+        verbose=False,
+    )
     assert exported is not None
     target = io.BytesIO()
     exported.save(target)
@@ -384,7 +499,11 @@ def test_the_default_model_is_the_same_as_onnx() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combiner", Combiner.types())
-@pytest.mark.parametrize("numbers", [{"type": "piecewise", "activation": "relu"}, "periodic", {"type": "periodic", "lite": True}, "linear"], ids=str)
+@pytest.mark.parametrize(
+    "numbers",
+    [{"type": "piecewise", "activation": "relu"}, "periodic", {"type": "periodic", "lite": True}, "linear"],
+    ids=str,
+)
 def test_every_combination_is_the_same_as_onnx(combiner: str, numbers: Any) -> None:
     agrees_as_onnx(*program(model={"combiner": combiner, "encoders": {"<number>": numbers}}))
 

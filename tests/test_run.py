@@ -29,16 +29,29 @@ def store(tmp_path):
 
 
 def make(store, tmp_path, **words):
-    return Run.create(store, tiny_recipe(tmp_path), **{"dataset": "tiny@0123456789abcdef", "feed": "f" * 16, "key": "k" * 16, **words})
+    return Run.create(
+        store,
+        tiny_recipe(tmp_path),
+        **{"dataset": "tiny@0123456789abcdef", "feed": "f" * 16, "key": "k" * 16, **words},
+    )
 
 
 def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
     recipe = tiny_recipe(tmp_path)
-    run = Run.create(store, recipe, dataset="tiny@0123456789abcdef", feed="f" * 16, key="k" * 16, parent="run-x")
+    run = Run.create(
+        store, recipe, dataset="tiny@0123456789abcdef", feed="f" * 16, key="k" * 16, parent="run-x"
+    )
     again = Run.open(store, run.id)
     assert again.recipe().declared() == recipe.declared()
     assert again.recipe().base == recipe.base
-    assert (again.status, again.dataset, again.feed, again.key, again.parent, again.name) == ("running", "tiny@0123456789abcdef", "f" * 16, "k" * 16, "run-x", "tiny")
+    assert (again.status, again.dataset, again.feed, again.key, again.parent, again.name) == (
+        "running",
+        "tiny@0123456789abcdef",
+        "f" * 16,
+        "k" * 16,
+        "run-x",
+        "tiny",
+    )
     assert again.summary is None
     world = again.world()
     assert world["packages"]["torch"]
@@ -77,10 +90,16 @@ def test_an_unknown_run_is_answered_with_those_there_are(store, tmp_path):
 
 def test_a_run_whose_process_died_is_interrupted(store, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from penstock.core.store import Store; from penstock.run import Run; from tests.train.tiny import tiny_recipe;"
-        "r = Run.create(Store(sys.argv[1]), tiny_recipe(Path(sys.argv[2])), dataset='d@0', feed='f', key='k'); print(r.id, r.status)"
+        "import sys; from pathlib import Path; from penstock.core.store import Store; from penstock.run"
+        " import Run; from tests.train.tiny import tiny_recipe;r = Run.create(Store(sys.argv[1]),"
+        " tiny_recipe(Path(sys.argv[2])), dataset='d@0', feed='f', key='k'); print(r.id, r.status)"
     )
-    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path)], capture_output=True, text=True, check=True).stdout.split()
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     assert said[1] == "running"
     run = Run.open(store, said[0])
     assert run.status == "interrupted"
@@ -94,7 +113,15 @@ def test_a_run_in_other_hands_is_left_alone(store, tmp_path):
     try:
         import psutil
 
-        run.record({"process": {**run.facts()["process"], "pid": sleeper.pid, "started": psutil.Process(sleeper.pid).create_time()}})
+        run.record(
+            {
+                "process": {
+                    **run.facts()["process"],
+                    "pid": sleeper.pid,
+                    "started": psutil.Process(sleeper.pid).create_time(),
+                }
+            }
+        )
         assert run.status == "running"
         with pytest.raises(UserError, match=f"process {sleeper.pid}"):
             run.begin()
@@ -162,7 +189,10 @@ def test_the_code_is_named_inside_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert world_now()["code"] is None
-    for words in (["init", "-q"], ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "--allow-empty", "-m", "x"]):
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
         subprocess.run(["git", *words], check=True)
     code = world_now()["code"]
     assert len(code["commit"]) == 40
@@ -173,18 +203,46 @@ def test_the_code_is_named_inside_a_repository(tmp_path, monkeypatch):
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
-    | st.sampled_from(["1e3", "1e-3", "yes", "on", "null", "~", "2024-01-01", "0x1f", "1_000", ".inf", "true", "12:30", "=", "<<"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4), inner, max_size=3), max_leaves=8)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+    | st.sampled_from(
+        [
+            "1e3",
+            "1e-3",
+            "yes",
+            "on",
+            "null",
+            "~",
+            "2024-01-01",
+            "0x1f",
+            "1_000",
+            ".inf",
+            "true",
+            "12:30",
+            "=",
+            "<<",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.sampled_from("abcxyz19e."), min_size=1, max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
 
 
 @settings(deadline=None, max_examples=50)
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(data):
-    assert json.dumps(parse_yaml(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True), where="x")) == json.dumps(data)
+    assert json.dumps(
+        parse_yaml(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True), where="x")
+    ) == json.dumps(data)
 
 
-# -- a bucket that refuses at the end ------------------------------------------------------------------------------------
+# -- a bucket that refuses at the end ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -192,8 +250,14 @@ def late(tmp_path, monkeypatch):
     """A recipe, a store in a bucket, and how to have the bucket refuse what belongs to runs."""
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(120)))
     recipe = {
-        "name": "late", "source": {"type": "files", "path": str(tmp_path / "t.csv")}, "inputs": {"a": "number"}, "targets": {"y": "binary"}, "train": {"epochs": 1},
-        "launcher": {"type": "local", "processes": 1, "threads": 1}, "evaluate": {"baselines": False, "bootstrap": 0}}
+        "name": "late",
+        "source": {"type": "files", "path": str(tmp_path / "t.csv")},
+        "inputs": {"a": "number"},
+        "targets": {"y": "binary"},
+        "train": {"epochs": 1},
+        "launcher": {"type": "local", "processes": 1, "threads": 1},
+        "evaluate": {"baselines": False, "bootstrap": 0},
+    }
     put = Bucket.put
 
     def refuse(self, name, *arguments, **words):
@@ -210,14 +274,20 @@ def test_a_training_that_is_done_is_sent_once_its_bucket_answers(late, again, mo
     recipe, url, refuse = late
     with monkeypatch.context() as patched:
         patched.setattr(Bucket, "put", refuse)
-        with pytest.raises(StoreError, match=r"the bucket refuses\. The training is done, and whole on this machine"):
+        with pytest.raises(
+            StoreError, match=r"the bucket refuses\. The training is done, and whole on this machine"
+        ):
             penstock.train(recipe, store=url)
         with pytest.raises(StoreError, match="the bucket refuses"):
             penstock.train(recipe, store=url)
     store = Store(url)
     (id,) = [name.split("/")[1] for name in store.folders("runs")]
     assert not store.has(f"runs/{id}")
-    monkeypatch.setattr(importlib.import_module("penstock.train.supervisor"), "train", lambda *_, **__: pytest.fail("it was trained anew"))
+    monkeypatch.setattr(
+        importlib.import_module("penstock.train.supervisor"),
+        "train",
+        lambda *_, **__: pytest.fail("it was trained anew"),
+    )
     if again == "train":
         penstock.train(recipe, store=url)
     else:

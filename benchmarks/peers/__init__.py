@@ -2,11 +2,12 @@
 
     python -m benchmarks.peers [GROUP …]      # or `make peers`: makes the environments, .venv-peers/<group>
 
-A group is a file of exact versions beside this one. `Peer` starts `serve.py` with the environment's python, ours with the
-project's, and asks it for one run at a time, so that runs can be interleaved; what runs is in the files beside.
+A group is a file of exact versions beside this one. `Peer` starts `serve.py` with the environment's python,
+ours with the project's, and asks it for one run at a time, so that runs can be interleaved; what runs is in
+the files beside.
 
-Everything is installed without following dependencies (the file names them all): a looser request would bring gigabytes
-of CUDA. torch comes first, since what requires it may ask for another.
+Everything is installed without following dependencies (the file names them all): a looser request would bring
+gigabytes of CUDA. torch comes first, since what requires it may ask for another.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ def install(group: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
     torch = [line for line in wanted.splitlines() if line.startswith("torch==")]
-    for arguments in ([["--upgrade", "pip>=24"], torch] if torch else [["--upgrade", "pip>=24"]]):
+    for arguments in [["--upgrade", "pip>=24"], torch] if torch else [["--upgrade", "pip>=24"]]:
         subprocess.run([*pip, *arguments], check=True)
     subprocess.run([*pip, "-r", str(HERE / f"{group}.txt")], check=True)
     for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
-        # Of a build for another torch: with it torchaudio refuses to import, without it goes on, as it is meant to.
+        # Of a build for another torch: with it torchaudio refuses to import, without it goes on, as it is
+        # meant to.
         library.unlink()
     _link_ffmpeg(folder)
     stamp.write_text(wanted, "utf-8")
@@ -69,7 +71,9 @@ def install(group: str) -> None:
 
 
 def _link_ffmpeg(folder: Path) -> None:
-    """FFmpeg's libraries, which the package `av` brings under names of its own, by the names that SPDL looks for."""
+    """FFmpeg's libraries, which the package `av` brings under names of its own, by the names that SPDL looks
+    for.
+    """
     links = folder / "ffmpeg"
     for library in folder.glob("lib/python*/site-packages/av.libs/*.so*"):
         links.mkdir(exist_ok=True)
@@ -100,14 +104,30 @@ class Peer:
         self._folder.mkdir(parents=True, exist_ok=True)
         threads = str(self.cores)
         surroundings = {
-            **os.environ, "HOME": str(self._folder), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "ARROW_NUM_THREADS": threads,
-            "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1",
+            **os.environ,
+            "HOME": str(self._folder),
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "ARROW_NUM_THREADS": threads,
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         if (ffmpeg := self._python.parents[1] / "ffmpeg").is_dir():
             surroundings["LD_LIBRARY_PATH"] = str(ffmpeg)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(self._python), "-P", str(HERE / "serve.py"), self.script, threads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._folder, env=surroundings, text=True)
+                [str(self._python), "-P", str(HERE / "serve.py"), self.script, threads],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._folder,
+                env=surroundings,
+                text=True,
+            )
         self._answers: Queue[str] = Queue()
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -171,7 +191,9 @@ class Peer:
 def main(names: Sequence[str]) -> int:
     strange = [name for name in names if name not in GROUPS]
     if strange:
-        print(f"no group of peers is called {', '.join(strange)}; known: {', '.join(GROUPS)}", file=sys.stderr)
+        print(
+            f"no group of peers is called {', '.join(strange)}; known: {', '.join(GROUPS)}", file=sys.stderr
+        )
         return 2
     for name in names or GROUPS:
         install(name)

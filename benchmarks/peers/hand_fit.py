@@ -12,7 +12,11 @@ PACKAGES = ("torch",)
 
 def memory(*, folder: str, data: str, batch: int, steps: int):
     x, y = tensors(data)
-    return fitting(lambda clock: by_hand(Perceptron(), [x], y, batch=batch, steps=steps, clock=clock), batch=batch, steps=steps)
+    return fitting(
+        lambda clock: by_hand(Perceptron(), [x], y, batch=batch, steps=steps, clock=clock),
+        batch=batch,
+        steps=steps,
+    )
 
 
 def dataloader(*, folder: str, data: str, batch: int, steps: int, whole: bool = False):

@@ -1,5 +1,8 @@
-"""Hugging Face datasets over memory-mapped Arrow files, read by whole Arrow batches: the fast way, by hand. Batches are runs of
-rows, shuffled among each other (a shuffle of rows would be many times slower), which is less than the others do."""
+"""Hugging Face datasets over memory-mapped Arrow files, read by whole Arrow batches: the fast way, by hand.
+
+Batches are runs of rows, shuffled among each other (a shuffle of rows would be many times slower), which is
+less than the others do.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,30 @@ def _runs(rows: int, batch: int, seed: int, n: int) -> list[int]:
 
 def tabular(*, folder: str, data: str, batch: int, seed: int):
     floats, ints, labels = (np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels"))
-    rows = _opened(folder, lambda: pa.table({**{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])}, **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])}, "label": labels}))
+    rows = _opened(
+        folder,
+        lambda: pa.table(
+            {
+                **{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])},
+                **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])},
+                "label": labels,
+            }
+        ),
+    )
 
     def epoch(n: int):
         for start in _runs(len(rows), batch, seed, n):
             table = rows[start : start + batch]
-            arrays = {name: np.asarray(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+            arrays = {
+                name: np.asarray(column)
+                for name, column in zip(table.column_names, table.columns, strict=True)
+            }
             wide = [arrays.pop(f"x{i}") for i in range(floats.shape[1])]
-            yield {"x": torch.from_numpy(np.stack(wide, axis=1)), **{name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}}  # what a model takes, as the others give
+            # what a model takes, as the others give
+            yield {
+                "x": torch.from_numpy(np.stack(wide, axis=1)),
+                **{name: torch.from_numpy(np.array(values)) for name, values in arrays.items()},
+            }
 
     return epoch, lambda b: len(b["label"]), lambda b: b["label"].sum()
 
@@ -45,7 +64,16 @@ def tabular(*, folder: str, data: str, batch: int, seed: int):
 def rows(*, folder: str, data: str, batch: int, seed: int):
     """The same table by its own means: rows shuffled, batches as tensors."""
     floats, ints, labels = (np.load(Path(data) / f"{name}.npy") for name in ("floats", "ints", "labels"))
-    table = _opened(folder, lambda: pa.table({**{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])}, **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])}, "label": labels}))
+    table = _opened(
+        folder,
+        lambda: pa.table(
+            {
+                **{f"x{i}": np.ascontiguousarray(floats[:, i]) for i in range(floats.shape[1])},
+                **{f"c{i}": np.ascontiguousarray(ints[:, i]) for i in range(ints.shape[1])},
+                "label": labels,
+            }
+        ),
+    )
 
     def epoch(n: int):
         return table.shuffle(seed=n, keep_in_memory=True).with_format("torch").iter(batch)
@@ -55,7 +83,9 @@ def rows(*, folder: str, data: str, batch: int, seed: int):
 
 def text(*, folder: str, data: str, batch: int, seed: int):
     flat, offsets = (np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
-    texts = _opened(folder, lambda: pa.table({"tokens": pa.ListArray.from_arrays(offsets.astype(np.int32), flat)}))
+    texts = _opened(
+        folder, lambda: pa.table({"tokens": pa.ListArray.from_arrays(offsets.astype(np.int32), flat)})
+    )
 
     def epoch(n: int):
         for start in _runs(len(texts), batch, seed, n):

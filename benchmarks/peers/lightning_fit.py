@@ -38,8 +38,17 @@ def fit(*, folder: str, data: str, batch: int, steps: int, whole: bool = False):
                 clock.end()
 
         trainer = lightning.Trainer(
-            max_steps=steps, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=CLIP,
-            default_root_dir=folder, callbacks=[Clocked()])
+            max_steps=steps,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=CLIP,
+            default_root_dir=folder,
+            callbacks=[Clocked()],
+        )
         trainer.fit(Module(), rows_of(x, y, batch, whole=whole))
         assert trainer.global_step == steps
 

@@ -1,4 +1,6 @@
-"""LitData: optimised chunks, StreamingDataset and StreamingDataLoader, shuffled; one sample a row, and samples of whole batches packed by hand."""
+"""LitData: optimised chunks, StreamingDataset and StreamingDataLoader, shuffled; one sample a row, and
+samples of whole batches packed by hand.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ def _row(data: str, n: int) -> dict:
 
 
 def _packed(data: str, batch: int, n: int) -> dict:
-    return {name: values[n * batch : (n + 1) * batch] for name, values in zip(("floats", "ints", "label"), _columns(data), strict=True)}
+    return {
+        name: values[n * batch : (n + 1) * batch]
+        for name, values in zip(("floats", "ints", "label"), _columns(data), strict=True)
+    }
 
 
 def _tokens(data: str, n: int) -> np.ndarray:
-    flat, offsets = _held(("text", data), lambda: tuple(np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets")))
+    flat, offsets = _held(
+        ("text", data), lambda: tuple(np.load(Path(data) / f"{name}.npy") for name in ("tokens", "offsets"))
+    )
     return flat[offsets[n] : offsets[n + 1]]
 
 
@@ -49,7 +56,15 @@ def _chunks(folder: str, of, rows: int) -> str:
 
     kept = Path(folder) / "chunks"
     if not (kept / "index.json").is_file():
-        optimize(of, list(range(rows)), str(kept), chunk_bytes="64MB", num_workers=1, start_method="fork", verbose=False)
+        optimize(
+            of,
+            list(range(rows)),
+            str(kept),
+            chunk_bytes="64MB",
+            num_workers=1,
+            start_method="fork",
+            verbose=False,
+        )
     return str(kept)
 
 
@@ -57,14 +72,18 @@ def _loader(dataset, batch: int, collate, workers: int = 0):
     from litdata import StreamingDataLoader
 
     torch.set_num_threads(1)
-    loader = StreamingDataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0)
+    loader = StreamingDataLoader(
+        dataset, batch_size=batch, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0
+    )
     return lambda n: iter(loader)
 
 
 def tabular(*, folder: str, data: str, batch: int, seed: int):
     from litdata import StreamingDataset
 
-    rows = StreamingDataset(_chunks(folder, partial(_row, data), len(_columns(data)[2])), shuffle=True, drop_last=False, seed=seed)
+    rows = StreamingDataset(
+        _chunks(folder, partial(_row, data), len(_columns(data)[2])), shuffle=True, drop_last=False, seed=seed
+    )
     return _loader(rows, batch, None), lambda b: len(b["label"]), lambda b: b["label"].sum()
 
 
@@ -72,7 +91,12 @@ def packed(*, folder: str, data: str, batch: int, seed: int):
     from litdata import StreamingDataset
 
     rows = len(_columns(data)[2])
-    samples = StreamingDataset(_chunks(folder, partial(_packed, data, batch), -(-rows // batch)), shuffle=True, drop_last=False, seed=seed)
+    samples = StreamingDataset(
+        _chunks(folder, partial(_packed, data, batch), -(-rows // batch)),
+        shuffle=True,
+        drop_last=False,
+        seed=seed,
+    )
     return _loader(samples, 1, joined), lambda b: len(b["label"]), lambda b: b["label"].sum()
 
 
@@ -80,7 +104,9 @@ def text(*, folder: str, data: str, batch: int, seed: int):
     from litdata import StreamingDataset
 
     rows = len(np.load(Path(data) / "offsets.npy", mmap_mode="r")) - 1
-    texts = StreamingDataset(_chunks(folder, partial(_tokens, data), rows), shuffle=True, drop_last=False, seed=seed)
+    texts = StreamingDataset(
+        _chunks(folder, partial(_tokens, data), rows), shuffle=True, drop_last=False, seed=seed
+    )
     return _loader(texts, batch, padded), lambda b: len(b[0]), lambda b: b[1].sum()
 
 
@@ -92,5 +118,10 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
             row = super().__getitem__(index)
             return cropped(row["coded"], side), row["label"]
 
-    pictures = Cropped(_chunks(folder, partial(_picture, data), len(Pictures(data))), shuffle=True, drop_last=False, seed=seed)
+    pictures = Cropped(
+        _chunks(folder, partial(_picture, data), len(Pictures(data))),
+        shuffle=True,
+        drop_last=False,
+        seed=seed,
+    )
     return _loader(pictures, batch, None, workers=threads), lambda b: len(b[0]), lambda b: b[1].sum()

@@ -1,4 +1,6 @@
-"""The limits, without a library: rows gathered from arrays in memory, pictures from the bare decoder; and torch's own DataLoader over tensors in memory."""
+"""The limits, without a library: rows gathered from arrays in memory, pictures from the bare decoder; and
+torch's own DataLoader over tensors in memory.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,21 @@ PACKAGES = ("torch", "numpy")
 
 def tabular(*, folder: str, data: str, batch: int, seed: int):
     """A gather by numpy; each epoch's permutation is there before."""
-    floats, ints, labels = (np.array(np.load(Path(data) / f"{name}.npy")) for name in ("floats", "ints", "labels"))
-    orders: dict[int, np.ndarray] = {n: np.random.default_rng((seed, n)).permutation(len(labels)) for n in range(2)}
+    floats, ints, labels = (
+        np.array(np.load(Path(data) / f"{name}.npy")) for name in ("floats", "ints", "labels")
+    )
+    orders: dict[int, np.ndarray] = {
+        n: np.random.default_rng((seed, n)).permutation(len(labels)) for n in range(2)
+    }
 
     def epoch(n: int):
         order = orders[n % 2]
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            yield {name: torch.from_numpy(values.take(chosen, axis=0)) for name, values in (("floats", floats), ("ints", ints), ("label", labels))}
+            yield {
+                name: torch.from_numpy(values.take(chosen, axis=0))
+                for name, values in (("floats", floats), ("ints", ints), ("label", labels))
+            }
 
     torch.set_num_threads(1)
     return epoch, lambda b: len(b["label"]), lambda b: b["label"].sum()
@@ -32,8 +41,15 @@ def dataloader(*, folder: str, data: str, batch: int, seed: int):
     from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
     torch.set_num_threads(1)
-    rows = TensorDataset(*(torch.from_numpy(np.array(np.load(Path(data) / f"{name}.npy"))) for name in ("floats", "ints", "labels")))
-    loader = DataLoader(rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None)
+    rows = TensorDataset(
+        *(
+            torch.from_numpy(np.array(np.load(Path(data) / f"{name}.npy")))
+            for name in ("floats", "ints", "labels")
+        )
+    )
+    loader = DataLoader(
+        rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None
+    )
     return lambda n: iter(loader), lambda b: len(b[-1]), lambda b: b[-1].sum()
 
 
@@ -59,21 +75,33 @@ def text(*, folder: str, data: str, batch: int, seed: int):
 
 
 def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: int):
-    """simplejpeg on a pool of threads; each batch is written by them into one array, and two are under way."""
+    """simplejpeg on a pool of threads; each batch is written by them into one array, and two are under
+    way.
+    """
     import simplejpeg
 
-    coded, offsets, labels = np.memmap(Path(data) / "pictures.bin", np.uint8, "r"), np.load(Path(data) / "offsets.npy"), np.load(Path(data) / "labels.npy")
+    coded, offsets, labels = (
+        np.memmap(Path(data) / "pictures.bin", np.uint8, "r"),
+        np.load(Path(data) / "offsets.npy"),
+        np.load(Path(data) / "labels.npy"),
+    )
     pool, piece = ThreadPoolExecutor(threads), max(batch // (4 * threads), 1)
 
     def decode(chosen: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
         for row, picture in enumerate(chosen.tolist()):
             pixels = simplejpeg.decode_jpeg(coded[offsets[picture] : offsets[picture + 1]], "RGB")
-            top, left = int(places[row, 0] * (pixels.shape[0] - side + 1)), int(places[row, 1] * (pixels.shape[1] - side + 1))
+            top, left = (
+                int(places[row, 0] * (pixels.shape[0] - side + 1)),
+                int(places[row, 1] * (pixels.shape[1] - side + 1)),
+            )
             out[row] = pixels[top : top + side, left : left + side]
 
     def begin(chosen: np.ndarray, rng: np.random.Generator):
         out, places = np.empty((len(chosen), side, side, 3), np.uint8), rng.random((len(chosen), 2))
-        work = [pool.submit(decode, chosen[at : at + piece], places[at : at + piece], out[at : at + piece]) for at in range(0, len(chosen), piece)]
+        work = [
+            pool.submit(decode, chosen[at : at + piece], places[at : at + piece], out[at : at + piece])
+            for at in range(0, len(chosen), piece)
+        ]
         return chosen, out, work
 
     def epoch(n: int):

@@ -24,7 +24,11 @@ def _loader(store: str, feed: str, batch: int, seed: int, **words):
 
 def tabular(*, folder: str, store: str, feed: str, batch: int, seed: int, **words):
     """`words` are the Loader's, such as shuffle="blocks"."""
-    return _loader(store, feed, batch, seed, **words), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
+    return (
+        _loader(store, feed, batch, seed, **words),
+        lambda b: len(b["row_id"]),
+        lambda b: b["y.index"].sum(),
+    )
 
 
 def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
@@ -32,7 +36,11 @@ def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
 
 
 def jpeg(*, folder: str, store: str, feed: str, batch: int, threads: int, seed: int):
-    return _loader(store, feed, batch, seed, threads=threads), lambda b: len(b["row_id"]), lambda b: b["y.index"].sum()
+    return (
+        _loader(store, feed, batch, seed, threads=threads),
+        lambda b: len(b["row_id"]),
+        lambda b: b["y.index"].sum(),
+    )
 
 
 def step(*, folder: str, store: str, feed: str, batch: int, steps: int, width: int, seed: int):
@@ -91,7 +99,13 @@ def _training(feed: Feed, width: int):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     inputs = int(feed.encoding.specs("inputs")["x"]["value"].shape[0] or 1)
-    network = torch.nn.Sequential(torch.nn.Linear(inputs, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 1))
+    network = torch.nn.Sequential(
+        torch.nn.Linear(inputs, width),
+        torch.nn.ReLU(),
+        torch.nn.Linear(width, width),
+        torch.nn.ReLU(),
+        torch.nn.Linear(width, 1),
+    )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     loss = torch.nn.BCEWithLogitsLoss()
 

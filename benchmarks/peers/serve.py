@@ -1,19 +1,21 @@
-"""A peer at work: run by its environment's own python, asked over stdin and answering over stdout, a JSON line each.
+"""A peer at work: run by its environment's own python, asked over stdin and answering over stdout, a JSON
+line each.
 
     python -P serve.py NAME CORES
 
-`NAME.py` beside this file has a function for each task that it can do. It is given where the common data and a folder of
-its own are, and returns (`epoch`, `rows`, `total`): `epoch(n)` goes through the batches of an epoch, `rows(batch)` counts
-and `total(batch)` is a number whose sum over an epoch must be everybody's. A fourth, `clock()`, where there is one, gives the
-seconds and CPU seconds of the part of the last epoch that is to be timed, all of it being more.
+`NAME.py` beside this file has a function for each task that it can do. It is given where the common data and
+a folder of its own are, and returns (`epoch`, `rows`, `total`): `epoch(n)` goes through the batches of an
+epoch, `rows(batch)` counts and `total(batch)` is a number whose sum over an epoch must be everybody's. A
+fourth, `clock()`, where there is one, gives the seconds and CPU seconds of the part of the last epoch that is
+to be timed, all of it being more.
 
     {"do": "setup", "task": "tabular", "with": {…}} → {"versions": {…}}
     {"do": "check"}                                 → {"rows": …, "total": …, "first": [[dtype, shape], …]}
     {"do": "run", "epoch": 3}                       → {"seconds": …, "cpu_seconds": …, "rows": …,
                                                        "whole_cpu_seconds": …}
 
-The process keeps to CORES cores, so that "one thread" is one core whatever threads and children a library starts. Its CPU
-seconds are those of its threads and of its children, also of children that still live.
+The process keeps to CORES cores, so that "one thread" is one core whatever threads and children a library
+starts. Its CPU seconds are those of its threads and of its children, also of children that still live.
 
 Only the standard library is imported here: every peer's environment has that.
 """
@@ -84,7 +86,12 @@ def main() -> None:
             answer = _DO[ask.pop("do")](held, name, **ask)
         except Exception as error:  # noqa: BLE001 - told to who asked
             traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"}
+            answer = {
+                "error": (
+                    f"{type(error).__name__}:"
+                    f" {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+                )
+            }
         answers.write(json.dumps(answer) + "\n")
 
 

@@ -51,14 +51,21 @@ def joined(rows: list[dict]) -> dict[str, torch.Tensor]:
 
 
 def without_box_operators() -> None:
-    """Declare the signatures of torchvision's compiled operators, so that its Python imports where they cannot be loaded (a build
-    for another torch). None is called here: Mosaic Streaming imports torchvision for data sets of pictures that are not used."""
+    """Declare the signatures of torchvision's compiled operators, so that its Python imports where they
+    cannot be loaded (a build for another torch). None is called here: Mosaic Streaming imports torchvision
+    for data sets of pictures that are not used.
+    """
     import importlib.util
     import re
 
     found = importlib.util.find_spec("torchvision")
     assert found is not None and found.origin is not None
-    names = set(re.findall(r'register_(?:meta|fake)\(\s*"(?:torchvision::)?(\w+)', (Path(found.origin).parent / "_meta_registrations.py").read_text()))
+    names = set(
+        re.findall(
+            r'register_(?:meta|fake)\(\s*"(?:torchvision::)?(\w+)',
+            (Path(found.origin).parent / "_meta_registrations.py").read_text(),
+        )
+    )
     try:
         import torchvision  # noqa: F401
     except RuntimeError:

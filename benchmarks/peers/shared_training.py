@@ -1,7 +1,8 @@
-"""What peers of training share: the networks, which every one of them trains, the tensors in memory, and a clock of the loop alone.
+"""What peers of training share: the networks, which every one of them trains, the tensors in memory, and a
+clock of the loop alone.
 
-Only torch and numpy are imported here. A network takes the batch as a dict, which is what our trainer gives a module of the
-user's, and has `logits`, which takes bare tensors: what anybody else's loop calls.
+Only torch and numpy are imported here. A network takes the batch as a dict, which is what our trainer gives a
+module of the user's, and has `logits`, which takes bare tensors: what anybody else's loop calls.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Perceptron(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(30, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(30, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+        )
 
     def logits(self, x: Tensor) -> Tensor:
         found: Tensor = self.layers(x).squeeze(-1)
@@ -59,7 +62,10 @@ class Reader(nn.Module):
         super().__init__()
         self.words, self.places = nn.Embedding(1_002, 128), nn.Parameter(torch.randn(64, 128) * 0.02)
         layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
-        self.layers, self.head = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(128, 1)
+        self.layers, self.head = (
+            nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+            nn.Linear(128, 1),
+        )
 
     def logits(self, tokens: Tensor, mask: Tensor) -> Tensor:
         found = self.layers(self.words(tokens) + self.places[: tokens.shape[1]], src_key_padding_mask=~mask)
@@ -109,11 +115,15 @@ def rows_of(x: Tensor, y: Tensor, batch: int, *, whole: bool):
 
     rows = TensorDataset(x, y)
     if whole:
-        return DataLoader(rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None)
+        return DataLoader(
+            rows, sampler=BatchSampler(RandomSampler(rows), batch, drop_last=False), batch_size=None
+        )
     return DataLoader(rows, batch_size=batch, shuffle=True)
 
 
-def by_hand(network: nn.Module, inputs: list[Tensor], y: Tensor, *, batch: int, steps: int, clock: Clock) -> None:
+def by_hand(
+    network: nn.Module, inputs: list[Tensor], y: Tensor, *, batch: int, steps: int, clock: Clock
+) -> None:
     """The loop that anybody would write, fed by indexing tensors in memory."""
     optimiser = adamw(network)
     network.train()

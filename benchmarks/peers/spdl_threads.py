@@ -1,4 +1,6 @@
-"""SPDL: a pipeline of threads, its own decoder (FFmpeg's) with the crop in its filter, a batch converted at once."""
+"""SPDL: a pipeline of threads, its own decoder (FFmpeg's) with the crop in its filter, a batch converted at
+once.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
             coded, label = pictures[row]
             at = f"crop={side}:{side}:floor({across}*(iw-{side}+1)):floor({down}*(ih-{side}+1)),format=rgb24"
             packets = spdl.io.demux_image(coded)
-            frames.append(spdl.io.decode_packets(packets, filter_desc=spdl.io.get_filter_desc(packets, filter_desc=at, pix_fmt=None)))
+            frames.append(
+                spdl.io.decode_packets(
+                    packets, filter_desc=spdl.io.get_filter_desc(packets, filter_desc=at, pix_fmt=None)
+                )
+            )
             labels.append(label)
         return spdl.io.to_torch(spdl.io.convert_frames(frames)), torch.tensor(labels)
 
@@ -30,7 +36,13 @@ def jpeg(*, folder: str, data: str, batch: int, side: int, threads: int, seed: i
         rng = np.random.default_rng((seed, n))
         order = [(int(row), *rng.random(2).tolist()) for row in rng.permutation(len(pictures))]
         chosen = [order[start : start + batch] for start in range(0, len(order), batch)]
-        pipeline = PipelineBuilder().add_source(chosen).pipe(decode, concurrency=threads).add_sink(2).build(num_threads=threads)
+        pipeline = (
+            PipelineBuilder()
+            .add_source(chosen)
+            .pipe(decode, concurrency=threads)
+            .add_sink(2)
+            .build(num_threads=threads)
+        )
         with pipeline.auto_stop():
             yield from pipeline
 

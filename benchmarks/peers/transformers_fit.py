@@ -39,8 +39,21 @@ def fit(*, folder: str, data: str, batch: int, steps: int):
                 clock.end()
 
         arguments = TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=batch, max_steps=steps, optim="adamw_torch_fused", learning_rate=LR, weight_decay=DECAY, max_grad_norm=CLIP,
-            lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False)
+            output_dir=folder,
+            per_device_train_batch_size=batch,
+            max_steps=steps,
+            optim="adamw_torch_fused",
+            learning_rate=LR,
+            weight_decay=DECAY,
+            max_grad_norm=CLIP,
+            lr_scheduler_type="constant",
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
         trainer = Trainer(Module(), arguments, train_dataset=Rows(), callbacks=[Clocked()])
         trainer.train()
         assert trainer.state.global_step == steps

@@ -1,4 +1,6 @@
-"""Bundle: what is deployed. A folder that holds all it takes to answer rows, and that proves itself when opened.
+"""Bundle: what is deployed.
+
+A folder that holds all it takes to answer rows, and that proves itself when opened.
 
     bundle.json         what it is and how to read it: names, program, encoding, required columns, steps
     fitted.json         what the features learnt from the training split
@@ -8,9 +10,9 @@
     golden.arrow        rows with their answers, replayed at every opening
     recipe.yaml, card.md, manifest.json
 
-Opening reads every byte and compares it with the manifest, refuses foreign code, and answers the golden rows: a bundle
-that would answer otherwise than when it was packed does not open. What this file refuses to know: torch, and how a
-bundle is made.
+Opening reads every byte and compares it with the manifest, refuses foreign code, and answers the golden rows:
+a bundle that would answer otherwise than when it was packed does not open. What this file refuses to know:
+torch, and how a bundle is made.
 """
 
 from __future__ import annotations
@@ -68,7 +70,10 @@ class Bundle:
         self._facts: dict[str, Any] = self._json("bundle.json")
         form = self._facts.get("format", 0)
         if isinstance(form, int) and form > FORMAT:
-            raise BundleError(f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+            raise BundleError(
+                f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up"
+                f" to {FORMAT}. Upgrade Penstock."
+            )
         try:
             self.id = check_bundle(artefact)
         except StoreError as error:
@@ -85,24 +90,34 @@ class Bundle:
             self._runtime = Runtime.load(self._facts["runtime"])
         if self._runtime.foreign and not trust:
             raise BundleError(
-                f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}), which is run only if you trust where the bundle came from. "
-                f"Open it with trust=True, or --trust."
+                f"{self.reference} answers by code of its own ({', '.join(self._facts['source'].values())}),"
+                " which is run only if you trust where the bundle came from. Open it with trust=True, or"
+                " --trust."
             )
         self._predictors: dict[int, Predictor] = {}
 
     @classmethod
-    def open(cls, reference: str | Path, store: Store | str | Path | None = None, trust: bool = False, *, replay: bool = True) -> Bundle:
+    def open(
+        cls,
+        reference: str | Path,
+        store: Store | str | Path | None = None,
+        trust: bool = False,
+        *,
+        replay: bool = True,
+    ) -> Bundle:
         """Open a bundle, verified byte by byte, its golden rows replayed.
 
         Args:
-            reference: a bundle's folder, `bundle-<16 hex>`, or the beginning of an id that only one bundle has.
+            reference: a bundle's folder, `bundle-<16 hex>`, or the beginning of an id that only one bundle
+                has.
             store: where references are looked up.
             trust: run code that came with the bundle; otherwise a bundle with any is refused.
-            replay: answer the golden rows and compare; only who does not ask it for answers may leave this out.
+            replay: answer the golden rows and compare; only who does not ask it for answers may leave this
+                out.
 
         Raises:
-            BundleError: there is no such bundle, or it was changed, is of a newer format, holds untrusted code, or answers
-                otherwise than when it was packed.
+            BundleError: there is no such bundle, or it was changed, is of a newer format, holds untrusted
+                code, or answers otherwise than when it was packed.
             MissingPackage: its runtime is not installed.
         """
         bundle = cls(_artefact(reference, store), trust=trust)
@@ -115,7 +130,7 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({self.reference!r}, name={self.name!r})"
 
-    # -- what it says of itself ----------------------------------------------------------------------------------------
+    # -- what it says of itself ------------------------------------------------------------------------------
 
     @property
     def reference(self) -> str:
@@ -137,8 +152,11 @@ class Bundle:
 
     @property
     def learnt(self) -> Learnt:
-        """How the training data was read, by which later data is read as well. Of a bundle of an older Penstock, the types of the
-        columns that requests must have are known, and the recipe's words."""
+        """How the training data was read, by which later data is read as well.
+
+        Of a bundle of an older Penstock, the types of the columns that requests must have are known, and the
+        recipe's words.
+        """
         facts = self._facts.get("learnt") or {}
         schema = _schema(facts["schema"]) if "schema" in facts else pa.schema(list(self.columns.items()))
         source = read_recipe(self._member("recipe.yaml")).get("source")
@@ -146,8 +164,9 @@ class Bundle:
 
     @property
     def distance(self) -> float | None:
-        """Of series: how far apart steps usually are, as the training data had them (microseconds, where they have times); None:
-        it is not known (a bundle of an older Penstock)."""
+        """Of series: how far apart steps usually are, as the training data had them (microseconds, where they
+        have times); None: it is not known (a bundle of an older Penstock).
+        """
         found = (self._facts.get("learnt") or {}).get("distance")
         return None if found is None else float(found)
 
@@ -175,16 +194,26 @@ class Bundle:
         """What a reader wants to know of it, as plain data."""
         facts = self._facts
         return {
-            "name": self.name, "run": self.run, "dataset": self.dataset, "created": self.manifest.get("created"), "runtime": self._runtime.type,
-            "columns": facts["columns"], "targets": {name: feature.type for name, feature in self.encoding.targets.items()}, "keep": list(self.keep),
-            "decision": self.decision, "measured": facts["measured"], "validation": facts["validation"], "penstock": facts["penstock"],
+            "name": self.name,
+            "run": self.run,
+            "dataset": self.dataset,
+            "created": self.manifest.get("created"),
+            "runtime": self._runtime.type,
+            "columns": facts["columns"],
+            "targets": {name: feature.type for name, feature in self.encoding.targets.items()},
+            "keep": list(self.keep),
+            "decision": self.decision,
+            "measured": facts["measured"],
+            "validation": facts["validation"],
+            "penstock": facts["penstock"],
         }
 
     def recipe(self, trust: bool | None = None) -> Recipe:
         """What was declared.
 
         Args:
-            trust: import the parts that did not come with Penstock; what the bundle was opened with unless given.
+            trust: import the parts that did not come with Penstock; what the bundle was opened with unless
+                given.
 
         Raises:
             RecipeError: it names foreign parts and is not trusted.
@@ -193,14 +222,14 @@ class Bundle:
         with nullcontext() if allowed else no_foreign_code():
             return load_recipe(self._member("recipe.yaml"), name=self.name)
 
-    # -- answering -----------------------------------------------------------------------------------------------------
+    # -- answering -------------------------------------------------------------------------------------------
 
     def predictor(self, *, threads: int = 1) -> Predictor:
         """What answers rows.
 
         Args:
-            threads: how many threads one call of the program may use. One is best for requests; for large batches two are
-                faster where the model is wide.
+            threads: how many threads one call of the program may use. One is best for requests; for large
+                batches two are faster where the model is wide.
         """
         if threads not in self._predictors:
             program = self._facts["programs"]["main"]
@@ -209,22 +238,32 @@ class Bundle:
             with nullcontext() if self.trusted else no_foreign_code():
                 opened = self._runtime.open(self.path, program, threads=threads)
             self._predictors[threads] = Predictor(
-                encoding=self.encoding, program=opened,
-                outputs={entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"])) for entry in program["outputs"]},
-                decision=self.decision, columns=self.columns, keep=self.keep, steps=self.steps, learnt=self.learnt,
+                encoding=self.encoding,
+                program=opened,
+                outputs={
+                    entry["name"]: (entry["dtype"], tuple(n or 0 for n in entry["shape"]))
+                    for entry in program["outputs"]
+                },
+                decision=self.decision,
+                columns=self.columns,
+                keep=self.keep,
+                steps=self.steps,
+                learnt=self.learnt,
             )
         return self._predictors[threads]
 
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
-        """Answer rows: the kept columns, then `<target>`, `<target>_probabilities` and the like; the same kind comes out.
+        """Answer rows: the kept columns, then `<target>`, `<target>_probabilities` and the like; the same
+        kind comes out.
 
         Args:
-            rows: a pandas or Polars frame, an Arrow table or record batch, a dict of lists, or a list of dicts, with the columns
-                in `columns`; others are ignored.
+            rows: a pandas or Polars frame, an Arrow table or record batch, a dict of lists, or a list of
+                dicts, with the columns in `columns`; others are ignored.
             keep: columns to carry along beside the bundle's own `keep`.
 
         Raises:
-            RequestError: a column is absent, or a row has a value that cannot be taken: each with row, field and reason.
+            RequestError: a column is absent, or a row has a value that cannot be taken: each with row, field
+                and reason.
         """
         return self.predictor().predict(rows, keep)
 
@@ -236,17 +275,42 @@ class Bundle:
         """
         try:
             return self._golden(read_sound(self._member("golden.arrow")))
-        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+        ) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise BundleError(f"{self.reference}: its golden rows cannot be read, golden.arrow is damaged ({reason}). Fetch or pack the bundle again.") from None
+            raise BundleError(
+                f"{self.reference}: its golden rows cannot be read, golden.arrow is damaged ({reason}). Fetch"
+                " or pack the bundle again."
+            ) from None
 
     def _golden(self, table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
-        rows = pa.Table.from_batches([pa.RecordBatch.from_struct_array(table["row"].chunk(0))]) if table.num_rows else pa.table({n: pa.nulls(0, t) for n, t in self.columns.items()})
+        rows = (
+            pa.Table.from_batches([pa.RecordBatch.from_struct_array(table["row"].chunk(0))])
+            if table.num_rows
+            else pa.table({n: pa.nulls(0, t) for n, t in self.columns.items()})
+        )
         answers = {}
         for entry in self._facts["programs"]["main"]["outputs"]:
-            column = table["answer"].combine_chunks().field(entry["name"]) if table.num_rows else pa.array([], pa.float64())
-            flat = column.flatten().to_numpy(zero_copy_only=False) if pa.types.is_list(column.type) else column.to_numpy(zero_copy_only=False)
-            answers[entry["name"]] = flat.reshape(table.num_rows, *((-1 if n is None and table.num_rows else n or 0) for n in entry["shape"]))
+            column = (
+                table["answer"].combine_chunks().field(entry["name"])
+                if table.num_rows
+                else pa.array([], pa.float64())
+            )
+            flat = (
+                column.flatten().to_numpy(zero_copy_only=False)
+                if pa.types.is_list(column.type)
+                else column.to_numpy(zero_copy_only=False)
+            )
+            answers[entry["name"]] = flat.reshape(
+                table.num_rows, *((-1 if n is None and table.num_rows else n or 0) for n in entry["shape"])
+            )
         return rows, answers
 
     def replay(self) -> float:
@@ -261,7 +325,10 @@ class Bundle:
         try:
             found = self.predictor().answers(rows, rows="raw")
         except RequestError as error:
-            raise BundleError(f"{self.reference} refuses its own golden rows, which it answered when it was packed: {error.message}") from None
+            raise BundleError(
+                f"{self.reference} refuses its own golden rows, which it answered when it was packed:"
+                f" {error.message}"
+            ) from None
         worst = 0.0
         for name, answer in expected.items():
             apart = np.abs(found[name].astype(np.float64) - answer) / np.maximum(1.0, np.abs(answer))
@@ -270,18 +337,22 @@ class Bundle:
             if worst > GOLDEN_TOLERANCE:
                 row = int(np.argmax(apart.reshape(len(apart), -1).max(axis=1)))
                 raise BundleError(
-                    f"{self.reference} answers its golden row {row} otherwise than when it was packed: {name} is {np.ravel(found[name][row])[:5].tolist()}, "
-                    f"it was {np.ravel(answer[row])[:5].tolist()} (difference {worst:.1e}, allowed {GOLDEN_TOLERANCE:g}). "
-                    f"This machine's runtime or Penstock's encoding computes differently; pack the run again here, or serve it where it was packed."
+                    f"{self.reference} answers its golden row {row} otherwise than when it was packed: {name}"
+                    f" is {np.ravel(found[name][row])[:5].tolist()}, it was"
+                    f" {np.ravel(answer[row])[:5].tolist()} (difference {worst:.1e}, allowed"
+                    f" {GOLDEN_TOLERANCE:g}). This machine's runtime or Penstock's encoding computes"
+                    " differently; pack the run again here, or serve it where it was packed."
                 )
         return worst
 
-    # -- files ---------------------------------------------------------------------------------------------------------
+    # -- files -----------------------------------------------------------------------------------------------
 
     def _member(self, name: str) -> Path:
         """A file of the bundle. Only what the manifest names, and so was verified, is ever read."""
         if not isinstance(name, str) or name not in self.manifest["files"]:
-            raise BundleError(f"{self.path} has no {shown(name)} in its manifest: it was torn, or is no whole bundle.")
+            raise BundleError(
+                f"{self.path} has no {shown(name)} in its manifest: it was torn, or is no whole bundle."
+            )
         return self.path / name
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -305,12 +376,18 @@ class Bundle:
                 with no_foreign_code():
                     yield
         except (RecipeError, PydanticCustomError) as error:
-            raise BundleError(f"{self.reference} cannot be opened: {_reason(error)}. If you trust where it came from, open it with trust=True, or --trust." if not self.trusted
-                              else f"{self.reference} cannot be opened: {_reason(error)}.") from None
+            raise BundleError(
+                f"{self.reference} cannot be opened: {_reason(error)}. If you trust where it came from, open"
+                " it with trust=True, or --trust."
+                if not self.trusted
+                else f"{self.reference} cannot be opened: {_reason(error)}."
+            ) from None
 
     def _sound(self) -> AbstractContextManager[None]:
-        """Within this, what the bundle says is read: what is not as pack writes it is told in a sentence. An error of code of
-        its own, if that is trusted, stays what it is, with its traceback."""
+        """Within this, what the bundle says is read: what is not as pack writes it is told in a sentence.
+
+        An error of code of its own, if that is trusted, stays what it is, with its traceback.
+        """
         return told(str(self.path), own=self.path if self.trusted else None)
 
 
@@ -319,7 +396,9 @@ def _schema(encoded: str) -> pa.Schema:
 
 
 def _reading(source: Mapping[str, Any]) -> dict[str, Any]:
-    """How a recipe's source says its files are read, those of the training split where each split says it; no paths."""
+    """How a recipe's source says its files are read, those of the training split where each split says it; no
+    paths.
+    """
     train = source.get("train")
     words = {**source, **(train if isinstance(train, Mapping) else {})}
     places = ("type", "path", "train", "validation", "test", "load", "columns", "on_bad_row")
@@ -337,7 +416,10 @@ def _bring(module: str, file: Path) -> None:
     if known is not None:
         source = getattr(known, "__file__", None)
         if source is None or not os.path.isfile(source) or sha256_file(source) != sha256_file(file):
-            raise BundleError(f"the module {module!r} is loaded already with another content than {file}; open the bundle in a process of its own.")
+            raise BundleError(
+                f"the module {module!r} is loaded already with another content than {file}; open the bundle"
+                " in a process of its own."
+            )
         return
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None and spec.loader is not None
@@ -366,24 +448,42 @@ def _artefact(reference: str | Path, store: Store | str | Path | None) -> Artefa
     except StoreError as error:
         raise BundleError(f"this bundle must not be opened: {error.message}") from None
     if found.manifest.get("type") != "bundle":
-        raise BundleError(f"{found.path} is a {found.manifest.get('type', 'thing')} of Penstock, not a bundle.")
+        raise BundleError(
+            f"{found.path} is a {found.manifest.get('type', 'thing')} of Penstock, not a bundle."
+        )
     return found
 
 
 def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
     if store is None:
-        raise BundleError(f"there is no folder {text!r} here; to look it up as a reference, say in which store (store=, or --store).")
+        raise BundleError(
+            f"there is no folder {text!r} here; to look it up as a reference, say in which store (store=, or"
+            " --store)."
+        )
     opened = store if isinstance(store, Store) else Store(store)
     known = [name.split("/")[1] for name in opened.names("bundles") if why_refused(name) is None]
     wanted = text.removeprefix("bundle-").lower()
-    near = [name for name in known if wanted and name.startswith(wanted)] if re.fullmatch(r"[0-9a-f]{1,16}", wanted) else []
+    near = (
+        [name for name in known if wanted and name.startswith(wanted)]
+        if re.fullmatch(r"[0-9a-f]{1,16}", wanted)
+        else []
+    )
     if len(near) == 1:
         return opened.open(f"bundles/{near[0]}", verify=True)
     references = [f"bundle-{name}" for name in known]
-    listed = f"It has {', '.join(references[:10])}{' …' if len(references) > 10 else ''}." if references else "It has no bundles."
+    listed = (
+        f"It has {', '.join(references[:10])}{' …' if len(references) > 10 else ''}."
+        if references
+        else "It has no bundles."
+    )
     if near:
-        raise BundleError(f"{text!r} is the beginning of {len(near)} bundles in the store {opened.url}: {', '.join(f'bundle-{n}' for n in near[:10])}. Give more of it.")
-    raise BundleError(f"there is no bundle {text!r} in the store {opened.url}.{did_you_mean(text, references)} {listed}")
+        raise BundleError(
+            f"{text!r} is the beginning of {len(near)} bundles in the store {opened.url}:"
+            f" {', '.join(f'bundle-{n}' for n in near[:10])}. Give more of it."
+        )
+    raise BundleError(
+        f"there is no bundle {text!r} in the store {opened.url}.{did_you_mean(text, references)} {listed}"
+    )
 
 
 def encode_schema(columns: Mapping[str, pa.DataType]) -> str:

@@ -1,8 +1,9 @@
 """A trained program → one ONNX file that onnxruntime answers alike.
 
-`torch.export` records the program with a free batch axis, `torch.onnx` translates it. Both are chatty; what they say is
-gathered and shown only if they fail. The file is then stripped of stack traces (they name folders of the machine that
-made it, and make equal programs differ) and of intermediate shapes (which stop later quantisation).
+`torch.export` records the program with a free batch axis, `torch.onnx` translates it. Both are chatty; what
+they say is gathered and shown only if they fail. The file is then stripped of stack traces (they name folders
+of the machine that made it, and make equal programs differ) and of intermediate shapes (which stop later
+quantisation).
 
 The proof is in `difference`: the same arrays through torch and through onnxruntime.
 """
@@ -25,10 +26,14 @@ from penstock.core.errors import BundleError, PenstockError
 from penstock.core.needs import need
 
 TOLERANCE = 1e-4
-"""The most that an answer may differ between torch and the exported program, as a share of 1 or of its own size."""
+"""The most that an answer may differ between torch and the exported program, as a share of 1 or of its own
+size.
+"""
 
 MOST_INPUTS = 64
-"""A program of more arrays is exported with those stacked that one module reads together (`penstock.nn.stacks`)."""
+"""A program of more arrays is exported with those stacked that one module reads together
+(`penstock.nn.stacks`).
+"""
 
 
 class NotExportable(BundleError):
@@ -36,7 +41,8 @@ class NotExportable(BundleError):
 
 
 def stacked(program: Any) -> tuple[Any, dict[str, list[str]]]:
-    """What to export of a `penstock.model.Program`, and by input that is a stack `[B, F, …]` the names of its arrays, in order.
+    """What to export of a `penstock.model.Program`, and by input that is a stack `[B, F, …]` the names of its
+    arrays, in order.
 
     Small programs are exported as they are.
     """
@@ -60,25 +66,41 @@ def write_onnx(program: Any, path: Path) -> None:
     with _quiet() as said:
         need("onnxscript", extra="train", why="packing a bundle")
         try:
-            exported = torch.export.export(program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False)
+            exported = torch.export.export(
+                program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False
+            )
             translated = torch.onnx.export(
-                exported, dynamo=True, verbose=False, input_names=program.input_names, output_names=program.output_names, optimize=True,
-                custom_translation_table=_translations())
-        except Exception as error:  # whatever a user's forward or the exporter raises means one thing here, and is told
+                exported,
+                dynamo=True,
+                verbose=False,
+                input_names=program.input_names,
+                output_names=program.output_names,
+                optimize=True,
+                custom_translation_table=_translations(),
+            )
+        # whatever a user's forward or the exporter raises means one thing here, and is told
+        except Exception as error:
             within: BaseException | None = error
             while within is not None and not isinstance(within, PenstockError):
                 within = within.__cause__ or within.__context__
             if within is not None:  # a ceiling's sentence, which came in the middle of it
                 raise within from None
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "") or (said()[-1:] or [""])[0]
-            raise NotExportable(f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}") from error
+            reason = (
+                next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+                or (said()[-1:] or [""])[0]
+            )
+            raise NotExportable(
+                f"the model cannot be exported to ONNX: {type(error).__name__}: {reason[:500]}"
+            ) from error
         proto = translated.model_proto
     _strip(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _translations() -> dict[Any, Any]:
-    """How the house's own operators are written in ONNX; none unless a recurrent network is in the program."""
+    """How the house's own operators are written in ONNX; none unless a recurrent network is in the
+    program.
+    """
     recurrent = sys.modules.get("penstock.nn.recurrent")
     return recurrent.onnx_translations() if recurrent else {}
 
@@ -101,7 +123,16 @@ def _strip(proto: Any) -> None:
 def _quiet() -> Iterator[Callable[[], list[str]]]:
     """Nothing on standard output, no warnings, no logs below an error; what was printed can be asked for."""
     heard = io.StringIO()
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")]
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "torch",
+            "torch.onnx",
+            "torch.onnx._internal.exporter._registration",
+            "onnxscript",
+            "onnx_ir",
+        )
+    ]
     levels = [logger.level for logger in loggers]
     quiet = os.environ.get("TORCH_LOGS") is None  # a maintainer who asks torch for logs gets them
     try:
@@ -120,12 +151,16 @@ def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nd
     """The program's answers by torch itself, by output name."""
     torch = need("torch", extra="train", why="packing a bundle")
     with torch.inference_mode():
-        found = program(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in program.input_names))
+        found = program(
+            *(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in program.input_names)
+        )
     return {name: tensor.cpu().numpy() for name, tensor in zip(program.output_names, found, strict=True)}
 
 
 def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """The largest difference between two sets of answers, each as a share of 1 or of the answer's own size if that is more."""
+    """The largest difference between two sets of answers, each as a share of 1 or of the answer's own size if
+    that is more.
+    """
     worst = 0.0
     for name, left in one.items():
         right = other[name]
@@ -141,16 +176,36 @@ def difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -
     return worst
 
 
-def signature(program: Any, specs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that varies)."""
+def signature(
+    program: Any, specs: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Inputs and outputs of a program: `name`, `dtype`, `shape` without the batch axis (None: a length that
+    varies).
+    """
     flat = {f"{feature}.{array}": spec for feature, arrays in specs.items() for array, spec in arrays.items()}
-    inputs = [{"name": name, "dtype": flat[name].dtype, "shape": list(flat[name].shape)} for name in program.input_names]
+    inputs = [
+        {"name": name, "dtype": flat[name].dtype, "shape": list(flat[name].shape)}
+        for name in program.input_names
+    ]
     tried = [
-        run_torch(program, {name: tensor.cpu().numpy() for name, tensor in zip(program.input_names, program.example(length=length), strict=True)})
+        run_torch(
+            program,
+            {
+                name: tensor.cpu().numpy()
+                for name, tensor in zip(program.input_names, program.example(length=length), strict=True)
+            },
+        )
         for length in ((5, 7) if any(None in entry["shape"] for entry in inputs) else (5,))
     ]
     outputs = [
-        {"name": name, "dtype": str(array.dtype), "shape": [size if size == other else None for size, other in zip(array.shape[1:], tried[-1][name].shape[1:], strict=True)]}
+        {
+            "name": name,
+            "dtype": str(array.dtype),
+            "shape": [
+                size if size == other else None
+                for size, other in zip(array.shape[1:], tried[-1][name].shape[1:], strict=True)
+            ],
+        }
         for name, array in tried[0].items()
     ]
     return inputs, outputs

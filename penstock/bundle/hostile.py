@@ -1,4 +1,5 @@
-"""A bundle that somebody else wrote: its id may be right, since anyone can compute one, and its facts may still be anything.
+"""A bundle that somebody else wrote: its id may be right, since anyone can compute one, and its facts may
+still be anything.
 
 What is not as pack writes it ends in one sentence, wherever in a bundle it stands.
 """
@@ -15,8 +16,21 @@ from penstock.core.sound import sound
 from penstock.core.visible import visible
 
 _WORDS: dict[str, type] = {
-    "name": str, "run": str, "dataset": str, "penstock": str, "runtime": dict, "programs": dict, "encoding": dict, "columns": dict, "schema": str,
-    "keep": list, "steps": dict, "source": dict, "serve": dict, "measured": dict, "validation": dict,
+    "name": str,
+    "run": str,
+    "dataset": str,
+    "penstock": str,
+    "runtime": dict,
+    "programs": dict,
+    "encoding": dict,
+    "columns": dict,
+    "schema": str,
+    "keep": list,
+    "steps": dict,
+    "source": dict,
+    "serve": dict,
+    "measured": dict,
+    "validation": dict,
 }
 """What bundle.json says, in every version."""
 _TEXTS = ("keep", "source", "columns")
@@ -47,7 +61,10 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
 
 
 def _wrong(where: str, word: str, expected: str, found: Any) -> BundleError:
-    return BundleError(f"{where}: {word!r} must be {expected}, and {_short(repr(found))} stands there: it was not written by Penstock's pack.")
+    return BundleError(
+        f"{where}: {word!r} must be {expected}, and {_short(repr(found))} stands there: it was not written by"
+        " Penstock's pack."
+    )
 
 
 def told(where: str, own: Path | None = None) -> AbstractContextManager[None]:

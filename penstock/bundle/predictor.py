@@ -1,14 +1,15 @@
 """Rows → rows through a bundle: the one way that serving, batch prediction and evaluation answer.
 
-    rows ─▶ serving steps ─▶ Encoding.accept ─▶ encode ─▶ collate ─▶ program ─▶ Encoding.decode ─▶ <target>, <target>_probabilities
+    rows ─▶ serving steps ─▶ Encoding.accept ─▶ encode ─▶ collate ─▶ program ─▶ Encoding.decode ─▶ <target>,
+    <target>_probabilities
             (derive, clean)   (refuses rows)
 
-Two kinds of rows come in. *Raw* rows are a user's: derived columns and cleaners that apply at serving are done to them
-first. *Prepared* rows are a dataset's, where that has been done.
+Two kinds of rows come in. *Raw* rows are a user's: derived columns and cleaners that apply at serving are
+done to them first. *Prepared* rows are a dataset's, where that has been done.
 
-A row that cannot be answered is never dropped: it is refused by name (`RequestError`), or, in a stream, answered with
-nulls and its reason in the column `refused`. `admit` and `answer` are the two halves that a server calls apart, so that
-one bad request never spoils the batch it would have shared.
+A row that cannot be answered is never dropped: it is refused by name (`RequestError`), or, in a stream,
+answered with nulls and its reason in the column `refused`. `admit` and `answer` are the two halves that a
+server calls apart, so that one bad request never spoils the batch it would have shared.
 
 What this file refuses to know: torch, files, HTTP.
 """
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from penstock.bundle.steps import Steps
 
 CHUNK = 4096
-"""Rows answered at once: enough that numpy and the runtime are busy, few enough that memory is a matter of megabytes."""
+"""Rows answered at once: enough that numpy and the runtime are busy, few enough that memory is a matter of
+megabytes.
+"""
 
 Program = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -70,8 +73,15 @@ class Predictor:
     """
 
     def __init__(
-        self, *, encoding: Encoding, program: Program, outputs: Mapping[str, tuple[str, tuple[int, ...]]], decision: Mapping[str, Mapping[str, Any]],
-        columns: Mapping[str, pa.DataType], keep: Sequence[str] = (), steps: Steps | None = None,
+        self,
+        *,
+        encoding: Encoding,
+        program: Program,
+        outputs: Mapping[str, tuple[str, tuple[int, ...]]],
+        decision: Mapping[str, Mapping[str, Any]],
+        columns: Mapping[str, pa.DataType],
+        keep: Sequence[str] = (),
+        steps: Steps | None = None,
         learnt: Learnt | None = None,
     ) -> None:
         self.encoding = encoding
@@ -88,7 +98,7 @@ class Predictor:
         self.answer_schema: pa.Schema = self._empty.schema
         """`<target>`, `<target>_probabilities` and the like."""
 
-    # -- the two halves ------------------------------------------------------------------------------------------------
+    # -- the two halves --------------------------------------------------------------------------------------
 
     def admit(self, intake: Intake, *, rows: Literal["raw", "prepared"] = "raw") -> Admitted:
         """Accept and encode rows; those that cannot be are in `refused`, each for what it is."""
@@ -104,7 +114,9 @@ class Predictor:
         return Admitted(accepted.kept().columns, places, intake.rows, refused)
 
     def _accept(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> Accepted:
-        """Canonical columns; a feature whose raw columns are of several types takes the rows of each by themselves."""
+        """Canonical columns; a feature whose raw columns are of several types takes the rows of each by
+        themselves.
+        """
         if not mixed:
             return self.encoding.accept(table, targets=False)
         whole = Accepted(table.num_rows)
@@ -119,7 +131,12 @@ class Predictor:
             for label in np.unique(labels):
                 found = np.flatnonzero(labels == label)
                 taken = pa.array(found)
-                one = alone.accept(pa.table({c: mixed[c].take(found) if c in mixed else table[c].take(taken) for c in columns}), targets=False)
+                one = alone.accept(
+                    pa.table(
+                        {c: mixed[c].take(found) if c in mixed else table[c].take(taken) for c in columns}
+                    ),
+                    targets=False,
+                )
                 for row, problems in one.refused.items():
                     whole.refused.setdefault(int(found[row]), []).extend(problems)
                 parts.append((found, one.columns[name]))
@@ -128,21 +145,37 @@ class Predictor:
         return whole
 
     def run(self, columns: Mapping[str, pa.Array], rows: int) -> dict[str, np.ndarray]:
-        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows, fewer where rows are large."""
+        """Canonical columns → the program's answers `[rows, …]`, in pieces of at most `CHUNK` rows, fewer
+        where rows are large.
+        """
         if not rows:
             return self._no_answers()
         pieces = []
         for start in range(0, rows, self._chunk):
-            taken = {name: column.slice(start, self._chunk) for name, column in columns.items()} if rows > self._chunk else dict(columns)
+            taken = (
+                {name: column.slice(start, self._chunk) for name, column in columns.items()}
+                if rows > self._chunk
+                else dict(columns)
+            )
             stored = self.encoding.encode(Accepted(min(self._chunk, rows - start), taken))
             pieces.append(self._program(self.encoding.collate(stored)))
-        return pieces[0] if len(pieces) == 1 else {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
+        return (
+            pieces[0]
+            if len(pieces) == 1
+            else {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
+        )
 
     def answer(self, admitted: Sequence[Admitted]) -> list[pa.Table]:
         """Answer several parties' accepted rows in one go; one table each, of its accepted rows."""
         counts = [len(a.places) for a in admitted]
         filled = [a.columns for a in admitted if len(a.places)]
-        columns = filled[0] if len(filled) == 1 else {name: pa.concat_arrays([c[name] for c in filled]) for name in filled[0]} if filled else {}
+        columns = (
+            filled[0]
+            if len(filled) == 1
+            else {name: pa.concat_arrays([c[name] for c in filled]) for name in filled[0]}
+            if filled
+            else {}
+        )
         table = self._decode(self.run(columns, sum(counts)))
         if len(counts) == 1:
             return [table]
@@ -155,9 +188,11 @@ class Predictor:
     def _no_answers(self) -> dict[str, np.ndarray]:
         return {name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._outputs.items()}
 
-    # -- whole answers -------------------------------------------------------------------------------------------------
+    # -- whole answers ---------------------------------------------------------------------------------------
 
-    def answers(self, table: pa.Table, *, rows: Literal["raw", "prepared"] = "prepared") -> dict[str, np.ndarray]:
+    def answers(
+        self, table: pa.Table, *, rows: Literal["raw", "prepared"] = "prepared"
+    ) -> dict[str, np.ndarray]:
         """The program's own answers `{"<target>.<answer>": [n, …]}` for a dataset's rows (or raw ones).
 
         Raises:
@@ -178,8 +213,11 @@ class Predictor:
             return self._no_answers()
         return {name: joined([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def predict_table(self, table: pa.Table, keep: Sequence[str] | None = None, *, rows: Literal["raw", "prepared"] = "raw") -> pa.Table:
-        """An answer to every row, in order: the kept columns, then `<target>`, `<target>_probabilities` and the like.
+    def predict_table(
+        self, table: pa.Table, keep: Sequence[str] | None = None, *, rows: Literal["raw", "prepared"] = "raw"
+    ) -> pa.Table:
+        """An answer to every row, in order: the kept columns, then `<target>`, `<target>_probabilities` and
+        the like.
 
         Args:
             keep: columns to carry along beside the bundle's own `keep`.
@@ -216,14 +254,20 @@ class Predictor:
         return back(self._with_kept(kept, self.answer([admitted])[0], keep))
 
     def predict_stream(
-        self, batches: Iterable[pa.Table | pa.RecordBatch], keep: Sequence[str] | None = None, *, on_refused: Literal["raise", "null"] = "null",
+        self,
+        batches: Iterable[pa.Table | pa.RecordBatch],
+        keep: Sequence[str] | None = None,
+        *,
+        on_refused: Literal["raise", "null"] = "null",
         rows: Literal["raw", "prepared"] = "raw",
     ) -> Iterator[pa.Table]:
-        """Answer an endless stream in bounded memory: a table for each piece of at most `CHUNK` rows, in order.
+        """Answer an endless stream in bounded memory: a table for each piece of at most `CHUNK` rows, in
+        order.
 
         Args:
-            on_refused: `null` answers a row that cannot be taken with nulls, and a column `refused` says why (null for the
-                others), so that as many rows go out as came in; `raise` stops at the first piece that has one.
+            on_refused: `null` answers a row that cannot be taken with nulls, and a column `refused` says why
+                (null for the others), so that as many rows go out as came in; `raise` stops at the first
+                piece that has one.
 
         Raises:
             RequestError: a column is absent, or, with `raise`, rows were refused.
@@ -232,7 +276,10 @@ class Predictor:
         for piece in rowing.slices(batches, self._chunk):
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             if admitted.refused and on_refused == "raise":
-                raise rowing.refusal({seen + row: problems for row, problems in admitted.refused.items()}, rows=seen + piece.num_rows)
+                raise rowing.refusal(
+                    {seen + row: problems for row, problems in admitted.refused.items()},
+                    rows=seen + piece.num_rows,
+                )
             answered = self.answer([admitted])[0]
             if on_refused == "null":
                 answered = spread(answered, admitted)
@@ -240,7 +287,9 @@ class Predictor:
             seen += piece.num_rows
 
     def _intake(self, table: pa.Table, rows: Literal["raw", "prepared"]) -> Intake:
-        return rowing.from_table(table, self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()))
+        return rowing.from_table(
+            table, self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null())
+        )
 
     def _with_kept(self, table: pa.Table, answered: pa.Table, keep: Sequence[str] | None) -> pa.Table:
         names = [name for name in self.keep if name in table.column_names]
@@ -254,7 +303,9 @@ class Predictor:
 
 
 def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
-    """Answers to the accepted rows as answers to all rows: nulls where refused, and why in the column `refused`."""
+    """Answers to the accepted rows as answers to all rows: nulls where refused, and why in the column
+    `refused`.
+    """
     reasons: list[str | None] = [None] * admitted.rows
     for row, problems in admitted.refused.items():
         reasons[row] = "; ".join(map(str, problems))
@@ -265,7 +316,9 @@ def spread(answered: pa.Table, admitted: Admitted) -> pa.Table:
     return answered.append_column("refused", pa.array(reasons, pa.string()))
 
 
-def _without(places: np.ndarray, problems: Mapping[int, Sequence[Problem]], refused: dict[int, list[Problem]]) -> np.ndarray:
+def _without(
+    places: np.ndarray, problems: Mapping[int, Sequence[Problem]], refused: dict[int, list[Problem]]
+) -> np.ndarray:
     """The places of the rows that have no problem; the others are put into `refused`."""
     if not problems:
         return places

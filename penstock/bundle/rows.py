@@ -1,11 +1,13 @@
 """Rows as users have them ↔ Arrow columns: frames, tables, dicts of lists, lists of records, JSON.
 
-Python values carry their own types, and one column may hold several (`[39, "40", null]`). A row must be accepted or
-refused for what it is, not for what its neighbours are; so a column whose values are of several types stays in as many
-pieces (`Mixed`), and nothing is coerced across rows. A column of one type, the usual case, is one array.
+Python values carry their own types, and one column may hold several (`[39, "40", null]`). A row must be
+accepted or refused for what it is, not for what its neighbours are; so a column whose values are of several
+types stays in as many pieces (`Mixed`), and nothing is coerced across rows. A column of one type, the usual
+case, is one array.
 
-What this file refuses to know: features. It brings numbers to the declared column type only where nothing is lost (39.0
-in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there is the feature's to say.
+What this file refuses to know: features. It brings numbers to the declared column type only where nothing is
+lost (39.0 in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there is the feature's to
+say.
 """
 
 from __future__ import annotations
@@ -55,11 +57,20 @@ class Mixed:
 
     def only(self, rows: np.ndarray) -> Mixed:
         """The same for some of the rows, ascending."""
-        return Mixed(self.labels[rows], [piece.take(pa.array(self._rank[rows[self.labels[rows] == label]])) for label, piece in enumerate(self.pieces)])
+        return Mixed(
+            self.labels[rows],
+            [
+                piece.take(pa.array(self._rank[rows[self.labels[rows] == label]]))
+                for label, piece in enumerate(self.pieces)
+            ],
+        )
 
     def joined(self, alike: Callable[[pa.Array], pa.Array]) -> pa.Array:
         """All values as one array, each piece made alike first."""
-        order = np.argsort(np.concatenate([np.flatnonzero(self.labels == label) for label in range(len(self.pieces))]), kind="stable")
+        order = np.argsort(
+            np.concatenate([np.flatnonzero(self.labels == label) for label in range(len(self.pieces))]),
+            kind="stable",
+        )
         return pa.concat_arrays([alike(piece) for piece in self.pieces]).take(pa.array(order))
 
 
@@ -72,7 +83,9 @@ class Intake:
     mixed: dict[str, Mixed]
     """The others, over the same rows."""
     places: np.ndarray | None
-    """Where each of these rows stands in what came, ascending; None: they are all the rows that came, in order."""
+    """Where each of these rows stands in what came, ascending; None: they are all the rows that came, in
+    order.
+    """
     rows: int
     """How many rows came."""
     refused: dict[int, list[Problem]]
@@ -81,16 +94,21 @@ class Intake:
 
 def refusal(refused: Mapping[int, Sequence[Problem]], *, rows: int) -> RequestError:
     """One error out of the rows that were refused: each row, field and reason, up to `SHOWN` of them."""
-    every = [Problem((row, *problem.path), problem.text) for row in sorted(refused) for problem in refused[row]]
+    every = [
+        Problem((row, *problem.path), problem.text) for row in sorted(refused) for problem in refused[row]
+    ]
     shown = tuple(every[:SHOWN])
     head = f"{len(refused)} of {rows} row{'s' if rows != 1 else ''} cannot be answered:"
-    lines = [f"  - row {p.path[0]}{', field ' + repr(p.path[1]) if len(p.path) > 1 else ''}: {p.text}" for p in shown]
+    lines = [
+        f"  - row {p.path[0]}{', field ' + repr(p.path[1]) if len(p.path) > 1 else ''}: {p.text}"
+        for p in shown
+    ]
     if len(every) > len(shown):
         lines.append(f"  … and {len(every) - len(shown)} more")
     return RequestError("\n".join([head, *lines]), shown)
 
 
-# -- in ----------------------------------------------------------------------------------------------------------------
+# -- in ------------------------------------------------------------------------------------------------------
 
 
 def from_table(table: pa.Table, required: Types) -> Intake:
@@ -110,18 +128,26 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
     """The error for columns that are not there at all."""
     free = list(present)
     hint = Hints(free)
-    problems = tuple(Problem((name,), f"is required, and no such column is there.{hint(name)}") for name in absent[:SHOWN])
+    problems = tuple(
+        Problem((name,), f"is required, and no such column is there.{hint(name)}") for name in absent[:SHOWN]
+    )
     tail = f" Columns found: {', '.join(free[:40]) or 'none'}{' …' if len(free) > 40 else ''}."
-    return RequestError("the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail, problems)
+    return RequestError(
+        "the rows lack what the model reads: " + "; ".join(map(str, problems)) + tail, problems
+    )
 
 
 def from_records(records: Sequence[Any], required: Types, optional: Iterable[str] = ()) -> Intake:
-    """A list of mappings, field → value. A missing field refuses its row; a field that is not asked for is ignored.
+    """A list of mappings, field → value.
+
+    A missing field refuses its row; a field that is not asked for is ignored.
 
     Args:
         records: JSON-like mappings.
-        required: fields that every record must have (null is a value), with the Arrow types of the training data.
-        optional: fields that are carried along where at least one record has them; the other records have null.
+        required: fields that every record must have (null is a value), with the Arrow types of the training
+            data.
+        optional: fields that are carried along where at least one record has them; the other records have
+            null.
     """
     refused: dict[int, list[Problem]] = {}
     columns: dict[str, list[Any] | pa.Array]
@@ -147,7 +173,13 @@ def from_records(records: Sequence[Any], required: Types, optional: Iterable[str
     if places is None:
         return intake
     refused.update({int(places[row]): problems for row, problems in intake.refused.items()})
-    return Intake(intake.table, intake.mixed, places if intake.places is None else places[intake.places], len(records), refused)
+    return Intake(
+        intake.table,
+        intake.mixed,
+        places if intake.places is None else places[intake.places],
+        len(records),
+        refused,
+    )
 
 
 _NAMES = 100
@@ -158,13 +190,23 @@ def _missing_fields(record: Any, required: Types, *, near: bool) -> list[Problem
     """What a record lacks.
 
     Args:
-        near: say which field may have been meant; for the rows that are shown, since comparing names costs as much as answering.
+        near: say which field may have been meant; for the rows that are shown, since comparing names costs as
+            much as answering.
     """
     if not isinstance(record, Mapping):
-        return [Problem((), f"expected an object with the fields {', '.join(required)}; found {_shown(record)}")]
-    unknown = [str(name)[:_NAMES] for name in islice((name for name in record if name not in required), _NAMES if near else 0)]
+        return [
+            Problem((), f"expected an object with the fields {', '.join(required)}; found {_shown(record)}")
+        ]
+    unknown = [
+        str(name)[:_NAMES]
+        for name in islice((name for name in record if name not in required), _NAMES if near else 0)
+    ]
     hint = Hints(unknown)
-    return [Problem((name,), f"is required but missing (null is allowed).{hint(name)}") for name in required if name not in record]
+    return [
+        Problem((name,), f"is required but missing (null is allowed).{hint(name)}")
+        for name in required
+        if name not in record
+    ]
 
 
 def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable[str] = ()) -> Intake:
@@ -177,10 +219,19 @@ def from_columns(columns: Mapping[str, Any], required: Types, optional: Iterable
     if absent:
         raise absent_columns(absent, list(columns))
     values = {name: _values(columns[name], name) for name in required}
-    values.update({name: carried(_values(columns[name], name)) for name in optional if name in columns and name not in required})
+    values.update(
+        {
+            name: carried(_values(columns[name], name))
+            for name in optional
+            if name in columns and name not in required
+        }
+    )
     lengths = {name: len(v) for name, v in values.items()}
     if len(set(lengths.values())) > 1:
-        raise RequestError(f"the columns have different lengths: {', '.join(f'{n} has {k}' for n, k in lengths.items())}. Give one value a row in each.")
+        raise RequestError(
+            f"the columns have different lengths: {', '.join(f'{n} has {k}' for n, k in lengths.items())}."
+            " Give one value a row in each."
+        )
     rows = next(iter(lengths.values()), 0)
     return _columns(values, rows, required)
 
@@ -216,14 +267,26 @@ def _columns(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Type
     refused: dict[int, list[Problem]] = {}
     for name, found in marks.items():
         for i in [i for i, mark in enumerate(found) if mark == _ODD]:
-            refused.setdefault(i, []).append(Problem((name,), f"expected {_wanted(types[name])}; found {_shown(columns[name][i])}"))
+            refused.setdefault(i, []).append(
+                Problem((name,), f"expected {_wanted(types[name])}; found {_shown(columns[name][i])}")
+            )
     stays = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
     mixed = {}
     for name, found in marks.items():
         words = sorted({found[i] for i in stays})
         labels = np.array([words.index(found[i]) for i in stays], np.int64)
-        mixed[name] = Mixed(labels, [_of_mark([columns[name][i] for i in stays[labels == label]], word, types[name]) for label, word in enumerate(words)])
-    return Intake(table.take(pa.array(stays)), mixed, stays, rows, refused) if refused else Intake(table, mixed, None, rows, {})
+        mixed[name] = Mixed(
+            labels,
+            [
+                _of_mark([columns[name][i] for i in stays[labels == label]], word, types[name])
+                for label, word in enumerate(words)
+            ],
+        )
+    return (
+        Intake(table.take(pa.array(stays)), mixed, stays, rows, refused)
+        if refused
+        else Intake(table, mixed, None, rows, {})
+    )
 
 
 _NUMBERS = {"int", "float", "huge", "null"}
@@ -270,7 +333,9 @@ def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
         if kinds == {float} and not pa.types.is_integer(declared):
             return _fitting(pa.array(values, pa.float64()), declared)
         if kinds <= {int, float} and pa.types.is_floating(declared):
-            return pa.array([None if v is None else float(v) for v in values], pa.float64()).cast(declared, safe=False)
+            return pa.array([None if v is None else float(v) for v in values], pa.float64()).cast(
+                declared, safe=False
+            )
     except OverflowError:
         return None
     if kinds == {list} and pa.types.is_nested(declared):
@@ -278,7 +343,14 @@ def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
         if inner <= {int, float, type(None)}:
             return _of_mark(values, "numbers", declared)
         if inner <= {list, type(None)}:
-            deep = {type(v) for value in values if value is not None for part in value if part is not None for v in part}
+            deep = {
+                type(v)
+                for value in values
+                if value is not None
+                for part in value
+                if part is not None
+                for v in part
+            }
             if deep <= {int, float, type(None)}:
                 return _of_mark(values, "matrix", declared)
     marks = {_mark(value, declared) for value in values}
@@ -287,8 +359,12 @@ def _one_type(values: list[Any], declared: pa.DataType) -> pa.Array | None:
 
 
 def _fitting(array: pa.Array, declared: pa.DataType) -> pa.Array:
-    """Whole numbers as the declared kind of whole numbers, doubles as doubles or floats; another type is left as it came."""
-    alike = (pa.types.is_integer(declared) and pa.types.is_integer(array.type)) or (pa.types.is_floating(declared) and pa.types.is_floating(array.type))
+    """Whole numbers as the declared kind of whole numbers, doubles as doubles or floats; another type is left
+    as it came.
+    """
+    alike = (pa.types.is_integer(declared) and pa.types.is_integer(array.type)) or (
+        pa.types.is_floating(declared) and pa.types.is_floating(array.type)
+    )
     return array.cast(declared, safe=False) if alike and pa.types.is_floating(declared) else array
 
 
@@ -306,7 +382,9 @@ def _mark(value: Any, declared: pa.DataType) -> str:
         return "int" if -(2**63) <= value < 2**63 else "huge"
     if isinstance(value, float):
         if pa.types.is_integer(declared):
-            return "null" if value != value else "int" if abs(value) < 2**53 and value.is_integer() else "float"
+            return (
+                "null" if value != value else "int" if abs(value) < 2**53 and value.is_integer() else "float"
+            )
         return "float"
     if isinstance(value, str):
         return "str" if value.isascii() or _is_text(value) else _ODD
@@ -320,7 +398,11 @@ def _mark(value: Any, declared: pa.DataType) -> str:
         return "date"
     if isinstance(value, (list, tuple, np.ndarray)) and pa.types.is_nested(declared):
         inner = {_mark(v, pa.null()) for v in value}
-        if inner <= _MATRIX and "odd" in inner and all(v is None or isinstance(v, (list, tuple, np.ndarray)) for v in value):
+        if (
+            inner <= _MATRIX
+            and "odd" in inner
+            and all(v is None or isinstance(v, (list, tuple, np.ndarray)) for v in value)
+        ):
             deep = {_mark(v, pa.null()) for part in value if part is not None for v in part}
             return "matrix" if deep <= _NUMBERS else _ODD
         return "numbers" if inner <= _NUMBERS else "list" if inner <= {"str", "null"} else _ODD
@@ -337,7 +419,9 @@ def _is_text(value: str) -> bool:
 
 
 def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
-    """Values of one mark, nulls among them, as an array whose type follows from the mark and the declared type alone."""
+    """Values of one mark, nulls among them, as an array whose type follows from the mark and the declared
+    type alone.
+    """
     if mark == "null":
         return pa.nulls(len(values), declared)
     if mark == "int":
@@ -345,23 +429,46 @@ def _of_mark(values: list[Any], mark: str, declared: pa.DataType) -> pa.Array:
     if mark == "float":
         return _fitting(pa.array([None if v is None else _double(v) for v in values], pa.float64()), declared)
     if mark == "numbers":
-        return pa.array([None if value is None else [None if v is None else _double(v) for v in value] for value in values], pa.list_(pa.float64()))
+        return pa.array(
+            [
+                None if value is None else [None if v is None else _double(v) for v in value]
+                for value in values
+            ],
+            pa.list_(pa.float64()),
+        )
     if mark == "matrix":
-        plain = [None if value is None else [None if part is None else [None if v is None else _double(v) for v in part] for part in value] for value in values]
+        plain = [
+            (
+                None
+                if value is None
+                else [
+                    None if part is None else [None if v is None else _double(v) for v in part]
+                    for part in value
+                ]
+            )
+            for value in values
+        ]
         return pa.array(plain, pa.list_(pa.list_(pa.float64())))
     if mark in ("huge", "decimal"):
         if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
             return pa.array([None if v is None else _double(v) for v in values], pa.float64())
         return pa.array([None if v is None else _spelt(v) for v in values], pa.string())
     kinds = {
-        "bool": pa.bool_(), "str": pa.string(), "bytes": pa.binary(), "list": pa.list_(pa.string()), "date": pa.date32(), "datetime": pa.timestamp("us"),
+        "bool": pa.bool_(),
+        "str": pa.string(),
+        "bytes": pa.binary(),
+        "list": pa.list_(pa.string()),
+        "date": pa.date32(),
+        "datetime": pa.timestamp("us"),
         "instant": pa.timestamp("us", "UTC"),
     }
     return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], kinds[mark])
 
 
 def _spelt(value: Any) -> str | None:
-    """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it is read as."""
+    """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it
+    is read as.
+    """
     is_whole = not isinstance(value, decimal.Decimal) or value.as_tuple().exponent == 0
     return str(value) if is_whole else text_of(float(value))
 
@@ -378,7 +485,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-# -- the same kind comes out -------------------------------------------------------------------------------------------
+# -- the same kind comes out ---------------------------------------------------------------------------------
 
 
 def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, Callable[[pa.Table], Any]]:
@@ -404,11 +511,20 @@ def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, C
         if absent := [name for name in required if name not in rows.columns]:
             raise absent_columns(absent, [str(c) for c in rows.columns])
         columns = {name: _from_series(rows[name]) for name in required}
-        columns.update({name: carried(_from_series(rows[name])) for name in optional if name in rows.columns and name not in columns})
+        columns.update(
+            {
+                name: carried(_from_series(rows[name]))
+                for name in optional
+                if name in rows.columns and name not in columns
+            }
+        )
         return _columns(columns, len(rows), required), lambda table: table.to_pandas().set_axis(index, axis=0)
     if library == "polars" and hasattr(rows, "to_arrow"):
         return from_table(rows.to_arrow(), required), lambda table: _polars(table)
-    raise RequestError(f"rows must be a pandas or Polars frame, an Arrow table, a dict of lists or a list of dicts; found {type(rows).__name__}")
+    raise RequestError(
+        "rows must be a pandas or Polars frame, an Arrow table, a dict of lists or a list of dicts; found"
+        f" {type(rows).__name__}"
+    )
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:
@@ -426,12 +542,17 @@ def carried(values: list[Any] | pa.Array) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return pa.array([None if v is None else str(v) for v in values])
     except UnicodeEncodeError:  # half of a surrogate pair: it is written as Python would escape it
-        return pa.array([None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values])
+        return pa.array(
+            [None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values]
+        )
 
 
 def _from_series(series: Any) -> list[Any] | pa.Array:
     if series.dtype == object:  # may hold anything; pandas writes a missing value as NaN, NaT or None
-        return [None if missing else value for value, missing in zip(series.tolist(), series.isna().tolist(), strict=True)]
+        return [
+            None if missing else value
+            for value, missing in zip(series.tolist(), series.isna().tolist(), strict=True)
+        ]
     return pa.Array.from_pandas(series)
 
 

@@ -1,12 +1,13 @@
 """What is done to raw rows before they are encoded: derived columns, and cleaners that apply at serving.
 
-The very expressions that prepared the training data are compiled once and run on the embedded engine, in the order in
-which preparing ran them: derived columns, cleaners that learn nothing, cleaners with facts learnt from the training
-split. Only what the model's inputs depend on is kept, so a request need not have columns that would not matter; where a
-cleaner also reads a target, which a request cannot have, that column is null.
+The very expressions that prepared the training data are compiled once and run on the embedded engine, in the
+order in which preparing ran them: derived columns, cleaners that learn nothing, cleaners with facts learnt
+from the training split. Only what the model's inputs depend on is kept, so a request need not have columns
+that would not matter; where a cleaner also reads a target, which a request cannot have, that column is null.
 
-The columns that steps read are first brought to the types they had in training, value by value; a value that does not
-fit refuses its own row. A row that breaks an expression (a division, a date that is none) is refused likewise.
+The columns that steps read are first brought to the types they had in training, value by value; a value that
+does not fit refuses its own row. A row that breaks an expression (a division, a date that is none) is refused
+likewise.
 """
 
 from __future__ import annotations
@@ -61,7 +62,13 @@ class Steps:
 
     @classmethod
     def needed(
-        cls, wanted: Sequence[str], *, derived: Mapping[str, str], clean: Sequence[tuple[Cleaner, Mapping[str, Any]]], schema: Mapping[str, pa.DataType], targets: Sequence[str],
+        cls,
+        wanted: Sequence[str],
+        *,
+        derived: Mapping[str, str],
+        clean: Sequence[tuple[Cleaner, Mapping[str, Any]]],
+        schema: Mapping[str, pa.DataType],
+        targets: Sequence[str],
     ) -> tuple[Steps, list[str]]:
         """The steps that the columns `wanted` depend on, and the raw columns that a request must then have.
 
@@ -77,13 +84,17 @@ class Steps:
         """
         need = dict.fromkeys(wanted)
         kept: list[tuple[Cleaner, dict[str, Any]]] = []
-        ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())  # preparing runs fitted ones after the split
+        # preparing runs fitted ones after the split
+        ordered = sorted(clean, key=lambda pair: pair[0].is_fitted())
         for cleaner, facts in reversed(ordered):
             reads = cleaner.needs()
             if cleaner.at_serving == "skip" or (reads and not set(reads) & need.keys()):
                 continue
             if cleaner.at_serving == "refuse":
-                raise BundleError(f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single request. Leave it out, or do not use its columns as inputs.")
+                raise BundleError(
+                    f"the inputs depend on the cleaner {cleaner.type!r}, which cannot be done to a single"
+                    " request. Leave it out, or do not use its columns as inputs."
+                )
             kept.insert(0, (cleaner, dict(facts)))
             need.update(dict.fromkeys(reads))
         made: dict[str, str] = {}
@@ -97,7 +108,9 @@ class Steps:
         required = [name for name in raw if name not in blank]
         if not made and not kept:
             return cls(), required
-        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {c for e in made.values() for c in bind(e, list(schema)).columns}
+        touched = {c for cleaner, _ in kept for c in cleaner.needs()} | {
+            c for e in made.values() for c in bind(e, list(schema)).columns
+        }
         everything = any(not cleaner.needs() for cleaner, _ in kept)
         reads = tuple(name for name in raw if everything or name in touched)
         return cls(made, kept, {name: schema[name] for name in reads}, blank), required
@@ -105,24 +118,32 @@ class Steps:
     def declared(self) -> dict[str, Any]:
         """As plain data."""
         return {
-            "derive": self.derive, "clean": [{"cleaner": cleaner.declared(), "facts": facts} for cleaner, facts in self.clean],
-            "reads": base64.b64encode(pa.schema(list(self.reads.items())).serialize().to_pybytes()).decode(), "blank": list(self.blank),
+            "derive": self.derive,
+            "clean": [{"cleaner": cleaner.declared(), "facts": facts} for cleaner, facts in self.clean],
+            "reads": base64.b64encode(pa.schema(list(self.reads.items())).serialize().to_pybytes()).decode(),
+            "blank": list(self.blank),
         }
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Steps:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["reads"])))
         return cls(
-            dict(data["derive"]), [(Cleaner.load(entry["cleaner"]), dict(entry["facts"])) for entry in data["clean"]],
-            {f.name: f.type for f in schema}, tuple(data["blank"]))
+            dict(data["derive"]),
+            [(Cleaner.load(entry["cleaner"]), dict(entry["facts"])) for entry in data["clean"]],
+            {f.name: f.type for f in schema},
+            tuple(data["blank"]),
+        )
 
     def __bool__(self) -> bool:
         return bool(self.derive or self.clean)
 
-    # -- applying ------------------------------------------------------------------------------------------------------
+    # -- applying --------------------------------------------------------------------------------------------
 
-    def apply(self, table: pa.Table, mixed: Mapping[str, Mixed] | None = None) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
-        """The rows after the steps, and the rows they refuse (which are no longer there; the others keep their order).
+    def apply(
+        self, table: pa.Table, mixed: Mapping[str, Mixed] | None = None
+    ) -> tuple[pa.Table, dict[str, Mixed], dict[int, list[Problem]]]:
+        """The rows after the steps, and the rows they refuse (which are no longer there; the others keep
+        their order).
 
         Args:
             table: columns of one type.
@@ -145,14 +166,25 @@ class Steps:
                 refused.setdefault(row, []).append(Problem((name,), text))
         given = pa.table({**columns, ROW_ID: pa.array([str(i) for i in range(table.num_rows)])})
         if refused:
-            given = given.take(pa.array(np.setdiff1d(np.arange(table.num_rows), np.fromiter(refused, np.int64))))
+            given = given.take(
+                pa.array(np.setdiff1d(np.arange(table.num_rows), np.fromiter(refused, np.int64)))
+            )
         made = self._made(given, refused)
         places = np.array([int(i) for i in made[ROW_ID].to_pylist()], np.int64)
         rest = table
         if len(places) != table.num_rows:
-            rest, pieces = table.take(pa.array(places)), {name: column.only(places) for name, column in pieces.items()}
-        changed = {name: made[name] for name in made.column_names if name != ROW_ID and name not in self.blank}
-        return pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}), pieces, refused
+            rest, pieces = (
+                table.take(pa.array(places)),
+                {name: column.only(places) for name, column in pieces.items()},
+            )
+        changed = {
+            name: made[name] for name in made.column_names if name != ROW_ID and name not in self.blank
+        }
+        return (
+            pa.table({**{name: rest[name] for name in rest.column_names if name not in changed}, **changed}),
+            pieces,
+            refused,
+        )
 
     def _made(self, given: pa.Table, refused: dict[int, list[Problem]]) -> pa.Table:
         """The steps' answer; rows that break an expression are found by halving, and go to `refused`."""
@@ -181,7 +213,10 @@ class Steps:
                 weakref.finalize(self, _close, session, scratch)
                 schema = pa.schema([*self.reads.items(), (ROW_ID, pa.string())])
                 self._apply = session.compiled(
-                    schema, lambda table: self._built(table, session), seconds=lambda rows: _SECONDS + _SECONDS_A_ROW * rows)
+                    schema,
+                    lambda table: self._built(table, session),
+                    seconds=lambda rows: _SECONDS + _SECONDS_A_ROW * rows,
+                )
             return self._apply
 
     def _built(self, table: ir.Table, session: EngineSession) -> ir.Table:

@@ -1,4 +1,5 @@
-"""Rows of any origin in the types that were learnt, value by value, so that no answer depends on a row's neighbours.
+"""Rows of any origin in the types that were learnt, value by value, so that no answer depends on a row's
+neighbours.
 
     learnt int64    [7, "7", "7.0", "A7"]  → 7, 7, 7 in one piece, "A7" in another
 
@@ -34,7 +35,9 @@ class Typing:
         self._na = learnt.na() if learnt is not None else ()
 
     def typed(self, table: pa.Table, mixed: Mapping[str, Mixed]) -> tuple[pa.Table, dict[str, Mixed]]:
-        """The same rows; a column whose values have now several types is among the mixed ones, and no longer in the table."""
+        """The same rows; a column whose values have now several types is among the mixed ones, and no longer
+        in the table.
+        """
         found = dict(mixed)
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
         present = set(table.column_names)
@@ -56,9 +59,18 @@ class Typing:
         rest = pa.table(columns) if columns else pa.table({"": pa.nulls(table.num_rows)})
         return rest, found
 
-    def _type(self, name: str, column: pa.ChunkedArray, columns: dict[str, pa.Array | pa.ChunkedArray], found: dict[str, Mixed]) -> None:
+    def _type(
+        self,
+        name: str,
+        column: pa.ChunkedArray,
+        columns: dict[str, pa.Array | pa.ChunkedArray],
+        found: dict[str, Mixed],
+    ) -> None:
         kind = self._kinds[name]
-        if not self._na and (column.type.equals(kind) or (pa.types.is_dictionary(column.type) and column.type.value_type.equals(kind))):
+        if not self._na and (
+            column.type.equals(kind)
+            or (pa.types.is_dictionary(column.type) and column.type.value_type.equals(kind))
+        ):
             return
         array = _one(column)
         if not self._concerns(array.type, kind):
@@ -70,7 +82,9 @@ class Typing:
         return fit(array, self._kinds[name], forced=self._forced.get(name), na=self._na)
 
     def _concerns(self, here: pa.DataType, kind: pa.DataType) -> bool:
-        """Whether values of this type are read by the learnt one: texts; numbers, truth values and moments where such were learnt."""
+        """Whether values of this type are read by the learnt one: texts; numbers, truth values and moments
+        where such were learnt.
+        """
         t = pa.types
         if t.is_dictionary(here):
             return self._concerns(here.value_type, kind)
@@ -84,32 +98,55 @@ class Typing:
         return bool(plain and (t.is_boolean(kind) or t.is_integer(kind) or t.is_floating(kind)))
 
     def _pieces(self, name: str, column: Mixed) -> Mixed:
-        """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its own."""
+        """The pieces of a mixed column, each read by the learnt type; what is not of it makes a piece of its
+        own.
+        """
         labels = np.zeros(len(column.labels), np.int64)
         pieces: list[pa.Array] = []
         for label, piece in enumerate(column.pieces):
             rows = np.flatnonzero(column.labels == label)
-            good, others = self._fit(name, piece) if self._concerns(piece.type, self._kinds[name]) else (piece, None)
+            good, others = (
+                self._fit(name, piece) if self._concerns(piece.type, self._kinds[name]) else (piece, None)
+            )
             apart = np.zeros(len(piece), bool) if others is None else _present(others)
             labels[rows] = np.where(apart, len(pieces) + 1, len(pieces))
-            pieces += [good.filter(pa.array(~apart)), (others if others is not None else good.slice(0, 0)).filter(pa.array(apart) if others is not None else pa.array([], pa.bool_()))]
+            pieces += [
+                good.filter(pa.array(~apart)),
+                (others if others is not None else good.slice(0, 0)).filter(
+                    pa.array(apart) if others is not None else pa.array([], pa.bool_())
+                ),
+            ]
         return Mixed(labels, pieces)
 
 
-def _put(name: str, good: pa.Array, others: pa.Array | None, columns: dict[str, pa.Array | pa.ChunkedArray], found: dict[str, Mixed]) -> None:
+def _put(
+    name: str,
+    good: pa.Array,
+    others: pa.Array | None,
+    columns: dict[str, pa.Array | pa.ChunkedArray],
+    found: dict[str, Mixed],
+) -> None:
     """One column, or its two pieces."""
     if others is None or others.null_count == len(others):
         columns[name] = good
         return
     apart = _present(others)
     del columns[name]
-    found[name] = Mixed(apart.astype(np.int64), [good.filter(pa.array(~apart)), others.filter(pa.array(apart))])
+    found[name] = Mixed(
+        apart.astype(np.int64), [good.filter(pa.array(~apart)), others.filter(pa.array(apart))]
+    )
 
 
 def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if isinstance(column, pa.Array):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
 
 
 def _present(column: pa.Array) -> np.ndarray:
@@ -117,12 +154,18 @@ def _present(column: pa.Array) -> np.ndarray:
 
 
 def respelt(learnt: Learnt, here: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """The columns that were texts where something was learnt, and are read here as something else: how their values were
-    written (`1.50`, `True`) is gone, so that they may not be found among those learnt."""
+    """The columns that were texts where something was learnt, and are read here as something else: how their
+    values were written (`1.50`, `True`) is gone, so that they may not be found among those learnt.
+    """
     lost: list[str] = []
     for name in columns:
         if name in learnt.schema.names and name in here.names:
             there, found = learnt_type(learnt.schema.field(name).type), learnt_type(here.field(name).type)
-            if there is not None and found is not None and pa.types.is_string(there) and not pa.types.is_string(found):
+            if (
+                there is not None
+                and found is not None
+                and pa.types.is_string(there)
+                and not pa.types.is_string(found)
+            ):
                 lost.append(name)
     return lost

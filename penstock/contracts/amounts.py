@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 _MOST = 2.0**63
 """More bytes than any machine has: what counts them holds 64 bits."""
 
@@ -22,10 +33,14 @@ def parse_bytes(value: Any) -> Any:
             raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found {value!r}")
         amount = float(match[1]) * _UNITS[match[2].upper()]
         if amount >= _MOST:
-            raise ValueError(f"expected an amount of memory such as 4GiB or 500MB; found one of {amount:.0e} bytes")
+            raise ValueError(
+                f"expected an amount of memory such as 4GiB or 500MB; found one of {amount:.0e} bytes"
+            )
         return int(amount)
     if _MOST <= value < float("inf"):
-        raise ValueError("expected an amount of memory such as 4GiB or 500MB; found more bytes than any machine has")
+        raise ValueError(
+            "expected an amount of memory such as 4GiB or 500MB; found more bytes than any machine has"
+        )
     return value
 
 

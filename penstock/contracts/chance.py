@@ -1,7 +1,8 @@
 """Chance as a pure function of a key: what augmentations and orders are made of.
 
-A row's key (uint64) decides all that happens to it, so the same row is changed alike in whatever batch, thread or process
-it is drawn, and a resumed run sees what it would have seen. splitmix64 (Steele, Lea and Flood 2014), on whole columns.
+A row's key (uint64) decides all that happens to it, so the same row is changed alike in whatever batch,
+thread or process it is drawn, and a resumed run sees what it would have seen. splitmix64 (Steele, Lea and
+Flood 2014), on whole columns.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What the data side promises: Source (where rows come from), Cleaner, Engine (where rows are crunched), Feature.
+"""What the data side promises: Source (where rows come from), Cleaner, Engine (where rows are crunched),
+Feature.
 
-The way of a row. A Source extracts files into plain Parquet with three columns of its own (`ROW_FILE`, `ROW_NUMBER`,
-and `ROW_SPLIT` where files decide the split) and puts what it cannot read aside as rejects. An Engine turns extracts
-into clean, split rows by Ibis expressions. Features turn columns into arrays: `accept` makes any raw column canonical
-and names the rows it must refuse; `encode` and `collate` are total on what was accepted. The very same three calls
-happen in training, in batch prediction, over HTTP and in streams.
+The way of a row. A Source extracts files into plain Parquet with three columns of its own (`ROW_FILE`,
+`ROW_NUMBER`, and `ROW_SPLIT` where files decide the split) and puts what it cannot read aside as rejects. An
+Engine turns extracts into clean, split rows by Ibis expressions. Features turn columns into arrays: `accept`
+makes any raw column canonical and names the rows it must refuse; `encode` and `collate` are total on what was
+accepted. The very same three calls happen in training, in batch prediction, over HTTP and in streams.
 """
 
 from __future__ import annotations
@@ -43,14 +44,26 @@ ROW_NUMBER = "__row"
 PLACE = (ROW_FILE, ROW_NUMBER)
 """Where a row of the source stands: no two rows of a preparation have the same."""
 WIDE_COLUMNS = 512
-"""A table of more columns is wide: what concerns few of them is worked out on those alone (`EngineSession.beside`)."""
+"""A table of more columns is wide: what concerns few of them is worked out on those alone
+(`EngineSession.beside`).
+"""
 MEASURED_AT_ONCE = 512
 """So many aggregates in one query: `EngineSession.measure`."""
-REJECT_SCHEMA = pa.schema([
-    ("row_id", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("stage", pa.string()), ("column", pa.string()), ("reason", pa.string()), ("row", pa.string()),
-])
-"""A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage that refused it
-(`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row itself as JSON or as the raw line."""
+REJECT_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("stage", pa.string()),
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("row", pa.string()),
+    ]
+)
+"""A quarantined row: its id if it has one, its file and line (from 1; a table format counts rows), the stage
+that refused it (`read`, `key`, `join`, `expect`, `split`, `feature`), the column and reason, and the row
+itself as JSON or as the raw line.
+"""
 
 
 SAMPLE_CUT = b"penstock.cut"
@@ -76,7 +89,8 @@ class Source(Alike, Part):
 
     @abstractmethod
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
-        """Read every row of the snapshot into Parquet under `scratch`, within `memory_bytes`; put bad rows aside.
+        """Read every row of the snapshot into Parquet under `scratch`, within `memory_bytes`; put bad rows
+        aside.
 
         Raises:
             SourceError: a file is corrupt as a whole, or a row is bad and `on_bad_row` is `fail`.
@@ -84,34 +98,44 @@ class Source(Alike, Part):
 
     @abstractmethod
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of them; fewer where they are
-        wide, which `SAMPLE_CUT` in the schema's metadata says."""
+        """About `rows` rows from the beginnings of the files, typed as `extract` would type that much of
+        them; fewer where they are wide, which `SAMPLE_CUT` in the schema's metadata says.
+        """
 
 
 class Cleaner(Part):
     """A step that mends rows. Exactly one of two forms, told by `form`.
 
-    Laws (penstock.testing.laws.cleaners): mending keeps `row_id` and the columns; an `expression` keeps every row and
-    mends one row as it mends many; facts are JSON; what is mended at serving equals what was mended at preparing.
+    Laws (penstock.testing.laws.cleaners): mending keeps `row_id` and the columns; an `expression` keeps every
+    row and mends one row as it mends many; facts are JSON; what is mended at serving equals what was mended
+    at preparing.
     """
 
     shelf: ClassVar[str] = "penstock.parts.cleaners"
     form: ClassVar[str] = "expression"
-    """`expression`: `mend` maps a table to a table, row by row, on any engine (fitted facts come from the training split);
-    `global`: `mend` needs all rows (deduplication): it may drop rows, which are counted as `drops`."""
+    """`expression`: `mend` maps a table to a table, row by row, on any engine (fitted facts come from the
+    training split); `global`: `mend` needs all rows (deduplication): it may drop rows, which are counted as
+    `drops`.
+    """
     drops: ClassVar[str] = "filtered"
     """Under which heading dropped rows are counted: `duplicates` or `filtered`."""
     at_serving: ClassVar[str] = "apply"
-    """`apply`: done to requests as well; `skip`: only to training data; `refuse`: a request that needs it is refused."""
+    """`apply`: done to requests as well; `skip`: only to training data; `refuse`: a request that needs it is
+    refused.
+    """
     specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
-    """Declarations of itself that the family's laws judge, over the columns of `penstock.testing.laws.cleaners.TABLE`."""
+    """Declarations of itself that the family's laws judge, over the columns of
+    `penstock.testing.laws.cleaners.TABLE`.
+    """
 
     def needs(self) -> tuple[str, ...]:
         """The columns it reads; a recipe whose source lacks one is refused."""
         return ()
 
     def expressions(self) -> dict[str, str]:
-        """SQL expressions it was given, by the field that holds them; a recipe with a wrong one is refused."""
+        """SQL expressions it was given, by the field that holds them; a recipe with a wrong one is
+        refused.
+        """
         return {}
 
     def is_fitted(self) -> bool:
@@ -163,7 +187,9 @@ class Hands(ABC):
 
     @abstractmethod
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """`work(item)` for every item, in the order of the items. `work`, items and results travel as the engine sends functions and data.
+        """`work(item)` for every item, in the order of the items.
+
+        `work`, items and results travel as the engine sends functions and data.
 
         Raises:
             PenstockError: what `work` raised.
@@ -178,11 +204,11 @@ def is_wide(table: ir.Table) -> bool:
 class EngineSession(ABC):
     """A running engine: tables are Ibis expressions, and nothing runs until rows are asked for.
 
-    Laws (penstock.testing.laws.engines): what is kept, written or streamed has the rows of the expression; `write` keeps
-    the order asked for; null text, NaN and 64-bit whole numbers come back as they went in.
+    Laws (penstock.testing.laws.engines): what is kept, written or streamed has the rows of the expression;
+    `write` keeps the order asked for; null text, NaN and 64-bit whole numbers come back as they went in.
 
-    All methods that run something raise `ContractError` where the data breaks an expression (a text that is no number),
-    `StoreError` where the disk is full, and `UserError` where the memory does not suffice.
+    All methods that run something raise `ContractError` where the data breaks an expression (a text that is
+    no number), `StoreError` where the disk is full, and `UserError` where the memory does not suffice.
     """
 
     def __enter__(self) -> Self:
@@ -212,7 +238,8 @@ class EngineSession(ABC):
         """Compute once, on disk, and go on from the result."""
 
     def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
-        """`table` with the columns of `narrow` beside it, null in rows that it has not; computed once, on disk.
+        """`table` with the columns of `narrow` beside it, null in rows that it has not; computed once, on
+        disk.
 
         Args:
             table: has `PLACE`, each place once.
@@ -224,12 +251,15 @@ class EngineSession(ABC):
 
     @abstractmethod
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
-        """A scalar SQL expression (DuckDB's dialect, penstock.contracts.sql) over `table`'s columns, as a value that composes.
+        """A scalar SQL expression (DuckDB's dialect, penstock.contracts.sql) over `table`'s columns, as a
+        value that composes.
 
-        An exact decimal (`0.5 * age` is one in DuckDB) comes as a double, as features and other engines have numbers.
+        An exact decimal (`0.5 * age` is one in DuckDB) comes as a double, as features and other engines have
+        numbers.
 
         Raises:
-            RecipeError: it is not allowed, names a column that is not there, or does not fit the columns' types.
+            RecipeError: it is not allowed, names a column that is not there, or does not fit the columns'
+                types.
         """
 
     @abstractmethod
@@ -238,7 +268,8 @@ class EngineSession(ABC):
 
     @abstractmethod
     def write(self, table: ir.Table, folder: Path, *, order: Sequence[str] = ()) -> int:
-        """Write as Parquet into `folder`, rows in the order of the columns `order`; returns the number of rows.
+        """Write as Parquet into `folder`, rows in the order of the columns `order`; returns the number of
+        rows.
 
         Files sorted by name hold the rows in order; there is at least one file, so that the schema is there.
         """
@@ -246,25 +277,37 @@ class EngineSession(ABC):
     deals_out: ClassVar[bool] = False
     """Whether `write_parts` computes the table once, however many parts there are."""
 
-    def write_parts(self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int) -> dict[str, int]:
-        """`write` in the order of `ROW_ID`, for the rows of each text in the column `by`, which is left out; the number of rows of each.
+    def write_parts(
+        self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int
+    ) -> dict[str, int]:
+        """`write` in the order of `ROW_ID`, for the rows of each text in the column `by`, which is left out;
+        the number of rows of each.
 
         Args:
             folders: by text: where its rows go. No row has another text.
             rows: about how many there are in all.
         """
-        return {name: self.write(table.filter(table[by] == name).drop(by), folder, order=[ROW_ID]) for name, folder in folders.items()}
+        return {
+            name: self.write(table.filter(table[by] == name).drop(by), folder, order=[ROW_ID])
+            for name, folder in folders.items()
+        }
 
     @abstractmethod
     def compiled(
-        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+        self,
+        schema: pa.Schema,
+        build: Callable[[ir.Table], ir.Table],
+        *,
+        seconds: Callable[[int], float] | None = None,
     ) -> Callable[[pa.Table], pa.Table]:
-        """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several threads.
+        """`build` made ready once, to be applied to many small tables of `schema`; safe to call from several
+        threads.
 
         Args:
             schema: of the tables.
             build: what is to be done to them.
-            seconds: of so many rows: how long expressions that are not cheap may take (`TooDear`); unbounded unless given.
+            seconds: of so many rows: how long expressions that are not cheap may take (`TooDear`); unbounded
+                unless given.
         """
 
     def rows(self, table: ir.Table) -> list[dict[str, Any]]:
@@ -274,8 +317,8 @@ class EngineSession(ABC):
     def measure(self, table: ir.Table, values: Mapping[str, ir.Value]) -> dict[str, Any]:
         """Aggregates of a table, by name: one pass over it for every `MEASURED_AT_ONCE` of them.
 
-        An engine holds a piece of every column that a query aggregates. In batches, memory does not grow with the width of the
-        table, and the work grows with it in proportion.
+        An engine holds a piece of every column that a query aggregates. In batches, memory does not grow with
+        the width of the table, and the work grows with it in proportion.
         """
         names = list(values)
         measured: dict[str, Any] = {}
@@ -309,19 +352,23 @@ class Refused:
 NOBODY = Refused(np.empty(0, np.int64), [])
 
 Stored = dict[str, np.ndarray]
-"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes` (and ragged ones as `Ragged`
-to a feature that `takes_ragged`)."""
+"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes` (and
+ragged ones as `Ragged` to a feature that `takes_ragged`).
+"""
 
 Fitted = dict[str, Any]
-"""What a feature learnt from the training split, as plain data (JSON). `said`, if there, lists choices made aloud."""
+"""What a feature learnt from the training split, as plain data (JSON).
+
+`said`, if there, lists choices made aloud.
+"""
 
 
 class Feature(Part):
     """A raw column (or several) ↔ arrays. numpy and Arrow only; no torch.
 
-    Laws (penstock.testing.laws.features): a row encodes alone as in a batch, bit for bit; halves summarised and merged
-    equal the whole; `decode` undoes `encode` for targets; refused rows are refused alone as in a batch; the arrays of
-    `collate` have the dtypes and shapes of `spec`.
+    Laws (penstock.testing.laws.features): a row encodes alone as in a batch, bit for bit; halves summarised
+    and merged equal the whole; `decode` undoes `encode` for targets; refused rows are refused alone as in a
+    batch; the arrays of `collate` have the dtypes and shapes of `spec`.
     """
 
     shelf: ClassVar[str] = "penstock.parts.features"
@@ -330,39 +377,47 @@ class Feature(Part):
     decoder: ClassVar[str] = ""
     """The decoder likewise; empty: not usable as a target."""
     answers: ClassVar[tuple[str, ...]] = ("", "probabilities")
-    """As a target, the words of `decode` that it may answer with: `""` is the column `<target>`, the others `<target>_<word>`."""
+    """As a target, the words of `decode` that it may answer with: `""` is the column `<target>`, the others
+    `<target>_<word>`.
+    """
     canonical: ClassVar[pa.DataType] = pa.string()
     """What `accept` returns and the rest understands; text may keep the dictionary that it came with."""
 
     takes_ragged: ClassVar[bool] = False
-    """Whether `collate` also understands ragged arrays as `penstock.contracts.ragged.Ragged`, which spares an object a row."""
+    """Whether `collate` also understands ragged arrays as `penstock.contracts.ragged.Ragged`, which spares an
+    object a row.
+    """
 
     column: str | None = None
     """The raw column; the feature's own name unless given."""
     na: tuple[str, ...] = ()
     """Texts that stand for a missing value in this column, such as "Not yet rated"."""
     fitted_from: str | None = Field(None, pattern=r"^bundle-[0-9a-f]{16}$")
-    """A bundle in the store whose feature of this name learnt already: what it learnt is taken over, so that tokens, edges and
-    classes mean here what they mean there. For encoders that `train.from` takes over."""
+    """A bundle in the store whose feature of this name learnt already: what it learnt is taken over, so that
+    tokens, edges and classes mean here what they mean there. For encoders that `train.from` takes over.
+    """
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The raw columns that the feature called `name` reads."""
         return (self.column or name,)
 
-    # -- where a row is a step of a series, and a sample is many rows (the recipe's `samples`) ---------------------------
+    # -- where a row is a step of a series, and a sample is many rows (the recipe's `samples`) ---------------
 
     spans: ClassVar[bool] = False
     """True: of a sample it reads many steps; False: one value."""
 
     def reach(self, *, target: bool) -> tuple[int, int]:
-        """The steps that it reads of a sample, as offsets `[start, stop)` from the anchor, the first step that is not known yet.
+        """The steps that it reads of a sample, as offsets `[start, stop)` from the anchor, the first step
+        that is not known yet.
 
         A plain input is the value at the last known step, a plain target the value at the anchor.
         """
         return (0, 1) if target else (-1, 0)
 
     def whole(self, name: str) -> Feature:
-        """The feature as requests know it: the steps of a sample in one raw column, called as the feature is."""
+        """The feature as requests know it: the steps of a sample in one raw column, called as the feature
+        is.
+        """
         return self
 
     def step(self) -> Feature:
@@ -373,25 +428,30 @@ class Feature(Part):
         """Why it cannot be an input (a target) as it is declared, or None."""
         return None
 
-    # -- where a target has a label for each step of an input --------------------------------------------------------------
+    # -- where a target has a label for each step of an input ------------------------------------------------
 
     def labels_steps_of(self) -> str | None:
         """Of a target: the input whose steps it labels one by one. None: it says one thing of a row."""
         return None
 
     def steps(self, column: pa.Array) -> np.ndarray | None:
-        """How many steps each row of its canonical column has, before any is cut off `[n]`; None: its rows have no steps that could be labelled."""
+        """How many steps each row of its canonical column has, before any is cut off `[n]`; None: its rows
+        have no steps that could be labelled.
+        """
         return None
 
-    # -- a row's way -----------------------------------------------------------------------------------------------------
+    # -- a row's way -----------------------------------------------------------------------------------------
 
     def row_bytes(self) -> int:
-        """About how much memory one row takes, raw and accepted: pieces of rows are cut so that memory stays bounded."""
+        """About how much memory one row takes, raw and accepted: pieces of rows are cut so that memory stays
+        bounded.
+        """
         return 64
 
     def decodes(self) -> bool:
-        """Whether `collate` is enough work for several threads, and lets go of the interpreter lock in it: decoding pictures is,
-        padding texts is not. A loader then has a thread for each core."""
+        """Whether `collate` is enough work for several threads, and lets go of the interpreter lock in it:
+        decoding pictures is, padding texts is not. A loader then has a thread for each core.
+        """
         return False
 
     def augments(self) -> bool:
@@ -400,7 +460,8 @@ class Feature(Part):
 
     @abstractmethod
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that cannot be.
+        """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that
+        cannot be.
 
         Refused rows hold null. A row's acceptance depends on that row alone.
         """
@@ -413,12 +474,15 @@ class Feature(Part):
         """The summary's result as fitted facts. May add `said`.
 
         Raises:
-            ContractError: nothing can be learnt from it (a target with one class, a column that is always missing).
+            ContractError: nothing can be learnt from it (a target with one class, a column that is always
+                missing).
         """
         return result
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
-        """Rows of a target's canonical column that cannot be learnt or judged: a class never seen in the training split."""
+        """Rows of a target's canonical column that cannot be learnt or judged: a class never seen in the
+        training split.
+        """
         return NOBODY
 
     @abstractmethod
@@ -429,48 +493,68 @@ class Feature(Part):
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         """Canonical column `[n]` → stored arrays, row by row, vectorised."""
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Stored rows → arrays for a batch: decode, pad; augment only if given one uint64 key a row.
 
         Law: equal where not masked, whatever else is in the batch.
         """
         return stored
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
-        """A target's answers → columns in the user's words: `""` the prediction, `"probabilities"` and the like beside it.
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
+        """A target's answers → columns in the user's words: `""` the prediction, `"probabilities"` and the
+        like beside it.
 
         Args:
             arrays: what the decoder's `answer` gives, by name.
-            decision: what was decided after training for this target, such as `{"threshold": 0.5}`; may be empty.
+            decision: what was decided after training for this target, such as `{"threshold": 0.5}`; may be
+                empty.
         """
-        raise RecipeError(f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`")
+        raise RecipeError(
+            f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`"
+        )
 
-    def decide(self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted) -> dict[str, Any]:
-        """What must be decided on the validation split before this target can be answered (thresholds), as plain data."""
+    def decide(
+        self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted
+    ) -> dict[str, Any]:
+        """What must be decided on the validation split before this target can be answered (thresholds), as
+        plain data.
+        """
         return {}
 
     def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
-        """A target's answers as metrics want them: as they are, unless only their decoded form can be compared with the truth."""
+        """A target's answers as metrics want them: as they are, unless only their decoded form can be
+        compared with the truth.
+        """
         return answers
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
-        """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's units."""
-        raise RecipeError(f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`")
+        """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's
+        units.
+        """
+        raise RecipeError(
+            f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`"
+        )
 
 
 class Augmentation(Part):
     """A random change to a stored row that keeps its meaning; its chance is a function of the row's key alone
     (penstock.contracts.chance).
 
-    Laws (penstock.testing.laws.augmentations): shape and dtype are kept; one key, one change, alone as in a batch; what came
-    in is left as it was.
+    Laws (penstock.testing.laws.augmentations): shape and dtype are kept; one key, one change, alone as in a
+    batch; what came in is left as it was.
     """
 
     shelf: ClassVar[str] = "penstock.parts.augmentations"
 
     @abstractmethod
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        """The changed values of one row, such as a picture `[H, W, C]`: a new array of the same shape and dtype."""
+        """The changed values of one row, such as a picture `[H, W, C]`: a new array of the same shape and
+        dtype.
+        """
 
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """The changed values of many rows `[n, …]`, each as `apply` changes it with its key (uint64 `[n]`).

@@ -1,7 +1,7 @@
 """md5 as Ibis expressions: ids, digests and shares that come out the same on every engine.
 
-Hash functions of engines differ and change between versions; md5 in hexadecimal, compared as text, does not. The text
-of a value is the engine's own cast to text.
+Hash functions of engines differ and change between versions; md5 in hexadecimal, compared as text, does not.
+The text of a value is the engine's own cast to text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def md5(text: ir.StringValue) -> ir.StringValue:
 
 
 def key_text(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
-    """The texts of `columns` joined with `|` (a bar or backslash within a text is escaped where there are several)."""
+    """The texts of `columns` joined with `|` (a bar or backslash within a text is escaped where there are
+    several).
+    """
     texts = [table[name].cast("string") for name in columns]
     if len(texts) == 1:
         return texts[0]
@@ -36,9 +38,11 @@ def key_text(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
 
 
 def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
-    """A digest of a row's values: equal for two rows if and only if the texts of all values are (null equals null).
+    """A digest of a row's values: equal for two rows if and only if the texts of all values are (null equals
+    null).
 
-    Each text that may hold anything is led by its length, so that no two rows can be cut into the same string.
+    Each text that may hold anything is led by its length, so that no two rows can be cut into the same
+    string.
     """
     import ibis
 
@@ -49,14 +53,19 @@ def row_digest(table: ir.Table, columns: Sequence[str]) -> ir.StringValue:
         if not (column.type().is_numeric() or column.type().is_temporal() or column.type().is_boolean()):
             text = text.length().cast("string") + ":" + text
         texts.append(text.fill_null("~"))
-    return md5(ibis.literal(";").join(texts))  # one concatenation: a chain of + would copy the growing text for each column
+    # one concatenation: a chain of + would copy the growing text for each column
+    return md5(ibis.literal(";").join(texts))
 
 
-def row_digests(session: EngineSession, table: ir.Table, columns: Sequence[str], keys: Sequence[str]) -> ir.Table:
-    """`keys`, and `__p_digest`: equal for two rows if and only if the texts of all values of `columns` are. Computed once, on disk.
+def row_digests(
+    session: EngineSession, table: ir.Table, columns: Sequence[str], keys: Sequence[str]
+) -> ir.Table:
+    """`keys`, and `__p_digest`: equal for two rows if and only if the texts of all values of `columns` are.
 
-    The digest of many columns is that of the digests of a few at a time: the texts of all of them at once would be held for
-    thousands of rows.
+    Computed once, on disk.
+
+    The digest of many columns is that of the digests of a few at a time: the texts of all of them at once
+    would be held for thousands of rows.
 
     Args:
         keys: columns of `table` by which a row is known; no two rows have the same.
@@ -76,4 +85,5 @@ def below(digest: ir.StringValue, share: float) -> ir.BooleanValue:
     import ibis
 
     limit = round(share * 2**64)
-    return digest < ibis.literal(f"{limit:016x}" if limit < 2**64 else "g")  # "g" sorts after every hexadecimal digit
+    # "g" sorts after every hexadecimal digit
+    return digest < ibis.literal(f"{limit:016x}" if limit < 2**64 else "g")

@@ -1,7 +1,8 @@
-"""What summaries keep of the values they saw, bounded in bytes as well as in counts: a long text costs what it holds.
+"""What summaries keep of the values they saw, bounded in bytes as well as in counts: a long text costs what
+it holds.
 
-Both bounds are free of order. Which values are forgotten follows from all rows together, so halves merged equal the whole;
-and where no bound is reached, nothing is forgotten.
+Both bounds are free of order. Which values are forgotten follows from all rows together, so halves merged
+equal the whole; and where no bound is reached, nothing is forgotten.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Counts:
         self._bytes = 0
 
     def add(self, pairs: Iterable[tuple[Any, Any]]) -> bool:
-        """Count values (`(value, how many)`). False if there was no room for one of them; those that were there before are counted still."""
+        """Count values (`(value, how many)`).
+
+        False if there was no room for one of them; those that were there before are counted still.
+        """
         room = True
         for value, count in pairs:
             before = self.held.get(value)
@@ -54,11 +58,12 @@ def _size(value: Any) -> int:
 
 
 class BottomK:
-    """The values of the rows with the smallest keys, ties by value: at most `size` of them, and no more than hold `most_bytes` of
-    different text. Kept lazily: sorted only once twice as much has come.
+    """The values of the rows with the smallest keys, ties by value: at most `size` of them, and no more than
+    hold `most_bytes` of different text. Kept lazily: sorted only once twice as much has come.
 
-    Text is kept as codes: a long one that repeats is in memory once. Where the bytes end the sample, rows with the key that
-    did not fit are left out together, and those of all later keys, whichever order they come in.
+    Text is kept as codes: a long one that repeats is in memory once. Where the bytes end the sample, rows
+    with the key that did not fit are left out together, and those of all later keys, whichever order they
+    come in.
     """
 
     def __init__(self, size: int, most_bytes: int = MOST_BYTES) -> None:
@@ -105,7 +110,9 @@ class BottomK:
             self._bytes = int(_weights(values).sum())
         else:
             sorted_by = [("key", "ascending"), ("value", "ascending")]
-            order = np.asarray(pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=sorted_by)[: self.size])
+            order = np.asarray(
+                pc.sort_indices(pa.table({"key": keys, "value": values}), sort_keys=sorted_by)[: self.size]
+            )
             values = values.take(pa.array(order))
         keys = keys[order]
         self._keys, self._values, self._held = [keys], [values], len(keys)
@@ -127,7 +134,13 @@ class BottomK:
         """Take in what `other` keeps, and what it could not keep."""
         if other._below is not None:
             self._below = other._below if self._below is None else min(self._below, other._below)
-            mine, self._keys, self._values, self._held, self._bytes = list(zip(self._keys, self._values, strict=True)), [], [], 0, 0
+            mine, self._keys, self._values, self._held, self._bytes = (
+                list(zip(self._keys, self._values, strict=True)),
+                [],
+                [],
+                0,
+                0,
+            )
             for keys, values in mine:
                 self.add(keys, values)
         for keys, values in zip(other._keys, other._values, strict=True):
@@ -147,7 +160,12 @@ def _coded(values: pa.Array) -> pa.Array:
     if isinstance(values, pa.DictionaryArray):
         return _compact(values)
     kind = values.type
-    of_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    of_text = (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
     return values.dictionary_encode() if of_text else values
 
 
@@ -171,7 +189,9 @@ def _compact(values: pa.DictionaryArray) -> pa.DictionaryArray:
     """Without what no code means, in memory of its own; a word that the dictionary has twice is one."""
     used, codes = np.unique(np.asarray(values.indices), return_inverse=True)
     words = values.dictionary.take(pa.array(used)).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(pa.array(np.asarray(words.indices)[codes].astype(np.int32)), words.dictionary)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.asarray(words.indices)[codes].astype(np.int32)), words.dictionary
+    )
 
 
 __all__ = ["MOST_BYTES", "BottomK", "Counts"]

@@ -1,7 +1,8 @@
-"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Exchange, Tracker, Runtime.
+"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Exchange, Tracker,
+Runtime.
 
-The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it. Shapes:
-B batch, T tokens, W width, F features, K classes.
+The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it.
+Shapes: B batch, T tokens, W width, F features, K classes.
 """
 
 from __future__ import annotations
@@ -37,26 +38,33 @@ class Encoder(Part):
 
     shelf: ClassVar[str] = "penstock.parts.encoders"
     together: ClassVar[bool] = False
-    """True: one module encodes all features with this declaration and equal specs (numbers, categories), one token each."""
+    """True: one module encodes all features with this declaration and equal specs (numbers, categories), one
+    token each.
+    """
 
     def at(self, base: Path) -> Self:
-        """The same encoder with paths that it names made absolute: they are relative to `base`, the recipe's folder."""
+        """The same encoder with paths that it names made absolute: they are relative to `base`, the recipe's
+        folder.
+        """
         return self
 
     @abstractmethod
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
-        """A module whose `forward(batch: dict[str, Tensor]) → Encoded` reads `<feature>.<array>` for each of `features`.
+        """A module whose `forward(batch: dict[str, Tensor]) → Encoded` reads `<feature>.<array>` for each of
+        `features`.
 
         Args:
-            features: the features it encodes, in order; exactly one unless `together`. With `together`, token t belongs to
-                feature t, and `pooled` is the tokens flattened `[B, T·W]`.
-            width: W that the combiner asks for; None leaves it to the encoder. The module has int attributes `width`
-                (W of the tokens) and `pooled_width` (of `pooled`).
+            features: the features it encodes, in order; exactly one unless `together`. With `together`, token
+                t belongs to feature t, and `pooled` is the tokens flattened `[B, T·W]`.
+            width: W that the combiner asks for; None leaves it to the encoder. The module has int attributes
+                `width` (W of the tokens) and `pooled_width` (of `pooled`).
         """
 
     @abstractmethod
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
-        """None if it can encode a feature with these arrays, otherwise why not (told to the user before anything runs)."""
+        """None if it can encode a feature with these arrays, otherwise why not (told to the user before
+        anything runs).
+        """
 
 
 class Combiner(Part):
@@ -82,12 +90,17 @@ class Decoder(Part):
 
     shelf: ClassVar[str] = "penstock.parts.decoders"
     metrics: ClassVar[tuple[str, ...]] = ()
-    """The metrics that suit its target, best known first; the first is watched by early stopping unless the recipe says."""
+    """The metrics that suit its target, best known first; the first is watched by early stopping unless the
+    recipe says.
+    """
     told: ClassVar[bool] = False
-    """True: where the target's arrays are in the batch, as in training, its module is given them (`target`), and its raw is what
-    `loss` wants; elsewhere it is not, and its raw is what `answer` wants."""
+    """True: where the target's arrays are in the batch, as in training, its module is given them (`target`),
+    and its raw is what `loss` wants; elsewhere it is not, and its raw is what `answer` wants.
+    """
     combiner: ClassVar[str] = "mlp"
-    """The combiner that a model uses where all its decoders ask for this one and the recipe names none; `mlp` if they differ."""
+    """The combiner that a model uses where all its decoders ask for this one and the recipe names none; `mlp`
+    if they differ.
+    """
 
     @abstractmethod
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
@@ -95,7 +108,9 @@ class Decoder(Part):
 
     @abstractmethod
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
-        """A module with `forward(encoded: Encoded, target: dict[str, Tensor] | None = None) → Tensor` raw `[B, …]`."""
+        """A module with `forward(encoded: Encoded, target: dict[str, Tensor] | None = None) → Tensor` raw
+        `[B, …]`.
+        """
 
     def build_on(self, spec: Mapping[str, TensorSpec], combiner: nn.Module) -> nn.Module:
         """As `build`, for a decoder that wants to know more of the built combiner than its `width`."""
@@ -103,12 +118,18 @@ class Decoder(Part):
 
     @abstractmethod
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
-        """Per-row losses `[B]`, float32, unweighted by `weight`. `target` has the target feature's arrays by name."""
+        """Per-row losses `[B]`, float32, unweighted by `weight`.
+
+        `target` has the target feature's arrays by name.
+        """
 
     @abstractmethod
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
-        """What is answered, by name, ready for `Feature.decode`; exported with the model. Names by decoder:
-        `binary`: `probability [B]`; `category`: `probabilities [B, K]`; `number`: `value [B]` in the user's units."""
+        """What is answered, by name, ready for `Feature.decode`; exported with the model.
+
+        Names by decoder: `binary`: `probability [B]`; `category`: `probabilities [B, K]`; `number`: `value
+        [B]` in the user's units.
+        """
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,9 @@ class Recovery:
     fewest: int | None = None
     """Go on without those that were lost, down to so many; None: always with the same number."""
     return_seconds: float = 120.0
-    """Where fewer are at work than were asked for: how long they are left at it before more may be taken in."""
+    """Where fewer are at work than were asked for: how long they are left at it before more may be taken
+    in.
+    """
 
 
 @dataclass(frozen=True)
@@ -173,13 +196,23 @@ class Launcher(Part):
     shelf: ClassVar[str] = "penstock.parts.launchers"
 
     @abstractmethod
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
+    def launch(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        processes: int,
+        threads: int,
+        grows: Growth | None = None,
+    ) -> Any:
         """Run `function(world, *arguments)` in each process; returns rank 0's (picklable) value.
 
         Args:
-            processes: how many; where `recovery` has a `fewest`, as many of them as there is room for, down to that.
-            grows: given only where `recovery` has a `fewest`. Once there is room for more than are at work, and it is time, the ranks get
-                SIGTERM, as from a user who wants to stop; when they have stopped (`Interrupted`), `Outgrown` is raised.
+            processes: how many; where `recovery` has a `fewest`, as many of them as there is room for, down
+                to that.
+            grows: given only where `recovery` has a `fewest`. Once there is room for more than are at work,
+                and it is time, the ranks get SIGTERM, as from a user who wants to stop; when they have
+                stopped (`Interrupted`), `Outgrown` is raised.
 
         Raises:
             PenstockError: the error that a rank raised, once.
@@ -196,17 +229,23 @@ class Launcher(Part):
         return Recovery()
 
     def here(self) -> World:
-        """This process's place among those that somebody else has started with the same command; alone unless there are some."""
+        """This process's place among those that somebody else has started with the same command; alone unless
+        there are some.
+        """
         return World()
 
     def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Do a whole command. Where several processes were started with it, the first does it, and the others take part in what
-        it launches; all return what it returns (plain and picklable), or raise what it raises."""
+        """Do a whole command.
+
+        Where several processes were started with it, the first does it, and the others take part in what it
+        launches; all return what it returns (plain and picklable), or raise what it raises.
+        """
         return command()
 
     def goes_on(self) -> bool:
-        """Whether a training that was interrupted goes on by itself when the same is asked for again: so where whoever starts the
-        processes starts them again after a loss."""
+        """Whether a training that was interrupted goes on by itself when the same is asked for again: so
+        where whoever starts the processes starts them again after a loss.
+        """
         return False
 
 
@@ -230,23 +269,31 @@ class Exchanging(Protocol):
     """An `Exchange` at work on some tensors."""
 
     errors: dict[str, Tensor]
-    """By name, what this rank has not been able to say yet; float32. Over ranks, what was said and the sum of these are together
-    what there was to say: nothing is lost. A checkpoint keeps every rank's; where ranks are fewer or more, their sum goes on."""
+    """By name, what this rank has not been able to say yet; float32.
+
+    Over ranks, what was said and the sum of these are together what there was to say: nothing is lost. A
+    checkpoint keeps every rank's; where ranks are fewer or more, their sum goes on.
+    """
     shared: dict[str, Tensor]
     """By name, what every rank remembers alike."""
 
     def sum(self) -> None:
-        """Put the sum over ranks in place of the tensors, as well as was asked for. Every rank calls; all get the same bytes."""
+        """Put the sum over ranks in place of the tensors, as well as was asked for.
+
+        Every rank calls; all get the same bytes.
+        """
 
     def let_go(self) -> None:
-        """Add this rank's errors to the tensors, and forget them: where one process goes on alone nothing has to wait."""
+        """Add this rank's errors to the tensors, and forget them: where one process goes on alone nothing has
+        to wait.
+        """
 
 
 class Exchange(Part):
     """How gradients (with `local_sgd`, movements) are summed over ranks: in fewer bytes than float32 takes.
 
-    Laws (penstock.testing.laws.gradients): every rank gets the same bytes; what was not sent is kept; a rank with nothing adds
-    nothing; memory that is taken up goes on the same; fewer bytes are sent.
+    Laws (penstock.testing.laws.gradients): every rank gets the same bytes; what was not sent is kept; a rank
+    with nothing adds nothing; memory that is taken up goes on the same; fewer bytes are sent.
     """
 
     shelf: ClassVar[str] = "penstock.parts.gradients"
@@ -258,9 +305,18 @@ class Exchange(Part):
         """An exchange of these float32 tensors: the same ones, with new contents, at each `sum`."""
 
 
-OWN_NAMES = frozenset({
-    "manifest.json", "run.json", "recipe.yaml", "world.json", "events.jsonl", "checkpoints", "report", "model.safetensors",
-})
+OWN_NAMES = frozenset(
+    {
+        "manifest.json",
+        "run.json",
+        "recipe.yaml",
+        "world.json",
+        "events.jsonl",
+        "checkpoints",
+        "report",
+        "model.safetensors",
+    }
+)
 """What a run keeps in its folder; a tracker's files lie beside."""
 
 
@@ -279,7 +335,8 @@ class Tracker(Part):
 class Runtime(Part):
     """What runs a bundle's program.
 
-    Laws (penstock.testing.laws.runtimes): a row is answered alone as in a batch, within 1e-5; calls leave no trace.
+    Laws (penstock.testing.laws.runtimes): a row is answered alone as in a batch, within 1e-5; calls leave no
+    trace.
     """
 
     shelf: ClassVar[str] = "penstock.parts.runtimes"
@@ -287,13 +344,15 @@ class Runtime(Part):
     """True: opening runs code that came with the bundle; it is done only when the user trusts it."""
 
     @abstractmethod
-    def open(self, folder: Path, program: Mapping[str, Any], *, threads: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def open(
+        self, folder: Path, program: Mapping[str, Any], *, threads: int
+    ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """The program as a function: arrays by input name, `[B, …]` each → arrays by output name.
 
         Args:
             folder: the bundle's folder, verified.
-            program: what `bundle.json` says of it: `file`, `inputs` and `outputs` (each a list of `name`, `dtype`, `shape` without
-                the batch axis), and the runtime's own facts.
+            program: what `bundle.json` says of it: `file`, `inputs` and `outputs` (each a list of `name`,
+                `dtype`, `shape` without the batch axis), and the runtime's own facts.
             threads: how many threads one call may use.
 
         Raises:
@@ -315,7 +374,23 @@ def model_inputs(specs: FeatureSpecs) -> list[str]:
 
 
 __all__ = [
-    "Combiner", "Decoder", "Encoded", "Encoder", "Exchange", "Exchanging", "Growth", "Launcher", "OWN_NAMES", "Objective", "Phase", "Recovery", "Runtime", "Tracker", "Wire", "World", "model_inputs",
+    "Combiner",
+    "Decoder",
+    "Encoded",
+    "Encoder",
+    "Exchange",
+    "Exchanging",
+    "Growth",
+    "Launcher",
+    "OWN_NAMES",
+    "Objective",
+    "Phase",
+    "Recovery",
+    "Runtime",
+    "Tracker",
+    "Wire",
+    "World",
+    "model_inputs",
 ]
 
 if TYPE_CHECKING:

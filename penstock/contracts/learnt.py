@@ -30,14 +30,19 @@ class Learnt:
 
 
 class Alike:
-    """What a source can be asked for when rows must be read as others were. By default it is read as it is, which is right where
-    types do not follow from values."""
+    """What a source can be asked for when rows must be read as others were.
+
+    By default it is read as it is, which is right where types do not follow from values.
+    """
 
     def typed(self, columns: pa.Schema) -> Self:
-        """The source with these columns in these types, whatever its rows look like; a value that is not of its column's type is null."""
+        """The source with these columns in these types, whatever its rows look like; a value that is not of
+        its column's type is null.
+        """
         return self
 
     def like(self, learnt: Learnt) -> Self:
-        """The source, read as the data was that something was learnt from: its types, names and words stand, whatever these rows
-        by themselves look like."""
+        """The source, read as the data was that something was learnt from: its types, names and words stand,
+        whatever these rows by themselves look like.
+        """
         return self

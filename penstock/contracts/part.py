@@ -1,14 +1,14 @@
 """Part: a frozen, validated record that a recipe may name, and whose `type` is the file it lives in.
 
-`{"type": "mlp"}` where an `Encoder` is expected opens `penstock/parts/encoders/mlp.py`; `{"type": "acme.tcn"}` opens the
-importable module `acme.tcn`. There is no registry to edit. A family (Encoder, Feature, …) is a subclass of `Part` that
-sets `shelf`; a part is a subclass of a family, alone of its kind in its file.
+`{"type": "mlp"}` where an `Encoder` is expected opens `penstock/parts/encoders/mlp.py`; `{"type":
+"acme.tcn"}` opens the importable module `acme.tcn`. There is no registry to edit. A family (Encoder, Feature,
+…) is a subclass of `Part` that sets `shelf`; a part is a subclass of a family, alone of its kind in its file.
 
-`Strict` is the base of every record in a recipe: unknown words are refused with a "did you mean", and all mistakes of a
-tree are gathered, each with its path, before anything is raised.
+`Strict` is the base of every record in a recipe: unknown words are refused with a "did you mean", and all
+mistakes of a tree are gathered, each with its path, before anything is raised.
 
-A dotted type imports, and so runs, somebody's module. Recipes that come with an artefact from elsewhere are read inside
-`no_foreign_code()`, which refuses it.
+A dotted type imports, and so runs, somebody's module. Recipes that come with an artefact from elsewhere are
+read inside `no_foreign_code()`, which refuses it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _described: ContextVar[frozenset[Any]] = ContextVar("described", default=frozens
 
 @contextmanager
 def no_foreign_code(*, but: Callable[[str], bool] = lambda module: False) -> Iterator[None]:
-    """Within this, a dotted `type` is refused instead of imported: what comes from elsewhere names it, not the user.
+    """Within this, a dotted `type` is refused instead of imported: what comes from elsewhere names it, not
+    the user.
 
     Args:
         but: modules that are let through. Nothing widens what an outer `no_foreign_code` refuses.
@@ -87,15 +88,20 @@ def modules_beside(folder: str | None) -> Iterator[None]:
 
 
 def look_beside(folder: str | None) -> None:
-    """Let modules be found in `folder`, after all other places. Done for a recipe that names code of its own, and for no other:
-    a file that happens to lie beside a recipe must not stand in for a package that is not installed."""
+    """Let modules be found in `folder`, after all other places.
+
+    Done for a recipe that names code of its own, and for no other: a file that happens to lie beside a recipe
+    must not stand in for a package that is not installed.
+    """
     if folder is not None and folder not in sys.path:
         sys.path.append(folder)
 
 
 def mistakes(*problems: Problem) -> PydanticCustomError:
     """What a validator raises to report problems with paths relative to itself."""
-    return PydanticCustomError("penstock", "{text}", {"text": "; ".join(map(str, problems)), "problems": problems})
+    return PydanticCustomError(
+        "penstock", "{text}", {"text": "; ".join(map(str, problems)), "problems": problems}
+    )
 
 
 def flatten(error: ValidationError, data: Any) -> list[Problem]:
@@ -109,7 +115,16 @@ def flatten(error: ValidationError, data: Any) -> list[Problem]:
             continue
         found.append(Problem(path, _wording(entry)))
     unique = dict.fromkeys(_merged(found))
-    return [p for p in unique if not (p.text.startswith("expected ") and any(q is not p and q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in unique))]
+    return [
+        p
+        for p in unique
+        if not (
+            p.text.startswith("expected ")
+            and any(
+                q is not p and q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in unique
+            )
+        )
+    ]
 
 
 def _merged(found: list[Problem]) -> list[Problem]:
@@ -141,10 +156,17 @@ def _path_in(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """`loc` without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
     for i, step in enumerate(loc):
-        if (isinstance(data, Mapping) and step in data) or (isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)):
+        if (isinstance(data, Mapping) and step in data) or (
+            isinstance(step, int) and isinstance(data, (list, tuple)) and step < len(data)
+        ):
             data = data[step]  # type: ignore[index]
             path.append(step)
-        elif isinstance(step, str) and i == len(loc) - 1 and isinstance(data, Mapping) and re.fullmatch(r"\w+", step):
+        elif (
+            isinstance(step, str)
+            and i == len(loc) - 1
+            and isinstance(data, Mapping)
+            and re.fullmatch(r"\w+", step)
+        ):
             path.append(step)  # a missing field
     return tuple(path)
 
@@ -176,8 +198,14 @@ def _wording(entry: Any) -> str:
     if kind in words:
         return words[kind]
     expected = {
-        "int": "a whole number", "float": "a number", "string": "text", "bool": "true or false", "dict": "a mapping", "list": "a list",
-        "tuple": "a list", "model": "a mapping",
+        "int": "a whole number",
+        "float": "a number",
+        "string": "text",
+        "bool": "true or false",
+        "dict": "a mapping",
+        "list": "a list",
+        "tuple": "a list",
+        "model": "a mapping",
     }
     for start, what in expected.items():
         if kind.startswith(f"{start}_") and kind.endswith(("_type", "_parsing", "_from_float")):
@@ -187,13 +215,27 @@ def _wording(entry: Any) -> str:
 
 def _bound(ctx: Mapping[str, Any], name: str) -> str:
     value = ctx.get(name)
-    return str(value) if isinstance(value, int) else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return (
+        str(value)
+        if isinstance(value, int)
+        else f"{value:g}"
+        if isinstance(value, (int, float))
+        else str(value)
+    )
 
 
 class Strict(BaseModel):
     """The base of every record in a recipe: frozen, strict, and told apart by its fields alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", populate_by_name=True, validate_default=True, protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="strings",
+        populate_by_name=True,
+        validate_default=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -202,12 +244,22 @@ class Strict(BaseModel):
             if isinstance(data, cls):
                 return data
             shown = "nothing" if data is None else repr(data)
-            raise mistakes(Problem((), f"expected a mapping with {', '.join(cls.words()) or 'nothing in it'}; found {shown}"))
+            raise mistakes(
+                Problem(
+                    (), f"expected a mapping with {', '.join(cls.words()) or 'nothing in it'}; found {shown}"
+                )
+            )
         known = cls.words()
         hint, listed = Hints(known), ", ".join(known) or "none"
-        problems = [Problem((str(word),), f"is not a word known here.{hint(str(word))} Known: {listed}.") for word in data if word not in known]
+        problems = [
+            Problem((str(word),), f"is not a word known here.{hint(str(word))} Known: {listed}.")
+            for word in data
+            if word not in known
+        ]
         try:
-            made = handler({word: cls._completed(word, value) for word, value in data.items() if word in known})
+            made = handler(
+                {word: cls._completed(word, value) for word, value in data.items() if word in known}
+            )
         except ValidationError as error:
             raise mistakes(*problems, *flatten(error, data)) from None
         if problems:
@@ -216,9 +268,16 @@ class Strict(BaseModel):
 
     @classmethod
     def _completed(cls, word: str, value: Any) -> Any:
-        """A part's options given without its `type` are options of the default: `launcher: {processes: 2}`."""
+        """A part's options given without its `type` are options of the default: `launcher: {processes:
+        2}`.
+        """
         default = cls.model_fields[word].default if word in cls.model_fields else None
-        if isinstance(default, dict) and set(default) == {"type"} and isinstance(value, Mapping) and "type" not in value:
+        if (
+            isinstance(default, dict)
+            and set(default) == {"type"}
+            and isinstance(value, Mapping)
+            and "type" not in value
+        ):
             return {**default, **value}
         return value
 
@@ -228,7 +287,9 @@ class Strict(BaseModel):
         return [field.alias or name for name, field in cls.model_fields.items()]
 
     def declared(self) -> dict[str, Any]:
-        """As plain data, aliases as in a recipe, defaults included: `declared → loaded → declared` is the identity."""
+        """As plain data, aliases as in a recipe, defaults included: `declared → loaded → declared` is the
+        identity.
+        """
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -253,7 +314,11 @@ class Part(Strict):
     @classmethod
     def types(cls) -> list[str]:
         """The types on this family's shelf, without importing any of them."""
-        return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(cls.shelf).__path__) if not m.name.startswith("_"))
+        return sorted(
+            m.name
+            for m in pkgutil.iter_modules(importlib.import_module(cls.shelf).__path__)
+            if not m.name.startswith("_")
+        )
 
     @classmethod
     def find(cls, type: str) -> builtins.type[Self]:
@@ -266,9 +331,14 @@ class Part(Strict):
         name = type if "." in type else f"{cls.shelf}.{type}"
         word = cls.__name__.lower()
         if "." in type and not may_import(type):
-            raise RecipeError(f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust")
+            raise RecipeError(
+                f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust"
+            )
         if not all(step.isidentifier() for step in name.split(".")):
-            raise RecipeError(f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path of a module of yours")
+            raise RecipeError(
+                f"{type!r} is no name of a {word}: one word of {', '.join(cls.types())}, or the dotted path"
+                " of a module of yours"
+            )
         if "." in type and foreign_code_allowed():
             look_beside(_beside.get())
         try:
@@ -278,10 +348,26 @@ class Part(Strict):
             if not (name == missing or name.startswith(f"{missing}.")):
                 if missing.startswith("penstock"):
                     raise
-                raise MissingPackage(f"the {word} {type!r} needs the package {missing.split('.')[0]!r}, which is not installed. Install it with pip, or install the extra that brings it.") from None
-            where = f"Is {name.split('.')[0]!r} importable from here?" if "." in type else f"Known: {', '.join(cls.types())}. To add your own, name an importable module, such as 'acme.{type}'."
-            raise RecipeError(f"no {word} is called {type!r}.{did_you_mean(type, cls.types())} {where}") from None
-        members = [v for v in vars(module).values() if inspect.isclass(v) and issubclass(v, cls) and v is not cls and v.__module__ == name]
+                raise MissingPackage(
+                    f"the {word} {type!r} needs the package {missing.split('.')[0]!r}, which is not"
+                    " installed. Install it with pip, or install the extra that brings it."
+                ) from None
+            where = (
+                f"Is {name.split('.')[0]!r} importable from here?"
+                if "." in type
+                else (
+                    f"Known: {', '.join(cls.types())}. To add your own, name an importable module, such as"
+                    f" 'acme.{type}'."
+                )
+            )
+            raise RecipeError(
+                f"no {word} is called {type!r}.{did_you_mean(type, cls.types())} {where}"
+            ) from None
+        members = [
+            v
+            for v in vars(module).values()
+            if inspect.isclass(v) and issubclass(v, cls) and v is not cls and v.__module__ == name
+        ]
         if len(members) != 1:
             raise RecipeError(f"{name} must define exactly one {word}, found {len(members)}")
         return members[0]
@@ -291,7 +377,8 @@ class Part(Strict):
         """A part from what a recipe says: a word, or a mapping with `type`.
 
         Raises:
-            pydantic_core.PydanticCustomError: with every mistake (inside a recipe these become one `RecipeError`).
+            pydantic_core.PydanticCustomError: with every mistake (inside a recipe these become one
+                `RecipeError`).
         """
         if isinstance(value, cls):
             return value
@@ -299,13 +386,21 @@ class Part(Strict):
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise mistakes(Problem((), f"expected {_article(word)} {word}: one word of {', '.join(cls.types())}, or a mapping with `type`; found {value!r}"))
+            raise mistakes(
+                Problem(
+                    (),
+                    f"expected {_article(word)} {word}: one word of {', '.join(cls.types())}, or a mapping"
+                    f" with `type`; found {value!r}",
+                )
+            )
         fields = dict(value)
         if "type" not in fields:
             raise mistakes(Problem((), f"needs `type`: one of {', '.join(cls.types())}"))
         name = fields.pop("type")
         if not isinstance(name, str):
-            raise mistakes(Problem(("type",), f"expected one word of {', '.join(cls.types())}; found {name!r}"))
+            raise mistakes(
+                Problem(("type",), f"expected one word of {', '.join(cls.types())}; found {name!r}")
+            )
         try:
             found = cls.find(name)
         except (RecipeError, MissingPackage) as error:
@@ -316,17 +411,26 @@ class Part(Strict):
             raise mistakes(*flatten(error, fields)) from None
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         if not cls.is_family():
             return handler(source)
         return core_schema.no_info_plain_validator_function(
-            cls.load, serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.declared()))
+            cls.load,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.declared()),
+        )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         if not cls.is_family():
             return handler(schema)
-        options: list[dict[str, Any]] = [{"type": "string", "enum": cls.types()}, {"type": "string", "pattern": r"\."}]
+        options: list[dict[str, Any]] = [
+            {"type": "string", "enum": cls.types()},
+            {"type": "string", "pattern": r"\."},
+        ]
         outer = _described.get()
         if cls in outer:  # a part that holds parts of its own family: one level is told in full
             return {"anyOf": [*options, {"type": "object", "required": ["type"]}]}
@@ -354,7 +458,9 @@ class Part(Strict):
         return {"type": self.type, **super().declared()}
 
     def needs_trust(self) -> str | None:
-        """What it would do that a recipe from elsewhere may not ask for, in words (`hands code to spark://host`); None if nothing."""
+        """What it would do that a recipe from elsewhere may not ask for, in words (`hands code to
+        spark://host`); None if nothing.
+        """
         return None
 
 
@@ -366,7 +472,12 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict):
             reference = node.get("$ref", "")
             if isinstance(reference, str) and reference.startswith("#/$defs/"):
-                return walk({**definitions[reference.removeprefix("#/$defs/")], **{k: v for k, v in node.items() if k != "$ref"}})
+                return walk(
+                    {
+                        **definitions[reference.removeprefix("#/$defs/")],
+                        **{k: v for k, v in node.items() if k != "$ref"},
+                    }
+                )
             return {key: walk(value) for key, value in node.items()}
         return [walk(item) for item in node] if isinstance(node, list) else node
 

@@ -1,7 +1,10 @@
-"""Ragged: rows of different lengths as one array of values and where each row ends. What texts, sets and sequences wait in.
+"""Ragged: rows of different lengths as one array of values and where each row ends.
 
-To a reader it is an object array of rows (`len`, iteration, one row, some rows); but it makes no object a row, which is most of
-the cost of a batch of short texts. Numbers in, numbers out: this file knows no files and no features.
+What texts, sets and sequences wait in.
+
+To a reader it is an object array of rows (`len`, iteration, one row, some rows); but it makes no object a
+row, which is most of the cost of a batch of short texts. Numbers in, numbers out: this file knows no files
+and no features.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ _LONG = 48
 
 
 class Ragged:
-    """Rows of values. They may lie anywhere in `values`, so that rows taken out of a memory map are read when they are used,
+    """Rows of values.
+
+    They may lie anywhere in `values`, so that rows taken out of a memory map are read when they are used,
     once.
 
     Args:
@@ -45,11 +50,14 @@ class Ragged:
         return cls(np.concatenate(list(rows)) if len(rows) else np.empty(0), _ends(lengths))
 
     @classmethod
-    def taken(cls, sources: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]], rows: int) -> Ragged:
+    def taken(
+        cls, sources: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]], rows: int
+    ) -> Ragged:
         """Rows out of several others; out of one they stay where they lie.
 
         Args:
-            sources: of each its values, its offsets, which of its rows are taken, and which rows they become (None: all, in order).
+            sources: of each its values, its offsets, which of its rows are taken, and which rows they become
+                (None: all, in order).
             rows: how many there are in all.
         """
         if not sources:
@@ -68,7 +76,10 @@ class Ragged:
         total = int(ends[-1])
         if total > _LONG * rows:
             sliced = [source[0] for source in sources]
-            pieces = [sliced[k][start : start + length] for k, start, length in zip(owner.tolist(), starts.tolist(), lengths.tolist(), strict=True)]
+            pieces = [
+                sliced[k][start : start + length]
+                for k, start, length in zip(owner.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+            ]
             return cls(np.concatenate(pieces), ends)
         index = _index(starts, ends, lengths)
         found = np.empty(total, sources[0][0].dtype)
@@ -88,7 +99,9 @@ class Ragged:
         ends = _ends(self.lengths)
         if int(ends[-1]) > _LONG * len(self):
             return Ragged(np.concatenate(list(self)), ends)
-        return Ragged(self.values.take(_index(self.starts, ends, self.lengths)) if ends[-1] else self.values[:0], ends)
+        return Ragged(
+            self.values.take(_index(self.starts, ends, self.lengths)) if ends[-1] else self.values[:0], ends
+        )
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -118,18 +131,23 @@ class Ragged:
         return found
 
     def padded(self, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-        """Side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at least 1."""
+        """Side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at
+        least 1.
+        """
         lengths = self.lengths
         longest = max(int(lengths.max()) if len(lengths) else 0, 1)
         columns = np.arange(longest)
         mask = columns < lengths[:, None]
         if not len(self.values) or not len(lengths):
             return np.zeros(mask.shape, dtype), mask
-        # A window of so many columns slides over all values, and the rows are windows of it: one copy each, with what comes after a
-        # short row behind it, which is then wiped out. (An assignment a row takes twice as long.)
+        # A window of so many columns slides over all values, and the rows are windows of it: one copy each,
+        # with what comes after a short row behind it, which is then wiped out. (An assignment a row takes
+        # twice as long.)
         last = len(self.values) - longest
         step = self.values.strides[0]
-        windows = np.lib.stride_tricks.as_strided(self.values, (last + 1, longest), (step, step), writeable=False)
+        windows = np.lib.stride_tricks.as_strided(
+            self.values, (last + 1, longest), (step, step), writeable=False
+        )
         padded = windows[np.minimum(self.starts, last)]
         for row in np.flatnonzero(self.starts > last).tolist():
             padded[row, : int(lengths[row])] = self[row]

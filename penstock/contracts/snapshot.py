@@ -22,7 +22,10 @@ class SourceFile:
     split: str | None = None
     """`train`, `validation` or `test` where the recipe splits by files."""
     stamp: str = ""
-    """What its place says of the version that was hashed; empty where it says nothing. No part of any identity."""
+    """What its place says of the version that was hashed; empty where it says nothing.
+
+    No part of any identity.
+    """
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Extract:
     rejected: int = 0
     """Rows in `rejects`."""
     misfits: frozenset[str] = frozenset()
-    """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in a column beside."""
+    """Columns read as something `Learnt` says, in which some values are not of their type: these are texts in
+    a column beside.
+    """
     cut: bool = False
     """Of a sample: rows are fewer than were asked for since they are wide."""

@@ -1,15 +1,17 @@
-"""The SQL that a recipe may say: one scalar expression over a row's columns, in DuckDB's dialect, by an allow-list.
+"""The SQL that a recipe may say: one scalar expression over a row's columns, in DuckDB's dialect, by an
+allow-list.
 
-Two readers look at every expression. sqlglot parses it, so that columns can be found and renamed and another engine's
-dialect written from the same tree. Then DuckDB's own parser (which runs nothing) reads what sqlglot wrote, and every
-node of *its* tree must be on the list below: what was checked is what will be run, with no gap between two grammars.
+Two readers look at every expression. sqlglot parses it, so that columns can be found and renamed and another
+engine's dialect written from the same tree. Then DuckDB's own parser (which runs nothing) reads what sqlglot
+wrote, and every node of *its* tree must be on the list below: what was checked is what will be run, with no
+gap between two grammars.
 
-Allowed: operators, CASE, CAST, literals, list and struct access, and functions of the row alone. Refused: queries,
-aggregates, windows, lambdas, files, settings, the environment, the clock and chance (the same recipe must give the same
-rows), and everything not listed.
+Allowed: operators, CASE, CAST, literals, list and struct access, and functions of the row alone. Refused:
+queries, aggregates, windows, lambdas, files, settings, the environment, the clock and chance (the same recipe
+must give the same rows), and everything not listed.
 
-A name with dots finds the column that is called so (`grades.score`, a nested field that a reader flattened), else a
-field of a struct column. Names are matched exactly first, then without regard to case, as SQL does.
+A name with dots finds the column that is called so (`grades.score`, a nested field that a reader flattened),
+else a field of a struct column. Names are matched exactly first, then without regard to case, as SQL does.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from penstock.core.near import Hints, did_you_mean, listed
 if TYPE_CHECKING:
     from sqlglot import exp
 
-FUNCTIONS = frozenset("""
+FUNCTIONS = frozenset(
+    """
 abs acos acosh add age array_concat array_contains array_distinct array_extract array_has array_has_all
 array_has_any array_length array_position array_slice array_sort array_to_string array_unique ascii asin
 asinh atan atan2 atanh base64 bin bit_count bit_length cardinality cbrt ceil ceiling char_length
@@ -55,14 +58,34 @@ suffix tan tanh time_bucket timezone to_base to_base64 to_days to_hex to_hours t
 to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years translate trim trunc
 try_strptime typeof ucase unhex unicode upper url_decode url_encode week weekday weekofyear xor year
 yearweek
-""".split())
+""".split()
+)
 """Functions of the row alone, by DuckDB's names."""
 
-_NODES = frozenset({"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "BETWEEN", "COLLATE"})
-_OPERATORS = frozenset("+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split())
+_NODES = frozenset(
+    {
+        "CONSTANT",
+        "COLUMN_REF",
+        "FUNCTION",
+        "OPERATOR",
+        "COMPARISON",
+        "CONJUNCTION",
+        "CASE",
+        "CAST",
+        "BETWEEN",
+        "COLLATE",
+    }
+)
+_OPERATORS = frozenset(
+    "+ - * / // % ** ^ || & | ~ << >> @ ! !__postfix ~~ !~~ ~~* !~~* ~~~ ^@ -> ->> && @> <@".split()
+)
 _WHAT = {
-    "SUBQUERY": "a query inside an expression", "WINDOW": "a window function", "STAR": "*", "PARAMETER": "a parameter",
-    "POSITIONAL_REFERENCE": "a column by position", "DEFAULT": "DEFAULT",
+    "SUBQUERY": "a query inside an expression",
+    "WINDOW": "a window function",
+    "STAR": "*",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a column by position",
+    "DEFAULT": "DEFAULT",
     "LAMBDA": "a lambda (what is taken out of JSON within a function is written json_extract(column, path))",
 }
 _PLACE = "$"
@@ -86,7 +109,9 @@ def deeper() -> Iterator[None]:
         try:
             yield
         except RecursionError:
-            raise RecipeError("the expression is nested too deeply to be read. Derive a column for each of its parts.") from None
+            raise RecipeError(
+                "the expression is nested too deeply to be read. Derive a column for each of its parts."
+            ) from None
         finally:
             sys.setrecursionlimit(before)
 
@@ -109,7 +134,11 @@ class Expression:
         def place(node: exp.Expression) -> exp.Expression:
             if isinstance(node, exp.Column) and node.name.startswith(_PLACE):
                 given = inputs[int(node.name[1:])]
-                return given.copy() if isinstance(given, (exp.Column, exp.Identifier)) else exp.Paren(this=given.copy())
+                return (
+                    given.copy()
+                    if isinstance(given, (exp.Column, exp.Identifier))
+                    else exp.Paren(this=given.copy())
+                )
             return node
 
         (select,) = _statements(self.template)
@@ -120,13 +149,19 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
     """Parse `text`, check it against the allow-list and find its columns among `columns`.
 
     Raises:
-        RecipeError: it is not one scalar expression, does what is not allowed, names a column that is not there, or is
-            too long or too deep to be read.
+        RecipeError: it is not one scalar expression, does what is not allowed, names a column that is not
+            there, or is too long or too deep to be read.
     """
     if len(text) > MOST_CHARACTERS:
-        raise RecipeError(f"an expression has at most {MOST_CHARACTERS:,} characters; found {len(text):,}, beginning {text[:40]!r}")
+        raise RecipeError(
+            f"an expression has at most {MOST_CHARACTERS:,} characters; found {len(text):,}, beginning"
+            f" {text[:40]!r}"
+        )
     if text.count("[") > _MOST_BRACKETS:  # sqlglot takes the square of their number
-        raise RecipeError(f"an expression has at most {_MOST_BRACKETS} brackets [; found {text.count('['):,}, beginning {text[:40]!r}")
+        raise RecipeError(
+            f"an expression has at most {_MOST_BRACKETS} brackets [; found {text.count('['):,}, beginning"
+            f" {text[:40]!r}"
+        )
     if "\0" in text:
         raise RecipeError(f"an expression cannot contain the character NUL; found {text[:80]!r}")
     from sqlglot.errors import SqlglotError
@@ -134,12 +169,17 @@ def bind(text: str, columns: Sequence[str]) -> Expression:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RecipeError(f"an expression must be text that UTF-8 can write, without half of a surrogate pair; found {text[:80]!a}") from None
+        raise RecipeError(
+            "an expression must be text that UTF-8 can write, without half of a surrogate pair; found"
+            f" {text[:80]!a}"
+        ) from None
     try:
         with deeper():
             return _bound(text, columns)
     except SqlglotError as error:  # of what it wrote itself, or of a type within the text
-        raise RecipeError(f"this is not an SQL expression: {str(error).splitlines()[0]}; found {text!r}") from None
+        raise RecipeError(
+            f"this is not an SQL expression: {str(error).splitlines()[0]}; found {text!r}"
+        ) from None
     except RecipeError as error:
         if len(error.message) > _LONGEST:
             raise RecipeError(error.message[:_LONGEST] + "…") from None
@@ -176,7 +216,9 @@ def _bound(text: str, columns: Sequence[str]) -> Expression:
     if unknown:
         word = "column" if len(unknown) == 1 else "columns"
         hints = "".join(map(Hints(names), unknown))
-        raise RecipeError(f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {listed(names)}.")
+        raise RecipeError(
+            f"there is no {word} {', '.join(map(repr, unknown))}.{hints} Columns: {listed(names)}."
+        )
     template = bound.sql(dialect="duckdb", comments=False)
     _check(template, text)
     return Expression(text, tuple(used), template)
@@ -189,10 +231,12 @@ def _find(name: str, names: Sequence[str]) -> str | None:
 
 
 def _statements(text: str) -> list[Any]:
-    """What sqlglot reads in `SELECT text`. What is taken out of JSON is written as a function, with the path as it was given.
+    """What sqlglot reads in `SELECT text`.
 
-    sqlglot would write `json_extract(a, '$.x')` as `a -> '$.x'`, which DuckDB's parser takes for a lambda and which binds
-    less tightly than `=`; and it would make the key `x.y` the path `$.x.y`.
+    What is taken out of JSON is written as a function, with the path as it was given.
+
+    sqlglot would write `json_extract(a, '$.x')` as `a -> '$.x'`, which DuckDB's parser takes for a lambda and
+    which binds less tightly than `=`; and it would make the key `x.y` the path `$.x.y`.
     """
     import sqlglot
     from sqlglot import exp
@@ -204,7 +248,9 @@ def _statements(text: str) -> list[Any]:
     for statement in filter(None, statements):
         for node in list(statement.find_all(exp.JSONExtract, exp.JSONExtractScalar)):
             name = "json_extract" if isinstance(node, exp.JSONExtract) else "json_extract_string"
-            node.replace(exp.Anonymous(this=name, expressions=[node.this, node.expression, *node.expressions]))
+            node.replace(
+                exp.Anonymous(this=name, expressions=[node.this, node.expression, *node.expressions])
+            )
     return list(statements)
 
 
@@ -226,7 +272,7 @@ def _parse(text: str) -> exp.Expression:
         raise RecipeError(f"this is not an SQL expression{where}: {said}; found {text!r}") from None
     select = statements[0] if len(statements) == 1 else None
     if not isinstance(select, exp.Select):
-        raise RecipeError(f"expected one SQL expression, such as \"age >= 17\"; found {text!r}")
+        raise RecipeError(f'expected one SQL expression, such as "age >= 17"; found {text!r}')
     others = [word for word, value in select.args.items() if word != "expressions" and value]
     if others or len(select.expressions) != 1:
         what = "several" if not others else f"a query ({', '.join(o.strip('_').upper() for o in others)})"
@@ -241,7 +287,12 @@ def _parse(text: str) -> exp.Expression:
 def serialised(template: str) -> dict[str, Any]:
     """What DuckDB's parser reads in `SELECT template`, as plain data."""
     with deeper():
-        answer = _parser().cursor().execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {template}"]).fetchone()[0]
+        answer = (
+            _parser()
+            .cursor()
+            .execute("SELECT json_serialize_sql(?::VARCHAR)", [f"SELECT {template}"])
+            .fetchone()[0]
+        )
         tree: dict[str, Any] = json.loads(answer)
         return tree
 
@@ -253,28 +304,43 @@ def _check(template: str, text: str) -> None:
         raise RecipeError(f"this is not an SQL expression: {answer.get('error_message')}; found {text!r}")
     statements = answer["statements"]
     node = statements[0]["node"]
-    if len(statements) != 1 or node["type"] != "SELECT_NODE" or node["from_table"]["type"] != "EMPTY" or len(node["select_list"]) != 1:
+    if (
+        len(statements) != 1
+        or node["type"] != "SELECT_NODE"
+        or node["from_table"]["type"] != "EMPTY"
+        or len(node["select_list"]) != 1
+    ):
         raise RecipeError(f"expected one SQL expression; found {text!r}")
     for entry in _nodes(node["select_list"]):
         sort = entry["class"]
         if sort == "FUNCTION":
             _check_function(entry, text)
         elif sort not in _NODES:
-            raise RecipeError(f"{_WHAT.get(sort, sort.lower())} is not allowed here: an expression reads one row's columns and nothing else; found {text!r}")
+            raise RecipeError(
+                f"{_WHAT.get(sort, sort.lower())} is not allowed here: an expression reads one row's columns"
+                f" and nothing else; found {text!r}"
+            )
         elif sort == "COLUMN_REF" and not entry["column_names"][0].startswith(_PLACE):
             name = ".".join(entry["column_names"])
-            raise RecipeError(f"{name} is not allowed here: the same recipe must give the same rows whenever it runs; found {text!r}")
+            raise RecipeError(
+                f"{name} is not allowed here: the same recipe must give the same rows whenever it runs; found"
+                f" {text!r}"
+            )
 
 
 def _check_function(entry: dict[str, Any], text: str) -> None:
     name = entry["function_name"]
-    ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in ("", "system", None)  # DuckDB writes `main` where it rewrites syntax
+    # DuckDB writes `main` where it rewrites syntax
+    ours = entry.get("schema") in ("", "main", None) and entry.get("catalog") in ("", "system", None)
     if not ours or not (name in FUNCTIONS or name in _OPERATORS):
-        raise RecipeError(f"the function {name!r} is not allowed here.{did_you_mean(name, sorted(FUNCTIONS))} An expression may use functions of one row's values only; found {text!r}")
+        raise RecipeError(
+            f"the function {name!r} is not allowed here.{did_you_mean(name, sorted(FUNCTIONS))} An expression"
+            f" may use functions of one row's values only; found {text!r}"
+        )
     if name == "age" and len(entry["children"]) == 1:
         raise RecipeError(
-            "age(t) counts to the day on which it is asked, and the same recipe must give the same rows on every day."
-            f" Say to which moment, as in age(TIMESTAMP '2026-01-01', t); found {text!r}"
+            "age(t) counts to the day on which it is asked, and the same recipe must give the same rows on"
+            f" every day. Say to which moment, as in age(TIMESTAMP '2026-01-01', t); found {text!r}"
         )
 
 
@@ -295,4 +361,12 @@ def _nodes(value: Any) -> list[dict[str, Any]]:
 def _parser() -> Any:
     import duckdb
 
-    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "enable_external_access": "false", "threads": "1"})
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "enable_external_access": "false",
+            "threads": "1",
+        },
+    )

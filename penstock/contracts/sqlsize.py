@@ -1,13 +1,15 @@
 """How large the values of an SQL expression may become, by its text alone.
 
-Most expressions are cheap: what they make is at most a few times as large as what they read, and they take time in
-proportion to it. Such an expression may run anywhere. Any other one (`repeat(name, n)`, `levenshtein` of two columns, a
-function that is not on the lists below) may make a gigabyte of one row, or run for minutes without a pause in which
-DuckDB would hear that it is to stop, and DuckDB counts neither its strings nor its lists as memory. Those run in a
-process of their own, which has a bound and can be killed (`parts/engines/_cell.py`).
+Most expressions are cheap: what they make is at most a few times as large as what they read, and they take
+time in proportion to it. Such an expression may run anywhere. Any other one (`repeat(name, n)`, `levenshtein`
+of two columns, a function that is not on the lists below) may make a gigabyte of one row, or run for minutes
+without a pause in which DuckDB would hear that it is to stop, and DuckDB counts neither its strings nor its
+lists as memory. Those run in a process of their own, which has a bound and can be killed
+(`parts/engines/_cell.py`).
 
-The bound is a sum: `fixed` bytes, and `times` the bytes of the columns that are read. It is never too small; where
-nothing is known, it is infinite. A new function of the allow-list is dear until it is put on a list here.
+The bound is a sum: `fixed` bytes, and `times` the bytes of the columns that are read. It is never too small;
+where nothing is known, it is infinite. A new function of the allow-list is dear until it is put on a list
+here.
 """
 
 from __future__ import annotations
@@ -26,13 +28,18 @@ _WORD_BYTES = 16
 _NUMBER_BYTES = 48
 """A scalar written as text."""
 MOST_TIMES, MOST_BYTES = 64.0, 16_384.0
-"""An expression is cheap up to so many times what it reads, and up to so many bytes beside it, for each row."""
+"""An expression is cheap up to so many times what it reads, and up to so many bytes beside it, for each
+row.
+"""
 _SHARED = 8
 """All the values on the way together may be so many times as large as one."""
 _PATTERN_BYTES, _PATTERN_REPEATS = 1000, 100
-"""A regular expression that is longer, or that repeats something more often, may take long for each character."""
+"""A regular expression that is longer, or that repeats something more often, may take long for each
+character.
+"""
 
-_SCALAR = frozenset("""
+_SCALAR = frozenset(
+    """
 abs acos acosh age array_contains array_has array_length array_position ascii asin asinh atan atan2 atanh
 bit_count bit_length cardinality cbrt ceil ceiling char_length character_length chr contains cos cosh cot
 date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
@@ -47,44 +54,70 @@ sqrt starts_with strlen strpos strptime suffix tan tanh time_bucket timezone to_
 to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years trunc
 try_strptime typeof unicode week weekday weekofyear year yearweek array_unique ^@ && @> <@ / // % ** ^ !
 !__postfix @
-""".split())
+""".split()
+)
 """Of time in proportion to what they read, and their answer is of a fixed size."""
 
-_SAME = frozenset("""
+_SAME = frozenset(
+    """
 add array_concat array_distinct array_extract array_slice array_sort concat decode element_at flatten
 from_base64 from_hex greatest lcase least left list_concat list_distinct list_element list_extract
 list_first list_last list_max list_min list_reverse_sort list_slice list_sort list_value lower ltrim map
 map_extract map_extract_value map_keys map_values multiply nullif parse_filename regexp_extract reverse
 right row rtrim split_part struct_extract struct_pack substr substring subtract translate trim unhex
 url_decode xor || + - * & | ~ << >>
-""".split())
+""".split()
+)
 """Of time in proportion to what they read, and their answer is no larger than all that they read."""
 
 _SCALED = {
-    "base64": 2, "to_base64": 2, "hex": 2, "to_hex": 2, "bin": 8, "url_encode": 3, "regexp_escape": 2, "upper": 3, "ucase": 3,
-    "nfc_normalize": 4, "strip_accents": 4, "encode": 2, "json_keys": 20,
-    "split": 20, "string_split": 20, "str_split": 20, "string_to_array": 20,
+    "base64": 2,
+    "to_base64": 2,
+    "hex": 2,
+    "to_hex": 2,
+    "bin": 8,
+    "url_encode": 3,
+    "regexp_escape": 2,
+    "upper": 3,
+    "ucase": 3,
+    "nfc_normalize": 4,
+    "strip_accents": 4,
+    "encode": 2,
+    "json_keys": 20,
+    "split": 20,
+    "string_split": 20,
+    "str_split": 20,
+    "string_to_array": 20,
 }
 """So many times as large as what they read (an entry of a list takes 16 bytes)."""
 
-_PRODUCT = frozenset("""
+_PRODUCT = frozenset(
+    """
 array_has_all array_has_any damerau_levenshtein editdist3 jaro_similarity jaro_winkler_similarity
 levenshtein list_has_all list_has_any
-""".split())
+""".split()
+)
 """Of time in proportion to the product of what they read."""
 
 _LIKE = frozenset("~~ !~~ ~~* !~~* ~~~ like_escape ilike_escape not_like_escape not_ilike_escape".split())
 _PATTERNS = {
-    "regexp_matches": 0, "regexp_full_match": 0, "regexp_extract": 1, "regexp_extract_all": 20,
-    "regexp_split_to_array": 20, "string_split_regex": 20, "str_split_regex": 20,
+    "regexp_matches": 0,
+    "regexp_full_match": 0,
+    "regexp_extract": 1,
+    "regexp_extract_all": 20,
+    "regexp_split_to_array": 20,
+    "string_split_regex": 20,
+    "str_split_regex": 20,
 }
 """Functions of a text and a regular expression: how large the answer is, in texts."""
 _TO_TEXT = 8
 _FROM_TEXT = 16
-_PLAIN_TYPES = frozenset("""
+_PLAIN_TYPES = frozenset(
+    """
 BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE
 DECIMAL DATE TIME TIMESTAMP TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL UUID
-""".split()) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE"}
+""".split()
+) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE"}
 _TEXT_TYPES = frozenset({"VARCHAR", "BLOB", "JSON", "CHAR"})
 
 
@@ -125,7 +158,8 @@ class Growth:
 
     def is_cheap(self, read: Size) -> bool:
         """Whether it may run anywhere, where the columns it reads are `read` large."""
-        if math.isinf(read.times):  # of a process with a bound, and larger than is known: it may be handed on as it is
+        # of a process with a bound, and larger than is known: it may be handed on as it is
+        if math.isinf(read.times):
             return self.largest.times <= 1 and self.largest.fixed <= MOST_BYTES
         most, all_ = self.largest.of(read), self.together.of(read)
         single = most.times <= MOST_TIMES and most.fixed <= MOST_BYTES
@@ -181,7 +215,9 @@ def _expressions(value: Any) -> list[Mapping[str, Any]]:
 
 def _makes_lists(node: Mapping[str, Any]) -> bool:
     """Whether any value on the way may be a list."""
-    if node["class"] == "FUNCTION" and (node["function_name"] in _OF_LISTS or _LISTED.search(node["function_name"])):
+    if node["class"] == "FUNCTION" and (
+        node["function_name"] in _OF_LISTS or _LISTED.search(node["function_name"])
+    ):
         return True
     if node["class"] == "CAST" and node["cast_type"].get("id") not in _PLAIN_TYPES | {"VARCHAR", "BLOB"}:
         return True
@@ -216,7 +252,10 @@ def _of_node(node: Mapping[str, Any], children: list[Size], *, lists: bool) -> S
 
 def _most(sizes: list[Size]) -> Size:
     """One of several."""
-    return Size(max((size.times for size in sizes), default=0.0), max((size.fixed for size in sizes), default=0.0) + _WORD_BYTES)
+    return Size(
+        max((size.times for size in sizes), default=0.0),
+        max((size.fixed for size in sizes), default=0.0) + _WORD_BYTES,
+    )
 
 
 def _sum(sizes: list[Size]) -> Size:
@@ -267,7 +306,7 @@ def _of_function(node: Mapping[str, Any], children: list[Size]) -> Size:
     return UNKNOWN
 
 
-# -- functions whose size follows from a constant ----------------------------------------------------------------------
+# -- functions whose size follows from a constant ------------------------------------------------------------
 
 Rule = Callable[[str, list[Mapping[str, Any]], list[Size]], Size]
 """Name, arguments and their sizes → the size of the answer."""
@@ -372,12 +411,32 @@ def _json(name: str, given: list[Mapping[str, Any]], sizes: list[Size]) -> Size:
 
 
 _RULES: dict[str, Rule] = {
-    "repeat": _repeat, "lpad": _pad, "rpad": _pad, "to_base": _to_base, "replace": _replace, "regexp_replace": _replace,
-    "format": _format, "printf": _format, "strftime": _strftime, "concat_ws": _joined, "array_to_string": _joined,
+    "repeat": _repeat,
+    "lpad": _pad,
+    "rpad": _pad,
+    "to_base": _to_base,
+    "replace": _replace,
+    "regexp_replace": _replace,
+    "format": _format,
+    "printf": _format,
+    "strftime": _strftime,
+    "concat_ws": _joined,
+    "array_to_string": _joined,
     **dict.fromkeys(_LIKE, _like),
     **dict.fromkeys(_PATTERNS, _pattern),
     **dict.fromkeys(_PRODUCT, _product),
-    **dict.fromkeys(("json_extract", "json_extract_path", "->", "->>", "json_extract_string", "json_extract_path_text", "json_value"), _json),
+    **dict.fromkeys(
+        (
+            "json_extract",
+            "json_extract_path",
+            "->",
+            "->>",
+            "json_extract_string",
+            "json_extract_path_text",
+            "json_value",
+        ),
+        _json,
+    ),
 }
 
 

@@ -1,12 +1,13 @@
 """Summary: what can be learnt from a column by `update`, `merge`, `result`; associative and free of order.
 
-So one core equals a thousand, DuckDB equals Spark, and a stream can go on where a batch left off. The same bricks serve
-validation, fitting, profiles, metrics and drift.
+So one core equals a thousand, DuckDB equals Spark, and a stream can go on where a batch left off. The same
+bricks serve validation, fitting, profiles, metrics and drift.
 
-Exactness. Sums are kept as one integer with a binary exponent (Kulisch 1971, in numpy): every double is split into a
-signed 53-bit integer and an exponent, and integers add without rounding; so the sum does not depend on the
-order of rows, and is rounded once. Quantiles come from a bottom-k sample: the k rows with the smallest md5 of their row
-id (a uniform sample without replacement whatever the partition), so they too are the same everywhere.
+Exactness. Sums are kept as one integer with a binary exponent (Kulisch 1971, in numpy): every double is split
+into a signed 53-bit integer and an exponent, and integers add without rounding; so the sum does not depend on
+the order of rows, and is rounded once. Quantiles come from a bottom-k sample: the k rows with the smallest
+md5 of their row id (a uniform sample without replacement whatever the partition), so they too are the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ from penstock.core.errors import ContractError
 
 
 class Summary(ABC):
-    """A mergeable summary of one column. Laws: `merge` is associative and commutative; halves merged equal the whole."""
+    """A mergeable summary of one column.
+
+    Laws: `merge` is associative and commutative; halves merged equal the whole.
+    """
 
     @abstractmethod
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         """Take in a batch.
 
         Args:
-            column: canonical values `[n]`; nulls are missing values. Text may come with a dictionary, if the feature's `accept` gives it so.
-            row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls; or `sample_keys` of them, for those
-                who update many summaries with the same rows.
+            column: canonical values `[n]`; nulls are missing values. Text may come with a dictionary, if the
+                feature's `accept` gives it so.
+            row_ids: md5 of each row's id, 32 hexadecimal digits, `[n]`, without nulls; or `sample_keys` of
+                them, for those who update many summaries with the same rows.
         """
 
     @abstractmethod
@@ -49,13 +54,16 @@ class Summary(ABC):
 
 
 Binary = tuple[int, int]
-"""An integer and the exponent of two that it is multiplied by: any double, and any sum of doubles, exactly."""
+"""An integer and the exponent of two that it is multiplied by: any double, and any sum of doubles,
+exactly.
+"""
 NOTHING: Binary = (0, 0)
 
 
 def plus(one: Binary, other: Binary) -> Binary:
-    """The exact sum: one integer, no wider than from the largest double to the last place of the smallest (some 2,100 bits),
-    however many are added."""
+    """The exact sum: one integer, no wider than from the largest double to the last place of the smallest
+    (some 2,100 bits), however many are added.
+    """
     (a, low), (b, high) = (one, other) if one[1] <= other[1] else (other, one)
     if not a:
         return b, high
@@ -80,7 +88,9 @@ class ExactSum:
             self._add(mantissa, exponent)
 
     def add_squares(self, values: np.ndarray) -> None:
-        """Add the squares of finite doubles `[n]`, exactly: each mantissa's square is two doubles (Dekker 1971), its exponent doubles."""
+        """Add the squares of finite doubles `[n]`, exactly: each mantissa's square is two doubles (Dekker
+        1971), its exponent doubles.
+        """
         for start in range(0, len(values), 1 << 24):
             mantissa, exponent = np.frexp(values[start : start + (1 << 24)])
             large = mantissa * 134217729.0
@@ -117,8 +127,9 @@ class ExactSum:
 class Moments(Summary):
     """Count, missing, least, greatest, mean and population deviation of a column of doubles.
 
-    The deviation is taken about a fixed origin (zero) from the exact sums of x and of x², and rounded at the end, so that it
-    is right even where the mean dwarfs it (times, identifiers) or squares are no doubles, and equal on every engine.
+    The deviation is taken about a fixed origin (zero) from the exact sums of x and of x², and rounded at the
+    end, so that it is right even where the mean dwarfs it (times, identifiers) or squares are no doubles, and
+    equal on every engine.
     """
 
     def __init__(self) -> None:
@@ -132,7 +143,10 @@ class Moments(Summary):
         self.count += len(values)
         if len(values):
             # + 0.0: of -0.0 and 0.0 whichever came first would win.
-            self.min, self.max = min(self.min, float(values.min()) + 0.0), max(self.max, float(values.max()) + 0.0)
+            self.min, self.max = (
+                min(self.min, float(values.min()) + 0.0),
+                max(self.max, float(values.max()) + 0.0),
+            )
             self._sum.add(values)
             self._squares.add_squares(values)
 
@@ -148,7 +162,14 @@ class Moments(Summary):
             return {"count": 0, "missing": self.missing, "min": None, "max": None, "mean": None, "std": None}
         mean = self._sum.fraction() / self.count
         variance = max(self._squares.fraction() / self.count - mean * mean, Fraction(0))
-        return {"count": self.count, "missing": self.missing, "min": self.min, "max": self.max, "mean": float(mean), "std": _root(variance)}
+        return {
+            "count": self.count,
+            "missing": self.missing,
+            "min": self.min,
+            "max": self.max,
+            "mean": float(mean),
+            "std": _root(variance),
+        }
 
 
 class Quantiles(Summary):
@@ -183,12 +204,18 @@ class Quantiles(Summary):
         return [float(v) for v in interpolated(values, at)] if len(values) else []
 
     def result(self) -> dict[str, Any]:
-        return {"count": self.count, "sampled": len(self.values()), "quantiles": self.quantiles(np.linspace(0, 1, 101))}
+        return {
+            "count": self.count,
+            "sampled": len(self.values()),
+            "quantiles": self.quantiles(np.linspace(0, 1, 101)),
+        }
 
 
 class Frequencies(Summary):
-    """How often each value occurs. Exact; beyond `limit` distinct values, or `most_bytes` of their text, it keeps a bottom-k sample
-    of rows instead.
+    """How often each value occurs.
+
+    Exact; beyond `limit` distinct values, or `most_bytes` of their text, it keeps a bottom-k sample of rows
+    instead.
 
     Past the limit, the counts are those of the sample scaled up, and `exact` is false.
     """
@@ -234,20 +261,35 @@ class Frequencies(Summary):
         else:
             sample = self._sample.values()
             if sample is None:
-                raise ContractError(f"holds more than {self.most_bytes / 2**20:,.0f} MiB of different values in one row: they cannot be counted. "
-                                    "Declare `type: text` if it is text, or leave it out")
+                raise ContractError(
+                    f"holds more than {self.most_bytes / 2**20:,.0f} MiB of different values in one row: they"
+                    " cannot be counted. Declare `type: text` if it is text, or leave it out"
+                )
             scale = self.count / len(sample)
-            counts = {entry["values"]: max(1, round(entry["counts"] * scale)) for entry in pc.value_counts(sample).to_pylist()}
+            counts = {
+                entry["values"]: max(1, round(entry["counts"] * scale))
+                for entry in pc.value_counts(sample).to_pylist()
+            }
             exact = False
         pairs = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-        return {"count": self.count, "missing": self.missing, "distinct": len(pairs), "exact": exact, "values": [list(pair) for pair in pairs]}
+        return {
+            "count": self.count,
+            "missing": self.missing,
+            "distinct": len(pairs),
+            "exact": exact,
+            "values": [list(pair) for pair in pairs],
+        }
 
 
 def _counted(values: pa.Array) -> list[tuple[Any, int]]:
     """Values with how often each occurs (a value may come twice); without nulls."""
     if isinstance(values, pa.DictionaryArray):
         counts = np.bincount(np.asarray(values.indices.cast(pa.int64())), minlength=len(values.dictionary))
-        return [(value, count) for value, count in zip(values.dictionary.to_pylist(), counts.tolist(), strict=True) if count]
+        return [
+            (value, count)
+            for value, count in zip(values.dictionary.to_pylist(), counts.tolist(), strict=True)
+            if count
+        ]
     return [(entry["values"], entry["counts"]) for entry in pc.value_counts(values).to_pylist()]
 
 
@@ -304,8 +346,8 @@ def _root(value: Fraction) -> float:
 
 
 def interpolated(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Quantiles of doubles by linear interpolation, also where the largest and the least lie further apart than a double
-    can say (±1.8e308 stands for "none" in some data).
+    """Quantiles of doubles by linear interpolation, also where the largest and the least lie further apart
+    than a double can say (±1.8e308 stands for "none" in some data).
 
     Args:
         values: `[n]`, finite, at least one.
@@ -332,14 +374,18 @@ def doubles(column: pa.Array) -> np.ndarray:
 
 
 def sample_keys(row_ids: pa.Array) -> np.ndarray:
-    """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`; such numbers (uint64) stay as they are."""
+    """The first 64 bits of each md5 row id (32 hexadecimal digits) as whole numbers `[n]`; such numbers
+    (uint64) stay as they are.
+    """
     if pa.types.is_uint64(row_ids.type):
         return np.asarray(row_ids)
     return np.ascontiguousarray(id_halves(row_ids)[:, 0])
 
 
 def lowest(keys: np.ndarray, share: float) -> np.ndarray:
-    """Which keys are in the lowest `share` of all there can be, `[n]` of booleans: of rows, a uniform sample."""
+    """Which keys are in the lowest `share` of all there can be, `[n]` of booleans: of rows, a uniform
+    sample.
+    """
     return np.ones(len(keys), bool) if share >= 1 else keys < np.uint64(int(share * 2**64))
 
 

@@ -1,6 +1,7 @@
 """TensorSpec: what a feature says of an array, and all that a model knows of it.
 
-Shapes leave out the batch axis. Letters used across the house: B batch, T tokens or time, W width, F features, K classes.
+Shapes leave out the batch axis. Letters used across the house: B batch, T tokens or time, W width, F
+features, K classes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class TensorSpec:
     shape: tuple[int | None, ...] = ()
     """Without the batch axis; None is a length that varies from batch to batch and is padded."""
     role: Role = "values"
-    """`values`: standardised numbers; `index`: whole numbers below `cardinality`; `mask`: 1 where something is there; `pixels`: 0–255."""
+    """`values`: standardised numbers; `index`: whole numbers below `cardinality`; `mask`: 1 where something
+    is there; `pixels`: 0–255.
+    """
     axes: tuple[str, ...] = ()
     """What each axis of `shape` means: `("time", "variable")`."""
     cardinality: int | None = None
@@ -32,7 +35,14 @@ class TensorSpec:
     """Fitted facts that an encoder or decoder may use: `edges`, `classes`, `counts`, `mean`, `std`."""
 
     def declared(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "shape": list(self.shape), "role": self.role, "axes": list(self.axes), "cardinality": self.cardinality, "facts": self.facts}
+        return {
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "role": self.role,
+            "axes": list(self.axes),
+            "cardinality": self.cardinality,
+            "facts": self.facts,
+        }
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> TensorSpec:
@@ -44,10 +54,20 @@ FeatureSpecs = dict[str, dict[str, TensorSpec]]
 
 
 def open_axes_alike(pieces: Sequence[np.ndarray], fill: float = 0) -> list[np.ndarray]:
-    """Arrays of several batches `[n, …]` with open axes made equally long at their ends, so that they can be joined."""
+    """Arrays of several batches `[n, …]` with open axes made equally long at their ends, so that they can be
+    joined.
+    """
     longest = tuple(max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces), strict=True))
     return [
-        piece if piece.shape[1:] == longest else np.pad(piece, [(0, 0), *((0, most - size) for most, size in zip(longest, piece.shape[1:], strict=True))], constant_values=fill)
+        (
+            piece
+            if piece.shape[1:] == longest
+            else np.pad(
+                piece,
+                [(0, 0), *((0, most - size) for most, size in zip(longest, piece.shape[1:], strict=True))],
+                constant_values=fill,
+            )
+        )
         for piece in pieces
     ]
 

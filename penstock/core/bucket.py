@@ -1,7 +1,9 @@
-"""A bucket as the store uses it: keys below a root, read and written with patience (`core.remote`), several at once.
+"""A bucket as the store uses it: keys below a root, read and written with patience (`core.remote`), several
+at once.
 
-It has no rename, so an artefact goes up with its manifest last. A push that was interrupted goes on: what was sent is
-noted beside the local copy (checksum, and the stamp that the bucket gave it), and is not sent again while both stand.
+It has no rename, so an artefact goes up with its manifest last. A push that was interrupted goes on: what was
+sent is noted beside the local copy (checksum, and the stamp that the bucket gave it), and is not sent again
+while both stand.
 
 What this file refuses to know: which keys make an artefact.
 """
@@ -38,10 +40,20 @@ from penstock.core.remote import (
 )
 
 _SETTLE_SECONDS, _SETTLE_TIMES = 2.0, 3.0
-"""How long a created object is left before it is read back, and how many times longer than its writing took."""
+"""How long a created object is left before it is read back, and how many times longer than its writing
+took.
+"""
 AT_ONCE = 4
 """Files on their way up or down in one call."""
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
 """What pip must be asked for, by what a URL begins with."""
 _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
 
@@ -61,8 +73,14 @@ class Bucket:
             self.system, self.root = reach(url)
         except ImportError as error:
             scheme = url.split("://")[0]
-            how = f"Install it with:  pip install 'penstock[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else str(error)
-            raise StoreError(f"cannot open the store {url}: the package that reaches {scheme}:// is not installed. {how}") from None
+            how = (
+                f"Install it with:  pip install 'penstock[{_EXTRAS[scheme]}]'"
+                if scheme in _EXTRAS
+                else str(error)
+            )
+            raise StoreError(
+                f"cannot open the store {url}: the package that reaches {scheme}:// is not installed. {how}"
+            ) from None
         except ValueError as error:
             raise StoreError(f"cannot open the store {url}: {error}") from None
         except refusals() as error:  # of what holds it: an archive far away
@@ -79,15 +97,20 @@ class Bucket:
     def path(self, key: str) -> str:
         return f"{self.root}/{key}"
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
         with self.reaching(f"read {key} from"):
-            return persist(lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}")
+            return persist(
+                lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}"
+            )
 
     def read(self, key: str, *, json_whole: bool = False) -> bytes | None:
-        """A small object, or None where there is none. `json_whole`: it is JSON, and counts as torn where it cannot be read as such
-        (the size of a manifest is written nowhere)."""
+        """A small object, or None where there is none.
+
+        `json_whole`: it is JSON, and counts as torn where it cannot be read as such (the size of a manifest
+        is written nowhere).
+        """
 
         def ask() -> bytes:
             content = bytes(self.system.cat_file(self.path(key)))
@@ -119,6 +142,7 @@ class Bucket:
     def folders(self, shelf: str) -> set[str]:
         """Keys of the folders in `shelf`."""
         with self.reaching(f"list {shelf} of"):
+
             def ask() -> list[dict[str, Any]]:
                 self.system.invalidate_cache()
                 return objects.entries(self.system, self.path(shelf))
@@ -141,6 +165,7 @@ class Bucket:
     def below(self, folder: str) -> dict[str, int]:
         """Every object below `folder`: key → size in bytes."""
         with self.reaching(f"list {folder} of"):
+
             def ask() -> dict[str, dict[str, Any]]:
                 self.system.invalidate_cache()
                 return objects.below(self.system, self.path(folder))
@@ -150,8 +175,12 @@ class Bucket:
         return {key: int(entry["size"]) for key, entry in keys if key is not None}
 
     def _key(self, name: Any) -> str | None:
-        """The key of what a listing names. It becomes a path, so one that does not lie below the root, or is spelt so that it
-        would lead elsewhere, is left out, and that is said: whoever may write to the bucket must not hide its neighbours."""
+        """The key of what a listing names.
+
+        It becomes a path, so one that does not lie below the root, or is spelt so that it would lead
+        elsewhere, is left out, and that is said: whoever may write to the bucket must not hide its
+        neighbours.
+        """
         text, root = str(name).strip("/"), self.root.strip("/")
         if root and not text.startswith(f"{root}/"):
             why = f"it does not lie below {root}; the bucket's service answers otherwise than was asked"
@@ -160,14 +189,20 @@ class Bucket:
             why = reason(text) or ""
         if not why:
             return text
-        tell(f"{self.url} lists {shown(text)}, and that is left out: {why}. Whoever wrote it there did not do so with Penstock; remove it.", key=shown(text))
+        tell(
+            f"{self.url} lists {shown(text)}, and that is left out: {why}. Whoever wrote it there did not do"
+            " so with Penstock; remove it.",
+            key=shown(text),
+        )
         return None
 
     def get(self, sizes: dict[str, int], folder: Path, strip: str) -> None:
         """Copy objects (key → size) to a local folder, several at once, under their keys less `strip`."""
 
         def one(key: str) -> None:
-            target = below(folder, key.removeprefix(strip).lstrip("/"), where=f"a key in the store {self.url}")
+            target = below(
+                folder, key.removeprefix(strip).lstrip("/"), where=f"a key in the store {self.url}"
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
                 for piece in self.pieces(key, sizes[key]):
@@ -175,7 +210,7 @@ class Bucket:
 
         _all(one, list(sizes))
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: bytes) -> None:
         with self.reaching(f"write {key} to"):
@@ -187,15 +222,18 @@ class Bucket:
             persist(lambda: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object that must not be there yet; `data` must be unlike anybody else's. Whether it was not there.
+        """Write a small object that must not be there yet; `data` must be unlike anybody else's.
 
-        Of two processes that create the same key at once, one is told that it did. Where the object store knows no
-        conditional put (it is asked once), the protocol of Fischer stands in: look, write, wait for longer than a write takes, and
-        read back; whose writing stands has created it.
+        Whether it was not there.
+
+        Of two processes that create the same key at once, one is told that it did. Where the object store
+        knows no conditional put (it is asked once), the protocol of Fischer stands in: look, write, wait for
+        longer than a write takes, and read back; whose writing stands has created it.
         """
         with self.reaching(f"write {key} to"):
             if self._heeds_conditions():
-                return self._put_new(key, data) or self.read(key) == data  # an answer may be lost, and asked for again
+                # an answer may be lost, and asked for again
+                return self._put_new(key, data) or self.read(key) == data
             if self.read(key) is not None:
                 return False
             began = time.monotonic()
@@ -204,10 +242,16 @@ class Bucket:
             return self.read(key) == data
 
     def _heeds_conditions(self) -> bool:
-        """Whether a conditional put is refused where it should be: some servers take the condition, and do not heed it."""
+        """Whether a conditional put is refused where it should be: some servers take the condition, and do
+        not heed it.
+        """
         if self._is_conditional is None:
             probe = f".leases/probe-{secrets.token_hex(8)}"
-            self._is_conditional = bool(_conditional(self.system)) and self._put_new(probe, b"1") and not self._put_new(probe, b"2")
+            self._is_conditional = (
+                bool(_conditional(self.system))
+                and self._put_new(probe, b"1")
+                and not self._put_new(probe, b"2")
+            )
             self.drop(probe)
         return self._is_conditional
 
@@ -215,7 +259,9 @@ class Bucket:
         """Put an object unless it is there. Whether it was put."""
         words = _conditional(self.system)
         try:
-            persist(lambda: self.system.pipe_file(self.path(key), data, **words), what=f"write {self.url}/{key}")
+            persist(
+                lambda: self.system.pipe_file(self.path(key), data, **words), what=f"write {self.url}/{key}"
+            )
         except FileExistsError:
             return False
         except refusals() as error:
@@ -224,11 +270,21 @@ class Bucket:
             raise
         return True
 
-    def put(self, name: str, files: list[Path], folder: Path, *, last: str, checksums: dict[str, str] | None = None, memo: Path | None = None) -> None:
+    def put(
+        self,
+        name: str,
+        files: list[Path],
+        folder: Path,
+        *,
+        last: str,
+        checksums: dict[str, str] | None = None,
+        memo: Path | None = None,
+    ) -> None:
         """Send local files to the folder `name`, several at once, the one called `last` after all others.
 
         Args:
-            checksums: by path below `folder`, of files that never change; with `memo`, what was sent before is not sent again.
+            checksums: by path below `folder`, of files that never change; with `memo`, what was sent before
+                is not sent again.
         """
         sent: dict[str, list[Any]] = {}
         if memo is not None and memo.is_file():
@@ -239,10 +295,18 @@ class Bucket:
         def one(file: Path) -> None:
             below = file.relative_to(folder).as_posix()
             key, checksum = f"{name}/{below}", (checksums or {}).get(below)
-            if checksum is not None and sent.get(below, [None])[0] == checksum and sent[below][1:] == self._stamp(key):
+            if (
+                checksum is not None
+                and sent.get(below, [None])[0] == checksum
+                and sent[below][1:] == self._stamp(key)
+            ):
                 return
-            more = {"chunksize": RANGE_BYTES} if self.url.startswith("s3") else {}  # in parts, which bounds memory
-            persist(lambda: self.system.put_file(str(file), self.path(key), **more), what=f"write {self.url}/{key}")
+            # in parts, which bounds memory
+            more = {"chunksize": RANGE_BYTES} if self.url.startswith("s3") else {}
+            persist(
+                lambda: self.system.put_file(str(file), self.path(key), **more),
+                what=f"write {self.url}/{key}",
+            )
             if memo is not None and checksum is not None:
                 stamp = self._stamp(key)
                 with writing:
@@ -276,7 +340,9 @@ class Bucket:
 
 
 def _conditional(system: Any) -> dict[str, Any]:
-    """The words by which a file system's `pipe_file` puts an object only where there is none; none where it has no such."""
+    """The words by which a file system's `pipe_file` puts an object only where there is none; none where it
+    has no such.
+    """
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 
@@ -288,7 +354,9 @@ def _conditional(system: Any) -> dict[str, Any]:
 
 
 def _all(work: Any, items: list[Any]) -> None:
-    """`work(item)` for each, a few at once; the first failure is raised once those under way have ended, and no more begin."""
+    """`work(item)` for each, a few at once; the first failure is raised once those under way have ended, and
+    no more begin.
+    """
     if len(items) <= 1:
         for item in items:
             work(item)

@@ -1,4 +1,6 @@
-"""Where this user's copies and notes lie on this machine; it imports nothing, since what is told last must not need more."""
+"""Where this user's copies and notes lie on this machine; it imports nothing, since what is told last must
+not need more.
+"""
 
 from __future__ import annotations
 

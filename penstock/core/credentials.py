@@ -1,9 +1,9 @@
 """Credentials of URLs, found again: what was blanked when a URL was written down comes from the environment.
 
-A recipe, a run and a bundle keep a URL as `https://me:***@host/rows.csv`. Whoever reads it again has the credentials in
-`PENSTOCK_CREDENTIALS`: URLs with theirs, separated by spaces, each good for its scheme and host. For the clouds' schemes
-(s3, gs, abfs) their own variables do as well (`AWS_ACCESS_KEY_ID`, …), since they are asked for anyway. An option of a
-part that holds a secret comes from `PENSTOCK_SECRET_<NAME>`.
+A recipe, a run and a bundle keep a URL as `https://me:***@host/rows.csv`. Whoever reads it again has the
+credentials in `PENSTOCK_CREDENTIALS`: URLs with theirs, separated by spaces, each good for its scheme and
+host. For the clouds' schemes (s3, gs, abfs) their own variables do as well (`AWS_ACCESS_KEY_ID`, …), since
+they are asked for anyway. An option of a part that holds a secret comes from `PENSTOCK_SECRET_<NAME>`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,18 @@ def restored(url: str) -> str:
         whole = _without(whole)
     if _is_blanked(whole):
         raise UserError(
-            f"the credentials in {url} were blanked when it was written down, and the environment does not have them. "
-            f"Set {VARIABLE} to that URL with its credentials in place of {BLANK} (several are separated by spaces).")
+            f"the credentials in {url} were blanked when it was written down, and the environment does not"
+            f" have them. Set {VARIABLE} to that URL with its credentials in place of {BLANK} (several are"
+            " separated by spaces)."
+        )
     return whole
 
 
 def _is_blanked(url: str) -> bool:
     credential = split_credential(url)
-    return (credential is not None and BLANK in (credential.user, credential.password)) or _PARAMETER.search(url) is not None
+    return (credential is not None and BLANK in (credential.user, credential.password)) or _PARAMETER.search(
+        url
+    ) is not None
 
 
 def _filled(url: str, known: str) -> str:
@@ -74,8 +78,9 @@ def _without(url: str) -> str:
 
 
 def key_and_secret(url: str) -> tuple[str, str | None, str | None]:
-    """An s3:// URL without its credentials, the access key and the secret: its own, or those that this process has seen for
-    its bucket, since listings name objects without any."""
+    """An s3:// URL without its credentials, the access key and the secret: its own, or those that this
+    process has seen for its bucket, since listings name objects without any.
+    """
     credential = split_credential(url)
     if credential is None or credential.password is None:
         return url, *_of_bucket.get(_place(url), (None, None))
@@ -90,10 +95,14 @@ _of_bucket: dict[tuple[str, str], tuple[str, str]] = {}
 def address(url: str) -> str:
     """What a store's URL means, whoever opens it: the same with a password in it and without."""
     credential = split_credential(url)
-    return url if credential is None or credential.password is None else f"{credential.scheme}://{redacted_url(credential.rest)}"
+    return (
+        url
+        if credential is None or credential.password is None
+        else f"{credential.scheme}://{redacted_url(credential.rest)}"
+    )
 
 
-# -- options of parts ----------------------------------------------------------------------------------------------------
+# -- options of parts ----------------------------------------------------------------------------------------
 
 _options: dict[str, str] = {}
 """What this process has blanked, by name: it goes on with what its user gave it."""
@@ -125,5 +134,8 @@ def option_again(name: str, *, strict: bool) -> str:
         register(value)
         return value
     if strict:
-        raise UserError(f"the option {name!r} was blanked when it was written down, since it is a secret. Set {variable_of(name)} to its value.")
+        raise UserError(
+            f"the option {name!r} was blanked when it was written down, since it is a secret. Set"
+            f" {variable_of(name)} to its value."
+        )
     return BLANK

@@ -1,16 +1,17 @@
 """Drafts: folders and files that are being written, and the removal of those whose writer has died.
 
-A killed process cannot tidy up. So each draft folder has a lock file beside it, which its writer holds for the draft's
-whole life; the kernel lets go of the lock when the writer dies, however it dies. Whoever drafts next in the same place
-first removes every draft whose lock is free.
+A killed process cannot tidy up. So each draft folder has a lock file beside it, which its writer holds for
+the draft's whole life; the kernel lets go of the lock when the writer dies, however it dies. Whoever drafts
+next in the same place first removes every draft whose lock is free.
 
     .staging/<prefix><32 hex digits>                      a draft folder
     .staging/<prefix><32 hex digits>.<6 hex digits>.held  its lock; the digits stand for the writer's machine
     .<name>.penstock-<6 hex digits>-<12 hex digits>       a file before it is renamed, locked by its writer
 
-A file system may not carry locks from one machine to another. A free lock therefore proves a death only if the writer
-was on this machine. A draft of another machine goes once nothing in it has changed for a day, by the file system's own
-clock: the age is compared with a file that was written just now, not with this machine's clock.
+A file system may not carry locks from one machine to another. A free lock therefore proves a death only if
+the writer was on this machine. A draft of another machine goes once nothing in it has changed for a day, by
+the file system's own clock: the age is compared with a file that was written just now, not with this
+machine's clock.
 
 What this file refuses to know: what is drafted.
 """
@@ -60,7 +61,8 @@ class Draft:
     """A new, empty folder in `staging` that is locked until `close`.
 
     Args:
-        staging: the folder for drafts; made if it is not there. Drafts in it whose writers have died are removed first.
+        staging: the folder for drafts; made if it is not there. Drafts in it whose writers have died are
+            removed first.
         prefix: how the folder's name begins.
 
     Raises:
@@ -85,7 +87,9 @@ class Draft:
             except FileNotFoundError:  # another removed the empty staging folder between its making and ours
                 self._lock.close()
                 if attempt == _TRIES - 1:  # the system lets nobody make folders there (/proc)
-                    raise PermissionError(errno.EPERM, "no folder can be made there", str(self._staging)) from None
+                    raise PermissionError(
+                        errno.EPERM, "no folder can be made there", str(self._staging)
+                    ) from None
             except BaseException:
                 self.close()
                 raise
@@ -119,7 +123,9 @@ def draft_folder(staging: Path, prefix: str = "") -> Iterator[Path]:
 
 
 def sweep(staging: Path, *, now: float) -> None:
-    """Remove the drafts in `staging` whose writers have died. What cannot be removed is left: this never fails.
+    """Remove the drafts in `staging` whose writers have died.
+
+    What cannot be removed is left: this never fails.
 
     Args:
         now: the file system's time, seconds since 1970.
@@ -131,7 +137,9 @@ def sweep(staging: Path, *, now: float) -> None:
             _sweep_held(staging, name, match, now)
         for name in names - held.keys():
             own = name.removesuffix(".torn")
-            is_old = _FOLDER.fullmatch(own) and own not in held and now - _newest(staging / name) > _OLD_SECONDS
+            is_old = (
+                _FOLDER.fullmatch(own) and own not in held and now - _newest(staging / name) > _OLD_SECONDS
+            )
             if is_old:
                 shutil.rmtree(staging / name, ignore_errors=True)
 
@@ -165,13 +173,14 @@ def _newest(folder: Path) -> float:
     return newest
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[tuple[int, Path]]:
-    """A new, empty file beside `path`, open for writing and locked: its descriptor and its name. Rename it in the body;
-    if the body raises, it is removed.
+    """A new, empty file beside `path`, open for writing and locked: its descriptor and its name.
+
+    Rename it in the body; if the body raises, it is removed.
 
     Raises:
         OSError: the file cannot be made.

@@ -17,8 +17,9 @@
     │   └── Outgrown             exit 4   processes were stopped for a larger number; a checkpoint goes on
     └── Interrupted              exit 130 stopped by the user, with a checkpoint
 
-They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`. Errors leave
-this process in many ways (a terminal, JSON, HTTP, a diary), so credentials are blanked where an error is made.
+They cross processes (Ray, Spark, spawn), so all survive pickling: one message, and facts kept in `__dict__`.
+Errors leave this process in many ways (a terminal, JSON, HTTP, a diary), so credentials are blanked where an
+error is made.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class SourceError(UserError):
 
 
 class NoRows(SourceError):
-    """A source that can be read and holds not one row; `schema` is that of its columns, where it names some."""
+    """A source that can be read and holds not one row; `schema` is that of its columns, where it names
+    some.
+    """
 
     schema: Any = None
 
@@ -163,13 +166,16 @@ class RankLost(TrainingError):
         size: how many processes there were, if that is known.
     """
 
-    def __init__(self, message: str, ranks: tuple[int, ...] = (), step: int = -1, size: int | None = None) -> None:
+    def __init__(
+        self, message: str, ranks: tuple[int, ...] = (), step: int = -1, size: int | None = None
+    ) -> None:
         super().__init__(message)
         self.ranks, self.step, self.size = ranks, step, size
 
 
 class Outgrown(TrainingError):
-    """There is room for more processes; those that were there were stopped, as by the user, and nothing is wrong.
+    """There is room for more processes; those that were there were stopped, as by the user, and nothing is
+    wrong.
 
     Args:
         room: for how many.

@@ -1,7 +1,7 @@
 """What happens, as records: one stream of events that the console, a run's diary and trackers all listen to.
 
-Rooms `emit`; they never print. A sink is any callable that takes an `Event`. Credentials are blanked here, before any
-sink hears of them.
+Rooms `emit`; they never print. A sink is any callable that takes an `Event`. Credentials are blanked here,
+before any sink hears of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Event:
     """One thing that happened."""
 
     name: str
-    """`stage_started`, `stage_ended`, `stage_skipped`, `progress`, `said`, `warned`, `measured`, or a room's own word."""
+    """`stage_started`, `stage_ended`, `stage_skipped`, `progress`, `said`, `warned`, `measured`, or a room's
+    own word.
+    """
     time: float
     """Seconds since 1970."""
     fields: dict[str, Any] = field(default_factory=dict)

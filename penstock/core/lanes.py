@@ -1,7 +1,7 @@
 """Lanes: a thread that is itself one of several must not start threads of its own.
 
-Whoever decodes or changes many rows spreads them over the cores. A loader that already has a thread for each core runs
-its work `in_one_lane`, so that threads are never multiplied by threads.
+Whoever decodes or changes many rows spreads them over the cores. A loader that already has a thread for each
+core runs its work `in_one_lane`, so that threads are never multiplied by threads.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ def in_one_lane() -> Iterator[None]:
 
 
 def lanes() -> int:
-    """How many threads work may be spread over here: 1 within `in_one_lane`, otherwise the cores this process may use."""
+    """How many threads work may be spread over here: 1 within `in_one_lane`, otherwise the cores this process
+    may use.
+    """
     if getattr(_here, "one", False):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def several(world: int) -> int:
-    """The threads that fall to one of `world` processes, of which those on this machine share it; at least one.
+    """The threads that fall to one of `world` processes, of which those on this machine share it; at least
+    one.
 
     How many are here is what torchrun calls LOCAL_WORLD_SIZE; without it, all are taken to be here.
     """

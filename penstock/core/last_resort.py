@@ -1,9 +1,10 @@
 """What nobody has caught: one sentence with a short reference, and the traceback in a file of the user's own.
 
-A refusal of the operating system (memory, the size of files, a full disk, too many open files) is no defect of ours: it is
-told as what was refused, and what to do. All else is a defect. Its traceback, without credentials, goes to
-`crashes/P-xxxxxx.txt` below `PENSTOCK_CACHE` (or `~/.cache/penstock`), where this user alone may read it; the same defect
-has the same reference. It is no excuse for a traceback on a user's mistake: those have sentences where they are found.
+A refusal of the operating system (memory, the size of files, a full disk, too many open files) is no defect
+of ours: it is told as what was refused, and what to do. All else is a defect. Its traceback, without
+credentials, goes to `crashes/P-xxxxxx.txt` below `PENSTOCK_CACHE` (or `~/.cache/penstock`), where this user
+alone may read it; the same defect has the same reference. It is no excuse for a traceback on a user's
+mistake: those have sentences where they are found.
 
 It imports next to nothing: what is told when memory is out must be there already.
 """
@@ -32,9 +33,17 @@ _MOST_FILES = 50
 _MOST_CHARACTERS = 200_000
 _MEMORY_NAMES = ("MemoryError", "ArrowMemoryError", "OutOfMemoryError", "OutOfMemoryException")
 _MEMORY_WORDS = (
-    "bad_alloc", "can't allocate memory", "cannot allocate memory", "can't start new thread", "failed to allocate",
-    "failed to map segment", "resource temporarily unavailable",
-    "not enough memory", "out of memory", "unable to allocate", "thread constructor failed",
+    "bad_alloc",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "can't start new thread",
+    "failed to allocate",
+    "failed to map segment",
+    "resource temporarily unavailable",
+    "not enough memory",
+    "out of memory",
+    "unable to allocate",
+    "thread constructor failed",
 )
 _SIZE_WORDS = ("file too large",)
 _FULL_WORDS = ("no space left on device", "disk quota exceeded")
@@ -51,7 +60,9 @@ class Told:
 
 
 def tell(error: BaseException) -> Told:
-    """The sentence for an error that is not a `PenstockError` of the user's, and its exit code; the traceback is kept."""
+    """The sentence for an error that is not a `PenstockError` of the user's, and its exit code; the traceback
+    is kept.
+    """
     refusal = refused(error)
     if refusal is not None:
         return Told(type(refusal).__name__, refusal.message, refusal.exit_code)
@@ -60,7 +71,9 @@ def tell(error: BaseException) -> Told:
     said = redacted(getattr(error, "message", None) or str(error) or "(no message)")
     if isinstance(error, PenstockError):
         return Told(name, f"{said} ({reference}: {where})", error.exit_code, reference)
-    message = f"this is a defect of Penstock, not of your input ({reference}): {name}: {said.rstrip('.')}. {where}"
+    message = (
+        f"this is a defect of Penstock, not of your input ({reference}): {name}: {said.rstrip('.')}. {where}"
+    )
     return Told(name, message, 1, reference)
 
 
@@ -72,20 +85,37 @@ def refused(error: BaseException) -> UserError | None:
     names = {type(one).__name__ for one in chain}
     # Under a limit of addresses, extensions of Python fail without saying why.
     is_starved = "error return without exception set" in said and bool(_limit("RLIMIT_AS", "v"))
-    if is_starved or names & set(_MEMORY_NAMES) or errno.ENOMEM in codes or any(word in said for word in _MEMORY_WORDS):
+    if (
+        is_starved
+        or names & set(_MEMORY_NAMES)
+        or errno.ENOMEM in codes
+        or any(word in said for word in _MEMORY_WORDS)
+    ):
         return UserError(f"memory ran out{_limit('RLIMIT_AS', 'v')}. {_memory_advice()}")
     if errno.EFBIG in codes or any(word in said for word in _SIZE_WORDS):
-        return StoreError(f"a file would be larger than the system lets it be{_limit('RLIMIT_FSIZE', 'f')}. Raise that limit.")
+        return StoreError(
+            f"a file would be larger than the system lets it be{_limit('RLIMIT_FSIZE', 'f')}. Raise that"
+            " limit."
+        )
     if codes & {errno.ENOSPC, errno.EDQUOT} or any(word in said for word in _FULL_WORDS):
-        return StoreError(f"the disk is full{_where(chain)}. Free some space, or put the store elsewhere with --store.")
+        return StoreError(
+            f"the disk is full{_where(chain)}. Free some space, or put the store elsewhere with --store."
+        )
     if codes & {errno.EMFILE, errno.ENFILE}:
         return UserError(f"too many files are open at once{_limit('RLIMIT_NOFILE', 'n')}. Raise that limit.")
     if errno.ENOENT in codes and not _has_folder():
-        return UserError("the working directory of this command is gone: it was removed, or moved by another program. Go to one that is there, and give the command again.")
+        return UserError(
+            "the working directory of this command is gone: it was removed, or moved by another program. Go"
+            " to one that is there, and give the command again."
+        )
     if errno.EROFS in codes:
-        return StoreError(f"what is to be written lies on a file system that is read-only{_where(chain)}. Write elsewhere.")
+        return StoreError(
+            f"what is to be written lies on a file system that is read-only{_where(chain)}. Write elsewhere."
+        )
     if errno.EIO in codes:
-        return StoreError(f"the disk answers with an error{_where(chain)}. Check it, then give the command again.")
+        return StoreError(
+            f"the disk answers with an error{_where(chain)}. Check it, then give the command again."
+        )
     return None
 
 
@@ -97,8 +127,10 @@ def _has_folder() -> bool:
 
 
 def starved(least_bytes: int) -> UserError | None:
-    """Why a command cannot begin under this process's limit of addresses (`ulimit -v`): libraries that are denied memory end
-    the process themselves, and say nothing to us. None where the limit is no lower than `least_bytes`."""
+    """Why a command cannot begin under this process's limit of addresses (`ulimit -v`): libraries that are
+    denied memory end the process themselves, and say nothing to us. None where the limit is no lower than
+    `least_bytes`.
+    """
     try:
         import resource  # not on every system
 
@@ -108,8 +140,10 @@ def starved(least_bytes: int) -> UserError | None:
     if soft == resource.RLIM_INFINITY or soft >= least_bytes:
         return None
     return UserError(
-        f"this process may have {soft / 2**20:,.0f} MiB of addresses (ulimit -v), and the command needs {least_bytes / 2**20:,.0f}: "
-        "its libraries map more than they use. Raise that limit; resources.memory bounds what is used.")
+        f"this process may have {soft / 2**20:,.0f} MiB of addresses (ulimit -v), and the command needs"
+        f" {least_bytes / 2**20:,.0f}: its libraries map more than they use. Raise that limit;"
+        " resources.memory bounds what is used."
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -136,7 +170,10 @@ def _limit(name: str, letter: str) -> str:
 def _memory_advice() -> str:
     limited = bool(_limit("RLIMIT_AS", "v"))
     first = "Raise that limit" if limited else "Close other programs"
-    return f"{first}, or ask for less: a lower resources.memory, a smaller train.batch_size, fewer processes or threads."
+    return (
+        f"{first}, or ask for less: a lower resources.memory, a smaller train.batch_size, fewer processes or"
+        " threads."
+    )
 
 
 def _where(chain: list[BaseException]) -> str:
@@ -163,7 +200,13 @@ def keep(error: BaseException) -> tuple[str, str]:
             why = why or str(trouble)
             continue
         return reference, f"Its traceback is in {path}; please report it with that file."
-    return reference, f"Its traceback could not be kept ({redacted(why)}). Set PENSTOCK_CACHE to a folder you may write to."
+    return (
+        reference,
+        (
+            f"Its traceback could not be kept ({redacted(why)}). Set PENSTOCK_CACHE to a folder you may"
+            " write to."
+        ),
+    )
 
 
 def _report(error: BaseException, reference: str) -> str:
@@ -171,8 +214,8 @@ def _report(error: BaseException, reference: str) -> str:
     trace = redacted("".join(traceback.format_exception(error))[-_MOST_CHARACTERS:])
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return (
-        f"{reference}  {when}\npenstock {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-        f"command: {command[:2000]}\n\n{trace}"
+        f"{reference}  {when}\npenstock {__version__}, Python {platform.python_version()},"
+        f" {platform.platform()}\ncommand: {command[:2000]}\n\n{trace}"
     )
 
 
@@ -187,7 +230,8 @@ def _write(folder: Path, name: str, text: str) -> Path:
     """Write a file that only this user may read, in a folder that only this user may enter."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
-        raise OSError(errno.EPERM, "the folder is another's", str(folder))  # in a folder for all, somebody may lie in wait
+        # in a folder for all, somebody may lie in wait
+        raise OSError(errno.EPERM, "the folder is another's", str(folder))
     folder.chmod(0o700)
     path = folder / name
     path.unlink(missing_ok=True)

@@ -4,17 +4,19 @@
     .leases/<name>/<token>.beat    a count that the holder raises while it lives, or the word `released`
     .leases/<name>/<token>.lock    on the holder's machine only: locked by the kernel while the holder lives
 
-The token is a number that grows with each holder. Only the holder of the highest one may write: a holder that was taken
-for dead (it was stopped, or cut off) finds a higher token before its next write, and is refused (the fencing token of
-Gray and Cheriton's leases, SOSP 1989, as told by Kleppmann, 2016). It is written into what the holder makes.
+The token is a number that grows with each holder. Only the holder of the highest one may write: a holder that
+was taken for dead (it was stopped, or cut off) finds a higher token before its next write, and is refused
+(the fencing token of Gray and Cheriton's leases, SOSP 1989, as told by Kleppmann, 2016). It is written into
+what the holder makes.
 
-Whether a holder lives is asked of the kernel, where the observer is on the holder's machine. Elsewhere the observer
-watches the count by its own monotonic clock: a holder whose count stands still for the lease's seconds is dead. No two
-clocks are compared, and no file's time is read, so neither a wrong clock nor the age of a copy matters. What one process
-has observed is remembered on its machine, so that the next need not watch again.
+Whether a holder lives is asked of the kernel, where the observer is on the holder's machine. Elsewhere the
+observer watches the count by its own monotonic clock: a holder whose count stands still for the lease's
+seconds is dead. No two clocks are compared, and no file's time is read, so neither a wrong clock nor the age
+of a copy matters. What one process has observed is remembered on its machine, so that the next need not watch
+again.
 
-A backend without a conditional create (`Bucket.create`) gets the protocol of Fischer: write, wait for longer than a write
-may take, and read back; whose writing stands has the token.
+A backend without a conditional create (`Bucket.create`) gets the protocol of Fischer: write, wait for longer
+than a write may take, and read back; whose writing stands has the token.
 
 What this file refuses to know: what is worked on.
 """
@@ -77,7 +79,10 @@ def lease_seconds() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _MOST_SECONDS:
-        raise StoreError(f"the environment variable PENSTOCK_LEASE_SECONDS must be a number of seconds up to {_MOST_SECONDS:.0f}; found {text!r}")
+        raise StoreError(
+            "the environment variable PENSTOCK_LEASE_SECONDS must be a number of seconds up to"
+            f" {_MOST_SECONDS:.0f}; found {text!r}"
+        )
     return seconds
 
 
@@ -173,11 +178,15 @@ class Leased:
         top = self.top()
         if top > token:
             raise LeaseLost(
-                f"{self.name} is in other hands: {self.holder(top)} has taken it over (token {top} after {token}), since this process was silent for too long "
-                "or was taken for dead. Nothing more is written from here.")
+                f"{self.name} is in other hands: {self.holder(top)} has taken it over (token {top} after"
+                f" {token}), since this process was silent for too long or was taken for dead. Nothing more"
+                " is written from here."
+            )
 
     def is_held(self, token: int, *, watching: Callable[[Holder], None] | None = None) -> bool:
-        """Whether the holder of `token`, the highest one, lives and has not let go. This may take the lease's seconds.
+        """Whether the holder of `token`, the highest one, lives and has not let go.
+
+        This may take the lease's seconds.
 
         Args:
             watching: called before a watch begins.
@@ -192,7 +201,9 @@ class Leased:
         return self._by_count(token, holder, watching) if known is None else known
 
     def is_left(self) -> bool:
-        """Whether its last holder is known to be gone, without a watch: it has let go, or died on this machine."""
+        """Whether its last holder is known to be gone, without a watch: it has let go, or died on this
+        machine.
+        """
         top = self.top()
         return self._beat(top) == _RELEASED or self._by_kernel(top, self.holder(top)) is False
 
@@ -239,7 +250,10 @@ class Leased:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process has the file locked. A shared lock asks, so that those who ask do not mislead each other."""
+    """Whether a process has the file locked.
+
+    A shared lock asks, so that those who ask do not mislead each other.
+    """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -251,14 +265,20 @@ def _is_locked(path: Path) -> bool:
 
 
 def _opened(path: Path) -> int:
-    """A lock file, open, and made with its folder if it is not there. Others may be letting go for good, with whom the folder goes."""
+    """A lock file, open, and made with its folder if it is not there.
+
+    Others may be letting go for good, with whom the folder goes.
+    """
     for attempt in range(_TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except (FileNotFoundError, FileExistsError) as error:
-            if attempt == _TRIES - 1:  # a file lies there, or the system lets nobody make folders there (/proc)
-                raise NotADirectoryError(errno.ENOTDIR, "no folder can be made there", str(path.parent)) from error
+            # a file lies there, or the system lets nobody make folders there (/proc)
+            if attempt == _TRIES - 1:
+                raise NotADirectoryError(
+                    errno.ENOTDIR, "no folder can be made there", str(path.parent)
+                ) from error
     raise AssertionError("unreachable")
 
 
@@ -311,12 +331,18 @@ class Lease:
 
     @classmethod
     def acquire(
-        cls, leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None, is_active: bool = False,
+        cls,
+        leased: Leased,
+        *,
+        least: int = 0,
+        watching: Callable[[Holder], None] | None = None,
+        is_active: bool = False,
     ) -> Lease:
         """Take the lease if it is free.
 
         Args:
-            least: the token is higher than this one, which is known from what was made under an earlier lease.
+            least: the token is higher than this one, which is known from what was made under an earlier
+                lease.
             watching: called before a holder elsewhere is watched, which takes up to its lease's seconds.
             is_active: somebody in this process works under it from the first moment.
 
@@ -336,18 +362,25 @@ class Lease:
         raise Held(f"{leased.name} is being taken by other processes all the time.")
 
     @classmethod
-    def _taken(cls, leased: Leased, token: int, before: int, last: bytes | None, *, is_active: bool) -> Lease | None:
+    def _taken(
+        cls, leased: Leased, token: int, before: int, last: bytes | None, *, is_active: bool
+    ) -> Lease | None:
         """The lease with this token, or None if another was quicker.
 
-        The record of the token before must be what it was (`last`): where it was let go for good meanwhile, tokens begin anew,
-        and another may be taking a lower one at this moment.
+        The record of the token before must be what it was (`last`): where it was let go for good meanwhile,
+        tokens begin anew, and another may be taking a lower one at this moment.
         """
         lease = cls(leased, token, before, lease_seconds(), is_active)
         if not lease._hold():
             return None
         facts = {
-            "token": token, "host": socket.gethostname(), "boot": boot(), "pid": os.getpid(), "seconds": lease.seconds,
-            "since": time.strftime(_MOMENT, time.gmtime()), "nonce": secrets.token_hex(8),
+            "token": token,
+            "host": socket.gethostname(),
+            "boot": boot(),
+            "pid": os.getpid(),
+            "seconds": lease.seconds,
+            "since": time.strftime(_MOMENT, time.gmtime()),
+            "nonce": secrets.token_hex(8),
         }
         is_mine = False
         try:
@@ -365,7 +398,10 @@ class Lease:
         return lease
 
     def _hold(self) -> bool:
-        """Lock the file that tells other processes of this machine that we live. Whether nobody else was about to."""
+        """Lock the file that tells other processes of this machine that we live.
+
+        Whether nobody else was about to.
+        """
         path = self.leased.lock_file(self.token)
         file = _opened(path)
         try:
@@ -403,8 +439,8 @@ class Lease:
         count = 0
         while not self._over.wait(self.seconds / _BEATS):
             count += 1
-            # A store that cannot be written now is written at the next beat. The holder's run has words of its own for a
-            # store that refuses; another run in this process has nothing to do with it.
+            # A store that cannot be written now is written at the next beat. The holder's run has words of
+            # its own for a store that refuses; another run in this process has nothing to do with it.
             with contextlib.suppress(Exception), in_silence():
                 self._put(str(count))
 
@@ -463,9 +499,14 @@ def mine(leased: Leased) -> Lease | None:
 
 
 def take(
-    leased: Leased, *, least: int = 0, watching: Callable[[Holder], None] | None = None, is_active: bool = False,
+    leased: Leased,
+    *,
+    least: int = 0,
+    watching: Callable[[Holder], None] | None = None,
+    is_active: bool = False,
 ) -> Lease:
-    """The lease, for this process; one that this process holds and nobody in it uses is succeeded by a new one.
+    """The lease, for this process; one that this process holds and nobody in it uses is succeeded by a new
+    one.
 
     Args and `Raises` as `Lease.acquire`; Held: also where somebody in this process works under it.
     """
@@ -484,7 +525,9 @@ def _place(leased: Leased) -> tuple[str, str, str]:
 
 
 def _close_in_child() -> None:
-    """A forked child has its parent's files open, and with them its locks: it closes them at once, and holds nothing."""
+    """A forked child has its parent's files open, and with them its locks: it closes them at once, and holds
+    nothing.
+    """
     for lease in _mine.values():
         lease.abandon()
     _mine.clear()

@@ -1,4 +1,7 @@
-"""Locks between processes of a machine, on files. The kernel lets go of one when its holder dies: a crash leaves none."""
+"""Locks between processes of a machine, on files.
+
+The kernel lets go of one when its holder dies: a crash leaves none.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from pathlib import Path
 def locked(path: Path, *, wait: bool = False, create: bool = True) -> Iterator[int | None]:
     """An open file that nobody else has locked, or None if somebody has. `wait`: until it is free.
 
-    A file may be renamed or removed between its opening and its locking; then the lock is on what is no longer there, and
-    the file is opened again.
+    A file may be renamed or removed between its opening and its locking; then the lock is on what is no
+    longer there, and the file is opened again.
     """
     while True:
         try:

@@ -1,11 +1,13 @@
-"""One maker at a time: of all processes that share a store, one makes an artefact; the others wait, and use what it made.
+"""One maker at a time: of all processes that share a store, one makes an artefact; the others wait, and use
+what it made.
 
-    .leases/making-<fingerprint of the artefact's name>/…     a lease (`core.lease`), for as long as the artefact is made
+    .leases/making-<fingerprint of the artefact's name>/…   a lease (`core.lease`) while it is made
 
-Names of artefacts follow from their inputs, so processes that would make the same ask for the same lease, on whatever machine
-they are. A holder that dies is taken over: its own machine asks the kernel, another watches its count. Publishing is safe
-without a lease, too (equal names have equal content, and the first to publish stands); it spares the work, and for a
-training, whose name is new each time, it keeps one recipe from being trained twice.
+Names of artefacts follow from their inputs, so processes that would make the same ask for the same lease, on
+whatever machine they are. A holder that dies is taken over: its own machine asks the kernel, another watches
+its count. Publishing is safe without a lease, too (equal names have equal content, and the first to publish
+stands); it spares the work, and for a training, whose name is new each time, it keeps one recipe from being
+trained twice.
 
 What this file refuses to know: what is made, and how.
 """
@@ -34,7 +36,14 @@ Made = TypeVar("Made")
 
 
 def made_once(
-    store: Store, name: str, what: str, events: Events, *, found: Callable[[], Made | None], make: Callable[[], Made], waits: bool = True,
+    store: Store,
+    name: str,
+    what: str,
+    events: Events,
+    *,
+    found: Callable[[], Made | None],
+    make: Callable[[], Made],
+    waits: bool = True,
 ) -> Made:
     """What `found` finds, or else what `make` makes, while no other process makes the same.
 
@@ -60,7 +69,9 @@ def made_once(
 
 @contextmanager
 def making(store: Store, name: str, what: str, events: Events, *, waits: bool = True) -> Iterator[bool]:
-    """The artefact `name` is made in the body, by no other process at the same time. Yields whether another one was waited for.
+    """The artefact `name` is made in the body, by no other process at the same time.
+
+    Yields whether another one was waited for.
 
     Args and `Raises` as `made_once`.
     """
@@ -77,11 +88,16 @@ def making(store: Store, name: str, what: str, events: Events, *, waits: bool = 
         lease.end()
 
 
-def _taken(store: Store, leased: Leased, what: str, events: Events, *, waits: bool) -> tuple[Lease | None, bool]:
+def _taken(
+    store: Store, leased: Leased, what: str, events: Events, *, waits: bool
+) -> tuple[Lease | None, bool]:
     """The lease, and whether another held it before; None if another holds it and nobody waits."""
 
     def watching(holder: Holder) -> None:
-        events.say(f"{holder} was at work on {what} and has not said that it is over; watching for up to {holder.seconds:.0f} s whether it lives")
+        events.say(
+            f"{holder} was at work on {what} and has not said that it is over; watching for up to"
+            f" {holder.seconds:.0f} s whether it lives"
+        )
 
     said: Holder | None = None
     looks, wait = 0, _FIRST_WAIT
@@ -94,14 +110,22 @@ def _taken(store: Store, leased: Leased, what: str, events: Events, *, waits: bo
             return lease, said is not None
         except Held as held:
             if not waits:
-                events.say(f"{held.holder or 'another process'} is at work on {what}, too; this one does not wait for it")
+                events.say(
+                    f"{held.holder or 'another process'} is at work on {what}, too; this one does not wait"
+                    " for it"
+                )
                 return None, False
             looks += 1
-            is_news = looks > 1 and held.holder is not None and (said is None or said.token != held.holder.token)
+            is_news = (
+                looks > 1 and held.holder is not None and (said is None or said.token != held.holder.token)
+            )
             if is_news:
                 said = held.holder
                 since = f" since {said.since}" if said is not None and said.since else ""
-                events.say(f"{said} has been at work on {what}{since}: waiting for it, to use what it makes. Ctrl-C ends the waiting, not that process.")
+                events.say(
+                    f"{said} has been at work on {what}{since}: waiting for it, to use what it makes. Ctrl-C"
+                    " ends the waiting, not that process."
+                )
         interrupts.check()
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_WAIT)

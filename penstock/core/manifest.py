@@ -20,7 +20,9 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
     Raises:
         StoreError: it cannot be read, is of a newer format, or names what no manifest names.
     """
-    unread = StoreError(f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written.")
+    unread = StoreError(
+        f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written."
+    )
     try:
         manifest: dict[str, Any] = json.loads(content)
         files = manifest["files"]
@@ -28,12 +30,18 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise unread from None
     if newer:
-        raise StoreError(f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+        raise StoreError(
+            f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
+            " Penstock."
+        )
     if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
         raise unread
     plain_all(files, where=f"a file in the manifest of {path}")
     if any(name.rpartition("/")[2].casefold() == MANIFEST for name in files):
-        raise StoreError(f"the manifest of {path} names a {MANIFEST} among its files, which no manifest does; it was changed after it was written.")
+        raise StoreError(
+            f"the manifest of {path} names a {MANIFEST} among its files, which no manifest does; it was"
+            " changed after it was written."
+        )
     return manifest
 
 
@@ -41,4 +49,6 @@ def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
     size, digest = entry.get("size_bytes"), entry.get("sha256")
-    return type(size) is int and size >= 0 and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+    return (
+        type(size) is int and size >= 0 and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+    )

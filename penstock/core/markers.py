@@ -2,9 +2,9 @@
 
     index/<shelf>/<key>.<artefact>      an empty file; made when the artefact is begun, never edited
 
-A marker says only that the artefact was begun for that key. Whether it is finished, the artefact itself says, so nothing
-here can be out of step with it. Artefacts without a marker (of an earlier Penstock, or of one that was killed between the
-two writings) are read once, and marked then if the store may be written.
+A marker says only that the artefact was begun for that key. Whether it is finished, the artefact itself says,
+so nothing here can be out of step with it. Artefacts without a marker (of an earlier Penstock, or of one that
+was killed between the two writings) are read once, and marked then if the store may be written.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ def mark(store: Store, shelf: str, key: str, artefact: str) -> None:
     store.write_text(f"index/{shelf}/{_word(key)}.{artefact}", "\n")
 
 
-def marked(store: Store, shelf: str, key: str, artefacts: Iterable[str], key_of: Callable[[str], str | None]) -> list[str]:
+def marked(
+    store: Store, shelf: str, key: str, artefacts: Iterable[str], key_of: Callable[[str], str | None]
+) -> list[str]:
     """Those of `artefacts` that were begun for `key`, in their order.
 
     Args:
         key_of: the key of an artefact that has no marker, read from itself; None if that cannot be known.
     """
-    keys = {artefact: word for word, _, artefact in (name.partition(".") for name in store.texts(f"index/{shelf}"))}
+    keys = {
+        artefact: word
+        for word, _, artefact in (name.partition(".") for name in store.texts(f"index/{shelf}"))
+    }
     found = []
     for artefact in artefacts:
         if artefact not in keys:

@@ -1,9 +1,10 @@
 """How much memory a process tree holds: anonymous and shared pages, not memory-mapped files (DESIGN: Memory).
 
-`Ceiling` stops a stage before the tree holds more than it may. Stages budget what they hold themselves; the watch is for
-what they cannot bound: code of the user's, rows far wider than those that were measured. A thread samples; the main
-thread is told by a signal, whose handler raises the sentence, so that a stage is stopped where it is, also within a
-long query of DuckDB's. Where a stage does not run in the main thread, `check` (asked with every progress) raises it.
+`Ceiling` stops a stage before the tree holds more than it may. Stages budget what they hold themselves; the
+watch is for what they cannot bound: code of the user's, rows far wider than those that were measured. A
+thread samples; the main thread is told by a signal, whose handler raises the sentence, so that a stage is
+stopped where it is, also within a long query of DuckDB's. Where a stage does not run in the main thread,
+`check` (asked with every progress) raises it.
 
 `keep_freed` is about speed: what a training step frees, the next one asks for again.
 """
@@ -27,7 +28,9 @@ _SIGNAL = getattr(signal, "SIGUSR2", None)
 
 
 def held_bytes(pid: int | None = None) -> int:
-    """RssAnon + RssShmem of `pid` (this process unless given) and all its descendants, in bytes; 0 where /proc is absent."""
+    """RssAnon + RssShmem of `pid` (this process unless given) and all its descendants, in bytes; 0 where
+    /proc is absent.
+    """
     total = 0
     pending = [pid or os.getpid()]
     seen: set[int] = set()
@@ -54,14 +57,16 @@ _BLOCK_BYTES = 32 * 2**20
 
 @cache
 def keep_freed() -> bool:
-    """Let glibc keep up to 64 MiB of freed memory, and blocks of up to 32 MiB within it, from now on; False where it is not glibc, or
-    the environment says otherwise.
+    """Let glibc keep up to 64 MiB of freed memory, and blocks of up to 32 MiB within it, from now on; False
+    where it is not glibc, or the environment says otherwise.
 
-    These are the limits that glibc comes to by itself once a block of 32 MiB was freed (mallopt(3)). Until then a larger block goes
-    back to the system when it is freed, and comes again as pages to be cleared: in each step of a small CNN 8,000 of them, a
-    fifth of its time.
+    These are the limits that glibc comes to by itself once a block of 32 MiB was freed (mallopt(3)). Until
+    then a larger block goes back to the system when it is freed, and comes again as pages to be cleared: in
+    each step of a small CNN 8,000 of them, a fifth of its time.
     """
-    if any(word in os.environ for word in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    if any(
+        word in os.environ for word in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+    ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     try:
         library = ctypes.CDLL(None)
@@ -94,7 +99,9 @@ class MemoryWatch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         self.peak_bytes = max(self.peak_bytes, held_bytes())
@@ -109,7 +116,8 @@ class Ceiling:
         advice: what to lower.
 
     Raises:
-        UserError: within, once memory comes near the limit: the stage, what it held, the ceiling, and what to do.
+        UserError: within, once memory comes near the limit: the stage, what it held, the ceiling, and what to
+            do.
     """
 
     def __init__(self, limit_bytes: int, *, stage: str, advice: str, every_seconds: float = 0.05) -> None:
@@ -139,8 +147,9 @@ class Ceiling:
         if self._held and not self._raised and not self._stop.is_set():
             self._raised = True
             raise UserError(
-                f"{self._stage} held {self._held / 2**20:,.0f} MiB of memory, and was stopped before it passed the ceiling of {self._limit / 2**20:,.0f} MiB (resources.memory). "
-                f"{self._advice}")
+                f"{self._stage} held {self._held / 2**20:,.0f} MiB of memory, and was stopped before it"
+                f" passed the ceiling of {self._limit / 2**20:,.0f} MiB (resources.memory). {self._advice}"
+            )
 
     def __enter__(self) -> Ceiling:
         if self._signals:
@@ -148,14 +157,21 @@ class Ceiling:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         if self._signals:
             signal.signal(_SIGNAL, self._before)  # type: ignore[arg-type]
         if kind is not None and issubclass(kind, MemoryError) and not self._held:
             self._held = held_bytes() or self._limit  # memory was refused before the watch could look
-        if self._held and not self._raised and kind is not None and not issubclass(kind, (UserError, KeyboardInterrupt)):
+        if (
+            self._held
+            and not self._raised
+            and kind is not None
+            and not issubclass(kind, (UserError, KeyboardInterrupt))
+        ):
             self._stop.clear()
             self.check()  # it failed for want of memory before it could be told
 

@@ -1,7 +1,7 @@
 """What this user made on this machine: a private record, outside of every store.
 
-Lying in a store proves nothing, since others may write there. So what was made here by the user's own code is noted here, by
-its content, and recognised by it later. A record that others could have written is no record.
+Lying in a store proves nothing, since others may write there. So what was made here by the user's own code is
+noted here, by its content, and recognised by it later. A record that others could have written is no record.
 
     <PENSTOCK_STATE, or $XDG_STATE_HOME/penstock, or ~/.local/state/penstock>/<kind>-<fingerprint>.json
 

@@ -1,11 +1,12 @@
-"""A bucket's mirror on this machine: how a copy of what still grows is renewed, and how the mirror is kept within its bound.
+"""A bucket's mirror on this machine: how a copy of what still grows is renewed, and how the mirror is kept
+within its bound.
 
-A finished artefact never changes, so a copy of one is right for ever. One that is not finished (a run) grows in the
-bucket: a copy of it that another machine may have outgrown is made anew whenever it is opened.
+A finished artefact never changes, so a copy of one is right for ever. One that is not finished (a run) grows
+in the bucket: a copy of it that another machine may have outgrown is made anew whenever it is opened.
 
-The mirror is bounded by removing the finished artefacts that were not used for longest. None goes that a living process
-has opened: each holds a shared lock on a file that stands for the artefact, which the kernel lets go of when it dies. And
-none goes that the bucket does not hold.
+The mirror is bounded by removing the finished artefacts that were not used for longest. None goes that a
+living process has opened: each holds a shared lock on a file that stands for the artefact, which the kernel
+lets go of when it dies. And none goes that the bucket does not hold.
 
 What this file refuses to know: what the artefacts mean.
 """
@@ -27,12 +28,23 @@ from penstock.core.identity import fingerprint
 from penstock.core.paths import below
 
 _MANIFEST = "manifest.json"
-_CANNOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOLCK, errno.EOPNOTSUPP)
+_CANNOT = (
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+)
 
 
 def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
-    """Make `here` what the bucket holds under `name`. Whole folders within it (checkpoints) that are here already, with the
-    same manifest, are not fetched again.
+    """Make `here` what the bucket holds under `name`.
+
+    Whole folders within it (checkpoints) that are here already, with the same manifest, are not fetched
+    again.
 
     Args:
         draft: an empty folder on the same disk.
@@ -41,7 +53,11 @@ def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
     if not sizes:
         return
     same = [folder for folder in _sealed(sizes, name) if _is_same(bucket, name, folder, here)]
-    missing = {key: size for key, size in sizes.items() if not any(key.startswith(f"{name}/{folder}/") for folder in same)}
+    missing = {
+        key: size
+        for key, size in sizes.items()
+        if not any(key.startswith(f"{name}/{folder}/") for folder in same)
+    }
     bucket.get(missing, draft, name)
     for folder in same:
         (draft / folder).parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +71,8 @@ def renew(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
 
 
 def complete(bucket: Bucket, name: str, here: Path, draft: Path) -> None:
-    """Fetch into `here` what the bucket holds under `name` and `here` lacks: manifests last, each file at once.
+    """Fetch into `here` what the bucket holds under `name` and `here` lacks: manifests last, each file at
+    once.
 
     Args:
         draft: an empty folder on the same disk.
@@ -86,7 +103,7 @@ def _is_same(bucket: Bucket, name: str, folder: str, here: Path) -> bool:
     return content == bucket.read(f"{name}/{folder}/{_MANIFEST}")
 
 
-# -- use and eviction ----------------------------------------------------------------------------------------------------
+# -- use and eviction ----------------------------------------------------------------------------------------
 
 _open: dict[tuple[str, str], int] = {}
 """By mirror and artefact: the descriptor of the file whose shared lock says that this process uses it."""
@@ -98,7 +115,10 @@ def _use_file(mirror: Path, name: str) -> Path:
 
 
 def use(mirror: Path, name: str) -> None:
-    """This process uses an artefact of the mirror, until it ends. Look afterwards whether the artefact is (still) there."""
+    """This process uses an artefact of the mirror, until it ends.
+
+    Look afterwards whether the artefact is (still) there.
+    """
     place = (str(mirror), name)
     with _opening:
         try:
@@ -124,7 +144,8 @@ class _Copy:
 
 
 def evict(mirror: Path, limit_bytes: int, *, is_in_bucket: Callable[[str], bool]) -> None:
-    """Remove finished artefacts from the mirror, those first that were not used for longest, until it is within its bound.
+    """Remove finished artefacts from the mirror, those first that were not used for longest, until it is
+    within its bound.
 
     Args:
         is_in_bucket: whether the bucket holds an artefact whole; one that it does not hold stays.

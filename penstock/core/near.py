@@ -1,8 +1,9 @@
 """What may have been meant by a word that is not known: the nearest of the names that are.
 
-Comparing two words costs the product of their lengths, and names come from recipes, tables and requests, thousands at a
-time. So the cost of one error is bounded here, for all that give such a hint: words of a sensible length only, a few
-hundred names a word, a few dozen words an error. A hint is a kindness; without it the error still names what was found.
+Comparing two words costs the product of their lengths, and names come from recipes, tables and requests,
+thousands at a time. So the cost of one error is bounded here, for all that give such a hint: words of a
+sensible length only, a few hundred names a word, a few dozen words an error. A hint is a kindness; without it
+the error still names what was found.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _ALIKE = 0.6
 
 
 class Hints:
-    """The hints of one error: ` Did you mean 'x'?` for each of the first `MOST_HINTS` words, nothing for those after them."""
+    """The hints of one error: ` Did you mean 'x'?` for each of the first `MOST_HINTS` words, nothing for
+    those after them.
+    """
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
@@ -43,7 +46,10 @@ class Hints:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """` Did you mean 'x'?`, or nothing. Where an error may have many such words, use `Hints`, which bounds them together."""
+    """` Did you mean 'x'?`, or nothing.
+
+    Where an error may have many such words, use `Hints`, which bounds them together.
+    """
     return Hints(known)(word)
 
 
@@ -58,7 +64,9 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1) -> list[str]:
 
 
 def _ends_alike(word: str, name: str) -> int:
-    """How many characters two words share at their begin and end, less what their lengths differ by; case is no matter."""
+    """How many characters two words share at their begin and end, less what their lengths differ by; case is
+    no matter.
+    """
     one, other = word.lower(), name.lower()
     begin = _alike_from_the_start(one, other)
     end = _alike_from_the_start(one[begin:][::-1], other[begin:][::-1])

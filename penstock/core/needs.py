@@ -1,4 +1,6 @@
-"""Optional packages, imported when first needed; an absent one is a sentence that says what to install and why."""
+"""Optional packages, imported when first needed; an absent one is a sentence that says what to install and
+why.
+"""
 
 from __future__ import annotations
 
@@ -25,4 +27,7 @@ def need(module: str, *, extra: str, why: str) -> ModuleType:
         top = module.split(".")[0]
         if (error.name or "").split(".")[0] != top:
             raise
-        raise MissingPackage(f"{why} needs the package {top!r}, which is not installed. Install it with:  pip install 'penstock[{extra}]'") from None
+        raise MissingPackage(
+            f"{why} needs the package {top!r}, which is not installed. Install it with:  pip install"
+            f" 'penstock[{extra}]'"
+        ) from None

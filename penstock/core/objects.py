@@ -1,7 +1,8 @@
 """What an object store has, asked so that a refusal is an error and never an empty answer.
 
-The questions of fsspec (`exists`, `isfile`, `glob`, `find`) answer "no" and "nothing" where a bucket cannot be reached or
-refuses: whoever believes them says that an artefact is not there, or makes it again. Here only what is truly absent is.
+The questions of fsspec (`exists`, `isfile`, `glob`, `find`) answer "no" and "nothing" where a bucket cannot
+be reached or refuses: whoever believes them says that an artefact is not there, or makes it again. Here only
+what is truly absent is.
 
 What this file refuses to know: who asks, how often, and what the names mean.
 """
@@ -16,7 +17,9 @@ _GONE = (404, 410)
 
 
 def is_absent(error: BaseException) -> bool:
-    """Whether an error says that an object is not there, and nothing else: not that its bucket is not, or that nobody answers."""
+    """Whether an error says that an object is not there, and nothing else: not that its bucket is not, or
+    that nobody answers.
+    """
     if not isinstance(error, FileNotFoundError) or transient(error):
         return False
     answers = [answer_of(cause) for cause in causes_of(error)]
@@ -46,7 +49,11 @@ def is_file(system: Any, path: str) -> bool:
 def entries(system: Any, folder: str) -> list[dict[str, Any]]:
     """What lies in a folder, one level deep; nothing where there is none. `Raises` as `info`."""
     try:
-        return [entry for entry in system.ls(folder, detail=True) if str(entry["name"]).strip("/") != folder.strip("/")]
+        return [
+            entry
+            for entry in system.ls(folder, detail=True)
+            if str(entry["name"]).strip("/") != folder.strip("/")
+        ]
     except FileNotFoundError as error:
         if is_absent(error):
             return []
@@ -59,8 +66,10 @@ def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
     from fsspec.spec import AbstractFileSystem
 
     glob = getattr(type(system), "_glob", None) or type(system).glob
-    is_usual = glob in (AbstractFileSystem.glob, AsyncFileSystem._glob)  # others (HTTP's) hand what they do not know to the network
-    walks = (is_usual and _walks(system)) or ("**" not in pattern and "s3" in system.protocol)  # s3fs walks to a given depth only
+    # others (HTTP's) hand what they do not know to the network
+    is_usual = glob in (AbstractFileSystem.glob, AsyncFileSystem._glob)
+    # s3fs walks to a given depth only
+    walks = (is_usual and _walks(system)) or ("**" not in pattern and "s3" in system.protocol)
     try:
         found = dict(system.glob(pattern, detail=True, **({"on_error": "raise"} if walks else {})))
     except FileNotFoundError as error:
@@ -73,7 +82,9 @@ def matching(system: Any, pattern: str, root: str) -> dict[str, dict[str, Any]]:
 
 
 def _walks(system: Any) -> bool:
-    """Whether its listings go folder by folder as fsspec's own do, which leave out those that fail unless told otherwise."""
+    """Whether its listings go folder by folder as fsspec's own do, which leave out those that fail unless
+    told otherwise.
+    """
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 

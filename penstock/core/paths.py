@@ -1,8 +1,9 @@
-"""The gate for names from elsewhere: what a manifest, a bucket's listing, a recipe or a request may call a file.
+"""The gate for names from elsewhere: what a manifest, a bucket's listing, a recipe or a request may call a
+file.
 
-A name is a relative POSIX path, spelt in the one normal way, and stays below its root: `reason` judges its spelling,
-`below` also asks the file system whether a link on the way leads out. Every place where such a name becomes a path goes
-through here; whoever joins one by hand opens the door that this file keeps shut.
+A name is a relative POSIX path, spelt in the one normal way, and stays below its root: `reason` judges its
+spelling, `below` also asks the file system whether a link on the way leads out. Every place where such a name
+becomes a path goes through here; whoever joins one by hand opens the door that this file keeps shut.
 
 What it refuses to know: which files there should be.
 """
@@ -98,7 +99,8 @@ def plain_all(names: Iterable[object], *, where: str) -> None:
 
 
 def below(root: Path, name: object, *, where: str) -> Path:
-    """The path of `name` below `root`, to be read or written: no link leads out of `root`, and what is there is no device.
+    """The path of `name` below `root`, to be read or written: no link leads out of `root`, and what is there
+    is no device.
 
     Args:
         root: a folder that the user named, or one that this has passed; it may itself be a link.
@@ -121,7 +123,10 @@ def below(root: Path, name: object, *, where: str) -> Path:
 
 
 class Inside:
-    """Whether paths lie below `root`, links followed. What is known of their folders is kept: one question a file is left."""
+    """Whether paths lie below `root`, links followed.
+
+    What is known of their folders is kept: one question a file is left.
+    """
 
     def __init__(self, root: str) -> None:
         self._top = os.path.realpath(root).rstrip(os.sep) + os.sep
@@ -139,6 +144,7 @@ class Inside:
 
 def _refused(name: object, why: str, where: str) -> StoreError:
     return StoreError(
-        f"{where} is {shown(name)}, and that is refused: {why}. A name is a relative path that stays below its folder, "
-        f"such as 'rows/part-0.parquet'. If you did not write this one, somebody changed it: restore it, or make it again."
+        f"{where} is {shown(name)}, and that is refused: {why}. A name is a relative path that stays below"
+        " its folder, such as 'rows/part-0.parquet'. If you did not write this one, somebody changed it:"
+        " restore it, or make it again."
     )

@@ -1,11 +1,13 @@
-"""A process's pulse: one small memory-mapped file, written by a process of a training and read by whoever started it.
+"""A process's pulse: one small memory-mapped file, written by a process of a training and read by whoever
+started it.
 
     beats   counted up by a thread, while the interpreter lives at all
     moves   counted up whenever something is done: a step, a batch judged, a file written
     step    the step it is in, from 0; -1 before the first
 
-Writing costs a fraction of a microsecond and no system call, and reading needs nothing of the writer: a process that was
-stopped, hangs in native code or waits for a peer for ever is seen all the same, and the numbers tell these apart.
+Writing costs a fraction of a microsecond and no system call, and reading needs nothing of the writer: a
+process that was stopped, hangs in native code or waits for a peer for ever is seen all the same, and the
+numbers tell these apart.
 
 What is refused here: any judgement (the launcher's), and any knowledge of what a step is.
 """

@@ -1,4 +1,6 @@
-"""The small JSON files of a run: read with care, since they grow in the open and may be torn, copied or changed."""
+"""The small JSON files of a run: read with care, since they grow in the open and may be torn, copied or
+changed.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
     if number_of(found.get("format", 0)) > FORMAT:
-        raise StoreError(f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+        raise StoreError(
+            f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
+            " Penstock."
+        )
     return found
 
 
@@ -57,7 +62,10 @@ def checked_facts(facts: dict[str, Any], path: Path, id: str) -> dict[str, Any]:
         lacking.append("process")
     if lacking or facts["id"] != id:
         why = f"it has no {', '.join(lacking)}" if lacking else f"it tells of {shown(facts['id'])}"
-        raise Torn(f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from another run.")
+        raise Torn(
+            f"{path} is not the record of {id}: {why}. It was changed after it was written, or copied from"
+            " another run."
+        )
     return facts
 
 
@@ -65,12 +73,22 @@ def lives(process: Mapping[str, Any], folder: Path) -> bool:
     """Whether the process of a run without a lease lives."""
     if process.get("host") != socket.gethostname():
         # Nobody can look into another machine; a live run writes its diary every few seconds.
-        touched = max((path.stat().st_mtime for path in (folder / "events.jsonl", folder / "run.json") if path.exists()), default=0.0)
+        touched = max(
+            (
+                path.stat().st_mtime
+                for path in (folder / "events.jsonl", folder / "run.json")
+                if path.exists()
+            ),
+            default=0.0,
+        )
         return time.time() - touched < _STALE_SECONDS
     try:
         found = psutil.Process(int(process["pid"]))
         # A pid may have been given to somebody else since.
-        return bool(abs(found.create_time() - float(process["started"])) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+        return bool(
+            abs(found.create_time() - float(process["started"])) < 1.0
+            and found.status() != psutil.STATUS_ZOMBIE
+        )
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError, OverflowError):
         return False
 

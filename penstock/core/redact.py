@@ -1,12 +1,14 @@
 """No secret is told: the one place that blanks credentials, in whatever leaves this process.
 
-Two ways of knowing one. **By shape** (`core.secret_shapes`): the user and password of a URL, a query parameter such as `sig`,
-`password=…`, `Authorization: …`, a token with a well-known beginning; names are judged by `core.secret_names`. **By value**
-(`core.secret_values`): what `learn` saw in a URL or under a telling name (a recipe, an option, the environment) is
-blanked wherever it turns up later, in whatever spelling: errors of other packages quote it without the URL around it.
+Two ways of knowing one. **By shape** (`core.secret_shapes`): the user and password of a URL, a query
+parameter such as `sig`, `password=…`, `Authorization: …`, a token with a well-known beginning; names are
+judged by `core.secret_names`. **By value** (`core.secret_values`): what `learn` saw in a URL or under a
+telling name (a recipe, an option, the environment) is blanked wherever it turns up later, in whatever
+spelling: errors of other packages quote it without the URL around it.
 
-A value that is an ordinary word, or that is very short, is blanked by its shape alone: a password `train` must not take
-the word out of every sentence. A credential that was blanked reads `***`; `core.credentials` finds it again.
+A value that is an ordinary word, or that is very short, is blanked by its shape alone: a password `train`
+must not take the word out of every sentence. A credential that was blanked reads `***`; `core.credentials`
+finds it again.
 
 What this file refuses to know: where texts go. Errors, events, records, the console and the server call it.
 """
@@ -33,13 +35,16 @@ def redacted(text: str) -> str:
     learn_environment()
     if has_url(text):
         if "@" in text or "=" in text:
-            learn_text(text, whole=False, in_passing=True)  # a sentence may tell the same credential twice: in a URL, and bare
+            # a sentence may tell the same credential twice: in a URL, and bare
+            learn_text(text, whole=False, in_passing=True)
         text = by_url(text)
     return blanked(by_shape(text))
 
 
 def redacted_output(text: str) -> str:
-    """A result as it is printed: a column may be called `token`, so names tell nothing here; URLs and known values do."""
+    """A result as it is printed: a column may be called `token`, so names tell nothing here; URLs and known
+    values do.
+    """
     learn_environment()
     return blanked(by_url(text))
 
@@ -67,7 +72,13 @@ def _redacted_mapping(data: Mapping[Any, Any], by_name: bool) -> dict[Any, Any]:
         told = redacted(name) if isinstance(name, str) else name
         if told in found:  # two keys may differ in their secrets alone, and none is lost
             told = next(other for i in range(2, len(data) + 2) if (other := f"{told} ({i})") not in found)
-        hides = by_name and isinstance(name, str) and isinstance(value, str) and is_secret_name(name) and not is_plain(value)
+        hides = (
+            by_name
+            and isinstance(name, str)
+            and isinstance(value, str)
+            and is_secret_name(name)
+            and not is_plain(value)
+        )
         found[told] = BLANK if hides else redacted_data(value, by_name=by_name)
     return found
 
@@ -79,14 +90,21 @@ def redacted_words(words: Iterable[str]) -> list[str]:
         learn(word)
     shown = [redacted(word) for word in given]
     for i, (word, after) in enumerate(pairwise(given), start=1):
-        if word.startswith("--") and word != "--secret" and "=" not in word and is_secret_name(word.lstrip("-")):
+        if (
+            word.startswith("--")
+            and word != "--secret"
+            and "=" not in word
+            and is_secret_name(word.lstrip("-"))
+        ):
             register(after)
             shown[i] = BLANK
     return shown
 
 
 def redacted_urls(data: Any) -> Any:
-    """Plain data with the URLs in it redacted by their shape alone: for records that must mean the same afterwards."""
+    """Plain data with the URLs in it redacted by their shape alone: for records that must mean the same
+    afterwards.
+    """
     if isinstance(data, str):
         return redacted_url(data)
     if isinstance(data, Mapping):

@@ -1,7 +1,7 @@
 """Files that a user names: a regular file, or a sentence at once.
 
-A device such as /dev/zero never ends, and a named pipe waits for a writer that may never come. So a name is asked what
-it is before it is opened, it is opened without waiting, and what was opened is asked again.
+A device such as /dev/zero never ends, and a named pipe waits for a writer that may never come. So a name is
+asked what it is before it is opened, it is opened without waiting, and what was opened is asked again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,19 @@ from typing import BinaryIO
 from penstock.core.errors import SourceError, UserError
 
 _WORDS = (
-    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
 )
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def special(mode: int) -> str | None:
@@ -37,7 +47,8 @@ def refuse_special(path: str | Path, *, error: type[UserError] = SourceError) ->
 
 
 def refuse_output(path: str | Path) -> None:
-    """Refuse to put a file in the place of what is no file: the rename at the end of writing would take a device's name.
+    """Refuse to put a file in the place of what is no file: the rename at the end of writing would take a
+    device's name.
 
     Raises:
         UserError: a device, a pipe, a socket or a folder is there.
@@ -58,7 +69,10 @@ def local_output(path: str) -> str:
     """
     local = path.removeprefix("file://")
     if "://" in local:
-        raise UserError(f"{path} is not on this machine, and this file is written here alone. Name a local file, and copy it there.")
+        raise UserError(
+            f"{path} is not on this machine, and this file is written here alone. Name a local file, and copy"
+            " it there."
+        )
     return local
 
 
@@ -69,7 +83,10 @@ def lasting_output(path: str) -> str:
         UserError: it is this process's own memory, and what is written there is gone when the command ends.
     """
     if path.split("::", 1)[0].partition("://")[0].lower() == "memory" or "::memory://" in path:
-        raise UserError(f"{path} is this process's own memory: what is written there is gone when the command ends. Name a file or a bucket.")
+        raise UserError(
+            f"{path} is this process's own memory: what is written there is gone when the command ends. Name"
+            " a file or a bucket."
+        )
     return path
 
 

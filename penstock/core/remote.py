@@ -1,15 +1,19 @@
-"""Far away: reaching object stores, with patience. The one place that decides what is tried again and what is final.
+"""Far away: reaching object stores, with patience.
 
-What passes by itself (timeouts, 500/502/503/504, throttling, resets, bodies that end too soon) is tried again, after
-waits that double and are drawn at random between zero and their bound ("full jitter": Brooker, Exponential Backoff And
-Jitter, AWS Architecture Blog 2015), so that a thousand processes that were refused together do not return together.
-What does not (no such object or bucket, forbidden, no credentials) is told at once, in a sentence that says what to do.
+The one place that decides what is tried again and what is final.
 
-The clouds' packages retry too. For s3:// that is switched off, so that the two do not multiply; gs:// and abfs:// try a
-few times by themselves first. Every wait on the network ends: `PENSTOCK_REMOTE_TIMEOUT` (seconds of silence, 30),
-`PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins after so many, 120) say when. A training has
-more to lose than somebody at a terminal: what it reads within `heard(…, waiting=…)` is bound by the seconds alone, unless attempts are
-set. (What it writes, checkpoints, waits nowhere: `train.afar` sends them again.)
+What passes by itself (timeouts, 500/502/503/504, throttling, resets, bodies that end too soon) is tried
+again, after waits that double and are drawn at random between zero and their bound ("full jitter": Brooker,
+Exponential Backoff And Jitter, AWS Architecture Blog 2015), so that a thousand processes that were refused
+together do not return together. What does not (no such object or bucket, forbidden, no credentials) is told
+at once, in a sentence that says what to do.
+
+The clouds' packages retry too. For s3:// that is switched off, so that the two do not multiply; gs:// and
+abfs:// try a few times by themselves first. Every wait on the network ends: `PENSTOCK_REMOTE_TIMEOUT`
+(seconds of silence, 30), `PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins
+after so many, 120) say when. A training has more to lose than somebody at a terminal: what it reads within
+`heard(…, waiting=…)` is bound by the seconds alone, unless attempts are set. (What it writes, checkpoints,
+waits nowhere: `train.afar` sends them again.)
 
 Whoever listens (`heard`) is told of retries, once in a while; without a listener it is a Python warning.
 """
@@ -45,7 +49,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RANGE_BYTES = 16 * 2**20
-"""An object larger than this comes in ranges, several at once: one stream of an object store is far slower than a network."""
+"""An object larger than this comes in ranges, several at once: one stream of an object store is far slower
+than a network.
+"""
 RANGES_AT_ONCE = 8
 """Ranges under way in a process, over all objects: with `RANGE_BYTES` they bound the memory of fetching."""
 CONNECTIONS = 32
@@ -53,24 +59,87 @@ _ANY = 1_000_000
 """Attempts, where the seconds alone bound."""
 _TELL_SECONDS = 10.0
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CODES = frozenset({
-    "InternalError", "RequestLimitExceeded", "RequestThrottled", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
-})
-_ERRNOS = frozenset({
-    errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.EPIPE, errno.ETIMEDOUT,
-})
-_PASSING = frozenset({
-    # by name, since their packages may be absent: botocore, aiohttp, urllib3, requests, google, azure
-    "ClientConnectionError", "ClientOSError", "ClientPayloadError", "ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "FSTimeoutError", "HTTPClientError",
-    "IncompleteRead", "IncompleteReadError", "ReadTimeoutError", "ResponseStreamingError", "ServerDisconnectedError", "ServiceRequestError", "ServiceResponseError",
-    "ServiceUnavailable", "TransportError",
-})
-_FINAL = frozenset({"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "DefaultCredentialsError", "ClientAuthenticationError", "ProfileNotFound"})
-_REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed"})
+_CODES = frozenset(
+    {
+        "InternalError",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+_ERRNOS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+    }
+)
+_PASSING = frozenset(
+    {
+        # by name, since their packages may be absent: botocore, aiohttp, urllib3, requests, google, azure
+        "ClientConnectionError",
+        "ClientOSError",
+        "ClientPayloadError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "EndpointConnectionError",
+        "FSTimeoutError",
+        "HTTPClientError",
+        "IncompleteRead",
+        "IncompleteReadError",
+        "ReadTimeoutError",
+        "ResponseStreamingError",
+        "ServerDisconnectedError",
+        "ServiceRequestError",
+        "ServiceResponseError",
+        "ServiceUnavailable",
+        "TransportError",
+    }
+)
+_FINAL = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "DefaultCredentialsError",
+        "ClientAuthenticationError",
+        "ProfileNotFound",
+    }
+)
+_REFUSED = frozenset(
+    {
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "RequestTimeTooSkewed",
+    }
+)
 _HOW = {
-    "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of ~/.aws/credentials (and AWS_ENDPOINT_URL for a store that is not Amazon's)",
-    "gs": "Set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, or run `gcloud auth application-default login`",
-    "abfs": "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
+    "s3": (
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of ~/.aws/credentials"
+        " (and AWS_ENDPOINT_URL for a store that is not Amazon's)"
+    ),
+    "gs": (
+        "Set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, or run `gcloud auth"
+        " application-default login`"
+    ),
+    "abfs": (
+        "Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING"
+    ),
 }
 _HOW |= {"s3a": _HOW["s3"], "gcs": _HOW["gs"], "abfss": _HOW["abfs"], "az": _HOW["abfs"]}
 
@@ -90,7 +159,8 @@ class Patience:
 
     @classmethod
     def from_environment(cls, *, lasting: bool = False) -> Patience:
-        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults where they are not set.
+        """`PENSTOCK_REMOTE_ATTEMPTS`, `PENSTOCK_REMOTE_SECONDS`, `PENSTOCK_REMOTE_TIMEOUT`; the defaults
+        where they are not set.
 
         Args:
             lasting: any number of attempts where they are not set.
@@ -99,7 +169,11 @@ class Patience:
             StoreError: one of them is no positive number.
         """
         found: dict[str, float] = {}
-        for word, default in (("attempts", _ANY if lasting else cls.attempts), ("seconds", cls.seconds), ("timeout", cls.timeout_seconds)):
+        for word, default in (
+            ("attempts", _ANY if lasting else cls.attempts),
+            ("seconds", cls.seconds),
+            ("timeout", cls.timeout_seconds),
+        ):
             name = f"PENSTOCK_REMOTE_{word.upper()}"
             text = os.environ.get(name) or str(default)
             try:
@@ -112,7 +186,9 @@ class Patience:
         return cls(int(found["attempts"]), found["seconds"], found["timeout"])
 
     def waits(self, chance: Callable[[], float] | None = None) -> Iterator[float]:
-        """Seconds to wait before the second attempt, the third, …: doubling bounds, and anything below them with equal chance."""
+        """Seconds to wait before the second attempt, the third, …: doubling bounds, and anything below them
+        with equal chance.
+        """
         bound = self.first_wait_seconds
         for _ in range(self.attempts - 1):
             yield (chance or _jitter.random)() * bound
@@ -151,7 +227,10 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
                 raise
             wait, gone = next(waits, None), time.monotonic() - began
             if wait is None or gone + wait > bound.seconds:
-                raise GaveUp(f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in {gone:.0f} s)") from error
+                raise GaveUp(
+                    f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in"
+                    f" {gone:.0f} s)"
+                ) from error
             _tell_retry(f"could not {what} ({first_line(error)}); trying again", tries)
             if waiting is not None:
                 waiting()
@@ -163,30 +242,50 @@ def transient(error: BaseException) -> bool:
     causes = list(causes_of(error))
     if any(isinstance(cause, GaveUp) for cause in causes):
         return False  # patience within patience would multiply
-    if any(isinstance(cause, Torn) or any(base.__name__ in _PASSING for base in type(cause).__mro__) for cause in causes):
+    if any(
+        isinstance(cause, Torn) or any(base.__name__ in _PASSING for base in type(cause).__mro__)
+        for cause in causes
+    ):
         return True
     for cause in causes:
         status, code = answer_of(cause)
         if code in _CODES or status in _STATUSES:
             return True
-        if status is not None or type(cause).__name__ in _FINAL or isinstance(cause, (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)):
+        if (
+            status is not None
+            or type(cause).__name__ in _FINAL
+            or isinstance(
+                cause,
+                (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError),
+            )
+        ):
             return False
-        if isinstance(cause, (TimeoutError, ConnectionError)) or (isinstance(cause, OSError) and cause.errno in _ERRNOS):
+        if isinstance(cause, (TimeoutError, ConnectionError)) or (
+            isinstance(cause, OSError) and cause.errno in _ERRNOS
+        ):
             return True
     return False
 
 
 def is_taken(error: BaseException) -> bool:
-    """Whether an object store refused a conditional put since the object is there (or is being put by another)."""
+    """Whether an object store refused a conditional put since the object is there (or is being put by
+    another).
+    """
     for cause in causes_of(error):
         status, code = answer_of(cause)
-        if status in (409, 412) or code in ("PreconditionFailed", "ConditionalRequestConflict") or type(cause).__name__ == "ResourceExistsError":
+        if (
+            status in (409, 412)
+            or code in ("PreconditionFailed", "ConditionalRequestConflict")
+            or type(cause).__name__ == "ResourceExistsError"
+        ):
             return True
     return False
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their status."""
+    """The error that an error stands for comes first: s3fs translates the clouds' answers, and loses their
+    status.
+    """
     chain: list[BaseException] = []
     while error is not None and error not in chain and len(chain) < 8:
         chain.append(error)
@@ -229,24 +328,35 @@ def explain(error: BaseException, url: str) -> str:
         if code in _REFUSED or status == 401:
             return f"its credentials are refused ({said}). {how}."
         if code == "NoSuchBucket":
-            return f"there is no bucket {url.split('://', 1)[-1].split('/', 1)[0]!r}. Create it, or correct the name."
+            return (
+                f"there is no bucket {url.split('://', 1)[-1].split('/', 1)[0]!r}. Create it, or correct the"
+                " name."
+            )
         if status == 403 or isinstance(cause, PermissionError):
-            return f"{said}. These credentials may not do that: give them the permission, or use others. {how}."
+            return (
+                f"{said}. These credentials may not do that: give them the permission, or use others. {how}."
+            )
     return said
 
 
 def refusals() -> tuple[type[BaseException], ...]:
     """OSError, and what the clouds' packages raise beside it (only of those already imported)."""
     found: list[type[BaseException]] = [OSError]
-    for module, name in (("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("google.auth.exceptions", "GoogleAuthError"),
-                         ("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError")):
+    for module, name in (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("botocore.exceptions", "ClientError"),
+        ("google.auth.exceptions", "GoogleAuthError"),
+        ("azure.core.exceptions", "AzureError"),
+        ("aiohttp", "ClientError"),
+    ):
         error = getattr(sys.modules.get(module), name, None)
         if error is not None:
             found.append(error)
     return tuple(found)
 
 
-# -- who listens ---------------------------------------------------------------------------------------------------------
+# -- who listens ---------------------------------------------------------------------------------------------
+
 
 @dataclass(eq=False)
 class _Listener:
@@ -270,7 +380,9 @@ _is_silent: ContextVar[bool] = ContextVar("penstock_silent", default=False)
 
 @contextmanager
 def in_silence() -> Iterator[None]:
-    """Tell nobody of retries while the body runs: for housekeeping that may fail, in a thread that is nobody's."""
+    """Tell nobody of retries while the body runs: for housekeeping that may fail, in a thread that is
+    nobody's.
+    """
     before = _is_silent.set(True)
     try:
         yield
@@ -280,14 +392,16 @@ def in_silence() -> Iterator[None]:
 
 @contextmanager
 def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for it (`as_here`).
+    """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for
+    it (`as_here`).
 
-    Two trainings in one process, each in a thread of its own, hear each of its own. A thread that nobody has given a
-    listener is heard by the only one there is; where there are several, it cannot be known whose it is.
+    Two trainings in one process, each in a thread of its own, hear each of its own. A thread that nobody has
+    given a listener is heard by the only one there is; where there are several, it cannot be known whose it
+    is.
 
     Args:
-        waiting: given where an object store that refuses for a minute or two must not end what is done; called before each wait for what is
-            read, so that whoever watches knows that it is still tried.
+        waiting: given where an object store that refuses for a minute or two must not end what is done;
+            called before each wait for what is read, so that whoever watches knows that it is still tried.
     """
     outer = _here.get()
     listener = _Listener(events, waiting or (outer.waiting if outer else None), outer)
@@ -304,7 +418,9 @@ def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Itera
 
 
 def as_here(work: Callable[P, T]) -> Callable[P, T]:
-    """`work`, to be called in another thread as if in this one: what happens far away is told to this thread's listener."""
+    """`work`, to be called in another thread as if in this one: what happens far away is told to this
+    thread's listener.
+    """
     listener = _here.get()
 
     @wraps(work)
@@ -354,11 +470,12 @@ def _tell_retry(text: str, tries: int) -> None:
         listener.events.warn(text, attempt=tries)
 
 
-# -- reaching ------------------------------------------------------------------------------------------------------------
+# -- reaching ------------------------------------------------------------------------------------------------
 
 
 def _check_place(url: str) -> None:
-    """Whether a URL is text, and names a bucket or host at all: packages answer one that does not with errors of many kinds, and late.
+    """Whether a URL is text, and names a bucket or host at all: packages answer one that does not with errors
+    of many kinds, and late.
 
     Raises:
         ValueError: it does not.
@@ -373,15 +490,18 @@ def _check_place(url: str) -> None:
 
 
 def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
-    """The fsspec file system of a URL with timeouts, without retries of its own and without remembered listings; and the path in it.
+    """The fsspec file system of a URL with timeouts, without retries of its own and without remembered
+    listings; and the path in it.
 
     Args:
-        patient: for readers that hand the file system on to others' code, where `persist` has no place: s3:// then tries again by itself,
-            at most four times three requests (s3fs those bodies that end too soon, botocore what a server refuses).
+        patient: for readers that hand the file system on to others' code, where `persist` has no place: s3://
+            then tries again by itself, at most four times three requests (s3fs those bodies that end too
+            soon, botocore what a server refuses).
 
     Raises:
         ImportError, ValueError: as fsspec raises them.
-        UserError: the URL's credentials were blanked when it was written down, and the environment does not have them.
+        UserError: the URL's credentials were blanked when it was written down, and the environment does not
+            have them.
     """
     import fsspec
 
@@ -390,13 +510,23 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     options: dict[str, Any] = {}
     if url.split("://", 1)[0] in ("s3", "s3a"):
         timeout = Patience.from_environment().timeout_seconds
-        mine = {"connect_timeout": min(timeout, 10.0), "read_timeout": timeout, "max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 3 if patient else 1, "mode": "standard"}}
+        mine = {
+            "connect_timeout": min(timeout, 10.0),
+            "read_timeout": timeout,
+            "max_pool_connections": CONNECTIONS,
+            "retries": {"total_max_attempts": 3 if patient else 1, "mode": "standard"},
+        }
         from botocore.config import Config
 
         if "response_checksum_validation" in Config.OPTION_DEFAULTS:
-            mine["response_checksum_validation"] = "when_required"  # content is held against its manifest's SHA-256, which names what is wrong
+            # content is held against its manifest's SHA-256, which names what is wrong
+            mine["response_checksum_validation"] = "when_required"
         configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        options = {"config_kwargs": {**mine, **configured}, "use_listings_cache": patient, "max_concurrency": 1}
+        options = {
+            "config_kwargs": {**mine, **configured},
+            "use_listings_cache": patient,
+            "max_concurrency": 1,
+        }
         url, key, secret = key_and_secret(url)  # s3fs would take them for the bucket's name
         options |= {"key": key, "secret": secret} if key and secret else {}
     try:
@@ -404,7 +534,9 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     except (ImportError, ValueError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - some protocols answer a URL that lacks something with whatever comes
-        raise ValueError(f"it is no URL that {url.split('://', 1)[0]}:// can open ({type(error).__name__}: {error})") from None
+        raise ValueError(
+            f"it is no URL that {url.split('://', 1)[0]}:// can open ({type(error).__name__}: {error})"
+        ) from None
     if options:
         system.retries = 4 if patient else 1
     return system, path
@@ -423,8 +555,12 @@ def _ranges() -> ThreadPoolExecutor:
         return _pool
 
 
-def read_range(system: Any, path: str, start: int, stop: int, *, what: str, patience: Patience | None = None) -> bytes:
-    """Bytes [start, stop) of an object; one that is shorter or longer than that counts as torn, and is asked for again."""
+def read_range(
+    system: Any, path: str, start: int, stop: int, *, what: str, patience: Patience | None = None
+) -> bytes:
+    """Bytes [start, stop) of an object; one that is shorter or longer than that counts as torn, and is asked
+    for again.
+    """
 
     def ask() -> bytes:
         found = bytes(system.cat_file(path, start=start, end=stop))
@@ -435,8 +571,11 @@ def read_range(system: Any, path: str, start: int, stop: int, *, what: str, pati
     return persist(ask, what=what, patience=patience, is_read=True)
 
 
-def read_pieces(system: Any, path: str, size_bytes: int, *, what: str, range_bytes: int | None = None) -> Iterator[bytes]:
-    """An object of known size, whole, piece by piece in order; the pieces are fetched in parallel, a few ahead.
+def read_pieces(
+    system: Any, path: str, size_bytes: int, *, what: str, range_bytes: int | None = None
+) -> Iterator[bytes]:
+    """An object of known size, whole, piece by piece in order; the pieces are fetched in parallel, a few
+    ahead.
 
     Raises:
         GaveUp: it was not there whole within the bound.
@@ -444,6 +583,7 @@ def read_pieces(system: Any, path: str, size_bytes: int, *, what: str, range_byt
     """
     step = range_bytes or RANGE_BYTES
     if size_bytes <= step:
+
         def ask() -> bytes:
             found = bytes(system.cat_file(path))
             if len(found) != size_bytes:

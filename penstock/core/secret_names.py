@@ -1,7 +1,9 @@
-"""Names that tell of a secret: one table of what options, parameters, headers and variables are called that hold one.
+"""Names that tell of a secret: one table of what options, parameters, headers and variables are called that
+hold one.
 
-A name is taken apart into words (`api_key`, `apiKey`, `API-Key` and `x.api_key` are the same two), and the table says which
-words, alone or together, hold a secret. What speaks about one without holding it (`token_env`, `password_file`) does not.
+A name is taken apart into words (`api_key`, `apiKey`, `API-Key` and `x.api_key` are the same two), and the
+table says which words, alone or together, hold a secret. What speaks about one without holding it
+(`token_env`, `password_file`) does not.
 
 What this file refuses to know: where names and values stand in a text (`core.secret_shapes`).
 """
@@ -11,43 +13,190 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-WHOLE = frozenset({
-    "apikey", "apipass", "auth", "authorization", "basicauth", "bearer", "connectionstring", "connstr", "cookie", "credential",
-    "credentials", "dsn", "jwt", "otp", "pass", "passcode", "passkey", "passphrase", "passwd", "password", "privkey",
-    "proxyauth", "pw", "pwd", "sas", "sastoken", "sasurl", "secret", "sig", "signature", "signatureprovided", "token",
-})
+WHOLE = frozenset(
+    {
+        "apikey",
+        "apipass",
+        "auth",
+        "authorization",
+        "basicauth",
+        "bearer",
+        "connectionstring",
+        "connstr",
+        "cookie",
+        "credential",
+        "credentials",
+        "dsn",
+        "jwt",
+        "otp",
+        "pass",
+        "passcode",
+        "passkey",
+        "passphrase",
+        "passwd",
+        "password",
+        "privkey",
+        "proxyauth",
+        "pw",
+        "pwd",
+        "sas",
+        "sastoken",
+        "sasurl",
+        "secret",
+        "sig",
+        "signature",
+        "signatureprovided",
+        "token",
+    }
+)
 """Names that are nothing but a secret's."""
-ANYWHERE = frozenset({
-    "accountkey", "apikey", "connectionstring", "passphrase", "passwd", "password", "pwd", "secret",
-})
+ANYWHERE = frozenset(
+    {
+        "accountkey",
+        "apikey",
+        "connectionstring",
+        "passphrase",
+        "passwd",
+        "password",
+        "pwd",
+        "secret",
+    }
+)
 """Words, or two words together, that tell wherever they stand in a name: `aws_secret_access_key`."""
 ENDS = (
-    "accesstoken", "accesskey", "apikey", "authtoken", "passcode", "passphrase", "passwd", "password", "privatekey", "secret",
+    "accesstoken",
+    "accesskey",
+    "apikey",
+    "authtoken",
+    "passcode",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "secret",
     "secretkey",
 )
-"""How a single word ends that was written without marks between its parts: `PGPASSWORD`, `dbpasswd`, `clientsecret`."""
+"""How a single word ends that was written without marks between its parts: `PGPASSWORD`, `dbpasswd`,
+`clientsecret`.
+"""
 LAST = frozenset({"authorization", "cookie", "credential", "credentials", "dsn", "jwt", "sig", "signature"})
 """Last words that tell, whatever comes before them."""
 BEFORE = {
-    "key": frozenset({
-        "access", "account", "admin", "api", "app", "application", "auth", "client", "consumer", "encryption", "fernet",
-        "hmac", "license", "master", "private", "service", "shared", "signing", "ssh", "storage", "subscription", "webhook",
-    }),
-    "token": frozenset({
-        "access", "api", "auth", "bearer", "bot", "csrf", "deploy", "github", "gitlab", "hf", "id", "identity", "jwt", "oauth",
-        "personal", "push", "refresh", "registry", "sas", "security", "service", "session", "slack", "upload", "user", "write", "read",
-    }),
-    "pass": frozenset({
-        "account", "admin", "auth", "db", "database", "email", "ftp", "http", "keystore", "ldap", "login", "mail", "mongo", "my",
-        "mysql", "pg", "postgres", "proxy", "redis", "root", "service", "smtp", "sql", "ssh", "user", "vpn",
-    }),
+    "key": frozenset(
+        {
+            "access",
+            "account",
+            "admin",
+            "api",
+            "app",
+            "application",
+            "auth",
+            "client",
+            "consumer",
+            "encryption",
+            "fernet",
+            "hmac",
+            "license",
+            "master",
+            "private",
+            "service",
+            "shared",
+            "signing",
+            "ssh",
+            "storage",
+            "subscription",
+            "webhook",
+        }
+    ),
+    "token": frozenset(
+        {
+            "access",
+            "api",
+            "auth",
+            "bearer",
+            "bot",
+            "csrf",
+            "deploy",
+            "github",
+            "gitlab",
+            "hf",
+            "id",
+            "identity",
+            "jwt",
+            "oauth",
+            "personal",
+            "push",
+            "refresh",
+            "registry",
+            "sas",
+            "security",
+            "service",
+            "session",
+            "slack",
+            "upload",
+            "user",
+            "write",
+            "read",
+        }
+    ),
+    "pass": frozenset(
+        {
+            "account",
+            "admin",
+            "auth",
+            "db",
+            "database",
+            "email",
+            "ftp",
+            "http",
+            "keystore",
+            "ldap",
+            "login",
+            "mail",
+            "mongo",
+            "my",
+            "mysql",
+            "pg",
+            "postgres",
+            "proxy",
+            "redis",
+            "root",
+            "service",
+            "smtp",
+            "sql",
+            "ssh",
+            "user",
+            "vpn",
+        }
+    ),
     "auth": frozenset({"basic", "http", "proxy", "redis", "rediscli", "registry"}),
 }
-"""Last words that tell only after one of these: `api_key` does, `primary_key` does not; `smtp_pass` does, `forward_pass` does not."""
-ABOUT = frozenset({
-    "column", "count", "dir", "env", "field", "file", "folder", "id", "length", "limit", "name", "path", "ref", "size",
-    "type", "uri", "url", "var", "variable",
-})
+"""Last words that tell only after one of these: `api_key` does, `primary_key` does not; `smtp_pass` does,
+`forward_pass` does not.
+"""
+ABOUT = frozenset(
+    {
+        "column",
+        "count",
+        "dir",
+        "env",
+        "field",
+        "file",
+        "folder",
+        "id",
+        "length",
+        "limit",
+        "name",
+        "path",
+        "ref",
+        "size",
+        "type",
+        "uri",
+        "url",
+        "var",
+        "variable",
+    }
+)
 """Last words of names that speak about a secret without holding it: `token_env`, `password_file`."""
 IN_QUERIES = frozenset({"code", "key"})
 """Names that hold a secret in a URL's query where the value is long."""
@@ -57,7 +206,9 @@ _SETTING = re.compile(r"(?:spark|hadoop|fs)\.")
 """Such as `spark.hadoop.fs.s3a.secret.key`, `fs.azure.account.key.NAME.blob.core.windows.net`."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 _MANY = re.compile(r"(?<=.(?:d|t|y|e))s\Z")
-"""The mark of several, after words of the table: `passwords`, `secrets`, `api_keys`, `cookies`; of tokens there are many that are none."""
+"""The mark of several, after words of the table: `passwords`, `secrets`, `api_keys`, `cookies`; of tokens
+there are many that are none.
+"""
 
 
 def _is_told(words: list[str]) -> bool:
@@ -66,7 +217,9 @@ def _is_told(words: list[str]) -> bool:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an option, parameter or variable of this name holds a secret: `api_key`, `X-Amz-Signature`, `AccountKey`."""
+    """Whether an option, parameter or variable of this name holds a secret: `api_key`, `X-Amz-Signature`,
+    `AccountKey`.
+    """
     whole, _, last = name[-200:].rpartition(".")
     words = [word.lower() for word in _WORDS.findall(last)]
     if _SETTING.match(name):  # Spark's and Hadoop's settings spread one name over their dots
@@ -90,7 +243,10 @@ def is_secret_name(name: str) -> bool:
 
 
 _LAST_OF_VARIABLES = frozenset({"auth", "key", "pass", "pat", "token"})
-"""Last words of variables that hold a secret, whatever comes before: `SERVE_TOKEN`, `ACME_KEY`. In a recipe `pad_token` is none."""
+"""Last words of variables that hold a secret, whatever comes before: `SERVE_TOKEN`, `ACME_KEY`.
+
+In a recipe `pad_token` is none.
+"""
 
 
 def is_secret_variable(name: str) -> bool:
@@ -106,17 +262,23 @@ _TYPE = re.compile(r"(?:u?int|float|utf|decimal|bfloat|date|string|str|binary|co
 
 
 def is_ordinary(value: str) -> bool:
-    """A word, a short number or the name of a type, which texts may hold for other reasons than to tell a secret."""
+    """A word, a short number or the name of a type, which texts may hold for other reasons than to tell a
+    secret.
+    """
     if value.isdigit():
         return len(value) < 6
     if not value.isascii() and len(value) >= _LONG:
         return False
     if _TYPE.match(value):
         return True
-    return value.isalpha() and len(value) <= _COMMON and (value.islower() or value.isupper() or value.istitle())
+    return (
+        value.isalpha() and len(value) <= _COMMON and (value.islower() or value.isupper() or value.istitle())
+    )
 
 
 def is_plain(value: str) -> bool:
-    """What stands after a telling name and a colon where the name is that of a column or of a word: a type, a word, a number."""
+    """What stands after a telling name and a colon where the name is that of a column or of a word: a type, a
+    word, a number.
+    """
     bare = value.strip("\"'`.,;:()[]{}")
     return len(bare) < 3 or is_ordinary(bare)

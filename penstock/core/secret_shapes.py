@@ -1,10 +1,12 @@
 r"""Shapes of secrets: one table of how a credential looks in a text, whoever wrote it.
 
-URLs come first (`by_url`): the user and password before the `@`, as they are, percent-encoded, with `\/` for `/` as JSON writes
-it, broken over a line; and telling parameters of the query. Everything else is a row of `SHAPES` (`by_shape`): a pattern, what
-a text must hold for it to be tried at all, and what is blanked of a hit. Names of fields are judged by `core.secret_names`.
+URLs come first (`by_url`): the user and password before the `@`, as they are, percent-encoded, with `\/` for
+`/` as JSON writes it, broken over a line; and telling parameters of the query. Everything else is a row of
+`SHAPES` (`by_shape`): a pattern, what a text must hold for it to be tried at all, and what is blanked of a
+hit. Names of fields are judged by `core.secret_names`.
 
-Every pattern is linear in the text: repetitions are bounded, or cannot begin anew at each of their characters.
+Every pattern is linear in the text: repetitions are bounded, or cannot begin anew at each of their
+characters.
 
 What this file refuses to know: which values this process was given (`core.secret_values`).
 """
@@ -20,7 +22,7 @@ from penstock.core.secret_names import IN_QUERIES, is_ordinary, is_plain, is_sec
 
 BLANK = "***"
 
-# -- URLs ----------------------------------------------------------------------------------------------------------------
+# -- URLs ----------------------------------------------------------------------------------------------------
 
 _SLASHES = r"(?://|\\{1,4}/\\{1,4}/|(?:\\{1,4}u002[fF]){2})"
 _SCHEME_NAME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
@@ -31,11 +33,13 @@ _WHOLE_URL = re.compile(rf"({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START}).)+)", r
 """URLs in a value that is nothing else, with whatever characters their user has put into them."""
 _BROKEN_URL = re.compile(
     rf"""({_SCHEME_NAME}:{_SLASHES}[^\s/@:?#"'<>`\[]{{0,100}}:)(?!\d{{1,5}}(?:[\s/?#"'<>`]|\Z))"""
-    rf"""[^\s@"'<>`]{{0,200}}(?:["'<>` ](?:(?!:{_SLASHES})[^\n@]){{0,200}}|[^\S ]{{1,3}}[^\s@]{{0,200}})@""")
+    rf"""[^\s@"'<>`]{{0,200}}(?:["'<>` ](?:(?!:{_SLASHES})[^\n@]){{0,200}}|[^\S ]{{1,3}}[^\s@]{{0,200}})@"""
+)
 """A password with a space or a quote in it, or broken over a line: it ends at the `@`."""
 _BARE = re.compile(
     r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
-    r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/])""")
+    r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/])"""
+)
 """A credential and its host without the scheme, as drivers of databases tell it."""
 _PORT = re.compile(r"\d{1,5}\Z")
 _USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
@@ -45,16 +49,22 @@ _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
 _AT = re.compile(r"%(?:25){0,3}40")
 _ENCODED = re.compile(
     r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 _QUERY = re.compile(r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)""")
 _ENCODED_QUERY = re.compile(
-    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""", re.IGNORECASE)
+    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
+    re.IGNORECASE,
+)
 
 
 def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
-    """What stands before a URL's `@`: user, password, and where the rest begins. None where there is no credential.
+    """What stands before a URL's `@`: user, password, and where the rest begins.
 
-    Users write passwords as they are; one with `/`, `?` or `#` in it reaches beyond what a parser takes for the host.
+    None where there is no credential.
+
+    Users write passwords as they are; one with `/`, `?` or `#` in it reaches beyond what a parser takes for
+    the host.
     """
     end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
     authority = rest[:end]
@@ -62,7 +72,11 @@ def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
     user, colon, password = authority[:at].partition(":") if at >= 0 else authority.partition(":")
     if at >= 0:
         if not colon:  # abfs://container@account and sftp://me@host name no secret
-            return None if scheme.lower() in _NAMED_BEFORE_AT or _USER.match(user) or not user else (user, None, at + 1)
+            return (
+                None
+                if scheme.lower() in _NAMED_BEFORE_AT or _USER.match(user) or not user
+                else (user, None, at + 1)
+            )
         return user, password, at + 1
     if not colon or _PORT.match(password) or authority.startswith("["):
         return None
@@ -98,7 +112,9 @@ def _blank_query(match: re.Match[str]) -> str:
 def is_secret_parameter(name: str, value: str) -> bool:
     """Whether a parameter of a query holds a secret."""
     name = unquote(name)
-    return is_secret_name(name) or (name.lower() in IN_QUERIES and len(value) >= 16 and not is_ordinary(value))
+    return is_secret_name(name) or (
+        name.lower() in IN_QUERIES and len(value) >= 16 and not is_ordinary(value)
+    )
 
 
 def has_url(text: str) -> bool:
@@ -116,7 +132,9 @@ def by_url(text: str) -> str:
 
 
 def redacted_url(url: str) -> str:
-    """A URL without its credentials, known by their shape alone: the same for every password, so that identities rest on it."""
+    """A URL without its credentials, known by their shape alone: the same for every password, so that
+    identities rest on it.
+    """
     return _WHOLE_URL.sub(_blank_url, url) if "://" in url else url
 
 
@@ -139,7 +157,11 @@ def split_credential(url: str) -> Credential | None:
     """A URL's user and password, as they are written; None where it has none."""
     scheme, _, rest = url.partition("://")
     credential = _userinfo(scheme, rest)
-    return None if credential is None else Credential(scheme, credential[0], credential[1], rest[credential[2] :])
+    return (
+        None
+        if credential is None
+        else Credential(scheme, credential[0], credential[1], rest[credential[2] :])
+    )
 
 
 def credentials_in(text: str, *, whole: bool) -> Iterator[tuple[str, str | None]]:
@@ -162,7 +184,7 @@ def parameters_in(text: str) -> Iterator[str]:
             yield value.strip("\"'{}")
 
 
-# -- everything else -----------------------------------------------------------------------------------------------------
+# -- everything else -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -190,7 +212,8 @@ def _if_named(name: int, value: int, *, careful: bool = False) -> Callable[[re.M
     """Blank the group `value` of a hit where its group `name` is a telling name.
 
     Args:
-        careful: the name may be that of a column, or of a word of a recipe; a value that is a plain word is none.
+        careful: the name may be that of a column, or of a word of a recipe; a value that is a plain word is
+            none.
     """
 
     def blank(match: re.Match[str]) -> str:
@@ -215,7 +238,8 @@ def _blank_assigned(match: re.Match[str]) -> str:
 
 
 def _blank_option(match: re.Match[str]) -> str:
-    named = match[1] != "--secret" and is_secret_name(match[1].lstrip("-"))  # --secret names a Secret of Kubernetes
+    # --secret names a Secret of Kubernetes
+    named = match[1] != "--secret" and is_secret_name(match[1].lstrip("-"))
     return f"{match[1]} {BLANK}" if named else match[0]
 
 
@@ -225,7 +249,11 @@ def _blank_listed(match: re.Match[str]) -> str:
 
 
 def _blank_header(match: re.Match[str]) -> str:
-    return f"{match[1]}{match[2]}{BLANK}" if match[3].strip().lower() not in ("bearer", "basic", "") else match[0]
+    return (
+        f"{match[1]}{match[2]}{BLANK}"
+        if match[3].strip().lower() not in ("bearer", "basic", "")
+        else match[0]
+    )
 
 
 def _blank_scheme(match: re.Match[str]) -> str:
@@ -234,7 +262,9 @@ def _blank_scheme(match: re.Match[str]) -> str:
 
 def _blank_said(match: re.Match[str]) -> str:
     bare = match[3].strip("\"'`")
-    return match[0] if is_plain(bare) or bare.startswith(BLANK) else f"{match[1]}{match[2]}{_inside(match[3])}"
+    return (
+        match[0] if is_plain(bare) or bare.startswith(BLANK) else f"{match[1]}{match[2]}{_inside(match[3])}"
+    )
 
 
 def _blank_bare(match: re.Match[str]) -> str:
@@ -248,12 +278,17 @@ def _blank_encoded_query(match: re.Match[str]) -> str:
 _FIELD = r"[A-Za-z_][\w.-]{0,80}"
 _QUOTE = r"[bBuUrR]{0,2}"
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-_ASSIGNED = re.compile(r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)""")
+_ASSIGNED = re.compile(
+    r"""(?<![\w.-])([A-Za-z_-][\w.-]{0,200})=("[^"\n]*"|'[^'\n]*'|\{[^}\n]*\}|[\[(][^\])\n]*[\])]|[^\s&;"'<>`]+)"""
+)
 _NAMED = re.compile(
     r"""(?<![\w.'"/-])([A-Za-z_][\w-]{0,80})(?::[ \t]{1,8}|:[ \t]{0,4}\r?\n[ \t]{1,40}|:(?![\s/:])"""
-    r"""|[ \t]{1,4}(?::[ \t]{0,8}|=(?!=)[ \t]{0,8}|[=-]>[ \t]{0,8})|=>?[ \t]{1,8}|[=-]>)""")
+    r"""|[ \t]{1,4}(?::[ \t]{0,8}|=(?!=)[ \t]{0,8}|[=-]>[ \t]{0,8})|=>?[ \t]{1,8}|[=-]>)"""
+)
 _VALUE = re.compile(
-    rf"""(?:!!?\w{{1,20}}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{{1,40}}[^\n]{{1,1000}}|{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})""")
+    r"""(?:!!?\w{1,20}[ \t]+)?([|>][+-]?[ \t]*\r?\n[ \t]{1,40}[^\n]{1,1000}|"""
+    rf"""{_STRING}|[^\s,;"'\]}}<>`]{{1,1000}})"""
+)
 
 
 def _blank_fields(text: str) -> str:
@@ -271,53 +306,177 @@ def _blank_fields(text: str) -> str:
 
 
 _KNOWN = (
-    r"(?:AKIA|ASIA)[A-Z0-9]{16}", r"gh[opsur]_[A-Za-z0-9]{20,}", r"github_pat_\w{20,}", r"glpat-[\w-]{16,}",
-    r"xox[abposr]-[\w-]{10,}", r"xapp-[\w-]{10,}", r"hf_[A-Za-z0-9]{20,}", r"sk-[\w-]{20,}", r"[sr]k_(?:live|test)_\w{16,}",
-    r"AIza[\w-]{30,}", r"ya29\.[\w-]{16,}", r"GOCSPX-[\w-]{20,}", r"SG\.[\w-]{16,}\.[\w-]{16,}", r"npm_[A-Za-z0-9]{30,}",
-    r"pypi-AgE[\w-]{16,}", r"dapi[0-9a-f]{32}", r"do[opr]_v1_[0-9a-f]{40,}", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
-    r"AGE-SECRET-KEY-1[A-Z0-9]{40,}", r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*", r"\d{8,10}:AA[\w-]{32,}",
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}",
+    r"gh[opsur]_[A-Za-z0-9]{20,}",
+    r"github_pat_\w{20,}",
+    r"glpat-[\w-]{16,}",
+    r"xox[abposr]-[\w-]{10,}",
+    r"xapp-[\w-]{10,}",
+    r"hf_[A-Za-z0-9]{20,}",
+    r"sk-[\w-]{20,}",
+    r"[sr]k_(?:live|test)_\w{16,}",
+    r"AIza[\w-]{30,}",
+    r"ya29\.[\w-]{16,}",
+    r"GOCSPX-[\w-]{20,}",
+    r"SG\.[\w-]{16,}\.[\w-]{16,}",
+    r"npm_[A-Za-z0-9]{30,}",
+    r"pypi-AgE[\w-]{16,}",
+    r"dapi[0-9a-f]{32}",
+    r"do[opr]_v1_[0-9a-f]{40,}",
+    r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
+    r"AGE-SECRET-KEY-1[A-Z0-9]{40,}",
+    r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
+    r"\d{8,10}:AA[\w-]{32,}",
 )
 """Tokens with a well-known beginning, of clouds and services."""
 _KNOWN_HINTS = (
-    "akia", "asia", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_", "glpat", "xox", "xapp-", "hf_", "sk-", "k_live_", "k_test_", "aiza",
-    "ya29.", "gocspx", "sg.", "npm_", "pypi-", "dapi", "_v1_", "shp", "age-secret", "eyj", ":aa",
+    "akia",
+    "asia",
+    "gho_",
+    "ghp_",
+    "ghr_",
+    "ghs_",
+    "ghu_",
+    "github_",
+    "glpat",
+    "xox",
+    "xapp-",
+    "hf_",
+    "sk-",
+    "k_live_",
+    "k_test_",
+    "aiza",
+    "ya29.",
+    "gocspx",
+    "sg.",
+    "npm_",
+    "pypi-",
+    "dapi",
+    "_v1_",
+    "shp",
+    "age-secret",
+    "eyj",
+    ":aa",
 )
 
 SHAPES: tuple[Shape, ...] = (
     Shape("a URL inside another", ("%40", "%2540", "%252540"), _ENCODED, rf"\1{BLANK}\2"),
     Shape("its query", ("%3d", "%253d", "%25253d"), _ENCODED_QUERY, _blank_encoded_query),
-    Shape("a private key", ("private key",), re.compile(
-        r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?(?:-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)", re.DOTALL)),
-    Shape("a key of PuTTY", ("putty-user-key",), re.compile(r"PuTTY-User-Key-File-\d.*?(?:Private-MAC: \w+|\Z)", re.DOTALL)),
-    Shape("a header", ("authorization", "cookie", "x-"), re.compile(
-        r"""(?<![\w.-])((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{0,60}(?:key|token|secret|signature))(\s{0,4}[:=]\s{0,4})"""
-        r"""((?:="[^"\n]*"|[^\n"'<>])+)""", re.IGNORECASE), _blank_header),
-    Shape("a scheme of authorization", ("bearer", "basic", "token"), re.compile(
-        r"\b(bearer|basic|token)((?<=[cr])[ \t]{0,4}\r?\n[ \t]{0,8}|[ \t]+)([A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE), _blank_scheme),
+    Shape(
+        "a private key",
+        ("private key",),
+        re.compile(
+            r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?(?:-{4,5} ?END [A-Z0-9"
+            r" ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)",
+            re.DOTALL,
+        ),
+    ),
+    Shape(
+        "a key of PuTTY",
+        ("putty-user-key",),
+        re.compile(r"PuTTY-User-Key-File-\d.*?(?:Private-MAC: \w+|\Z)", re.DOTALL),
+    ),
+    Shape(
+        "a header",
+        ("authorization", "cookie", "x-"),
+        re.compile(
+            r"""(?<![\w.-])((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{0,60}(?:key|token|secret|signature))(\s{0,4}[:=]\s{0,4})"""
+            r"""((?:="[^"\n]*"|[^\n"'<>])+)""",
+            re.IGNORECASE,
+        ),
+        _blank_header,
+    ),
+    Shape(
+        "a scheme of authorization",
+        ("bearer", "basic", "token"),
+        re.compile(
+            r"\b(bearer|basic|token)((?<=[cr])[ \t]{0,4}\r?\n[ \t]{0,8}|[ \t]+)([A-Za-z0-9._~+/=-]{6,})",
+            re.IGNORECASE,
+        ),
+        _blank_scheme,
+    ),
     Shape("a parameter", ("=",), _QUERY, _blank_query),
     Shape("name=value", ("=",), _ASSIGNED, _blank_assigned),
-    Shape("--name value", ("--",), re.compile(
-        r"""(?<![\w-])(--[A-Za-z][\w-]{0,80})(?:[ \t]|\\\r?\n)+("[^"\n]*"|'[^'\n]*'|[^\s"'<>`\\-][^\s"'<>`]*)"""), _blank_option),
-    Shape("'--name', 'value'", ("'--", "\"--"), re.compile(rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""), _blank_listed),
-    Shape("-u user:password", ("-u", "user"), re.compile(
-        r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""), _blank_said),
-    Shape("'name': 'value'", ("':", "\":", "' :", "\" :"), re.compile(
-        rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}{_QUOTE}({_STRING})"""), _if_named(2, 3)),
-    Shape("'name': ['value']", ("':", "\":", "' :", "\" :"), re.compile(
-        rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}[\[(]([^\])\n]{{1,2000}})[\])]"""), _if_named(2, 3, careful=True)),
-    Shape("('name', 'value')", ("',", "\",", "' ,", "\" ,"), re.compile(
-        rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""), _if_named(2, 3, careful=True)),
-    Shape("JSON in JSON", ("\\\"", "\\'"), re.compile(
-        rf"""(\\{{1,7}}["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}(\\{{1,7}}["'])((?:(?!\3)[^\n]){{1,1000}})\3"""), _if_named(2, 4)),
+    Shape(
+        "--name value",
+        ("--",),
+        re.compile(
+            r"""(?<![\w-])(--[A-Za-z][\w-]{0,80})(?:[ \t]|\\\r?\n)+"""
+            r"""("[^"\n]*"|'[^'\n]*'|[^\s"'<>`\\-][^\s"'<>`]*)"""
+        ),
+        _blank_option,
+    ),
+    Shape(
+        "'--name', 'value'",
+        ("'--", '"--'),
+        re.compile(rf"""(["'])(--[A-Za-z][\w-]{{0,80}})\1\s{{0,4}},\s{{0,4}}({_STRING})"""),
+        _blank_listed,
+    ),
+    Shape(
+        "-u user:password",
+        ("-u", "user"),
+        re.compile(r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""),
+        _blank_said,
+    ),
+    Shape(
+        "'name': 'value'",
+        ("':", '":', "' :", '" :'),
+        re.compile(rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}{_QUOTE}({_STRING})"""),
+        _if_named(2, 3),
+    ),
+    Shape(
+        "'name': ['value']",
+        ("':", '":', "' :", '" :'),
+        re.compile(rf"""(["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}[\[(]([^\])\n]{{1,2000}})[\])]"""),
+        _if_named(2, 3, careful=True),
+    ),
+    Shape(
+        "('name', 'value')",
+        ("',", '",', "' ,", '" ,'),
+        re.compile(rf"""\({_QUOTE}(["'])({_FIELD})\1\s{{0,4}},\s{{0,4}}{_QUOTE}({_STRING})\s{{0,4}}\)"""),
+        _if_named(2, 3, careful=True),
+    ),
+    Shape(
+        "JSON in JSON",
+        ('\\"', "\\'"),
+        re.compile(
+            rf"""(\\{{1,7}}["'])({_FIELD})\1\s{{0,4}}:\s{{0,4}}(\\{{1,7}}["'])((?:(?!\3)[^\n]){{1,1000}})\3"""
+        ),
+        _if_named(2, 4),
+    ),
     Shape("name: value", (":", "=", "->"), _NAMED, walk=_blank_fields),
-    Shape("a sentence", ("password", "passphrase", "secret", "api key", "access key", "access token"), re.compile(
-        r"""\b((?:password|passphrase|passwd|secret(?: access)?(?: key)?|api key|access key|access token))"""
-        rf"""(\s{{1,3}}(?:is|was|of)\s{{1,3}}|\s{{1,3}}(?=["']))({_STRING}|[^\s"'<>`]{{1,400}})""", re.IGNORECASE), _blank_said),
-    Shape(".netrc", ("password",), re.compile(r"(\blogin\s{1,4}\S{1,80}\s{1,4}password)(\s{1,4})([^\s\"']{1,200})"), _blank_said),
-    Shape("<name>value</name>", ("</",), re.compile(r"<([A-Za-z][\w:-]{0,80})>([^<]{1,4000})</\1>"), _if_named(1, 2)),
+    Shape(
+        "a sentence",
+        ("password", "passphrase", "secret", "api key", "access key", "access token"),
+        re.compile(
+            r"""\b((?:password|passphrase|passwd|secret(?: access)?(?: key)?|"""
+            r"""api key|access key|access token))"""
+            rf"""(\s{{1,3}}(?:is|was|of)\s{{1,3}}|\s{{1,3}}(?=["']))({_STRING}|[^\s"'<>`]{{1,400}})""",
+            re.IGNORECASE,
+        ),
+        _blank_said,
+    ),
+    Shape(
+        ".netrc",
+        ("password",),
+        re.compile(r"(\blogin\s{1,4}\S{1,80}\s{1,4}password)(\s{1,4})([^\s\"']{1,200})"),
+        _blank_said,
+    ),
+    Shape(
+        "<name>value</name>",
+        ("</",),
+        re.compile(r"<([A-Za-z][\w:-]{0,80})>([^<]{1,4000})</\1>"),
+        _if_named(1, 2),
+    ),
     Shape("user:password@host", ("@",), _BARE, _blank_bare),
-    Shape("a webhook", ("hooks.slack.com", "/api/webhooks/", "webhook.office.com"), re.compile(
-        r"((?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/)[\w/@%-]+"), rf"\1{BLANK}"),
+    Shape(
+        "a webhook",
+        ("hooks.slack.com", "/api/webhooks/", "webhook.office.com"),
+        re.compile(
+            r"((?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/)[\w/@%-]+"
+        ),
+        rf"\1{BLANK}",
+    ),
     Shape("a key of an Azure account", ("==",), re.compile(r"(?<![A-Za-z0-9+/=-])[A-Za-z0-9+/]{86}==")),
     Shape("a well-known beginning", _KNOWN_HINTS, re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})")),
 )

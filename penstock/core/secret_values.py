@@ -1,13 +1,13 @@
 """Secrets by their value: what this process was given, blanked wherever it turns up, in whatever spelling.
 
-A value is registered once, in every form in which other programs write it: percent-encoded, escaped as JSON or Python do, in
-base64 (within a longer one, too) and hexadecimal. A text is then gone through once, however many values there are: each
-of its positions is asked whether any form begins there, by its first four characters; where one does, the longest
-that fits is taken. What overlaps is blanked together. Where a text has lines, a value that was broken over them is found
-as well.
+A value is registered once, in every form in which other programs write it: percent-encoded, escaped as JSON
+or Python do, in base64 (within a longer one, too) and hexadecimal. A text is then gone through once, however
+many values there are: each of its positions is asked whether any form begins there, by its first four
+characters; where one does, the longest that fits is taken. What overlaps is blanked together. Where a text
+has lines, a value that was broken over them is found as well.
 
-What the user gave (environment, recipe, options) is kept; what was only seen in passing, in a sentence, is kept apart, so that
-texts from elsewhere push none of it out.
+What the user gave (environment, recipe, options) is kept; what was only seen in passing, in a sentence, is
+kept apart, so that texts from elsewhere push none of it out.
 
 What this file refuses to know: where texts come from and go to.
 """
@@ -46,7 +46,7 @@ _NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 _LOOK_SECONDS = 1.0
 """How long the environment counts as known."""
 
-# -- spellings -----------------------------------------------------------------------------------------------------------
+# -- spellings -----------------------------------------------------------------------------------------------
 
 
 def _spellings(value: str) -> Iterator[str]:
@@ -56,7 +56,12 @@ def _spellings(value: str) -> Iterator[str]:
         if form.isascii() and form.isalnum():
             continue  # all of what follows writes it as it is
         content = form.encode("utf-8", "surrogatepass")
-        for encoded in (quote(content, safe=""), quote(content), quote_plus(content), quote(content, safe="!$&'()*+,;=:~@")):
+        for encoded in (
+            quote(content, safe=""),
+            quote(content),
+            quote_plus(content),
+            quote(content, safe="!$&'()*+,;=:~@"),
+        ):
             yield encoded
             yield re.sub(r"%[0-9A-F]{2}", lambda hit: hit[0].lower(), encoded)
             yield quote(encoded, safe="")
@@ -73,9 +78,12 @@ def _spellings(value: str) -> Iterator[str]:
 
 
 def _encodings(value: str) -> Iterator[str]:
-    """A value as bytes are written: base64, whole or within a longer one, and hexadecimal; those that are long enough to tell."""
+    """A value as bytes are written: base64, whole or within a longer one, and hexadecimal; those that are
+    long enough to tell.
+    """
     content = value.encode("utf-8", "surrogatepass")
-    for at in range(3):  # where it begins within a group of three bytes; what depends on its neighbours is left out
+    # where it begins within a group of three bytes; what depends on its neighbours is left out
+    for at in range(3):
         whole = base64.b64encode(b"\0" * at + content).decode()
         whole = whole[(0, 2, 3)[at] :]
         told = whole.rstrip("=")
@@ -91,11 +99,17 @@ def _encodings(value: str) -> Iterator[str]:
 
 
 def _forms(value: str) -> dict[str, bool]:
-    """Every form of a value that is blanked: True where only as a word of its own. An ordinary word, or a very short one, is
-    one no longer where it is percent-encoded or escaped."""
+    """Every form of a value that is blanked: True where only as a word of its own.
+
+    An ordinary word, or a very short one, is one no longer where it is percent-encoded or escaped.
+    """
     common = len(value) < _HEAD or is_ordinary(value)
     alone = len(value) < _SUBSTRING or value.isdigit()
-    forms = {form: alone for form in _spellings(value) if not common or (form != value and len(form) > len(value) + 1)}
+    forms = {
+        form: alone
+        for form in _spellings(value)
+        if not common or (form != value and len(form) > len(value) + 1)
+    }
     if not common:
         forms |= dict.fromkeys(_encodings(value), False)
         if "\n" in value:
@@ -105,7 +119,7 @@ def _forms(value: str) -> dict[str, bool]:
     return {form: only for form, only in forms.items() if len(form) >= _HEAD}
 
 
-# -- finding -------------------------------------------------------------------------------------------------------------
+# -- finding -------------------------------------------------------------------------------------------------
 
 
 class Values:
@@ -179,7 +193,11 @@ class Values:
         for at in begins:
             for length in heads[text[at : at + _HEAD]]:
                 only = alone.get(text[at : at + length])
-                if only is not None and at + length <= len(text) and (not only or _is_alone(text, at, at + length)):
+                if (
+                    only is not None
+                    and at + length <= len(text)
+                    and (not only or _is_alone(text, at, at + length))
+                ):
                     yield at, at + length
                     break
 
@@ -224,7 +242,7 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*parts, text[at:]])
 
 
-# -- learning ------------------------------------------------------------------------------------------------------------
+# -- learning ------------------------------------------------------------------------------------------------
 
 _values = Values()
 _environment_seen = float("-inf")
@@ -236,7 +254,9 @@ def blanked(text: str) -> str:
 
 
 def register(value: str, *, in_passing: bool = False) -> None:
-    """Blank this value from now on, wherever it turns up. One that is an ordinary word or very short is left to its shape.
+    """Blank this value from now on, wherever it turns up.
+
+    One that is an ordinary word or very short is left to its shape.
 
     Args:
         in_passing: it was seen in a sentence, not given by the user.
@@ -247,7 +267,9 @@ def register(value: str, *, in_passing: bool = False) -> None:
 
 
 def learn(data: Any) -> None:
-    """Remember every credential in plain data (a recipe, an option's value, a URL), so that it is blanked by its value, too."""
+    """Remember every credential in plain data (a recipe, an option's value, a URL), so that it is blanked by
+    its value, too.
+    """
     if isinstance(data, str):
         learn_text(data)
     elif isinstance(data, Mapping):
@@ -296,7 +318,12 @@ def _learn_userinfo(user: str, password: str | None, in_passing: bool) -> None:
         plain = f"{unquote(user)}:{unquote(password)}"
         encoded = {plain.encode("utf-8", "surrogatepass"), plain.encode("latin-1", "replace")}
         basic = [base64.b64encode(one).decode() for one in encoded]
-        forms = (f"{user}:{password}@", f"{plain}@", quote(f"{plain}@".encode("utf-8", "surrogatepass"), safe=""), *basic)
+        forms = (
+            f"{user}:{password}@",
+            f"{plain}@",
+            quote(f"{plain}@".encode("utf-8", "surrogatepass"), safe=""),
+            *basic,
+        )
         _values.add(f"{plain}@", {form: False for form in forms if len(form) >= _HEAD}, in_passing=in_passing)
 
 

@@ -1,4 +1,6 @@
-"""Small files under keys, in a folder as in a bucket, with a conditional create: what leases and markers are made of."""
+"""Small files under keys, in a folder as in a bucket, with a conditional create: what leases and markers are
+made of.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class FolderShelf:
         with temporary_file(path) as (file, name):
             os.write(file, data)
             try:
-                os.link(name, path)  # whole at once, and refused where the name is taken, on network file systems too
+                # whole at once, and refused where the name is taken, on network file systems too
+                os.link(name, path)
                 return True
             except FileExistsError:
                 return False

@@ -1,8 +1,10 @@
-"""What an artefact says of itself is read within `sound`: its checksums may be right, and what it says may still be anything.
+"""What an artefact says of itself is read within `sound`: its checksums may be right, and what it says may
+still be anything.
 
-Checksums and ids show damage; whoever makes an artefact can compute them. So whatever reading it raises is a sentence: that
-it does not fit together, where, and what to do. Two things are not: what the system refuses, which has its own sentences,
-and an error of code that the artefact brought and its user trusts, which keeps its traceback.
+Checksums and ids show damage; whoever makes an artefact can compute them. So whatever reading it raises is a
+sentence: that it does not fit together, where, and what to do. Two things are not: what the system refuses,
+which has its own sentences, and an error of code that the artefact brought and its user trusts, which keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ _MOST_WORDS, _MOST = 200, 2_000
 
 
 @contextmanager
-def sound(where: str, *, of: type[PenstockError] = StoreError, advice: str = "Fetch it again, or make it again", own: Path | None = None) -> Iterator[None]:
+def sound(
+    where: str,
+    *,
+    of: type[PenstockError] = StoreError,
+    advice: str = "Fetch it again, or make it again",
+    own: Path | None = None,
+) -> Iterator[None]:
     """Within this an artefact is read.
 
     Args:
@@ -43,7 +51,16 @@ def sound(where: str, *, of: type[PenstockError] = StoreError, advice: str = "Fe
         if error.errno is not None:  # the system's; Arrow's own, of damaged files, have none
             raise
         raise _told(error, where, of, advice) from error
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         if own is not None and _is_within(error, own):
             raise
         raise _told(error, where, of, advice) from error
@@ -57,7 +74,8 @@ def _told(error: Exception, where: str, of: type[PenstockError], advice: str) ->
     reason = _short(" ".join(str(error).split())) or "no more is known"
     return of(
         f"{where} cannot be read: what it says does not fit together ({type(error).__name__}: {reason}). "
-        f"It was not written by Penstock, or was changed since. {advice}.")
+        f"It was not written by Penstock, or was changed since. {advice}."
+    )
 
 
 def _is_within(error: Exception, folder: Path) -> bool:

@@ -1,13 +1,13 @@
 """The store: a folder, or a bucket, of immutable artefacts.
 
-An artefact is a folder that is written once. It is drafted in a staging folder beside the store's own folders, every
-file is checksummed, `manifest.json` is written last, and one rename makes it visible; so its manifest's existence means
-that the rest is whole. A run is the exception that proves it: it is written where it lies, appended to, and its
-manifest closes it.
+An artefact is a folder that is written once. It is drafted in a staging folder beside the store's own
+folders, every file is checksummed, `manifest.json` is written last, and one rename makes it visible; so its
+manifest's existence means that the rest is whole. A run is the exception that proves it: it is written where
+it lies, appended to, and its manifest closes it.
 
-A bucket (any fsspec URL) has no rename: files go up first and the manifest last (`core.bucket`). What is small is copied
-to a local mirror, once, since artefacts never change; what is large (feeds, rows) is read where it lies, file by file,
-through `members`.
+A bucket (any fsspec URL) has no rename: files go up first and the manifest last (`core.bucket`). What is
+small is copied to a local mirror, once, since artefacts never change; what is large (feeds, rows) is read
+where it lies, file by file, through `members`.
 
 What this room refuses to know: what the artefacts mean.
 """
@@ -67,24 +67,35 @@ class Artefact:
 
         Args:
             path: the folder.
-            verify: read every file and compare its SHA-256 with the manifest; otherwise only sizes are compared.
+            verify: read every file and compare its SHA-256 with the manifest; otherwise only sizes are
+                compared.
 
         Raises:
             StoreError: there is no manifest, it is of a newer format, or a file is missing or changed.
         """
         file = below(path, MANIFEST, where=f"a file of {path}")
         if not file.is_file():
-            raise StoreError(f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock.")
+            raise StoreError(
+                f"{path} has no {MANIFEST}: it was never finished, or is no artefact of Penstock."
+            )
         manifest = read_manifest(file.read_bytes(), str(path))
         for name, entry in manifest["files"].items():
             member = below(path, name, where=f"a file in the manifest of {path}")
             if not member.is_file():
-                raise StoreError(f"{path} lacks {name}, which its manifest names. Restore it, or make the artefact again.")
+                raise StoreError(
+                    f"{path} lacks {name}, which its manifest names. Restore it, or make the artefact again."
+                )
             size = member.stat().st_size
             if size != entry["size_bytes"]:
-                raise StoreError(f"{member} has {size} bytes; its manifest says {entry['size_bytes']}. It was changed or torn; make it again.")
+                raise StoreError(
+                    f"{member} has {size} bytes; its manifest says {entry['size_bytes']}. It was changed or"
+                    " torn; make it again."
+                )
             if verify and (found := sha256_file(member)) != entry["sha256"]:
-                raise StoreError(f"{member} was changed: its SHA-256 is {found[:16]}…, its manifest says {entry['sha256'][:16]}….")
+                raise StoreError(
+                    f"{member} was changed: its SHA-256 is {found[:16]}…, its manifest says"
+                    f" {entry['sha256'][:16]}…."
+                )
         return cls(path, manifest)
 
 
@@ -113,10 +124,15 @@ class Member:
     def damaged(self, found: str) -> StoreError:
         """What is said when it came twice with the checksum `found` instead of its manifest's."""
         return StoreError(
-            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, its manifest says {self.sha256[:16]}…; it was fetched twice. Restore it, or delete what it belongs to, and it is made again.")
+            f"{self.url} is damaged: its SHA-256 is {found[:16]}…, its manifest says {self.sha256[:16]}…; it"
+            " was fetched twice. Restore it, or delete what it belongs to, and it is made again."
+        )
 
     def copy(self, path: Path) -> None:
-        """Write it to a local file that is whole or absent. `Raises` as `pieces`; it is damaged; the disk is full."""
+        """Write it to a local file that is whole or absent.
+
+        `Raises` as `pieces`; it is damaged; the disk is full.
+        """
         for last in (False, True):
             content = b"".join(self.pieces())
             found = hashlib.sha256(content).hexdigest()
@@ -127,7 +143,9 @@ class Member:
         atomic_write(path, content)
 
 
-def seal(path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+def seal(
+    path: Path, manifest: dict[str, Any], *, known: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Checksum every file below `path` and write the manifest, last. Returns the manifest as written.
 
     Args:
@@ -150,7 +168,8 @@ class Store:
 
     Args:
         url: a local path, or any fsspec URL (`s3://team/penstock`, `gs://…`, `memory://…`).
-        cache_bytes: for a bucket, the most that copies of its large files take on this machine (see `data.cache`).
+        cache_bytes: for a bucket, the most that copies of its large files take on this machine (see
+            `data.cache`).
     """
 
     def __init__(self, url: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -160,15 +179,22 @@ class Store:
         self._bucket: Bucket | None = None
         if "://" in text and not text.startswith("file://"):
             if not text.partition("://")[2].strip("/") and not text.startswith("memory:"):
-                raise StoreError(f"{text} names no bucket. A store in one is {text.partition('://')[0]}://BUCKET/FOLDER, such as s3://team/penstock.")
+                raise StoreError(
+                    f"{text} names no bucket. A store in one is {text.partition('://')[0]}://BUCKET/FOLDER,"
+                    " such as s3://team/penstock."
+                )
             self._bucket = Bucket(self.url)
             self.folder = cache_folder() / "mirror" / fingerprint(address(self.url))
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
             with told_plainly(self.folder):
-                there = next((part for part in (self.folder, *self.folder.parents) if part.exists()), self.folder)
+                there = next(
+                    (part for part in (self.folder, *self.folder.parents) if part.exists()), self.folder
+                )
             if there.exists() and not there.is_dir():
-                raise StoreError(f"a store is a folder or a bucket, and {there} is a file. Choose a folder with --store.")
+                raise StoreError(
+                    f"a store is a folder or a bucket, and {there} is a file. Choose a folder with --store."
+                )
 
     @property
     def is_remote(self) -> bool:
@@ -177,7 +203,7 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({redacted_url(self.url)!r})"
 
-    # -- names -------------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     def at(self, name: str) -> Path:
         """Where `name` (of an artefact, of a shelf, of a file in one) lies on this machine, or would.
@@ -190,17 +216,22 @@ class Store:
     def _plain(self, name: str) -> str:
         return plain(name, where=f"a name in the store {self.url}")
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
-        """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished. Of a bucket, the bucket
-        says so: the mirror may hold what could never be copied up."""
+        """Whether the artefact `name` (such as `bundles/0123456789abcdef`) is there and finished.
+
+        Of a bucket, the bucket says so: the mirror may hold what could never be copied up.
+        """
         if self._bucket is None:
             return self.is_here(name)
         return self._bucket.exists(f"{self._plain(name)}/{MANIFEST}")
 
     def is_here(self, name: str) -> bool:
-        """Whether a whole copy of the artefact `name` lies on this machine. If it does, it stays while this process lives."""
+        """Whether a whole copy of the artefact `name` lies on this machine.
+
+        If it does, it stays while this process lives.
+        """
         manifest = self.at(f"{name}/{MANIFEST}")
         if self._bucket is not None and manifest.is_file():
             mirror.use(self.folder, name)
@@ -214,7 +245,9 @@ class Store:
         return Leased(shelf, self.folder, last, self.url)
 
     def read(self, name: str, file: str) -> bytes | None:
-        """A small file of an artefact, finished or not, as the store has it now; None where there is none. Nothing else is read.
+        """A small file of an artefact, finished or not, as the store has it now; None where there is none.
+
+        Nothing else is read.
 
         Of a bucket the mirror's is taken only where the artefact is finished, or this process works on it.
         """
@@ -238,8 +271,11 @@ class Store:
             raise StoreError(f"{name} is not in the store {self.url}.")
         return read_manifest(content, f"{self.url}/{name}")
 
-    def members(self, name: str, manifest: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Member]]:
-        """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in it.
+    def members(
+        self, name: str, manifest: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Member]]:
+        """An artefact in a bucket, to be read where it lies: its manifest, and its files by their paths in
+        it.
 
         Args:
             manifest: what it says of itself, where that is known; it is read otherwise.
@@ -251,7 +287,14 @@ class Store:
             raise StoreError(f"{name} lies in the folder {self.folder}; only a bucket has members.")
         manifest = manifest or self.manifest(name)
         return manifest, {
-            file: Member(f"{self.url}/{name}/{file}", entry["size_bytes"], entry["sha256"], self._bucket, f"{name}/{file}") for file, entry in manifest["files"].items()
+            file: Member(
+                f"{self.url}/{name}/{file}",
+                entry["size_bytes"],
+                entry["sha256"],
+                self._bucket,
+                f"{name}/{file}",
+            )
+            for file, entry in manifest["files"].items()
         }
 
     def open(self, name: str, *, verify: bool = False) -> Artefact:
@@ -268,20 +311,27 @@ class Store:
     def names(self, shelf: str) -> list[str]:
         """The names of finished artefacts under `shelf` (`datasets/adult`, `runs`), oldest first by name."""
         if self._bucket is None:
-            return sorted(p.parent.relative_to(self.folder).as_posix() for p in self.at(shelf).glob(f"*/{MANIFEST}"))
+            return sorted(
+                p.parent.relative_to(self.folder).as_posix() for p in self.at(shelf).glob(f"*/{MANIFEST}")
+            )
         self._plain(shelf)
         return self._bucket.holding(shelf, MANIFEST)
 
     def folders(self, shelf: str) -> list[str]:
         """The names of folders under `shelf`, finished or not (runs may be unfinished)."""
         base = self.at(shelf)
-        found = {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()} if base.is_dir() else set()
+        found = (
+            {p.relative_to(self.folder).as_posix() for p in base.iterdir() if p.is_dir()}
+            if base.is_dir()
+            else set()
+        )
         if self._bucket is not None:
             found |= self._bucket.folders(shelf)
         return sorted(found)
 
     def file(self, name: str, file: str, manifest: dict[str, Any] | None = None) -> Path:
-        """One file of the artefact `name`, on this machine: of a bucket a copy, made if there is none, without the rest.
+        """One file of the artefact `name`, on this machine: of a bucket a copy, made if there is none,
+        without the rest.
 
         Args:
             manifest: what the artefact says of itself, where that is known; it is read otherwise.
@@ -302,15 +352,23 @@ class Store:
         return path
 
     def _fetch(self, name: str) -> None:
-        """Copy an artefact to the mirror, each file checked; one that is not what its manifest says is fetched again once."""
+        """Copy an artefact to the mirror, each file checked; one that is not what its manifest says is
+        fetched again once.
+        """
         if self._bucket is None or self.is_here(name):
             return
         manifest, members = self.members(name)
         with self._draft_folder() as draft, told_plainly(self.at(name)):
             wrong = members
             for last in (False, True):
-                self._bucket.get({f"{name}/{file}": member.size_bytes for file, member in wrong.items()}, draft, name)
-                wrong = {file: member for file, member in wrong.items() if sha256_file(draft / file) != member.sha256}
+                self._bucket.get(
+                    {f"{name}/{file}": member.size_bytes for file, member in wrong.items()}, draft, name
+                )
+                wrong = {
+                    file: member
+                    for file, member in wrong.items()
+                    if sha256_file(draft / file) != member.sha256
+                }
                 if wrong and last:
                     file, member = next(iter(wrong.items()))
                     raise member.damaged(sha256_file(draft / file))
@@ -331,14 +389,15 @@ class Store:
         except StoreError:
             return False  # what cannot be known stays
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------------------
 
     @contextmanager
     def draft(self, name: str | Callable[[Path], str], manifest: dict[str, Any]) -> Iterator[Path]:
         """Write the artefact `name`: yields an empty local folder; leaving it whole seals and publishes it.
 
-        `name` may be what names the whole folder, called when it has been written; `manifest` may be filled in until then. If the body raises, nothing is kept. If another process
-        published the same name meanwhile, theirs stands (equal names have equal content).
+        `name` may be what names the whole folder, called when it has been written; `manifest` may be filled
+        in until then. If the body raises, nothing is kept. If another process published the same name
+        meanwhile, theirs stands (equal names have equal content).
 
         Raises:
             StoreError: the disk is full or the store may not be written.
@@ -356,7 +415,10 @@ class Store:
             self._bound(name)
 
     def finish(self, name: str) -> bool:
-        """Send what an interrupted push of the artefact `name` left to be sent. Whether there was such a one: nothing needs to be made anew then."""
+        """Send what an interrupted push of the artefact `name` left to be sent.
+
+        Whether there was such a one: nothing needs to be made anew then.
+        """
         if self._bucket is None or not self.is_here(name) or not self._memo(name).is_file():
             return False
         self.push(name)
@@ -372,7 +434,8 @@ class Store:
 
     @contextmanager
     def scratch(self, prefix: str = "") -> Iterator[Path]:
-        """An empty folder on the store's own disk, removed at the end; those of processes that were killed are removed, too.
+        """An empty folder on the store's own disk, removed at the end; those of processes that were killed
+        are removed, too.
 
         Raises:
             StoreError: the disk is full or the store may not be written.
@@ -390,9 +453,11 @@ class Store:
             for _ in range(_TRIES):
                 if (target / MANIFEST).is_file():
                     return
-                with contextlib.suppress(FileNotFoundError):  # what is there without a manifest is torn; it leaves at once, not file by file
+                # what is there without a manifest is torn; it leaves at once, not file by file
+                with contextlib.suppress(FileNotFoundError):
                     os.rename(target, torn)
-                whole = torn if (torn / MANIFEST).is_file() else draft  # another's, published between our look and our rename, stands
+                # another's, published between our look and our rename, stands
+                whole = torn if (torn / MANIFEST).is_file() else draft
                 try:
                     os.rename(whole, target)
                     return
@@ -407,11 +472,13 @@ class Store:
     def workspace(self, name: str, *, was_here: bool | None = None) -> Path:
         """The local folder of an artefact that grows in the open (a run), as the store has it now.
 
-        In a bucket's mirror a copy of what is not finished is renewed, unless it is this machine's own: what was written here
-        last is newer than what has reached the bucket. What is finished in the bucket is fetched whole.
+        In a bucket's mirror a copy of what is not finished is renewed, unless it is this machine's own: what
+        was written here last is newer than what has reached the bucket. What is finished in the bucket is
+        fetched whole.
 
         Args:
-            was_here: whether it was worked on last by this machine, in this folder; found out by its lease unless given.
+            was_here: whether it was worked on last by this machine, in this folder; found out by its lease
+                unless given.
 
         Raises:
             StoreError: it cannot be read.
@@ -454,7 +521,12 @@ class Store:
         members = sorted(m for m in folder.rglob("*") if m.is_file() and not m.is_symlink())
         checksums = None
         if (folder / MANIFEST).is_file():
-            checksums = {file: entry["sha256"] for file, entry in read_manifest((folder / MANIFEST).read_bytes(), str(folder))["files"].items()}
+            checksums = {
+                file: entry["sha256"]
+                for file, entry in read_manifest((folder / MANIFEST).read_bytes(), str(folder))[
+                    "files"
+                ].items()
+            }
         self._bucket.put(name, members, folder, last=MANIFEST, checksums=checksums, memo=self._memo(name))
 
     def forget(self, name: str) -> None:

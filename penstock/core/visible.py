@@ -1,7 +1,8 @@
 """Text as a terminal or a page shows it: what comes from data, names and recipes is read there, never obeyed.
 
-A column's name may hold an escape sequence that paints over a terminal, or a tag that a Markdown viewer takes for HTML. So
-whatever is printed goes through `visible`, and whatever stands in a Markdown file through `prose` or `code`.
+A column's name may hold an escape sequence that paints over a terminal, or a tag that a Markdown viewer takes
+for HTML. So whatever is printed goes through `visible`, and whatever stands in a Markdown file through
+`prose` or `code`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether what a thread makes is still wanted by whoever started it.
 
-A thread that makes things ahead is joined when its user ends, also where that is by Ctrl-C. Work that may take long asks
-here, and ends when nobody waits for it any more.
+A thread that makes things ahead is joined when its user ends, also where that is by Ctrl-C. Work that may
+take long asks here, and ends when nobody waits for it any more.
 """
 
 from __future__ import annotations

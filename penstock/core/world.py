@@ -1,4 +1,6 @@
-"""What a run depends on beyond its recipe: code, packages, Python, hardware, and the process that works on it."""
+"""What a run depends on beyond its recipe: code, packages, Python, hardware, and the process that works on
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,20 @@ from penstock.core.manifest import FORMAT
 from penstock.core.redact import redacted_words
 
 _PACKAGES = (
-    "penstock", "numpy", "pyarrow", "pandas", "pydantic", "duckdb", "ibis-framework", "sqlglot", "torch", "safetensors",
-    "onnx", "onnxscript", "onnxruntime", "scikit-learn",
+    "penstock",
+    "numpy",
+    "pyarrow",
+    "pandas",
+    "pydantic",
+    "duckdb",
+    "ibis-framework",
+    "sqlglot",
+    "torch",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "scikit-learn",
 )
 
 
@@ -38,7 +52,10 @@ def world_now() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "hardware": {
-            "host": socket.gethostname(), "machine": platform.machine(), "processor": _processor(), "cores": cores(),
+            "host": socket.gethostname(),
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": cores(),
             "memory_bytes": psutil.virtual_memory().total,
         },
     }
@@ -59,17 +76,24 @@ def _processor() -> str:
 
 
 def _code(folder: Path) -> dict[str, Any] | None:
-    """The git commit that `folder` is at and the SHA-256 of what differs from it; None outside a repository."""
+    """The git commit that `folder` is at and the SHA-256 of what differs from it; None outside a
+    repository.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
     diff = _git(folder, "diff", "--no-ext-diff", "--binary", "HEAD")
-    return {"commit": commit.decode().strip(), "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None}
+    return {
+        "commit": commit.decode().strip(),
+        "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+    }
 
 
 def _git(folder: Path, *words: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, timeout=20, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -77,4 +101,9 @@ def _git(folder: Path, *words: str) -> bytes | None:
 
 def this_process() -> dict[str, Any]:
     """Who works on a run: pid, when it started, machine, and the command without its secrets."""
-    return {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "command": " ".join(redacted_words(sys.argv))[:500]}
+    return {
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "host": socket.gethostname(),
+        "command": " ".join(redacted_words(sys.argv))[:500],
+    }

@@ -37,7 +37,8 @@ def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> No
             while rest:
                 rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
-            os.chmod(name, path.parent.stat().st_mode & 0o666)  # it was made private; a store is shared as its folders are
+            # it was made private; a store is shared as its folders are
+            os.chmod(name, path.parent.stat().st_mode & 0o666)
             os.replace(name, path)
 
 
@@ -50,14 +51,17 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, "a part of that path is a file, not a folder", str(folder)) from error
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a part of that path is a file, not a folder", str(folder)
+        ) from error
     except FileNotFoundError as error:  # the system lets nobody make folders there (/proc)
         raise PermissionError(errno.EPERM, "no folder can be made there", str(folder)) from error
 
 
 @contextmanager
 def told_plainly(path: Path, *, option: str = STORE) -> Iterator[None]:
-    """Turn the operating system's refusals (full, read-only, forbidden) into a `StoreError` that says what to do.
+    """Turn the operating system's refusals (full, read-only, forbidden) into a `StoreError` that says what to
+    do.
 
     Args:
         option: what of the command line chooses the place.
@@ -66,18 +70,24 @@ def told_plainly(path: Path, *, option: str = STORE) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            elsewhere = "put the store elsewhere with --store"
+            if option != STORE:
+                elsewhere = f"name another place with {option}"
             raise StoreError(
-                f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept. "
-                f"Free some space, or {'put the store elsewhere with --store' if option == STORE else f'name another place with {option}'}."
+                f"the disk is full while writing {path} ({_free(path)} free). Nothing half-written was kept."
+                f" Free some space, or {elsewhere}."
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
             if error.errno == errno.ENAMETOOLONG:
                 size = max(len(os.fsencode(part)) for part in path.parts)
                 raise StoreError(
-                    f"cannot write {shown(str(path))}: a name in it is too long ({size:,} bytes; file systems take {MOST_BYTES}). "
-                    f"Give a shorter one with {option}.") from None
+                    f"cannot write {shown(str(path))}: a name in it is too long ({size:,} bytes; file systems"
+                    f" take {MOST_BYTES}). Give a shorter one with {option}."
+                ) from None
             what = "a folder" if option == STORE else "a place"
-            raise StoreError(f"cannot write {path}: {error.strerror}. Choose {what} you may write to with {option}.") from None
+            raise StoreError(
+                f"cannot write {path}: {error.strerror}. Choose {what} you may write to with {option}."
+            ) from None
         raise
 
 

@@ -1,17 +1,18 @@
 """Ahead: jobs → what they make, in the order of the jobs, made by threads before it is asked for.
 
-A job is a run of consecutive batches, so that handing over (a lock, a wake-up: some 30 µs) is paid once for many small
-batches. Several threads may make several jobs at once; whatever their number, what comes out is the same and in order.
+A job is a run of consecutive batches, so that handing over (a lock, a wake-up: some 30 µs) is paid once for
+many small batches. Several threads may make several jobs at once; whatever their number, what comes out is
+the same and in order.
 
-How far ahead is bounded twice: by a number of jobs, and by bytes. The size of a job is known once one was made, so the first
-is made alone. With the most that any job took, so many are held (being made, waiting, in the consumer's hands) as fit; one
-beyond what the consumer holds is always allowed, or nothing would move.
+How far ahead is bounded twice: by a number of jobs, and by bytes. The size of a job is known once one was
+made, so the first is made alone. With the most that any job took, so many are held (being made, waiting, in
+the consumer's hands) as fit; one beyond what the consumer holds is always allowed, or nothing would move.
 
-With no thread, each job is made when it is asked for: where there is one core and nothing to wait for, handing over would only
-cost.
+With no thread, each job is made when it is asked for: where there is one core and nothing to wait for,
+handing over would only cost.
 
-Threads, not processes: numpy's gathers and the decoders of pictures let go of the interpreter lock, and a process would pass
-copies about. What this file refuses to know: rows, features, tensors.
+Threads, not processes: numpy's gathers and the decoders of pictures let go of the interpreter lock, and a
+process would pass copies about. What this file refuses to know: rows, features, tensors.
 """
 
 from __future__ import annotations
@@ -28,13 +29,17 @@ Job = TypeVar("Job")
 Made = TypeVar("Made")
 
 SPARE = 2
-"""Jobs held beyond those being made: one in the consumer's hands and one waiting hide a read; more would only hold memory."""
+"""Jobs held beyond those being made: one in the consumer's hands and one waiting hide a read; more would only
+hold memory.
+"""
 _NAME = "penstock-loader"
 
 
 class Timings:
-    """Where a loader's seconds went: `read` (from disk, memory map or bucket), `decode` (decode, augment, pad), `copy` (to a
-    device), all summed over threads, and `wait`, the consumer's seconds without a batch. Safe to add to from any thread."""
+    """Where a loader's seconds went: `read` (from disk, memory map or bucket), `decode` (decode, augment,
+    pad), `copy` (to a device), all summed over threads, and `wait`, the consumer's seconds without a batch.
+    Safe to add to from any thread.
+    """
 
     STAGES = ("read", "decode", "copy", "wait")
 
@@ -54,7 +59,13 @@ class Timings:
 
 
 def ahead(
-    jobs: Iterator[Job], make: Callable[[Job], Made], *, threads: int = 1, memory_bytes: int | None = None, size: Callable[[Made], int] = lambda made: 0, timings: Timings | None = None,
+    jobs: Iterator[Job],
+    make: Callable[[Job], Made],
+    *,
+    threads: int = 1,
+    memory_bytes: int | None = None,
+    size: Callable[[Made], int] = lambda made: 0,
+    timings: Timings | None = None,
 ) -> Iterator[Made]:
     """`make(job)` for each job, in order.
 
@@ -66,8 +77,8 @@ def ahead(
         size: bytes that a made job takes.
         timings: gets `wait`.
 
-    Close the iterator, or let go of it, to stop the threads; none is left once it is closed. An error of `jobs` or of `make`
-    is raised when its turn comes, after all that was made before it.
+    Close the iterator, or let go of it, to stop the threads; none is left once it is closed. An error of
+    `jobs` or of `make` is raised when its turn comes, after all that was made before it.
     """
     if not threads:
         yield from _as_asked(jobs, make, timings)
@@ -112,10 +123,20 @@ _END = object()
 
 
 class _Line(Generic[Job, Made]):
-    """What consumer and threads share. `_gate` guards everything but the jobs, which `_source` guards: working out the next job
-    may take a while, and must not keep the consumer from what is made."""
+    """What consumer and threads share.
 
-    def __init__(self, jobs: Iterator[Job], make: Callable[[Job], Made], threads: int, memory_bytes: int | None, size: Callable[[Made], int]) -> None:
+    `_gate` guards everything but the jobs, which `_source` guards: working out the next job may take a while,
+    and must not keep the consumer from what is made.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterator[Job],
+        make: Callable[[Job], Made],
+        threads: int,
+        memory_bytes: int | None,
+        size: Callable[[Made], int],
+    ) -> None:
         self._jobs, self._make, self._size = jobs, make, size
         self._most, self._memory = threads + SPARE, memory_bytes
         self._gate, self._source = threading.Condition(), threading.Lock()
@@ -133,7 +154,7 @@ class _Line(Generic[Job, Made]):
         """How many jobs there are, once that is known."""
         self._stopped = False
 
-    # -- the threads' side -----------------------------------------------------------------------------------------------
+    # -- the threads' side -----------------------------------------------------------------------------------
 
     def work(self) -> None:
         with in_one_lane():
@@ -192,7 +213,7 @@ class _Line(Generic[Job, Made]):
                 self._made[number] = (made,)
             self._gate.notify_all()
 
-    # -- the consumer's side ---------------------------------------------------------------------------------------------
+    # -- the consumer's side ---------------------------------------------------------------------------------
 
     def take(self, timings: Timings | None) -> tuple[Any] | None:
         """What comes next; None at the end."""

@@ -1,11 +1,13 @@
 """Large values travel beside the engine: pictures and the like wait in a file while rows are crunched.
 
-An engine works on some thousand rows at a time, whatever they weigh (measured: DuckDB with 2 GiB gave up on 3,000
-pictures of 300 kB). So before it sees an extract, each value of a column of bytes is put into one file on disk, and 16
-bytes of its SHA-256 stand in its place: equal values have equal stand-ins, missing ones stay missing, so joins,
-duplicates, `not_null` and `unique` mean what they meant. When the rows are written, in order, the values are put back.
+An engine works on some thousand rows at a time, whatever they weigh (measured: DuckDB with 2 GiB gave up on
+3,000 pictures of 300 kB). So before it sees an extract, each value of a column of bytes is put into one file
+on disk, and 16 bytes of its SHA-256 stand in its place: equal values have equal stand-ins, missing ones stay
+missing, so joins, duplicates, `not_null` and `unique` mean what they meant. When the rows are written, in
+order, the values are put back.
 
-A column that the recipe's own expressions look into (`octet_length(photo) > 100`) goes through the engine as it is.
+A column that the recipe's own expressions look into (`octet_length(photo) > 100`) goes through the engine as
+it is.
 
 Memory: 32 bytes a value, and one row group.
 """
@@ -52,7 +54,9 @@ class Aside:
     def _file(self) -> Path:
         return self._folder / "values.bin"
 
-    def take(self, extract: Extract, columns: Sequence[str], name: str, *, prefix: str = "", owned: Path) -> Extract:
+    def take(
+        self, extract: Extract, columns: Sequence[str], name: str, *, prefix: str = "", owned: Path
+    ) -> Extract:
         """The extract with stand-ins in `columns`.
 
         Args:
@@ -65,7 +69,9 @@ class Aside:
         self.columns |= {prefix + column for column in columns}
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        schema = pa.schema([pa.field(f.name, pa.binary()) if f.name in columns else f for f in extract.schema])
+        schema = pa.schema(
+            [pa.field(f.name, pa.binary()) if f.name in columns else f for f in extract.schema]
+        )
         schema = schema.append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
         groups = RowGroups(folder, schema, self._block)
         with open(self._file, "ab") as store:
@@ -76,7 +82,9 @@ class Aside:
                     Path(path).unlink()
         return replace(extract, parquet=list(groups.close()))
 
-    def _stand_in(self, batch: pa.RecordBatch, columns: Sequence[str], schema: pa.Schema, store: BinaryIO) -> pa.RecordBatch:
+    def _stand_in(
+        self, batch: pa.RecordBatch, columns: Sequence[str], schema: pa.Schema, store: BinaryIO
+    ) -> pa.RecordBatch:
         arrays = []
         for field in schema:
             if field.name not in batch.schema.names:
@@ -92,7 +100,11 @@ class Aside:
         digests = [None if value is None else hashlib.sha256(value).digest()[:_DIGEST] for value in values]
         kept = [value for value in values if value is not None]
         lengths = np.array([len(value) for value in kept], np.int64)
-        keys = np.frombuffer(b"".join(d for d in digests if d is not None), ">u8").reshape(-1, 2).astype(np.uint64)
+        keys = (
+            np.frombuffer(b"".join(d for d in digests if d is not None), ">u8")
+            .reshape(-1, 2)
+            .astype(np.uint64)
+        )
         self._found.append((keys, self._end + np.cumsum(lengths) - lengths, lengths))
         self._end += int(lengths.sum())
         store.writelines(kept)
@@ -110,16 +122,25 @@ class Aside:
         wanted = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).astype(np.uint64)
         at = np.minimum(np.searchsorted(first, wanted[:, 0]), len(first) - 1)
         for i in np.flatnonzero((first[at] != wanted[:, 0]) | (second[at] != wanted[:, 1])):
-            run = slice(int(np.searchsorted(first, wanted[i, 0])), int(np.searchsorted(first, wanted[i, 0], side="right")))
+            run = slice(
+                int(np.searchsorted(first, wanted[i, 0])),
+                int(np.searchsorted(first, wanted[i, 0], side="right")),
+            )
             same = np.flatnonzero(second[run] == wanted[i, 1])
             if not len(same):
-                raise PenstockError("a value that was set aside is asked for by a stand-in that nobody knows: a step changed a column of bytes. This is a defect of Penstock; nothing was written.")
+                raise PenstockError(
+                    "a value that was set aside is asked for by a stand-in that nobody knows: a step changed"
+                    " a column of bytes. This is a defect of Penstock; nothing was written."
+                )
             at[i] = run.start + same[0]
         return starts[at], lengths[at]
 
     def whole(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row with its values in the place of their stand-ins."""
-        return {name: self._value(value) if name in self.columns and value is not None else value for name, value in row.items()}
+        return {
+            name: self._value(value) if name in self.columns and value is not None else value
+            for name, value in row.items()
+        }
 
     def _value(self, digest: bytes) -> bytes:
         starts, lengths = self._places([digest])
@@ -139,12 +160,22 @@ class Aside:
                     schema = file.schema_arrow.remove_metadata()
                     if writer is None:
                         ours = [n for n in schema.names if n in self.columns]
-                        writer = pq.ParquetWriter(target, schema, compression={n: "NONE" if n in ours else "ZSTD" for n in schema.names}, use_dictionary=[n for n in schema.names if n not in ours])
+                        writer = pq.ParquetWriter(
+                            target,
+                            schema,
+                            compression={n: "NONE" if n in ours else "ZSTD" for n in schema.names},
+                            use_dictionary=[n for n in schema.names if n not in ours],
+                        )
                     held: list[pa.RecordBatch] = []
                     for piece in self._whole(file, schema, source):
                         held.append(piece)
-                        if sum(b.nbytes for b in held) >= min(_GROUP_BYTES, self._block * 8) or sum(map(len, held)) >= _GROUP_ROWS:
-                            writer.write_table(pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS)
+                        if (
+                            sum(b.nbytes for b in held) >= min(_GROUP_BYTES, self._block * 8)
+                            or sum(map(len, held)) >= _GROUP_ROWS
+                        ):
+                            writer.write_table(
+                                pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS
+                            )
                             held = []
                         rows += len(piece)
                     writer.write_table(pa.Table.from_batches(held, schema), row_group_size=_GROUP_ROWS)
@@ -164,14 +195,28 @@ class Aside:
                 present = np.array([d is not None for d in digests], bool)
                 starts[name], sizes[name] = np.zeros(len(batch), np.int64), np.full(len(batch), -1, np.int64)
                 if present.any():
-                    starts[name][present], sizes[name][present] = self._places([d for d in digests if d is not None])
+                    starts[name][present], sizes[name][present] = self._places(
+                        [d for d in digests if d is not None]
+                    )
             weight = np.sum([np.maximum(s, 0) for s in sizes.values()], axis=0)
             pieces = np.cumsum(weight) // self._block
             for piece in np.unique(pieces):
                 some = np.flatnonzero(pieces == piece)
                 part = batch.slice(int(some[0]), len(some))
                 arrays = [
-                    pa.array([None if size < 0 else os.pread(source, size, start) for start, size in zip(starts[f.name][some].tolist(), sizes[f.name][some].tolist(), strict=True)], f.type) if f.name in starts else part.column(f.name)
+                    (
+                        pa.array(
+                            [
+                                None if size < 0 else os.pread(source, size, start)
+                                for start, size in zip(
+                                    starts[f.name][some].tolist(), sizes[f.name][some].tolist(), strict=True
+                                )
+                            ],
+                            f.type,
+                        )
+                        if f.name in starts
+                        else part.column(f.name)
+                    )
                     for f in schema
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -196,9 +241,17 @@ def large_columns(recipe: Recipe, extract: Extract) -> list[str]:
         if cleaner.drops != "duplicates":
             named |= set(cleaner.needs())
     for column, promise in recipe.expect.items():
-        if promise.type is not None or promise.min is not None or promise.max is not None or promise.allowed is not None or promise.pattern is not None:
+        if (
+            promise.type is not None
+            or promise.min is not None
+            or promise.max is not None
+            or promise.allowed is not None
+            or promise.pattern is not None
+        ):
             named.add(column)
-    return [name for name in found if name not in named and not any(_looks_into(text, name) for text in texts)]
+    return [
+        name for name in found if name not in named and not any(_looks_into(text, name) for text in texts)
+    ]
 
 
 def _looks_into(text: str, column: str) -> bool:

@@ -1,10 +1,14 @@
-"""A shuffle by blocks: rows are read block by block, and mixed within a window of blocks. Pure: numbers in, numbers out.
+"""A shuffle by blocks: rows are read block by block, and mixed within a window of blocks.
 
-Slots are cut into blocks of `block` rows (the last may be short) and the blocks are permuted. Windows of `window` blocks
-that follow one another in that order are then read at once, and their rows permuted among themselves. So only a window
-is ever touched, which is what data in a bucket or beyond memory wants, and yet a row may come anywhere in the epoch.
+Pure: numbers in, numbers out.
 
-The windows of an epoch's beginning have 1, 2, 4, … blocks until `window`: the first batch waits for one block, not for all.
+Slots are cut into blocks of `block` rows (the last may be short) and the blocks are permuted. Windows of
+`window` blocks that follow one another in that order are then read at once, and their rows permuted among
+themselves. So only a window is ever touched, which is what data in a bucket or beyond memory wants, and yet a
+row may come anywhere in the epoch.
+
+The windows of an epoch's beginning have 1, 2, 4, … blocks until `window`: the first batch waits for one
+block, not for all.
 
     stored     0 1 2 3 4 5 6 7 8 9 a b c      blocks of 2, the last of 1
     permuted   8 9|2 3 c|a b 6 7 0 1|4 5      windows of 1, 2, at most 4 blocks; the short one where it falls
@@ -45,7 +49,10 @@ class Blocks:
         return -(-self.rows // self.block)
 
     def slots(self, positions: np.ndarray) -> np.ndarray:
-        """The slot at each position, int64 `[k]`, each below `rows`. Fastest where positions rise within a few windows, as a batch's do."""
+        """The slot at each position, int64 `[k]`, each below `rows`.
+
+        Fastest where positions rise within a few windows, as a batch's do.
+        """
         if len(positions) > 1 and (positions[1:] > positions[:-1]).all():
             places = self._block_at(positions[[0, -1]])
             first, after, number = self._bounds(places)
@@ -58,13 +65,21 @@ class Blocks:
         return found
 
     def _slots_by_window(self, positions: np.ndarray, low: int, high: int) -> np.ndarray:
-        """The same for positions that rise, none twice, within the permuted blocks [low, high): these are looked up once, and not once a row."""
+        """The same for positions that rise, none twice, within the permuted blocks [low, high): these are
+        looked up once, and not once a row.
+        """
         blocks = np.arange(low, high)
         first, after, number = self._bounds(blocks)
         starts = self._start(np.append(blocks, high))
-        shift = self._permuted(permute, blocks) * self.block - starts[:-1]  # from the place in the epoch's reading to the slot
+        # from the place in the epoch's reading to the slot
+        shift = self._permuted(permute, blocks) * self.block - starts[:-1]
         heads = blocks == first  # one a window
-        read = self._read(positions, starts[first[heads] - low], starts[after[heads] - low], many(self._seeds[1], number[heads]))
+        read = self._read(
+            positions,
+            starts[first[heads] - low],
+            starts[after[heads] - low],
+            many(self._seeds[1], number[heads]),
+        )
         if low <= self._short[0] < high:
             place = self._block_at(read)
         else:  # no row is beside the short block: one division says where each lies
@@ -74,7 +89,9 @@ class Blocks:
         read += shift[place]
         return read
 
-    def _read(self, positions: np.ndarray, begins: np.ndarray, ends: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def _read(
+        self, positions: np.ndarray, begins: np.ndarray, ends: np.ndarray, seeds: np.ndarray
+    ) -> np.ndarray:
         """Positions that rise, none twice, each permuted within its window [begin, end)."""
         found = np.empty(len(positions), np.int64)
         stops = np.searchsorted(positions, ends)
@@ -87,11 +104,15 @@ class Blocks:
                 alike += 1
             part, begin = slice(done, int(stops[i + alike - 1])), begins[i : i + alike]
             if alike == 1:
-                found[part] = permute((positions[part] - begin).view(np.uint64), size, int(seeds[i])).view(np.int64)
+                found[part] = permute((positions[part] - begin).view(np.uint64), size, int(seeds[i])).view(
+                    np.int64
+                )
                 found[part] += begin
             else:  # whole small windows: a call each would cost more than the rows
                 offsets = np.tile(np.arange(size, dtype=np.uint64), (alike, 1))
-                found[part] = (permute_each(offsets, size, seeds[i : i + alike]).view(np.int64) + begin[:, None]).reshape(-1)
+                found[part] = (
+                    permute_each(offsets, size, seeds[i : i + alike]).view(np.int64) + begin[:, None]
+                ).reshape(-1)
             i += alike
         return found
 
@@ -105,9 +126,11 @@ class Blocks:
         return found
 
     def blocks(self, start: int, stop: int) -> np.ndarray:
-        """The blocks of all windows that the positions [start, stop) lie in, in the order in which they are first needed: int64.
+        """The blocks of all windows that the positions [start, stop) lie in, in the order in which they are
+        first needed: int64.
 
-        A window's blocks are needed together, within its first batches; they come in the order of the permutation.
+        A window's blocks are needed together, within its first batches; they come in the order of the
+        permutation.
         """
         if stop <= start:
             return np.empty(0, np.int64)
@@ -115,7 +138,7 @@ class Blocks:
         bounds = self._bounds(np.array([first, last]))
         return self._permuted(permute, np.arange(bounds[0][0], bounds[1][1]))
 
-    # -- where things lie ----------------------------------------------------------------------------------------------
+    # -- where things lie ------------------------------------------------------------------------------------
 
     @cached_property
     def _short(self) -> tuple[int, int]:
@@ -148,7 +171,9 @@ class Blocks:
         return np.array(starts, np.int64)
 
     def _bounds(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For permuted blocks: the first block of their window, the one after its last, and the window's number."""
+        """For permuted blocks: the first block of their window, the one after its last, and the window's
+        number.
+        """
         ramp, grown = self._ramp, int(self._ramp[-1])
         whole = (place - grown) // self.window
         early = np.searchsorted(ramp, place, side="right") - 1
@@ -163,7 +188,7 @@ class Blocks:
         start = self._start(first)
         return start, self._start(after) - start, number
 
-    # -- the two permutations ------------------------------------------------------------------------------------------
+    # -- the two permutations --------------------------------------------------------------------------------
 
     def _permuted(self, how: Permutation, blocks: np.ndarray) -> np.ndarray:
         if self.count < 2:
@@ -171,8 +196,13 @@ class Blocks:
         found: np.ndarray = how(blocks.astype(np.uint64), self.count, self._seeds[0]).astype(np.int64)
         return found
 
-    def _within(self, how: Permutation, offsets: np.ndarray, size: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """Rows permuted within their windows. Windows are of few sizes, so that there is one call a size, not one a window."""
+    def _within(
+        self, how: Permutation, offsets: np.ndarray, size: np.ndarray, window: np.ndarray
+    ) -> np.ndarray:
+        """Rows permuted within their windows.
+
+        Windows are of few sizes, so that there is one call a size, not one a window.
+        """
         found = np.empty(len(offsets), np.int64)
         offsets = offsets.astype(np.uint64)
         sizes = np.unique(size)
@@ -186,4 +216,6 @@ class Blocks:
 
     @cached_property
     def _seeds(self) -> tuple[int, int]:
-        return derive_seed(self.seed, "order", self.epoch, "blocks"), derive_seed(self.seed, "order", self.epoch, "rows")
+        return derive_seed(self.seed, "order", self.epoch, "blocks"), derive_seed(
+            self.seed, "order", self.epoch, "rows"
+        )

@@ -1,9 +1,11 @@
-"""Buckets: rows of like length in one batch, so that less of a batch is padding (as in Khomenko et al. 2016). Position in, position out.
+"""Buckets: rows of like length in one batch, so that less of a batch is padding (as in Khomenko et al. 2016).
+Position in, position out.
 
-The order is cut into spans of so many global batches. Within a span rows are sorted by length and dealt to its batches one run
-after another, and the batches then come in an order of chance. So every row stays in its span, the span's rows are those of the
-order beneath, and an epoch has the rows it had, each as often. It is a function of seed, epoch, span and lengths alone: a world
-of any size and a resumed run see the same. A batch that is not full stays the epoch's last, of rows of a length chosen by chance.
+The order is cut into spans of so many global batches. Within a span rows are sorted by length and dealt to
+its batches one run after another, and the batches then come in an order of chance. So every row stays in its
+span, the span's rows are those of the order beneath, and an epoch has the rows it had, each as often. It is a
+function of seed, epoch, span and lengths alone: a world of any size and a resumed run see the same. A batch
+that is not full stays the epoch's last, of rows of a length chosen by chance.
 
 What this file refuses to know: where lengths come from, shards, tensors.
 """
@@ -19,7 +21,9 @@ from penstock.core.identity import derive_seed
 from penstock.data.sampling import Drawn, Draws, around
 
 SPAN = 32
-"""Global batches of a span, unless told otherwise: most of what sorting all rows would save, and batches still of rows from anywhere."""
+"""Global batches of a span, unless told otherwise: most of what sorting all rows would save, and batches
+still of rows from anywhere.
+"""
 
 Lengths = Callable[[Drawn], np.ndarray]
 """The length of each row drawn, int64 `[k]`."""
@@ -39,7 +43,9 @@ def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
     chance = mix(np.arange(1, full + 2, dtype=np.uint64) + np.uint64(key))
     gap = int(chance[full] % np.uint64(full + 1)) * batch_size if left else 0
     runs = np.concatenate([ranked[:gap], ranked[gap + left :]]).reshape(full, batch_size)
-    return np.concatenate([runs[np.argsort(chance[:full], kind="stable")].reshape(-1), ranked[gap : gap + left]])
+    return np.concatenate(
+        [runs[np.argsort(chance[:full], kind="stable")].reshape(-1), ranked[gap : gap + left]]
+    )
 
 
 class Bucketed:
@@ -56,7 +62,9 @@ class Bucketed:
         self._draws, self._batch_size, self._seed, self._lengths = draws, batch_size, seed, lengths
         self._span_rows = batch_size * span
         self._last: tuple[tuple[int, int], np.ndarray] | None = None
-        """The span that was asked for last, and how its rows come: most questions go on where the last one ended."""
+        """The span that was asked for last, and how its rows come: most questions go on where the last one
+        ended.
+        """
 
     @property
     def rows(self) -> int:

@@ -1,8 +1,9 @@
 """How `resources` are shared out: threads, and the rows that may be in memory at once under the ceiling.
 
-The ceiling is of the process tree's anonymous and shared memory. A process of ours holds `BASE_BYTES` before it holds a
-row (the interpreter, Arrow, numpy, DuckDB; measured 200–280 MiB; torch adds `TORCH_BYTES`); what is left is shared out by
-row bytes, which are measured on rows, since files do not tell them (a dictionary makes a text look small).
+The ceiling is of the process tree's anonymous and shared memory. A process of ours holds `BASE_BYTES` before
+it holds a row (the interpreter, Arrow, numpy, DuckDB; measured 200–280 MiB; torch adds `TORCH_BYTES`); what
+is left is shared out by row bytes, which are measured on rows, since files do not tell them (a dictionary
+makes a text look small).
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, hand
 
 
 def even_part(rows: int, of: int = BATCH_ROWS) -> int:
-    """The largest even part of a row group of `of` rows that has at most `rows`: a group is then read in equal pieces."""
+    """The largest even part of a row group of `of` rows that has at most `rows`: a group is then read in
+    equal pieces.
+    """
     return of if rows >= of else max(of // -(-of // max(rows, 1)), 1)
 
 
 def row_bytes(dataset: Dataset, columns: list[str]) -> int:
-    """About how many bytes a row has in memory: the mean of some rows of the training split, which are in the order of a hash and so a fair sample."""
+    """About how many bytes a row has in memory: the mean of some rows of the training split, which are in the
+    order of a hash and so a fair sample.
+    """
     if not dataset.counts.get("train"):
         return 1
     first = next(iter(dataset.batches("train", columns, rows=_SAMPLED)), None)

@@ -3,15 +3,16 @@
     <PENSTOCK_CACHE>/shards/<sha256>        a whole, checked copy; its modification time is its last use
                             <sha256>.part   one being fetched; whoever holds its lock writes it
 
-A file is named by its content, fetched once by whoever comes first, checked, and renamed into place. The lock is
-`flock` on the part file itself: the kernel lets go of it when its holder dies, so a crash leaves no lock, and a part
-file that can be locked is a dead one's rest, which the next one takes over or sweeps away. Room is made under one more
-lock: part files take their full size at once, so that the sum never passes the limit while several fetch; the least
-recently used copies go first. A copy that somebody has mapped may go as well: its pages live until it is let go of.
+A file is named by its content, fetched once by whoever comes first, checked, and renamed into place. The lock
+is `flock` on the part file itself: the kernel lets go of it when its holder dies, so a crash leaves no lock,
+and a part file that can be locked is a dead one's rest, which the next one takes over or sweeps away. Room is
+made under one more lock: part files take their full size at once, so that the sum never passes the limit
+while several fetch; the least recently used copies go first. A copy that somebody has mapped may go as well:
+its pages live until it is let go of.
 
-Nothing but copies ever lies here, so nothing that is evicted can be lost. When a copy cannot be kept (the disk is full,
-the limit is smaller than the file, the file system knows no locks), `open` says so once and returns None: the caller
-reads the file without keeping it.
+Nothing but copies ever lies here, so nothing that is evicted can be lost. When a copy cannot be kept (the
+disk is full, the limit is smaller than the file, the file system knows no locks), `open` says so once and
+returns None: the caller reads the file without keeping it.
 
 What this file refuses to know: what the files mean, where they come from.
 """
@@ -36,9 +37,21 @@ from penstock.core.store import Member, cache_folder
 
 _POLL_SECONDS = 0.02
 _STUCK_SECONDS = 60.0
-"""A fetch of another process that has not moved for so long is not waited for: the file is then read without the cache."""
+"""A fetch of another process that has not moved for so long is not waited for: the file is then read without
+the cache.
+"""
 _NAME = re.compile(r"[0-9a-f]{64}")
-_CANNOT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EFBIG)
+_CANNOT = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EFBIG,
+)
 
 
 class Cache:
@@ -75,7 +88,11 @@ class Cache:
         if not self.is_on:
             return None
         if member.size_bytes > self.limit_bytes:
-            self._say("limit", f"the cache may hold {self.limit_bytes:,} bytes, and {member.url} alone has {member.size_bytes:,}: it is read without being kept. Raise `resources.cache`.")
+            self._say(
+                "limit",
+                f"the cache may hold {self.limit_bytes:,} bytes, and {member.url} alone has"
+                f" {member.size_bytes:,}: it is read without being kept. Raise `resources.cache`.",
+            )
             return None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +105,16 @@ class Cache:
             if error.errno not in _CANNOT:
                 raise
             self._why_not = error.strerror or str(error)
-            full = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"it cannot be written ({self._why_not})"
-            self._say("off", f"the cache {self.folder} is left out: {full}. Files are read from the bucket as they are needed, and held in memory. Free some space, or set PENSTOCK_CACHE to another folder.")
+            full = (
+                "the disk is full"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else f"it cannot be written ({self._why_not})"
+            )
+            self._say(
+                "off",
+                f"the cache {self.folder} is left out: {full}. Files are read from the bucket as they are"
+                " needed, and held in memory. Free some space, or set PENSTOCK_CACHE to another folder.",
+            )
             return None
 
     def _say(self, what: str, text: str) -> None:
@@ -97,14 +122,17 @@ class Cache:
             self._told.add(what)
             tell(text, cache=str(self.folder))
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def _mapped(self, member: Member) -> pa.Buffer | None:
         path = self.folder / member.sha256
         try:
             with open(path, "rb") as file:
                 stat = os.fstat(file.fileno())
-                if stat.st_size != member.size_bytes or (stat.st_mtime < _boot_time() and hashlib.file_digest(file, "sha256").hexdigest() != member.sha256):
+                if stat.st_size != member.size_bytes or (
+                    stat.st_mtime < _boot_time()
+                    and hashlib.file_digest(file, "sha256").hexdigest() != member.sha256
+                ):
                     path.unlink(missing_ok=True)
                     return None
                 with contextlib.suppress(OSError):
@@ -115,7 +143,7 @@ class Cache:
         except FileNotFoundError:
             return None
 
-    # -- fetching ----------------------------------------------------------------------------------------------------
+    # -- fetching --------------------------------------------------------------------------------------------
 
     def _fetch(self, member: Member, stopped: Callable[[], bool]) -> bool:
         """Make the copy, or wait for whoever makes it. False: it is to be read without a copy."""
@@ -137,7 +165,11 @@ class Cache:
             if done != seen:
                 seen, moved = done, time.monotonic()
             elif time.monotonic() - moved > _STUCK_SECONDS:
-                self._say("stuck", f"another process has been fetching {member.url} without getting further for {_STUCK_SECONDS:.0f} s; it is read without the cache")
+                self._say(
+                    "stuck",
+                    f"another process has been fetching {member.url} without getting further for"
+                    f" {_STUCK_SECONDS:.0f} s; it is read without the cache",
+                )
                 return False
             time.sleep(_POLL_SECONDS)
         return True
@@ -159,7 +191,8 @@ class Cache:
                     break
                 if last:
                     raise member.damaged(found)
-            with locked(self.folder / "lock", wait=True):  # whoever sums up the folder must not miss a file between its two names
+            # whoever sums up the folder must not miss a file between its two names
+            with locked(self.folder / "lock", wait=True):
                 os.rename(part, path)
             whole = True
             return True
@@ -168,7 +201,9 @@ class Cache:
                 part.unlink(missing_ok=True)
 
     def _make_room(self, file: int, size_bytes: int) -> bool:
-        """Take `size_bytes` for a part file, evicting what was not used for longest. False: others' fetches leave no room now.
+        """Take `size_bytes` for a part file, evicting what was not used for longest.
+
+        False: others' fetches leave no room now.
 
         Raises:
             OSError: the disk is full, even without any copy of ours that may go.

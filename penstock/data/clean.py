@@ -1,13 +1,13 @@
 """Derived columns and cleaners, in their order.
 
-The order. Derived columns come first, one after another. Then the cleaners, each group as declared, with the split
-between them:
+The order. Derived columns come first, one after another. Then the cleaners, each group as declared, with the
+split between them:
 
     before the split    what learns nothing: row by row, or over all rows (deduplication, filters)
     after the split     what is fitted on the training split, row by row
 
-So a fitted cleaner never sees validation or test rows, and no row is dropped after the shares were dealt out. A bundle
-applies the same steps to requests in the same order (penstock.bundle.steps).
+So a fitted cleaner never sees validation or test rows, and no row is dropped after the shares were dealt out.
+A bundle applies the same steps to requests in the same order (penstock.bundle.steps).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSessi
     for name, text in expressions.items():
         value = session.sql(table, text)
         if value.type().is_floating():
-            value = value + ibis.literal(0, type=value.type())  # there is one zero, as in what is read (EngineSession.read)
+            # there is one zero, as in what is read (EngineSession.read)
+            value = value + ibis.literal(0, type=value.type())
         table = table.mutate(**{name: value})
     return table

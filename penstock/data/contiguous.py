@@ -1,13 +1,14 @@
 """Contiguous: pieces of several files as one array, without a copy.
 
-The matrices of a split lie in many shards. Gathering a shuffled batch shard by shard costs a sort, a call a shard and
-a second copy of every row, about as much again as the gather itself. But the system can lay pages of different files
-side by side in memory: a run of addresses is reserved, and each piece is mapped into its place of it. Then the matrix of a split is
-one array, and a batch one `take`.
+The matrices of a split lie in many shards. Gathering a shuffled batch shard by shard costs a sort, a call a
+shard and a second copy of every row, about as much again as the gather itself. But the system can lay pages
+of different files side by side in memory: a run of addresses is reserved, and each piece is mapped into its
+place of it. Then the matrix of a split is one array, and a batch one `take`.
 
-Pages can only be laid whole: all pieces but the last must begin at a page of their file and be whole pages (`ShardWriter` writes
-them so). The last piece, of fewer rows, is copied into memory if it begins elsewhere: no more than one shard. Where pieces do not lie so (older feeds, other page sizes, systems without mmap), `one_array` says
-None, and shards are gathered one by one.
+Pages can only be laid whole: all pieces but the last must begin at a page of their file and be whole pages
+(`ShardWriter` writes them so). The last piece, of fewer rows, is copied into memory if it begins elsewhere:
+no more than one shard. Where pieces do not lie so (older feeds, other page sizes, systems without mmap),
+`one_array` says None, and shards are gathered one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any
 import numpy as np
 
 PAGE_BYTES = 4096
-"""What shards are aligned to: the page of every common system but some ARM ones, which gather shard by shard."""
+"""What shards are aligned to: the page of every common system but some ARM ones, which gather shard by
+shard.
+"""
 _NOTHING, _READ, _WRITE = 0, 1, 2
 _SHARED, _PRIVATE, _FIXED = 0x01, 0x02, 0x10
 _ANONYMOUS = 0x1000 if sys.platform == "darwin" else 0x20
@@ -44,7 +47,12 @@ class _Run:
     """Mapped addresses, for as long as an array looks at them."""
 
     def __init__(self, address: int, size: int, dtype: np.dtype, shape: tuple[int, ...], free: Any) -> None:
-        self.__array_interface__ = {"version": 3, "data": (address, True), "shape": shape, "typestr": dtype.str}
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, True),
+            "shape": shape,
+            "typestr": dtype.str,
+        }
         self._finalizer = weakref.finalize(self, free, address, size)
 
 
@@ -67,7 +75,14 @@ def one_array(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarra
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+    libc.mmap.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int64,
+    ]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     start = libc.mmap(None, total, _NOTHING, _PRIVATE | _ANONYMOUS, -1, 0)
     if start in (None, _FAILED):
@@ -80,10 +95,16 @@ def one_array(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarra
             if os.fstat(handle).st_size < piece.offset + piece.size_bytes:
                 return None  # torn: whoever opens it the usual way says so
             if piece.offset % page:
-                if libc.mmap(at, piece.size_bytes, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0) != at:
+                if (
+                    libc.mmap(at, piece.size_bytes, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0)
+                    != at
+                ):
                     return None
                 _copy(handle, piece, at)
-            elif piece.size_bytes and libc.mmap(at, piece.size_bytes, _READ, _SHARED | _FIXED, handle, piece.offset) != at:
+            elif (
+                piece.size_bytes
+                and libc.mmap(at, piece.size_bytes, _READ, _SHARED | _FIXED, handle, piece.offset) != at
+            ):
                 return None
         finally:
             os.close(handle)

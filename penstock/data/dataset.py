@@ -6,7 +6,8 @@
         profile.json                        each column of the training split, summarised
         manifest.json                       counts, lineage, schema, facts, checksums; written last
 
-One in a bucket is opened by its manifest; `batches` streams its rows from where they lie, and `files` copies them here.
+One in a bucket is opened by its manifest; `batches` streams its rows from where they lie, and `files` copies
+them here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from penstock.data.far import Ranges, read_whole
 
 SPLITS = ("train", "validation", "test")
 WHOLE_BYTES = 256 * 2**20
-"""A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by ranges."""
+"""A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by
+ranges.
+"""
 _DIFF_BYTES = 2**30
 _DIFF_SHOWN = 20
 _BATCH_BYTES = 64 * 2**20
@@ -74,7 +77,8 @@ class Dataset:
 
     @classmethod
     def at(cls, store: Store, name: str, *, verify: bool = False) -> Dataset:
-        """The version `datasets/<name>/<id>`; of one in a bucket only the manifest is read, unless it is to be verified.
+        """The version `datasets/<name>/<id>`; of one in a bucket only the manifest is read, unless it is to
+        be verified.
 
         Raises:
             StoreError: it is not there, or was changed.
@@ -102,7 +106,9 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows: `in`, and the headings that add up to it: train, validation, test, quarantined, duplicates, filtered."""
+        """Rows: `in`, and the headings that add up to it: train, validation, test, quarantined, duplicates,
+        filtered.
+        """
         with self._sound():
             return {str(word): int(rows) for word, rows in self.manifest["counts"].items()}
 
@@ -125,8 +131,9 @@ class Dataset:
         return sound(f"the dataset {self.path}", advice="Fetch it again, or delete it and prepare it again")
 
     def files(self, split: str) -> list[Path]:
-        """The Parquet files of a split; their rows in the order of the files' names are in the order of `row_id`. A dataset in a
-        bucket is copied here for it, whole."""
+        """The Parquet files of a split; their rows in the order of the files' names are in the order of
+        `row_id`. A dataset in a bucket is copied here for it, whole.
+        """
         _check_split(split)
         if self._far is not None:
             self._far.open(self._name)
@@ -134,12 +141,19 @@ class Dataset:
         return [self.file(name) for name in self._rows(split, self.manifest["files"])]
 
     def _rows(self, split: str, files: Iterable[str]) -> list[str]:
-        """The files of a split's rows: what the manifest names, and so was checked, and nothing that lies beside it."""
-        return sorted(name for name in files if name.startswith(f"rows/split={split}/") and name.endswith(".parquet"))
+        """The files of a split's rows: what the manifest names, and so was checked, and nothing that lies
+        beside it.
+        """
+        return sorted(
+            name for name in files if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
+        )
 
     def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
-        """The same files, one after another, as what opens them for a Parquet reader. From a bucket they come through the node's cache,
-        or by ranges if they are large, since often only their beginning is wanted."""
+        """The same files, one after another, as what opens them for a Parquet reader.
+
+        From a bucket they come through the node's cache, or by ranges if they are large, since often only
+        their beginning is wanted.
+        """
         if self._far is None:
             yield from (partial(Path, path) for path in self.files(split))
             return
@@ -155,14 +169,17 @@ class Dataset:
             whole = read_whole(member) if content is None else content
             yield partial(pa.BufferReader, whole)
 
-    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """A split's rows, streamed in stored order.
 
         Args:
             split: `train`, `validation` or `test`.
             columns: all unless given; `row_id` always comes first.
             rows: the most in one batch; fewer where rows are wide, so that a batch is 64 MiB at most or so.
-            coded: text columns that are stored with a dictionary come as Arrow dictionaries, which is many times faster to read.
+            coded: text columns that are stored with a dictionary come as Arrow dictionaries, which is many
+                times faster to read.
 
         Raises:
             UserError: there is no such split or column.
@@ -180,7 +197,9 @@ class Dataset:
         import pyarrow.parquet as pq
 
         for source in self._opened(split):
-            with pq.ParquetFile(source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None) as file:
+            with pq.ParquetFile(
+                source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None
+            ) as file:
                 for batch in file.iter_batches(rows, columns=wanted):
                     yield batch.select(wanted)
 
@@ -195,7 +214,10 @@ class Dataset:
         known = self.schema.names
         for name in columns or ():
             if name not in known:
-                raise UserError(f"the dataset {self.reference} has no column {name!r}.{did_you_mean(name, known)} Columns: {', '.join(known)}.")
+                raise UserError(
+                    f"the dataset {self.reference} has no column {name!r}.{did_you_mean(name, known)}"
+                    f" Columns: {', '.join(known)}."
+                )
         return list(dict.fromkeys([ROW_ID, *(known if columns is None else columns)]))
 
     def diff(self, other: Dataset) -> dict[str, Any]:
@@ -204,17 +226,32 @@ class Dataset:
         Rows are compared by id alone, on disk, so versions larger than memory can be compared.
         """
         ours, theirs = ({f.name: str(f.type) for f in d.schema} for d in (self, other))
-        with tempfile.TemporaryDirectory(prefix="penstock-diff-") as scratch, Engine.load("embedded").open(Path(scratch), memory_bytes=_DIFF_BYTES, threads=2) as session:
-            here, there = (session.read([p for split in SPLITS for p in d.files(split)]).select(ROW_ID) for d in (self, other))
+        with (
+            tempfile.TemporaryDirectory(prefix="penstock-diff-") as scratch,
+            Engine.load("embedded").open(Path(scratch), memory_bytes=_DIFF_BYTES, threads=2) as session,
+        ):
+            here, there = (
+                session.read([p for split in SPLITS for p in d.files(split)]).select(ROW_ID)
+                for d in (self, other)
+            )
             rows = {}
             for word, some, others in (("added", there, here), ("removed", here, there)):
                 only = session.keep(some.anti_join(others, ROW_ID))
-                rows[word] = {"count": session.count(only), "first": [row[ROW_ID] for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))]}
+                rows[word] = {
+                    "count": session.count(only),
+                    "first": [row[ROW_ID] for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))],
+                }
         return {
-            "from": self.reference, "to": other.reference,
+            "from": self.reference,
+            "to": other.reference,
             "columns": {
-                "added": sorted(theirs.keys() - ours.keys()), "removed": sorted(ours.keys() - theirs.keys()),
-                "changed": {name: [ours[name], theirs[name]] for name in ours if name in theirs and ours[name] != theirs[name]},
+                "added": sorted(theirs.keys() - ours.keys()),
+                "removed": sorted(ours.keys() - theirs.keys()),
+                "changed": {
+                    name: [ours[name], theirs[name]]
+                    for name in ours
+                    if name in theirs and ours[name] != theirs[name]
+                },
             },
             "counts": {heading: [count, other.counts[heading]] for heading, count in self.counts.items()},
             "rows": rows,
@@ -223,7 +260,10 @@ class Dataset:
 
 def _check_split(split: str) -> None:
     if split not in SPLITS:
-        raise UserError(f"there is no split {split!r}; expected train, validation or test.{did_you_mean(split, list(SPLITS))}")
+        raise UserError(
+            f"there is no split {split!r}; expected train, validation or"
+            f" test.{did_you_mean(split, list(SPLITS))}"
+        )
 
 
 def _ranged(member: Member) -> pa.PythonFile:
@@ -239,7 +279,11 @@ def _coded(source: Any, names: Sequence[str]) -> list[str]:
             return []
         group, schema = file.metadata.row_group(0), file.schema_arrow
         chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
-    return [n for n in names if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page]
+    return [
+        n
+        for n in names
+        if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page
+    ]
 
 
 def _newest(store: Store, name: str) -> str:
@@ -257,18 +301,30 @@ def _newest(store: Store, name: str) -> str:
             problems[f"{name}@{version.rsplit('/', 1)[1]}"] = error.message
     if not found and problems:
         told = " ".join(f"{reference}: {problem}" for reference, problem in problems.items())
-        raise StoreError(f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}")
+        raise StoreError(
+            f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}"
+        )
     if not found:
         raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
     newest = max(found)[1]
     for reference, problem in problems.items():
-        tell(f"{reference} cannot be read and is left aside ({problem.rstrip('.')}); {name}@{newest.rsplit('/', 1)[1]} is taken", version=reference)
+        tell(
+            f"{reference} cannot be read and is left aside ({problem.rstrip('.')});"
+            f" {name}@{newest.rsplit('/', 1)[1]} is taken",
+            version=reference,
+        )
     return newest
 
 
 def _near(store: Store, name: str) -> str:
     names = [folder.removeprefix("datasets/") for folder in store.folders("datasets")]
-    versions = [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")] if name in names else []
+    versions = (
+        [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")] if name in names else []
+    )
     if versions:
         return f" Versions: {', '.join(versions)}."
-    return did_you_mean(name, names) or (f" Datasets: {', '.join(names)}." if names else " It has none yet; `penstock prepare RECIPE` makes one.")
+    return did_you_mean(name, names) or (
+        f" Datasets: {', '.join(names)}."
+        if names
+        else " It has none yet; `penstock prepare RECIPE` makes one."
+    )

@@ -1,7 +1,9 @@
-"""What an order's words mean for feeds at hand: `TrainOrder` + feeds → `Draws`, and what must stay equal for a position to mean the same.
+"""What an order's words mean for feeds at hand: `TrainOrder` + feeds → `Draws`, and what must stay equal for
+a position to mean the same.
 
-The one place where order meets data: how many rows a shard has, which class a row is of, what weighs how much. Columns are
-read once, when a loader is made, and only where the words name one; taking up a position reads nothing.
+The one place where order meets data: how many rows a shard has, which class a row is of, what weighs how
+much. Columns are read once, when a loader is made, and only where the words name one; taking up a position
+reads nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from penstock.data.shards import Shards
 
 FULL_BYTES = 4 * 2**30
-"""Up to so many bytes of shards `auto` is `full`: rows from everywhere are then rows from the page cache, on any machine that trains."""
+"""Up to so many bytes of shards `auto` is `full`: rows from everywhere are then rows from the page cache, on
+any machine that trains.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,15 @@ class Settled:
     """What must be equal for a position to mean the same; words that say nothing are left out."""
 
 
-def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, batch_size: int, shuffle: Shuffle | None = None) -> Settled:
+def settle(
+    order: TrainOrder,
+    parts: Sequence[Rows],
+    split: str,
+    seed: int,
+    *,
+    batch_size: int,
+    shuffle: Shuffle | None = None,
+) -> Settled:
     """The draws that an order means.
 
     Args:
@@ -66,16 +78,30 @@ def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, b
     """
     chosen, why = _shuffle(order, parts, split, shuffle)
     subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
-    orders = [Order(subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window) for part, subset in zip(parts, subsets, strict=True)]
+    orders = [
+        Order(subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window)
+        for part, subset in zip(parts, subsets, strict=True)
+    ]
     drawn = order.draws
     if len(parts) > 1 and drawn:
-        raise UserError(f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one of them out")
+        raise UserError(
+            f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
+            " of them out"
+        )
     if order.epoch_rows is not None and not drawn and len(parts) == 1:
-        raise UserError("epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several feeds); otherwise an epoch has each row once")
+        raise UserError(
+            "epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several"
+            " feeds); otherwise an epoch has each row once"
+        )
     draws: Draws
     if len(parts) > 1:
-        groups = [Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots) for part, subset, own in zip(parts, subsets, orders, strict=True)]
-        draws = Mixture.of(groups, [part.weight for part in parts], rows=order.epoch_rows, seed=seed, of_feeds=True)
+        groups = [
+            Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots)
+            for part, subset, own in zip(parts, subsets, orders, strict=True)
+        ]
+        draws = Mixture.of(
+            groups, [part.weight for part in parts], rows=order.epoch_rows, seed=seed, of_feeds=True
+        )
     elif drawn in ("mix", "balance"):
         draws = _grouped(order, parts[0], subsets[0], orders[0], seed)
     elif drawn in ("weights", "replacement"):
@@ -83,18 +109,33 @@ def settle(order: TrainOrder, parts: Sequence[Rows], split: str, seed: int, *, b
     else:
         draws = Once(subsets[0], orders[0], parts[0].holes)
     if order.bucket:
-        draws = Bucketed(draws, batch_size=batch_size, span=SPAN if order.bucket is True else order.bucket, seed=seed, lengths=_lengths(parts))
+        draws = Bucketed(
+            draws,
+            batch_size=batch_size,
+            span=SPAN if order.bucket is True else order.bucket,
+            seed=seed,
+            lengths=_lengths(parts),
+        )
     identity: dict[str, Any] = {"shuffle": chosen if drawn not in ("weights", "replacement") else "drawn"}
     if identity["shuffle"] == "blocks":
-        identity |= {"block": [own.block for own in orders] if len(parts) > 1 else orders[0].block, "window": order.window}
-    identity |= {word: value for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket") if (value := order.declared()[word]) != _USUAL[word]}
+        identity |= {
+            "block": [own.block for own in orders] if len(parts) > 1 else orders[0].block,
+            "window": order.window,
+        }
+    identity |= {
+        word: value
+        for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
+        if (value := order.declared()[word]) != _USUAL[word]
+    }
     return Settled(draws, chosen, why, identity)
 
 
 _USUAL = TrainOrder().declared()
 
 
-def _shuffle(order: TrainOrder, parts: Sequence[Rows], split: str, given: Shuffle | None) -> tuple[Shuffle, str | None]:
+def _shuffle(
+    order: TrainOrder, parts: Sequence[Rows], split: str, given: Shuffle | None
+) -> tuple[Shuffle, str | None]:
     if order.shuffle != "auto":
         return order.shuffle, None
     if given is not None:
@@ -102,14 +143,25 @@ def _shuffle(order: TrainOrder, parts: Sequence[Rows], split: str, given: Shuffl
     size = sum(shard_bytes(part.feed, split) for part in parts)
     if size <= FULL_BYTES or order.draws in ("weights", "replacement"):
         return "full", None
-    return "blocks", f"the shards of {split} have {size / 2**30:.1f} GiB, more than the {FULL_BYTES / 2**30:g} up to which rows are shuffled one by one"
+    return (
+        "blocks",
+        (
+            f"the shards of {split} have {size / 2**30:.1f} GiB, more than the {FULL_BYTES / 2**30:g} up to"
+            " which rows are shuffled one by one"
+        ),
+    )
 
 
 def shard_bytes(feed: Feed, split: str) -> int:
     """Of all the shards that a split's rows are gathered from."""
     names = ("steps", "singles", split) if feed.samples is not None else (split,)
     files = feed.manifest.get("files", {})
-    return sum(int(files[file]["size_bytes"]) for name in names for file in feed.manifest["shards"].get(name, ()) if file in files)
+    return sum(
+        int(files[file]["size_bytes"])
+        for name in names
+        for file in feed.manifest["shards"].get(name, ())
+        if file in files
+    )
 
 
 def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> int:
@@ -122,12 +174,19 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
     """How long rows are: the values of all their ragged arrays together, from the shards' offsets."""
     arrays = [part.shards.ragged() for part in parts]
     if not all(arrays) and any(part.shards.rows for part in parts):
-        raise UserError("bucket puts rows of like length together, but no feature has a length of its own (texts, sets and sequences have); leave it out")
+        raise UserError(
+            "bucket puts rows of like length together, but no feature has a length of its own (texts, sets"
+            " and sequences have); leave it out"
+        )
 
     def lengths(drawn: Drawn) -> np.ndarray:
         found = np.zeros(len(drawn.slots), np.int64)
         for number, part in enumerate(parts):
-            mine = np.flatnonzero(drawn.source == number) if drawn.source is not None else np.arange(len(drawn.slots))
+            mine = (
+                np.flatnonzero(drawn.source == number)
+                if drawn.source is not None
+                else np.arange(len(drawn.slots))
+            )
             for array in arrays[number]:
                 found[mine] += part.shards.lengths(drawn.slots[mine], array)
         return found
@@ -135,14 +194,17 @@ def _lengths(parts: Sequence[Rows]) -> Lengths:
     return lengths
 
 
-# -- rows that are drawn -----------------------------------------------------------------------------------------------
+# -- rows that are drawn -------------------------------------------------------------------------------------
 
 
 def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Replaced:
     sums = None
     if order.weights is not None:
         if order.weights == part.feed.encoding.weight:
-            raise UserError(f"{order.weights!r} is what rows count by already; drawn by it too, each would come more often and count more as well")
+            raise UserError(
+                f"{order.weights!r} is what rows count by already; drawn by it too, each would come more"
+                " often and count more as well"
+            )
         _stored(part.feed, "weights", order.weights)
         sums = running_sums(lambda: column(part.shards, WEIGHTS), subset)
     return Replaced(subset, order.epoch_rows or subset.rows, seed, part.holes, sums)
@@ -159,7 +221,10 @@ def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: 
         weights = [1.0] * len(names)
     if not subset.rows:  # an empty split has no groups, and an empty epoch
         return Replaced(subset, order.epoch_rows or 0, seed)
-    groups = [Group(name, len(slots), order_within(whole, len(slots), subset.rows), slots.__getitem__) for name, slots in zip(names, found, strict=True)]
+    groups = [
+        Group(name, len(slots), order_within(whole, len(slots), subset.rows), slots.__getitem__)
+        for name, slots in zip(names, found, strict=True)
+    ]
     return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed)
 
 
@@ -168,7 +233,10 @@ def _stored(feed: Feed, word: str, name: str) -> None:
     has = feed.manifest.get("order", {}).get(word)
     if has != name:
         held = f"; it holds {has!r}" if has else ""
-        raise UserError(f"the feed {feed.id} does not hold the column {name!r} to draw rows by{held}. Name it when it is encoded: `train.order.{word}` of the recipe, or penstock.encode(…, {word}=…)")
+        raise UserError(
+            f"the feed {feed.id} does not hold the column {name!r} to draw rows by{held}. Name it when it is"
+            f" encoded: `train.order.{word}` of the recipe, or penstock.encode(…, {word}=…)"
+        )
 
 
 def _members_of_values(part: Rows, subset: Subset, by: str, names: list[str]) -> list[np.ndarray]:
@@ -184,7 +252,11 @@ def _members_of_values(part: Rows, subset: Subset, by: str, names: list[str]) ->
 
     found = members(codes, len(names), subset)
     if others := subset.rows - sum(map(len, found)):
-        raise UserError(f"mix.weights names the values {', '.join(names)} of {by!r}, but {others:,} of {subset.rows:,} rows have another or none. Give each a weight (0 leaves its rows out), or filter them with `where`")
+        raise UserError(
+            f"mix.weights names the values {', '.join(names)} of {by!r}, but {others:,} of {subset.rows:,}"
+            " rows have another or none. Give each a weight (0 leaves its rows out), or filter them with"
+            " `where`"
+        )
     return found
 
 
@@ -193,7 +265,10 @@ def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str
     features = {**encoding.inputs, **encoding.targets}
     able = [each for each, feature in features.items() if feature.type in ("category", "binary")]
     if name not in able:
-        raise UserError(f"balance is {name!r}, which is no category or binary feature of the feed {part.feed.id}.{did_you_mean(name, able)} Those are: {', '.join(able) or 'none'}")
+        raise UserError(
+            f"balance is {name!r}, which is no category or binary feature of the feed"
+            f" {part.feed.id}.{did_you_mean(name, able)} Those are: {', '.join(able) or 'none'}"
+        )
     specs = features[name].spec(encoding.fitted[name])
     array = next(each for each in ("index", "label", "value") if each in specs)
     scale = 1 if array == "index" else 2  # a binary input that is missing is a half
@@ -206,7 +281,10 @@ def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str
     found = members(codes, classes, subset)
     there = [number for number, slots in enumerate(found) if len(slots)]
     if len(there) > LONGEST_PERIOD:
-        raise UserError(f"balance: {name!r} has {len(there):,} classes; at most {LONGEST_PERIOD:,} can be drawn equally often")
+        raise UserError(
+            f"balance: {name!r} has {len(there):,} classes; at most {LONGEST_PERIOD:,} can be drawn equally"
+            " often"
+        )
     return [f"class {number} of {name}" for number in there], [found[number] for number in there]
 
 
@@ -219,7 +297,7 @@ def column(shards: Shards | WindowShards, name: str) -> Iterator[np.ndarray]:
         yield shards.views(shard)[name]
 
 
-# -- several feeds -----------------------------------------------------------------------------------------------------
+# -- several feeds -------------------------------------------------------------------------------------------
 
 
 def check_alike(feeds: Sequence[Feed]) -> None:
@@ -234,14 +312,22 @@ def check_alike(feeds: Sequence[Feed]) -> None:
         for side in ("inputs", "targets"):
             ours, theirs = getattr(first, side), getattr(other, side)
             if list(ours) != list(theirs):
-                raise UserError(f"{between} the {side} of one are {', '.join(ours) or 'none'}, of the other {', '.join(theirs) or 'none'}")
+                raise UserError(
+                    f"{between} the {side} of one are {', '.join(ours) or 'none'}, of the other"
+                    f" {', '.join(theirs) or 'none'}"
+                )
             for name in ours:
                 if ours[name].declared() != theirs[name].declared():
                     raise UserError(f"{between} {side}.{name} is declared otherwise in each")
                 here, there = first.fitted[name], other.fitted[name]
-                if differing := sorted(fact for fact in {*here, *there} - {"said"} if here.get(fact) != there.get(fact)):
+                if differing := sorted(
+                    fact for fact in {*here, *there} - {"said"} if here.get(fact) != there.get(fact)
+                ):
                     shown = f"{_short(here.get(differing[0]))} and {_short(there.get(differing[0]))}"
-                    raise UserError(f"{between} {side}.{name} learnt another {differing[0]!r} in each ({shown}). Encode one like the other: penstock.encode(…, like=feed)")
+                    raise UserError(
+                        f"{between} {side}.{name} learnt another {differing[0]!r} in each ({shown}). Encode"
+                        " one like the other: penstock.encode(…, like=feed)"
+                    )
         if first.weight != other.weight:
             raise UserError(f"{between} the weight of one is {first.weight!r}, of the other {other.weight!r}")
 

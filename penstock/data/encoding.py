@@ -1,9 +1,11 @@
 """Encoding: the one encoding of a row, used in training, batch prediction, serving and streams.
 
-    raw columns ─accept→ canonical columns ─encode→ stored arrays ─collate→ arrays for the program … ─decode→ the user's words
+    raw columns ─accept→ canonical columns ─encode→ stored arrays ─collate→ arrays for the program … ─decode→
+    the user's words
 
-It is made of features and of what they learnt, goes into `fitted.json` of a feed and of a bundle, and comes back equal.
-Fitting is `data.feed`'s; this file reads no data but the rows it is given, and knows neither torch nor the store.
+It is made of features and of what they learnt, goes into `fitted.json` of a feed and of a bundle, and comes
+back equal. Fitting is `data.feed`'s; this file reads no data but the rows it is given, and knows neither
+torch nor the store.
 """
 
 from __future__ import annotations
@@ -63,11 +65,19 @@ class Encoding:
     Args:
         inputs: the features that the model sees, in order.
         targets: the features that it answers.
-        fitted: what each feature learnt; a feature that is absent is not fitted yet, and only `accept` knows it.
+        fitted: what each feature learnt; a feature that is absent is not fitted yet, and only `accept` knows
+            it.
         weight: the raw column of row weights.
     """
 
-    def __init__(self, inputs: Mapping[str, Feature], targets: Mapping[str, Feature], fitted: Mapping[str, Fitted] | None = None, *, weight: str | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Feature],
+        targets: Mapping[str, Feature],
+        fitted: Mapping[str, Fitted] | None = None,
+        *,
+        weight: str | None = None,
+    ) -> None:
         self.inputs = dict(inputs)
         self.targets = dict(targets)
         self.fitted: dict[str, Fitted] = dict(fitted or {})
@@ -75,18 +85,25 @@ class Encoding:
         self._features = {**self.inputs, **self.targets}
         self._weigh = Feature.load({"type": "number"}) if weight else None
 
-    # -- a row's way in ------------------------------------------------------------------------------------------------
+    # -- a row's way in --------------------------------------------------------------------------------------
 
     def columns(self, *, targets: bool) -> list[str]:
-        """The raw columns that are read, each once, in order; those of the targets and of the weight too if `targets`."""
+        """The raw columns that are read, each once, in order; those of the targets and of the weight too if
+        `targets`.
+        """
         sides = [self.inputs, self.targets] if targets else [self.inputs]
-        found = [column for side in sides for name, feature in side.items() for column in feature.columns(name)]
+        found = [
+            column for side in sides for name, feature in side.items() for column in feature.columns(name)
+        ]
         return list(dict.fromkeys([*found, *([self.weight] if targets and self.weight else [])]))
 
     def rows_at_once(self, most: int) -> int:
-        """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large (pictures, answers of
-        thousands of classes)."""
-        large = sum(size for feature in self._features.values() if (size := feature.row_bytes()) > _PLAIN_BYTES)
+        """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large
+        (pictures, answers of thousands of classes).
+        """
+        large = sum(
+            size for feature in self._features.values() if (size := feature.row_bytes()) > _PLAIN_BYTES
+        )
         large += sum(4 * classes for name in self.targets if (classes := self._classes(name)) > _MANY_CLASSES)
         return min(most, max(_PIECE_BYTES // large, _FEWEST)) if large else most
 
@@ -100,8 +117,8 @@ class Encoding:
     def accept(self, table: pa.Table, *, targets: bool) -> Accepted:
         """Raw columns of whatever type → canonical columns, and the rows that cannot be taken.
 
-        With `targets`, a row whose target is missing, or is a class that the training split lacks, is refused too: it can
-        neither be learnt from nor judged.
+        With `targets`, a row whose target is missing, or is a class that the training split lacks, is refused
+        too: it can neither be learnt from nor judged.
 
         Raises:
             RequestError: a column is not there at all.
@@ -112,7 +129,9 @@ class Encoding:
             wanted = set(self.columns(targets=targets))
             hint = Hints([name for name in table.column_names if name not in wanted])
             problems = tuple(Problem((name,), f"is required but missing.{hint(name)}") for name in absent)
-            raise RequestError("\n".join(["the rows lack columns:", *(f"  - {problem}" for problem in problems)]), problems)
+            raise RequestError(
+                "\n".join(["the rows lack columns:", *(f"  - {problem}" for problem in problems)]), problems
+            )
         accepted = Accepted(table.num_rows)
         for name, feature in self._features.items() if targets else self.inputs.items():
             raw = feature.columns(name)
@@ -129,7 +148,11 @@ class Encoding:
 
     def _judge(self, accepted: Accepted, name: str, raw: tuple[str, ...]) -> None:
         column = accepted.columns[name]
-        absent = [row for row in np.flatnonzero(~_present(column)).tolist() if not any(p.path[0] in raw for p in accepted.refused.get(row, ()))]
+        absent = [
+            row
+            for row in np.flatnonzero(~_present(column)).tolist()
+            if not any(p.path[0] in raw for p in accepted.refused.get(row, ()))
+        ]
         _note(accepted, raw, Refused(np.array(absent, np.int64), ["target is missing"] * len(absent)))
         if name in self.fitted:
             _note(accepted, raw, self.targets[name].unknown(column, self.fitted[name]))
@@ -140,12 +163,34 @@ class Encoding:
             over = feature.labels_steps_of()
             if over is None or over not in self.inputs:
                 continue
-            steps, labels = self.inputs[over].steps(accepted.columns[over]), feature.steps(accepted.columns[name])
+            steps, labels = (
+                self.inputs[over].steps(accepted.columns[over]),
+                feature.steps(accepted.columns[name]),
+            )
             if steps is None or labels is None:
-                raise RecipeError.of([Problem(("targets", name, "over"), f"names {over!r}, whose rows have no steps that could be labelled one by one")], where="the recipe")
+                raise RecipeError.of(
+                    [
+                        Problem(
+                            ("targets", name, "over"),
+                            f"names {over!r}, whose rows have no steps that could be labelled one by one",
+                        )
+                    ],
+                    where="the recipe",
+                )
             there = _present(accepted.columns[name])
-            rows = [row for row in np.flatnonzero(there & (steps != labels)).tolist() if row not in accepted.refused]
-            _note(accepted, feature.columns(name), Refused(np.array(rows, np.int64), [f"has {labels[row]} labels for the {steps[row]} steps of {over!r}" for row in rows]))
+            rows = [
+                row
+                for row in np.flatnonzero(there & (steps != labels)).tolist()
+                if row not in accepted.refused
+            ]
+            _note(
+                accepted,
+                feature.columns(name),
+                Refused(
+                    np.array(rows, np.int64),
+                    [f"has {labels[row]} labels for the {steps[row]} steps of {over!r}" for row in rows],
+                ),
+            )
 
     def _accept_weight(self, accepted: Accepted, raw: pa.Array) -> None:
         assert self._weigh is not None and self.weight is not None
@@ -154,7 +199,9 @@ class Encoding:
         _note(accepted, path, refused)
         values = np.asarray(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False), np.float64)
         bad = {int(row) for row in refused.rows}
-        missing = np.array([row for row in np.flatnonzero(~_present(column)).tolist() if row not in bad], np.int64)
+        missing = np.array(
+            [row for row in np.flatnonzero(~_present(column)).tolist() if row not in bad], np.int64
+        )
         _note(accepted, path, Refused(missing, ["weight is missing"] * len(missing)))
         negative = np.flatnonzero(values < 0)
         _note(accepted, path, Refused(negative, [f"weight is negative: {values[row]:g}" for row in negative]))
@@ -165,7 +212,10 @@ class Encoding:
         accepted.weight = np.where(np.isfinite(weights), weights, np.float32(0))
 
     def encode(self, accepted: Accepted) -> dict[str, np.ndarray]:
-        """Canonical columns → stored arrays `<feature>.<array>` `[n, …]`, and `weight` if there is one. Row by row."""
+        """Canonical columns → stored arrays `<feature>.<array>` `[n, …]`, and `weight` if there is one.
+
+        Row by row.
+        """
         stored: dict[str, np.ndarray] = {}
         for name, column in accepted.columns.items():
             for array, values in self._features[name].encode(column, self.fitted[name]).items():
@@ -175,7 +225,9 @@ class Encoding:
         return stored
 
     def collate(self, stored: Mapping[str, Any], keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Stored rows → what the program takes. What belongs to no feature (`weight`, `row_id`) passes through.
+        """Stored rows → what the program takes.
+
+        What belongs to no feature (`weight`, `row_id`) passes through.
 
         Args:
             keys: one uint64 a row to augment with; None for no augmentation.
@@ -188,11 +240,19 @@ class Encoding:
                 if type(self._features[name]).collate is Feature.collate:
                     batch[key] = values  # stored as it is collated: the usual case, and the fast one
                 else:
-                    grouped.setdefault(name, {})[array] = values.objects() if isinstance(values, Ragged) and not self._features[name].takes_ragged else values
+                    grouped.setdefault(name, {})[array] = (
+                        values.objects()
+                        if isinstance(values, Ragged) and not self._features[name].takes_ragged
+                        else values
+                    )
             else:
                 batch[key] = values
         for name, arrays in grouped.items():
-            own = None if keys is None or not self._features[name].augments() else keys ^ np.uint64(int(fingerprint(name), 16))
+            own = (
+                None
+                if keys is None or not self._features[name].augments()
+                else keys ^ np.uint64(int(fingerprint(name), 16))
+            )
             for array, values in self._features[name].collate(arrays, self.fitted[name], own).items():
                 batch[f"{name}.{array}"] = values
         return batch
@@ -212,21 +272,31 @@ class Encoding:
         """Whether any feature's `collate` is work for several threads."""
         return any(feature.decodes() for feature in self._features.values())
 
-    # -- and out -------------------------------------------------------------------------------------------------------
+    # -- and out ---------------------------------------------------------------------------------------------
 
     def specs(self, side: Literal["inputs", "targets"]) -> FeatureSpecs:
         """The arrays of one side's features, as the model will see them."""
-        return {name: feature.spec(self.fitted[name]) for name, feature in (self.inputs if side == "inputs" else self.targets).items()}
+        return {
+            name: feature.spec(self.fitted[name])
+            for name, feature in (self.inputs if side == "inputs" else self.targets).items()
+        }
 
-    def decode(self, answers: Mapping[str, np.ndarray], decision: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-        """The program's answers `<target>.<answer>` → columns `<target>`, `<target>_probabilities` and the like.
+    def decode(
+        self, answers: Mapping[str, np.ndarray], decision: Mapping[str, Mapping[str, Any]]
+    ) -> pa.Table:
+        """The program's answers `<target>.<answer>` → columns `<target>`, `<target>_probabilities` and the
+        like.
 
         Args:
             decision: by target, what was decided after training, such as `{"threshold": 0.4}`.
         """
         found: dict[str, pa.Array] = {}
         for name, feature in self.targets.items():
-            own = {key.rpartition(".")[2]: values for key, values in answers.items() if key.rpartition(".")[0] == name}
+            own = {
+                key.rpartition(".")[2]: values
+                for key, values in answers.items()
+                if key.rpartition(".")[0] == name
+            }
             for word, column in feature.decode(own, self.fitted[name], decision.get(name, {})).items():
                 found[f"{name}_{word}" if word else name] = column
         return pa.table(found)
@@ -235,35 +305,52 @@ class Encoding:
         """The targets' stored rows as metrics want them: class indices, or numbers in the user's units."""
         found: dict[str, np.ndarray] = {}
         for name, feature in self.targets.items():
-            own = {key.rpartition(".")[2]: values for key, values in stored.items() if key.rpartition(".")[0] == name}
+            own = {
+                key.rpartition(".")[2]: values
+                for key, values in stored.items()
+                if key.rpartition(".")[0] == name
+            }
             found[name] = feature.truth(own, self.fitted[name])
         return found
 
-    # -- as data -------------------------------------------------------------------------------------------------------
+    # -- as data ---------------------------------------------------------------------------------------------
 
     def declared(self) -> dict[str, Any]:
         """All of it as plain data: `Encoding.load(encoding.declared())` is equal to it."""
         return {
-            "format": FORMAT, "inputs": {name: feature.declared() for name, feature in self.inputs.items()},
-            "targets": {name: feature.declared() for name, feature in self.targets.items()}, "weight": self.weight, "fitted": self.fitted,
+            "format": FORMAT,
+            "inputs": {name: feature.declared() for name, feature in self.inputs.items()},
+            "targets": {name: feature.declared() for name, feature in self.targets.items()},
+            "weight": self.weight,
+            "fitted": self.fitted,
         }
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Encoding:
-        """The encoding that `declared` gave. Within `no_foreign_code`, features that did not come with Penstock are refused.
+        """The encoding that `declared` gave.
+
+        Within `no_foreign_code`, features that did not come with Penstock are refused.
 
         Raises:
             BundleError: it is of a newer format, or does not hold.
         """
         if number_of(data.get("format", 0)) > FORMAT:
-            raise BundleError(f"the encoding has format {data['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
+            raise BundleError(
+                f"the encoding has format {data['format']}; this Penstock reads formats up to {FORMAT}."
+                " Upgrade Penstock."
+            )
         try:
-            sides = [{name: Feature.load(feature) for name, feature in data[side].items()} for side in ("inputs", "targets")]
+            sides = [
+                {name: Feature.load(feature) for name, feature in data[side].items()}
+                for side in ("inputs", "targets")
+            ]
             return cls(sides[0], sides[1], data["fitted"], weight=data["weight"])
         except (PydanticCustomError, ValidationError) as error:
             raise BundleError(f"the encoding's features cannot be read: {error}") from None
         except (KeyError, AttributeError, TypeError):
-            raise BundleError("the encoding cannot be read: it was changed, or is not one of Penstock's") from None
+            raise BundleError(
+                "the encoding cannot be read: it was changed, or is not one of Penstock's"
+            ) from None
 
     @property
     def fingerprint(self) -> str:
@@ -278,7 +365,13 @@ class Encoding:
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
 
 
 def _present(column: pa.Array) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Files that lie far away, opened one by one as they are needed, and fetched ahead of need.
 
-`get` gives a file, opened; it waits for it if it must. `want` says what will be needed soon, in order: a few threads
-fetch that in the background, never more than fits. They end when there is nothing to do, so none is left behind.
+`get` gives a file, opened; it waits for it if it must. `want` says what will be needed soon, in order: a few
+threads fetch that in the background, never more than fits. They end when there is nothing to do, so none is
+left behind.
 
-A file is mapped from the node's cache (`data.cache`), or held in memory where the cache can keep no copy. Either way only so
-many are held open, the most recently used: a mapping of an evicted copy still takes its place on the disk.
+A file is mapped from the node's cache (`data.cache`), or held in memory where the cache can keep no copy.
+Either way only so many are held open, the most recently used: a mapping of an evicted copy still takes its
+place on the disk.
 
 What this file refuses to know: what is in the files; who needs them when.
 """
@@ -42,10 +44,18 @@ class Far(Generic[Opened]):
         members: the files; they are known by their places in this list.
         cache: the node's copies.
         opens: what is made of a file's content, by `get`'s first caller; called by any thread.
-        memory_bytes: the most that content takes in memory where the cache keeps no copy; one file is always held.
+        memory_bytes: the most that content takes in memory where the cache keeps no copy; one file is always
+            held.
     """
 
-    def __init__(self, members: Sequence[Member], cache: Cache, opens: Callable[[Member, pa.Buffer], Opened], *, memory_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        cache: Cache,
+        opens: Callable[[Member, pa.Buffer], Opened],
+        *,
+        memory_bytes: int = HELD_BYTES,
+    ) -> None:
         self.members, self.cache = list(members), cache
         self.size_bytes = sum(m.size_bytes for m in members)
         self._opens, self._memory_bytes = opens, memory_bytes
@@ -63,7 +73,7 @@ class Far(Generic[Opened]):
         self._fetched: set[int] = set()
         self._told = False
 
-    # -- who needs them ----------------------------------------------------------------------------------------------
+    # -- who needs them --------------------------------------------------------------------------------------
 
     def get(self, place: int) -> Opened:
         """A file, opened.
@@ -91,8 +101,9 @@ class Far(Generic[Opened]):
 
     @contextmanager
     def using(self, places: Sequence[int]) -> Iterator[None]:
-        """These are needed now: they are fetched at once, before what is wanted later, and kept open for as long as the body runs if
-        that is within the bounds."""
+        """These are needed now: they are fetched at once, before what is wanted later, and kept open for as
+        long as the body runs if that is within the bounds.
+        """
         with self._gate:
             self._in_use.update(places)
             lacking = [p for p in places if p not in self._held and p not in self._under_way]
@@ -107,7 +118,9 @@ class Far(Generic[Opened]):
                 self._in_use.subtract(places)
 
     def want(self, places: Iterable[int]) -> None:
-        """These are needed soon, in this order; what was wanted before, and is not among them, no longer is."""
+        """These are needed soon, in this order; what was wanted before, and is not among them, no longer
+        is.
+        """
         with self._gate:
             wanted = list(dict.fromkeys(places))
             keep = set(wanted)
@@ -115,14 +128,19 @@ class Far(Generic[Opened]):
             self._coming = deque(p for p in wanted if p not in self._held and p not in self._under_way)
             self._send()
 
-    # -- fetching (`_gate` is held in those that say so) ---------------------------------------------------------------
+    # -- fetching (`_gate` is held in those that say so) -----------------------------------------------------
 
     def _budget(self) -> int:
-        """The most that is fetched ahead: half of what can be kept, so that it does not push out what is in use."""
+        """The most that is fetched ahead: half of what can be kept, so that it does not push out what is in
+        use.
+        """
         return (self.cache.limit_bytes if self.cache.is_on else self._memory_bytes) // 2
 
     def _next(self) -> int | None:
-        """Under the gate: what is fetched next, if there is room for it. Until the first file is here it has the line for itself."""
+        """Under the gate: what is fetched next, if there is room for it.
+
+        Until the first file is here it has the line for itself.
+        """
         if not self._fetched and self._under_way:
             return None
         while self._coming:
@@ -162,7 +180,9 @@ class Far(Generic[Opened]):
                     self._workers -= 1
 
     def _fetch(self, place: int, future: Future[Opened]) -> None:
-        """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed again."""
+        """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed
+        again.
+        """
         member = self.members[place]
         try:
             content = self.cache.open(member)
@@ -178,7 +198,11 @@ class Far(Generic[Opened]):
             del self._under_way[place]
             self._held[place] = (opened, in_memory)
             self._taken[in_memory] += member.size_bytes
-            again = in_memory and place in self._fetched and not (self.cache.is_on and member.size_bytes <= self.cache.limit_bytes)
+            again = (
+                in_memory
+                and place in self._fetched
+                and not (self.cache.is_on and member.size_bytes <= self.cache.limit_bytes)
+            )
             self._fetched.add(place)
             self._let_go()
             self._send()
@@ -186,19 +210,32 @@ class Far(Generic[Opened]):
         future.set_result(opened)
         if again:
             tell(
-                f"files of {member.url.rsplit('/', 1)[0]} are fetched more than once: the cache keeps no copies of them, and memory holds {self._memory_bytes:,} of their {self.size_bytes:,} bytes. "
-                "Give the cache room (`resources.cache`, PENSTOCK_CACHE), or shuffle by `blocks` with a smaller window.")
+                f"files of {member.url.rsplit('/', 1)[0]} are fetched more than once: the cache keeps no"
+                f" copies of them, and memory holds {self._memory_bytes:,} of their {self.size_bytes:,}"
+                " bytes. Give the cache room (`resources.cache`, PENSTOCK_CACHE), or shuffle by `blocks`"
+                " with a smaller window."
+            )
 
     def _let_go(self) -> None:
-        """Under the gate: close what was not used for longest, but what is still to be used last of all, and never the newest."""
-        most = {True: self._memory_bytes, False: self.cache.limit_bytes if self.size_bytes <= self.cache.limit_bytes else self.cache.limit_bytes // 2}
+        """Under the gate: close what was not used for longest, but what is still to be used last of all, and
+        never the newest.
+        """
+        most = {
+            True: self._memory_bytes,
+            False: (
+                self.cache.limit_bytes
+                if self.size_bytes <= self.cache.limit_bytes
+                else self.cache.limit_bytes // 2
+            ),
+        }
         for in_memory in (True, False):
             while self._taken[in_memory] > most[in_memory]:
                 newest = next(reversed(self._held))
                 some = [p for p, (_, kind) in self._held.items() if kind is in_memory and p != newest]
                 if not some:
                     break
-                oldest = min(some, key=lambda p: (self._in_use[p] > 0, p in self._ahead))  # the first of the least wanted
+                # the first of the least wanted
+                oldest = min(some, key=lambda p: (self._in_use[p] > 0, p in self._ahead))
                 del self._held[oldest]
                 self._taken[in_memory] -= self.members[oldest].size_bytes
 
@@ -223,7 +260,9 @@ def read_whole(member: Member) -> pa.Buffer:
 
 
 class Ranges(io.RawIOBase):
-    """A file far away that is read by ranges, for readers that need a part of it: what comes is checked by its size alone."""
+    """A file far away that is read by ranges, for readers that need a part of it: what comes is checked by
+    its size alone.
+    """
 
     def __init__(self, member: Member) -> None:
         self._member, self._at = member, 0
@@ -238,7 +277,9 @@ class Ranges(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._member.size_bytes}[whence]
+        self._at = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._member.size_bytes}[whence]
+        )
         return self._at
 
     def read(self, size: int = -1) -> bytes:

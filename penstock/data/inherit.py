@@ -1,5 +1,6 @@
-"""What a feature takes over from an earlier bundle instead of learning it anew (`fitted_from`), so that an encoder taken from
-there finds its tokens, edges and classes where it left them."""
+"""What a feature takes over from an earlier bundle instead of learning it anew (`fitted_from`), so that an
+encoder taken from there finds its tokens, edges and classes where it left them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ _MAY_DIFFER = frozenset({"column", "na", "augment", "fitted_from"})
 """What changes neither arrays nor their meaning."""
 
 
-def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"], store: Store, *, where: str) -> dict[str, Fitted]:
+def inherited(
+    features: Mapping[str, Feature], side: Literal["inputs", "targets"], store: Store, *, where: str
+) -> dict[str, Fitted]:
     """By feature, what the bundle that it names has fitted for the feature of the same name and declaration.
 
     Raises:
@@ -47,7 +50,8 @@ def inherited(features: Mapping[str, Feature], side: Literal["inputs", "targets"
 
 
 def columns_of(store: Store, reference: str) -> pa.Schema:
-    """The columns that a bundle was learnt from, those of a bundle of an older Penstock as far as requests need them.
+    """The columns that a bundle was learnt from, those of a bundle of an older Penstock as far as requests
+    need them.
 
     Raises:
         StoreError: there is no such bundle in the store, or it was changed.
@@ -59,8 +63,12 @@ def columns_of(store: Store, reference: str) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
 
 
-def other_sorts(features: Mapping[str, Feature], here: pa.Schema, there: pa.Schema, reference: str) -> list[str]:
-    """In sentences: the columns of these features that hold values of another sort than where something was learnt of them."""
+def other_sorts(
+    features: Mapping[str, Feature], here: pa.Schema, there: pa.Schema, reference: str
+) -> list[str]:
+    """In sentences: the columns of these features that hold values of another sort than where something was
+    learnt of them.
+    """
     found = []
     for name, feature in features.items():
         for column in feature.columns(name):
@@ -69,8 +77,10 @@ def other_sorts(features: Mapping[str, Feature], here: pa.Schema, there: pa.Sche
             ours, theirs = _sort(here.field(column).type), _sort(there.field(column).type)
             if ours != theirs:
                 found.append(
-                    f"{name} reads the column {column!r}, which has {ours} here and had {theirs} where {reference} learnt: the same value may be "
-                    f"another there (007 is the number 7, and the text 007). Read it as it was, with `types` of the source")
+                    f"{name} reads the column {column!r}, which has {ours} here and had {theirs} where"
+                    f" {reference} learnt: the same value may be another there (007 is the number 7, and the"
+                    " text 007). Read it as it was, with `types` of the source"
+                )
     return found
 
 
@@ -87,21 +97,40 @@ def _sort(kind: pa.DataType) -> str:
     return "lists" if t.is_list(kind) else "text"
 
 
-def _taken(name: str, feature: Feature, side: Literal["inputs", "targets"], folder: Path, problems: list[Problem]) -> Fitted | None:
+def _taken(
+    name: str, feature: Feature, side: Literal["inputs", "targets"], folder: Path, problems: list[Problem]
+) -> Fitted | None:
     """What a bundle has fitted for one feature; None, and a problem more, where it has no such feature."""
     encoding = json.loads((folder / "bundle.json").read_text("utf-8"))["encoding"]
     path = (side, name, "fitted_from")
     theirs = encoding[side].get(name)
     if theirs is None:
         known = list(encoding[side])
-        problems.append(Problem(path, f"{feature.fitted_from} has no {side.removesuffix('s')} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."))
+        problems.append(
+            Problem(
+                path,
+                f"{feature.fitted_from} has no {side.removesuffix('s')} {name!r}.{did_you_mean(name, known)}"
+                f" Known: {', '.join(known)}.",
+            )
+        )
         return None
     if theirs["type"] != feature.type:
-        problems.append(Problem(path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"))
+        problems.append(
+            Problem(
+                path, f"is of type {theirs['type']!r} in {feature.fitted_from}, and {feature.type!r} here"
+            )
+        )
         return None
     with no_foreign_code(but=is_loaded):
         there, here = Feature.load(theirs).declared(), feature.declared()
     differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
-    problems += [Problem((side, name, word), f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they must agree") for word in differing]
+    problems += [
+        Problem(
+            (side, name, word),
+            f"is {here[word]!r} here and {there[word]!r} in {feature.fitted_from}, which it takes over; they"
+            " must agree",
+        )
+        for word in differing
+    ]
     fitted: Fitted = json.loads((folder / "fitted.json").read_text("utf-8"))[name]
     return None if differing else fitted

@@ -1,7 +1,7 @@
 """The ledger of a preparation: every row that comes in is written down under exactly one heading.
 
-rows in = train + validation + test + quarantined + duplicates + filtered. A quarantined row is kept with its reason,
-its file and row, and its values as JSON, so that it can be mended and replayed.
+rows in = train + validation + test + quarantined + duplicates + filtered. A quarantined row is kept with its
+reason, its file and row, and its values as JSON, so that it can be mended and replayed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Ledger:
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
         self.aside: Aside | None = None
-        """Where values wait that a row has stand-ins for; a quarantined row is kept with the values themselves."""
+        """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
+        themselves.
+        """
         self._folder = folder
         self._paths = paths
         self._writer: Any = None
@@ -72,12 +74,15 @@ class Ledger:
         for path in files:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_rows_within(file, _REJECT_BYTES, _JSON_ROWS)):
-                    self._write(pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA))
+                    self._write(
+                        pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+                    )
                     taken += len(batch)
         return taken
 
     def sift(self, session: EngineSession, table: ir.Table, stage: str) -> ir.Table:
-        """Quarantine the rows of `table` that have a `REASON` (with `COLUMN`); the others, without the two columns.
+        """Quarantine the rows of `table` that have a `REASON` (with `COLUMN`); the others, without the two
+        columns.
 
         The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
         """
@@ -93,18 +98,31 @@ class Ledger:
     def _told(self, rows: pa.Table, stage: str) -> pa.Table:
         values = rows.drop_columns([name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names])
         numbers = rows[ROW_NUMBER].to_pylist()
-        return pa.table({
-            "row_id": rows[ROW_ID].cast(pa.string()) if ROW_ID in rows.column_names else pa.nulls(len(rows), pa.string()),
-            "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
-            "line": [number + 1 for number in numbers],
-            "stage": [stage] * len(rows), "column": rows[COLUMN].cast(pa.string()), "reason": rows[REASON].cast(pa.string()),
-            "row": [json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False) for row in values.to_pylist()],
-        }, schema=REJECT_SCHEMA)
+        return pa.table(
+            {
+                "row_id": (
+                    rows[ROW_ID].cast(pa.string())
+                    if ROW_ID in rows.column_names
+                    else pa.nulls(len(rows), pa.string())
+                ),
+                "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
+                "line": [number + 1 for number in numbers],
+                "stage": [stage] * len(rows),
+                "column": rows[COLUMN].cast(pa.string()),
+                "reason": rows[REASON].cast(pa.string()),
+                "row": [
+                    json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False)
+                    for row in values.to_pylist()
+                ],
+            },
+            schema=REJECT_SCHEMA,
+        )
 
     def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
         """
         Args:
-            places: of the rows, where they do not come in their order: a reason's example is of the first row that has it.
+            places: of the rows, where they do not come in their order: a reason's example is of the first row
+                that has it.
         """
         import pyarrow.parquet as pq
 
@@ -113,14 +131,28 @@ class Ledger:
         with told_plainly(self._folder):
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._writer = pq.ParquetWriter(self._folder / "part-0.parquet", REJECT_SCHEMA, compression="zstd")
+                self._writer = pq.ParquetWriter(
+                    self._folder / "part-0.parquet", REJECT_SCHEMA, compression="zstd"
+                )
             self._writer.write_table(rows)
         self.counts["quarantined"] += len(rows)
-        spots = list(zip(*(places[name].to_pylist() for name in PLACE), strict=True)) if places is not None else [None] * len(rows)
-        told = zip(rows["stage"].to_pylist(), rows["column"].to_pylist(), rows["reason"].to_pylist(), spots, strict=True)
+        spots = (
+            list(zip(*(places[name].to_pylist() for name in PLACE), strict=True))
+            if places is not None
+            else [None] * len(rows)
+        )
+        told = zip(
+            rows["stage"].to_pylist(),
+            rows["column"].to_pylist(),
+            rows["reason"].to_pylist(),
+            spots,
+            strict=True,
+        )
         for stage, column, reason, spot in told:
             key = (stage, column or "")
-            entry = self.reasons.setdefault(key, {"stage": stage, "column": column, "rows": 0, "example": reason})
+            entry = self.reasons.setdefault(
+                key, {"stage": stage, "column": column, "rows": 0, "example": reason}
+            )
             entry["rows"] += 1
             if spot is not None and spot <= self._first.setdefault(key, spot):
                 self._first[key], entry["example"] = spot, reason
@@ -132,7 +164,10 @@ class Ledger:
             PenstockError: they do not add up; a row was lost, which is a defect of ours.
         """
         if sum(self.counts.values()) != rows_in:
-            raise PenstockError(f"rows do not add up: {rows_in:,} came in, but {self.sentence()} makes {sum(self.counts.values()):,}. This is a defect of Penstock; nothing was written.")
+            raise PenstockError(
+                f"rows do not add up: {rows_in:,} came in, but {self.sentence()} makes"
+                f" {sum(self.counts.values()):,}. This is a defect of Penstock; nothing was written."
+            )
         return {"in": rows_in, **self.counts}
 
     def sentence(self) -> str:

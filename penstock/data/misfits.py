@@ -1,8 +1,9 @@
-"""Rows whose values are partly of another type than was learnt, accepted as they are: each value for what it is.
+"""Rows whose values are partly of another type than was learnt, accepted as they are: each value for what it
+is.
 
-Where files were read by learnt types, a column has its values, and beside it those that are not of its type, as texts
-(`formats.learnt`). Rows are taken together by which of their columns have such a text, so that no row changes how another
-is read.
+Where files were read by learnt types, a column has its values, and beside it those that are not of its type,
+as texts (`formats.learnt`). Rows are taken together by which of their columns have such a text, so that no
+row changes how another is read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from penstock.formats.learnt import MISFIT
 
 def accept(encoding: Encoding, table: pa.Table, *, targets: bool) -> Accepted:
     """`Encoding.accept` for a table with texts beside its columns."""
-    odd = {name: mask for name in encoding.columns(targets=targets) if (mask := misfits(table, name)) is not None}
+    odd = {
+        name: mask for name in encoding.columns(targets=targets) if (mask := misfits(table, name)) is not None
+    }
     if not odd:
         return encoding.accept(table, targets=targets)
     pattern = np.zeros(table.num_rows, np.int64)
@@ -63,7 +66,9 @@ def _merged(rows: int, places: list[np.ndarray], parts: list[Accepted]) -> Accep
         for row, problems in part.refused.items():
             whole.refused[int(found[row])] = problems
     if parts[0].weight is not None:
-        whole.weight = np.concatenate([part.weight for part in parts if part.weight is not None])[np.asarray(order)]
+        whole.weight = np.concatenate([part.weight for part in parts if part.weight is not None])[
+            np.asarray(order)
+        ]
     return whole
 
 

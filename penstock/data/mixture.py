@@ -1,8 +1,9 @@
 """Mixtures: groups of rows drawn by weights, exactly. Position in, (group, place in the group) out.
 
-Weights become whole numbers that sum to a period; in every period each group comes exactly so often, in an order permuted
-anew. The d-th draw of a group of n rows is the place `d mod n` of the group's own epoch `d div n`, under an order of its own: each of its
-rows comes once before any comes twice, however the epochs of the mixture fall. Draws are counted through all epochs.
+Weights become whole numbers that sum to a period; in every period each group comes exactly so often, in an
+order permuted anew. The d-th draw of a group of n rows is the place `d mod n` of the group's own epoch `d div
+n`, under an order of its own: each of its rows comes once before any comes twice, however the epochs of the
+mixture fall. Draws are counted through all epochs.
 
 A group is a feed, or those rows of a feed that share a class or a value (`members`).
 """
@@ -25,29 +26,42 @@ from penstock.data.sampling import Drawn, Subset, around, held
 LONGEST_PERIOD = 10_000
 """Weights are kept exactly if a period up to this holds them, and otherwise to within one part of it."""
 _WHOLE = 4_096
-"""A group of fewer rows than this is shuffled whole, where larger ones are by blocks: it is less than a block."""
+"""A group of fewer rows than this is shuffled whole, where larger ones are by blocks: it is less than a
+block.
+"""
 
 
 def apportion(weights: Sequence[float]) -> list[int]:
     """How often each group comes in a period: whole numbers as the weights, at least 1 for a weight above 0.
 
     Raises:
-        UserError: a weight is negative or not a number, none is above 0, or one is too small beside the others.
+        UserError: a weight is negative or not a number, none is above 0, or one is too small beside the
+            others.
     """
     if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
-        raise UserError(f"the weights of a mixture must be numbers from 0, and one above 0; found {', '.join(f'{w:g}' for w in weights)}")
+        raise UserError(
+            "the weights of a mixture must be numbers from 0, and one above 0; found"
+            f" {', '.join(f'{w:g}' for w in weights)}"
+        )
     exactly = [Fraction(repr(float(weight))) for weight in weights]
     shares = [weight / sum(exactly) for weight in exactly]
     if any(0 < share * LONGEST_PERIOD < Fraction(1, 2) for share in shares):
-        raise UserError(f"the weights of a mixture differ by more than a period of {LONGEST_PERIOD:,} draws holds; found {', '.join(f'{w:g}' for w in weights)}")
-    simple = [share.limit_denominator(LONGEST_PERIOD) for share in shares]  # a third, though 0.3333333333333333 was written
-    if sum(simple) == 1 and all(abs(near - share) < 1e-12 for near, share in zip(simple, shares, strict=True)):
+        raise UserError(
+            f"the weights of a mixture differ by more than a period of {LONGEST_PERIOD:,} draws holds; found"
+            f" {', '.join(f'{w:g}' for w in weights)}"
+        )
+    # a third, though 0.3333333333333333 was written
+    simple = [share.limit_denominator(LONGEST_PERIOD) for share in shares]
+    if sum(simple) == 1 and all(
+        abs(near - share) < 1e-12 for near, share in zip(simple, shares, strict=True)
+    ):
         period = math.lcm(*(share.denominator for share in simple))
         if period <= LONGEST_PERIOD:
             return [int(share * period) for share in simple]
     exact = [share * LONGEST_PERIOD for share in shares]
     found = [max(int(count), 1) if count else 0 for count in exact]
-    by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])  # those furthest below what is due come first
+    # those furthest below what is due come first
+    by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
     for i in range(LONGEST_PERIOD - sum(found)):
         found[by_rest[i % len(found)]] += 1
     while sum(found) > LONGEST_PERIOD:  # ones that were raised to 1 are taken from the largest
@@ -73,8 +87,11 @@ class Group:
         distinct, at = np.unique(epochs, return_inverse=True)
         if len(distinct) == 1:
             found = replace(order, epoch=int(distinct[0])).slots(places)
-        elif order.shuffle in (True, "full") and order.rows > 1:  # a small group has many epochs in a batch: one call for all
-            seeds = np.array([derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()], np.uint64)[at]
+        # a small group has many epochs in a batch: one call for all
+        elif order.shuffle in (True, "full") and order.rows > 1:
+            seeds = np.array(
+                [derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()], np.uint64
+            )[at]
             found = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
         else:
             found = np.empty(len(draws), np.int64)
@@ -97,15 +114,28 @@ class Mixture:
     """A group is a feed of its own; otherwise all are of one."""
 
     @classmethod
-    def of(cls, groups: Sequence[Group], weights: Sequence[float], *, rows: int | None = None, seed: int = 0, of_feeds: bool = False) -> Mixture:
+    def of(
+        cls,
+        groups: Sequence[Group],
+        weights: Sequence[float],
+        *,
+        rows: int | None = None,
+        seed: int = 0,
+        of_feeds: bool = False,
+    ) -> Mixture:
         """A mixture whose epoch is as long as its groups together, unless `rows` is given.
 
         Raises:
             UserError: a group with a weight has no rows; or see `apportion`.
         """
         counts = apportion(weights)
-        if bare := [group.name for group, count in zip(groups, counts, strict=True) if count and not group.rows]:
-            raise UserError(f"{', '.join(bare)} of the mixture {'has' if len(bare) == 1 else 'have'} no rows to draw; give it the weight 0, or leave it out")
+        if bare := [
+            group.name for group, count in zip(groups, counts, strict=True) if count and not group.rows
+        ]:
+            raise UserError(
+                f"{', '.join(bare)} of the mixture {'has' if len(bare) == 1 else 'have'} no rows to draw;"
+                " give it the weight 0, or leave it out"
+            )
         length = sum(group.rows for group, count in zip(groups, counts, strict=True) if count)
         return cls(tuple(groups), tuple(counts), length if rows is None else rows, seed, of_feeds)
 
@@ -123,10 +153,14 @@ class Mixture:
         return Drawn(slots, occurrence + turn * 2**40, group if self.of_feeds else None)
 
     def turns(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For draws counted through all epochs: the group of each, and which of the group's own draws it is; int64 `[k]` both."""
+        """For draws counted through all epochs: the group of each, and which of the group's own draws it is;
+        int64 `[k]` both.
+        """
         period, place = np.divmod(times, self.period)
         if self.period > 1:
-            place = permute(place.astype(np.uint64), self.period, many(derive_seed(self.seed, "mixture"), period)).astype(np.int64)
+            place = permute(
+                place.astype(np.uint64), self.period, many(derive_seed(self.seed, "mixture"), period)
+            ).astype(np.int64)
         ends = np.cumsum(self.counts)
         group = np.searchsorted(ends, place, side="right")
         counts = np.array(self.counts, np.int64)
@@ -137,7 +171,9 @@ class Mixture:
 
 
 def order_within(order: Order, rows: int, of: int) -> Order:
-    """The order of a group of `rows` out of `of`: its blocks hold as large a share of it, and a small one is shuffled whole."""
+    """The order of a group of `rows` out of `of`: its blocks hold as large a share of it, and a small one is
+    shuffled whole.
+    """
     if order.shuffle != "blocks":
         return replace(order, rows=rows)
     if rows < _WHOLE:

@@ -1,14 +1,17 @@
-"""Order: who comes when, as pure functions of (seed, epoch, position). Numbers in, numbers out: no data, no clock, no state.
+"""Order: who comes when, as pure functions of (seed, epoch, position).
+
+Numbers in, numbers out: no data, no clock, no state.
 
     stored   as the rows lie
     full     a permutation of all rows (`permutation`)
     blocks   blocks of rows permuted, rows mixed within a window of blocks (`blocks`)
 
-Each can be asked at any position in constant memory, and backwards for the position of a slot. So a loader's whole state
-is a position, a thousand processes agree without a word, and a billion rows need no index.
+Each can be asked at any position in constant memory, and backwards for the position of a slot. So a loader's
+whole state is a position, a thousand processes agree without a word, and a billion rows need no index.
 
-A global batch is a run of positions; a process takes its contiguous share of it. The sequence of global batches is
-therefore the same for any number of processes, and uneven ends are exact: nothing is dropped or repeated unless asked.
+A global batch is a run of positions; a process takes its contiguous share of it. The sequence of global
+batches is therefore the same for any number of processes, and uneven ends are exact: nothing is dropped or
+repeated unless asked.
 
 Who may come more than once, or not at all, is told in `sampling` and `mixture`.
 """
@@ -28,7 +31,9 @@ from penstock.data.permutation import permute, unpermute
 
 Shuffle = Literal["full", "blocks", "stored"]
 WINDOW = 16
-"""Blocks mixed at once: near a full shuffle on data sorted by label (measured by `quality`), and about 1 GB where a block is a shard."""
+"""Blocks mixed at once: near a full shuffle on data sorted by label (measured by `quality`), and about 1 GB
+where a block is a shard.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,11 @@ class Order:
         return unpermute(slots.view(np.uint64), self.rows, self._key).view(np.int64)
 
     def blocks(self, start: int, stop: int, block: int | None = None) -> np.ndarray:
-        """The blocks that the positions [start, stop) read, in the order of first need, int64: what to fetch ahead.
+        """The blocks that the positions [start, stop) read, in the order of first need, int64: what to fetch
+        ahead.
 
-        For `blocks` those of all windows touched, without looking at a single row; otherwise, by looking at each position.
+        For `blocks` those of all windows touched, without looking at a single row; otherwise, by looking at
+        each position.
 
         Args:
             block: rows of a block, where it is not this order's own.
@@ -91,7 +98,9 @@ class Order:
     def _within(self, numbers: np.ndarray, what: str) -> np.ndarray:
         numbers = np.asarray(numbers, np.int64)
         if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.rows):
-            raise IndexError(f"{what} must be from 0 to {self.rows - 1}; found {numbers.min()} to {numbers.max()}")
+            raise IndexError(
+                f"{what} must be from 0 to {self.rows - 1}; found {numbers.min()} to {numbers.max()}"
+            )
         return numbers
 
     @property
@@ -105,7 +114,10 @@ class Order:
     @cached_property
     def _blocks(self) -> Blocks:
         if self.block < 1 or self.window < 1:
-            raise ValueError(f"an order by blocks needs a block of at least 1 row and a window of at least 1 block; found {self.block} and {self.window}")
+            raise ValueError(
+                "an order by blocks needs a block of at least 1 row and a window of at least 1 block; found"
+                f" {self.block} and {self.window}"
+            )
         return Blocks(self.rows, self.block, self.window, self.seed, self.epoch)
 
 
@@ -120,8 +132,9 @@ class Batches:
     batch_size: int
     """Rows of a global batch."""
     last: Last = "keep"
-    """A last batch that is not full: `keep` has what is left; `drop` leaves it out; `wrap` fills it up from the epoch's beginning
-    (positions from `rows` on are those from 0 again)."""
+    """A last batch that is not full: `keep` has what is left; `drop` leaves it out; `wrap` fills it up from
+    the epoch's beginning (positions from `rows` on are those from 0 again).
+    """
 
     def __len__(self) -> int:
         return self.rows // self.batch_size if self.last == "drop" else -(-self.rows // self.batch_size)
@@ -135,13 +148,18 @@ class Batches:
 
 
 def share(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
-    """The `index`-th of `count` near-equal contiguous parts of [start, stop), possibly empty; together they are all of it."""
+    """The `index`-th of `count` near-equal contiguous parts of [start, stop), possibly empty; together they
+    are all of it.
+    """
     rows = stop - start
     return start + rows * index // count, start + rows * (index + 1) // count
 
 
-def augmentation_keys(seed: int, epoch: int, row_id: np.ndarray, occurrence: int | np.ndarray = 0) -> np.ndarray:
-    """One uint64 a row that decides its augmentation: the same for a row wherever and in whatever batch it is drawn.
+def augmentation_keys(
+    seed: int, epoch: int, row_id: np.ndarray, occurrence: int | np.ndarray = 0
+) -> np.ndarray:
+    """One uint64 a row that decides its augmentation: the same for a row wherever and in whatever batch it is
+    drawn.
 
     Args:
         row_id: the two halves of each row's md5, int64 `[n, 2]`.
@@ -150,11 +168,23 @@ def augmentation_keys(seed: int, epoch: int, row_id: np.ndarray, occurrence: int
     key: np.ndarray | np.uint64
     if isinstance(occurrence, np.ndarray):
         distinct, at = np.unique(occurrence, return_inverse=True)
-        key = np.array([derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()], np.uint64)[at]
+        key = np.array(
+            [derive_seed(seed, "augment", epoch, number) for number in distinct.tolist()], np.uint64
+        )[at]
     else:
         key = np.uint64(derive_seed(seed, "augment", epoch, occurrence))
     halves = np.ascontiguousarray(row_id).view(np.uint64)
     return mix(mix(halves[:, 0] ^ key) + halves[:, 1])
 
 
-__all__ = ["WINDOW", "Batches", "Last", "Order", "Shuffle", "augmentation_keys", "permute", "share", "unpermute"]
+__all__ = [
+    "WINDOW",
+    "Batches",
+    "Last",
+    "Order",
+    "Shuffle",
+    "augmentation_keys",
+    "permute",
+    "share",
+    "unpermute",
+]

@@ -1,8 +1,9 @@
-"""Columns that an order goes by: what `train.order.mix` and `train.order.weights` name, stored with each encoded row.
+"""Columns that an order goes by: what `train.order.mix` and `train.order.weights` name, stored with each
+encoded row.
 
-They need be no features, and what they hold is no feature's business: a value's group is a hash of its text, so that rows
-can be written in any order and by anybody, and a feed does not change with the weights of a mixture. `Loader` takes both
-out of a batch again; their names cannot be a feature's.
+They need be no features, and what they hold is no feature's business: a value's group is a hash of its text,
+so that rows can be written in any order and by anybody, and a feed does not change with the weights of a
+mixture. `Loader` takes both out of a batch again; their names cannot be a feature's.
 """
 
 from __future__ import annotations
@@ -44,12 +45,22 @@ class OrderColumns:
 
     def declared(self) -> dict[str, str]:
         """As plain data; empty where an order goes by no column."""
-        return {word: column for word, column in (("mix", self.mix), ("weights", self.weights)) if column is not None}
+        return {
+            word: column
+            for word, column in (("mix", self.mix), ("weights", self.weights))
+            if column is not None
+        }
 
     def problems(self, known: list[str]) -> list[Problem]:
         """Columns that the data lacks."""
         paths = {"mix": ("train", "order", "mix", "by"), "weights": ("train", "order", "weights")}
-        return [Problem(paths[word], f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}") for word, column in self.declared().items() if column not in known]
+        return [
+            Problem(
+                paths[word], f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}"
+            )
+            for word, column in self.declared().items()
+            if column not in known
+        ]
 
     def arrays(self, table: pa.Table, refused: Iterable[int], split: str) -> dict[str, np.ndarray]:
         """What is stored of the rows that were not refused.
@@ -80,14 +91,20 @@ class OrderColumns:
             return np.where(bad, np.float32(0), weights)
         if bad.any():
             raise ContractError(
-                f"train.order.weights: {int(bad.sum())} rows of {len(bad)} at hand have no number from 0 in the column {self.weights!r}, the first {raw[int(np.argmax(bad))].as_py()!r}; "
-                f"rows cannot be drawn by it. Give `expect: {{{self.weights}: {{type: number, min: 0, not_null: true}}}}` to put them aside, or mend them with `derive`")
+                f"train.order.weights: {int(bad.sum())} rows of {len(bad)} at hand have no number from 0 in"
+                f" the column {self.weights!r}, the first {raw[int(np.argmax(bad))].as_py()!r}; rows cannot"
+                f" be drawn by it. Give `expect: {{{self.weights}: {{type: number, min: 0, not_null:"
+                " true}}` to put them aside, or mend them with `derive`"
+            )
         return weights
 
 
 def group_of(value: str) -> int:
     """The number that stands for a value in the shards."""
-    return int.from_bytes(hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8], "big", signed=True) or 1
+    return (
+        int.from_bytes(hashlib.md5(value.encode(), usedforsecurity=False).digest()[:8], "big", signed=True)
+        or 1
+    )
 
 
 def _groups(raw: pa.Array) -> np.ndarray:
@@ -101,4 +118,10 @@ def _groups(raw: pa.Array) -> np.ndarray:
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )

@@ -1,11 +1,12 @@
 """Permutations of [0, n) that can be asked at any place, forwards and backwards, in constant memory.
 
-A Feistel network (Luby and Rackoff 1988) over the smallest power of two that holds n, and for a value that falls outside
-[0, n) the network again until it falls inside (cycle walking, Black and Rogaway 2002). Backwards it is the same walk with
-the rounds undone, so the place of a value is as cheap as the value at a place.
+A Feistel network (Luby and Rackoff 1988) over the smallest power of two that holds n, and for a value that
+falls outside [0, n) the network again until it falls inside (cycle walking, Black and Rogaway 2002).
+Backwards it is the same walk with the rounds undone, so the place of a value is as cheap as the value at a
+place.
 
-One seed for all values, or a seed of its own for each: windows, periods and epochs of small groups are then many
-permutations of one size in one call.
+One seed for all values, or a seed of its own for each: windows, periods and epochs of small groups are then
+many permutations of one size in one call.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from penstock.contracts.chance import mix
 _ROUNDS = 6
 _GOLDEN = 0x9E3779B97F4A7C15
 _PIECE = 16384
-"""Values permuted at once: what lies between the rounds then stays in a core's own cache, and the system is not asked for pages."""
+"""Values permuted at once: what lies between the rounds then stays in a core's own cache, and the system is
+not asked for pages.
+"""
 
 Seed = int | np.ndarray
 """One seed, or one a value (uint64 `[k]`)."""
@@ -43,7 +46,9 @@ def many(seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def permute_each(values: np.ndarray, n: int, seeds: np.ndarray) -> np.ndarray:
-    """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64 `[m, k]`)."""
+    """As many permutations of [0, n) as there are `seeds` (uint64 `[m]`), each at its row of `values` (uint64
+    `[m, k]`).
+    """
     keys = mix(np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * np.uint64(_GOLDEN) ^ seeds)
     width = values.shape[1]
     together = max(_PIECE // max(width, 1), 1)
@@ -60,7 +65,9 @@ def _bits(n: int) -> int:
     return max((n - 1).bit_length(), 2)
 
 
-def _walk(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.ndarray, n: int, seed: Seed) -> np.ndarray:
+def _walk(
+    step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.ndarray, n: int, seed: Seed
+) -> np.ndarray:
     numbers = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     own = isinstance(seed, np.ndarray)
     keys = mix(numbers[:, None] ^ seed) if isinstance(seed, np.ndarray) else mix(numbers ^ np.uint64(seed))
@@ -72,7 +79,12 @@ def _walk(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], values: np.
     return found
 
 
-def _walk_on(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], found: np.ndarray, n: int, keys: Callable[[np.ndarray], np.ndarray]) -> None:
+def _walk_on(
+    step: Callable[[np.ndarray, int, np.ndarray], np.ndarray],
+    found: np.ndarray,
+    n: int,
+    keys: Callable[[np.ndarray], np.ndarray],
+) -> None:
     """Go on, in place, with what has fallen outside [0, n)."""
     if n == 1 << _bits(n):
         return
@@ -84,7 +96,10 @@ def _walk_on(step: Callable[[np.ndarray, int, np.ndarray], np.ndarray], found: n
 
 
 def _feistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
-    """A permutation of [0, 2^bits). The halves differ by one bit if `bits` is odd; they change places in each round."""
+    """A permutation of [0, 2^bits).
+
+    The halves differ by one bit if `bits` is odd; they change places in each round.
+    """
     low_bits, high_bits = bits // 2, bits - bits // 2
     high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
     for key in keys:  # an even number of rounds, so that the halves end where they began
@@ -109,6 +124,7 @@ def _unfeistel(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
 def _noise(half: np.ndarray, key: np.ndarray, bits: int) -> np.ndarray:
     noise: np.ndarray = half + key
     noise ^= noise >> np.uint64(32)
-    noise *= np.uint64(0xD6E8FEB86659FD93)  # one multiplication, and the product's upper bits: enough within six rounds
+    # one multiplication, and the product's upper bits: enough within six rounds
+    noise *= np.uint64(0xD6E8FEB86659FD93)
     noise >>= np.uint64(64 - bits)
     return noise

@@ -3,15 +3,16 @@
     snapshot → id → (there already? then that) → extract → row ids → joins → where → sample → derive → expect
              → clean → split → clean with what the training split taught → write → profile
 
-Each step is an Ibis expression on the recipe's engine; nothing runs before it must. The rows are computed once, on disk
-(`keep`), when their split is known; what stands before is scanned a second time only where a count is owed (`where`,
-`expect`, a row to quarantine).
+Each step is an Ibis expression on the recipe's engine; nothing runs before it must. The rows are computed
+once, on disk (`keep`), when their split is known; what stands before is scanned a second time only where a
+count is owed (`where`, `expect`, a row to quarantine).
 
-Identity. The id is the fingerprint of the snapshots (names and content, no places or times), of what the recipe says of
-data, of how sources are read (without their paths), and of the format. Where rows lie, engine, threads and memory do
-not enter: they change no row.
+Identity. The id is the fingerprint of the snapshots (names and content, no places or times), of what the
+recipe says of data, of how sources are read (without their paths), and of the format. Where rows lie, engine,
+threads and memory do not enter: they change no row.
 
-Order. Rows are written in the order of their row id, so that positions in a feed mean the same rows everywhere.
+Order. Rows are written in the order of their row id, so that positions in a feed mean the same rows
+everywhere.
 """
 
 from __future__ import annotations
@@ -65,24 +66,30 @@ _OURS = PLACE
 _OVERLAP_MEANS = "rows whose values all equal those of a training row"
 
 
-# -- the whole ------------------------------------------------------------------------------------------------------------
+# -- the whole -----------------------------------------------------------------------------------------------
 
 
 def prepare(recipe: Recipe, store: Store, events: Events) -> Dataset:
     """Make the dataset version that `recipe` declares, or return it if it is there.
 
     Raises:
-        RecipeError: the recipe names columns that are not there, or has expressions that do not hold; all of them at once.
+        RecipeError: the recipe names columns that are not there, or has expressions that do not hold; all of
+            them at once.
         SourceError: data that cannot be found or read.
-        ContractError: the data breaks a promise with `on_violation: fail`, a join is not to-one, or nothing is left to train on.
+        ContractError: the data breaks a promise with `on_violation: fail`, a join is not to-one, or nothing
+            is left to train on.
         StoreError: the disk is full, or the store may not be written.
     """
     survey = _survey(recipe, store)
     name = f"datasets/{recipe.name}/{survey.id}"
     return made_once(
-        store, name, f"dataset {recipe.name}@{survey.id}", events,
+        store,
+        name,
+        f"dataset {recipe.name}@{survey.id}",
+        events,
         found=lambda: _checked(recipe, Dataset.at(store, name)) if store.has(name) else None,
-        make=lambda: _made(recipe, store, events, survey, name))
+        make=lambda: _made(recipe, store, events, survey, name),
+    )
 
 
 def _made(recipe: Recipe, store: Store, events: Events, survey: _Survey, name: str) -> Dataset:
@@ -92,10 +99,17 @@ def _made(recipe: Recipe, store: Store, events: Events, survey: _Survey, name: s
         work = _Work(recipe, events, folder, scratch, survey)
         with told_plainly(folder):
             work.extract()
-            with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads_of(recipe)) as session:
+            with recipe.engine.open(
+                scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads_of(recipe)
+            ) as session:
                 made = work.crunch(session)
         manifest |= {
-            "type": "dataset", "name": recipe.name, "id": survey.id, **made, "lineage": _lineage(recipe, survey, work), "seconds": round(time.perf_counter() - start, 3),
+            "type": "dataset",
+            "name": recipe.name,
+            "id": survey.id,
+            **made,
+            "lineage": _lineage(recipe, survey, work),
+            "seconds": round(time.perf_counter() - start, 3),
         }
     events.say(f"{manifest['counts']['in']:,} rows in = {work.ledger.sentence()}", counts=manifest["counts"])
     return Dataset.at(store, name)
@@ -112,7 +126,9 @@ def find_dataset(recipe: Recipe, store: Store) -> Dataset | None:
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """A dataset that is there already, held against what the recipe names beyond the words that make its id."""
+    """A dataset that is there already, held against what the recipe names beyond the words that make its
+    id.
+    """
     if problems := learning_problems(recipe, [name for name in dataset.manifest["schema"] if name != ROW_ID]):
         raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
     return dataset
@@ -122,21 +138,37 @@ def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> st
     """16 hexadecimal digits: equal if and only if the same rows would come out."""
     identity = recipe.data_identity()
     identity["join"] = [{**join.declared(), "source": _reading(join.source)} for join in recipe.join]
-    return fingerprint("dataset", FORMAT, snapshot.declared(), [other.declared() for other in joined], _reading(recipe.source), identity)
+    return fingerprint(
+        "dataset",
+        FORMAT,
+        snapshot.declared(),
+        [other.declared() for other in joined],
+        _reading(recipe.source),
+        identity,
+    )
 
 
 def _reading(source: Source) -> dict[str, Any]:
-    """How a source is read: all it declares but the places, for which the snapshot stands with names and content."""
+    """How a source is read: all it declares but the places, for which the snapshot stands with names and
+    content.
+    """
+
     def without_path(options: Mapping[str, Any]) -> dict[str, Any]:
         return {word: value for word, value in options.items() if word != "path"}
 
     def without_roots(loads: Mapping[str, Any]) -> dict[str, Any]:
-        return {column: {word: value for word, value in how.items() if word != "root"} for column, how in loads.items()}
+        return {
+            column: {word: value for word, value in how.items() if word != "root"}
+            for column, how in loads.items()
+        }
 
     declared = without_path(source.declared())
     if isinstance(declared.get("load"), Mapping):
         declared["load"] = without_roots(declared["load"])
-    return {word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value for word, value in declared.items()}
+    return {
+        word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value
+        for word, value in declared.items()
+    }
 
 
 @dataclass
@@ -155,7 +187,7 @@ def _survey(recipe: Recipe, store: Store) -> _Survey:
     return _Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))
 
 
-# -- the steps ------------------------------------------------------------------------------------------------------------
+# -- the steps -----------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -182,7 +214,9 @@ class _Work:
         """Every source as plain Parquet; then all that is wrong with the recipe's columns, at once."""
         memory = self.recipe.resources.memory
         self._step("extract")
-        self.main = self.recipe.source.extract(self.survey.snapshot, self.scratch / "source", memory_bytes=memory, events=self.events)
+        self.main = self.recipe.source.extract(
+            self.survey.snapshot, self.scratch / "source", memory_bytes=memory, events=self.events
+        )
         self.lookups = [
             join.source.extract(snapshot, self.scratch / f"join-{i}", memory_bytes=memory, events=self.events)
             for i, (join, snapshot) in enumerate(zip(self.recipe.join, self.survey.joined, strict=True))
@@ -191,25 +225,43 @@ class _Work:
         if not self.main.rows:
             files = ", ".join(self.paths[:5])
             unread = f" {self.main.rejected:,} rows could not be read." if self.main.rejected else ""
-            raise ContractError(f"there are no rows to learn from in {files}.{unread} Check the path, and how the files are read.")
+            raise ContractError(
+                f"there are no rows to learn from in {files}.{unread} Check the path, and how the files are"
+                " read."
+            )
         names = [name for extract in (self.main, *self.lookups) for name in extract.schema.names]
         reserved = [name for name in names if name.startswith("__p_") or name in _OURS]
         if reserved:
-            raise SourceError(f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source.")
-        problems = column_problems(self.recipe, column_names(self.main), [column_names(lookup) for lookup in self.lookups])
+            raise SourceError(
+                f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself"
+                f" ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source."
+            )
+        problems = column_problems(
+            self.recipe, column_names(self.main), [column_names(lookup) for lookup in self.lookups]
+        )
         problems += self._split_problems()
         if problems:
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
 
         self.aside = Aside(self.scratch / "aside", memory_bytes=memory)
-        self.main = self.aside.take(self.main, large_columns(self.recipe, self.main), "source", owned=self.scratch)
+        self.main = self.aside.take(
+            self.main, large_columns(self.recipe, self.main), "source", owned=self.scratch
+        )
         for i, join in enumerate(self.recipe.join):
-            self.lookups[i] = self.aside.take(self.lookups[i], large_columns(self.recipe, self.lookups[i]), f"join-{i}", prefix=join.prefix, owned=self.scratch)
+            self.lookups[i] = self.aside.take(
+                self.lookups[i],
+                large_columns(self.recipe, self.lookups[i]),
+                f"join-{i}",
+                prefix=join.prefix,
+                owned=self.scratch,
+            )
         self.ledger.aside = self.aside
 
     def _type_lookups(self) -> None:
-        """Read the keys of joined sources as ours are, where only one of the two is text: what is written `007` or `1.50` would be
-        another text once it had been taken for a number, and the rows would not find each other."""
+        """Read the keys of joined sources as ours are, where only one of the two is text: what is written
+        `007` or `1.50` would be another text once it had been taken for a number, and the rows would not find
+        each other.
+        """
         for i, join in enumerate(self.recipe.join):
             types = other_types(join, self.main.schema, self.lookups[i].schema)
             if not types:
@@ -217,7 +269,11 @@ class _Work:
             named = ", ".join(f"{field.name!r} as {field.type}" for field in types)
             self.events.say(f"join[{i}]: the joined source is read with {named}, as it is here", join=i)
             self.lookups[i] = join.source.typed(types).extract(
-                self.survey.joined[i], self.scratch / f"join-{i}-typed", memory_bytes=self.recipe.resources.memory, events=Events())
+                self.survey.joined[i],
+                self.scratch / f"join-{i}-typed",
+                memory_bytes=self.recipe.resources.memory,
+                events=Events(),
+            )
 
     def crunch(self, session: EngineSession) -> dict[str, Any]:
         """From extracts to written rows; what the manifest says of them."""
@@ -239,7 +295,8 @@ class _Work:
         train = sorted((written / "split=train").glob("*.parquet"))
         self._save("profile.json", profile(session, train))
         made: dict[str, Any] = {
-            "counts": ledger.balance(self.main.rows + rejected), "quarantine": list(ledger.reasons.values()),
+            "counts": ledger.balance(self.main.rows + rejected),
+            "quarantine": list(ledger.reasons.values()),
             "schema": {name: str(kind) for name, kind in session.read(train).schema().items()},
             "facts": {str(place): found for place, found in facts.items()},
         }
@@ -251,19 +308,33 @@ class _Work:
     def _identify(self, session: EngineSession) -> ir.Table:
         self._step("row ids")
         if ROW_ID in self.main.schema.names:
-            self.events.say(f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called 'source_{ROW_ID}' here")
+            self.events.say(
+                f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called"
+                f" 'source_{ROW_ID}' here"
+            )
         table = read_extract(session, self.main)
-        return by_key(session, table, list(self.recipe.key), self.ledger) if self.recipe.key else by_place(session, table, self.files)
+        return (
+            by_key(session, table, list(self.recipe.key), self.ledger)
+            if self.recipe.key
+            else by_place(session, table, self.files)
+        )
 
     def _join(self, session: EngineSession, table: ir.Table, number: int, join: Join) -> ir.Table:
         self._step(f"join {number}")
         extract = self.lookups[number]
         if extract.rejected:
-            folder = self.folder / f"quarantine-join-{number}"  # rows of another source: kept, but no rows of ours
+            # rows of another source: kept, but no rows of ours
+            folder = self.folder / f"quarantine-join-{number}"
             with Ledger(folder, [file.path for file in self.survey.joined[number].files]) as aside:
                 aside.rejects(extract.rejects)
-            self.events.warn(f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they bring nothing, and are in {folder.name}", rows=extract.rejected)
-        return ToOne(session, join, extract, word=f"join[{number}]").onto(table, self.ledger, self.events, self.paths)
+            self.events.warn(
+                f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they"
+                f" bring nothing, and are in {folder.name}",
+                rows=extract.rejected,
+            )
+        return ToOne(session, join, extract, word=f"join[{number}]").onto(
+            table, self.ledger, self.events, self.paths
+        )
 
     def _where(self, session: EngineSession, table: ir.Table) -> ir.Table:
         if self.recipe.where is None:
@@ -271,7 +342,9 @@ class _Work:
         self._step("where")
         self._typed(session, table, [(("where",), self.recipe.where)], condition=True)
         keeps = session.sql(table, self.recipe.where).fill_null(False)
-        self.ledger.counts["filtered"] += int(session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"] or 0)
+        self.ledger.counts["filtered"] += int(
+            session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"] or 0
+        )
         return table.filter(keeps)
 
     def _sample(self, session: EngineSession, table: ir.Table) -> ir.Table:
@@ -314,7 +387,12 @@ class _Work:
         known: int | None = None
         for i, cleaner in before:
             self._step(f"clean {cleaner.type}")
-            self._typed(session, table, [(("clean", i, word), text) for word, text in cleaner.expressions().items()], condition=True)
+            self._typed(
+                session,
+                table,
+                [(("clean", i, word), text) for word, text in cleaner.expressions().items()],
+                condition=True,
+            )
             if cleaner.form != "global":
                 table = _same_columns(cleaner, table, cleaner.mend(table, {}, session))
                 continue
@@ -326,20 +404,33 @@ class _Work:
         return table
 
     def _mend_all(self, cleaner: Cleaner, table: ir.Table, session: EngineSession) -> ir.Table:
-        """A global cleaner over all rows; over training rows alone where it removes duplicates and files give the splits."""
+        """A global cleaner over all rows; over training rows alone where it removes duplicates and files give
+        the splits.
+        """
         if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
             return _same_columns(cleaner, table, cleaner.mend(table, {}, session))
         given = [i for i, file in enumerate(self.files) if file.split in ("validation", "test")]
         ours = table.filter(~table[ROW_FILE].isin(given))
         mended = cleaner.mend(ours, {}, session)
-        return table if mended is ours else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
+        return (
+            table
+            if mended is ours
+            else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
+        )
 
     def _split(self, session: EngineSession, table: ir.Table) -> ir.Table:
         """Rows with their split: computed once and kept, unless they can be written at once."""
         self._step("split")
         recipe = self.recipe
         seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
-        assigned = assign(table, recipe.split, seed=seed, files=[file.split for file in self.files], session=session, events=self.events)
+        assigned = assign(
+            table,
+            recipe.split,
+            seed=seed,
+            files=[file.split for file in self.files],
+            session=session,
+            events=self.events,
+        )
         if self._at_once(session, assigned):
             return assigned.drop(COLUMN, REASON)
         if is_wide(table):
@@ -347,13 +438,22 @@ class _Work:
         else:
             kept = session.keep(assigned)
         sifted = self.ledger.sift(session, kept, "split")
-        self._placed({row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))})
+        self._placed(
+            {row[SPLIT]: row["n"] for row in session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))}
+        )
         return sifted
 
     def _at_once(self, session: EngineSession, table: ir.Table) -> bool:
-        """Whether nothing needs a second look at the rows: the split places each row by itself, no step needs all rows, and values are of types that come back from Parquet as they went."""
+        """Whether nothing needs a second look at the rows: the split places each row by itself, no step needs
+        all rows, and values are of types that come back from Parquet as they went.
+        """
         clean, split = self.recipe.clean, self.recipe.split
-        simple = split.by == "hash" and not split.stratify and not around_split(clean)[1] and all(cleaner.form != "global" for cleaner in clean)
+        simple = (
+            split.by == "hash"
+            and not split.stratify
+            and not around_split(clean)[1]
+            and all(cleaner.form != "global" for cleaner in clean)
+        )
         return session.deals_out and simple and all(_lasting(kind) for kind in table.schema().values())
 
     def _placed(self, counts: Mapping[str, int]) -> None:
@@ -365,7 +465,10 @@ class _Work:
         recipe = self.recipe
         self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
         if not counts.get("train"):
-            raise ContractError(f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and `split`; the quarantine would say why rows were put aside: {self._why()}")
+            raise ContractError(
+                f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
+                f" `split`; the quarantine would say why rows were put aside: {self._why()}"
+            )
         for name, share in (("validation", recipe.split.validation), ("test", recipe.split.test)):
             if not counts.get(name) and share and recipe.split.by != "files":
                 self.events.warn(f"no row fell to {name}, with {sum(counts.values()):,} rows in all")
@@ -380,7 +483,9 @@ class _Work:
         return table, facts
 
     def _write(self, session: EngineSession, table: ir.Table, *, counted: bool) -> Path:
-        """Every split in the order of row ids. Returns the folder of what the engine wrote, with stand-ins for large values.
+        """Every split in the order of row ids.
+
+        Returns the folder of what the engine wrote, with stand-ins for large values.
 
         Args:
             counted: the ledger knows already how many rows each split has.
@@ -395,9 +500,14 @@ class _Work:
             self._placed(written)
         for name, folder in folders.items():
             if made != rows:
-                written[name] = self.aside.give_back(sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet")
+                written[name] = self.aside.give_back(
+                    sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet"
+                )
             if written[name] != self.ledger.counts[name]:
-                raise PenstockError(f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written. This is a defect of Penstock; nothing was kept.")
+                raise PenstockError(
+                    f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written."
+                    " This is a defect of Penstock; nothing was kept."
+                )
         return made
 
     def _overlap(self, session: EngineSession, table: ir.Table) -> dict[str, Any]:
@@ -406,23 +516,49 @@ class _Work:
         digested = row_digests(session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
         train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
         given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
-        counts = {row[SPLIT]: int(row["n"]) for row in session.rows(given.group_by(SPLIT).aggregate(n=given.count()))}
+        counts = {
+            row[SPLIT]: int(row["n"])
+            for row in session.rows(given.group_by(SPLIT).aggregate(n=given.count()))
+        }
         overlap = {name: counts.get(name, 0) for name in ("validation", "test")}
         if overlap["test"]:
-            self.events.say(f"{overlap['test']:,} of {self.ledger.counts['test']:,} rows of the given test split are also in train; the test split is left as it was given", overlap=overlap)
+            self.events.say(
+                f"{overlap['test']:,} of {self.ledger.counts['test']:,} rows of the given test split are also"
+                " in train; the test split is left as it was given",
+                overlap=overlap,
+            )
         return {**overlap, "means": _OVERLAP_MEANS}
 
-    # -- small change ---------------------------------------------------------------------------------------------------
+    # -- small change ----------------------------------------------------------------------------------------
 
     def _split_problems(self) -> list[Problem]:
         given = [file.split for file in self.files]
         if self.recipe.split.by == "files" and "train" not in given:
-            return [Problem(("split", "by"), "is `files`, but the source names no file under `train`; give it `train:` and `test:` instead of `path:`")]
+            return [
+                Problem(
+                    ("split", "by"),
+                    "is `files`, but the source names no file under `train`; give it `train:` and `test:`"
+                    " instead of `path:`",
+                )
+            ]
         if self.recipe.split.by != "files" and any(given):
-            return [Problem(("split", "by"), f"is `{self.recipe.split.by}`, but the source gives files for each split; say `by: files`, or list all files under `path` to mix them")]
+            return [
+                Problem(
+                    ("split", "by"),
+                    f"is `{self.recipe.split.by}`, but the source gives files for each split; say `by:"
+                    " files`, or list all files under `path` to mix them",
+                )
+            ]
         return []
 
-    def _typed(self, session: EngineSession, table: ir.Table, expressions: list[tuple[tuple[str | int, ...], str]], *, condition: bool) -> None:
+    def _typed(
+        self,
+        session: EngineSession,
+        table: ir.Table,
+        expressions: list[tuple[tuple[str | int, ...], str]],
+        *,
+        condition: bool,
+    ) -> None:
         if problems := typed_problems(session, table, expressions, condition=condition):
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
 
@@ -437,12 +573,19 @@ class _Work:
             (self.folder / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
 
     def _why(self) -> str:
-        told = [f"{entry['rows']:,} at {entry['stage']}" + (f" ({entry['column']}: {entry['example']})" if entry["column"] else f" ({entry['example']})") for entry in self.ledger.reasons.values()]
+        told = [
+            f"{entry['rows']:,} at {entry['stage']}"
+            + (f" ({entry['column']}: {entry['example']})" if entry["column"] else f" ({entry['example']})")
+            for entry in self.ledger.reasons.values()
+        ]
         return "; ".join(told[:5]) or "none were"
 
     def _warn_of_quarantine(self) -> None:
         if self.ledger.counts["quarantined"]:
-            self.events.warn(f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}", rows=self.ledger.counts["quarantined"])
+            self.events.warn(
+                f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}",
+                rows=self.ledger.counts["quarantined"],
+            )
 
 
 def _written(table: ir.Table) -> list[str]:
@@ -456,22 +599,48 @@ def _lasting(kind: Any) -> bool:
         return _lasting(kind.value_type)
     if kind.is_timestamp():
         return kind.scale in (None, 6)
-    return bool(kind.is_integer() or kind.is_floating() or kind.is_boolean() or kind.is_string() or kind.is_binary() or kind.is_date() or kind.is_null())
+    return bool(
+        kind.is_integer()
+        or kind.is_floating()
+        or kind.is_boolean()
+        or kind.is_string()
+        or kind.is_binary()
+        or kind.is_date()
+        or kind.is_null()
+    )
 
 
 def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:
     """A cleaner mends values; it must not change what columns there are."""
     if set(after.columns) != set(before.columns):
-        raise PenstockError(f"the cleaner {cleaner.type!r} changed the columns: {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values.")
+        raise PenstockError(
+            f"the cleaner {cleaner.type!r} changed the columns:"
+            f" {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values."
+        )
     return after.select(*before.columns)
 
 
 def _lineage(recipe: Recipe, survey: _Survey, work: _Work) -> dict[str, Any]:
     def files(snapshot: Snapshot) -> list[dict[str, Any]]:
-        return [{"path": f.path, "url": redacted_url(f.url), "size_bytes": f.size_bytes, "sha256": f.sha256, "split": f.split} for f in snapshot.files]
+        return [
+            {
+                "path": f.path,
+                "url": redacted_url(f.url),
+                "size_bytes": f.size_bytes,
+                "sha256": f.sha256,
+                "split": f.split,
+            }
+            for f in snapshot.files
+        ]
 
     return {
-        "source": files(survey.snapshot), "joined": [{"files": files(s), "rows": e.rows, "rejected": e.rejected} for s, e in zip(survey.joined, work.lookups, strict=True)],
-        "declared": without_secrets(recipe.data_identity()), "reading": without_secrets(recipe.source.declared()),
-        "engine": without_secrets(recipe.engine.declared()), "penstock": __version__,
+        "source": files(survey.snapshot),
+        "joined": [
+            {"files": files(s), "rows": e.rows, "rejected": e.rejected}
+            for s, e in zip(survey.joined, work.lookups, strict=True)
+        ],
+        "declared": without_secrets(recipe.data_identity()),
+        "reading": without_secrets(recipe.source.declared()),
+        "engine": without_secrets(recipe.engine.declared()),
+        "penstock": __version__,
     }

@@ -1,8 +1,9 @@
 """The profile of a dataset version: each column of the training split, summarised in one pass and one sample.
 
-Counts, least, greatest, mean and deviation are of all rows. Distinct values are HyperLogLog's estimate (an estimate that
-does not depend on the order of rows); quantiles and the commonest values come from the rows with the smallest row ids
-(a uniform sample, and the first rows of the file), all of them where there are no more.
+Counts, least, greatest, mean and deviation are of all rows. Distinct values are HyperLogLog's estimate (an
+estimate that does not depend on the order of rows); quantiles and the commonest values come from the rows
+with the smallest row ids (a uniform sample, and the first rows of the file), all of them where there are no
+more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _LARGEST = 1e150
 
 
 def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
-    """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles, top."""
+    """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles,
+    top.
+    """
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(files[0])
@@ -51,8 +54,15 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
         measured |= session.measure(table, {"rows": table.count(), **_measures(table, batch)})
     sampled, sample = _sample(files, columns)
     rows = int(measured["rows"])
-    return {"split": "train", "rows": rows, "sampled": sampled, "columns": {
-        name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]} for i, name in enumerate(columns)}}
+    return {
+        "split": "train",
+        "rows": rows,
+        "sampled": sampled,
+        "columns": {
+            name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]}
+            for i, name in enumerate(columns)
+        },
+    }
 
 
 def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
@@ -69,8 +79,11 @@ def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
             continue
         made[f"distinct{i}"] = column.approx_nunique()
         if not found.is_boolean():
-            ends = column.min(), column.max()  # cut afterwards: the beginning of the least text is the least beginning
-            made[f"min{i}"], made[f"max{i}"] = (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
+            # cut afterwards: the beginning of the least text is the least beginning
+            ends = column.min(), column.max()
+            made[f"min{i}"], made[f"max{i}"] = (
+                (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
+            )
         if found.is_numeric() and not found.is_boolean():
             number = column.cast("float64")
             # Not `where=`: each filtered aggregate of DuckDB's holds a copy of every column of the query.
@@ -102,8 +115,12 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(files[0])
-    texts: dict[str, dict[Any, list[Any]]] = {name: {} for name in columns if pa.types.is_string(schema.field(name).type)}
-    others: dict[str, list[pa.Array]] = {name: [] for name in columns if name not in texts and not _opaque(schema.field(name).type)}
+    texts: dict[str, dict[Any, list[Any]]] = {
+        name: {} for name in columns if pa.types.is_string(schema.field(name).type)
+    }
+    others: dict[str, list[pa.Array]] = {
+        name: [] for name in columns if name not in texts and not _opaque(schema.field(name).type)
+    }
     taken = 0
     for path in files:
         # Words come as codes: a text that repeats is held once.
@@ -143,7 +160,9 @@ def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
     codes = column.indices.drop_null().to_numpy(zero_copy_only=False)
     counts = np.bincount(codes, minlength=len(column.dictionary))
     present = np.flatnonzero(counts)
-    for word, count in zip(column.dictionary.take(pa.array(present)).to_pylist(), counts[present].tolist(), strict=True):
+    for word, count in zip(
+        column.dictionary.take(pa.array(present)).to_pylist(), counts[present].tolist(), strict=True
+    ):
         key = word if len(word) <= _SHOWN else hashlib.sha256(word.encode()).digest()
         counted.setdefault(key, [word[:_SHOWN], 0])[1] += count
 
@@ -156,7 +175,11 @@ def _from_sample(column: pa.Array) -> dict[str, Any]:
     if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
         numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
         numbers = numbers[np.isfinite(numbers)]
-        said["quantiles"] = {f"{at:g}": float(v) for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)} if len(numbers) else {}
+        said["quantiles"] = (
+            {f"{at:g}": float(v) for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)}
+            if len(numbers)
+            else {}
+        )
     counts = pc.value_counts(present)
     said["top"] = _top([(entry["values"], entry["counts"]) for entry in counts.to_pylist()])
     return said

@@ -1,7 +1,9 @@
-"""How good a shuffle is: measures of an order against what a true shuffle would give. Pure, but for the labels handed in.
+"""How good a shuffle is: measures of an order against what a true shuffle would give.
 
-A model that learns from data sorted by label (or by time, or by user) needs that rows which lie together do not come together.
-Four measures, each with the value that a true shuffle has:
+Pure, but for the labels handed in.
+
+A model that learns from data sorted by label (or by time, or by user) needs that rows which lie together do
+not come together. Four measures, each with the value that a true shuffle has:
 
     moved        mean distance that a row moves, as a share of the rows: 1/3
     neighbours   correlation of the slots of rows that come one after another: 0
@@ -35,7 +37,9 @@ class Quality:
     longest: int
     """The longest run of one label."""
     batch: float
-    """Root of the chi-squared of the batches' labels over its expectation: 1 in a true shuffle, more if batches have too much of some label."""
+    """Root of the chi-squared of the batches' labels over its expectation: 1 in a true shuffle, more if
+    batches have too much of some label.
+    """
 
 
 def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int = 256) -> Quality:
@@ -43,7 +47,8 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
 
     Args:
         order: the epoch to look at; of a long one, the first and the middle million positions.
-        labels: whole numbers from 0, the label of each slot `[rows]`; ten equal runs unless given: data sorted by label.
+        labels: whole numbers from 0, the label of each slot `[rows]`; ten equal runs unless given: data
+            sorted by label.
         batch_size: rows of a batch, for `batch`.
 
     Raises:
@@ -51,7 +56,9 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
     """
     n = order.rows
     if n < 2 * batch_size:
-        raise ValueError(f"a shuffle of {n} rows in batches of {batch_size} cannot be judged; give at least two batches")
+        raise ValueError(
+            f"a shuffle of {n} rows in batches of {batch_size} cannot be judged; give at least two batches"
+        )
     if labels is not None and len(labels) != n:
         raise ValueError(f"there are {n} rows; found {len(labels)} labels")
     spans = [(0, n)] if n <= MOST else [(0, MOST // 2), (n // 2, n // 2 + MOST // 2)]
@@ -62,7 +69,11 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
     for start, stop in spans:
         positions = np.arange(start, stop)
         slots = order.slots(positions)
-        label = (labels[slots] if labels is not None else np.searchsorted(np.arange(1, 11) * n // 10, slots, side="right")).astype(np.int64)
+        label = (
+            labels[slots]
+            if labels is not None
+            else np.searchsorted(np.arange(1, 11) * n // 10, slots, side="right")
+        ).astype(np.int64)
         moved += float(np.abs(slots - positions).sum())
         pairs.append(np.stack([slots[:-1], slots[1:]]))
         edges = np.flatnonzero(np.diff(label)) + 1
@@ -76,5 +87,10 @@ def quality(order: Order, labels: np.ndarray | None = None, *, batch_size: int =
         freedom += whole * (len(shares) - 1)
     both = np.concatenate(pairs, axis=1).astype(np.float64)
     return Quality(
-        moved / rows / n, float(np.asarray(np.corrcoef(both))[0, 1]), rows / runs, 1 / max(1 - float((shares**2).sum()), 1e-12), longest, float(np.sqrt(chi / max(freedom, 1))),
+        moved / rows / n,
+        float(np.asarray(np.corrcoef(both))[0, 1]),
+        rows / runs,
+        1 / max(1 - float((shares**2).sum()), 1e-12),
+        longest,
+        float(np.sqrt(chi / max(freedom, 1))),
     )

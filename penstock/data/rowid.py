@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, Extract, SourceFile, is_wide
+from penstock.contracts.data import (
+    PLACE,
+    ROW_FILE,
+    ROW_ID,
+    ROW_NUMBER,
+    EngineSession,
+    Extract,
+    SourceFile,
+    is_wide,
+)
 from penstock.contracts.digest import key_text, md5
 from penstock.data.ledger import COLUMN, REASON, Ledger
 
@@ -42,13 +51,20 @@ def by_place(session: EngineSession, table: ir.Table, files: Sequence[SourceFile
     if is_wide(table) and len(prefixes) <= _LISTED_FILES:
         listed = ibis.array(prefixes)
         return table.mutate(**{ROW_ID: md5(listed[table[ROW_FILE]] + table[ROW_NUMBER].cast("string"))})
-    names = session.table(pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes}))
+    names = session.table(
+        pa.table({"__p_index": pa.array(range(len(prefixes)), pa.int32()), "__p_prefix": prefixes})
+    )
     paired = table.inner_join(names, table[ROW_FILE] == names["__p_index"])
-    return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop("__p_index", "__p_prefix")
+    return paired.mutate(**{ROW_ID: md5(paired["__p_prefix"] + paired[ROW_NUMBER].cast("string"))}).drop(
+        "__p_index", "__p_prefix"
+    )
 
 
 def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: Ledger) -> ir.Table:
-    """Ids of the key. A row without one, or with one that an earlier row of the source has, is quarantined."""
+    """Ids of the key.
+
+    A row without one, or with one that an earlier row of the source has, is quarantined.
+    """
     import ibis
 
     text = key_text(table, key)
@@ -57,13 +73,19 @@ def by_key(session: EngineSession, table: ir.Table, key: Sequence[str], ledger: 
     spot = table[ROW_FILE].cast("string").lpad(10, "0") + ":" + table[ROW_NUMBER].cast("string").lpad(20, "0")
     spots = table.select(ROW_ID, __p_spot=spot).filter(lambda t: t[ROW_ID].notnull())
     groups = spots.group_by(ROW_ID).aggregate(__p_rows=spots.count(), __p_first=spots["__p_spot"].min())
-    repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first"))
+    repeated = session.keep(
+        groups.filter(groups["__p_rows"] > 1).select(__p_of=ROW_ID, __p_first="__p_first")
+    )
     lost = session.rows(table.aggregate(n=table[ROW_ID].isnull().cast("int64").sum()))[0]["n"]
     if not lost and not session.count(repeated):
         return table.drop("__p_key")
     paired = table.mutate(__p_spot=spot).left_join(repeated, table[ROW_ID] == repeated["__p_of"])
     later = paired["__p_first"].notnull() & (paired["__p_first"] != paired["__p_spot"])
-    reason = ibis.cases((paired["__p_key"].isnull(), "the key is missing"), (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]), else_=ibis.null("string"))
+    reason = ibis.cases(
+        (paired["__p_key"].isnull(), "the key is missing"),
+        (later, ibis.literal("an earlier row has the same key: ") + paired["__p_key"]),
+        else_=ibis.null("string"),
+    )
     marked = paired.mutate(**{COLUMN: ibis.literal(", ".join(key)), REASON: reason})
     if is_wide(table):
         marked = session.beside(table.drop("__p_key"), session.keep(marked.select(*PLACE, COLUMN, REASON)))

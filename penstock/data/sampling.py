@@ -1,10 +1,14 @@
-"""Who is drawn: each row once, a fixed part of the rows, or rows by chance with replacement. Position in, slot out.
+"""Who is drawn: each row once, a fixed part of the rows, or rows by chance with replacement.
 
-`Subset` (`fraction`) is the same rows in every epoch: the slots are cut into as many runs as rows are wanted, and a seeded
-choice takes one from each. So it needs no list, keeps the stored order (a block stays a block), and is spread evenly.
+Position in, slot out.
 
-With replacement, a row is a keyed hash of the position: scaled to the number of rows (uniform), or looked up in the running
-sums of the weights. A row that was taken out is drawn again for that position alone, so that all other positions keep theirs.
+`Subset` (`fraction`) is the same rows in every epoch: the slots are cut into as many runs as rows are wanted,
+and a seeded choice takes one from each. So it needs no list, keeps the stored order (a block stays a block),
+and is spread evenly.
+
+With replacement, a row is a keyed hash of the position: scaled to the number of rows (uniform), or looked up
+in the running sums of the weights. A row that was taken out is drawn again for that position alone, so that
+all other positions keep theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from penstock.core.identity import derive_seed
 from penstock.data.order import Order
 
 HELD_BYTES = 64 * 2**20
-"""A list of rows larger than this lies in a file without a name, mapped to memory, and not in memory itself."""
+"""A list of rows larger than this lies in a file without a name, mapped to memory, and not in memory
+itself.
+"""
 NO_HOLES = np.empty(0, np.int64)
 
 
@@ -43,9 +49,22 @@ class Drawn:
         if len(parts) == 1:
             return parts[0]
         slots = np.concatenate([part.slots for part in parts])
-        alike = all(not isinstance(part.occurrence, np.ndarray) and part.occurrence == parts[0].occurrence for part in parts)
-        occurrence = parts[0].occurrence if alike else np.concatenate([np.broadcast_to(np.asarray(part.occurrence, np.int64), len(part.slots)) for part in parts])
-        source = None if parts[0].source is None else np.concatenate([part.source for part in parts if part.source is not None])
+        alike = all(
+            not isinstance(part.occurrence, np.ndarray) and part.occurrence == parts[0].occurrence
+            for part in parts
+        )
+        occurrence = (
+            parts[0].occurrence
+            if alike
+            else np.concatenate(
+                [np.broadcast_to(np.asarray(part.occurrence, np.int64), len(part.slots)) for part in parts]
+            )
+        )
+        source = (
+            None
+            if parts[0].source is None
+            else np.concatenate([part.source for part in parts if part.source is not None])
+        )
         return cls(slots, occurrence, source)
 
     def take(self, at: Any) -> Drawn:
@@ -99,7 +118,9 @@ class Subset:
             return numbers
         each, more = divmod(self.of, self.rows)  # the first `more` runs have a slot more than the others
         start = numbers * each + np.minimum(numbers, more)
-        found: np.ndarray = start + _chosen(numbers.astype(np.uint64), derive_seed(self.seed, "fraction"), each + (numbers < more)).astype(np.int64)
+        found: np.ndarray = start + _chosen(
+            numbers.astype(np.uint64), derive_seed(self.seed, "fraction"), each + (numbers < more)
+        ).astype(np.int64)
         return found
 
     def numbers(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +128,9 @@ class Subset:
         if self.is_all:
             return slots, np.ones(len(slots), bool)
         each, more = divmod(self.of, self.rows)
-        number = np.where(slots < more * (each + 1), slots // (each + 1), more + (slots - more * (each + 1)) // each)
+        number = np.where(
+            slots < more * (each + 1), slots // (each + 1), more + (slots - more * (each + 1)) // each
+        )
         number = np.minimum(number, self.rows - 1)
         return number, self.slots(number) == slots
 
@@ -153,9 +176,15 @@ class Replaced:
     """Running sums of the subset's weights; None: all are alike."""
 
     def __post_init__(self) -> None:
-        last = self.subset.slots(np.arange(self.subset.rows)) if len(self.holes) >= self.subset.rows else NO_HOLES
+        last = (
+            self.subset.slots(np.arange(self.subset.rows))
+            if len(self.holes) >= self.subset.rows
+            else NO_HOLES
+        )
         weightless = self.sums is not None and len(self.sums) > 0 and not self.sums[-1] > 0
-        if self.rows and (not self.subset.rows or weightless or (len(last) and is_in(last, self.holes).all())):
+        if self.rows and (
+            not self.subset.rows or weightless or (len(last) and is_in(last, self.holes).all())
+        ):
             raise UserError("no row can be drawn: there is none, or all weights are 0")
         if self.sums is not None and len(self.holes) and self.rows:
             numbers, chosen = self.subset.numbers(self.holes)
@@ -182,9 +211,11 @@ class Replaced:
         if self.sums is None:
             return self.subset.slots(_chosen(values, key, self.subset.rows).astype(np.int64))
         aim = (_hash(values, key) >> np.uint64(11)).astype(np.float64) * (2.0**-53 * float(self.sums[-1]))
-        rising = np.argsort(aim)  # sums of many rows are walked through once, where random looks would each miss the cache
+        # sums of many rows are walked through once, where random looks would each miss the cache
+        rising = np.argsort(aim)
         found = np.empty(len(aim), np.int64)
-        found[rising] = np.searchsorted(self.sums, aim[rising], side="right")  # a weight of 0 ends where it begins, and is never found
+        # a weight of 0 ends where it begins, and is never found
+        found[rising] = np.searchsorted(self.sums, aim[rising], side="right")
         beyond = found == len(self.sums)
         if beyond.any():  # the product was rounded up to the whole sum: the last that has a weight
             found[beyond] = np.searchsorted(self.sums, self.sums[-1], side="left")
@@ -235,8 +266,10 @@ def _hash(values: np.ndarray, key: int) -> np.ndarray:
 
 
 def _chosen(values: np.ndarray, key: int, below: int | np.ndarray) -> np.ndarray:
-    """For each value a number below `below`, uint64: a hash of 64 bits times `below`, the upper half of the product. For
-    n ≤ 2^40 no number is likelier than another by more than one part in 2^24 (Lemire 2019, without his rejection)."""
+    """For each value a number below `below`, uint64: a hash of 64 bits times `below`, the upper half of the
+    product. For n ≤ 2^40 no number is likelier than another by more than one part in 2^24 (Lemire 2019,
+    without his rejection).
+    """
     bits, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     noise, n = _hash(values, key), np.asarray(below, np.uint64)
     n_high, n_low = n >> bits, n & low

@@ -1,12 +1,13 @@
 """Shards: encoded rows on disk, ready to become tensors.
 
-A shard is an uncompressed Arrow IPC file with one record batch, memory-mapped when read. Dense arrays of one dtype lie
-side by side in one matrix, a fixed-size-list column: a shuffled batch is then one gather a dtype, whatever the number
-of features (forty separate columns are seven times slower to gather from). The schema's metadata holds the layout:
-which array is at which columns of which matrix. Ragged arrays and bytes are list and binary columns of their own.
+A shard is an uncompressed Arrow IPC file with one record batch, memory-mapped when read. Dense arrays of one
+dtype lie side by side in one matrix, a fixed-size-list column: a shuffled batch is then one gather a dtype,
+whatever the number of features (forty separate columns are seven times slower to gather from). The schema's
+metadata holds the layout: which array is at which columns of which matrix. Ragged arrays and bytes are list
+and binary columns of their own.
 
-Beside the features' arrays there are `row_id` (the two halves of the md5, int64) and, if declared, `weight` (float32).
-Anything that reads Arrow reads a shard.
+Beside the features' arrays there are `row_id` (the two halves of the md5, int64) and, if declared, `weight`
+(float32). Anything that reads Arrow reads a shard.
 
 What this file refuses to know: features, order, tensors.
 """
@@ -36,7 +37,9 @@ SHARD_BYTES = 64 * 2**20
 _LAYOUT = b"penstock.layout"
 _PADDING = b"penstock.padding"
 _ALIGN_ROWS = PAGE_BYTES
-"""So many rows are whole pages, whatever their width; then the matrices of all shards can be laid side by side (`contiguous`)."""
+"""So many rows are whole pages, whatever their width; then the matrices of all shards can be laid side by
+side (`contiguous`).
+"""
 FORMAT = 1
 
 Arrays = dict[str, np.ndarray]
@@ -56,7 +59,9 @@ def row_id_text(halves: np.ndarray) -> list[str]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an array lies: `width` columns of the matrix of `dtype` from `start`, or an object column of its own."""
+    """Where an array lies: `width` columns of the matrix of `dtype` from `start`, or an object column of its
+    own.
+    """
 
     name: str
     dtype: str
@@ -73,8 +78,9 @@ class _Place:
 class ShardWriter:
     """Writes the rows of one split as `<prefix>-00000.arrow`, ….  Use as a context manager.
 
-    Every shard but the last has the same number of rows, so that a row's shard follows from its place: as many as make
-    `shard_bytes`, by the bytes of the first rows (of rows whose size differs, by those of the first shard).
+    Every shard but the last has the same number of rows, so that a row's shard follows from its place: as
+    many as make `shard_bytes`, by the bytes of the first rows (of rows whose size differs, by those of the
+    first shard).
 
     Dense arrays are laid into the shard's matrices as they come, so there is no second copy of a shard.
 
@@ -85,7 +91,9 @@ class ShardWriter:
         shard_rows: the rows of a shard, where somebody else decided.
     """
 
-    def __init__(self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES, shard_rows: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, prefix: str, *, shard_bytes: int = SHARD_BYTES, shard_rows: int | None = None
+    ) -> None:
         self.rows = 0
         self.files: list[str] = []
         self.rows_by_file: list[int] = []
@@ -115,7 +123,11 @@ class ShardWriter:
         per_row = max(_bytes(arrays) // rows, 1) if self._full is None else 0
         start = 0
         while start < rows:
-            most = self._full - self._filled if self._full is not None else max((self._shard_bytes - self._filled_bytes) // per_row, 1)
+            most = (
+                self._full - self._filled
+                if self._full is not None
+                else max((self._shard_bytes - self._filled_bytes) // per_row, 1)
+            )
             taken = min(most, rows - start)
             self._lay({name: values[start : start + taken] for name, values in arrays.items()}, taken)
             self._filled_bytes += taken * per_row
@@ -137,7 +149,10 @@ class ShardWriter:
             raise ValueError(f"a shard has the arrays {[p.name for p in self._places]}; found {list(arrays)}")
         for place, values in zip(self._places, arrays.values(), strict=True):
             if values.dtype.name != place.dtype or values.shape[1:] != place.shape:
-                raise ValueError(f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is {values.dtype.name} {list(values.shape[1:])} now")
+                raise ValueError(
+                    f"{place.name} was {place.dtype} {list(place.shape)} in the first rows, and is"
+                    f" {values.dtype.name} {list(values.shape[1:])} now"
+                )
 
     def _lay(self, piece: Arrays, rows: int) -> None:
         """Rows into the matrices, which grow while it is not known how many a shard has."""
@@ -151,7 +166,9 @@ class ShardWriter:
                     held[: self._filled] = matrix[: self._filled]
                 matrix = self._matrices[dtype] = held
             for place in dense:
-                matrix[self._filled : stop, place.start : place.start + place.width] = piece[place.name].reshape(rows, place.width)
+                matrix[self._filled : stop, place.start : place.start + place.width] = piece[
+                    place.name
+                ].reshape(rows, place.width)
         for place in self._places:
             if place.ragged is not None:
                 self._objects.setdefault(place.name, []).append(piece[place.name])
@@ -167,14 +184,31 @@ class ShardWriter:
         rows, name = self._filled, f"{self._prefix}-{len(self.files):05d}.arrow"
         columns, names = [], []
         for dtype, matrix in self._matrices.items():
-            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix[:rows].reshape(-1)), matrix.shape[1]))
+            columns.append(
+                pa.FixedSizeListArray.from_arrays(pa.array(matrix[:rows].reshape(-1)), matrix.shape[1])
+            )
             names.append(dtype)
         for place in self._places:
             if place.ragged is not None:
                 columns.append(_object_column(np.concatenate(self._objects.pop(place.name)), place.ragged))
                 names.append(place.name)
-        layout = {"format": FORMAT, "arrays": [{"name": p.name, "dtype": p.dtype, "shape": list(p.shape), "start": p.start, "ragged": p.ragged} for p in self._places]}
-        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)], metadata={_LAYOUT: json.dumps(layout).encode()})
+        layout = {
+            "format": FORMAT,
+            "arrays": [
+                {
+                    "name": p.name,
+                    "dtype": p.dtype,
+                    "shape": list(p.shape),
+                    "start": p.start,
+                    "ragged": p.ragged,
+                }
+                for p in self._places
+            ],
+        }
+        schema = pa.schema(
+            [pa.field(n, c.type, nullable=False) for n, c in zip(names, columns, strict=True)],
+            metadata={_LAYOUT: json.dumps(layout).encode()},
+        )
         if self._full is not None and self._full % _ALIGN_ROWS == 0:
             schema = _paged(schema, [column.slice(0, 1) for column in columns])
         path = self._folder / name
@@ -192,7 +226,8 @@ def rows_in(file: Path) -> int:
 
 
 class Shards:
-    """The shards of one split as one table of `rows`: memory-mapped, or fetched as they are needed (`Shards.far`).
+    """The shards of one split as one table of `rows`: memory-mapped, or fetched as they are needed
+    (`Shards.far`).
 
     Args:
         files: the shards, in order; none for an empty split.
@@ -218,11 +253,16 @@ class Shards:
         self._set_rows(rows)
         if len(files) > 1:
             pieces = [_pieces(str(file), list(self._widths)) for file in files]
-            found = {name: one_array([piece[name] for piece in pieces], _held(name), width) for name, width in self._widths.items()}
+            found = {
+                name: one_array([piece[name] for piece in pieces], _held(name), width)
+                for name, width in self._widths.items()
+            }
             self._whole = {name: whole for name, whole in found.items() if whole is not None}
 
     @classmethod
-    def far(cls, members: Sequence[Member], rows: Sequence[int], cache: Cache, *, memory_bytes: int = HELD_BYTES) -> Shards:
+    def far(
+        cls, members: Sequence[Member], rows: Sequence[int], cache: Cache, *, memory_bytes: int = HELD_BYTES
+    ) -> Shards:
         """Shards in a bucket. None is opened yet: a broken one is told of when it is needed.
 
         Args:
@@ -237,7 +277,10 @@ class Shards:
         def opens(member: Member, content: pa.Buffer) -> Held:
             batch, places = _open(member.url, content)
             if batch.num_rows != counts[member.url]:
-                raise StoreError(f"{member.url} has {batch.num_rows} rows, its feed's manifest says {counts[member.url]}; the feed was changed. Delete the feed, and it is made again.")
+                raise StoreError(
+                    f"{member.url} has {batch.num_rows} rows, its feed's manifest says {counts[member.url]};"
+                    " the feed was changed. Delete the feed, and it is made again."
+                )
             shards._agree(places, member.url)
             return _held_of(batch, places)
 
@@ -253,9 +296,15 @@ class Shards:
 
     def _agree(self, places: list[_Place], file: str) -> None:
         if self._places and places != self._places:
-            raise StoreError(f"{file} has another layout than the shards before it; the feed was changed. Delete the feed, and it is made again.")
+            raise StoreError(
+                f"{file} has another layout than the shards before it; the feed was changed. Delete the feed,"
+                " and it is made again."
+            )
         if not self._places:
-            widths = {dtype: sum(p.width for p in places if p.ragged is None and p.dtype == dtype) for dtype in dict.fromkeys(p.dtype for p in places if p.ragged is None)}
+            widths = {
+                dtype: sum(p.width for p in places if p.ragged is None and p.dtype == dtype)
+                for dtype in dict.fromkeys(p.dtype for p in places if p.ragged is None)
+            }
             self._widths, self._places = widths, places
 
     def _shard(self, shard: int) -> Held:
@@ -273,7 +322,10 @@ class Shards:
         return self._far is not None
 
     def want(self, shards: Iterable[int]) -> None:
-        """These are needed soon, in this order; what was wanted before no longer is. Nothing to do for shards that are here."""
+        """These are needed soon, in this order; what was wanted before no longer is.
+
+        Nothing to do for shards that are here.
+        """
         if self._far is not None:
             self._far.want(shards)
 
@@ -287,7 +339,10 @@ class Shards:
         far = self._far
         if far is None or not far.cache.is_on or far.size_bytes <= far.cache.limit_bytes:
             return None
-        return f"its shards have {far.size_bytes:,} bytes, and the cache of this machine may hold {far.cache.limit_bytes:,}"
+        return (
+            f"its shards have {far.size_bytes:,} bytes, and the cache of this machine may hold"
+            f" {far.cache.limit_bytes:,}"
+        )
 
     @property
     def names(self) -> list[str]:
@@ -300,8 +355,9 @@ class Shards:
         return self._split({name: held[name] for name in self._widths})
 
     def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
-        """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the caller's own (but a
-        row of a ragged array, which is a slice of the mapped file and may not be written to).
+        """The rows in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]` that are the
+        caller's own (but a row of a ragged array, which is a slice of the mapped file and may not be written
+        to).
 
         Args:
             ragged: ragged arrays come as `Ragged`, and not as object arrays with an array a row.
@@ -332,11 +388,17 @@ class Shards:
         arrays: dict[str, Any] = dict(self._split(found))
         for place in self._places:
             if place.ragged is not None:
-                arrays[place.name] = self._rows(place, slots) if ragged and place.ragged != "bytes" else self._objects(place, slots)
+                arrays[place.name] = (
+                    self._rows(place, slots)
+                    if ragged and place.ragged != "bytes"
+                    else self._objects(place, slots)
+                )
         return {place.name: arrays[place.name] for place in self._places}
 
     def _gather_across(self, slots: np.ndarray) -> Arrays:
-        """Shard by shard: slots are grouped by the shard they lie in, so that each shard is gathered from once."""
+        """Shard by shard: slots are grouped by the shard they lie in, so that each shard is gathered from
+        once.
+        """
         shard = self.at(slots)
         by_shard = np.argsort(shard, kind="stable")
         edges = np.searchsorted(shard[by_shard], np.arange(len(self.rows_by_shard) + 1))
@@ -374,7 +436,9 @@ class Shards:
                     found[k] = held[slot].as_py()
                 continue
             offsets, values = held
-            for k, start, stop in zip(places.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True):
+            for k, start, stop in zip(
+                places.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True
+            ):
                 found[k] = values[start:stop]
         return found
 
@@ -382,7 +446,8 @@ class Shards:
         if len(self.rows_by_shard) == 1:
             offsets, values = self._shard(0)[place.name]
             found = Ragged.taken([(values, offsets, slots, None)], len(slots))
-            return found if self._far is None else found.compact()  # what came from a bucket may be let go of before it is used
+            # what came from a bucket may be let go of before it is used
+            return found if self._far is None else found.compact()
         shard, sources = self.at(slots), []
         for i in np.unique(shard).tolist():
             offsets, values = self._shard(i)[place.name]
@@ -391,7 +456,9 @@ class Shards:
         return Ragged.taken(sources, len(slots))
 
     def lengths(self, slots: np.ndarray, name: str) -> np.ndarray:
-        """How many values the ragged array `name` has in each row of `slots`, int64 `[k]`: read from the offsets alone."""
+        """How many values the ragged array `name` has in each row of `slots`, int64 `[k]`: read from the
+        offsets alone.
+        """
         found = np.zeros(len(slots), np.int64)
         shard = self.at(slots)
         for i in np.unique(shard).tolist():
@@ -407,10 +474,14 @@ class Shards:
 
 
 def _ragged(column: pa.Array, ragged: str | None) -> Any:
-    """A column of bytes as it is; of arrays as where each row starts and all values, so that a row is a slice and not an object of Arrow's."""
+    """A column of bytes as it is; of arrays as where each row starts and all values, so that a row is a slice
+    and not an object of Arrow's.
+    """
     if ragged == "bytes":
         return column
-    return np.asarray(column.offsets), np.asarray(column.values.to_numpy(zero_copy_only=ragged != "bool"), dtype=ragged)
+    return np.asarray(column.offsets), np.asarray(
+        column.values.to_numpy(zero_copy_only=ragged != "bool"), dtype=ragged
+    )
 
 
 def _held(dtype: str) -> np.dtype:
@@ -439,11 +510,20 @@ def _object_column(values: np.ndarray, ragged: str) -> pa.Array:
         return pa.array(list(values), pa.large_binary())
     lengths = np.fromiter((len(v) for v in values), np.int64, len(values))
     flat = np.concatenate([np.asarray(v, ragged) for v in values]) if len(values) else np.empty(0, ragged)
-    return pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), pa.array(flat))
+    return pa.LargeListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), pa.array(flat)
+    )
 
 
 def _bytes(arrays: Arrays) -> int:
-    return sum(values.nbytes if values.dtype != object else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values) for values in arrays.values())
+    return sum(
+        (
+            values.nbytes
+            if values.dtype != object
+            else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values)
+        )
+        for values in arrays.values()
+    )
 
 
 def _held_of(batch: pa.RecordBatch, places: list[_Place]) -> Held:
@@ -451,8 +531,16 @@ def _held_of(batch: pa.RecordBatch, places: list[_Place]) -> Held:
     held: Held = {}
     for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
         column = batch.column(name)
-        held[name] = np.frombuffer(column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size).reshape(len(column), column.type.list_size)
-    held.update({place.name: _ragged(batch.column(place.name), place.ragged) for place in places if place.ragged is not None})
+        held[name] = np.frombuffer(
+            column.flatten().buffers()[1], _held(name), count=len(column) * column.type.list_size
+        ).reshape(len(column), column.type.list_size)
+    held.update(
+        {
+            place.name: _ragged(batch.column(place.name), place.ragged)
+            for place in places
+            if place.ragged is not None
+        }
+    )
     return held
 
 
@@ -464,18 +552,25 @@ def _pieces(file: str, dtypes: list[str]) -> dict[str, Piece]:
         batch = pa.ipc.open_file(source).get_batch(0)
         buffers = {name: batch.column(name).flatten().buffers()[1] for name in dtypes}
         width = {name: batch.schema.field(name).type.list_size * _held(name).itemsize for name in dtypes}
-        return {name: Piece(file, buffer.address - beginning, batch.num_rows * width[name]) for name, buffer in buffers.items()}
+        return {
+            name: Piece(file, buffer.address - beginning, batch.num_rows * width[name])
+            for name, buffer in buffers.items()
+        }
 
 
 def _paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
-    """The schema, padded so that a file of it has its first buffer at the beginning of a page; `row` is one row of it."""
+    """The schema, padded so that a file of it has its first buffer at the beginning of a page; `row` is one
+    row of it.
+    """
     padding = 0
-    for _ in range(4):  # once if padding made the message just as much longer; it is rounded to eights, so twice
+    # once if padding made the message just as much longer; it is rounded to eights, so twice
+    for _ in range(4):
         padded = schema.with_metadata({**schema.metadata, _PADDING: b" " * padding})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, padded) as writer:
             writer.write_batch(pa.record_batch(row, schema=padded))
-        made, at = memoryview(sink.getvalue()), 8  # after the magic word: two messages, each a mark, a length and so many bytes
+        # after the magic word: two messages, each a mark, a length and so many bytes
+        made, at = memoryview(sink.getvalue()), 8
         for _ in range(2):
             at += 8 + int.from_bytes(made[at + 4 : at + 8], "little")
         if at % PAGE_BYTES == 0:
@@ -485,13 +580,21 @@ def _paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
 
 
 def _open(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[_Place]]:
-    """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it, whoever wrote it."""
+    """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it,
+    whoever wrote it.
+    """
     with sound(f"the shard {file}", advice="Delete the feed, and it is made again"):
         reader = pa.ipc.open_file(pa.memory_map(file, "r") if content is None else content)
         layout = json.loads((reader.schema.metadata or {})[_LAYOUT])
         if layout["format"] > FORMAT:
-            raise StoreError(f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade Penstock.")
-        places = [_Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"]) for entry in layout["arrays"]]
+            raise StoreError(
+                f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
+                " Penstock."
+            )
+        places = [
+            _Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"])
+            for entry in layout["arrays"]
+        ]
         batch = reader.get_batch(0)
         batch.validate()
         for place in places:

@@ -1,11 +1,12 @@
-"""Encoding on many machines: pure functions over spans of a dataset's rows, for an engine that has other hands (`Engine.afar`).
+"""Encoding on many machines: pure functions over spans of a dataset's rows, for an engine that has other
+hands (`Engine.afar`).
 
-Fitting: every span is summarised by itself, and summaries are merged in the order of spans. They are exact and free of
-order, so what is learnt is to the bit what one machine learns.
+Fitting: every span is summarised by itself, and summaries are merged in the order of spans. They are exact
+and free of order, so what is learnt is to the bit what one machine learns.
 
-Shards: a span is some whole shards, if no row is refused, and then its files only need their final names. Where rows are
-refused, what was written is cut anew into shards of equal rows, again in parallel. Either way rows keep their order, and
-every shard but a split's last has the same number of rows.
+Shards: a span is some whole shards, if no row is refused, and then its files only need their final names.
+Where rows are refused, what was written is cut anew into shards of equal rows, again in parallel. Either way
+rows keep their order, and every shard but a split's last has the same number of rows.
 
 Tasks read the dataset and write into the feed's folder, so both must lie where every machine sees them.
 """
@@ -79,7 +80,10 @@ def spans(files: Sequence[Path], rows: int) -> list[Span]:
     """All rows of these files, in spans of `rows`."""
     held = tuple((str(path), int(pq.read_metadata(path).num_rows)) for path in files)
     whole = sum(count for _, count in held)
-    return [Span(i, held, start, min(start + rows, whole)) for i, start in enumerate(range(0, whole, max(rows, 1)))]
+    return [
+        Span(i, held, start, min(start + rows, whole))
+        for i, start in enumerate(range(0, whole, max(rows, 1)))
+    ]
 
 
 def kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
@@ -88,10 +92,16 @@ def kept_ids(table: pa.Table, accepted: Accepted) -> pa.Array:
     ids = ids if isinstance(ids, pa.Array) else pa.concat_arrays(ids.chunks)
     if not accepted.refused:
         return ids
-    return ids.take(pa.array(np.setdiff1d(np.arange(accepted.rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))))
+    return ids.take(
+        pa.array(
+            np.setdiff1d(
+                np.arange(accepted.rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+            )
+        )
+    )
 
 
-# -- the first pass -------------------------------------------------------------------------------------------------------
+# -- the first pass ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -104,7 +114,11 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def count(self, accepted: Accepted, rows: int, heaviest: float) -> None:
-        self.reasons.update(f"{problem.path[0]}: {problem.text}" for problems in accepted.refused.values() for problem in problems)
+        self.reasons.update(
+            f"{problem.path[0]}: {problem.text}"
+            for problems in accepted.refused.values()
+            for problem in problems
+        )
         self.seen += accepted.rows
         self.used += rows
         self.heaviest = max(self.heaviest, heaviest)
@@ -134,11 +148,15 @@ class Summarised:
             keys = pa.array(sample_keys(kept_ids(table, accepted)))
             for name, summary in summaries.items():
                 summary.update(kept.columns[name], keys)
-            tally.count(accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0)
+            tally.count(
+                accepted,
+                kept.rows,
+                float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0,
+            )
         return summaries, tally
 
 
-# -- the second pass ------------------------------------------------------------------------------------------------------
+# -- the second pass -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -177,13 +195,19 @@ class Encoded:
     def encoded(self, table: pa.Table) -> tuple[Accepted, dict[str, np.ndarray]]:
         """Rows as a shard holds them."""
         accepted = self.encoding.accept(table, targets=True)
-        return accepted, {"row_id": row_id_halves(kept_ids(table, accepted)), **self.ordered.arrays(table, accepted.refused, self.split), **self.encoding.encode(accepted.kept())}
+        return accepted, {
+            "row_id": row_id_halves(kept_ids(table, accepted)),
+            **self.ordered.arrays(table, accepted.refused, self.split),
+            **self.encoding.encode(accepted.kept()),
+        }
 
 
 def _alone(table: pa.Table, accepted: Accepted) -> tuple[pa.Table, Accepted]:
     """The refused rows without the others."""
     order = sorted(accepted.refused)
-    return table.take(pa.array(order)).combine_chunks(), Accepted(len(order), {}, {i: accepted.refused[place] for i, place in enumerate(order)})
+    return table.take(pa.array(order)).combine_chunks(), Accepted(
+        len(order), {}, {i: accepted.refused[place] for i, place in enumerate(order)}
+    )
 
 
 @dataclass(frozen=True)
@@ -226,7 +250,11 @@ class Joined:
     target: Path
 
     def __call__(self, cut: Cut) -> int:
-        if len(cut.pieces) == 1 and cut.pieces[0][1] == 0 and _rows(self.source / cut.pieces[0][0]) == cut.pieces[0][2]:
+        if (
+            len(cut.pieces) == 1
+            and cut.pieces[0][1] == 0
+            and _rows(self.source / cut.pieces[0][0]) == cut.pieces[0][2]
+        ):
             (self.source / cut.pieces[0][0]).rename(self.target / cut.target)
             return cut.pieces[0][2]
         parts: list[pa.RecordBatch] = []
@@ -249,6 +277,13 @@ def _rows(file: Path) -> int:
 
 def shard_rows_for(sample: Mapping[str, Any], rows: int, shard_bytes: int) -> int:
     """How many rows a shard has, by the bytes of some encoded ones."""
-    held = sum(values.nbytes if values.dtype != object else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values) for values in sample.values())
+    held = sum(
+        (
+            values.nbytes
+            if values.dtype != object
+            else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values)
+        )
+        for values in sample.values()
+    )
     full = max(shard_bytes // max(held // max(rows, 1), 1), 1)
     return full // _WHOLE_PAGES * _WHOLE_PAGES or full

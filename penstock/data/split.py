@@ -1,10 +1,10 @@
 """Who goes to train, validation and test, as one Ibis expression a rule.
 
-`hash`: a row's side depends on its id (or its group) and the seed alone, so it keeps its side when the data grows; the
-shares are met in expectation. `stratify`: rows are ranked by that same hash within each value, so the shares are met to
-one row a value, at the price that a row may change sides when the data grows. `time`: the earliest to train, rows of
-one moment never parted. `column`, `files`: as given; where train and test are given but no validation, it is carved out of
-train by hash, and the given test is left as it is.
+`hash`: a row's side depends on its id (or its group) and the seed alone, so it keeps its side when the data
+grows; the shares are met in expectation. `stratify`: rows are ranked by that same hash within each value, so
+the shares are met to one row a value, at the price that a row may change sides when the data grows. `time`:
+the earliest to train, rows of one moment never parted. `column`, `files`: as given; where train and test are
+given but no validation, it is carved out of train by hash, and the given test is left as it is.
 
 A row that no rule can place is quarantined, with the reason.
 """
@@ -28,7 +28,15 @@ SPLIT = "__p_split"
 NAMES = ("train", "validation", "test")
 
 
-def assign(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None], session: EngineSession, events: Events | None = None) -> ir.Table:
+def assign(
+    table: ir.Table,
+    split: Split,
+    *,
+    seed: int,
+    files: Sequence[str | None],
+    session: EngineSession,
+    events: Events | None = None,
+) -> ir.Table:
     """The table with `SPLIT`, and `COLUMN` and `REASON` for rows that cannot be placed.
 
     Args:
@@ -46,7 +54,9 @@ def assign(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | No
         return _by_time(table, split, session)
     if split.stratify:
         return _stratified(table, split, seed)
-    return _placed(table, _by_share(_chance(table, split.on, seed), split.train, split.train + split.validation))
+    return _placed(
+        table, _by_share(_chance(table, split.on, seed), split.train, split.train + split.validation)
+    )
 
 
 def by_files(table: ir.Table, split: Split, *, seed: int, files: Sequence[str | None]) -> ir.StringValue:
@@ -91,22 +101,34 @@ def _unplaced(table: ir.Table, placed: ir.StringValue, column: str, reason: ir.S
     table = table.mutate(**{SPLIT: placed})
     lost = table[SPLIT].isnull()
     nothing = ibis.null("string")
-    return table.mutate(**{COLUMN: lost.ifelse(ibis.literal(column), nothing), REASON: lost.ifelse(reason, nothing)})
+    return table.mutate(
+        **{COLUMN: lost.ifelse(ibis.literal(column), nothing), REASON: lost.ifelse(reason, nothing)}
+    )
 
 
-def _by_column(table: ir.Table, split: Split, seed: int, session: EngineSession, events: Events | None) -> ir.Table:
+def _by_column(
+    table: ir.Table, split: Split, seed: int, session: EngineSession, events: Events | None
+) -> ir.Table:
     import ibis
 
     column = str((split.on or ("",))[0])
     text = table[column].cast("string")
-    reason = (ibis.literal("found '") + text + "', expected train, validation or test").fill_null("is missing, so the row has no split")
+    reason = (ibis.literal("found '") + text + "', expected train, validation or test").fill_null(
+        "is missing, so the row has no split"
+    )
     placed = text.isin(NAMES).ifelse(text, ibis.null("string"))
     if split.validation:
         given = session.rows(table.aggregate(**{name: (text == name).any() for name in NAMES}))[0]
         if given["train"] and given["test"] and not given["validation"]:
-            placed = ((text == "train") & below(_chance(table, None, seed), split.validation)).ifelse(ibis.literal("validation"), placed)
+            placed = ((text == "train") & below(_chance(table, None, seed), split.validation)).ifelse(
+                ibis.literal("validation"), placed
+            )
             if events is not None:
-                events.say(f"{column!r} names no row validation; {split.validation:.0%} of its train rows are taken for it, by hash, and its test rows are left as they are (set `split.validation` for another share)")
+                events.say(
+                    f"{column!r} names no row validation; {split.validation:.0%} of its train rows are taken"
+                    " for it, by hash, and its test rows are left as they are (set `split.validation` for"
+                    " another share)"
+                )
     return _unplaced(table, placed, column, reason)
 
 
@@ -122,18 +144,34 @@ def _by_time(table: ir.Table, split: Split, session: EngineSession) -> ir.Table:
     timed = table.select(__p_time=time).filter(lambda t: t["__p_time"].notnull())
     moments = timed.group_by("__p_time").aggregate(__p_rows=timed.count())
     # Rows before each moment: a moment goes where its first row goes.
-    ranked = moments.mutate(__p_until=moments["__p_rows"].sum().over(ibis.cumulative_window(order_by=moments["__p_time"])))
+    ranked = moments.mutate(
+        __p_until=moments["__p_rows"].sum().over(ibis.cumulative_window(order_by=moments["__p_time"]))
+    )
     ranked = ranked.mutate(__p_before=ranked["__p_until"] - ranked["__p_rows"])
     count = session.count(timed)
     train, seen = round(split.train * count), round((split.train + split.validation) * count)
     ends = ranked.aggregate(
-        __p_train=ranked["__p_time"].max(where=ranked["__p_before"] < train), __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < seen),
+        __p_train=ranked["__p_time"].max(where=ranked["__p_before"] < train),
+        __p_seen=ranked["__p_time"].max(where=ranked["__p_before"] < seen),
     )
     joined = table.mutate(__p_time=time).cross_join(ends)
     moment = joined["__p_time"]
-    placed = ibis.cases((moment.isnull(), ibis.null("string")), (moment <= joined["__p_train"], "train"), (moment <= joined["__p_seen"], "validation"), else_="test")
-    found = ibis.literal("found '") + joined[column].cast("string") + "', which is no time; expected one such as 2024-01-31 12:00"
-    reason = found.fill_null("is missing, so the row has no place in time") if joined[column].type().is_string() else ibis.literal("is missing, so the row has no place in time")
+    placed = ibis.cases(
+        (moment.isnull(), ibis.null("string")),
+        (moment <= joined["__p_train"], "train"),
+        (moment <= joined["__p_seen"], "validation"),
+        else_="test",
+    )
+    found = (
+        ibis.literal("found '")
+        + joined[column].cast("string")
+        + "', which is no time; expected one such as 2024-01-31 12:00"
+    )
+    reason = (
+        found.fill_null("is missing, so the row has no place in time")
+        if joined[column].type().is_string()
+        else ibis.literal("is missing, so the row has no place in time")
+    )
     return _unplaced(joined, placed, column, reason).drop("__p_time", "__p_train", "__p_seen")
 
 
@@ -148,9 +186,18 @@ def _as_time(table: ir.Table, column: str, session: EngineSession) -> ir.Value:
     counts = session.rows(table.aggregate(there=table[column].count(), times=time.count()))[0]
     if 2 * counts["times"] < counts["there"]:
         example = session.rows(strange.select(found=table[column]).limit(1))[0]["found"]
-        raise RecipeError.of([Problem(("split", "on"), (
-            f"{column!r} holds texts such as {example!r}, which are no times as ISO 8601 writes them; by their letters they would not come in the order of time. "
-            f"Derive a time and split by it, such as  derive: {{when: \"strptime({column}, '%d/%m/%Y')\"}}  split: {{by: time, on: when}}"))], where="the recipe")
+        raise RecipeError.of(
+            [
+                Problem(
+                    ("split", "on"),
+                    f"{column!r} holds texts such as {example!r}, which are no times as ISO 8601 writes them;"
+                    " by their letters they would not come in the order of time. Derive a time and split by"
+                    f" it, such as  derive: {{when: \"strptime({column}, '%d/%m/%Y')\"}}  split: {{by: time,"
+                    " on: when}",
+                )
+            ],
+            where="the recipe",
+        )
     return time
 
 
@@ -160,8 +207,13 @@ def _stratified(table: ir.Table, split: Split, seed: int) -> ir.Table:
     value = str(split.stratify)
     chanced = table.mutate(__p_chance=_chance(table, None, seed))
     window = ibis.window(group_by=chanced[value], order_by=[chanced["__p_chance"], chanced[ROW_ID]])
-    ranked = chanced.mutate(__p_rank=ibis.row_number().over(window), __p_rows=chanced.count().over(ibis.window(group_by=chanced[value])))
+    ranked = chanced.mutate(
+        __p_rank=ibis.row_number().over(window),
+        __p_rows=chanced.count().over(ibis.window(group_by=chanced[value])),
+    )
     rows = ranked["__p_rows"].cast("float64")
     train, seen = (rows * split.train + 0.5).floor(), (rows * (split.train + split.validation) + 0.5).floor()
-    placed = ibis.cases((ranked["__p_rank"] < train, "train"), (ranked["__p_rank"] < seen, "validation"), else_="test")
+    placed = ibis.cases(
+        (ranked["__p_rank"] < train, "train"), (ranked["__p_rank"] < seen, "validation"), else_="test"
+    )
     return _placed(ranked, placed).drop("__p_chance", "__p_rank", "__p_rows")

@@ -1,7 +1,7 @@
 """Work spread over threads, with results in the order of the items and few of them in memory at once.
 
-Arrow and numpy let go of the interpreter's lock in all that takes long, so threads suffice; what an item becomes must
-not depend on the others.
+Arrow and numpy let go of the interpreter's lock in all that takes long, so threads suffice; what an item
+becomes must not depend on the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ Made = TypeVar("Made")
 
 
 def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, hands: int) -> Iterator[Made]:
-    """`work(item)` for each item, in order; items are taken by the caller's thread, at most `hands + 1` are under way.
+    """`work(item)` for each item, in order; items are taken by the caller's thread, at most `hands + 1` are
+    under way.
 
     >>> list(in_order(lambda x: x * x, range(5), hands=2))
     [0, 1, 4, 9, 16]

@@ -1,11 +1,12 @@
 """Staging: batches from memory to an accelerator, while the model works on those before.
 
-A driver copies beside its computing only from pinned memory, and only on a stream that is not the model's. So the arrays of one or
-several batches are packed into one pinned buffer of a ring (one copy instead of forty), copied on a stream of their own by the
-thread that made them, and cut up again as views where they arrive. The model's stream waits for the copy's event, not the
-interpreter. A buffer of the ring is filled again only when the copy out of it has ended. What arrived was allocated on the
-copying stream, so the allocator is told (`record_stream`) that the model's stream uses it too: it is not given away while
-a kernel may still read it. (PyTorch's CUDA semantics: "Use pinned memory buffers", "CUDA streams".)
+A driver copies beside its computing only from pinned memory, and only on a stream that is not the model's. So
+the arrays of one or several batches are packed into one pinned buffer of a ring (one copy instead of forty),
+copied on a stream of their own by the thread that made them, and cut up again as views where they arrive. The
+model's stream waits for the copy's event, not the interpreter. A buffer of the ring is filled again only when
+the copy out of it has ended. What arrived was allocated on the copying stream, so the allocator is told
+(`record_stream`) that the model's stream uses it too: it is not given away while a kernel may still read it.
+(PyTorch's CUDA semantics: "Use pinned memory buffers", "CUDA streams".)
 
 A picture's batch is a transposed view; it is packed as it lies in memory and transposed again on arrival.
 
@@ -35,13 +36,17 @@ class Link(Protocol):
         """A pinned buffer: uint8 tensor `[size]`."""
 
     def copy(self, held: Any, size: int) -> tuple[Any, Any]:
-        """Begin to copy the first `size` bytes; (uint8 tensor `[size]` on the device, the event of the copy's end)."""
+        """Begin to copy the first `size` bytes; (uint8 tensor `[size]` on the device, the event of the copy's
+        end).
+        """
 
     def finish(self, event: Any) -> None:
         """Wait for a copy's end."""
 
     def hand_over(self, there: Any, event: Any) -> None:
-        """Make the calling thread's stream wait for the copy, and tell the allocator that this stream uses `there`."""
+        """Make the calling thread's stream wait for the copy, and tell the allocator that this stream uses
+        `there`.
+        """
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,14 @@ class Sent:
 
 
 class Staging:
-    """Batches to one device. `send` may be called by several threads, `receive` by the one that uses the batches.
+    """Batches to one device.
+
+    `send` may be called by several threads, `receive` by the one that uses the batches.
 
     Args:
         device: a torch device of type `cuda`.
-        slots: pinned buffers of the ring; with one more than there are threads, none waits for another's copy.
+        slots: pinned buffers of the ring; with one more than there are threads, none waits for another's
+            copy.
         link: the way there; CUDA's unless given.
     """
 
@@ -84,7 +92,9 @@ class Staging:
         self._link: Link = link or _Cuda(torch.device(device))
         self._gate = threading.Condition()
         self._free: deque[tuple[Any, Any]] = deque()
-        """Buffers nobody is filling, each with the event of the last copy out of it; the longest ago first."""
+        """Buffers nobody is filling, each with the event of the last copy out of it; the longest ago
+        first.
+        """
         self._left = slots
         """Buffers that may still be made."""
 
@@ -100,7 +110,10 @@ class Staging:
                     values = arrays[name]
                     if spot.axes is not None:
                         values = values.transpose(np.argsort(spot.axes))
-                    np.copyto(bytes_[spot.start : spot.start + spot.size].view(spot.dtype).reshape(spot.shape), values)
+                    np.copyto(
+                        bytes_[spot.start : spot.start + spot.size].view(spot.dtype).reshape(spot.shape),
+                        values,
+                    )
             there, event = self._link.copy(held, size)
         finally:
             with self._gate:
@@ -111,7 +124,9 @@ class Staging:
     def receive(self, sent: Sent) -> list[dict[str, Any]]:
         """The batches, as tensors on the device that the calling thread's stream may use from now on."""
         self._link.hand_over(sent.there, sent.event)
-        return [{name: self._tensor(sent.there, spot) for name, spot in spots.items()} for spots in sent.layout]
+        return [
+            {name: self._tensor(sent.there, spot) for name, spot in spots.items()} for spots in sent.layout
+        ]
 
     def _tensor(self, there: Any, spot: _Spot) -> Any:
         dtype = self._torch.from_numpy(np.empty(0, spot.dtype)).dtype
@@ -153,7 +168,9 @@ def _layout(batches: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[dict[str,
 
 
 def _moved(values: np.ndarray) -> tuple[int, ...] | None:
-    """How the axes of a dense array whose axes were moved go back from where they lie in memory; None if it lies as it says."""
+    """How the axes of a dense array whose axes were moved go back from where they lie in memory; None if it
+    lies as it says.
+    """
     if values.flags.c_contiguous or values.ndim < 2:
         return None
     order = sorted(range(values.ndim), key=lambda axis: -values.strides[axis])
@@ -167,7 +184,9 @@ class _Cuda:
         import torch
 
         self._torch: Any = torch
-        self._device = device if device.index is not None else torch.device(device.type, torch.cuda.current_device())
+        self._device = (
+            device if device.index is not None else torch.device(device.type, torch.cuda.current_device())
+        )
         self._stream = self._torch.cuda.Stream(self._device)
 
     def room(self, size: int) -> Any:

@@ -1,14 +1,18 @@
 """Steps: the rows of a dataset where a row is one step of a series (the recipe's `samples`).
 
-    dataset ─sorted by series and time, on the engine─▶ steps ─accepted, cut into segments─▶ chunks ─┬─▶ feed (each step once)
-                                                                                                 └─▶ samples as rows of lists
+    dataset ─sorted by series and time, on the engine─▶ steps ─accepted, cut into segments─▶ chunks ─┬─▶ feed
+    (each step once)
+                                                                                                 └─▶ samples
+                                                                                                 as rows of
+                                                                                                 lists
 
-`SampledDataset` shows a dataset through its samples: a row is a sample, and a series is a column of lists, just as a
-request has it. Whoever reads a dataset's rows to answer them (packing, evaluation) reads this instead, and so goes the
-way that requests go. A plain column has its value at the last known step; a plain target and the weight, at the anchor.
+`SampledDataset` shows a dataset through its samples: a row is a sample, and a series is a column of lists,
+just as a request has it. Whoever reads a dataset's rows to answer them (packing, evaluation) reads this
+instead, and so goes the way that requests go. A plain column has its value at the last known step; a plain
+target and the weight, at the anchor.
 
-A sample is called by the step at its anchor, the first one that it forecasts. Memory holds a chunk of steps and a batch of
-samples, whatever the length of the series.
+A sample is called by the step at its anchor, the first one that it forecasts. Memory holds a chunk of steps
+and a batch of samples, whatever the length of the series.
 """
 
 from __future__ import annotations
@@ -55,7 +59,10 @@ def whole_encoding(recipe: Recipe) -> Encoding:
     """The recipe's features as requests know them: with `samples`, a series is one column of lists."""
     if recipe.samples is None:
         return Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
-    sides = [{name: feature.whole(name) for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)]
+    sides = [
+        {name: feature.whole(name) for name, feature in side.items()}
+        for side in (recipe.inputs, recipe.targets)
+    ]
     return Encoding(sides[0], sides[1], weight=recipe.weight)
 
 
@@ -63,23 +70,41 @@ def step_encoding(recipe: Recipe) -> Encoding:
     """The recipe's features of a single row of the data: with `samples`, of one step."""
     if recipe.samples is None:
         return Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
-    sides = [{name: feature.step() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)]
+    sides = [
+        {name: feature.step() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)
+    ]
     return Encoding(sides[0], sides[1], weight=recipe.weight)
 
 
-def sort_steps(files: Sequence[Sequence[Path | str]], recipe: Recipe, samples: Samples, scratch: Path, *, texts: Sequence[str] = ()) -> list[Path]:
-    """All rows in the order of series, time and row id, with `RANK`: which of the lists of Parquet files each came from.
+def sort_steps(
+    files: Sequence[Sequence[Path | str]],
+    recipe: Recipe,
+    samples: Samples,
+    scratch: Path,
+    *,
+    texts: Sequence[str] = (),
+) -> list[Path]:
+    """All rows in the order of series, time and row id, with `RANK`: which of the lists of Parquet files each
+    came from.
 
     Args:
-        texts: columns of which some values are not of their type: they are given as text in a column `KEPT` + name, and those
-            that name series are texts themselves.
+        texts: columns of which some values are not of their type: they are given as text in a column `KEPT` +
+            name, and those that name series are texts themselves.
         scratch: an empty folder for the sorted rows; the caller removes it.
     """
     import ibis
 
-    threads = recipe.resources.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with recipe.engine.open(scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads) as session:
-        tables = [session.read(some).mutate(**{RANK: ibis.literal(rank, "int8")}) for rank, some in enumerate(files) if some]
+    threads = recipe.resources.threads or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    with recipe.engine.open(
+        scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads
+    ) as session:
+        tables = [
+            session.read(some).mutate(**{RANK: ibis.literal(rank, "int8")})
+            for rank, some in enumerate(files)
+            if some
+        ]
         table = tables[0] if len(tables) == 1 else ibis.union(*tables)
         for name in texts:
             text = ibis.coalesce(table[MISFIT + name], table[name].cast("string"))
@@ -114,19 +139,27 @@ class Steps:
         targets: whether the rows have targets.
         set_aside: told of each chunk's refused rows; None: they are passed over.
         distance: how far apart steps usually are, where that was learnt; else as the first of these are.
-        twins: what two steps of one series at one time are, and a gap where `on_gap` is `error`: the end (`error`), or the
-            fault of that series alone (`refuse`): the steps are refused, the gap is one.
+        twins: what two steps of one series at one time are, and a gap where `on_gap` is `error`: the end
+            (`error`), or the fault of that series alone (`refuse`): the steps are refused, the gap is one.
     """
 
     def __init__(
-        self, files: Sequence[Path], samples: Samples, encoding: Encoding, *, targets: bool = True,
-        set_aside: Callable[[pa.Table, Accepted], None] | None = None, distance: float | None = None,
+        self,
+        files: Sequence[Path],
+        samples: Samples,
+        encoding: Encoding,
+        *,
+        targets: bool = True,
+        set_aside: Callable[[pa.Table, Accepted], None] | None = None,
+        distance: float | None = None,
         twins: Literal["error", "refuse"] = "error",
     ) -> None:
         self.files, self.samples, self.encoding, self.targets = list(files), samples, encoding, targets
         self._twins = twins
         self.distance = distance
-        """How far apart steps usually are, once there were some: in microseconds if they have times, else as they are."""
+        """How far apart steps usually are, once there were some: in microseconds if they have times, else as
+        they are.
+        """
         self.timed = False
         """Whether they have times or dates."""
         self.gaps = 0
@@ -143,28 +176,43 @@ class Steps:
         accepted = misfits.accept(self.encoding, table, targets=self.targets)
         for name in (*self.samples.entity, self.samples.time):
             for row in np.flatnonzero(np.asarray(table[name].is_null())).tolist():
-                accepted.refused.setdefault(row, []).append(Problem((name,), "is missing, so the step has no place in a series"))
-        misfits.note(table, self.samples.time, accepted, f"and not {table[self.samples.time].type} as it was learnt, so the step has no place in a series")
+                accepted.refused.setdefault(row, []).append(
+                    Problem((name,), "is missing, so the step has no place in a series")
+                )
+        misfits.note(
+            table,
+            self.samples.time,
+            accepted,
+            f"and not {table[self.samples.time].type} as it was learnt, so the step has no place in a series",
+        )
         if self._twins == "refuse" and self.samples.on_gap != "ignore":
             self._put_twins_aside(table, accepted)
         if accepted.refused:
             if self._set_aside:
                 self._set_aside(table, accepted)
-            keep = np.setdiff1d(np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))
+            keep = np.setdiff1d(
+                np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+            )
             table, accepted = table.take(pa.array(keep)), accepted.kept()
         segment, series = self._cut(table)
         rank = np.asarray(table[RANK].to_numpy(), np.int8)
         return Chunk(table, accepted, segment, series, rank)
 
     def _put_twins_aside(self, table: pa.Table, accepted: Accepted) -> None:
-        """Refuse every step that shares its time with another of its series: which of them is right, nobody can know."""
-        placed = np.setdiff1d(np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused)))
+        """Refuse every step that shares its time with another of its series: which of them is right, nobody
+        can know.
+        """
+        placed = np.setdiff1d(
+            np.arange(table.num_rows), np.fromiter(accepted.refused, np.int64, len(accepted.refused))
+        )
         if not len(placed):
             return
         _, other, distance = self._distances(table.take(pa.array(placed)))
         later = np.flatnonzero(~other & (distance == 0))
         known = self._last is not None and not other[0] and distance[0] == 0
-        both = np.union1d(later, later[later > 0] - 1) if not known else np.union1d(later, later[later > 1] - 1)
+        both = (
+            np.union1d(later, later[later > 0] - 1) if not known else np.union1d(later, later[later > 1] - 1)
+        )
         for row in placed[both].tolist():
             text = "is the time of another step of the series as well, so neither is taken"
             accepted.refused.setdefault(row, []).append(Problem((self.samples.time,), text))
@@ -194,7 +242,10 @@ class Steps:
             gap = ~other & broken(distance, self.distance)
             self.gaps += int(gap.sum())
             if self.samples.on_gap == "error" and self._twins == "error" and gap.any():
-                raise ContractError(f"{int(gap.sum()):,} steps are not as far from the one before as steps usually are: {self._shown(table, gap)}. Mend the data, or say `samples: {{on_gap: split}}`.")
+                raise ContractError(
+                    f"{int(gap.sum()):,} steps are not as far from the one before as steps usually are:"
+                    f" {self._shown(table, gap)}. Mend the data, or say `samples: {{on_gap: split}}`."
+                )
         segment = self._segment + np.cumsum(other | gap)
         series = self._series + np.cumsum(other)
         self._segment, self._series = int(segment[-1]), int(series[-1])
@@ -203,18 +254,24 @@ class Steps:
     def _refuse_twins(self, table: pa.Table, twins: np.ndarray) -> None:
         if twins.any():
             raise ContractError(
-                f"{int(twins.sum()):,} steps are at the time of the one before them, in the same series: {self._shown(table, twins)}. "
-                f"Name the columns that tell series apart in `samples.entity`, or deduplicate; with `on_gap: ignore` they are taken as they come.")
+                f"{int(twins.sum()):,} steps are at the time of the one before them, in the same series:"
+                f" {self._shown(table, twins)}. Name the columns that tell series apart in `samples.entity`,"
+                " or deduplicate; with `on_gap: ignore` they are taken as they come."
+            )
 
     def _shown(self, table: pa.Table, mask: np.ndarray) -> str:
         columns = [*self.samples.entity, self.samples.time]
-        return "; ".join(", ".join(f"{name}={table[name][row].as_py()}" for name in columns) for row in np.flatnonzero(mask)[:_EXAMPLES].tolist())
+        return "; ".join(
+            ", ".join(f"{name}={table[name][row].as_py()}" for name in columns)
+            for row in np.flatnonzero(mask)[:_EXAMPLES].tolist()
+        )
 
 
 def _moments(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, bool]:
     """A time column as numbers, and whether they are microseconds."""
     kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):  # times as ISO 8601 writes them come in the order of their letters
+    # times as ISO 8601 writes them come in the order of their letters
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         with contextlib.suppress(pa.ArrowInvalid):
             column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -224,10 +281,13 @@ def _moments(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, bool]:
         return np.asarray(column.to_numpy(), np.int64), False
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64), False
-    raise ContractError(f"samples.time is {name!r}, which is {kind}; times, dates and numbers have distances. Derive one: `derive: {{at: \"CAST({name} AS TIMESTAMP)\"}}`.")
+    raise ContractError(
+        f"samples.time is {name!r}, which is {kind}; times, dates and numbers have distances. Derive one:"
+        f' `derive: {{at: "CAST({name} AS TIMESTAMP)"}}`.'
+    )
 
 
-# -- samples as rows -----------------------------------------------------------------------------------------------------
+# -- samples as rows -----------------------------------------------------------------------------------------
 
 
 class Cutter:
@@ -242,8 +302,12 @@ class Cutter:
     def __init__(self, recipe: Recipe, reach: Reach, *, targets: bool) -> None:
         self.reach = reach
         sides = [(False, recipe.inputs), *([(True, recipe.targets)] if targets else [])]
-        self.series: dict[str, tuple[Feature, tuple[int, int]]] = {n: (f, f.reach(target=target)) for target, side in sides for n, f in side.items() if f.spans}
-        self._at = {c for n, f in recipe.targets.items() if not f.spans for c in f.columns(n)} | ({recipe.weight} if recipe.weight else set())
+        self.series: dict[str, tuple[Feature, tuple[int, int]]] = {
+            n: (f, f.reach(target=target)) for target, side in sides for n, f in side.items() if f.spans
+        }
+        self._at = {c for n, f in recipe.targets.items() if not f.spans for c in f.columns(n)} | (
+            {recipe.weight} if recipe.weight else set()
+        )
         self._values: dict[str, np.ndarray] = {}
         self._table: pa.Table | None = None
         self._start = 0
@@ -253,12 +317,16 @@ class Cutter:
         tail = 0 if self._table is None else min(self.reach.steps, self._table.num_rows)
         if self._table is not None:
             self._start += self._table.num_rows - tail
-            self._table = pa.concat_tables([self._table.slice(self._table.num_rows - tail), chunk.table]).combine_chunks()
+            self._table = pa.concat_tables(
+                [self._table.slice(self._table.num_rows - tail), chunk.table]
+            ).combine_chunks()
         else:
             self._table = chunk.table
         for name in self.series:
             column = chunk.accepted.columns[name]
-            values = np.asarray(pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(zero_copy_only=False), np.float64).reshape(len(column), len(self.series[name][0].columns(name)))
+            values = np.asarray(
+                pc.fill_null(pc.list_flatten(column), float("nan")).to_numpy(zero_copy_only=False), np.float64
+            ).reshape(len(column), len(self.series[name][0].columns(name)))
             old = self._values.get(name)
             self._values[name] = values if old is None else np.concatenate([old[len(old) - tail :], values])
 
@@ -274,22 +342,33 @@ class Cutter:
                 _, (start, stop) = self.series[name]
                 found[name] = _lists(self._values[name][local[:, None] + np.arange(start, stop)])
             else:
-                found[name] = self._table[name].take(pa.array(there if name == ROW_ID or name in self._at else before)).combine_chunks()
+                found[name] = (
+                    self._table[name]
+                    .take(pa.array(there if name == ROW_ID or name in self._at else before))
+                    .combine_chunks()
+                )
         return pa.table(found)
 
     @property
     def sample_bytes(self) -> int:
         """About what a sample takes as a row of lists."""
-        return 256 + sum(9 * (stop - start) * max(len(f.columns(n)), 1) for n, (f, (start, stop)) in self.series.items())
+        return 256 + sum(
+            9 * (stop - start) * max(len(f.columns(n)), 1) for n, (f, (start, stop)) in self.series.items()
+        )
 
 
 def _lists(values: np.ndarray) -> pa.Array:
-    """`[n, T, V]` as lists of lists of numbers; `[n, T, 1]` as lists of numbers. Not a number becomes null."""
+    """`[n, T, V]` as lists of lists of numbers; `[n, T, 1]` as lists of numbers.
+
+    Not a number becomes null.
+    """
     rows, steps, variables = values.shape
     flat = values.reshape(-1)
     inner: pa.Array = pa.array(flat, mask=np.isnan(flat))
     if variables > 1:
-        inner = pa.ListArray.from_arrays(pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), inner)
+        inner = pa.ListArray.from_arrays(
+            pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), inner
+        )
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * steps), inner)
 
 
@@ -306,7 +385,14 @@ class SampledDataset:
         assert recipe.samples is not None
         self._distance = distance
         self.steps, self._recipe, self._samples = dataset, recipe, recipe.samples
-        self.name, self.id, self.reference, self.path, self.manifest, self.facts = dataset.name, dataset.id, dataset.reference, dataset.path, dataset.manifest, dataset.facts
+        self.name, self.id, self.reference, self.path, self.manifest, self.facts = (
+            dataset.name,
+            dataset.id,
+            dataset.reference,
+            dataset.path,
+            dataset.manifest,
+            dataset.facts,
+        )
         self._reach = Reach.of(recipe.inputs.values(), recipe.targets.values())
 
     @cached_property
@@ -315,7 +401,9 @@ class SampledDataset:
         with told_plainly(staging):
             draft = Draft(staging, "scratch-")
         weakref.finalize(self, draft.close)
-        return sort_steps([self.steps.files(split) for split in SPLITS], self._recipe, self._samples, draft.path)
+        return sort_steps(
+            [self.steps.files(split) for split in SPLITS], self._recipe, self._samples, draft.path
+        )
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -333,7 +421,9 @@ class SampledDataset:
         """Samples by split."""
         found = Counter(dict.fromkeys(SPLITS, 0))
         for _, _, split in self._walk():
-            found.update({SPLITS[rank]: int(count) for rank, count in enumerate(np.bincount(split, minlength=3))})
+            found.update(
+                {SPLITS[rank]: int(count) for rank, count in enumerate(np.bincount(split, minlength=3))}
+            )
         return dict(found)
 
     @property
@@ -341,13 +431,25 @@ class SampledDataset:
         """Samples by split; what else `Dataset.counts` has is of rows."""
         return {**self.steps.counts, **self.samples}
 
-    def _walk(self, set_aside: Callable[[pa.Table, Accepted], None] | None = None) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
-        anchors = Anchors(self._reach, (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval))
-        for chunk in Steps(self._sorted, self._samples, step_encoding(self._recipe), distance=self._distance, set_aside=set_aside):
+    def _walk(
+        self, set_aside: Callable[[pa.Table, Accepted], None] | None = None
+    ) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+        anchors = Anchors(
+            self._reach, (self._samples.stride, self._samples.stride_eval, self._samples.stride_eval)
+        )
+        for chunk in Steps(
+            self._sorted,
+            self._samples,
+            step_encoding(self._recipe),
+            distance=self._distance,
+            set_aside=set_aside,
+        ):
             yield (chunk, *anchors.update(chunk.segment, chunk.rank))
 
     def unsampled(self, split: str) -> Unsampled:
-        """What of a split's steps is in no sample, or refused: its series without one, and its refused steps."""
+        """What of a split's steps is in no sample, or refused: its series without one, and its refused
+        steps.
+        """
         rank, refused, sampled, start, last = SPLITS.index(split), 0, 0, 0, -1
 
         def aside(table: pa.Table, accepted: Accepted) -> None:
@@ -355,16 +457,23 @@ class SampledDataset:
             refused += int((np.asarray(table[RANK].to_numpy())[list(accepted.refused)] == rank).sum())
 
         for chunk, anchors, splits in self._walk(aside):
-            series = chunk.series[anchors[splits == rank] + self._reach.ahead - 1 - start]  # of the step that completes each
+            # of the step that completes each
+            series = chunk.series[anchors[splits == rank] + self._reach.ahead - 1 - start]
             sampled += int((np.diff(series, prepend=last) != 0).sum())
             last = int(series[-1]) if len(series) else last
             start += len(chunk.series)
         series_in = count_series(self._sorted, self._samples.entity, (RANK, rank))
         return Unsampled(series_in, series_in - sampled, refused)
 
-    def batches(self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
         """The split's samples in the order of series and time, with `row_id`, in bounded memory."""
-        wanted = [ROW_ID, *(name for name in columns if name != ROW_ID)] if columns is not None else self.schema.names
+        wanted = (
+            [ROW_ID, *(name for name in columns if name != ROW_ID)]
+            if columns is not None
+            else self.schema.names
+        )
         cutter = Cutter(self._recipe, self._reach, targets=True)
         rows = max(min(rows, _BATCH_BYTES // cutter.sample_bytes), 1)
         rank = SPLITS.index(split)
@@ -376,8 +485,12 @@ class SampledDataset:
 
     def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All samples of a split at once."""
-        names = self.schema.names if columns is None else [ROW_ID, *(name for name in columns if name != ROW_ID)]
-        return pa.Table.from_batches(self.batches(split, columns), schema=pa.schema([self.schema.field(name) for name in names]))
+        names = (
+            self.schema.names if columns is None else [ROW_ID, *(name for name in columns if name != ROW_ID)]
+        )
+        return pa.Table.from_batches(
+            self.batches(split, columns), schema=pa.schema([self.schema.field(name) for name in names])
+        )
 
 
 def seen(dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> Dataset | SampledDataset:
@@ -386,10 +499,19 @@ def seen(dataset: Dataset, recipe: Recipe, *, distance: float | None = None) -> 
 
 
 def windows_of(
-    files: Sequence[Path | str], recipe: Recipe, columns: Sequence[str], scratch: Path, *, every: bool, set_aside: Callable[[pa.Table, Accepted], None],
-    unforecast: Unforecast | None = None, distance: float | None = None, texts: Sequence[str] = (),
+    files: Sequence[Path | str],
+    recipe: Recipe,
+    columns: Sequence[str],
+    scratch: Path,
+    *,
+    every: bool,
+    set_aside: Callable[[pa.Table, Accepted], None],
+    unforecast: Unforecast | None = None,
+    distance: float | None = None,
+    texts: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
-    """Samples to be forecast from rows that are steps: the inputs alone, with the series' names and the last known time.
+    """Samples to be forecast from rows that are steps: the inputs alone, with the series' names and the last
+    known time.
 
     Args:
         files: Parquet files of steps, in any order.
@@ -417,14 +539,29 @@ def windows_of(
     rows = max(_BATCH_BYTES // cutter.sample_bytes, 1)
     held: tuple[int, pa.Table] | None = None  # the latest sample of a series that may go on in the next chunk
     steps = Steps(
-        sort_steps([files], recipe, samples, scratch, texts=texts), samples, encoding, targets=False, set_aside=aside, distance=distance, twins="refuse")
+        sort_steps([files], recipe, samples, scratch, texts=texts),
+        samples,
+        encoding,
+        targets=False,
+        set_aside=aside,
+        distance=distance,
+        twins="refuse",
+    )
     for chunk in steps:
         before = anchors.seen
         found, _ = anchors.update(chunk.segment, np.zeros(len(chunk.segment), np.int8))
         if unforecast is not None:
             windowed = np.zeros(len(chunk.series), bool)
             windowed[found + reach.ahead - 1 - before] = True
-            going_to = last_key[-1] if last_key else tuple(chunk.table[name][-1].as_py() for name in samples.entity) if len(chunk.series) else None
+            going_to = (
+                last_key[-1]
+                if last_key
+                else (
+                    tuple(chunk.table[name][-1].as_py() for name in samples.entity)
+                    if len(chunk.series)
+                    else None
+                )
+            )
             unforecast.chunk(chunk, windowed, going_to)
             last_key.clear()
         if not len(chunk.series):

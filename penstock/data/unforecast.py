@@ -4,8 +4,8 @@
     a series of  5 steps   window 12   refused: it has 5 steps in a row at its end, 12 are needed
     a series of refused steps          refused: none of its steps could be taken
 
-A series is refused once, with the values of its last step beside the reason. Memory holds one series at a time, and the
-names of those of a chunk.
+A series is refused once, with the values of its last step beside the reason. Memory holds one series at a
+time, and the names of those of a chunk.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class Unforecast:
             key = self._key(table, row)
             if None in key or key == self._taken:
                 continue
-            reason = f"none of its steps could be taken; of the last one: {'; '.join(map(str, accepted.refused[row]))}"
+            reason = (
+                "none of its steps could be taken; of the last one:"
+                f" {'; '.join(map(str, accepted.refused[row]))}"
+            )
             self._lost[key] = (table.slice(row, 1), reason)
 
     def chunk(self, chunk: Chunk, windowed: np.ndarray, last_key: Key | None) -> None:
@@ -153,7 +156,9 @@ class Unforecast:
     def _reason(self, series: _Series) -> str:
         many = "step" if series.run == 1 else "steps"
         broken = "" if series.run == series.steps else f" (of {series.steps}, with a gap before them)"
-        return f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs {self._needed}"
+        return (
+            f"the series has {series.run} {many} in a row at its end{broken}; a forecast needs {self._needed}"
+        )
 
     def _tell_lost(self, going_on: Key | None) -> None:
         """Series whose steps were all refused; not the one that may go on."""

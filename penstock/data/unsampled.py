@@ -27,10 +27,14 @@ class Unsampled:
         found = []
         if self.without:
             found.append(
-                f"{self.without:,} of {self.series:,} series of the {split} split have no whole window with its horizon there "
-                "(too few steps in a row, or steps that were refused), so nothing of them is measured")
+                f"{self.without:,} of {self.series:,} series of the {split} split have no whole window with"
+                " its horizon there (too few steps in a row, or steps that were refused), so nothing of them"
+                " is measured"
+            )
         if self.refused:
-            found.append(f"{self.refused:,} steps of the {split} split were refused by a feature and are in no sample")
+            found.append(
+                f"{self.refused:,} steps of the {split} split were refused by a feature and are in no sample"
+            )
         return found
 
 

@@ -1,9 +1,12 @@
-"""Windows: samples cut out of steps that are stored once. Numbers in, numbers out, but for `WindowShards` at the end.
+"""Windows: samples cut out of steps that are stored once.
 
-Steps come sorted: series after series, each in the order of time, in unbroken runs (`segment`). A sample is an anchor `a`,
-the first step that is not known: it reads the steps `[a - back, a + ahead)`, all of one segment. It belongs to the split
-that holds all of `[a, a + ahead)`; what it looks back on may lie in an earlier split (the past of a test window is no
-secret), never in a later one. A sample that straddles splits belongs to none, and is counted.
+Numbers in, numbers out, but for `WindowShards` at the end.
+
+Steps come sorted: series after series, each in the order of time, in unbroken runs (`segment`). A sample is
+an anchor `a`, the first step that is not known: it reads the steps `[a - back, a + ahead)`, all of one
+segment. It belongs to the split that holds all of `[a, a + ahead)`; what it looks back on may lie in an
+earlier split (the past of a test window is no secret), never in a later one. A sample that straddles splits
+belongs to none, and is counted.
 
     steps     …  t t t t t t t t v v v v v v e e e e …        t train, v validation, e test; back 3, ahead 2
     of train       [- - -|+ +]
@@ -52,7 +55,8 @@ class Anchors:
 
     Args:
         reach: the steps that a sample reads.
-        strides: for each split, every how many steps a sample begins; counted in each segment from its first sample of that split.
+        strides: for each split, every how many steps a sample begins; counted in each segment from its first
+            sample of that split.
     """
 
     def __init__(self, reach: Reach, strides: Sequence[int] = (1, 1, 1)) -> None:
@@ -106,10 +110,17 @@ class Anchors:
         if not len(anchor):
             return np.zeros(0, bool)
         keys, places, group = np.unique(segment * 3 + split, return_index=True, return_inverse=True)
-        firsts = np.array([self._first.get((int(k) // 3, int(k) % 3), int(anchor[i])) for k, i in zip(keys, places, strict=True)])
+        firsts = np.array(
+            [
+                self._first.get((int(k) // 3, int(k) % 3), int(anchor[i]))
+                for k, i in zip(keys, places, strict=True)
+            ]
+        )
         end = int(segment[-1])
         self._first = {k: v for k, v in self._first.items() if k[0] == end}
-        self._first |= {(end, int(k) % 3): int(f) for k, f in zip(keys, firsts, strict=True) if int(k) // 3 == end}
+        self._first |= {
+            (end, int(k) % 3): int(f) for k, f in zip(keys, firsts, strict=True) if int(k) // 3 == end
+        }
         taken: np.ndarray = (anchor - firsts[group]) % self._strides[split] == 0
         return taken
 
@@ -124,7 +135,9 @@ def usual_distance(distances: np.ndarray) -> float | None:
 
 
 def broken(distances: np.ndarray, usual: float | None) -> np.ndarray:
-    """Where a distance is not about the usual one: below half of it, or above one and a half (months are of one length here)."""
+    """Where a distance is not about the usual one: below half of it, or above one and a half (months are of
+    one length here).
+    """
     if usual is None:
         return np.zeros(len(distances), bool)
     return (distances < 0.5 * usual) | (distances > 1.5 * usual)
@@ -132,13 +145,18 @@ def broken(distances: np.ndarray, usual: float | None) -> np.ndarray:
 
 _SECOND = 1_000_000
 _SEASONS = (  # at least so many microseconds apart → steps in a season
-    (80 * 86_400 * _SECOND, 4), (27 * 86_400 * _SECOND, 12), (6 * 86_400 * _SECOND, 52), (86_400 * _SECOND * 9 // 10, 7),
+    (80 * 86_400 * _SECOND, 4),
+    (27 * 86_400 * _SECOND, 12),
+    (6 * 86_400 * _SECOND, 52),
+    (86_400 * _SECOND * 9 // 10, 7),
 )
 
 
 def season_of(distance_us: float | None) -> int:
-    """Steps after which a series of this distance usually repeats itself: a year of quarters or months or weeks, a week of days, a day
-    of shorter steps down to a minute, an hour of still shorter ones down to a second. 1 where nothing is known."""
+    """Steps after which a series of this distance usually repeats itself: a year of quarters or months or
+    weeks, a week of days, a day of shorter steps down to a minute, an hour of still shorter ones down to a
+    second. 1 where nothing is known.
+    """
     if not distance_us or distance_us > 100 * 86_400 * _SECOND:
         return 1
     for least, season in _SEASONS:
@@ -149,7 +167,9 @@ def season_of(distance_us: float | None) -> int:
 
 
 class Lagged:
-    """The mean absolute change over `lag` steps of each variable, within segments, over training steps that stream by."""
+    """The mean absolute change over `lag` steps of each variable, within segments, over training steps that
+    stream by.
+    """
 
     def __init__(self, lag: int, variables: int) -> None:
         self.lag = lag
@@ -157,7 +177,9 @@ class Lagged:
         self._values, self._segment = np.empty((0, variables)), np.empty(0, np.int64)
 
     def update(self, values: np.ndarray, segment: np.ndarray) -> None:
-        """Take in steps `[n, V]`, not a number where missing or where the step is not of the training split."""
+        """Take in steps `[n, V]`, not a number where missing or where the step is not of the training
+        split.
+        """
         values, segment = np.concatenate([self._values, values]), np.concatenate([self._segment, segment])
         change = np.abs(values[self.lag :] - values[: -self.lag])
         change[segment[self.lag :] != segment[: -self.lag]] = np.nan
@@ -171,13 +193,16 @@ class Lagged:
 
 
 class WindowShards:
-    """Samples as `Shards` has rows: `rows`, `names`, `gather`. Steps are gathered from the memory map, window by window.
+    """Samples as `Shards` has rows: `rows`, `names`, `gather`.
+
+    Steps are gathered from the memory map, window by window.
 
     Args:
         anchors: int64 `anchor` for each sample of the split.
         steps: the arrays of features that read many steps, a row a step.
         singles: `row_id`, weight and the arrays of plain features, a row a step.
-        layout: what `manifest["windows"]` says: `back`, `ahead`, `series` {feature: {`block`, `start`, `stop`}}, `before` (plain inputs).
+        layout: what `manifest["windows"]` says: `back`, `ahead`, `series` {feature: {`block`, `start`,
+            `stop`}}, `before` (plain inputs).
     """
 
     def __init__(self, anchors: Shards, steps: Shards, singles: Shards, layout: Mapping[str, Any]) -> None:
@@ -194,7 +219,14 @@ class WindowShards:
     @property
     def names(self) -> list[str]:
         """The arrays that a sample has."""
-        return [*self._singles.names, *(f"{feature}.{array}" for feature, place in self._series.items() for array in self._blocks.get(place["block"], ()))]
+        return [
+            *self._singles.names,
+            *(
+                f"{feature}.{array}"
+                for feature, place in self._series.items()
+                for array in self._blocks.get(place["block"], ())
+            ),
+        ]
 
     @property
     def rows_by_shard(self) -> list[int]:
@@ -203,10 +235,18 @@ class WindowShards:
 
     def column(self, name: str) -> np.ndarray:
         """One dense array of a plain feature, for all samples."""
-        anchors = np.concatenate([self._anchors.views(i)["anchor"] for i in range(len(self.rows_by_shard))] or [np.empty(0, np.int64)])
+        anchors = np.concatenate(
+            [self._anchors.views(i)["anchor"] for i in range(len(self.rows_by_shard))]
+            or [np.empty(0, np.int64)]
+        )
         if name not in self._singles.names:
-            raise UserError(f"{name.rpartition('.')[0]!r} has many values a sample; rows can be drawn by a plain feature only")
-        whole = np.concatenate([self._singles.views(i)[name] for i in range(len(self._singles.rows_by_shard))])
+            raise UserError(
+                f"{name.rpartition('.')[0]!r} has many values a sample; rows can be drawn by a plain feature"
+                " only"
+            )
+        whole = np.concatenate(
+            [self._singles.views(i)[name] for i in range(len(self._singles.rows_by_shard))]
+        )
         found: np.ndarray = whole[anchors - 1 if name.rpartition(".")[0] in self._before else anchors]
         return found
 
@@ -217,21 +257,31 @@ class WindowShards:
     def lengths(self, slots: np.ndarray, name: str) -> np.ndarray:
         """How many values a ragged array has in each sample of `slots`, int64 `[k]`."""
         anchors = self._anchors.gather(slots)["anchor"]
-        return self._singles.lengths(anchors - 1 if name.rpartition(".")[0] in self._before else anchors, name)
+        return self._singles.lengths(
+            anchors - 1 if name.rpartition(".")[0] in self._before else anchors, name
+        )
 
     def gather(self, slots: np.ndarray, *, ragged: bool = False) -> dict[str, Any]:
-        """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`; ragged arrays of plain features as
-        `Ragged`, if asked for."""
+        """The samples in `slots` (int64 `[k]`, in any order, repeats allowed), as arrays `[k, …]`; ragged
+        arrays of plain features as `Ragged`, if asked for.
+        """
         if not self.rows and not len(slots):
             return {}
         anchors = self._anchors.gather(slots)["anchor"]
-        found = self._singles.gather(anchors, ragged=ragged)  # what a sample is called, what it weighs, plain targets: at the anchor
+        # what a sample is called, what it weighs, plain targets: at the anchor
+        found = self._singles.gather(anchors, ragged=ragged)
         if any(name.rpartition(".")[0] in self._before for name in found):
             earlier = self._singles.gather(anchors - 1, ragged=ragged)
-            found |= {name: values for name, values in earlier.items() if name != WEIGHT and name.rpartition(".")[0] in self._before}
+            found |= {
+                name: values
+                for name, values in earlier.items()
+                if name != WEIGHT and name.rpartition(".")[0] in self._before
+            }
         steps = self._steps.gather((anchors[:, None] + self._span).reshape(-1))
         for feature, place in self._series.items():
             for array in self._blocks[place["block"]]:
                 values = steps[f"{place['block']}.{array}"]
-                found[f"{feature}.{array}"] = values.reshape(len(anchors), len(self._span), *values.shape[1:])[:, place["start"] : place["stop"]]
+                found[f"{feature}.{array}"] = values.reshape(
+                    len(anchors), len(self._span), *values.shape[1:]
+                )[:, place["start"] : place["stop"]]
         return found

@@ -1,4 +1,6 @@
-"""The scales: a bundle against the truth, the trivial answer and a quick classical model; by slice; in plain words. No torch."""
+"""The scales: a bundle against the truth, the trivial answer and a quick classical model; by slice; in plain
+words. No torch.
+"""
 
 from penstock.evaluate.judge import evaluate
 from penstock.evaluate.report import report_markdown

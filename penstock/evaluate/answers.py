@@ -1,4 +1,6 @@
-"""The split, answered and measured as it streams by; a sample of its rows is kept for what needs them together."""
+"""The split, answered and measured as it streams by; a sample of its rows is kept for what needs them
+together.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from penstock.evaluate.trivial import Trivial
 
 SAMPLE = 200_000
-"""Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent wide."""
+"""Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent
+wide.
+"""
 SAMPLE_BYTES = 128 * 2**20
 """Where rows are wide (windows of a series, long texts), as many as take about so much."""
 BATCH = 8_192
@@ -57,9 +61,17 @@ def read(encoding: Encoding, table: pa.Table) -> Readable:
         good[list(accepted.refused)] = False
         table, accepted = table.filter(pa.array(good)), accepted.kept()
     stored = {
-        f"{name}.{array}": values for name, feature in encoding.targets.items() for array, values in feature.encode(accepted.columns[name], encoding.fitted[name]).items()
+        f"{name}.{array}": values
+        for name, feature in encoding.targets.items()
+        for array, values in feature.encode(accepted.columns[name], encoding.fitted[name]).items()
     }
-    return Readable(table, accepted.columns, encoding.truth(stored), None if accepted.weight is None else accepted.weight.astype(np.float64), reasons)
+    return Readable(
+        table,
+        accepted.columns,
+        encoding.truth(stored),
+        None if accepted.weight is None else accepted.weight.astype(np.float64),
+        reasons,
+    )
 
 
 @dataclass
@@ -71,7 +83,9 @@ class Judged:
     thresholds: dict[str, Threshold]
     """By target; of a set one a label."""
     scales: dict[str, Scale]
-    """Number targets: the training split's deviation; series: each variable's, and what else their measures need."""
+    """Number targets: the training split's deviation; series: each variable's, and what else their measures
+    need.
+    """
     classes: dict[str, Sequence[str]]
     """Category and binary targets: the classes' names, where the feature tells them."""
     rows: int = 0
@@ -104,7 +118,14 @@ class Judged:
 
 
 def answer_split(
-    bundle: Bundle, dataset: Dataset | SampledDataset, split: str, *, trivial: Mapping[str, Trivial | Naive], extra_columns: Sequence[str], events: Events, overlap: int = 1,
+    bundle: Bundle,
+    dataset: Dataset | SampledDataset,
+    split: str,
+    *,
+    trivial: Mapping[str, Trivial | Naive],
+    extra_columns: Sequence[str],
+    events: Events,
+    overlap: int = 1,
 ) -> Judged:
     """Answer every acceptable row of `split` and measure it, the trivial answer beside it.
 
@@ -115,10 +136,19 @@ def answer_split(
     facts = {name: facts_of(encoding, name) for name in encoding.targets}
     total = int(dataset.counts.get(split, 0))
     judged = Judged(
-        split, {}, {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
-        {name: Forecasting.of(f, block=overlap) or float(f["std"]) for name, f in facts.items() if f.get("std")}, {name: f["classes"] for name, f in facts.items() if f.get("classes")},
+        split,
+        {},
+        {name: _threshold(bundle.decision.get(name) or {}, facts[name]) for name in encoding.targets},
+        {
+            name: Forecasting.of(f, block=overlap) or float(f["std"])
+            for name, f in facts.items()
+            if f.get("std")
+        },
+        {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
-    series_bytes = sum(f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans)
+    series_bytes = sum(
+        f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans
+    )
     most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
     kept: Sample[Kept] = Sample(most / max(total, 1), SAMPLE_BYTES)
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
@@ -131,7 +161,8 @@ def answer_split(
         judged.reasons.update(rows.reasons)
         if len(rows.table):
             answers = {
-                name: dict(encoding.targets[name].judged(found, encoding.fitted[name])) for name, found in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
+                name: dict(encoding.targets[name].judged(found, encoding.fitted[name]))
+                for name, found in _by_target(predictor.answers(rows.table), list(encoding.targets)).items()
             }
             _measure(judged, rows, answers, trivial)
             kept.add(Kept.of(rows, answers, encoding.inputs, extra_columns))
@@ -140,17 +171,26 @@ def answer_split(
     return judged
 
 
-def _measure(judged: Judged, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], trivial: Mapping[str, Trivial | Naive]) -> None:
+def _measure(
+    judged: Judged,
+    rows: Readable,
+    answers: Mapping[str, dict[str, np.ndarray]],
+    trivial: Mapping[str, Trivial | Naive],
+) -> None:
     judged.rows += len(rows.table)
     for name, answer in answers.items():
         if name not in judged.measures:
             kind = judged.kinds[name] = kind_of(answer, rows.truth[name])
-            judged.measures[name] = Measures(names_for(kind), threshold=judged.thresholds[name], scale=judged.scales.get(name))
+            judged.measures[name] = Measures(
+                names_for(kind), threshold=judged.thresholds[name], scale=judged.scales.get(name)
+            )
             if name in trivial:
                 judged.trivial_measures[name] = Measures(names_for(kind), scale=judged.scales.get(name))
         judged.measures[name].update(rows.truth[name], answer, rows.weight)
         if name in trivial:
-            judged.trivial_measures[name].update(rows.truth[name], trivial[name].answers(len(rows.table), rows.columns), rows.weight)
+            judged.trivial_measures[name].update(
+                rows.truth[name], trivial[name].answers(len(rows.table), rows.columns), rows.weight
+            )
 
 
 def _by_target(answers: Mapping[str, np.ndarray], targets: list[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -174,10 +214,20 @@ class Kept:
     weight: np.ndarray | None
 
     @classmethod
-    def of(cls, rows: Readable, answers: Mapping[str, dict[str, np.ndarray]], inputs: Iterable[str], extra: Sequence[str]) -> Kept:
+    def of(
+        cls,
+        rows: Readable,
+        answers: Mapping[str, dict[str, np.ndarray]],
+        inputs: Iterable[str],
+        extra: Sequence[str],
+    ) -> Kept:
         return cls(
-            sample_keys(rows.table.column(ROW_ID).combine_chunks()), {name: _without_bytes(_array(rows.columns[name])) for name in inputs},
-            {name: _array(rows.table.column(name)) for name in extra}, rows.truth, {name: dict(answer) for name, answer in answers.items()}, rows.weight,
+            sample_keys(rows.table.column(ROW_ID).combine_chunks()),
+            {name: _without_bytes(_array(rows.columns[name])) for name in inputs},
+            {name: _array(rows.table.column(name)) for name in extra},
+            rows.truth,
+            {name: dict(answer) for name, answer in answers.items()},
+            rows.weight,
         )
 
     @property
@@ -187,7 +237,13 @@ class Kept:
     @property
     def nbytes(self) -> int:
         columns: int = sum(column.nbytes for column in (*self.columns.values(), *self.extra.values()))
-        return columns + sum(_held(array) for array in (*self.truth.values(), *(a for answer in self.answers.values() for a in answer.values())))
+        return columns + sum(
+            _held(array)
+            for array in (
+                *self.truth.values(),
+                *(a for answer in self.answers.values() for a in answer.values()),
+            )
+        )
 
     def below(self, share: float) -> Kept:
         """The rows whose keys are in the lowest `share`."""
@@ -196,8 +252,11 @@ class Kept:
             return self
         arrow = pa.array(mask)
         return Kept(
-            self.keys[mask], {name: column.filter(arrow) for name, column in self.columns.items()}, {name: column.filter(arrow) for name, column in self.extra.items()},
-            {name: truth[mask] for name, truth in self.truth.items()}, {name: {a: v[mask] for a, v in answer.items()} for name, answer in self.answers.items()},
+            self.keys[mask],
+            {name: column.filter(arrow) for name, column in self.columns.items()},
+            {name: column.filter(arrow) for name, column in self.extra.items()},
+            {name: truth[mask] for name, truth in self.truth.items()},
+            {name: {a: v[mask] for a, v in answer.items()} for name, answer in self.answers.items()},
             None if self.weight is None else self.weight[mask],
         )
 
@@ -210,7 +269,10 @@ def _keep(judged: Judged, kept: list[Kept]) -> None:
     judged.columns = {name: pa.concat_arrays([k.columns[name] for k in kept]) for name in first.columns}
     judged.extra = {name: pa.concat_arrays([k.extra[name] for k in kept]) for name in first.extra}
     judged.truth = {name: joined([k.truth[name] for k in kept], fill=-1) for name in judged.kinds}
-    judged.answers = {name: {a: joined([k.answers[name][a] for k in kept]) for a in answers} for name, answers in first.answers.items()}
+    judged.answers = {
+        name: {a: joined([k.answers[name][a] for k in kept]) for a in answers}
+        for name, answers in first.answers.items()
+    }
     if first.weight is not None:
         judged.weight = np.concatenate([k.weight for k in kept if k.weight is not None])
 
@@ -223,12 +285,20 @@ def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _held(array: np.ndarray) -> int:
     """Bytes, also of texts, which are objects."""
-    return int(array.nbytes) + (sum(sys.getsizeof(value) for value in array.flat) if array.dtype == object else 0)
+    return int(array.nbytes) + (
+        sum(sys.getsizeof(value) for value in array.flat) if array.dtype == object else 0
+    )
 
 
 def _without_bytes(column: pa.Array) -> pa.Array:
-    """Nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the memory."""
-    return pa.nulls(len(column), column.type) if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else column
+    """Nulls in place of bytes: no slice and no classical model reads a picture, and they would fill the
+    memory.
+    """
+    return (
+        pa.nulls(len(column), column.type)
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+        else column
+    )
 
 
 def _threshold(decision: Mapping[str, Any], facts: Mapping[str, Any]) -> Threshold:

@@ -1,12 +1,15 @@
-"""A quick classical model beside the deep one, so that a user sees whether deep learning pays. Words and sets have their own (`linear`).
+"""A quick classical model beside the deep one, so that a user sees whether deep learning pays.
 
-Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's features
-accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts, vectors spread out;
-missing values natively. At most 200,000 training rows, chosen by the hash of the row id; fewer where there are many
-columns or classes, or texts are long. It is untuned: a floor, not a rival at its best.
+Words and sets have their own (`linear`).
 
-It runs on one thread. Its OpenMP threads spin while they wait: with two on a busy 2-core machine one fit took 57 times
-as long as with one, and on a quiet one two would save a second or so.
+Histogram gradient boosting (Ke et al. 2017, LightGBM; scikit-learn's version) on the very columns the model's
+features accepted: numbers as they are, categories as codes, timestamps as seconds and their calendar parts,
+vectors spread out; missing values natively. At most 200,000 training rows, chosen by the hash of the row id;
+fewer where there are many columns or classes, or texts are long. It is untuned: a floor, not a rival at its
+best.
+
+It runs on one thread. Its OpenMP threads spin while they wait: with two on a busy 2-core machine one fit took
+57 times as long as with one, and on a quiet one two would save a second or so.
 """
 
 from __future__ import annotations
@@ -60,8 +63,12 @@ class Classical:
         return self.thresholds.get(target, 0.5)
 
 
-def classical_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int, events: Events) -> Classical:
-    """Fit on the training split and answer the judged sample, one model a target; where all targets are series, the seasonal naive."""
+def classical_model(
+    encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int, events: Events
+) -> Classical:
+    """Fit on the training split and answer the judged sample, one model a target; where all targets are
+    series, the seasonal naive.
+    """
     started = time.perf_counter()
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
@@ -77,10 +84,19 @@ def classical_model(encoding: Encoding, dataset: Dataset | SampledDataset, judge
     widths = _widths(judged.columns)
     left_out = [name for name, width in widths.items() if width is None]
     width = sum(w for w in widths.values() if w)
-    said = [f"left out {', '.join(left_out)}: gradient boosting does not read {'them' if len(left_out) > 1 else 'it'}"] if left_out else []
+    said = (
+        [
+            f"left out {', '.join(left_out)}: gradient boosting does not read"
+            f" {'them' if len(left_out) > 1 else 'it'}"
+        ]
+        if left_out
+        else []
+    )
     if not width:
         return Classical(said="; ".join([*said, "no input that gradient boosting can read"]))
-    columns, truth, weight = split_rows(encoding, dataset, "train", limit=min(ROWS, max(CELLS // width, 1_000)))
+    columns, truth, weight = split_rows(
+        encoding, dataset, "train", limit=min(ROWS, max(CELLS // width, 1_000))
+    )
     matrix = _Matrix([name for name in widths if widths[name]])
     x = matrix.fit(columns)
     x_judged = matrix.transform(judged.columns)
@@ -90,18 +106,38 @@ def classical_model(encoding: Encoding, dataset: Dataset | SampledDataset, judge
             seed_here = derive_seed(seed, "classical", target) % 2**32
             if kind == "number":
                 model = ensemble.HistGradientBoostingRegressor(
-                    max_iter=200, categorical_features=matrix.categorical, early_stopping=len(x) >= 2_000, max_leaf_nodes=_leaves(len(x)), random_state=seed_here)
-                found.answers[target] = {"value": model.fit(x, truth[target], sample_weight=weight).predict(x_judged).astype(np.float64)}
+                    max_iter=200,
+                    categorical_features=matrix.categorical,
+                    early_stopping=len(x) >= 2_000,
+                    max_leaf_nodes=_leaves(len(x)),
+                    random_state=seed_here,
+                )
+                found.answers[target] = {
+                    "value": (
+                        model.fit(x, truth[target], sample_weight=weight).predict(x_judged).astype(np.float64)
+                    )
+                }
                 continue
             if kind not in ("binary", "category"):
                 said.append(f"{target}: gradient boosting does not answer a {kind}")
                 continue
             count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
-            answer, why_not = _classes(ensemble, x, truth[target].astype(np.int64), weight, x_judged, count, matrix.categorical, seed_here)
+            answer, why_not = _classes(
+                ensemble,
+                x,
+                truth[target].astype(np.int64),
+                weight,
+                x_judged,
+                count,
+                matrix.categorical,
+                seed_here,
+            )
             if answer is None:
                 said.append(f"{target}: {why_not}")
             else:
-                found.answers[target] = {"probability": answer[:, 1]} if kind == "binary" else {"probabilities": answer}
+                found.answers[target] = (
+                    {"probability": answer[:, 1]} if kind == "binary" else {"probabilities": answer}
+                )
     found.said, found.seconds = "; ".join(said), time.perf_counter() - started
     return found
 
@@ -110,14 +146,28 @@ def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
     naive = {name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds}
     alone = [name for name, found in naive.items() if found is None]
     said = f"{', '.join(alone)}: no input holds a whole season of its variables" if alone else ""
-    answers = {name: found.answers(judged.sample_rows, judged.columns) for name, found in naive.items() if found is not None}
+    answers = {
+        name: found.answers(judged.sample_rows, judged.columns)
+        for name, found in naive.items()
+        if found is not None
+    }
     return Classical("the seasonal naive forecast", answers, judged.sample_rows, said=said)
 
 
 def _classes(
-    ensemble: Any, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, x_judged: np.ndarray, count: int, categorical: list[bool], seed: int,
+    ensemble: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    x_judged: np.ndarray,
+    count: int,
+    categorical: list[bool],
+    seed: int,
 ) -> tuple[np.ndarray | None, str]:
-    """Probabilities `[N, count]`, or None and why not. Boosting grows a tree a class a round, so many classes get fewer rows and rounds."""
+    """Probabilities `[N, count]`, or None and why not.
+
+    Boosting grows a tree a class a round, so many classes get fewer rows and rounds.
+    """
     if count > CLASSES:
         return None, f"{count:,} classes are too many for a quick model"
     if count > 10:
@@ -126,9 +176,15 @@ def _classes(
     classes, rows = np.unique(y, return_counts=True)
     if len(classes) < 2:
         return None, "the training sample has one class only"
-    stop = len(y) >= 5_000 and int(rows.min()) >= 20  # early stopping splits by class, so each must have rows to split
+    # early stopping splits by class, so each must have rows to split
+    stop = len(y) >= 5_000 and int(rows.min()) >= 20
     model = ensemble.HistGradientBoostingClassifier(
-        max_iter=200 if count <= 10 else 50, categorical_features=categorical, early_stopping=stop, max_leaf_nodes=_leaves(len(y)), random_state=seed)
+        max_iter=200 if count <= 10 else 50,
+        categorical_features=categorical,
+        early_stopping=stop,
+        max_leaf_nodes=_leaves(len(y)),
+        random_state=seed,
+    )
     model.fit(x, y, sample_weight=weight)
     probabilities = np.zeros((len(x_judged), count))
     probabilities[:, model.classes_] = model.predict_proba(x_judged)
@@ -149,7 +205,13 @@ def _width(column: pa.Array) -> int | None:
     kind = column.type
     if pa.types.is_temporal(kind):
         return 5 if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else None
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+    ):
         return 1
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
         if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
@@ -187,7 +249,10 @@ class _Matrix:
 
     def _block(self, name: str, column: pa.Array) -> np.ndarray:
         if name in self.codes:
-            code = np.asarray(pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES), np.float64)  # others share a code
+            # others share a code
+            code = np.asarray(
+                pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES), np.float64
+            )
             return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
         if name in self.lengths:
             width = self.lengths[name]
@@ -199,7 +264,13 @@ class _Matrix:
         if pa.types.is_temporal(column.type):
             moment = pc.cast(column, pa.timestamp("us", tz=getattr(column.type, "tz", None)))
             seconds = pc.divide(pc.cast(pc.cast(moment, pa.int64()), pa.float64()), 1e6)
-            parts: list[Any] = [seconds, pc.month(moment), pc.day(moment), pc.day_of_week(moment), pc.hour(moment)]
+            parts: list[Any] = [
+                seconds,
+                pc.month(moment),
+                pc.day(moment),
+                pc.day_of_week(moment),
+                pc.hour(moment),
+            ]
             return np.stack([_doubles(p) for p in parts], axis=1)
         return _doubles(column)[:, None]
 

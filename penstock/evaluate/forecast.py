@@ -1,7 +1,8 @@
-"""What a forecast must beat: the last value, for ever (the naive repeat), and the last season, for ever (the seasonal naive).
+"""What a forecast must beat: the last value, for ever (the naive repeat), and the last season, for ever (the
+seasonal naive).
 
-Both read the very window that the model reads, so they are there where an input holds the target's variables by name (or
-where both have only one).
+Both read the very window that the model reads, so they are there where an input holds the target's variables
+by name (or where both have only one).
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ class Naive:
     @property
     def text(self) -> str:
         """In words."""
-        return "the naive repeat (the last value, for ever)" if self.season == 1 else f"the seasonal naive forecast (the last {self.season} steps, for ever)"
+        return (
+            "the naive repeat (the last value, for ever)"
+            if self.season == 1
+            else f"the seasonal naive forecast (the last {self.season} steps, for ever)"
+        )
 
     def answers(self, rows: int, columns: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
         """`values [rows, H, V]` in the user's units.
@@ -43,15 +48,21 @@ class Naive:
         """
         feature, fitted = self.encoding.inputs[self.source], self.encoding.fitted[self.source]
         facts = feature.spec(fitted)["values"].facts
-        values = feature.collate(feature.encode(columns[self.source], fitted), fitted)["values"][:, : int(facts["window"]), self.places]
-        known = values.astype(np.float64) * np.array(facts["std"])[self.places] + np.array(facts["mean"])[self.places]
+        values = feature.collate(feature.encode(columns[self.source], fitted), fitted)["values"][
+            :, : int(facts["window"]), self.places
+        ]
+        known = (
+            values.astype(np.float64) * np.array(facts["std"])[self.places]
+            + np.array(facts["mean"])[self.places]
+        )
         steps = known.shape[1] - self.season + np.arange(self.horizon) % self.season
         return {"values": known[:, steps]}
 
 
 def naive_forecast(encoding: Encoding, target: str, *, seasonal: bool = False) -> Naive | None:
-    """The naive forecast of a target; None if it is no series, no input holds its variables, or (seasonal) it has no season that its
-    window holds."""
+    """The naive forecast of a target; None if it is no series, no input holds its variables, or (seasonal) it
+    has no season that its window holds.
+    """
     wanted = series_of(encoding.targets[target].spec(encoding.fitted[target]))
     if wanted is None:
         return None

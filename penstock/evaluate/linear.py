@@ -1,9 +1,10 @@
-"""The quick classical model where inputs are words, or a target is a set: TF-IDF and a linear model (Joachims 1998).
+"""The quick classical model where inputs are words, or a target is a set: TF-IDF and a linear model (Joachims
+1998).
 
-Texts become TF-IDF weights of single words and pairs (Salton and Buckley 1988), lists of words or labels likewise of their
-members; numbers are standardised, categories one-hot. On them a logistic regression by stochastic gradients (one against
-the rest for classes and for each label of a set), or a ridge regression for numbers. A set's thresholds are decided on the
-validation split, as the deep model's are.
+Texts become TF-IDF weights of single words and pairs (Salton and Buckley 1988), lists of words or labels
+likewise of their members; numbers are standardised, categories one-hot. On them a logistic regression by
+stochastic gradients (one against the rest for classes and for each label of a set), or a ridge regression for
+numbers. A set's thresholds are decided on the validation split, as the deep model's are.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ NAME = "TF-IDF and a linear model"
 
 def is_worded(encoding: Encoding, judged: Judged) -> bool:
     """Whether this model suits: an input of words, or a target that is a set."""
-    return any(kind == "set" for kind in judged.kinds.values()) or any(_is_wordy(encoding, name, column) for name, column in judged.columns.items())
+    return any(kind == "set" for kind in judged.kinds.values()) or any(
+        _is_wordy(encoding, name, column) for name, column in judged.columns.items()
+    )
 
 
 def _is_wordy(encoding: Encoding, name: str, column: pa.Array) -> bool:
@@ -45,16 +48,30 @@ def _is_wordy(encoding: Encoding, name: str, column: pa.Array) -> bool:
 
 
 def _is_words(kind: pa.DataType) -> bool:
-    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_string(kind.value_type))
+    return bool(
+        (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_string(kind.value_type)
+    )
 
 
-def linear_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, found: Classical, *, rows: int, seed: int) -> Classical:
-    """Fit on at most `rows` training rows and fill `found` with answers to the judged sample, one model a target."""
+def linear_model(
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    found: Classical,
+    *,
+    rows: int,
+    seed: int,
+) -> Classical:
+    """Fit on at most `rows` training rows and fill `found` with answers to the judged sample, one model a
+    target.
+    """
     started = time.perf_counter()
     linear = need("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
     left_out = [name for name, column in judged.columns.items() if not matrix.reads(name, column)]
-    said = [f"left out {', '.join(left_out)}: it reads words, numbers, categories and times"] if left_out else []
+    said = (
+        [f"left out {', '.join(left_out)}: it reads words, numbers, categories and times"] if left_out else []
+    )
     if len(left_out) == len(judged.columns):
         found.said = "; ".join([*said, "no input that it can read"])
         return found
@@ -66,7 +83,9 @@ def linear_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: 
         chance = derive_seed(seed, "classical", target) % 2**32
         if kind == "number":
             y = truth[target].astype(np.float64)
-            model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance).fit(x, y, sample_weight=weight)
+            model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance).fit(
+                x, y, sample_weight=weight
+            )
             found.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
         elif kind == "set":
             labels = truth[target]
@@ -81,14 +100,26 @@ def linear_model(encoding: Encoding, dataset: Dataset | SampledDataset, judged: 
             count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
             y = truth[target].astype(np.int64)
             if count > MOST_CLASSES or len(np.unique(y)) < 2:
-                said.append(f"{target}: " + (f"{count:,} classes are too many for a quick model" if count > MOST_CLASSES else "the training sample has one class only"))
+                said.append(
+                    f"{target}: "
+                    + (
+                        f"{count:,} classes are too many for a quick model"
+                        if count > MOST_CLASSES
+                        else "the training sample has one class only"
+                    )
+                )
                 continue
-            shares = _answered([_fitted(linear, x, y == k, weight, chance) for k in (range(count) if count > 2 else (1,))], x_judged)
+            shares = _answered(
+                [_fitted(linear, x, y == k, weight, chance) for k in (range(count) if count > 2 else (1,))],
+                x_judged,
+            )
             if kind == "binary":
                 found.answers[target] = {"probability": shares[:, 0]}
             else:
                 both = shares if count > 2 else np.concatenate([1 - shares, shares], axis=1)
-                found.answers[target] = {"probabilities": both / np.maximum(both.sum(axis=1, keepdims=True), 1e-12)}
+                found.answers[target] = {
+                    "probabilities": both / np.maximum(both.sum(axis=1, keepdims=True), 1e-12)
+                }
         else:
             said.append(f"{target}: it does not answer a {kind}")
     found.said, found.seconds = "; ".join(said), time.perf_counter() - started
@@ -100,21 +131,41 @@ def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chanc
     y = y.astype(np.int64)
     if y.min() == y.max():
         return float(y[0])
-    model = linear.SGDClassifier(loss="log_loss", alpha=1 / (4 * len(y)), max_iter=20, tol=1e-3, random_state=chance)
+    model = linear.SGDClassifier(
+        loss="log_loss", alpha=1 / (4 * len(y)), max_iter=20, tol=1e-3, random_state=chance
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # twenty passes are enough for a floor; scikit-learn wishes for more
         return model.fit(x, y, sample_weight=weight)
 
 
 def _answered(models: list[Any], x: Any) -> np.ndarray:
-    return np.stack([np.full(x.shape[0], model) if isinstance(model, float) else model.predict_proba(x)[:, 1] for model in models], axis=1)
+    return np.stack(
+        [
+            np.full(x.shape[0], model) if isinstance(model, float) else model.predict_proba(x)[:, 1]
+            for model in models
+        ],
+        axis=1,
+    )
 
 
-def _decided(encoding: Encoding, dataset: Dataset | SampledDataset, target: str, matrix: _Sparse, models: list[Any], rows: int) -> Mapping[str, float]:
+def _decided(
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    target: str,
+    matrix: _Sparse,
+    models: list[Any],
+    rows: int,
+) -> Mapping[str, float]:
     columns, truth, weight = split_rows(encoding, dataset, "validation", limit=rows)
     if not len(truth[target]):
         return {}
-    decided = encoding.targets[target].decide({"probabilities": _answered(models, matrix.transform(columns))}, truth[target], weight, encoding.fitted[target])
+    decided = encoding.targets[target].decide(
+        {"probabilities": _answered(models, matrix.transform(columns))},
+        truth[target],
+        weight,
+        encoding.fitted[target],
+    )
     found: Mapping[str, float] = decided.get("thresholds", {})
     return found
 
@@ -128,7 +179,13 @@ class _Sparse:
 
     def reads(self, name: str, column: pa.Array) -> bool:
         kind = column.type
-        flat = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_timestamp(kind)
+        flat = (
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_boolean(kind)
+            or pa.types.is_string(kind)
+            or pa.types.is_timestamp(kind)
+        )
         return bool(flat or _is_words(kind))
 
     def fit(self, columns: Mapping[str, pa.Array]) -> Any:
@@ -137,7 +194,13 @@ class _Sparse:
             if _is_words(column.type):
                 self._made[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
             elif _is_wordy(self._encoding, name, column):
-                self._made[name] = text.TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(column) > 1_000 else 1, max_features=TERMS, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+                self._made[name] = text.TfidfVectorizer(
+                    ngram_range=(1, 2),
+                    min_df=2 if len(column) > 1_000 else 1,
+                    max_features=TERMS,
+                    sublinear_tf=True,
+                    token_pattern=r"(?u)\b\w+\b|[^\w\s]",
+                )
             elif pa.types.is_string(column.type):
                 counts = pc.value_counts(column.drop_null())
                 order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[:CATEGORIES]
@@ -145,7 +208,9 @@ class _Sparse:
             else:
                 values = _doubles(column)
                 there = values[np.isfinite(values)]
-                self._made[name] = (float(there.mean()), float(there.std()) or 1.0) if len(there) else (0.0, 1.0)
+                self._made[name] = (
+                    (float(there.mean()), float(there.std()) or 1.0) if len(there) else (0.0, 1.0)
+                )
             if hasattr(self._made[name], "fit"):
                 try:
                     self._made[name].fit(_words(column))
@@ -163,14 +228,24 @@ class _Sparse:
             if isinstance(made, tuple):
                 values = (_doubles(column) - made[0]) / made[1]
                 gone = ~np.isfinite(values)
-                blocks.append(sparse.csr_matrix(np.stack([np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1)))
+                blocks.append(
+                    sparse.csr_matrix(np.stack([np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1))
+                )
             elif isinstance(made, pa.Array):
                 code = np.asarray(pc.fill_null(pc.index_in(column, value_set=made), -1), np.int64)
                 rows = np.flatnonzero(code >= 0)
-                blocks.append(sparse.csr_matrix((np.ones(len(rows)), (rows, code[rows])), shape=(len(column), max(len(made), 1))))
+                blocks.append(
+                    sparse.csr_matrix(
+                        (np.ones(len(rows)), (rows, code[rows])), shape=(len(column), max(len(made), 1))
+                    )
+                )
             else:
                 blocks.append(made.transform(_words(column)))
-        return sparse.hstack(blocks, format="csr") if blocks else sparse.csr_matrix((len(next(iter(columns.values()))), 1))
+        return (
+            sparse.hstack(blocks, format="csr")
+            if blocks
+            else sparse.csr_matrix((len(next(iter(columns.values()))), 1))
+        )
 
 
 def _themselves(words: list[str]) -> list[str]:
@@ -179,7 +254,16 @@ def _themselves(words: list[str]) -> list[str]:
 
 def _words(column: pa.Array) -> list[Any]:
     empty: Any = [] if pa.types.is_nested(column.type) else ""
-    return [empty if value is None else [word for word in value if word is not None] if isinstance(value, list) else value for value in column.to_pylist()]
+    return [
+        (
+            empty
+            if value is None
+            else [word for word in value if word is not None]
+            if isinstance(value, list)
+            else value
+        )
+        for value in column.to_pylist()
+    ]
 
 
 def _doubles(column: pa.Array) -> np.ndarray:

@@ -14,7 +14,16 @@ _LONGEST_MATRIX = 12
 def report_markdown(result: Mapping[str, Any]) -> str:
     """The whole report, as Markdown."""
     split = result["split"]
-    text = ["# Evaluation", "", *(f"- **{prose(line)}**" for line in result["verdict"].splitlines()), "", f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused by a feature."]
+    text = [
+        "# Evaluation",
+        "",
+        *(f"- **{prose(line)}**" for line in result["verdict"].splitlines()),
+        "",
+        (
+            f"{result['rows']:,} rows of the {split} split were measured; {result['refused']:,} were refused"
+            " by a feature."
+        ),
+    ]
     text += [f"- {prose(note)}" for note in result["notes"]]
     if result.get("overlap"):
         text.append(f"- overlap of train and test: {prose(_plain(result['overlap']))}")
@@ -26,22 +35,42 @@ def report_markdown(result: Mapping[str, Any]) -> str:
             text += ["", f"Trivial: {prose(result['trivial'][target])}."]
         classical = result.get("classical") or {}
         if classical.get(target):
-            text.append(f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s, untuned.")
+            text.append(
+                f"{_head(classical)}: {classical['rows']:,} training rows, {classical['seconds']:.1f} s,"
+                " untuned."
+            )
         if classical.get("said"):
             text.append(f"{_head(classical)}: {prose(classical['said'])}.")
         text += _matrix(result, target, metrics)
     slices = result["slices"]
-    for title, some in (("Slices asked for", [s for s in slices if s["declared"]]), ("The worst slices found", [s for s in slices if not s["declared"]])):
+    for title, some in (
+        ("Slices asked for", [s for s in slices if s["declared"]]),
+        ("The worst slices found", [s for s in slices if not s["declared"]]),
+    ):
         if some:
             text += ["", f"## {title}", "", *_markdown(_slice_rows(some))]
     if result.get("sampled_rows"):
-        text += ["", f"Intervals, slices and the classical model use a uniform sample of {result['sampled_rows']:,} rows."]
+        text += [
+            "",
+            (
+                "Intervals, slices and the classical model use a uniform sample of"
+                f" {result['sampled_rows']:,} rows."
+            ),
+        ]
     return "\n".join(text) + "\n"
 
 
 def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) -> list[list[str]]:
-    intervals, baseline, classical = ((result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline", "classical"))
-    head = ["metric", "model", *([f"{result['confidence']:.0%} interval"] if intervals else []), *(["trivial"] if baseline else []), *([_head(result["classical"])] if classical else [])]
+    intervals, baseline, classical = (
+        (result.get(w) or {}).get(target) or {} for w in ("intervals", "baseline", "classical")
+    )
+    head = [
+        "metric",
+        "model",
+        *([f"{result['confidence']:.0%} interval"] if intervals else []),
+        *(["trivial"] if baseline else []),
+        *([_head(result["classical"])] if classical else []),
+    ]
     rows = [head]
     for name, value in metrics.items():
         if isinstance(value, (list, Mapping)):
@@ -50,14 +79,28 @@ def _metric_rows(result: Mapping[str, Any], target: str, metrics: Mapping[str, A
         row = [name, _figure(value)]
         if intervals:
             row.append(f"{figure(low_high[0])} – {figure(low_high[1])}" if low_high else "–")
-        rows.append([*row, *([_figure(baseline.get(name))] if baseline else []), *([_figure(classical.get(name))] if classical else [])])
+        rows.append(
+            [
+                *row,
+                *([_figure(baseline.get(name))] if baseline else []),
+                *([_figure(classical.get(name))] if classical else []),
+            ]
+        )
     return rows
 
 
 def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     several = len({s["target"] for s in slices}) > 1
     return [[*(["target"] if several else []), "slice", "rows", "metric", "here", "whole"]] + [
-        [*([s["target"]] if several else []), f"{s['column']} = {s['value']}", f"{s['rows']:,}", s["metric"], _figure(s["value_of_metric"]), _figure(s["whole"])] for s in slices
+        [
+            *([s["target"]] if several else []),
+            f"{s['column']} = {s['value']}",
+            f"{s['rows']:,}",
+            s["metric"],
+            _figure(s["value_of_metric"]),
+            _figure(s["whole"]),
+        ]
+        for s in slices
     ]
 
 
@@ -66,7 +109,14 @@ def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) 
     if not matrix or len(matrix) > _LONGEST_MATRIX:
         return []
     names = result["classes"].get(target) or [str(i) for i in range(len(matrix))]
-    return ["", "Rows by true class (down) and answered class (across):", "", *_markdown([["", *names], *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True))])]
+    return [
+        "",
+        "Rows by true class (down) and answered class (across):",
+        "",
+        *_markdown(
+            [["", *names], *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True))]
+        ),
+    ]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -87,4 +137,10 @@ def _figure(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items()) if isinstance(value, Mapping) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        ", ".join(f"{k}: {_plain(v)}" for k, v in value.items())
+        if isinstance(value, Mapping)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )

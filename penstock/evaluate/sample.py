@@ -1,4 +1,6 @@
-"""A uniform sample of rows that stream by, bounded in rows and in bytes: by the hash of the row id, so that any pass finds the same."""
+"""A uniform sample of rows that stream by, bounded in rows and in bytes: by the hash of the row id, so that
+any pass finds the same.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Sample(Generic[P]):
 
     Args:
         share: of all rows, at most.
-        most_bytes: where they would take more, the share is halved, until they do not or FEWEST rows are left.
+        most_bytes: where they would take more, the share is halved, until they do not or FEWEST rows are
+            left.
     """
 
     def __init__(self, share: float, most_bytes: int) -> None:

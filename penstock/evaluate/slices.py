@@ -1,13 +1,14 @@
 """Where the model is weak: metrics by the values of declared columns, and the worst slices found by looking.
 
-The search (after Slice Finder: Chung et al. 2019, arXiv:1807.06068) goes over single columns (categories by value,
-numbers by quartile, timestamps by quartile, missing values apart) and over pairs of the eight most telling columns. A
-slice is reported if it has at least 50 rows and 1 % of them, is worse than the rest by Welch's test at 1 % after
-Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse than each of its halves. Of slices that are mostly the same rows one is told.
+The search (after Slice Finder: Chung et al. 2019, arXiv:1807.06068) goes over single columns (categories by
+value, numbers by quartile, timestamps by quartile, missing values apart) and over pairs of the eight most
+telling columns. A slice is reported if it has at least 50 rows and 1 % of them, is worse than the rest by
+Welch's test at 1 % after Bonferroni's correction for all slices looked at, and, for a pair, is clearly worse
+than each of its halves. Of slices that are mostly the same rows one is told.
 
-What is averaged a row: whether it was answered right; for a rare positive class (under 10 %) its log loss, since
-accuracy is then blind; for numbers the absolute error; for sets the label ranking average precision; for sequences the
-share of steps answered right.
+What is averaged a row: whether it was answered right; for a rare positive class (under 10 %) its log loss,
+since accuracy is then blind; for numbers the absolute error; for sets the label ranking average precision;
+for sequences the share of steps answered right.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ NAMED = 8
 """Values of a declared column that are shown by name."""
 _VALUES = 60
 """Of one column: the commonest are looked at."""
-PRIMARY = {"binary": "roc_auc", "category": "accuracy", "number": "mae", "set": "label_ranking_average_precision", "sequence": "accuracy", "series": "mae_standardised", "text": "rouge_l"}
+PRIMARY = {
+    "binary": "roc_auc",
+    "category": "accuracy",
+    "number": "mae",
+    "set": "label_ranking_average_precision",
+    "sequence": "accuracy",
+    "series": "mae_standardised",
+    "text": "rouge_l",
+}
 
 
 @dataclass
@@ -52,15 +61,23 @@ class Groups:
 
 
 def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """The metrics for each value of each declared column: the eight commonest and all others together; numbers with more values by quartile."""
+    """The metrics for each value of each declared column: the eight commonest and all others together;
+    numbers with more values by quartile.
+    """
     kind, found = judged.kinds[target], []
     metric = PRIMARY[kind]
     names = names_for(kind, scalar=True)
     truth, answers = judged.truth[target], judged.answers[target]
 
     def scores(mask: np.ndarray) -> dict[str, Any]:
-        return measure(names, truth[mask], {k: v[mask] for k, v in answers.items()}, None if judged.weight is None else judged.weight[mask],
-                       threshold=judged.thresholds[target], scale=judged.scales.get(target))
+        return measure(
+            names,
+            truth[mask],
+            {k: v[mask] for k, v in answers.items()},
+            None if judged.weight is None else judged.weight[mask],
+            threshold=judged.thresholds[target],
+            scale=judged.scales.get(target),
+        )
 
     whole = scores(np.ones(len(truth), bool))[metric]
     for column in columns:
@@ -68,12 +85,27 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
         if groups is None:
             continue
         if (groups.code < 0).any():
-            groups = Groups(column, np.where(groups.code < 0, len(groups.labels), groups.code), [*groups.labels, "all others"])
+            groups = Groups(
+                column,
+                np.where(groups.code < 0, len(groups.labels), groups.code),
+                [*groups.labels, "all others"],
+            )
         for i, label in enumerate(groups.labels):
             mask = groups.code == i
             values = scores(mask)
-            found.append({"target": target, "column": column, "value": label, "rows": int(mask.sum()), "metric": metric, "value_of_metric": values[metric], "whole": whole,
-                          "declared": True, "metrics": values})
+            found.append(
+                {
+                    "target": target,
+                    "column": column,
+                    "value": label,
+                    "rows": int(mask.sum()),
+                    "metric": metric,
+                    "value_of_metric": values[metric],
+                    "whole": whole,
+                    "declared": True,
+                    "metrics": values,
+                }
+            )
     return found
 
 
@@ -92,20 +124,39 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
     columns = {**judged.columns, **{c: a for c, a in judged.extra.items() if c not in judged.columns}}
     cuts = [g for g in (cut(name, column) for name, column in columns.items()) if g is not None]
     singles = [_tests(g, value, weight, sign, least) for g in cuts]
-    telling = sorted((t for t in singles if len(t.groups.labels) <= 16), key=lambda t: -float(np.nanmax(t.gap, initial=-np.inf)))[:8]
+    telling = sorted(
+        (t for t in singles if len(t.groups.labels) <= 16),
+        key=lambda t: -float(np.nanmax(t.gap, initial=-np.inf)),
+    )[:8]
     pairs = []
     for a, b in combinations(telling, 2):
         x, y = a.groups, b.groups
         code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
-        both = _tests(Groups(f"{x.column} × {y.column}", code, [f"{i} × {j}" for i in x.labels for j in y.labels]), value, weight, sign, least)
-        halves = np.fmax(np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels)))
+        both = _tests(
+            Groups(f"{x.column} × {y.column}", code, [f"{i} × {j}" for i in x.labels for j in y.labels]),
+            value,
+            weight,
+            sign,
+            least,
+        )
+        halves = np.fmax(
+            np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels))
+        )
         both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
         pairs.append(both)
     tested = sum(int(np.isfinite(t.gap).sum()) for t in [*singles, *pairs])
     found = []
     masks: list[np.ndarray] = []
-    for group in (singles, pairs):  # singles first: of two slices that are nearly the same rows, the simpler is the better explanation
-        candidates = sorted(((-float(t.gap[i]), n, int(i)) for n, t in enumerate(group) for i in np.flatnonzero(t.gap > 0) if t.chance[i] * tested < SIGNIFICANCE))
+    # singles first: of two slices that are nearly the same rows, the simpler is the better explanation
+    for group in (singles, pairs):
+        candidates = sorted(
+            (
+                (-float(t.gap[i]), n, int(i))
+                for n, t in enumerate(group)
+                for i in np.flatnonzero(t.gap > 0)
+                if t.chance[i] * tested < SIGNIFICANCE
+            )
+        )
         taken = 0
         for _, n, i in candidates:
             t = group[n]
@@ -113,8 +164,19 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
             if taken < WORST and all((mask & other).sum() < ALIKE * (mask | other).sum() for other in masks):
                 taken += 1
                 masks.append(mask)
-                found.append({"target": target, "column": t.groups.column, "value": t.groups.labels[i], "rows": int(t.rows[i]), "metric": metric,
-                              "value_of_metric": float(t.mean[i]), "whole": whole, "declared": False, "chance": min(float(t.chance[i]) * tested, 1.0)})
+                found.append(
+                    {
+                        "target": target,
+                        "column": t.groups.column,
+                        "value": t.groups.labels[i],
+                        "rows": int(t.rows[i]),
+                        "metric": metric,
+                        "value_of_metric": float(t.mean[i]),
+                        "whole": whole,
+                        "declared": False,
+                        "chance": min(float(t.chance[i]) * tested, 1.0),
+                    }
+                )
     return sorted(found, key=lambda s: -sign * (whole - s["value_of_metric"]))
 
 
@@ -127,7 +189,9 @@ def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
     if rows.owner is not None:  # the mean over a row's steps; a row without any is as good as the rest
         steps = np.bincount(rows.owner, minlength=rows.owners)
         right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
-        return "accuracy", np.where(steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows.truth) else 0.0)
+        return "accuracy", np.where(
+            steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows.truth) else 0.0
+        )
     if rows.kind == "binary" and min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1:
         return "log_loss", rows.log_loss()
     if rows.kind == "text":
@@ -152,14 +216,28 @@ def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, l
     inside = groups.code >= 0
     code, size = groups.code[inside], len(groups.labels)
     rows = np.bincount(code, minlength=size).astype(np.float64)
-    total, first, second = (np.bincount(code, weights=x[inside], minlength=size) for x in (weight, weight * value, weight * value**2))
+    total, first, second = (
+        np.bincount(code, weights=x[inside], minlength=size)
+        for x in (weight, weight * value, weight * value**2)
+    )
     all_total, all_first, all_second = weight.sum(), (weight * value).sum(), (weight * value**2).sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, rest_mean = first / total, (all_first - first) / (all_total - total)
         spread = np.maximum(second / total - mean**2, 0) / np.maximum(rows - 1, 1)
-        rest_spread = np.maximum((all_second - second) / (all_total - total) - rest_mean**2, 0) / np.maximum(len(value) - rows - 1, 1)
+        rest_spread = np.maximum((all_second - second) / (all_total - total) - rest_mean**2, 0) / np.maximum(
+            len(value) - rows - 1, 1
+        )
         # A floor under the spread: a slice that is all right or all wrong is not infinitely certain.
-        score = sign * (rest_mean - mean) / np.sqrt(spread + rest_spread + (all_second / all_total - (all_first / all_total) ** 2) / np.maximum(rows, 1) ** 2 + 1e-300)
+        score = (
+            sign
+            * (rest_mean - mean)
+            / np.sqrt(
+                spread
+                + rest_spread
+                + (all_second / all_total - (all_first / all_total) ** 2) / np.maximum(rows, 1) ** 2
+                + 1e-300
+            )
+        )
         gap = sign * (all_first / all_total - mean)
     enough = (rows >= least) & (len(value) - rows >= least)
     chance = np.array([0.5 * math.erfc(s / math.sqrt(2)) if math.isfinite(s) else 1.0 for s in score])
@@ -184,12 +262,17 @@ def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: in
         column = pc.cast(column, pa.string())
     elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return None
-    counts = sorted(((e["counts"], e["values"]) for e in pc.value_counts(column).to_pylist()), key=lambda e: (-e[0], e[1] or ""))[:most]
+    counts = sorted(
+        ((e["counts"], e["values"]) for e in pc.value_counts(column).to_pylist()),
+        key=lambda e: (-e[0], e[1] or ""),
+    )[:most]
     if len(counts) < 2:
         return None
     labels = [value for _, value in counts]
     codes = np.full(len(column), -1, np.int64)
-    index = pc.fill_null(pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)), -1)
+    index = pc.fill_null(
+        pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)), -1
+    )
     position = np.array([i for i, v in enumerate(labels) if v is not None], np.int64)
     index = np.asarray(index, np.int64)
     codes[index >= 0] = position[index[index >= 0]]
@@ -207,5 +290,13 @@ def _quartiles(name: str, values: np.ndarray, shown: Any) -> Groups | None:
     code = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1).astype(np.int64)
     if not len(edges) and there.all():
         return None
-    labels = [f"up to {shown(edges[0])}", *(f"{shown(a)} to {shown(b)}" for a, b in pairwise(edges)), f"above {shown(edges[-1])}"] if len(edges) else [f"{shown(values[there][0])}"]
+    labels = (
+        [
+            f"up to {shown(edges[0])}",
+            *(f"{shown(a)} to {shown(b)}" for a, b in pairwise(edges)),
+            f"above {shown(edges[-1])}",
+        ]
+        if len(edges)
+        else [f"{shown(values[there][0])}"]
+    )
     return Groups(name, code, [*labels, "missing"]) if not there.all() else Groups(name, code, labels)

@@ -41,21 +41,39 @@ class _Rows:
         return _Rows(self.keys[chosen], self.table.filter(pa.array(chosen)))
 
 
-def split_rows(encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
-    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths, weights. Fewer where long texts or
-    lists would take more than MOST_BYTES; never fewer than a hundred or so."""
+def split_rows(
+    encoding: Encoding, dataset: Dataset | SampledDataset, split: str, *, limit: int
+) -> tuple[dict[str, pa.Array], dict[str, np.ndarray], np.ndarray | None]:
+    """At most about `limit` rows of a split, chosen by the hash of their ids: canonical inputs, truths,
+    weights. Fewer where long texts or lists would take more than MOST_BYTES; never fewer than a hundred or
+    so.
+    """
     total = int(dataset.counts.get(split, 0))
-    light = Encoding({name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)}, encoding.targets, encoding.fitted, weight=encoding.weight)
+    light = Encoding(
+        {name: f for name, f in encoding.inputs.items() if not _is_bytes(f.canonical)},
+        encoding.targets,
+        encoding.fitted,
+        weight=encoding.weight,
+    )
     kept: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
-    for batch in dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH)) if total else ():
+    for batch in (
+        dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH))
+        if total
+        else ()
+    ):
         table = pa.Table.from_batches([batch])
         kept.add(_Rows(sample_keys(table.column(ROW_ID).combine_chunks()), table))
     parts = []
     while kept.pieces:  # each is let go of once it is read
         if (some := kept.pieces.pop(0)).rows:
             parts.append(read(light, some.table))
-    columns = {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
-    truth = {name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0) for name in encoding.targets}
+    columns = (
+        {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}
+    )
+    truth = {
+        name: joined([p.truth[name] for p in parts], fill=-1) if parts else np.empty(0)
+        for name in encoding.targets
+    }
     weights = [p.weight for p in parts if p.weight is not None]
     return columns, truth, np.concatenate(weights) if weights else None
 

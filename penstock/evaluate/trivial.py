@@ -1,7 +1,8 @@
-"""The trivial answer: what one would say of every row, knowing the training split's targets and nothing of the row.
+"""The trivial answer: what one would say of every row, knowing the training split's targets and nothing of
+the row.
 
-Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share. Numbers: the mean. Texts: the commonest.
-Series: the last value known, for ever (`forecast`).
+Classes: each class's share of the training split, so the commonest one is answered. Sets: each label's share.
+Numbers: the mean. Texts: the commonest. Series: the last value known, for ever (`forecast`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.steps import SampledDataset
 
-_ANSWERS = {"binary": "probability", "category": "probabilities", "number": "value", "set": "probabilities", "text": "text"}
+_ANSWERS = {
+    "binary": "probability",
+    "category": "probabilities",
+    "number": "value",
+    "set": "probabilities",
+    "text": "text",
+}
 _MOST_TEXTS = 1_000_000
 """Different texts are counted up to so many, or 64 MiB of them; later ones are not the commonest any more."""
 
@@ -44,14 +51,19 @@ class Trivial:
 
 
 def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> dict[str, Trivial | Naive]:
-    """The trivial answer to each target that is a class or a number, from one pass over the training split's targets; of a series the
-    naive repeat."""
-    found: dict[str, Trivial | Naive] = {name: naive for name in encoding.targets if (naive := naive_forecast(encoding, name)) is not None}
+    """The trivial answer to each target that is a class or a number, from one pass over the training split's
+    targets; of a series the naive repeat.
+    """
+    found: dict[str, Trivial | Naive] = {
+        name: naive for name in encoding.targets if (naive := naive_forecast(encoding, name)) is not None
+    }
     if not any(feature.decoder in _ANSWERS for feature in encoding.targets.values()):
         return found
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
-    texts = {name: Counts(_MOST_TEXTS) for name, feature in encoding.targets.items() if feature.decoder == "text"}
+    texts = {
+        name: Counts(_MOST_TEXTS) for name, feature in encoding.targets.items() if feature.decoder == "text"
+    }
     for batch in dataset.batches("train", alone.columns(targets=True)) if dataset.counts.get("train") else ():
         rows = read(alone, pa.Table.from_batches([batch]))
         weight = np.ones(len(rows.table)) if rows.weight is None else rows.weight
@@ -74,7 +86,11 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
         if feature.decoder == "text":
             often = texts[name].held
             commonest = min(often, key=lambda text: (-often[text], text), default="")
-            found[name] = Trivial("text", np.array(commonest, object), f"always answering {_short(commonest)!r}, the commonest text")
+            found[name] = Trivial(
+                "text",
+                np.array(commonest, object),
+                f"always answering {_short(commonest)!r}, the commonest text",
+            )
             continue
         facts = facts_of(encoding, name)
         if feature.decoder == "number":
@@ -87,14 +103,21 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
             total, *counts_of = sums[name].floats(len(names) + 1)
             shares = np.array(counts_of) / max(total, 1e-300)
             most = int(np.argmax(shares))
-            found[name] = Trivial("probabilities", shares, f"always answering each label's share ({str(names[most])!r}, the commonest, {shares[most]:.1%} of the training rows)")
+            found[name] = Trivial(
+                "probabilities",
+                shares,
+                f"always answering each label's share ({str(names[most])!r}, the commonest,"
+                f" {shares[most]:.1%} of the training rows)",
+            )
             continue
         counts = sums[name].floats(len(names) or max(sums[name].highest() + 1, 2))
         share = counts / max(counts.sum(), 1e-300)
         top = int(np.argmax(share))
         called = str(names[top]) if names else f"class {top}"
         text = f"always answering {called!r} ({share[top]:.1%} of the training rows)"
-        found[name] = Trivial(_ANSWERS[feature.decoder], np.array(share[1]) if feature.decoder == "binary" else share, text)
+        found[name] = Trivial(
+            _ANSWERS[feature.decoder], np.array(share[1]) if feature.decoder == "binary" else share, text
+        )
     return found
 
 

@@ -1,4 +1,5 @@
-"""How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec URL.
+"""How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec
+URL.
 
     places      where files lie: finding, opening, hashing; refusals told in one sentence
     options     `Reading`: the words with which a recipe says how to read
@@ -23,7 +24,8 @@
     loads, loading               files that rows name
     write       batches → a file
 
-Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or dataset.
+Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or
+dataset.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Archives read where they lie: tar (plain, gzip, Zstandard, bzip2, xz) and zip, local or at any fsspec URL.
 
-Nothing is unpacked to disk, so no name in an archive can harm; an `Entry` says what each member is, and whoever reads
-decides. A plain tar and a zip are indexed by offset and read in any order; a compressed tar is one stream, so an entry is
-read while it passes, or not at all. Entries come in the archive's own order, which its hash fixes; it is also the order
-in which disks and networks are fast.
+Nothing is unpacked to disk, so no name in an archive can harm; an `Entry` says what each member is, and
+whoever reads decides. A plain tar and a zip are indexed by offset and read in any order; a compressed tar is
+one stream, so an entry is read while it passes, or not at all. Entries come in the archive's own order, which
+its hash fixes; it is also the order in which disks and networks are fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def open_archive(url: str, *, warn: Callable[[str], None] | None = None) -> Arch
     """Open an archive by its first bytes.
 
     Args:
-        warn: told of oddities, each in one sentence about the archive; some are looked for only if it is given.
+        warn: told of oddities, each in one sentence about the archive; some are looked for only if it is
+            given.
 
     Raises:
         SourceError: it is no archive known here, or is damaged at its very beginning.

@@ -1,5 +1,7 @@
-"""Parquet and Arrow (IPC files and streams), streamed; structs flattened to `a.b`, lists of structs to parallel lists, as
-JSON lines are. Values come in the types they are stored in; `typed.convert` makes the canonical ones of them."""
+"""Parquet and Arrow (IPC files and streams), streamed; structs flattened to `a.b`, lists of structs to
+parallel lists, as JSON lines are. Values come in the types they are stored in; `typed.convert` makes the
+canonical ones of them.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ _MAPPED_BYTES = 128 << 20
 
 def _of_structs(kind: pa.DataType) -> bool:
     t = pa.types
-    return bool((t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind)) and t.is_struct(kind.value_type))
+    return bool(
+        (t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind))
+        and t.is_struct(kind.value_type)
+    )
 
 
 def flattened(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
@@ -139,7 +144,10 @@ class Columnar(Reader):
         except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             what = {"parquet": "Parquet", "arrow": "Arrow"}[self._format]
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-            raise SourceError(f"{self.input.url} cannot be read as {what}: it is corrupt, cut short, or something else ({reason}). Fetch or write it again, or take it out of `path`.") from None
+            raise SourceError(
+                f"{self.input.url} cannot be read as {what}: it is corrupt, cut short, or something else"
+                f" ({reason}). Fetch or write it again, or take it out of `path`."
+            ) from None
 
     def _schema(self) -> pa.Schema:
         """The columns; what the file says that it has is written down on the way."""
@@ -147,7 +155,9 @@ class Columnar(Reader):
             with self._parquet() as file:
                 groups = sum(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))
                 if groups != file.metadata.num_rows:
-                    raise ValueError(f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}")
+                    raise ValueError(
+                        f"it says it has {file.metadata.num_rows:,} rows, and its row groups {groups:,}"
+                    )
                 self.declared = file.metadata.num_rows
                 if not is_remote(self.input.url):  # see `_nearby`
                     with open_bytes(self.input.url) as raw:
@@ -159,12 +169,16 @@ class Columnar(Reader):
         with self._arrow() as reader:
             indexed = getattr(reader, "num_record_batches", self._frames.batches)
             if indexed != self._frames.batches:
-                raise ValueError(f"its index names {indexed:,} batches of rows, and it has {self._frames.batches:,}")
+                raise ValueError(
+                    f"its index names {indexed:,} batches of rows, and it has {self._frames.batches:,}"
+                )
             return reader.schema
 
     def _local(self, *, mapped: bool = False) -> Any:
-        """The file for Arrow to read. A map is for what is too large to hold: a file that is cut while it is mapped
-        ends the process."""
+        """The file for Arrow to read.
+
+        A map is for what is too large to hold: a file that is cut while it is mapped ends the process.
+        """
         path = self.input.url.removeprefix("file://")
         return pa.memory_map(path) if mapped else pa.OSFile(path)
 
@@ -175,12 +189,19 @@ class Columnar(Reader):
     @contextmanager
     def _parquet(self, *, sizes: bool = True) -> Iterator[pq.ParquetFile]:
         """The file; without `sizes`, with lists of any length where it has lists of a fixed one."""
-        # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is ours.
+        # Buffered, not memory-mapped whole or pre-buffered: a row group may be larger than the memory that is
+        # ours.
         url = self.input.url if self._copy is None else str(self._copy)
         with open_bytes(url) as raw:
             metadata = None if sizes else without_sizes(raw)
             source: Any = raw if is_remote(url) else pa.OSFile(url.removeprefix("file://"))
-            with pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
+            with pq.ParquetFile(
+                source,
+                metadata=metadata,
+                pre_buffer=False,
+                buffer_size=1 << 20,
+                page_checksum_verification=True,
+            ) as file:
                 yield file
 
     @contextmanager
@@ -198,7 +219,11 @@ class Columnar(Reader):
             yield from self._raw_parquet()
             return
         with self._arrow() as reader:
-            whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if hasattr(reader, "num_record_batches") else iter(reader)
+            whole = (
+                (reader.get_batch(i) for i in range(reader.num_record_batches))
+                if hasattr(reader, "num_record_batches")
+                else iter(reader)
+            )
             for batch in whole:
                 for start in range(0, batch.num_rows, _MOST_ROWS):
                     yield batch.slice(start, _MOST_ROWS)
@@ -211,7 +236,9 @@ class Columnar(Reader):
             schema = file.schema_arrow
         with self._parquet(sizes=False) as file:
             for batch in self._portions(file):
-                arrays = [with_units(array, field.type) for array, field in zip(batch.columns, schema, strict=True)]
+                arrays = [
+                    with_units(array, field.type) for array, field in zip(batch.columns, schema, strict=True)
+                ]
                 yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     def _portions(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -219,11 +246,15 @@ class Columnar(Reader):
         widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
         # A dictionary makes long texts look small, so some rows are looked at as well.
         for some in (1, _MEASURED_ROWS):
-            if some * widest <= self.context.batch_bytes and (head := next(file.iter_batches(batch_size=some), None)) is not None:
+            if (
+                some * widest <= self.context.batch_bytes
+                and (head := next(file.iter_batches(batch_size=some), None)) is not None
+            ):
                 widest = max(widest, head.nbytes / max(head.num_rows, 1))
         rows = int(min(_MOST_ROWS, max(1, self.context.block_bytes * 2 / max(widest, 1))))
         if widest * _MEASURED_ROWS <= self.context.batch_bytes:
-            rows = max(rows, _MEASURED_ROWS)  # a batch costs some work for each column: few rows of a wide table are dear
+            # a batch costs some work for each column: few rows of a wide table are dear
+            rows = max(rows, _MEASURED_ROWS)
         yield from file.iter_batches(batch_size=min(rows, self.context.limit or rows), use_threads=True)
 
     def _fetch(self, copy: Path) -> None:
@@ -237,8 +268,9 @@ class Columnar(Reader):
 
     @contextmanager
     def _nearby(self) -> Iterator[None]:
-        """A Parquet file of a bucket is read where every page of it can be looked at first: in scratch, while its rows are
-        given. Of a sample the pages with its rows are looked at where they lie."""
+        """A Parquet file of a bucket is read where every page of it can be looked at first: in scratch, while
+        its rows are given. Of a sample the pages with its rows are looked at where they lie.
+        """
         if self._format != "parquet" or not is_remote(self.input.url):
             yield
             return
@@ -272,7 +304,9 @@ class Columnar(Reader):
                 if batch is None:
                     return
                 judged = [validated(column) for column in batch.columns]
-                parts = list(pieces_of(batch, self.context.batch_bytes)) if self._format == "arrow" else [batch]
+                parts = (
+                    list(pieces_of(batch, self.context.batch_bytes)) if self._format == "arrow" else [batch]
+                )
             for part in parts:
                 with self._told():
                     whole = self._flat(part, kinds, done)
@@ -283,10 +317,16 @@ class Columnar(Reader):
                 return
 
     def _flat(self, batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], done: int) -> pa.RecordBatch:
-        """The columns asked for, without structs, and the numbers of the rows; `done` rows are before these."""
+        """The columns asked for, without structs, and the numbers of the rows; `done` rows are before
+        these.
+        """
         arrays: list[pa.Array] = []
         names: list[str] = []
-        flat = (pair for name, column in zip(batch.schema.names, batch.columns, strict=True) for pair in flattened(name, column))
+        flat = (
+            pair
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            for pair in flattened(name, column)
+        )
         for i, (_, array) in enumerate(flat):
             name = self._names[str(i)]
             if name in kinds:
@@ -297,7 +337,10 @@ class Columnar(Reader):
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
     def _sifted(self, batch: pa.RecordBatch, *, texts: bool) -> Iterator[pa.RecordBatch]:
-        """The rows that can be held, mended; the others are put aside. `texts`: whether some may not be UTF-8."""
+        """The rows that can be held, mended; the others are put aside.
+
+        `texts`: whether some may not be UTF-8.
+        """
         odd: dict[int, tuple[str, str]] = {}
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             for row, reason in odd_rows(array, texts=texts).items():
@@ -305,7 +348,10 @@ class Columnar(Reader):
         for row, (name, reason) in sorted(odd.items()):
             self._put_aside(batch, row, name, reason)
         for piece in without(batch, odd):
-            arrays = [array if name == LINE else self._mended(array, name) for name, array in zip(piece.schema.names, piece.columns, strict=True)]
+            arrays = [
+                array if name == LINE else self._mended(array, name)
+                for name, array in zip(piece.schema.names, piece.columns, strict=True)
+            ]
             yield pa.RecordBatch.from_arrays(arrays, names=piece.schema.names)
 
     def _put_aside(self, batch: pa.RecordBatch, row: int, name: str, reason: str) -> None:
@@ -313,7 +359,11 @@ class Columnar(Reader):
         if line in self._rejected_lines:
             return  # rows are given a second time where a column's type proves too narrow
         self._rejected_lines.add(line)
-        values = {n: shown(array, row) for n, array in zip(batch.schema.names, batch.columns, strict=True) if n != LINE}
+        values = {
+            n: shown(array, row)
+            for n, array in zip(batch.schema.names, batch.columns, strict=True)
+            if n != LINE
+        }
         self.reject(Reject(line, reason, json.dumps(values, ensure_ascii=False, default=str), name))
 
     def _mended(self, array: pa.Array, name: str) -> pa.Array:
@@ -324,7 +374,11 @@ class Columnar(Reader):
             return array
         if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
             array = array.cast(pa.string())
-        return mended_texts(array, name, reading, empty_is_missing=False) if pa.types.is_string(array.type) else array
+        return (
+            mended_texts(array, name, reading, empty_is_missing=False)
+            if pa.types.is_string(array.type)
+            else array
+        )
 
     def _microseconds(self, array: pa.Array, name: str) -> pa.Array:
         kind = pa.timestamp("us", array.type.tz)
@@ -333,5 +387,3 @@ class Columnar(Reader):
         except pa.ArrowInvalid:
             self.say(f"has the column {name!r} in nanoseconds; it is cut to microseconds.", warn=True)
             return pc.cast(array, kind, safe=False)
-
-

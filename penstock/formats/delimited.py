@@ -1,11 +1,13 @@
 """CSV and TSV: fast where the text is plain, careful where it is not, and the same rows from both.
 
-The file is cut into blocks at the ends of records. A block whose every quote is where it should be goes to Arrow's CSV
-parser, several at a time; any other to `dialect.Careful`. Both give text cells, which are trimmed, mended and looked at
-(`TextTypes`), and kept in an Arrow file in scratch with their line numbers. The second pass reads that file.
+The file is cut into blocks at the ends of records. A block whose every quote is where it should be goes to
+Arrow's CSV parser, several at a time; any other to `dialect.Careful`. Both give text cells, which are
+trimmed, mended and looked at (`TextTypes`), and kept in an Arrow file in scratch with their line numbers. The
+second pass reads that file.
 
-DuckDB's reader (1.5) is as fast but was not exact: of 200,000 rows with five faults, its strict mode put two rows into one
-reject and counted records instead of lines, and its lenient mode lost 69,500 rows after a stray quote, in silence.
+DuckDB's reader (1.5) is as fast but was not exact: of 200,000 rows with five faults, its strict mode put two
+rows into one reject and counted records instead of lines, and its lenient mode lost 69,500 rows after a stray
+quote, in silence.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ PEEK_BYTES = 1 << 18
 """What of each file is looked at before any is read, where there are several."""
 
 CELL_BYTES = 1 << 10
-"""Of a column in a block, at the least: every block costs some work for each column, so that small blocks of a wide table would
-cost as much as the square of its width."""
+"""Of a column in a block, at the least: every block costs some work for each column, so that small blocks of
+a wide table would cost as much as the square of its width.
+"""
 MOST_BLOCK_BYTES = 8 << 20
 """Of a block that is so large for its width's sake."""
 
@@ -56,7 +59,9 @@ DELIMITERS = (b",", b"\t", b";", b"|")
 PLACED = re.compile(r"column_[0-9]+")
 """What columns without names are called."""
 
-_JOINED = "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
+_JOINED = (
+    "has its header again in line {line}, as where files were joined; such lines are put aside, as no rows."
+)
 
 Block = tuple[pa.RecordBatch, list[Reject]]
 
@@ -87,7 +92,12 @@ class Delimited(Reader):
             self._settle_columns()
             size = 0
             blocks = self._blocks(text, buffer, line, final)
-            with pa.OSFile(str(self._kept), "wb") as file, pa.ipc.new_file(file, self._kept_schema(), options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+            with (
+                pa.OSFile(str(self._kept), "wb") as file,
+                pa.ipc.new_file(
+                    file, self._kept_schema(), options=pa.ipc.IpcWriteOptions(compression="lz4")
+                ) as writer,
+            ):
                 for batch, rejects in blocks:
                     for reject in rejects:
                         self.reject(reject)
@@ -98,7 +108,9 @@ class Delimited(Reader):
                         writer.write_batch(batch)
                         self._rows += batch.num_rows
                     size += batch.nbytes
-                    if self.context.limit is not None and (self._rows >= self.context.limit or size >= self.context.limit_bytes):
+                    if self.context.limit is not None and (
+                        self._rows >= self.context.limit or size >= self.context.limit_bytes
+                    ):
                         blocks.close()
                         break
 
@@ -107,11 +119,13 @@ class Delimited(Reader):
             self._encoding = encoding_of(self.input.url, self.input.reading.encoding, self.say)
         return TextStream(self.input.url, self._encoding)
 
-    # -- what files say together ---------------------------------------------------------------------------------------
+    # -- what files say together -----------------------------------------------------------------------------
 
     @property
     def asks_others(self) -> bool:
-        """Whether its first line is judged by its looks, for which the other files of the source are asked as well."""
+        """Whether its first line is judged by its looks, for which the other files of the source are asked as
+        well.
+        """
         reading = self.input.reading
         return reading.header == "auto" and not reading.names and self.input.known is None
 
@@ -142,10 +156,13 @@ class Delimited(Reader):
         """What all files of the source say together of this one's first line and delimiter."""
         self._header, self._delimiter = header, delimiter
 
-    # -- the beginning -----------------------------------------------------------------------------------------------
+    # -- the beginning ---------------------------------------------------------------------------------------
 
     def _begin(self, text: TextStream) -> tuple[bytes, int, bool]:
-        """Skip what is no data, settle dialect and names. Returns what was read and is data, its line, and if that is all."""
+        """Skip what is no data, settle dialect and names.
+
+        Returns what was read and is data, its line, and if that is all.
+        """
         buffer, line, final = self._head(text, max(self.context.block_bytes, HEAD_BYTES))
         buffer, final = self._two_records(text, buffer, final)
         records = head_records(buffer, self._dialect, final=final)
@@ -159,7 +176,8 @@ class Delimited(Reader):
         return buffer, line, final
 
     def _two_records(self, text: TextStream, buffer: bytes, final: bool) -> tuple[bytes, bool]:
-        """Settle the dialect, and read on until there are two records, if there are: names, and what they are held against.
+        """Settle the dialect, and read on until there are two records, if there are: names, and what they are
+        held against.
 
         Raises:
             SourceError: the first one does not end.
@@ -173,16 +191,21 @@ class Delimited(Reader):
                 if not records:
                     raise self._too_long(1)
                 return buffer, final
-            more = text.read(len(buffer))  # doubled, so that what is looked at again is no more than what is read
+            # doubled, so that what is looked at again is no more than what is read
+            more = text.read(len(buffer))
             buffer, final = buffer + more, not more
 
     def _too_long(self, line: int) -> SourceError:
         return SourceError(
-            f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB, the most that a row of text may have. Is this a text table? "
-            "If so, split that row, or take it out.")
+            f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB, the most that"
+            " a row of text may have. Is this a text table? If so, split that row, or take it out."
+        )
 
     def _empty(self) -> SourceError:
-        return SourceError(f"{self.input.path} is empty: it has no rows and no columns. Remove it, or name another. ({self.input.url})")
+        return SourceError(
+            f"{self.input.path} is empty: it has no rows and no columns. Remove it, or name another."
+            f" ({self.input.url})"
+        )
 
     def _head(self, text: TextStream, size: int) -> tuple[bytes, int, bool]:
         """About `size` bytes after the lines that are no data, the line they begin on, and if that is all."""
@@ -204,9 +227,15 @@ class Delimited(Reader):
             more = text.read(HEAD_BYTES)
             buffer, final = buffer + more, not more
         if b"\n" not in buffer[: 1 << 20] and b"\r" in buffer[: 1 << 20]:
-            raise SourceError(f"{self.input.path} ends its lines with CR alone, as old Macs did. Convert it first, for example with: tr '\\r' '\\n'")
+            raise SourceError(
+                f"{self.input.path} ends its lines with CR alone, as old Macs did. Convert it first, for"
+                " example with: tr '\\r' '\\n'"
+            )
         if buffer[:4096].count(b"\0") * 10 > len(buffer[:4096]):
-            raise SourceError(f"{self.input.path} is full of zero bytes, which text is not. Set `encoding` (utf-16-le?) or `format` to what it is.")
+            raise SourceError(
+                f"{self.input.path} is full of zero bytes, which text is not. Set `encoding` (utf-16-le?) or"
+                " `format` to what it is."
+            )
         return buffer, line, final
 
     def _find_dialect(self, buffer: bytes, final: bool) -> Dialect:
@@ -215,7 +244,9 @@ class Delimited(Reader):
         def byte(value: str | None) -> bytes | None:
             return value.encode() if value else None
 
-        dialect = Dialect(b",", byte(reading.quote), byte(reading.escape), byte(reading.comment), reading.strip)
+        dialect = Dialect(
+            b",", byte(reading.quote), byte(reading.escape), byte(reading.comment), reading.strip
+        )
         if self.input.known is not None and (not reading.delimiter or "delimiter" in self.input.inherited):
             return self._learnt_dialect(dialect, buffer, final)
         if reading.delimiter:
@@ -231,7 +262,9 @@ class Delimited(Reader):
         return replace(dialect, delimiter=found or b",")
 
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
-        """The delimiter under which the file has the columns that were learnt: by its first line's names, or by their number."""
+        """The delimiter under which the file has the columns that were learnt: by its first line's names, or
+        by their number.
+        """
         start = beginning(buffer, PEEK_BYTES)
         ending = format_of(self.input.url) == "tsv"
         first = self.input.reading.delimiter or ("\t" if ending else ",")
@@ -239,20 +272,30 @@ class Delimited(Reader):
         for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
             if delimiter in (dialect.quote, dialect.escape):
                 continue
-            records = head_records(start, replace(dialect, delimiter=delimiter), final=final and len(buffer) <= len(start))
+            records = head_records(
+                start, replace(dialect, delimiter=delimiter), final=final and len(buffer) <= len(start)
+            )
             score = self._known_names(records)
             if not score and self._had_no_header():
                 score = widths_of(records).count(self._learnt_width())
             if score > best[0]:
                 best = (score, delimiter)
-        found = best[1] or (first.encode() if self.input.reading.delimiter or ending else sniff_delimiter(start, dialect, final=final) or b",")
+        found = best[1] or (
+            first.encode()
+            if self.input.reading.delimiter or ending
+            else sniff_delimiter(start, dialect, final=final) or b","
+        )
         if found != first.encode():
             self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
         return replace(dialect, delimiter=found)
 
     def _known_names(self, records: list[Record]) -> int:
         """How many names that were learnt the first line has."""
-        cells = {c.decode().strip("\ufeff \t").lower() for c in records[0].cells} if records and not records[0].reason else set()
+        cells = (
+            {c.decode().strip("\ufeff \t").lower() for c in records[0].cells}
+            if records and not records[0].reason
+            else set()
+        )
         return len(cells & (self.input.known or frozenset()))
 
     def _learnt_width(self) -> int:
@@ -277,14 +320,24 @@ class Delimited(Reader):
         if self._header:
             return True
         if reading.names:
-            cells = [c.decode().strip().lower() for c in records[0].cells] if records and not records[0].reason else []
+            cells = (
+                [c.decode().strip().lower() for c in records[0].cells]
+                if records and not records[0].reason
+                else []
+            )
             return cells == [n.lower() for n in reading.names]
         looks = seems_header(records) if self._header is None else "no"
         if looks == "perhaps":
-            self.say(f"has nothing but text, so that its first line was taken for names on looks: {records[0].raw[:80].decode()!r}. If it is data, set `header: false`.")
+            self.say(
+                "has nothing but text, so that its first line was taken for names on looks:"
+                f" {records[0].raw[:80].decode()!r}. If it is data, set `header: false`."
+            )
         if looks != "no":
             return True
-        self.say("seems to have no header: its columns are called column_1, column_2, …  Give them `names`, or set `header: true`.")
+        self.say(
+            "seems to have no header: its columns are called column_1, column_2, …  Give them `names`, or set"
+            " `header: true`."
+        )
         return False
 
     def _name_columns(self, records: list[Record], header: bool) -> None:
@@ -292,15 +345,24 @@ class Delimited(Reader):
         if reading.names and not (header and "names" in self.input.inherited):
             raw = list(reading.names)
             if header and records and not records[0].reason and len(records[0].cells) != len(raw):
-                raise SourceError(f"{self.input.path} has {len(records[0].cells)} columns in its header, but source.names has {len(raw)}.")
+                raise SourceError(
+                    f"{self.input.path} has {len(records[0].cells)} columns in its header, but source.names"
+                    f" has {len(raw)}."
+                )
             widths = Counter(widths_of(records[1:] if header else records))
             least = 1 if "names" in self.input.inherited else 5
             if len(raw) not in widths and len(widths) == 1 and widths.total() >= least:
-                raise SourceError(f"{self.input.path} has {widths.most_common(1)[0][0]} cells a row, but source.names has {len(raw)} names. Is the delimiter {self._dialect.delimiter.decode()!r} right?")
+                raise SourceError(
+                    f"{self.input.path} has {widths.most_common(1)[0][0]} cells a row, but source.names has"
+                    f" {len(raw)} names. Is the delimiter {self._dialect.delimiter.decode()!r} right?"
+                )
         elif header:
             first = records[0] if records else None
             if first is None or first.reason:
-                raise SourceError(f"{self.input.path}: its header cannot be read: {first.reason if first else 'it has none'}.")
+                raise SourceError(
+                    f"{self.input.path}: its header cannot be read:"
+                    f" {first.reason if first else 'it has none'}."
+                )
             raw = self._fitted([c.decode() for c in first.cells], records[1:])
         else:
             width = Counter(widths_of(records)).most_common(1)
@@ -309,7 +371,9 @@ class Delimited(Reader):
         self._again = Again.of(self.input.path, records, reading, header=header, width=len(self._names))
 
     def _fitted(self, names: list[str], rest: list[Record]) -> list[str]:
-        """Its header's names as its rows need them. Where they were learnt, or said, rows that differ are rejects.
+        """Its header's names as its rows need them.
+
+        Where they were learnt, or said, rows that differ are rejects.
 
         Raises:
             SourceError: it was judged by its looks, and does not fit the lines below.
@@ -326,12 +390,16 @@ class Delimited(Reader):
         self._wanted = [i for i, n in enumerate(self._names) if not chosen or n in chosen]
         self.check_width(len(self._wanted))
         self._types = [self.context.text(self._names[i]) for i in self._wanted]
-        self._block_bytes = max(self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES))
+        self._block_bytes = max(
+            self.context.block_bytes, min(len(self._names) * CELL_BYTES, MOST_BLOCK_BYTES)
+        )
         self.columns = dict(zip([self._names[i] for i in self._wanted], self._types, strict=True))
 
-    # -- the blocks --------------------------------------------------------------------------------------------------
+    # -- the blocks ------------------------------------------------------------------------------------------
 
-    def _blocks(self, text: TextStream, buffer: bytes, line: int, final: bool) -> Generator[Block, None, None]:
+    def _blocks(
+        self, text: TextStream, buffer: bytes, line: int, final: bool
+    ) -> Generator[Block, None, None]:
         """Every block, parsed, in order; as many ahead as there are workers."""
         waiting: deque[Future[Block] | Block] = deque()
         with ThreadPoolExecutor(self.context.workers) as pool:
@@ -347,9 +415,14 @@ class Delimited(Reader):
                     if isinstance(future, Future):
                         future.cancel()
 
-    def _parsed(self, text: TextStream, buffer: bytes, line: int, final: bool, pool: ThreadPoolExecutor) -> Iterator[Future[Block] | Block]:
-        """Every block, in order, parsed or being parsed. What is looked at is a block's bytes, and twice as much each time where a
-        record does not end in them; so one long record makes no others long, and nothing is looked at more than twice."""
+    def _parsed(
+        self, text: TextStream, buffer: bytes, line: int, final: bool, pool: ThreadPoolExecutor
+    ) -> Iterator[Future[Block] | Block]:
+        """Every block, in order, parsed or being parsed.
+
+        What is looked at is a block's bytes, and twice as much each time where a record does not end in them;
+        so one long record makes no others long, and nothing is looked at more than twice.
+        """
         at, reach = 0, self._block_bytes
         while True:
             if len(buffer) - at < reach and not final:
@@ -390,12 +463,28 @@ class Delimited(Reader):
             short.append(row.actual_columns)
             return "skip"
 
-        change = pacsv.ConvertOptions(column_types={k: pa.string() for k in keys}, include_columns=[keys[i] for i in self._wanted or [0]], strings_can_be_null=False)
+        change = pacsv.ConvertOptions(
+            column_types={k: pa.string() for k in keys},
+            include_columns=[keys[i] for i in self._wanted or [0]],
+            strings_can_be_null=False,
+        )
 
         def parsed(handler: Callable[[pacsv.InvalidRow], str] | None) -> pa.Table:
-            parse = pacsv.ParseOptions(delimiter=d.delimiter.decode(), quote_char=d.quote.decode() if d.quote else False, double_quote=True, escape_char=False,
-                                       newlines_in_values=True, ignore_empty_lines=True, invalid_row_handler=handler)
-            return pacsv.read_csv(pa.BufferReader(block), pacsv.ReadOptions(column_names=keys, block_size=len(block) + 64, use_threads=False), parse, change)
+            parse = pacsv.ParseOptions(
+                delimiter=d.delimiter.decode(),
+                quote_char=d.quote.decode() if d.quote else False,
+                double_quote=True,
+                escape_char=False,
+                newlines_in_values=True,
+                ignore_empty_lines=True,
+                invalid_row_handler=handler,
+            )
+            return pacsv.read_csv(
+                pa.BufferReader(block),
+                pacsv.ReadOptions(column_names=keys, block_size=len(block) + 64, use_threads=False),
+                parse,
+                change,
+            )
 
         try:
             table = parsed(None)
@@ -406,7 +495,9 @@ class Delimited(Reader):
             except (UnicodeDecodeError, pa.ArrowInvalid):
                 return self._careful(Careful(d), block, line, final=True)
         rows = table.num_rows
-        if self._again is not None and self._again.suspected(block, [c.combine_chunks() for c in table.columns]):
+        if self._again is not None and self._again.suspected(
+            block, [c.combine_chunks() for c in table.columns]
+        ):
             return self._careful(Careful(d), block, line, final=True)
         if not short and rows == block.count(b"\n") + (not block.endswith(b"\n")):
             lines, rejects = np.arange(line, line + rows, dtype=np.int64), list[Reject]()
@@ -415,10 +506,21 @@ class Delimited(Reader):
             if found is None:
                 return self._careful(Careful(d), block, line, final=True)
             lines, rejects = found
-        return self._batch([c.combine_chunks() if c.num_chunks != 1 else c.chunk(0) for c in table.columns[: len(self._wanted)]], lines), rejects
+        return (
+            self._batch(
+                [
+                    c.combine_chunks() if c.num_chunks != 1 else c.chunk(0)
+                    for c in table.columns[: len(self._wanted)]
+                ],
+                lines,
+            ),
+            rejects,
+        )
 
     def _lines(self, block: bytes, line: int, rows: int) -> tuple[np.ndarray, list[Reject]] | None:
-        """The lines of a plain block's good rows, and its ragged rows; None if the count is not that of the fast reader."""
+        """The lines of a plain block's good rows, and its ragged rows; None if the count is not that of the
+        fast reader.
+        """
         d, width = self._dialect, len(self._names)
         data = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(data == d.quote[0]) if d.quote else np.empty(0, np.int64)
@@ -440,13 +542,19 @@ class Delimited(Reader):
         for i in np.flatnonzero(full & ~good):
             raw = block[starts[i] : ends[i]].removesuffix(b"\r")
             if not (d.strip and not raw.strip()):
-                rejects.append(Reject(int(lines[i]), self._ragged(int(cells[i])), raw.decode("utf-8", "backslashreplace")))
+                rejects.append(
+                    Reject(
+                        int(lines[i]), self._ragged(int(cells[i])), raw.decode("utf-8", "backslashreplace")
+                    )
+                )
         return lines[good].astype(np.int64), rejects
 
     def _ragged(self, cells: int) -> str:
         return f"expected {len(self._names)} cells, found {cells}"
 
-    def _careful(self, careful: Careful, buffer: bytes, line: int, *, final: bool, most_bytes: int | None = None) -> Block:
+    def _careful(
+        self, careful: Careful, buffer: bytes, line: int, *, final: bool, most_bytes: int | None = None
+    ) -> Block:
         rows: list[list[bytes]] = []
         lines: list[int] = []
         rejects: list[Reject] = []
@@ -461,7 +569,13 @@ class Delimited(Reader):
             else:
                 rejects.append(Reject(record.line, reason, record.raw.decode("utf-8", "backslashreplace")))
         columns = list(zip(*rows, strict=True)) if rows else [()] * width
-        return self._batch([pa.array(columns[i], pa.binary()).cast(pa.string()) for i in self._wanted], np.array(lines, np.int64)), rejects
+        return (
+            self._batch(
+                [pa.array(columns[i], pa.binary()).cast(pa.string()) for i in self._wanted],
+                np.array(lines, np.int64),
+            ),
+            rejects,
+        )
 
     def _batch(self, columns: list[pa.Array], lines: np.ndarray) -> pa.RecordBatch:
         reading = self.input.reading
@@ -477,7 +591,7 @@ class Delimited(Reader):
     def _kept_schema(self) -> pa.Schema:
         return pa.schema([*((self._names[i], pa.string()) for i in self._wanted), (LINE, pa.int64())])
 
-    # -- the second pass ---------------------------------------------------------------------------------------------
+    # -- the second pass -------------------------------------------------------------------------------------
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         if not self._rows:

@@ -1,12 +1,13 @@
 """CSV's grammar, read with care: every record, the line it begins on, and why it cannot be read.
 
-What is asked of a file, in the words of RFC 4180: a cell that begins with a quote ends with one, and what follows is a
-delimiter or the line's end; a quote within is doubled (or escaped). A quote elsewhere is a character like any other. A
-record that breaks this is rejected as one line, and reading goes on at the next, so that a stray quote costs one row and
-not the rest of the file. Lines end with LF or CRLF.
+What is asked of a file, in the words of RFC 4180: a cell that begins with a quote ends with one, and what
+follows is a delimiter or the line's end; a quote within is doubled (or escaped). A quote elsewhere is a
+character like any other. A record that breaks this is rejected as one line, and reading goes on at the next,
+so that a stray quote costs one row and not the rest of the file. Lines end with LF or CRLF.
 
-This is the slow and certain reader. `plain_cut` tells where the fast one may be trusted: it looks at every quote in a
-block and is content only if each opens or closes a cell as it should, in which case both readers agree by construction.
+This is the slow and certain reader. `plain_cut` tells where the fast one may be trusted: it looks at every
+quote in a block and is content only if each opens or closes a cell as it should, in which case both readers
+agree by construction.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ BLANKS = "\ufeff \t\r\n"
 """What is no part of a name: a mark of byte order stands where a file was joined to another."""
 _MISSING = frozenset(("na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing", "unknown"))
 """Words for a missing value, in lower case: a line of them that comes twice is no header."""
-_LIKE_A_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE)
+_LIKE_A_VALUE = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|\d{4}-\d\d-\d\d.*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,14 @@ class Careful:
         self.consumed = 0
         self.line = 1
 
-    def records(self, buffer: bytes, line: int, *, final: bool, width: int = 0, most_bytes: int | None = None) -> Iterator[Record]:
+    def records(
+        self, buffer: bytes, line: int, *, final: bool, width: int = 0, most_bytes: int | None = None
+    ) -> Iterator[Record]:
         """Every whole record of `buffer`, which begins on `line`; with `final`, its end is the file's.
 
         Args:
-            width: the number of cells where it is known: a line of white space is a row only where there is one column.
+            width: the number of cells where it is known: a line of white space is a row only where there is
+                one column.
             most_bytes: stop behind the record that reaches so far.
         """
         d = self.dialect
@@ -125,9 +131,15 @@ class Careful:
                 if reason:
                     return [], 0, reason
                 if d.strip:
-                    while position < size and buffer[position] in b" \t" and buffer[position : position + 1] != d.delimiter:
+                    while (
+                        position < size
+                        and buffer[position] in b" \t"
+                        and buffer[position : position + 1] != d.delimiter
+                    ):
                         position += 1
-                if buffer[position : position + 2] == b"\r\n" or (position == size - 1 and buffer[position:] == b"\r"):
+                if buffer[position : position + 2] == b"\r\n" or (
+                    position == size - 1 and buffer[position:] == b"\r"
+                ):
                     position += 1
             else:
                 cell, position = self._bare(buffer, position)
@@ -135,14 +147,23 @@ class Careful:
             if position >= size or buffer[position : position + 1] == b"\n":
                 return cells, position, ""
             if buffer[position : position + 1] != d.delimiter:
-                return [], 0, f"cell {len(cells)} goes on after its closing quote with {buffer[position : position + 12].decode('utf-8', 'replace')!r}; a quote within a cell is doubled"
+                return (
+                    [],
+                    0,
+                    (
+                        f"cell {len(cells)} goes on after its closing quote with"
+                        f" {buffer[position : position + 12].decode('utf-8', 'replace')!r}; a quote within a"
+                        " cell is doubled"
+                    ),
+                )
             position += 1
 
     def _cell(self, buffer: bytes, start: int) -> tuple[bytes, int, str]:
         d, made, position, end = self.dialect, bytearray(), start, -2
         quote = d.quote or b""
         while True:
-            if -1 != end < position:  # what was found is looked for once, however many escapes stand before it
+            # what was found is looked for once, however many escapes stand before it
+            if -1 != end < position:
                 end = buffer.find(quote, position)
             escaped = buffer.find(d.escape, position, end if end >= 0 else len(buffer)) if d.escape else -1
             if escaped >= 0:
@@ -183,7 +204,9 @@ class Careful:
 
 
 def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
-    """How many bytes of `buffer` are whole records that the fast reader reads as `Careful` does; None if any is doubtful."""
+    """How many bytes of `buffer` are whole records that the fast reader reads as `Careful` does; None if any
+    is doubtful.
+    """
     d = dialect
     if d.quote is None or d.quote not in buffer:
         cut = len(buffer) if final else buffer.rfind(b"\n") + 1
@@ -221,7 +244,7 @@ def plain_cut(buffer: bytes, dialect: Dialect, *, final: bool) -> int | None:
     return cut
 
 
-# -- looks ---------------------------------------------------------------------------------------------------------------
+# -- looks ---------------------------------------------------------------------------------------------------
 
 
 def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | None:
@@ -234,8 +257,11 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
         widths = widths_of(head_records(text, replace(dialect, delimiter=candidate), final=final))
         if not widths:
             continue
-        width, count = max(((w, c) for w, c in Counter(widths).items() if w > 1), key=lambda x: (x[1], x[0]), default=(1, 0))
-        score = (round(count / len(widths), 1), widths[0] == width, width)  # names are cut as their rows are: 1,5;2,5 below a;b
+        width, count = max(
+            ((w, c) for w, c in Counter(widths).items() if w > 1), key=lambda x: (x[1], x[0]), default=(1, 0)
+        )
+        # names are cut as their rows are: 1,5;2,5 below a;b
+        score = (round(count / len(widths), 1), widths[0] == width, width)
         if width > 1 and score[0] >= 0.5 and score > best:
             best, found = score, candidate
     return found
@@ -271,17 +297,28 @@ def could_be_names(cells: Sequence[str]) -> bool:
     """Whether these may be names: some text, none of it like a value, none twice, none long."""
     full = [cell for cell in cells if cell]
     short = all(len(cell) <= LONGEST_NAME for cell in cells)
-    return bool(full) and short and len(set(full)) == len(full) and not any(_LIKE_A_VALUE.fullmatch(cell) for cell in cells)
+    return (
+        bool(full)
+        and short
+        and len(set(full)) == len(full)
+        and not any(_LIKE_A_VALUE.fullmatch(cell) for cell in cells)
+    )
 
 
 def seems_header(records: list[Record]) -> Literal["yes", "perhaps", "no"]:
-    """Whether the first record has names: unlike values, and not found again below, but in a line that repeats all of them (of
-    files that were joined). `perhaps` where all below is text too, so that nothing sets the names apart but that they differ
-    from each other. How many cells the lines below have is no evidence: a ragged row, or a short header, makes no names data."""
+    """Whether the first record has names: unlike values, and not found again below, but in a line that
+    repeats all of them (of files that were joined). `perhaps` where all below is text too, so that nothing
+    sets the names apart but that they differ from each other. How many cells the lines below have is no
+    evidence: a ragged row, or a short header, makes no names data.
+    """
     if not records or records[0].reason:
         return "no"
     names = cells_of(records[0])
-    if not any(names) or any(_LIKE_A_VALUE.fullmatch(n) for n in names) or max(map(len, names)) > LONGEST_NAME:
+    if (
+        not any(names)
+        or any(_LIKE_A_VALUE.fullmatch(n) for n in names)
+        or max(map(len, names)) > LONGEST_NAME
+    ):
         return "no"
     full = [n for n in names if n]
     is_named = could_be_names(names) and not any(n.lower() in _MISSING for n in full)

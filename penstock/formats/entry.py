@@ -15,7 +15,9 @@ class Entry:
     name: str
     """As the archive has it (surrogates where it is not UTF-8)."""
     type: str
-    """`file`, `folder`, `link`, `device`, or `odd`: a file that cannot be read, for the reason in `problem`."""
+    """`file`, `folder`, `link`, `device`, or `odd`: a file that cannot be read, for the reason in
+    `problem`.
+    """
     size_bytes: int
     """Of its content, unpacked, as the archive says."""
     offset: int
@@ -51,8 +53,8 @@ class Archive(ABC):
         """
 
     def check(self, entry: Entry) -> None:
-        """That an entry that is not read is what the archive's directory says of it; where names come from the members
-        themselves, it is.
+        """That an entry that is not read is what the archive's directory says of it; where names come from
+        the members themselves, it is.
 
         Raises:
             SourceError: it is not: the archive is damaged.

@@ -1,13 +1,14 @@
 """Many files → one set of columns in plain Parquet, and rejects. Told top to bottom in `extract`.
 
-Two passes: every file is scanned; the columns are united by name (first spelling wins; a column that a file lacks is
-missing there) and typed by all the data; then every row is written once, with `ROW_FILE` and `ROW_NUMBER`. Where a type
-proves too narrow (`Widen`), the second pass begins again with that column as text, and says so.
+Two passes: every file is scanned; the columns are united by name (first spelling wins; a column that a file
+lacks is missing there) and typed by all the data; then every row is written once, with `ROW_FILE` and
+`ROW_NUMBER`. Where a type proves too narrow (`Widen`), the second pass begins again with that column as text,
+and says so.
 
 Folders called `name=value` below the root (Hive's layout) give a column `name`, unless the file has one.
 
-Memory: blocks of bytes in flight × workers, one row group in the writer; nothing grows with the data but the scratch
-folder, which holds CSV cells as compressed Arrow between the passes.
+Memory: blocks of bytes in flight × workers, one row group in the writer; nothing grows with the data but the
+scratch folder, which holds CSV cells as compressed Arrow between the passes.
 """
 
 from __future__ import annotations
@@ -41,32 +42,54 @@ from penstock.formats.together import settle_together
 from penstock.formats.typed import FORCED, TextTypes, Widen, convert, force, settle, to_text, unite
 
 SAMPLE_BYTES = 64 << 20
-"""Of a sample, whatever rows it was asked for: values as columns, and `_CELL_BYTES` for each, be it missing."""
+"""Of a sample, whatever rows it was asked for: values as columns, and `_CELL_BYTES` for each, be it
+missing.
+"""
 _CELL_BYTES = 8
 
 
-def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events: Events, limit: int | None = None, limit_bytes: int = SAMPLE_BYTES, learnt: Learnt | None = None) -> Extract:
+def extract(
+    inputs: Sequence[Input],
+    scratch: Path,
+    *,
+    memory_bytes: int,
+    events: Events,
+    limit: int | None = None,
+    limit_bytes: int = SAMPLE_BYTES,
+    learnt: Learnt | None = None,
+) -> Extract:
     """Read every row of the files into Parquet under `scratch`; put bad rows aside.
 
     Args:
         inputs: in the order of the snapshot: `ROW_FILE` is an index into them.
         memory_bytes: what all of it may take.
         limit: read about so many rows of each file only, and
-        limit_bytes: with `limit`, about so many bytes of each: fewer rows where they are wide, which `Extract.cut` says.
-        learnt: the types that columns have, whatever these files look like; what is not of its column's type is a text in a
-            column `MISFIT` + name, for the columns in the extract's `misfits`.
+        limit_bytes: with `limit`, about so many bytes of each: fewer rows where they are wide, which
+            `Extract.cut` says.
+        learnt: the types that columns have, whatever these files look like; what is not of its column's type
+            is a text in a column `MISFIT` + name, for the columns in the extract's `misfits`.
 
     Raises:
         SourceError: a file cannot be read as a whole, or a row is bad and its `on_bad_row` is `fail`.
     """
-    workers = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    workers = max(
+        1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
     block = min(8 << 20, max(256 << 10, memory_bytes // (96 * workers)))
     with told_plainly(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         rejects = Rejects(scratch / "rejects.parquet")
         context = Context(
-            scratch, rejects, events, block if limit is None else 128 << 10, workers, limit, limit_bytes,
-            batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)), value_bytes=max(64 << 20, memory_bytes // 4))
+            scratch,
+            rejects,
+            events,
+            block if limit is None else 128 << 10,
+            workers,
+            limit,
+            limit_bytes,
+            batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)),
+            value_bytes=max(64 << 20, memory_bytes // 4),
+        )
         readers: list[Reader] = []
         try:
             for input in inputs:
@@ -89,10 +112,18 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
             if not rows and not rejected:
                 raise _no_rows(inputs, readers, plan.schema())
             if not rows:
-                events.warn(f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}.")
+                events.warn(
+                    f"not one of {rejected} rows could be read. The first: {rejects.first or late.first}."
+                )
             return Extract(
-                parquet=list(made), schema=plan.schema(), rejects=[*rejects.close(), *late.close()], rows=rows, rejected=rejected,
-                misfits=frozenset(plan.misfits), cut=written.cut)
+                parquet=list(made),
+                schema=plan.schema(),
+                rejects=[*rejects.close(), *late.close()],
+                rows=rows,
+                rejected=rejected,
+                misfits=frozenset(plan.misfits),
+                cut=written.cut,
+            )
         finally:
             rejects.close()
             for reader in readers:
@@ -101,13 +132,20 @@ def extract(inputs: Sequence[Input], scratch: Path, *, memory_bytes: int, events
 
 def _no_rows(inputs: Sequence[Input], readers: list[Reader], schema: pa.Schema) -> NoRows:
     is_headed = any(reader.columns for reader in readers)
-    error = NoRows(f"{_all(inputs)} no rows: only {'headers' if is_headed else 'blank lines'}. Name files with data in them.")
+    error = NoRows(
+        f"{_all(inputs)} no rows: only {'headers' if is_headed else 'blank lines'}. Name files with data in"
+        " them."
+    )
     error.schema = schema if is_headed else None
     return error
 
 
 def _all(inputs: Sequence[Input]) -> str:
-    return f"{inputs[0].url} has" if len(inputs) == 1 else f"{inputs[0].path} and {len(inputs) - 1} more files have"
+    return (
+        f"{inputs[0].url} has"
+        if len(inputs) == 1
+        else f"{inputs[0].path} and {len(inputs) - 1} more files have"
+    )
 
 
 def _reader(input: Input, context: Context) -> Reader:
@@ -125,7 +163,9 @@ def _unchanged(input: Input) -> None:
 
 
 def _headers(readers: list[Reader]) -> None:
-    """Where there are several files whose first lines are judged by their looks, all are asked before one is read."""
+    """Where there are several files whose first lines are judged by their looks, all are asked before one is
+    read.
+    """
     asking = [reader for reader in readers if isinstance(reader, Delimited) and reader.asks_others]
     if len(asking) > 1:
         settle_together(asking)
@@ -133,14 +173,23 @@ def _headers(readers: list[Reader]) -> None:
 
 def _csv_words(readers: list[Reader]) -> None:
     """Words for formats that none of the files has would be ignored; refuse them."""
-    for kinds, words, what in (((Delimited,), "only_csv", "CSV"), ((Delimited, JsonLines), "only_text", "CSV and JSON lines")):
+    for kinds, words, what in (
+        ((Delimited,), "only_csv", "CSV"),
+        ((Delimited, JsonLines), "only_text", "CSV and JSON lines"),
+    ):
         by_words: dict[tuple[str, ...], list[Reader]] = {}
         for reader in readers:
-            given = [word for word in getattr(reader.input.reading, words)() if word not in reader.input.inherited]
+            given = [
+                word for word in getattr(reader.input.reading, words)() if word not in reader.input.inherited
+            ]
             by_words.setdefault(tuple(given), []).append(reader)
         for found, members in by_words.items():
             if found and not any(isinstance(m, kinds) for m in members):
-                raise SourceError(f"source: {', '.join(found)} {'is' if len(found) == 1 else 'are'} for {what}, but {members[0].input.path} is neither; leave {'it' if len(found) == 1 else 'them'} out, or set `format`.")
+                raise SourceError(
+                    f"source: {', '.join(found)} {'is' if len(found) == 1 else 'are'} for {what}, but"
+                    f" {members[0].input.path} is neither; leave {'it' if len(found) == 1 else 'them'} out,"
+                    " or set `format`."
+                )
 
 
 def _partitions(reader: Reader) -> dict[str, str | None]:
@@ -156,7 +205,7 @@ def _partitions(reader: Reader) -> dict[str, str | None]:
     return found
 
 
-# -- the columns ---------------------------------------------------------------------------------------------------------
+# -- the columns ---------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -178,7 +227,11 @@ class _Plan:
 
     def written(self) -> pa.Schema:
         """With the columns of what is not of a learnt type."""
-        beside = [(MISFIT + name, pa.string()) for name in self.kinds if name in self.learnt and not pa.types.is_string(self.kinds[name])]
+        beside = [
+            (MISFIT + name, pa.string())
+            for name in self.kinds
+            if name in self.learnt and not pa.types.is_string(self.kinds[name])
+        ]
         return pa.schema([*self.kinds.items(), *beside])
 
     def wanted(self, reader: Reader) -> dict[str, pa.DataType]:
@@ -193,7 +246,9 @@ class _Plan:
         return asked
 
 
-def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events: Events, learnt: Learnt | None) -> _Plan:
+def _plan(
+    readers: list[Reader], partitions: list[dict[str, str | None]], events: Events, learnt: Learnt | None
+) -> _Plan:
     spelling: dict[str, str] = {} if learnt is None else _learnt_spelling(readers, learnt)
     kinds: dict[str, pa.DataType] = {}
     texts: dict[str, TextTypes] = {}
@@ -216,9 +271,15 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
                 known = kinds.get(final, pa.null())
                 united = unite(known, kind)
                 if united is None:
-                    raise SourceError(f"the column {final!r} is {kind} in {reader.input.path} and {known} in files before it; bytes cannot be united with anything else.")
+                    raise SourceError(
+                        f"the column {final!r} is {kind} in {reader.input.path} and {known} in files before"
+                        " it; bytes cannot be united with anything else."
+                    )
                 if not united.equals(known) and not pa.types.is_null(known) and not pa.types.is_null(kind):
-                    events.say(f"the column {final!r} has several types in the files ({known}, {kind}); it is read as {united}.")
+                    events.say(
+                        f"the column {final!r} has several types in the files ({known}, {kind}); it is read"
+                        f" as {united}."
+                    )
                 kinds[final] = united
             if name in reader.inexact:
                 inexact.add(final)
@@ -241,7 +302,10 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
         if name in inexact and _inner(kinds[name]).equals(pa.float64()):
             kinds[name] = pa.string()
         if name in inexact and pa.types.is_string(kinds[name]) and name in texts and texts[name].number:
-            events.warn(f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of it fits int64; it is read as text. Force it with `types: {{{name}: number}}`.")
+            events.warn(
+                f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of it"
+                f" fits int64; it is read as text. Force it with `types: {{{name}: number}}`."
+            )
     held = {} if learnt is None else _learnt_kinds(kinds, learnt)
     kinds |= held
     forced: dict[str, str] = {}
@@ -251,7 +315,11 @@ def _plan(readers: list[Reader], partitions: list[dict[str, str | None]], events
             if forced.setdefault(final, must) != must:
                 raise SourceError(f"source.types gives {name!r} two types, {forced[final]} and {must}.")
     check_words(readers, set(parts))
-    already = {n for n, must in forced.items() if kinds[n].equals(FORCED[must]) or (must == "timestamp" and pa.types.is_timestamp(kinds[n]))}
+    already = {
+        n
+        for n, must in forced.items()
+        if kinds[n].equals(FORCED[must]) or (must == "timestamp" and pa.types.is_timestamp(kinds[n]))
+    }
     forced = {n: must for n, must in forced.items() if n not in already}
     kinds |= {n: FORCED[must] for n, must in forced.items()}
     return _Plan(_ordered(kinds, readers), forced, spelling, frozenset(held) - set(forced))
@@ -277,8 +345,13 @@ def _learnt_kinds(kinds: dict[str, pa.DataType], learnt: Learnt) -> dict[str, pa
     return found
 
 
-def _say_lacking(readers: list[Reader], partitions: list[dict[str, str | None]], spelling: dict[str, str]) -> None:
-    """Say which columns a table lacks that others of the source have. A field that some JSON lines lack is nothing unusual."""
+def _say_lacking(
+    readers: list[Reader], partitions: list[dict[str, str | None]], spelling: dict[str, str]
+) -> None:
+    """Say which columns a table lacks that others of the source have.
+
+    A field that some JSON lines lack is nothing unusual.
+    """
     for reader, part in zip(readers, partitions, strict=True):
         if isinstance(reader, JsonLines) or not reader.columns:
             continue
@@ -286,7 +359,10 @@ def _say_lacking(readers: list[Reader], partitions: list[dict[str, str | None]],
         lacking = [final for name, final in spelling.items() if name not in here]
         if lacking:
             some = ", ".join(lacking[:12]) + (" …" if len(lacking) > 12 else "")
-            reader.say(f"lacks columns that other files of the source have, which are missing in its rows: {some}.", warn=True)
+            reader.say(
+                f"lacks columns that other files of the source have, which are missing in its rows: {some}.",
+                warn=True,
+            )
 
 
 def _inner(kind: pa.DataType) -> pa.DataType:
@@ -299,7 +375,7 @@ def _ordered(kinds: dict[str, pa.DataType], readers: list[Reader]) -> dict[str, 
     return {n: kinds[n] for n in [*first, *(k for k in kinds if k not in first)]}
 
 
-# -- the rows ------------------------------------------------------------------------------------------------------------
+# -- the rows ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -314,7 +390,9 @@ class _Written:
     """Whether a sample has fewer rows than it was asked for since they are wide."""
 
 
-def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, context: Context, block: int) -> _Written:
+def _write(
+    readers: list[Reader], partitions: list[dict[str, str | None]], plan: _Plan, context: Context, block: int
+) -> _Written:
     """The second pass; again with a column as text, where its type proves too narrow."""
     while True:
         rejects = Rejects(context.scratch / "rejects-by-type.parquet")
@@ -324,7 +402,9 @@ def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan:
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
                 cut = _write_one(index, reader, part, plan, context, writer, rejects) or cut
-                context.events.progress("extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows)
+                context.events.progress(
+                    "extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows
+                )
             return _Written(writer.close(), writer.rows, rejects, cut)
         except BaseException as error:
             writer.abandon()
@@ -334,12 +414,25 @@ def _write(readers: list[Reader], partitions: list[dict[str, str | None]], plan:
                 raise
             name = error.column
             if pa.types.is_string(plan.kinds[name]):
-                raise SourceError(f"the column {name!r} cannot be read as text in every file, nor as anything else.") from None
-            context.events.warn(f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as text.")
+                raise SourceError(
+                    f"the column {name!r} cannot be read as text in every file, nor as anything else."
+                ) from None
+            context.events.warn(
+                f"the column {name!r} has values that {plan.kinds[name]} cannot hold exactly; it is read as"
+                " text."
+            )
             plan.kinds[name] = pa.string()
 
 
-def _write_one(index: int, reader: Reader, part: dict[str, str | None], plan: _Plan, context: Context, writer: RowGroups, rejects: Rejects) -> bool:
+def _write_one(
+    index: int,
+    reader: Reader,
+    part: dict[str, str | None],
+    plan: _Plan,
+    context: Context,
+    writer: RowGroups,
+    rejects: Rejects,
+) -> bool:
     """One file's rows; whether those of a sample are cut short for their bytes."""
     number, late, size, fail = 0, 0, 0, reader.input.reading.on_bad_row == "fail"
     rows = reader.batches(plan.wanted(reader))
@@ -362,7 +455,9 @@ def _write_one(index: int, reader: Reader, part: dict[str, str | None], plan: _P
 
 
 def _within(batch: pa.RecordBatch, taken: int, context: Context) -> tuple[pa.RecordBatch, int, bool]:
-    """The rows of a sample's batch that it has room for, the bytes taken with them, and whether it is full."""
+    """The rows of a sample's batch that it has room for, the bytes taken with them, and whether it is
+    full.
+    """
     size = batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
     room = context.limit_bytes - taken
     if size < room or not batch.num_rows:
@@ -379,12 +474,15 @@ def _reconcile(reader: Reader, given: int) -> None:
     came = given + reader.rejected
     if reader.declared is not None and came != reader.declared:
         raise SourceError(
-            f"{reader.input.url} has {reader.declared:,} rows by its own word, and {came:,} could be read ({given:,} good, {reader.rejected:,} bad): "
-            "it is damaged, or changed while it was read. Fetch or write it again; nothing was kept."
+            f"{reader.input.url} has {reader.declared:,} rows by its own word, and {came:,} could be read"
+            f" ({given:,} good, {reader.rejected:,} bad): it is damaged, or changed while it was read. Fetch"
+            " or write it again; nothing was kept."
         )
 
 
-def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], index: int, number: int) -> tuple[pa.RecordBatch, list[Reject]]:
+def _finish(
+    batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], index: int, number: int
+) -> tuple[pa.RecordBatch, list[Reject]]:
     """A reader's batch in the final columns, without rows whose values are not of a forced type."""
     here = {plan.spelling[n.lower()]: i for i, n in enumerate(batch.schema.names) if n != LINE}
     constants = {plan.spelling[n.lower()]: v for n, v in part.items()}
@@ -421,13 +519,22 @@ def _finish(batch: pa.RecordBatch, plan: _Plan, part: dict[str, str | None], ind
             for row, reason in odd_rows(arrays[-1]).items():
                 wrong.setdefault(row, (name, reason))
     written = plan.written()
-    arrays += [beside.get(n.removeprefix(MISFIT), pa.nulls(batch.num_rows, pa.string())) for n in written.names[len(arrays) :]]
+    arrays += [
+        beside.get(n.removeprefix(MISFIT), pa.nulls(batch.num_rows, pa.string()))
+        for n in written.names[len(arrays) :]
+    ]
     rejects: list[Reject] = []
     if wrong:
         lines = batch.column(LINE)
         for row, (name, reason) in sorted(wrong.items()):
-            raw = {n: shown(column, row) for n, column in zip(batch.schema.names, batch.columns, strict=True) if n != LINE}
-            rejects.append(Reject(lines[row].as_py(), reason, json.dumps(raw, ensure_ascii=False, default=str), name))
+            raw = {
+                n: shown(column, row)
+                for n, column in zip(batch.schema.names, batch.columns, strict=True)
+                if n != LINE
+            }
+            rejects.append(
+                Reject(lines[row].as_py(), reason, json.dumps(raw, ensure_ascii=False, default=str), name)
+            )
         keep = pa.array([i not in wrong for i in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
     rows = batch.num_rows - len(wrong)

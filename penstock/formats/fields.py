@@ -1,8 +1,9 @@
 """The fields of JSON objects, as a tree: what they hold over all rows, and rows of them as columns.
 
-Every cost follows the values that are there, not fields × rows: where a row has few of all fields, values are dealt out to
-their fields with their places; where it has most, a field is gone through as a whole, which is faster. What is dense by
-nature, rows × columns of a batch, is counted (`Tree.cells`), so that batches of wide tables have fewer rows.
+Every cost follows the values that are there, not fields × rows: where a row has few of all fields, values are
+dealt out to their fields with their places; where it has most, a field is gone through as a whole, which is
+faster. What is dense by nature, rows × columns of a batch, is counted (`Tree.cells`), so that batches of wide
+tables have fewer rows.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class _Field:
         if float in kinds:
             found.add("float")
         if int in kinds:
-            found |= self._observe_integers([v for v in values if v is not None] if one else [v for v in values if type(v) is int])
+            found |= self._observe_integers(
+                [v for v in values if v is not None] if one else [v for v in values if type(v) is int]
+            )
         if str in kinds:
             found.add("text")
             self._observe_texts([v for v in values if type(v) is str])
@@ -171,7 +174,9 @@ class Tree:
         self._root.observe(objects, self)
 
     def fullest(self) -> tuple[str, int, list[str]]:
-        """The object with most fields: its path (empty: the row itself), how many it has, and some of their names."""
+        """The object with most fields: its path (empty: the row itself), how many it has, and some of their
+        names.
+        """
         best: tuple[str, ...] = ()
         fields = self._root.fields
         pending: list[tuple[tuple[str, ...], _Field]] = [((), self._root)]
@@ -189,7 +194,9 @@ class Tree:
         self._root.settle()
         return [leaf for leaf in _leaves(self._root, (), listed=False) if leaf[0]]
 
-    def settle(self, leaves: list[tuple[tuple[str, ...], _Field, bool]], chosen: Sequence[str], raw_names: set[str]) -> None:
+    def settle(
+        self, leaves: list[tuple[tuple[str, ...], _Field, bool]], chosen: Sequence[str], raw_names: set[str]
+    ) -> None:
         """Write down the columns, now that the leaves have their names.
 
         Args:
@@ -232,7 +239,9 @@ def by_key(objects: list[Any]) -> Iterator[tuple[str, Places, list[Any]]]:
         yield key, places, values
 
 
-def _leaves(field: _Field, path: tuple[str, ...], *, listed: bool) -> Iterator[tuple[tuple[str, ...], _Field, bool]]:
+def _leaves(
+    field: _Field, path: tuple[str, ...], *, listed: bool
+) -> Iterator[tuple[tuple[str, ...], _Field, bool]]:
     form = field.form
     if form == "object" or (form == "objects" and not listed):
         fields = field.fields if form == "object" else field.item.fields if field.item else {}
@@ -253,7 +262,9 @@ def _listed_cells(field: _Field, value: Any) -> int:
         return len(value) * _width(field.item) if field.form == "objects" and field.item is not None else 0
     if type(value) is not dict or field.form != "object":
         return 0
-    return sum(_listed_cells(field.fields[key], below) for key, below in value.items() if type(below) in (dict, list))
+    return sum(
+        _listed_cells(field.fields[key], below) for key, below in value.items() if type(below) in (dict, list)
+    )
 
 
 class _Filling:
@@ -279,12 +290,19 @@ class _Filling:
             assert field.item is not None
             present = [i for i, v in enumerate(values) if v is not None]
             lists = [values[i] for i in present]
-            self._listed(field.item, _Lists(self._rows, _at(places, present), lists), None, list(chain.from_iterable(lists)))
+            self._listed(
+                field.item,
+                _Lists(self._rows, _at(places, present), lists),
+                None,
+                list(chain.from_iterable(lists)),
+            )
         elif field.name in self._kinds:
             self.found[field.name] = _spread(_array(values, self._kinds[field.name]), places, self._rows)
 
     def _listed(self, field: _Field, lists: _Lists, places: Places, elements: list[Any]) -> None:
-        """The columns below the elements of lists; every one has as many elements as the list, null where one lacks the field."""
+        """The columns below the elements of lists; every one has as many elements as the list, null where one
+        lacks the field.
+        """
         present = [i for i, e in enumerate(elements) if e is not None]
         seen = set()
         for key, at, below in by_key([elements[i] for i in present]):
@@ -330,7 +348,10 @@ class _Lists:
             whole[place] = value
         ends = self._offsets.to_pylist()
         missing = self._mask.to_pylist() if self._mask is not None else [False] * (len(ends) - 1)
-        rows = [None if gone else whole[start:end] for gone, start, end in zip(missing, ends, ends[1:], strict=False)]
+        rows = [
+            None if gone else whole[start:end]
+            for gone, start, end in zip(missing, ends, ends[1:], strict=False)
+        ]
         return _array(rows, kind)
 
 
@@ -358,9 +379,13 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return pa.array(values, pa.string()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
-        return pa.array([None if v is None else [e if type(e) is str else text_of(e) for e in v] for v in values], kind)
+        return pa.array(
+            [None if v is None else [e if type(e) is str else text_of(e) for e in v] for v in values], kind
+        )
     if pa.types.is_floating(kind):
         return pa.array([None if v is None else float(v) for v in values], kind)
     if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
-        return pa.array([None if v is None else [None if e is None else float(e) for e in v] for v in values], kind)
+        return pa.array(
+            [None if v is None else [None if e is None else float(e) for e in v] for v in values], kind
+        )
     return pa.array(values, kind)

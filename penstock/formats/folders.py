@@ -14,7 +14,17 @@ from penstock.core import objects
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
 from penstock.formats.members import hidden
-from penstock.formats.places import Found, ending, filesystem, found_remote, is_remote, near, plainly, stamp_of, utf8
+from penstock.formats.places import (
+    Found,
+    ending,
+    filesystem,
+    found_remote,
+    is_remote,
+    near,
+    plainly,
+    stamp_of,
+    utf8,
+)
 
 
 @dataclass
@@ -45,10 +55,16 @@ def is_folder(entry: str, base: Path) -> bool:
 
 
 def holds_no_tables(entry: str, base: Path) -> bool:
-    """Whether a path is archives, or a folder in which no file's ending names a table's format: its files would be rows."""
+    """Whether a path is archives, or a folder in which no file's ending names a table's format: its files
+    would be rows.
+    """
     if is_archive(entry):
         return True
-    return not glob.has_magic(entry) and is_folder(entry, base) and not any(ending(path) for path, _ in walk(entry, base).files)
+    return (
+        not glob.has_magic(entry)
+        and is_folder(entry, base)
+        and not any(ending(path) for path, _ in walk(entry, base).files)
+    )
 
 
 def walk(entry: str, base: Path, *, names_only: bool = False) -> Folder:
@@ -74,7 +90,9 @@ def walk(entry: str, base: Path, *, names_only: bool = False) -> Folder:
     return found
 
 
-def _walk_local(folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: Folder, names_only: bool) -> None:
+def _walk_local(
+    folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: Folder, names_only: bool
+) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = f"{prefix}{entry.name}"
@@ -115,4 +133,3 @@ def _walk_remote(entry: str) -> Folder:
             if below and not hidden(below) and info["type"] == "file":
                 found.files.append((below, found_remote(system, info, root)))
     return found
-

@@ -1,8 +1,9 @@
 """What an Arrow file or stream says it has: its messages, walked without trusting anything they point to.
 
-A stream of messages ends with a mark, and an IPC file is such a stream with an index behind it. So a stream that was cut
-between two batches, or an index that lost one, shows here, before rows are missing in silence. Only the lengths of
-messages, their kinds and the rows of each record batch are read: Message and RecordBatch of Arrow's `Message.fbs`.
+A stream of messages ends with a mark, and an IPC file is such a stream with an index behind it. So a stream
+that was cut between two batches, or an index that lost one, shows here, before rows are missing in silence.
+Only the lengths of messages, their kinds and the rows of each record batch are read: Message and RecordBatch
+of Arrow's `Message.fbs`.
 """
 
 from __future__ import annotations

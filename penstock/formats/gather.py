@@ -1,8 +1,9 @@
-"""Many files, of a folder or inside archives → rows: a file is a row of `path`, what the path tells, and `content`.
+"""Many files, of a folder or inside archives → rows: a file is a row of `path`, what the path tells, and
+`content`.
 
-One pass over the bytes. What must be known before it (whether all files hold text, whether they lie in subfolders) comes
-from the names alone: of a folder, of an archive's index, or, where a compressed tar has no index and the recipe does not
-say, from a pass of its own over the tar's headers.
+One pass over the bytes. What must be known before it (whether all files hold text, whether they lie in
+subfolders) comes from the names alone: of a folder, of an archive's index, or, where a compressed tar has no
+index and the recipe does not say, from a pass of its own over the tar's headers.
 
 Rows of an archive are numbered in the archive's order, which its hash fixes.
 
@@ -91,7 +92,9 @@ class Shape:
 
     def schema(self) -> pa.Schema:
         content = pa.string() if self.text else pa.binary()
-        return pa.schema([(PATH, pa.string()), *((name, pa.string()) for name in self.pattern.columns), (CONTENT, content)])
+        return pa.schema(
+            [(PATH, pa.string()), *((name, pa.string()) for name in self.pattern.columns), (CONTENT, content)]
+        )
 
 
 @dataclass
@@ -107,7 +110,9 @@ class LeftOut:
 
     def say(self, where: str, events: Events) -> None:
         if self.counts:
-            told = "; ".join(f"{n:,} {what}, such as {self.first[what]}" for what, n in sorted(self.counts.items()))
+            told = "; ".join(
+                f"{n:,} {what}, such as {self.first[what]}" for what, n in sorted(self.counts.items())
+            )
             events.say(f"left out of {where}: {told}.")
 
 
@@ -126,7 +131,7 @@ class Item:
     size_bytes: int = 0
 
 
-# -- what is known before --------------------------------------------------------------------------------------------------
+# -- what is known before ------------------------------------------------------------------------------------
 
 
 def shape_of(how: Gathering, names: Names | None, events: Events | None = None) -> Shape:
@@ -143,7 +148,10 @@ def shape_of(how: Gathering, names: Names | None, events: Events | None = None) 
         assert names is not None
         pattern = ParentFolder(folders=names.in_folders > 0)
         if names.in_folders:
-            events.say("each file is a row; its `label` is the name of the folder it is in (say otherwise with `pattern`).")
+            events.say(
+                "each file is a row; its `label` is the name of the folder it is in (say otherwise with"
+                " `pattern`)."
+            )
     if how.content != "auto":
         text = how.content == "text"
     elif pattern.ending:
@@ -152,9 +160,15 @@ def shape_of(how: Gathering, names: Names | None, events: Events | None = None) 
         assert names is not None
         text = 0 < names.texts == names.files
         if 0 < names.texts < names.files:
-            events.warn(f"{names.texts:,} of {names.files:,} files have an ending of text, the others not; all are read as bytes. Narrow `pattern`, or set `content`.")
+            events.warn(
+                f"{names.texts:,} of {names.files:,} files have an ending of text, the others not; all are"
+                " read as bytes. Narrow `pattern`, or set `content`."
+            )
     if not text and how.encoding != "utf-8":
-        raise SourceError(f"source.encoding: {how.encoding} is given, but the files are read as bytes (their endings name no text). Set `content: text`, or leave `encoding` out.")
+        raise SourceError(
+            f"source.encoding: {how.encoding} is given, but the files are read as bytes (their endings name"
+            " no text). Set `content: text`, or leave `encoding` out."
+        )
     return Shape(pattern, text)
 
 
@@ -191,10 +205,12 @@ def _entries(archive: Archive, within: int | None) -> Iterator[Entry]:
         yield entry
 
 
-# -- items ---------------------------------------------------------------------------------------------------------------
+# -- items ---------------------------------------------------------------------------------------------------
 
 
-def _judge(data: bytes | None, size: int, shape: Shape, how: Gathering) -> tuple[bytes | str | None, str | None, bool]:
+def _judge(
+    data: bytes | None, size: int, shape: Shape, how: Gathering
+) -> tuple[bytes | str | None, str | None, bool]:
     """Content, or the reason why there is none, and whether the encoding was guessed."""
     if data is None:
         return None, f"has {size:,} bytes, more than `max_bytes` ({how.max_bytes:,})", False
@@ -207,8 +223,20 @@ def _judge(data: bytes | None, size: int, shape: Shape, how: Gathering) -> tuple
     return text, None, guessed
 
 
-def archive_items(index: int, archive: Archive, shape: Shape, how: Gathering, left: LeftOut, guessed: LeftOut, *, some: Some | None = None, within: int | None = None) -> Iterator[Item]:
-    """The rows of one archive, in its order; links, devices and what the pattern does not mean are left out, counted."""
+def archive_items(
+    index: int,
+    archive: Archive,
+    shape: Shape,
+    how: Gathering,
+    left: LeftOut,
+    guessed: LeftOut,
+    *,
+    some: Some | None = None,
+    within: int | None = None,
+) -> Iterator[Item]:
+    """The rows of one archive, in its order; links, devices and what the pattern does not mean are left out,
+    counted.
+    """
     seen: set[int] = set()
     line = 0
     for entry in _entries(archive, within):
@@ -238,11 +266,23 @@ def archive_items(index: int, archive: Archive, shape: Shape, how: Gathering, le
             except DamagedMember as error:
                 reason = str(error)
         if guess:
-            guessed.add("files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", path)
-        yield Item(index, line, path, values, content, None if reason is None else f"{path}: {reason}", entry.size_bytes)
+            guessed.add(
+                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", path
+            )
+        yield Item(
+            index,
+            line,
+            path,
+            values,
+            content,
+            None if reason is None else f"{path}: {reason}",
+            entry.size_bytes,
+        )
 
 
-def file_items(files: Sequence[tuple[int, SourceFile]], shape: Shape, how: Gathering, guessed: LeftOut, block: int) -> Iterator[Item]:
+def file_items(
+    files: Sequence[tuple[int, SourceFile]], shape: Shape, how: Gathering, guessed: LeftOut, block: int
+) -> Iterator[Item]:
     """The rows of files that lie in a folder, read by several threads, in order."""
     for (i, file), data in read_ahead(files, how.max_bytes, block):
         values = shape.pattern.match(file.path)
@@ -250,11 +290,15 @@ def file_items(files: Sequence[tuple[int, SourceFile]], shape: Shape, how: Gathe
             raise AssertionError(f"{file.path} is in the snapshot, but the pattern does not match it")
         content, reason, guess = _judge(data, file.size_bytes, shape, how)
         if guess:
-            guessed.add("files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", file.path)
+            guessed.add(
+                "files that are not UTF-8, read as Latin-1 (set `encoding` if letters look wrong)", file.path
+            )
         yield Item(i, 1, file.path, values, content, reason, file.size_bytes)
 
 
-def read_ahead(files: Sequence[tuple[int, SourceFile]], max_bytes: int, block: int) -> Iterator[tuple[tuple[int, SourceFile], bytes | None]]:
+def read_ahead(
+    files: Sequence[tuple[int, SourceFile]], max_bytes: int, block: int
+) -> Iterator[tuple[tuple[int, SourceFile], bytes | None]]:
     """Each file's bytes (None where there are more than `max_bytes`), in order, a few portions ahead.
 
     Raises:
@@ -263,11 +307,18 @@ def read_ahead(files: Sequence[tuple[int, SourceFile]], max_bytes: int, block: i
     if not files:
         return
     remote = is_remote(files[0][1].url)
-    for portion, contents in spread(_portions(files, block // 2), lambda portion: _read_portion(portion, max_bytes), workers=16 if remote else 4, waits=remote):
+    for portion, contents in spread(
+        _portions(files, block // 2),
+        lambda portion: _read_portion(portion, max_bytes),
+        workers=16 if remote else 4,
+        waits=remote,
+    ):
         yield from zip(portion, contents, strict=True)
 
 
-def _portions(files: Iterable[tuple[int, SourceFile]], most_bytes: int) -> Iterator[list[tuple[int, SourceFile]]]:
+def _portions(
+    files: Iterable[tuple[int, SourceFile]], most_bytes: int
+) -> Iterator[list[tuple[int, SourceFile]]]:
     held: list[tuple[int, SourceFile]] = []
     size = 0
     for pair in files:
@@ -284,13 +335,15 @@ def _read_portion(portion: list[tuple[int, SourceFile]], max_bytes: int) -> list
     return [None if file.size_bytes > max_bytes else whole(file) for _, file in portion]
 
 
-# -- rows ----------------------------------------------------------------------------------------------------------------
+# -- rows ----------------------------------------------------------------------------------------------------
 
 
 class Writer:
     """Items → Parquet and rejects, in bounded batches."""
 
-    def __init__(self, shape: Shape, files: Sequence[SourceFile], scratch: Path, *, block: int, fail: bool) -> None:
+    def __init__(
+        self, shape: Shape, files: Sequence[SourceFile], scratch: Path, *, block: int, fail: bool
+    ) -> None:
         self._shape = shape
         self._files = files
         self._scratch = scratch
@@ -309,7 +362,9 @@ class Writer:
                 file, number = item.file, 0
             if item.reason is not None:
                 row = json.dumps({PATH: item.path, **item.values}, ensure_ascii=False)
-                self.rejects.add(self._files[item.file].path, Reject(item.line, item.reason, row), fail=self._fail)
+                self.rejects.add(
+                    self._files[item.file].path, Reject(item.line, item.reason, row), fail=self._fail
+                )
                 continue
             held.append(item)
             numbers.append(number)
@@ -324,10 +379,16 @@ class Writer:
     def _batch(self, items: list[Item], numbers: list[int]) -> pa.RecordBatch:
         text = pa.string()
         columns = [pa.array([i.values[name] for i in items], text) for name in self._shape.pattern.columns]
-        return pa.RecordBatch.from_arrays([
-            pa.array([i.path for i in items], text), *columns, pa.array([i.content for i in items], self.schema.field(CONTENT).type),
-            pa.array([i.file for i in items], pa.int32()), pa.array(numbers, pa.int64()),
-        ], schema=self.schema)
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array([i.path for i in items], text),
+                *columns,
+                pa.array([i.content for i in items], self.schema.field(CONTENT).type),
+                pa.array([i.file for i in items], pa.int32()),
+                pa.array(numbers, pa.int64()),
+            ],
+            schema=self.schema,
+        )
 
     def write(self, items: Iterable[Item], events: Events, *, files: int) -> Extract:
         """All items; an extract of them."""
@@ -337,7 +398,9 @@ class Writer:
             try:
                 for batch in ahead(self.batches(items), 1):
                     groups.add(batch)
-                    events.progress("extract", batch.column(ROW_FILE)[-1].as_py() + 1, files, "files", rows=groups.rows)
+                    events.progress(
+                        "extract", batch.column(ROW_FILE)[-1].as_py() + 1, files, "files", rows=groups.rows
+                    )
                 made = groups.close()
             except BaseException:
                 groups.abandon()
@@ -347,7 +410,15 @@ class Writer:
             return Extract(list(made), self._shape.schema(), rejects, groups.rows, self.rejects.count)
 
 
-def gather_files(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, memory_bytes: int, events: Events, named: Sequence[SourceFile] | None = None) -> Extract:
+def gather_files(
+    files: Sequence[SourceFile],
+    how: Gathering,
+    scratch: Path,
+    *,
+    memory_bytes: int,
+    events: Events,
+    named: Sequence[SourceFile] | None = None,
+) -> Extract:
     """A row for each file of a folder. `ROW_FILE` is an index into `files`.
 
     Args:
@@ -361,13 +432,25 @@ def gather_files(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, 
         names.add(file.path, file.size_bytes)
     shape = shape_of(how, names, events)
     block, guessed = _block(memory_bytes), LeftOut()
-    made = Writer(shape, files, scratch, block=block, fail=how.fail).write(file_items(list(enumerate(files)), shape, how, guessed, block), events, files=len(files))
+    made = Writer(shape, files, scratch, block=block, fail=how.fail).write(
+        file_items(list(enumerate(files)), shape, how, guessed, block), events, files=len(files)
+    )
     _reconcile(files, len(files), made)
     _tell(made, guessed, events)
     return made
 
 
-def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, *, memory_bytes: int, events: Events, names: Names | None = None, some: Some | None = None, within: int | None = None) -> Extract:
+def gather_archives(
+    files: Sequence[SourceFile],
+    how: Gathering,
+    scratch: Path,
+    *,
+    memory_bytes: int,
+    events: Events,
+    names: Names | None = None,
+    some: Some | None = None,
+    within: int | None = None,
+) -> Extract:
     """A row for each file in archives. `ROW_FILE` is an index into `files`.
 
     Args:
@@ -376,7 +459,8 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
         within: of a compressed tar read so many bytes only.
 
     Raises:
-        SourceError: an archive is damaged, holds nothing that is meant, or a file cannot be a row while `fail` is set.
+        SourceError: an archive is damaged, holds nothing that is meant, or a file cannot be a row while
+            `fail` is set.
     """
     for file in files:
         check_file(file)
@@ -384,7 +468,11 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
         names = index(files, how)
         streams = [f.path for f in files if not _in_any_order(f)]
         if streams:
-            events.say(f"{streams[0]}{f' and {len(streams) - 1} more' if len(streams) > 1 else ''}: a compressed tar has no index, so it is read twice: names first, then files. Give `pattern` with an ending (such as '**/*.jpg') to have it read once.")
+            events.say(
+                f"{streams[0]}{f' and {len(streams) - 1} more' if len(streams) > 1 else ''}: a compressed tar"
+                " has no index, so it is read twice: names first, then files. Give `pattern` with an ending"
+                " (such as '**/*.jpg') to have it read once."
+            )
     shape = shape_of(how, names, events)
     left, guessed = LeftOut(), LeftOut()
     members = 0
@@ -398,11 +486,17 @@ def gather_archives(files: Sequence[SourceFile], how: Gathering, scratch: Path, 
                     yield item
             check_file(file)
 
-    made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(items(), events, files=len(files))
+    made = Writer(shape, files, scratch, block=_block(memory_bytes), fail=how.fail).write(
+        items(), events, files=len(files)
+    )
     where = files[0].path if len(files) == 1 else f"{len(files)} archives"
     if not made.rows and not made.rejected:
         other = left.first.get("files that `pattern` does not match")
-        wanted = f"nothing in it matches `pattern` {how.pattern.text!r}; it has files such as {other!r}" if how.pattern is not None and other else "it has no files"
+        wanted = (
+            f"nothing in it matches `pattern` {how.pattern.text!r}; it has files such as {other!r}"
+            if how.pattern is not None and other
+            else "it has no files"
+        )
         raise SourceError(f"{files[0].url if len(files) == 1 else where}: {wanted}.")
     _reconcile(files, members, made)
     left.say(where, events)
@@ -419,8 +513,10 @@ def _reconcile(files: Sequence[SourceFile], members: int, made: Extract) -> None
     if made.rows + made.rejected != members:
         where = f"{files[0].url}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}"
         raise SourceError(
-            f"{where}: {members:,} files are meant, and {made.rows + made.rejected:,} came of them ({made.rows:,} rows, {made.rejected:,} bad): "
-            "something changed while they were read. Run again; nothing was kept.")
+            f"{where}: {members:,} files are meant, and {made.rows + made.rejected:,} came of them"
+            f" ({made.rows:,} rows, {made.rejected:,} bad): something changed while they were read. Run"
+            " again; nothing was kept."
+        )
 
 
 def _tell(made: Extract, guessed: LeftOut, events: Events) -> None:

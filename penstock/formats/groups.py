@@ -31,9 +31,14 @@ class RowGroups:
         """
         self._folder = folder
         # Numbers seldom repeat enough for a dictionary to be worth its making.
-        self._dictionary = [f.name for f in schema if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))] or False
+        self._dictionary = [
+            f.name
+            for f in schema
+            if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))
+        ] or False
         self._schema = schema
-        # A row group costs some work and memory for each column, whatever its rows: of a wide table it has no few of them.
+        # A row group costs some work and memory for each column, whatever its rows: of a wide table it has no
+        # few of them.
         self._most_bytes = max(min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24))
         self._held: list[pa.RecordBatch] = []
         self._held_rows = self._held_bytes = self._file_rows = 0
@@ -53,7 +58,13 @@ class RowGroups:
         if self._writer is None or self._file_rows >= FILE_ROWS:
             self._end()
             path = self._folder / f"rows-{len(self.files):05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._schema, compression="snappy", write_statistics=True, use_dictionary=self._dictionary)
+            self._writer = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="snappy",
+                write_statistics=True,
+                use_dictionary=self._dictionary,
+            )
             self.files.append(path)
             self._file_rows = 0
         whole = pa.Table.from_batches(self._held, self._schema)
@@ -94,7 +105,11 @@ def _weight(batch: pa.RecordBatch) -> int:
     size = int(batch.nbytes)
     for column in batch.columns:
         kind = column.type
-        if pa.types.is_dictionary(kind) and (pa.types.is_string(kind.value_type) or pa.types.is_binary(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+        if pa.types.is_dictionary(kind) and (
+            pa.types.is_string(kind.value_type)
+            or pa.types.is_binary(kind.value_type)
+            or pa.types.is_large_string(kind.value_type)
+        ):
             lengths = pc.binary_length(column.dictionary).take(column.indices)
             size += pc.sum(lengths.cast(pa.int64())).as_py() or 0
     return size

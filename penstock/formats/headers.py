@@ -3,12 +3,12 @@
     part-0  x,c,y     part-1  x,c,y     the same first line in all: names,
             1.5,k,u           2.5,c,v   though part-1 has the value `c` in its column `c`
 
-A file that shares names with the others is mapped by name, whatever their order. A file whose first line has nothing in
-common with the names of the others is refused: its rows would otherwise stand in other columns, or its names among the
-rows. Only where every file says so itself has none a header.
+A file that shares names with the others is mapped by name, whatever their order. A file whose first line has
+nothing in common with the names of the others is refused: its rows would otherwise stand in other columns, or
+its names among the rows. Only where every file says so itself has none a header.
 
-And what a header is to its own file: how its names fit the lines below, and where it comes again, as it does where files
-were joined. Such a line is no row: it is put aside. Pure: what files look like in, decisions out.
+And what a header is to its own file: how its names fit the lines below, and where it comes again, as it does
+where files were joined. Such a line is no row: it is put aside. Pure: what files look like in, decisions out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ REPEATED = "it is the header again, so it is no row"
 _SHARED = 0.5
 """The share of a first line's cells that must be known names for it to be a header."""
 _OUTVOTED = 4
-"""A first line is no header of a table whose rows have another number of cells so many times as often as its own."""
+"""A first line is no header of a table whose rows have another number of cells so many times as often as its
+own.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ def decide(looks: Sequence[Look]) -> list[bool]:
     Raises:
         SourceError: some have one, and another has none, or one that shares no name with it.
     """
-    if len({tuple(cell.lower() for cell in one.cells) for one in looks}) == 1 and could_be_names(looks[0].cells):
+    if len({tuple(cell.lower() for cell in one.cells) for one in looks}) == 1 and could_be_names(
+        looks[0].cells
+    ):
         return [True] * len(looks)
-    sure = [one for one in looks if one.verdict == "yes"] or [one for one in looks if one.verdict == "perhaps"]
+    sure = [one for one in looks if one.verdict == "yes"] or [
+        one for one in looks if one.verdict == "perhaps"
+    ]
     if not sure:
         return [False] * len(looks)
     common = Counter(one.cells for one in sure).most_common(1)[0][0]
@@ -83,18 +89,21 @@ def _belongs(one: Look, reference: Look, *, certain: bool) -> bool:
 def _differs(one: Look, reference: Look) -> str:
     here, there = ",".join(one.cells)[:80], ",".join(reference.cells)[:80]
     return (
-        f"{one.path} begins with {here!r}, which shares too few names with the first line of {reference.path}, {there!r}: "
-        f"is it data, or a header of its own? Files of one source are united by their columns' names. "
-        f"Give it the header of the others; or set `header: false` (with `names`) if no file has one, `header: true` if each has."
+        f"{one.path} begins with {here!r}, which shares too few names with the first line of"
+        f" {reference.path}, {there!r}: is it data, or a header of its own? Files of one source are united by"
+        " their columns' names. Give it the header of the others; or set `header: false` (with `names`) if"
+        " no file has one, `header: true` if each has."
     )
 
 
-# -- one header and its rows ---------------------------------------------------------------------------------------------
+# -- one header and its rows ---------------------------------------------------------------------------------
 
 
 def fitted_names(names: list[str], rest: Sequence[Record]) -> list[str] | None:
-    """A header's names as the lines below need them: more, without a name, where these end in a delimiter that the
-    header lacks, or less where the header does; None where nearly all lines have another number of cells."""
+    """A header's names as the lines below need them: more, without a name, where these end in a delimiter
+    that the header lacks, or less where the header does; None where nearly all lines have another number of
+    cells.
+    """
     widths = Counter(widths_of(list(rest)))
     if not widths:
         return names
@@ -115,9 +124,11 @@ def does_not_fit(path: str, names: Sequence[str], rest: Sequence[Record]) -> Sou
     widths = Counter(widths_of(list(rest)))
     common, times = widths.most_common(1)[0]
     return SourceError(
-        f"{path} begins with {','.join(names)[:80]!r}, {len(names)} cells that look like names, but {times} of {widths.total()} "
-        f"lines below have {common} cells. If it is a title, set `skip_rows`; if it lacks names, give all `names` as well; "
-        "if it is data, set `header: false`; if it is right and those lines are wrong, set `header: true`.")
+        f"{path} begins with {','.join(names)[:80]!r}, {len(names)} cells that look like names, but {times}"
+        f" of {widths.total()} lines below have {common} cells. If it is a title, set `skip_rows`; if it"
+        " lacks names, give all `names` as well; if it is data, set `header: false`; if it is right and"
+        " those lines are wrong, set `header: true`."
+    )
 
 
 class Again:
@@ -132,15 +143,23 @@ class Again:
         self._path = path
         self._names = [_folded(name) for name in names]
         self._sorted = sorted(self._names)
-        plain = sorted((n for n in map(_trimmed, names) if n and n.isprintable() and not (quote and quote in n)), key=len, reverse=True)
+        plain = sorted(
+            (n for n in map(_trimmed, names) if n and n.isprintable() and not (quote and quote in n)),
+            key=len,
+            reverse=True,
+        )
         self._needles = [[spelt.encode() for spelt in dict.fromkeys(_spellings(name))] for name in plain]
         found = {spelt for name in names for spelt in _spellings(_trimmed(name))}
-        self._spellings = pa.array(sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string())
+        self._spellings = pa.array(
+            sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string()
+        )
 
     @classmethod
-    def of(cls, path: str, records: Sequence[Record], reading: Reading, *, header: bool, width: int) -> Again | None:
-        """What knows a file's header where it comes again; None where there is none, or it may be a value as well: all is
-        text in one column.
+    def of(
+        cls, path: str, records: Sequence[Record], reading: Reading, *, header: bool, width: int
+    ) -> Again | None:
+        """What knows a file's header where it comes again; None where there is none, or it may be a value as
+        well: all is text in one column.
 
         Args:
             header: whether the first of `records` is one.
@@ -155,8 +174,9 @@ class Again:
         return cls(path, cells[:width] + [""] * (width - len(cells)), reading.quote)
 
     def suspected(self, block: bytes, columns: Sequence[pa.Array]) -> bool:
-        """Whether a row of a block may be the header: then each is looked at. Nearly every block lacks a name, which is seen at
-        the speed of memory.
+        """Whether a row of a block may be the header: then each is looked at.
+
+        Nearly every block lacks a name, which is seen at the speed of memory.
 
         Args:
             columns: what was read of it, of some or all of the file's columns.
@@ -183,10 +203,11 @@ class Again:
             return REPEATED
         if sorted(here) == self._sorted:
             raise SourceError(
-                f"{self._path}, line {line}: the names of its columns come again in another order, "
-                f"{','.join(here)[:80]!r}. It seems to be files that were joined, and the rows behind it have their cells "
-                "in other places. Give them as files of their own; or, if that line is data, set `header: false`, `names` "
-                "and `skip_rows: 1`.")
+                f"{self._path}, line {line}: the names of its columns come again in another order,"
+                f" {','.join(here)[:80]!r}. It seems to be files that were joined, and the rows behind it"
+                " have their cells in other places. Give them as files of their own; or, if that line is"
+                " data, set `header: false`, `names` and `skip_rows: 1`."
+            )
         return ""
 
 

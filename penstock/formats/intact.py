@@ -1,14 +1,15 @@
 """Whether a picture's bytes are whole, where the decoder itself would not say.
 
-Decoders are made for eyes: what is torn or bent becomes grey, or noise, and no word is said. Here the file's own check
-sums and the decoder's own complaints are asked, before pixels become numbers to learn from:
+Decoders are made for eyes: what is torn or bent becomes grey, or noise, and no word is said. Here the file's
+own check sums and the decoder's own complaints are asked, before pixels become numbers to learn from:
 
     PNG     the CRC of every chunk, the end chunk, and Adler's sum over the unpacked pixels
     JPEG    what libjpeg warns of (through simplejpeg); where that is not installed, the marks of the scans
     TIFF    Adler's sum over each strip or tile that is packed by Deflate
     WebP    the length in its header
 
-A changed byte in a format without check sums (BMP, a TIFF that is not packed) is another picture, and nobody can know.
+A changed byte in a format without check sums (BMP, a TIFF that is not packed) is another picture, and nobody
+can know.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ def damage(data: bytes, image: Any) -> str | None:
         return _tiff(data, image)
     if image.format == "WEBP":
         size = int.from_bytes(data[4:8], "little") + 8
-        return f"cut short: its header says {size:,} bytes, and there are {len(data):,}" if size > len(data) else None
+        return (
+            f"cut short: its header says {size:,} bytes, and there are {len(data):,}"
+            if size > len(data)
+            else None
+        )
     return None
 
 
@@ -64,7 +69,10 @@ def _png(data: bytes) -> str | None:
 
 
 def _unpack(unpacker: Any, packed: bytes) -> str | None:
-    """Unpack and forget, a piece at a time; what zlib complains of. It compares Adler's sum at the end of its stream."""
+    """Unpack and forget, a piece at a time; what zlib complains of.
+
+    It compares Adler's sum at the end of its stream.
+    """
     try:
         while packed and not unpacker.eof:
             unpacker.decompress(packed, _PIECE)
@@ -89,11 +97,13 @@ def _tiff(data: bytes, image: Any) -> str | None:
     return None
 
 
-# -- JPEG ----------------------------------------------------------------------------------------------------------------
+# -- JPEG ----------------------------------------------------------------------------------------------------
 
 
 def jpeg_damage(data: bytes) -> str | None:
-    """What libjpeg complains of in a JPEG, decoded at an eighth of its size: every bit of it is read all the same."""
+    """What libjpeg complains of in a JPEG, decoded at an eighth of its size: every bit of it is read all the
+    same.
+    """
     codec = simplejpeg()
     if codec is None:
         return _jpeg_marks(data)
@@ -120,7 +130,11 @@ def _jpeg_marks(data: bytes) -> str | None:
         mark = match[1][0]
         if mark == 0xD9:
             return None
-        if mark not in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE) and not 0xD0 <= mark <= 0xD7 and not 0xE0 <= mark <= 0xEF:
+        if (
+            mark not in (0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE)
+            and not 0xD0 <= mark <= 0xD7
+            and not 0xE0 <= mark <= 0xEF
+        ):
             return f"damaged: the mark 0x{mark:02x} stands within its pixels"
     return "cut short: it has no end mark"
 

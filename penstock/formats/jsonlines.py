@@ -12,7 +12,8 @@ A missing field, null and an empty object are missing values. Integers stay exac
 
 A line that is not one JSON object, or has a key twice in one object (a parser would lose one), is rejected.
 
-Both passes work field by field over a block of lines (`fields`), so that Python's work is in `json` and in C loops.
+Both passes work field by field over a block of lines (`fields`), so that Python's work is in `json` and in C
+loops.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
-        raise _TwiceError(f"the key {next(key for key, count in counts.items() if count > 1)[:200]!r} is there twice")
+        raise _TwiceError(
+            f"the key {next(key for key, count in counts.items() if count > 1)[:200]!r} is there twice"
+        )
     return made
 
 
@@ -63,7 +66,10 @@ _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
 def _value(text: str) -> Any:
-    """One JSON value. The usual line is scanned straight, without the two regular expressions of `json.loads`."""
+    """One JSON value.
+
+    The usual line is scanned straight, without the two regular expressions of `json.loads`.
+    """
     try:
         value, end = _scan(text, 0)
         if end == len(text):
@@ -101,21 +107,26 @@ class JsonLines(Reader):
         way = ".[]" if "[]" in path else f".{path} |= to_entries" if path else "{entries: to_entries}"
         how = "" if "[]" in path else f", for example with: jq -c '{way}'"
         return SourceError(
-            f"{self.input.path}: the objects up to line {line:,} have more than {MOST_COLUMNS:,} different fields, and each would be a column; {where}, such as {', '.join(name[:40] for name in names)}. "
-            f"Are these data that is used as keys? Write them as a list of objects with a field for the key and one for the value{how}.")
+            f"{self.input.path}: the objects up to line {line:,} have more than {MOST_COLUMNS:,} different"
+            f" fields, and each would be a column; {where}, such as {', '.join(name[:40] for name in names)}."
+            " Are these data that is used as keys? Write them as a list of objects with a field for the key"
+            f" and one for the value{how}."
+        )
 
     def settle(self) -> None:
         tree = self._tree
         if not tree.is_settled:
             leaves = tree.leaves()
             joined = [".".join(step.strip("\ufeff") for step in path) for path, _, _ in leaves]
-            order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))  # so that a clash is named alike in every file
+            # so that a clash is named alike in every file
+            order = sorted(range(len(leaves)), key=lambda i: (joined[i], leaves[i][0]))
             for i, name in zip(order, self.final_names([joined[i] for i in order]), strict=True):
                 leaves[i][1].name = name
             tree.settle(leaves, self.input.reading.columns, self.raw_names)
-        self.columns, self.inexact, self.raw_names = tree.columns, tree.inexact, tree.raw_names  # the same for all files: none is a copy
+        # the same for all files: none is a copy
+        self.columns, self.inexact, self.raw_names = tree.columns, tree.inexact, tree.raw_names
 
-    # -- lines -------------------------------------------------------------------------------------------------------
+    # -- lines -----------------------------------------------------------------------------------------------
 
     def _blocks(self) -> Iterator[tuple[list[int], list[dict[str, Any]], list[Reject]]]:
         """Blocks of good objects with their lines, and bad lines."""
@@ -129,7 +140,11 @@ class JsonLines(Reader):
                     self._refuse_whole(rest)
                 cut = rest.rfind(b"\n") + 1 if more else len(rest)
                 if not cut and len(rest) > LONGEST_LINE:
-                    raise SourceError(f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB, the most that a row of text may have. Are these JSON lines, one object a line? If so, split that row, or take it out.")
+                    raise SourceError(
+                        f"{self.input.path}, line {line}: the line is longer than {LONGEST_LINE >> 20} MiB,"
+                        " the most that a row of text may have. Are these JSON lines, one object a line? If"
+                        " so, split that row, or take it out."
+                    )
                 raw = rest[:cut].split(b"\n")
                 if cut and rest[cut - 1 : cut] == b"\n":
                     raw.pop()
@@ -161,7 +176,10 @@ class JsonLines(Reader):
         first = start.split(b"\n", 1)[0].strip()
         if first in (b"[", b"{") or first.startswith((b"[{", b"[ {")):
             what = "one JSON array" if first.startswith(b"[") else "JSON spread over several lines"
-            raise SourceError(f"{self.input.path} is {what}, not JSON lines (one object a line). Convert it first, for example with: jq -c '{'.[]' if first.startswith(b'[') else '.'}'")
+            raise SourceError(
+                f"{self.input.path} is {what}, not JSON lines (one object a line). Convert it first, for"
+                f" example with: jq -c '{'.[]' if first.startswith(b'[') else '.'}'"
+            )
 
     def _parse(self, raw: list[bytes], line: int) -> tuple[list[int], list[dict[str, Any]], list[Reject]]:
         lines: list[int] = []
@@ -192,7 +210,9 @@ class JsonLines(Reader):
             except ValueError as error:
                 reason = str(error)
             if reason:
-                rejects.append(Reject(number, reason, text.removesuffix(b"\r").decode("utf-8", "backslashreplace")))
+                rejects.append(
+                    Reject(number, reason, text.removesuffix(b"\r").decode("utf-8", "backslashreplace"))
+                )
             else:
                 lines.append(number)
                 objects.append(self._mended(value, ()) if mend else value)
@@ -214,7 +234,9 @@ class JsonLines(Reader):
         return value
 
     def _too_much(self, text: bytes) -> str | None:
-        """Why a line is not read at all: it is nested too deep, or would take too much memory; None if it is neither."""
+        """Why a line is not read at all: it is nested too deep, or would take too much memory; None if it is
+        neither.
+        """
         opened = text.count(b"{") + text.count(b"[")
         values = opened + text.count(b",")
         if opened <= _DEEPEST and values * _VALUE_BYTES <= self.context.value_bytes:
@@ -222,10 +244,14 @@ class JsonLines(Reader):
         bare = _TEXT.sub(b"", text)  # without what stands in its texts
         values = sum(map(bare.count, (b"{", b"[", b",")))
         if values * _VALUE_BYTES > self.context.value_bytes:
-            return f"{len(text):,} bytes with about {values:,} values, which may take {values * _VALUE_BYTES >> 20:,} MiB of memory at once, more than {self.context.value_bytes >> 20:,} MiB. Split the row, or raise resources.memory"
+            return (
+                f"{len(text):,} bytes with about {values:,} values, which may take"
+                f" {values * _VALUE_BYTES >> 20:,} MiB of memory at once, more than"
+                f" {self.context.value_bytes >> 20:,} MiB. Split the row, or raise resources.memory"
+            )
         return "nested too deep" if _depth(bare) > _DEEPEST else None
 
-    # -- the second pass ---------------------------------------------------------------------------------------------
+    # -- the second pass -------------------------------------------------------------------------------------
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         for lines, objects, _ in self._blocks():
@@ -235,15 +261,20 @@ class JsonLines(Reader):
                 yield pa.RecordBatch.from_pydict(found)
 
     def _cuts(self, lines: list[int], objects: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-        """Rows that may be columns at once: a table has a value in each column for each row, whether the row has it or not."""
+        """Rows that may be columns at once: a table has a value in each column for each row, whether the row
+        has it or not.
+        """
         most = self.context.batch_bytes // _CELL_BYTES
         start = size = 0
         for i, value in enumerate(objects):
             cells = self._tree.cells(value)
             if cells > most * _LARGEST_ROW:
                 raise SourceError(
-                    f"{self.input.path}, line {lines[i]}: its lists of objects would be columns with {cells:,} values in this row alone, an element's place in every field that any element has. "
-                    "Are fields of these objects data that is used as keys? Split the row, or give its objects fewer fields.")
+                    f"{self.input.path}, line {lines[i]}: its lists of objects would be columns with"
+                    f" {cells:,} values in this row alone, an element's place in every field that any element"
+                    " has. Are fields of these objects data that is used as keys? Split the row, or give its"
+                    " objects fewer fields."
+                )
             if size + cells > most and i > start:
                 yield start, i
                 start, size = i, 0
@@ -261,5 +292,12 @@ def _depth(bare: bytes) -> int:
 
 
 def _called(value: Any) -> str:
-    names = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+    names = {
+        list: "a list",
+        str: "a text",
+        int: "a number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names[type(value)]

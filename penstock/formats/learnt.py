@@ -3,12 +3,12 @@
     learnt int64     "7", "7.0", 7.0 → 7      "07", "7.5", "A7" stay texts, beside the others
     learnt text      "1e5" → "1e5"            1.0 (a number of JSON or Parquet) → "1"
 
-A file alone would say otherwise: two rows of `True` and `False` are truth values, a third of `Unknown` makes all three
-texts. So a type that was learnt is never widened or narrowed by what comes later. What is not of it is no mistake of the
-reader: it is kept as text, and the feature takes or refuses it, row by row.
+A file alone would say otherwise: two rows of `True` and `False` are truth values, a third of `Unknown` makes
+all three texts. So a type that was learnt is never widened or narrowed by what comes later. What is not of it
+is no mistake of the reader: it is kept as text, and the feature takes or refuses it, row by row.
 
-The rules for text are those by which `typed.TextTypes` took a column for what it is; a type the recipe had forced
-understands what `typed.force` does.
+The rules for text are those by which `typed.TextTypes` took a column for what it is; a type the recipe had
+forced understands what `typed.force` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from penstock.formats.typed import NAIVE, ZONED, TextTypes, Widen, canonical, co
 MISFIT = "__p_as_"
 """Before a column's name: the column of the values that are not of its type, as text."""
 KEPT = "__p_kept_"
-"""Before a column's name: that column as it is carried along, where some of its values are not of its type: as text."""
+"""Before a column's name: that column as it is carried along, where some of its values are not of its type:
+as text.
+"""
 
 _NUMBER = re.compile(r"-?(?!0[0-9])([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -37,12 +39,21 @@ def learnt_type(kind: pa.DataType) -> pa.DataType | None:
     """The type in which a column of a learnt type is read; None: as it comes (bytes, lists)."""
     found = canonical(kind)
     t = pa.types
-    plain = t.is_boolean(found) or t.is_integer(found) or t.is_floating(found) or t.is_timestamp(found) or t.is_string(found)
+    plain = (
+        t.is_boolean(found)
+        or t.is_integer(found)
+        or t.is_floating(found)
+        or t.is_timestamp(found)
+        or t.is_string(found)
+    )
     return found if plain else None
 
 
-def fit(array: pa.Array, kind: pa.DataType, *, forced: str | None = None, na: Sequence[str] = ()) -> tuple[pa.Array, pa.Array | None]:
-    """The values that are of `kind`, null where not; and the others as text, null where they are: None if there are none.
+def fit(
+    array: pa.Array, kind: pa.DataType, *, forced: str | None = None, na: Sequence[str] = ()
+) -> tuple[pa.Array, pa.Array | None]:
+    """The values that are of `kind`, null where not; and the others as text, null where they are: None if
+    there are none.
 
     Args:
         kind: what `learnt_type` gave.
@@ -82,7 +93,9 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _exactly(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """All values in another type of the same sort, or None: some would change, or the sorts have nothing in common."""
+    """All values in another type of the same sort, or None: some would change, or the sorts have nothing in
+    common.
+    """
     t = pa.types
     here, number = array.type, t.is_integer(kind) or t.is_floating(kind)
     numeric = t.is_integer(here) or t.is_floating(here) or t.is_decimal(here)
@@ -155,7 +168,8 @@ def _value(text: str, kind: pa.DataType) -> object:
         return _number(text, whole=t.is_integer(kind))
     if len(text) < 10 or text[4] != "-":
         return None
-    for written in (kind, ZONED if kind.equals(NAIVE) else NAIVE):  # without a zone it is in UTC, as `_moments` has it
+    # without a zone it is in UTC, as `_moments` has it
+    for written in (kind, ZONED if kind.equals(NAIVE) else NAIVE):
         try:
             return _moments(pa.array([text], pa.string()).cast(written), kind)[0].as_py()
         except pa.ArrowInvalid:

@@ -1,8 +1,8 @@
 """Files that rows name: a column of paths or URLs becomes a column of the files' bytes, or texts.
 
-A row whose file is not there, may not be read, is empty or too large is put aside with the reason; a row that names none
-(a missing value) has none. A name that leads out of its root is refused, whoever wrote the table. What is read is what
-the snapshot saw: a file that has changed since ends the run.
+A row whose file is not there, may not be read, is empty or too large is put aside with the reason; a row that
+names none (a missing value) has none. A name that leads out of its root is refused, whoever wrote the table.
+What is read is what the snapshot saw: a file that has changed since ends the run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LOOK_BYTES = 256 << 20
 """How much of a compressed tar is gone through for a look."""
 
 
-# -- where files are read ------------------------------------------------------------------------------------------------
+# -- where files are read ------------------------------------------------------------------------------------
 
 
 class _Place(ABC):
@@ -74,9 +74,14 @@ class _Loose(_Place):
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
         def portion(some: list[str]) -> list[bytes | str]:
             files = [self._files[name] for name in some]
-            return [whole(file, sized=bool(file.size_bytes) or not self.load.urls) for file in files]  # a server may tell no size
+            # a server may tell no size
+            return [whole(file, sized=bool(file.size_bytes) or not self.load.urls) for file in files]
 
-        return [data for part in pool.map(portion, [names[i : i + 32] for i in range(0, len(names), 32)]) for data in part]
+        return [
+            data
+            for part in pool.map(portion, [names[i : i + 32] for i in range(0, len(names), 32)])
+            for data in part
+        ]
 
 
 class _Packed(_Place):
@@ -119,7 +124,12 @@ class _Held(_Place):
         size = 0
         for entry in archive.entries():
             name, unsafe = safe(entry.name)
-            if entry.type == "file" and unsafe is None and name in wanted and entry.size_bytes <= load.max_bytes:
+            if (
+                entry.type == "file"
+                and unsafe is None
+                and name in wanted
+                and entry.size_bytes <= load.max_bytes
+            ):
                 self._held[name] = archive.read(entry)
                 size += entry.size_bytes
             if size >= most_bytes or entry.offset >= _LOOK_BYTES:
@@ -132,21 +142,42 @@ class _Held(_Place):
         return [self._held[name] for name in names]
 
 
-def _place(column: str, load: Load, start: str, files: Sequence[SourceFile], made: Extract, scratch: Path, stack: ExitStack, events: Events, most_bytes: int | None) -> _Place:
+def _place(
+    column: str,
+    load: Load,
+    start: str,
+    files: Sequence[SourceFile],
+    made: Extract,
+    scratch: Path,
+    stack: ExitStack,
+    events: Events,
+    most_bytes: int | None,
+) -> _Place:
     mine = {f.path.removeprefix(start): f for f in files if f.path.startswith(start)}
     if load.urls or not is_archive(load.root):
         return _Loose(load, mine)
     file = next(iter(mine.values()))
     check_file(file)
     stack.callback(check_file, file)  # at the end, when all was read
-    archive = stack.enter_context(open_archive(file.url, warn=lambda text: events.warn(f"{file.path} {text}")))
+    archive = stack.enter_context(
+        open_archive(file.url, warn=lambda text: events.warn(f"{file.path} {text}"))
+    )
     if archive.in_any_order:
         return _Packed(load, archive)
     if most_bytes is not None:
-        values = pa.concat_tables([pq.read_table(path, columns=[column]) for path in made.parquet])[column].unique().to_pylist()
-        return _Held(load, archive, {name for v in values if v is not None and (name := load.named(v)[0])}, most_bytes)
+        values = (
+            pa.concat_tables([pq.read_table(path, columns=[column]) for path in made.parquet])[column]
+            .unique()
+            .to_pylist()
+        )
+        return _Held(
+            load, archive, {name for v in values if v is not None and (name := load.named(v)[0])}, most_bytes
+        )
     assert isinstance(archive, Tar)
-    events.say(f"{load.root} is a compressed tar, which can be read from beginning to end only; so it is unpacked in scratch (as one plain tar). A zip or plain tar needs no such copy.")
+    events.say(
+        f"{load.root} is a compressed tar, which can be read from beginning to end only; so it is unpacked in"
+        " scratch (as one plain tar). A zip or plain tar needs no such copy."
+    )
     copy = scratch / f"unpacked-{column.encode().hex()[:100]}.tar"
     with told_plainly(copy), open(copy, "wb") as target:
         archive.copy_to(target)
@@ -154,11 +185,19 @@ def _place(column: str, load: Load, start: str, files: Sequence[SourceFile], mad
     return _Packed(load, stack.enter_context(open_archive(str(copy))))
 
 
-# -- rows ----------------------------------------------------------------------------------------------------------------
+# -- rows ----------------------------------------------------------------------------------------------------
 
 
 def load_columns(
-    made: Extract, loads: Mapping[str, Load], files: Sequence[SourceFile], scratch: Path, *, memory_bytes: int, events: Events, fails: Callable[[int], bool], most_bytes: int | None = None
+    made: Extract,
+    loads: Mapping[str, Load],
+    files: Sequence[SourceFile],
+    scratch: Path,
+    *,
+    memory_bytes: int,
+    events: Events,
+    fails: Callable[[int], bool],
+    most_bytes: int | None = None,
 ) -> Extract:
     """An extract of tables with the files that their rows name.
 
@@ -176,13 +215,28 @@ def load_columns(
     block = min(8 << 20, max(256 << 10, memory_bytes // 96))
     rejects = Rejects(scratch / "rejects-by-load.parquet")
     beside = [pa.field(MISFIT + name, pa.string()) for name in schema.names if name in made.misfits]
-    whole = pa.schema([*schema, *beside]).append(pa.field(ROW_FILE, pa.int32())).append(pa.field(ROW_NUMBER, pa.int64()))
+    whole = (
+        pa.schema([*schema, *beside])
+        .append(pa.field(ROW_FILE, pa.int32()))
+        .append(pa.field(ROW_NUMBER, pa.int64()))
+    )
     with told_plainly(scratch), ExitStack() as stack:
         scratch.mkdir(parents=True, exist_ok=True)
-        pool = stack.enter_context(ThreadPoolExecutor(16 if any(is_remote(f.url) for f in files) else 4, thread_name_prefix="penstock-load"))
+        pool = stack.enter_context(
+            ThreadPoolExecutor(
+                16 if any(is_remote(f.url) for f in files) else 4, thread_name_prefix="penstock-load"
+            )
+        )
         owner = {column: first for first, columns in owners(loads).items() for column in columns}
-        places = {column: _place(column, load, prefix(owner[column]), files, made, scratch, stack, events, most_bytes) for column, load in loads.items()}
-        groups = RowGroups(scratch, whole, block, large=[load.as_ or column for column, load in loads.items()])
+        places = {
+            column: _place(
+                column, load, prefix(owner[column]), files, made, scratch, stack, events, most_bytes
+            )
+            for column, load in loads.items()
+        }
+        groups = RowGroups(
+            scratch, whole, block, large=[load.as_ or column for column, load in loads.items()]
+        )
         try:
             lost: dict[int, int] = {}
             loaded = 0
@@ -202,26 +256,44 @@ def load_columns(
     for path in made.parquet:
         Path(path).unlink()
     if rejects.count and not groups.rows:
-        events.warn(f"not one of {rejects.count:,} rows has its file. The first: {rejects.first}. Is `load.root` right?")
-    return Extract(list(written), schema, [*made.rejects, *more], groups.rows, made.rejected + rejects.count, made.misfits)
+        events.warn(
+            f"not one of {rejects.count:,} rows has its file. The first: {rejects.first}. Is `load.root`"
+            " right?"
+        )
+    return Extract(
+        list(written),
+        schema,
+        [*made.rejects, *more],
+        groups.rows,
+        made.rejected + rejects.count,
+        made.misfits,
+    )
 
 
 def _schema(schema: pa.Schema, loads: Mapping[str, Load]) -> pa.Schema:
     for column, load in loads.items():
         kind = schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-            raise SourceError(f"source.load.{column}: the column is {kind}; it must hold texts (or whole numbers) that name files.")
+            raise SourceError(
+                f"source.load.{column}: the column is {kind}; it must hold texts (or whole numbers) that name"
+                " files."
+            )
         made = pa.field(load.as_ or column, pa.string() if load.text else pa.binary())
         if load.as_ is None:
             schema = schema.set(schema.get_field_index(column), made)
         elif load.as_.lower() in {n.lower() for n in schema.names}:
-            raise SourceError(f"source.load.{column}.as: there is a column {load.as_!r} already; choose another name, or leave `as` out to replace {column!r}.")
+            raise SourceError(
+                f"source.load.{column}.as: there is a column {load.as_!r} already; choose another name, or"
+                f" leave `as` out to replace {column!r}."
+            )
         else:
             schema = schema.append(made)
     return schema
 
 
-def _small_batches(parquet: Sequence[Path | str], places: Mapping[str, _Place], block: int) -> Iterator[pa.RecordBatch]:
+def _small_batches(
+    parquet: Sequence[Path | str], places: Mapping[str, _Place], block: int
+) -> Iterator[pa.RecordBatch]:
     """The rows, in batches whose files have about `block` bytes together."""
     for path in parquet:
         with pq.ParquetFile(path, pre_buffer=False) as file:
@@ -241,7 +313,14 @@ def _small_batches(parquet: Sequence[Path | str], places: Mapping[str, _Place], 
 
 
 def _loaded(
-    batch: pa.RecordBatch, places: Mapping[str, _Place], schema: pa.Schema, pool: ThreadPoolExecutor, rejects: Rejects, files: Sequence[SourceFile], fails: Callable[[int], bool], lost: dict[int, int]
+    batch: pa.RecordBatch,
+    places: Mapping[str, _Place],
+    schema: pa.Schema,
+    pool: ThreadPoolExecutor,
+    rejects: Rejects,
+    files: Sequence[SourceFile],
+    fails: Callable[[int], bool],
+    lost: dict[int, int],
 ) -> pa.RecordBatch:
     wrong: dict[int, tuple[str, str]] = {}
     contents: dict[str, list[bytes | str | None]] = {}
@@ -257,19 +336,27 @@ def _loaded(
         if row in wrong:
             column, reason = wrong[row]
             raw = batch.slice(row, 1).drop_columns([ROW_FILE, ROW_NUMBER]).to_pylist()[0]
-            reject = Reject(number_of[row] + 1, reason, json.dumps(raw, ensure_ascii=False, default=str), column)
+            reject = Reject(
+                number_of[row] + 1, reason, json.dumps(raw, ensure_ascii=False, default=str), column
+            )
             rejects.add(files[file].path, reject, fail=fails(file))
             lost[file] = lost.get(file, 0) + 1
         else:
             numbers.append(number_of[row] - lost.get(file, 0))
-    arrays = [pa.array(contents[f.name], f.type) if f.name in contents else batch.column(f.name) for f in schema if f.name != ROW_NUMBER]
+    arrays = [
+        pa.array(contents[f.name], f.type) if f.name in contents else batch.column(f.name)
+        for f in schema
+        if f.name != ROW_NUMBER
+    ]
     if wrong:
         keep = pa.array([row not in wrong for row in range(batch.num_rows)])
         arrays = [a.filter(keep) for a in arrays]
     return pa.RecordBatch.from_arrays([*arrays, pa.array(numbers, pa.int64())], schema=schema)
 
 
-def _contents(values: list[Any], place: _Place, pool: ThreadPoolExecutor) -> tuple[list[bytes | str | None], dict[int, str]]:
+def _contents(
+    values: list[Any], place: _Place, pool: ThreadPoolExecutor
+) -> tuple[list[bytes | str | None], dict[int, str]]:
     load = place.load
     made: list[bytes | str | None] = [None] * len(values)
     reasons: dict[int, str] = {}
@@ -287,7 +374,9 @@ def _contents(values: list[Any], place: _Place, pool: ThreadPoolExecutor) -> tup
         elif problem := place.problem(name):
             reasons[row] = f"its file {load.shown(name)} {problem}"
         elif size > load.max_bytes:
-            reasons[row] = f"its file {load.shown(name)} has {size:,} bytes, more than `max_bytes` ({load.max_bytes:,})"
+            reasons[row] = (
+                f"its file {load.shown(name)} has {size:,} bytes, more than `max_bytes` ({load.max_bytes:,})"
+            )
         else:
             rows[row] = name
     for (row, name), data in zip(rows.items(), place.read(list(rows.values()), pool), strict=True):
@@ -295,7 +384,9 @@ def _contents(values: list[Any], place: _Place, pool: ThreadPoolExecutor) -> tup
         if isinstance(data, str):
             reasons[row] = f"its file {shown} {data}"
         elif len(data) > load.max_bytes:  # a server may tell no size
-            reasons[row] = f"its file {shown} has {len(data):,} bytes, more than `max_bytes` ({load.max_bytes:,})"
+            reasons[row] = (
+                f"its file {shown} has {len(data):,} bytes, more than `max_bytes` ({load.max_bytes:,})"
+            )
         elif not load.text:
             if data:
                 made[row] = data

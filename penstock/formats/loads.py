@@ -19,7 +19,16 @@ from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
 from penstock.formats.folders import is_folder, local_path, walk
 from penstock.formats.members import check_encoding
-from penstock.formats.places import Found, filesystem, find, found_remote, hashes, is_remote, plainly, stamp_of
+from penstock.formats.places import (
+    Found,
+    filesystem,
+    find,
+    found_remote,
+    hashes,
+    is_remote,
+    plainly,
+    stamp_of,
+)
 
 UNREAD = ""
 """In the place of a SHA-256: the file is there, but could not be read when the snapshot was taken."""
@@ -31,11 +40,15 @@ class Load(Strict):
     """A column whose values name files; what is in them takes its place, or stands beside it."""
 
     root: str = "."
-    """Where the paths start: a folder, a URL, or an archive (.tar, .tar.gz, .zip, …). Relative to the recipe's folder. No
-    path leads out of it."""
+    """Where the paths start: a folder, a URL, or an archive (.tar, .tar.gz, .zip, …).
+
+    Relative to the recipe's folder. No path leads out of it.
+    """
     urls: bool = False
-    """The values are URLs (https://, s3://, gs://, …) instead of paths; there is no `root` then. All are read to take the
-    snapshot, unless a hash is known for the size and etag that the server tells."""
+    """The values are URLs (https://, s3://, gs://, …) instead of paths; there is no `root` then.
+
+    All are read to take the snapshot, unless a hash is known for the size and etag that the server tells.
+    """
     as_: str | None = Field(None, alias="as")
     """The new column's name; unless given, it takes the place of the column of paths."""
     ending: str = ""
@@ -59,13 +72,20 @@ class Load(Strict):
         if self.encoding != "utf-8" and not self.text:
             problems.append(Problem(("encoding",), "is for `text: true`; leave it out"))
         if self.max_bytes > _MOST_BYTES:
-            problems.append(Problem(("max_bytes",), f"must be less than 2GiB, the most that one value can have; found {self.max_bytes:,}"))
+            problems.append(
+                Problem(
+                    ("max_bytes",),
+                    f"must be less than 2GiB, the most that one value can have; found {self.max_bytes:,}",
+                )
+            )
         if problems:
             raise mistakes(*problems)
         return self
 
     def named(self, value: Any) -> tuple[str | None, str | None]:
-        """The file that a value names, from the root (or as a URL), and why it must be refused, if it must."""
+        """The file that a value names, from the root (or as a URL), and why it must be refused, if it
+        must.
+        """
         text = f"{value}{self.ending}"
         if self.urls:
             protocol = text.partition("://")[0]
@@ -98,11 +118,14 @@ def prefix(owner: str) -> str:
     return f"<{owner}>/"
 
 
-# -- the snapshot --------------------------------------------------------------------------------------------------------
+# -- the snapshot --------------------------------------------------------------------------------------------
 
 
-def survey(owner: str, columns: Mapping[str, tuple[Load, Sequence[Any]]], base: Path, memo: Path | None) -> list[SourceFile]:
-    """The files that the values of columns with one root name and that are there now; one for a whole archive.
+def survey(
+    owner: str, columns: Mapping[str, tuple[Load, Sequence[Any]]], base: Path, memo: Path | None
+) -> list[SourceFile]:
+    """The files that the values of columns with one root name and that are there now; one for a whole
+    archive.
 
     Raises:
         SourceError: the root is not there, or a file cannot be read halfway.
@@ -111,13 +134,33 @@ def survey(owner: str, columns: Mapping[str, tuple[Load, Sequence[Any]]], base: 
     if not load.urls and is_archive(load.root):
         archives = find(load.root, base, format="archive")
         if len(archives) != 1:
-            raise SourceError(f"source.load.{owner}.root: {load.root} names {len(archives)} archives; name one.")
+            raise SourceError(
+                f"source.load.{owner}.root: {load.root} names {len(archives)} archives; name one."
+            )
         sha = hashes(archives, memo)[0]
-        return [SourceFile(prefix(owner) + load.root.rstrip("/").rsplit("/", 1)[-1], archives[0].url, archives[0].size_bytes, sha, stamp=archives[0].stamp)]
-    names = sorted({name for each, values in columns.values() for value in values if (name := each.named(value)[0]) is not None})
+        return [
+            SourceFile(
+                prefix(owner) + load.root.rstrip("/").rsplit("/", 1)[-1],
+                archives[0].url,
+                archives[0].size_bytes,
+                sha,
+                stamp=archives[0].stamp,
+            )
+        ]
+    names = sorted(
+        {
+            name
+            for each, values in columns.values()
+            for value in values
+            if (name := each.named(value)[0]) is not None
+        }
+    )
     found, unread = _urls(names) if load.urls else _below(owner, load, names, base)
     digests = hashes(list(found.values()), memo)
-    files = [SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha, stamp=f.stamp) for (name, f), sha in zip(found.items(), digests, strict=True)]
+    files = [
+        SourceFile(prefix(owner) + name, f.url, f.size_bytes, sha, stamp=f.stamp)
+        for (name, f), sha in zip(found.items(), digests, strict=True)
+    ]
     return [*files, *(SourceFile(prefix(owner) + name, url, 0, UNREAD) for name, url in unread.items())]
 
 
@@ -168,4 +211,6 @@ def _urls(names: list[str]) -> tuple[dict[str, Found], dict[str, str]]:
     with ThreadPoolExecutor(16) as pool:
         looked = list(pool.map(look, names))
     pairs = list(zip(names, looked, strict=True))
-    return {n: Found(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, Found)}, {n: f for n, f in pairs if isinstance(f, str)}
+    return {n: Found(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, Found)}, {
+        n: f for n, f in pairs if isinstance(f, str)
+    }

@@ -1,7 +1,10 @@
-"""Files that are rows: which of them, what their paths tell, and how their bytes become text. Pure; nothing is opened here.
+"""Files that are rows: which of them, what their paths tell, and how their bytes become text.
 
-A `Pattern` is a glob with names: `{label}` is any text within one step of a path and becomes a column, `*` and `?` stay
-within a step, `**` is any number of steps. Paths are relative to the folder's or archive's root, with `/`.
+Pure; nothing is opened here.
+
+A `Pattern` is a glob with names: `{label}` is any text within one step of a path and becomes a column, `*`
+and `?` stay within a step, `**` is any number of steps. Paths are relative to the folder's or archive's root,
+with `/`.
 """
 
 from __future__ import annotations
@@ -10,16 +13,64 @@ import codecs
 import re
 from pathlib import PurePosixPath
 
-TEXT_ENDINGS = frozenset([
-    ".txt", ".text", ".md", ".rst", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".xml", ".html", ".htm",
-    ".yaml", ".yml", ".toml", ".log", ".tex", ".srt", ".vtt", ".eml", ".fasta", ".fa", ".fna", ".faa", ".ffn",
-    ".fastq", ".fq", ".vcf", ".smi", ".pdb", ".py", ".js", ".ts", ".java", ".c", ".h", ".cpp", ".hpp", ".cs", ".go",
-    ".rs", ".rb", ".php", ".r", ".sql", ".sh",
-])
+TEXT_ENDINGS = frozenset(
+    [
+        ".txt",
+        ".text",
+        ".md",
+        ".rst",
+        ".csv",
+        ".tsv",
+        ".tab",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".xml",
+        ".html",
+        ".htm",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".log",
+        ".tex",
+        ".srt",
+        ".vtt",
+        ".eml",
+        ".fasta",
+        ".fa",
+        ".fna",
+        ".faa",
+        ".ffn",
+        ".fastq",
+        ".fq",
+        ".vcf",
+        ".smi",
+        ".pdb",
+        ".py",
+        ".js",
+        ".ts",
+        ".java",
+        ".c",
+        ".h",
+        ".cpp",
+        ".hpp",
+        ".cs",
+        ".go",
+        ".rs",
+        ".rb",
+        ".php",
+        ".r",
+        ".sql",
+        ".sh",
+    ]
+)
 """Endings of files that hold text."""
 JUNK = frozenset(["__MACOSX", "Thumbs.db", "desktop.ini"])
 """What operating systems leave behind; like names that begin with a dot, never data."""
-_TOKEN = re.compile(r"\{(?P<name>[^{}]*)\}|(?P<many>\*+)|(?P<one>\?)|\[(?P<set>!?\]?[^\]/]*)\]|(?P<text>[^*?\[{]+|.)", re.DOTALL)
+_TOKEN = re.compile(
+    r"\{(?P<name>[^{}]*)\}|(?P<many>\*+)|(?P<one>\?)|\[(?P<set>!?\]?[^\]/]*)\]|(?P<text>[^*?\[{]+|.)",
+    re.DOTALL,
+)
 
 
 class Pattern:
@@ -38,7 +89,10 @@ class Pattern:
         """The names in braces, in order."""
         steps = text.split("/")
         if not text or "" in steps or any(s in (".", "..") for s in steps):
-            raise ValueError(f"expected a path below the root, such as '{{label}}/*.jpg', without empty steps, '.' or '..'; found {text!r}")
+            raise ValueError(
+                "expected a path below the root, such as '{label}/*.jpg', without empty steps, '.' or"
+                f" '..'; found {text!r}"
+            )
         made = []
         for i, step in enumerate(steps):
             last = i == len(steps) - 1
@@ -57,7 +111,10 @@ class Pattern:
             name = token["name"]
             if name is not None:
                 if not name.isidentifier():
-                    raise ValueError(f"a name in braces becomes a column, so it is a word such as {{label}}; found {{{name}}}")
+                    raise ValueError(
+                        "a name in braces becomes a column, so it is a word such as {label}; found"
+                        f" {{{name}}}"
+                    )
                 made += f"(?P={name})" if name in self.columns else f"(?P<{name}>[^/]+)"
                 self.columns += () if name in self.columns else (name,)
             elif token["many"] is not None:
@@ -86,7 +143,8 @@ class Pattern:
 
 
 class ParentFolder:
-    """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is in.
+    """What stands in for a pattern where none is given: every file; `label` is the name of the folder it is
+    in.
 
     A file's own name is no column (but in `path`): it often gives the answer away, or is a mere number.
     """
@@ -134,7 +192,10 @@ def is_text(path: str) -> bool:
 
 _NO_TEXT = frozenset(["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"])
 """Codecs of Python that are no encodings of a file's text, or mean something else on another machine."""
-_MARKED = {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
+_MARKED = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 
 
 def check_encoding(encoding: str) -> str | None:
@@ -143,17 +204,22 @@ def check_encoding(encoding: str) -> str | None:
         return None
     try:
         info = codecs.lookup(encoding)
-        known = info._is_text_encoding and info.name.replace("-", "_") not in _NO_TEXT  # zlib, rot13, … are codecs as well
+        # zlib, rot13, … are codecs as well
+        known = info._is_text_encoding and info.name.replace("-", "_") not in _NO_TEXT
     except (LookupError, ValueError, UnicodeError):  # a zero byte, a name that is not ASCII
         known = False
     if not known:
-        return f"no encoding of text is called {encoding!r}; examples: utf-8, latin-1, cp1252, utf-16, shift_jis, or auto"
+        return (
+            f"no encoding of text is called {encoding!r}; examples: utf-8, latin-1, cp1252, utf-16,"
+            " shift_jis, or auto"
+        )
     return None
 
 
 def lacks_mark(start: bytes, encoding: str) -> str | None:
-    """Why a text that begins with `start` cannot be read as `encoding`: one of two or four bytes a letter needs the mark
-    that says in which order these stand, and a machine's own order is no answer."""
+    """Why a text that begins with `start` cannot be read as `encoding`: one of two or four bytes a letter
+    needs the mark that says in which order these stand, and a machine's own order is no answer.
+    """
     name = codecs.lookup(encoding).name
     if name not in _MARKED or not start or start.startswith(_MARKED[name]):
         return None
@@ -178,9 +244,19 @@ def decoded(data: bytes, encoding: str) -> tuple[str, bool]:
     if problem := lacks_mark(data[:4], encoding):
         raise ValueError(problem)
     try:
-        return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(encoding).removeprefix("\ufeff"), False
+        return (data.removeprefix(codecs.BOM_UTF8) if utf8 else data).decode(encoding).removeprefix(
+            "\ufeff"
+        ), False
     except UnicodeDecodeError as error:
-        hint = "it begins with the mark of UTF-16" if utf8 and utf16 else f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it ends early"
+        hint = (
+            "it begins with the mark of UTF-16"
+            if utf8 and utf16
+            else (
+                f"byte {error.start + 1} is 0x{data[error.start]:02x}"
+                if error.start < len(data)
+                else "it ends early"
+            )
+        )
         raise ValueError(f"is not {encoding}: {hint}; name its `encoding`, or use auto") from None
     except UnicodeError as error:  # utf-16 without its mark, idna and the like
         raise ValueError(f"is not {encoding}: {error}; name its `encoding`, or use auto") from None

@@ -1,5 +1,8 @@
-"""`Reading`: the words with which a recipe says how files are read. One record for all formats; a word that makes no
-sense for the files at hand is refused when they are read, never ignored."""
+"""`Reading`: the words with which a recipe says how files are read.
+
+One record for all formats; a word that makes no sense for the files at hand is refused when they are read,
+never ignored.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,29 @@ class Reading(Strict):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow"] = "auto"
     """`auto`: by the file's ending (`.gz` and `.zst` apart), else by its first bytes."""
     header: Literal["auto", True, False] = "auto"
-    """CSV: whether the first line has the columns' names. `auto`: names that were learnt (by a bundle, for later files) tell
-    it; of several files, the names that they share, in any order, and a file that shares none with the others is refused;
-    of one file alone its looks, and where there is none it is said. A line that repeats the header, as where files were
-    joined, is a bad row; a first line of names that fits nearly no line below is refused (see docs/reading.md)."""
+    """CSV: whether the first line has the columns' names.
+
+    `auto`: names that were learnt (by a bundle, for later files) tell it; of several files, the names that
+    they share, in any order, and a file that shares none with the others is refused; of one file alone its
+    looks, and where there is none it is said. A line that repeats the header, as where files were joined, is
+    a bad row; a first line of names that fits nearly no line below is refused (see docs/reading.md).
+    """
     names: Names = ()
     """CSV: the columns' names, in place of a header's."""
     delimiter: str | None = None
     """CSV: one character between cells, or `auto`: the one of , ; tab | that fits."""
     quote: str | None = '"'
-    """CSV: what cells with delimiters or line ends are wrapped in; null: a quote is a character like any other."""
+    """CSV: what cells with delimiters or line ends are wrapped in; null: a quote is a character like any
+    other.
+    """
     escape: str | None = None
-    """CSV: the character before a quote or delimiter that is meant literally; a quote is doubled unless given."""
+    """CSV: the character before a quote or delimiter that is meant literally; a quote is doubled unless
+    given.
+    """
     encoding: str = "utf-8"
-    """CSV and JSON lines: any encoding Python knows, or `auto`: by the byte-order mark, else UTF-8, else Latin-1, aloud."""
+    """CSV and JSON lines: any encoding Python knows, or `auto`: by the byte-order mark, else UTF-8, else
+    Latin-1, aloud.
+    """
     skip_rows: int = Field(0, ge=0)
     """CSV: how many lines at the top are no data."""
     comment: str | None = None
@@ -68,17 +80,34 @@ class Reading(Strict):
         for word in ("delimiter", "quote", "escape"):
             value = getattr(self, word)
             if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
-                problems.append(Problem((word,), f"expected one ASCII character, no line end and no zero; found {value!r}"))
+                problems.append(
+                    Problem(
+                        (word,), f"expected one ASCII character, no line end and no zero; found {value!r}"
+                    )
+                )
         given = [c for c in (self.delimiter, self.quote, self.escape) if c is not None]
         if len(given) != len(set(given)):
-            problems.append(Problem((), "delimiter, quote and escape must differ (a doubled quote needs no `escape`)"))
-        if self.comment is not None and ("\n" in self.comment or "\r" in self.comment or "\0" in self.comment):
-            problems.append(Problem(("comment",), f"must be what a line begins with, without line ends and zeros; found {self.comment!r}"))
+            problems.append(
+                Problem((), "delimiter, quote and escape must differ (a doubled quote needs no `escape`)")
+            )
+        if self.comment is not None and (
+            "\n" in self.comment or "\r" in self.comment or "\0" in self.comment
+        ):
+            problems.append(
+                Problem(
+                    ("comment",),
+                    f"must be what a line begins with, without line ends and zeros; found {self.comment!r}",
+                )
+            )
         if self.comment == "":
             problems.append(Problem(("comment",), "must not be empty; leave it out if there are no comments"))
         if wrong := check_encoding(self.encoding):
             problems.append(Problem(("encoding",), wrong.replace("encoding of text", "encoding")))
-        problems += _twice("names", self.names) + _twice("columns", self.columns) + _twice("rename", tuple(self.rename.values()))
+        problems += (
+            _twice("names", self.names)
+            + _twice("columns", self.columns)
+            + _twice("rename", tuple(self.rename.values()))
+        )
         if problems:
             raise mistakes(*problems)
         return self
@@ -86,7 +115,11 @@ class Reading(Strict):
     def only_csv(self) -> list[str]:
         """The words given that only CSV understands."""
         plain = Reading()
-        return [w for w in ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip") if getattr(self, w) != getattr(plain, w)]
+        return [
+            w
+            for w in ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip")
+            if getattr(self, w) != getattr(plain, w)
+        ]
 
     def only_text(self) -> list[str]:
         """The words given that only CSV and JSON lines understand."""
@@ -102,7 +135,10 @@ class Reading(Strict):
 
 
 def _twice(word: str, values: tuple[str, ...]) -> list[Problem]:
-    return [Problem((word,), f"{value!r} is there twice") for value in dict.fromkeys(v for v in values if values.count(v) > 1)]
+    return [
+        Problem((word,), f"{value!r} is there twice")
+        for value in dict.fromkeys(v for v in values if values.count(v) > 1)
+    ]
 
 
 class FilesAs(Reading):
@@ -113,11 +149,19 @@ class FilesAs(Reading):
 
     @model_serializer(mode="wrap")
     def _given(self, handler: Any) -> dict[str, Any]:
-        given = {(field.alias or name, name) for name, field in type(self).model_fields.items() if name in self.model_fields_set}
+        given = {
+            (field.alias or name, name)
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+        }
         whole = handler(self)
         return {word: whole[word if word in whole else name] for word, name in sorted(given)}
 
     def over(self, shared: Reading) -> Reading:
         """The shared options with these put over them."""
-        own = {f.alias or n: getattr(self, n) for n, f in Reading.model_fields.items() if n in self.model_fields_set}
+        own = {
+            f.alias or n: getattr(self, n)
+            for n, f in Reading.model_fields.items()
+            if n in self.model_fields_set
+        }
         return Reading.model_validate({**shared.options(), **own})

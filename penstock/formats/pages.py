@@ -1,11 +1,12 @@
 """Whether the pages of a Parquet file follow one another as its footer says.
 
-Each column chunk is a chain of pages: a header that says how many bytes and values follow, then those bytes. Arrow walks
-the chain as it finds it; a header out of place can send it round for ever, and nothing can call it back. So the chain is
-walked here first. Only headers are read, some tens of bytes a page.
+Each column chunk is a chain of pages: a header that says how many bytes and values follow, then those bytes.
+Arrow walks the chain as it finds it; a header out of place can send it round for ever, and nothing can call
+it back. So the chain is walked here first. Only headers are read, some tens of bytes a page.
 
-The headers are structs of Thrift's compact protocol (the Parquet format, `PageHeader`): a varint is 7 bits a byte, a field
-is its distance from the last one and its type in one byte. What this file refuses to know: what is in the pages.
+The headers are structs of Thrift's compact protocol (the Parquet format, `PageHeader`): a varint is 7 bits a
+byte, a field is its distance from the last one and its type in one byte. What this file refuses to know: what
+is in the pages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _HEADER_BYTES = 4096
 _LONGEST_HEADER = 1 << 24
 _DEEPEST = 16
 _SLACK_BYTES = 100
-"""By how much a chunk of an early writer may be longer than its footer says (PARQUET-816), as Arrow allows."""
+"""By how much a chunk of an early writer may be longer than its footer says (PARQUET-816), as Arrow
+allows.
+"""
 _PAGE_TYPES = frozenset((0, 1, 2, 3))
 """Data, index, dictionary, data of the second version."""
 _TYPE, _SIZE = 1, 3
@@ -98,7 +101,7 @@ def _header(file: BinaryIO, at: int, end: int, where: str) -> tuple[dict[int, An
             raise Chain(f"{where}: what stands at byte {at} is no page header") from None
 
 
-# -- Thrift's compact protocol -------------------------------------------------------------------------------------------
+# -- Thrift's compact protocol -------------------------------------------------------------------------------
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:

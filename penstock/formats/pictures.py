@@ -1,17 +1,19 @@
 """Pictures: bytes of any common format → pixels uint8 [H, W, C] of one size, or the reason why not.
 
-Pillow decodes; it lets go of the interpreter lock while it does, so a batch is decoded by a few threads. A JPEG that is
-larger than what is wanted is decoded at the smallest of a half, a quarter and an eighth that still covers it: the transform
-leaves out what would be averaged away. That is a rule of this file, so training, packing and serving see the same pixels. The
-package simplejpeg, where it is installed, decodes plain JPEGs (grey, or YCbCr, and whole) in half of the time: both are
-libjpeg-turbo with the same settings and give the same bits, so what a model answers does not depend on it. What is
-honoured: EXIF orientation, once, whoever turns (Pillow turns a TIFF itself when it loads it), transparency (laid over
-white), CMYK, palettes, 16 bits (scaled, not cut off), the first picture of several. What is refused: formats that run
-programs or read other files (EPS, …), more pixels than allowed (looked up in the header, before anything is decoded),
-samples without a known range, and whatever is torn or has a wrong check sum (`intact`): a half picture is not a picture.
+Pillow decodes; it lets go of the interpreter lock while it does, so a batch is decoded by a few threads. A
+JPEG that is larger than what is wanted is decoded at the smallest of a half, a quarter and an eighth that
+still covers it: the transform leaves out what would be averaged away. That is a rule of this file, so
+training, packing and serving see the same pixels. The package simplejpeg, where it is installed, decodes
+plain JPEGs (grey, or YCbCr, and whole) in half of the time: both are libjpeg-turbo with the same settings and
+give the same bits, so what a model answers does not depend on it. What is honoured: EXIF orientation, once,
+whoever turns (Pillow turns a TIFF itself when it loads it), transparency (laid over white), CMYK, palettes,
+16 bits (scaled, not cut off), the first picture of several. What is refused: formats that run programs or
+read other files (EPS, …), more pixels than allowed (looked up in the header, before anything is decoded),
+samples without a known range, and whatever is torn or has a wrong check sum (`intact`): a half picture is not
+a picture.
 
-Pillow warns of what it then reads all the same (odd EXIF, palettes with transparency); a warning helps nobody among a
-million pictures, so warnings that come from its modules are kept silent.
+Pillow warns of what it then reads all the same (odd EXIF, palettes with transparency); a warning helps nobody
+among a million pictures, so warnings that come from its modules are kept silent.
 
 What this file refuses to know: columns, features, what pixels are for.
 """
@@ -39,8 +41,10 @@ from penstock.formats.intact import damage, jpeg_damage
 from penstock.formats.intact import simplejpeg as _simplejpeg
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG). Not icons:
-their header does not tell how large the picture within is."""
+"""What may be decoded, the commonest first (MPO, of cameras with two lenses, is read as its first JPEG).
+
+Not icons: their header does not tell how large the picture within is.
+"""
 MOST_PIXELS = 64_000_000
 """Unless told otherwise: more than any camera in a pocket gives, and less than would hurt to decode."""
 PADDING = 128
@@ -51,9 +55,32 @@ _LEAST_SIDE = 32
 _CHUNK = 16
 """Pictures a thread takes at once: a small one takes 50 µs, and handing it over about as much."""
 
-_WRONG = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error)
+_WRONG = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    ZeroDivisionError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 """What Pillow's decoders raise for bytes that are no picture after all."""
-_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 _DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 Resize = Literal["fit", "crop", "stretch"]
@@ -75,7 +102,8 @@ def pillow() -> Any:
 
 
 def from_text(text: str) -> bytes:
-    """The bytes of a picture that came as text: base64 (also of the URL's alphabet), with or without a `data:` URI's head.
+    """The bytes of a picture that came as text: base64 (also of the URL's alphabet), with or without a
+    `data:` URI's head.
 
     Raises:
         BadPicture: it is neither.
@@ -89,16 +117,28 @@ def from_text(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise BadPicture(f"the text {shown!r} is not a picture in base64 (paths are read by the source, never by a feature)") from None
+        raise BadPicture(
+            f"the text {shown!r} is not a picture in base64 (paths are read by the source, never by a"
+            " feature)"
+        ) from None
 
 
-def decode(data: bytes, height: int, width: int, channels: int, *, resize: Resize = "crop", most_pixels: int = MOST_PIXELS) -> np.ndarray:
+def decode(
+    data: bytes,
+    height: int,
+    width: int,
+    channels: int,
+    *,
+    resize: Resize = "crop",
+    most_pixels: int = MOST_PIXELS,
+) -> np.ndarray:
     """One picture as pixels.
 
     Args:
         data: the bytes of a file.
         height: H, `width` W, `channels` C (1 is grey, 3 is red, green, blue).
-        resize: `crop` fills the shape and cuts off what stands over, evenly; `fit` shows all and pads with grey; `stretch` distorts.
+        resize: `crop` fills the shape and cuts off what stands over, evenly; `fit` shows all and pads with
+            grey; `stretch` distorts.
         most_pixels: the most that the picture itself may have.
 
     Returns:
@@ -110,8 +150,17 @@ def decode(data: bytes, height: int, width: int, channels: int, *, resize: Resiz
     return decode_and_judge(data, height, width, channels, resize=resize, most_pixels=most_pixels)[0]
 
 
-def decode_and_judge(data: bytes, height: int, width: int, channels: int, *, resize: Resize = "crop", most_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, bool]:
-    """As `decode`; and whether the bytes are a JPEG of just these pixels, so that `from_jpeg` gives the same from them.
+def decode_and_judge(
+    data: bytes,
+    height: int,
+    width: int,
+    channels: int,
+    *,
+    resize: Resize = "crop",
+    most_pixels: int = MOST_PIXELS,
+) -> tuple[np.ndarray, bool]:
+    """As `decode`; and whether the bytes are a JPEG of just these pixels, so that `from_jpeg` gives the same
+    from them.
 
     Raises:
         BadPicture: as `decode`.
@@ -148,21 +197,27 @@ def decode_and_judge(data: bytes, height: int, width: int, channels: int, *, res
         image = _resized(image, width, height, resize)
         return np.array(image, np.uint8).reshape(height, width, channels), as_it_is
     except (MemoryError, pillow().DecompressionBombError):
-        raise BadPicture(f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory") from None
+        raise BadPicture(
+            f"a picture of {image.size[0]} × {image.size[1]} pixels does not fit into memory"
+        ) from None
     except _WRONG as error:
         raise BadPicture(f"a {format} picture that cannot be read: {_brief(error)}") from None
 
 
 def _scale(size: tuple[int, int], wanted: tuple[int, int], resize: Resize) -> int:
-    """The largest of 8, 4, 2 and 1 that a JPEG can be divided by and still not be smaller than what is made of it. Sizes are (width, height)."""
+    """The largest of 8, 4, 2 and 1 that a JPEG can be divided by and still not be smaller than what is made
+    of it. Sizes are (width, height).
+    """
     ratios = size[0] / wanted[0], size[1] / wanted[1]
     ratio = max(ratios) if resize == "fit" else min(ratios)
     return next(scale for scale in (8, 4, 2, 1) if ratio >= scale or scale == 1)
 
 
 def _quickly(data: bytes, image: Any) -> np.ndarray | None:
-    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load, decoded by
-    simplejpeg; None if that is not installed, or will not (its complaints are asked for by `jpeg_damage`)."""
+    """The pixels that Pillow's `image`, a JPEG whose header is read and whose scale is set, would load,
+    decoded by simplejpeg; None if that is not installed, or will not (its complaints are asked for by
+    `jpeg_damage`).
+    """
     found = _simplejpeg()
     width, height = image.size
     if found is None or image.mode not in ("L", "RGB") or min(width, height) < _LEAST_SIDE:
@@ -170,14 +225,19 @@ def _quickly(data: bytes, image: Any) -> np.ndarray | None:
     try:
         if found.decode_jpeg_header(data)[2] not in ("Gray", "YCbCr"):
             return None
-        pixels: np.ndarray = found.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", min_height=height, min_width=width)
+        pixels: np.ndarray = found.decode_jpeg(
+            data, "GRAY" if image.mode == "L" else "RGB", min_height=height, min_width=width
+        )
     except ValueError:
         return None
     return pixels if pixels.shape == (height, width, 1 if image.mode == "L" else 3) else None
 
 
 def _opened(data: bytes, most_pixels: int) -> Any:
-    """The picture with its header read. Not `Image.open`, whose own limit of pixels warns where ours refuses."""
+    """The picture with its header read.
+
+    Not `Image.open`, whose own limit of pixels warns where ours refuses.
+    """
     Image = pillow()
     if not data:
         raise BadPicture("no bytes: an empty file")
@@ -194,7 +254,9 @@ def _opened(data: bytes, most_pixels: int) -> Any:
                 continue
             image = make(io.BytesIO(data), "")
         except Image.DecompressionBombError as error:
-            raise BadPicture(f"more pixels in a {name} picture than can be decoded: {_brief(error)}") from None
+            raise BadPicture(
+                f"more pixels in a {name} picture than can be decoded: {_brief(error)}"
+            ) from None
         except MemoryError:
             raise BadPicture(f"a {name} picture that does not fit into memory") from None
         except _WRONG as error:
@@ -204,11 +266,15 @@ def _opened(data: bytes, most_pixels: int) -> Any:
         if width < 1 or height < 1:
             raise BadPicture(f"a picture of {width} × {height} pixels")
         if width * height > most_pixels:
-            raise BadPicture(f"a picture of {width} × {height} pixels; at most {most_pixels:,} are read (max_pixels)")
+            raise BadPicture(
+                f"a picture of {width} × {height} pixels; at most {most_pixels:,} are read (max_pixels)"
+            )
         return image
     if complaint:
         raise BadPicture(complaint)
-    raise BadPicture(f"{len(data):,} bytes that are no picture of a known format; they begin with {data[:8]!r}")
+    raise BadPicture(
+        f"{len(data):,} bytes that are no picture of a known format; they begin with {data[:8]!r}"
+    )
 
 
 def _plugins(Image: Any) -> Any:
@@ -260,21 +326,44 @@ def _resized(image: Any, width: int, height: int, resize: Resize) -> Any:
     if resize == "crop":
         scale = min(own_width / width, own_height / height)
         across, down = width * scale, height * scale
-        left, top = max((own_width - across) / 2, 0.0), max((own_height - down) / 2, 0.0)  # rounding may go below
-        return image.resize((width, height), bilinear, box=(left, top, min(left + across, own_width), min(top + down, own_height)))
+        # rounding may go below
+        left, top = max((own_width - across) / 2, 0.0), max((own_height - down) / 2, 0.0)
+        return image.resize(
+            (width, height),
+            bilinear,
+            box=(left, top, min(left + across, own_width), min(top + down, own_height)),
+        )
     scale = min(width / own_width, height / own_height)
-    across, down = max(1, min(width, round(own_width * scale))), max(1, min(height, round(own_height * scale)))
+    across, down = (
+        max(1, min(width, round(own_width * scale))),
+        max(1, min(height, round(own_height * scale))),
+    )
     whole = Image.new(image.mode, (width, height), PADDING if image.mode == "L" else (PADDING,) * 3)
     whole.paste(image.resize((across, down), bilinear), ((width - across) // 2, (height - down) // 2))
     return whole
 
 
-_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP  ")
+_MARKS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\x00",
+    b"MM\x00*",
+    b"\x00\x00\x00\x0cjP  ",
+)
 
 
 def looks_like_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a common format of pictures; nothing is decoded, and Pillow is not needed."""
-    return data.startswith(_MARKS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or data[4:12] in (b"ftypavif", b"ftypavis") or (data[:2] == b"BM" and data[6:10] == b"\0\0\0\0")
+    """Whether the first bytes are those of a common format of pictures; nothing is decoded, and Pillow is not
+    needed.
+    """
+    return (
+        data.startswith(_MARKS)
+        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        or data[4:12] in (b"ftypavif", b"ftypavis")
+        or (data[:2] == b"BM" and data[6:10] == b"\0\0\0\0")
+    )
 
 
 def size_of(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
@@ -287,22 +376,30 @@ def size_of(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
     return height, width
 
 
-# -- pixels as JPEG, and back ------------------------------------------------------------------------------------------
+# -- pixels as JPEG, and back --------------------------------------------------------------------------------
 
 
 def to_jpeg(pixels: np.ndarray) -> bytes:
-    """uint8 `[H, W, C]` as a JPEG of quality 95 with full colour resolution: about a sixth of the bytes, a few levels away."""
+    """uint8 `[H, W, C]` as a JPEG of quality 95 with full colour resolution: about a sixth of the bytes, a
+    few levels away.
+    """
     Image = pillow()
     out = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(
+        out, "JPEG", quality=JPEG_QUALITY, subsampling=0
+    )
     return out.getvalue()
 
 
-def from_jpeg(data: bytes, out: np.ndarray, *, whole: tuple[int, int] | None = None, top: int = 0, left: int = 0) -> None:
-    """What `to_jpeg` gave (or `decode_and_judge` found to be a JPEG of the right size), into uint8 `[H, W, C]`.
+def from_jpeg(
+    data: bytes, out: np.ndarray, *, whole: tuple[int, int] | None = None, top: int = 0, left: int = 0
+) -> None:
+    """What `to_jpeg` gave (or `decode_and_judge` found to be a JPEG of the right size), into uint8 `[H, W,
+    C]`.
 
     Args:
-        whole: (height, width) of the JPEG, if `out` is only a part of it, whose first pixel is at `top`, `left`.
+        whole: (height, width) of the JPEG, if `out` is only a part of it, whose first pixel is at `top`,
+            `left`.
     """
     height, width, channels = out.shape
     full = whole or (height, width)
@@ -334,14 +431,16 @@ def _scratch(size: int) -> np.ndarray:
 _own = threading.local()
 
 
-# -- many at once ------------------------------------------------------------------------------------------------------
+# -- many at once --------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
 def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """`work` on each item, in order, by as many threads as there are cores (up to eight); by this one within `in_one_lane`."""
+    """`work` on each item, in order, by as many threads as there are cores (up to eight); by this one within
+    `in_one_lane`.
+    """
     global _pool
     threads = min(lanes(), 8)
     if len(items) <= _CHUNK or threads == 1:
@@ -368,8 +467,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def _hushed() -> None:
-    """Pillow's own warnings kept silent; asked for again each time, since whoever tests resets the filters."""
-    if not any(rule[0] == "ignore" and rule[3] is not None and rule[3].pattern == _PILLOW for rule in warnings.filters):
+    """Pillow's own warnings kept silent; asked for again each time, since whoever tests resets the
+    filters.
+    """
+    if not any(
+        rule[0] == "ignore" and rule[3] is not None and rule[3].pattern == _PILLOW
+        for rule in warnings.filters
+    ):
         warnings.filterwarnings("ignore", module=_PILLOW)
 
 

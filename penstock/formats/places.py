@@ -1,7 +1,8 @@
 """Where files lie: finding, opening and hashing them, on this machine or at any URL that fsspec knows.
 
-All refusals of an operating system or a cloud become one sentence here (`plainly`). Credentials come from where each
-cloud's own tools look for them (environment, profile, instance role); a recipe has no place for them.
+All refusals of an operating system or a cloud become one sentence here (`plainly`). Credentials come from
+where each cloud's own tools look for them (environment, profile, instance role); a recipe has no place for
+them.
 """
 
 from __future__ import annotations
@@ -33,8 +34,17 @@ from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
 
 ENDINGS = {
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
-    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
 """File endings that name a format."""
 PACKED = (".gz", ".zst", ".zstd")
@@ -43,15 +53,27 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 _TICK_NANOSECONDS = 20 * 10**6
-"""Within a tick of a file system's clock, two versions of a file have one time. Linux ticks every 10 ms at the slowest;
-file systems that know whole seconds only, every two seconds."""
+"""Within a tick of a file system's clock, two versions of a file have one time.
+
+Linux ticks every 10 ms at the slowest; file systems that know whole seconds only, every two seconds.
+"""
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
 _at_work = threading.local()
 """Of a thread of `spread`: what tells it that its work is not wanted any more."""
 _MAGIC = re.compile(r"[*?[]")
-_PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
+_PACKAGES = {
+    "s3": ("s3fs", "s3"),
+    "s3a": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+    "gcs": ("gcsfs", "gcs"),
+    "abfs": ("adlfs", "azure"),
+    "abfss": ("adlfs", "azure"),
+    "az": ("adlfs", "azure"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,11 +111,16 @@ def plainly(url: str) -> Iterator[None]:
             raise SourceError(f"cannot read {url}: {explain(error, url)}") from None
         raise SourceError(f"there is no {url}. ({first_line(error)})") from None
     except PermissionError as error:
-        raise SourceError(f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials.") from None
+        raise SourceError(
+            f"{url} may not be read: {first_line(error)}. Give yourself the permission, or other credentials."
+        ) from None
     except refusals() as error:
         said = f"{type(error).__name__}: {first_line(error)}"
         if "credential" in said.lower():
-            raise SourceError(f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://.") from None
+            raise SourceError(
+                f"{url} needs credentials, and none were found ({said}). Set them as the cloud's own tools"
+                " expect, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://."
+            ) from None
         raise SourceError(f"cannot read {url}: {said}") from None
 
 
@@ -112,9 +139,13 @@ def filesystem(url: str) -> tuple[Any, str]:
         with plainly(url):
             system, path = reach(url, patient=True)
     except ImportError as error:
-        raise SourceError(f"{url}: reading {protocol}:// needs more than is installed: {first_line(error)}") from None
+        raise SourceError(
+            f"{url}: reading {protocol}:// needs more than is installed: {first_line(error)}"
+        ) from None
     except ValueError as error:
-        raise SourceError(f"{url}: {first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory.") from None
+        raise SourceError(
+            f"{url}: {first_line(error)}. Known protocols include s3, gs, abfs, hdfs, memory."
+        ) from None
     return system, path
 
 
@@ -131,7 +162,8 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
     """All of a file, which must be small enough to hold.
 
     Args:
-        size_bytes: what it is believed to have; a local file of just that size is read with three calls of the system.
+        size_bytes: what it is believed to have; a local file of just that size is read with three calls of
+            the system.
     """
     if size_bytes is not None and "://" not in url:
         try:
@@ -152,12 +184,15 @@ def read_whole(url: str, size_bytes: int | None = None) -> bytes:
             return file.read()
 
 
-def spread(portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits: bool = False) -> Iterator[tuple[P, T]]:
-    """Each portion with what `work` makes of it, in order: one after another as long as the time goes into computing, and by
-    `workers` threads, a few portions ahead, once it goes into waiting for a disk or a network.
+def spread(
+    portions: Iterator[P], work: Callable[[P], T], *, workers: int, waits: bool = False
+) -> Iterator[tuple[P, T]]:
+    """Each portion with what `work` makes of it, in order: one after another as long as the time goes into
+    computing, and by `workers` threads, a few portions ahead, once it goes into waiting for a disk or a
+    network.
 
-    Files in the page cache are opened and read in microseconds: threads would only pass Python's lock about, at twice
-    the cost. A cold disk, or a network, wants many requests at once.
+    Files in the page cache are opened and read in microseconds: threads would only pass Python's lock about,
+    at twice the cost. A cold disk, or a network, wants many requests at once.
 
     Args:
         waits: known to wait.
@@ -208,14 +243,16 @@ def look(url: str) -> Found:
 
 
 def stamp_of(info: os.stat_result) -> str:
-    """What changes when a local file does: times of content and of the entry, and its number (a file that takes the place
-    of another has another)."""
+    """What changes when a local file does: times of content and of the entry, and its number (a file that
+    takes the place of another has another).
+    """
     return f"{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
 
 
 def settle(found: Iterable[Found]) -> None:
-    """Wait until the clocks of file systems have ticked since local files changed last, some milliseconds at most: from
-    then on another change gives another stamp."""
+    """Wait until the clocks of file systems have ticked since local files changed last, some milliseconds at
+    most: from then on another change gives another stamp.
+    """
     now = time.time_ns()
     rest = max((_unsettled(file.stamp, now) for file in found if not is_remote(file.url)), default=0)
     if rest > 0:
@@ -226,18 +263,19 @@ def _unsettled(stamp: str, now: int) -> int:
     """Nanoseconds until a file's clock has surely ticked."""
     times = [int(part) for part in stamp.split("-")[:2] if part.isdigit()]
     last = max(times, default=0)
-    tick = _COARSE_NANOSECONDS if last % 10**9 == 0 else _TICK_NANOSECONDS  # whole seconds: a file system that knows no more
+    # whole seconds: a file system that knows no more
+    tick = _COARSE_NANOSECONDS if last % 10**9 == 0 else _TICK_NANOSECONDS
     return last + tick - now if last <= now else 0
 
 
-# -- finding -------------------------------------------------------------------------------------------------------------
+# -- finding -------------------------------------------------------------------------------------------------
 
 
 def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
     """The files that a path, glob, folder or URL names, sorted.
 
-    A folder gives the files below it whose ending names a format (all, where `format` is given); files and folders whose
-    names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
+    A folder gives the files below it whose ending names a format (all, where `format` is given); files and
+    folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
 
     Raises:
         SourceError: nothing is there, or it may not be read.
@@ -252,7 +290,11 @@ def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
         return [_stat(path, os.path.dirname(path))]
     if glob.has_magic(path):
         root = path[: _MAGIC.search(path).start()].rsplit(os.sep, 1)[0] or os.sep  # type: ignore[union-attr]
-        names = sorted(n for n in glob.glob(path, recursive=True) if os.path.isfile(n) and _visible(os.path.relpath(n, root)))
+        names = sorted(
+            n
+            for n in glob.glob(path, recursive=True)
+            if os.path.isfile(n) and _visible(os.path.relpath(n, root))
+        )
         if not names:
             raise SourceError(f"nothing matches {entry} (looked in {root}).{_near_glob(path)}")
         return [_stat(n, root) for n in names]
@@ -268,7 +310,9 @@ def _walk(path: str) -> list[str]:
         seen: set[str] = set()
         for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
             seen.add(os.path.realpath(folder))  # links are followed, but not in a circle
-            folders[:] = sorted(f for f in folders if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen)
+            folders[:] = sorted(
+                f for f in folders if _visible(f) and os.path.realpath(os.path.join(folder, f)) not in seen
+            )
             found += [os.path.join(folder, n) for n in names if _visible(n)]
         return sorted(found)
 
@@ -283,7 +327,10 @@ def utf8(path: str, folder: str) -> None:
         path.encode("utf-8")
     except UnicodeEncodeError:
         name = os.fsencode(path)
-        raise SourceError(f"{visible(folder)} has a file whose name is not UTF-8: {name!r}. Rename it, for example with convmv.") from None
+        raise SourceError(
+            f"{visible(folder)} has a file whose name is not UTF-8: {name!r}. Rename it, for example with"
+            " convmv."
+        ) from None
 
 
 def _stat(path: str, root: str) -> Found:
@@ -292,12 +339,17 @@ def _stat(path: str, root: str) -> Found:
         stat = os.stat(path)
         refuse_special(path)
         if not os.access(path, os.R_OK):
-            raise SourceError(f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r.")
+            raise SourceError(
+                f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r."
+            )
         return Found(path, root, stat.st_size, stamp_of(stat))
 
 
 def _visible(path: str) -> bool:
-    return not any(step.startswith((".", "_")) and step not in (".", "..") for step in path.replace(os.sep, "/").split("/"))
+    return not any(
+        step.startswith((".", "_")) and step not in (".", "..")
+        for step in path.replace(os.sep, "/").split("/")
+    )
 
 
 def _sift(entry: str, root: str, found: list[Found], format: str) -> list[Found]:
@@ -306,7 +358,10 @@ def _sift(entry: str, root: str, found: list[Found], format: str) -> list[Found]
     tables = [f for f in found if format != "auto" or ending(f.url)]
     if not tables:
         some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
-        raise SourceError(f"the folder {entry} has no file whose ending names a format ({' '.join(ENDINGS)}); found {some}. Name the files themselves, or set `format`.")
+        raise SourceError(
+            f"the folder {entry} has no file whose ending names a format ({' '.join(ENDINGS)}); found {some}."
+            " Name the files themselves, or set `format`."
+        )
     return tables
 
 
@@ -314,12 +369,18 @@ def near(folder: str, name: str) -> str:
     """What is in a folder that may have been meant, as a sentence."""
     if not os.path.isdir(folder):
         parent = os.path.dirname(folder)
-        return f" The folder {folder} is not there either." + (near(parent, os.path.basename(folder)) if os.path.isdir(parent) else "")
+        return f" The folder {folder} is not there either." + (
+            near(parent, os.path.basename(folder)) if os.path.isdir(parent) else ""
+        )
     names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
     alike = nearest(name, names, most=3)
     if alike:
         return f" Did you mean {' or '.join(map(repr, alike))}?"
-    return f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}." if names else f" {folder} is empty."
+    return (
+        f" {folder} has: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
+        if names
+        else f" {folder} is empty."
+    )
 
 
 def _near_glob(path: str) -> str:
@@ -334,26 +395,61 @@ def _find_remote(entry: str, format: str) -> list[Found]:
         if glob.has_magic(path):
             root = path[: _MAGIC.search(path).start()].rsplit("/", 1)[0]  # type: ignore[union-attr]
             listed = objects.matching(system, path, root)
-            infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(root) :].strip("/"))]
+            infos = [
+                i
+                for n, i in sorted(listed.items())
+                if i["type"] == "file" and _visible(n[len(root) :].strip("/"))
+            ]
             if not infos:
                 raise SourceError(f"nothing matches {entry}.")
             return [found_remote(system, i, root) for i in infos]
         if (known := objects.info(system, path)) is not None and known["type"] == "file":
             return [found_remote(system, known, path.rsplit("/", 1)[0])]
         listed = objects.below(system, path)
-        infos = [i for n, i in sorted(listed.items()) if i["type"] == "file" and _visible(n[len(path) :].strip("/"))]
+        infos = [
+            i
+            for n, i in sorted(listed.items())
+            if i["type"] == "file" and _visible(n[len(path) :].strip("/"))
+        ]
         if not infos and known is None:
             parent, name = path.rstrip("/").rsplit("/", 1) if "/" in path.strip("/") else ("", path)
-            beside = [str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in objects.entries(system, parent)] if parent else []
+            beside = (
+                [
+                    str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
+                    for entry in objects.entries(system, parent)
+                ]
+                if parent
+                else []
+            )
             near = nearest(name, beside, most=3)
-            raise SourceError(f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else ""))
+            raise SourceError(
+                f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
+            )
     return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)
 
 
 def found_remote(system: Any, info: dict[str, Any], root: str) -> Found:
     """A file as an fsspec listing tells of it."""
-    stamp = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated") if info.get(key)), "")
-    return Found(system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp)
+    stamp = next(
+        (
+            str(info[key])
+            for key in (
+                "ETag",
+                "etag",
+                "md5Hash",
+                "mtime",
+                "LastModified",
+                "last_modified",
+                "created",
+                "updated",
+            )
+            if info.get(key)
+        ),
+        "",
+    )
+    return Found(
+        system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp
+    )
 
 
 def relative(found: Iterable[Found]) -> dict[str, str]:
@@ -363,7 +459,10 @@ def relative(found: Iterable[Found]) -> dict[str, str]:
     root = roots.pop() if len(roots) == 1 else _common(roots)
     # A signature in a URL changes from day to day, and is nobody's business: it is in no name.
     paths = {f.url: redacted_url(f.url).replace(os.sep, "/") for f in files}
-    return {url: path[len(root) :].lstrip("/") if root and path.startswith(f"{root}/") else path.lstrip("/") for url, path in paths.items()}
+    return {
+        url: path[len(root) :].lstrip("/") if root and path.startswith(f"{root}/") else path.lstrip("/")
+        for url, path in paths.items()
+    }
 
 
 def _common(roots: set[str]) -> str:
@@ -377,7 +476,7 @@ def _common(roots: set[str]) -> str:
     return "" if root.endswith((":/", ":")) else root
 
 
-# -- hashing -------------------------------------------------------------------------------------------------------------
+# -- hashing -------------------------------------------------------------------------------------------------
 
 
 def digest_of(url: str, size_bytes: int) -> str:
@@ -405,17 +504,32 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
 
     def digest(file: Found) -> str:
         entry = known.get(redacted_url(file.url))
-        if isinstance(entry, dict) and file.stamp and entry.get("size_bytes") == file.size_bytes and entry.get("stamp") == file.stamp:
+        if (
+            isinstance(entry, dict)
+            and file.stamp
+            and entry.get("size_bytes") == file.size_bytes
+            and entry.get("stamp") == file.stamp
+        ):
             return str(entry["sha256"])
         sha256 = digest_of(file.url, file.size_bytes)
         if not is_remote(file.url) and look(file.url).stamp != file.stamp:
-            raise SourceError(f"{file.url} has changed while it was being hashed. Run again when it is at rest.")
+            raise SourceError(
+                f"{file.url} has changed while it was being hashed. Run again when it is at rest."
+            )
         return sha256
 
-    large = bool(found) and (is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20)  # hashing lets go of Python's lock
+    # hashing lets go of Python's lock
+    large = bool(found) and (is_remote(found[0].url) or sum(f.size_bytes for f in found) > len(found) << 20)
     portions = ([f] for f in found) if large else (found[i : i + 256] for i in range(0, len(found), 256))
-    digests = [d for _, made in spread(portions, lambda files: [digest(f) for f in files], workers=4, waits=large) for d in made]
-    fresh = {redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d} for f, d in zip(found, digests, strict=True)}
+    digests = [
+        d
+        for _, made in spread(portions, lambda files: [digest(f) for f in files], workers=4, waits=large)
+        for d in made
+    ]
+    fresh = {
+        redacted_url(f.url): {"size_bytes": f.size_bytes, "stamp": f.stamp, "sha256": d}
+        for f, d in zip(found, digests, strict=True)
+    }
     if memo is not None and any(known.get(url) != entry for url, entry in fresh.items()):
         with contextlib.suppress(StoreError):  # a store that may only be read: the memo only saves time
             atomic_write(memo, json.dumps({**known, **fresh}))

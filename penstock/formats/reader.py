@@ -1,7 +1,7 @@
 """What every reader of a format promises, and what they share: names made usable, things said once.
 
-A file is read in two passes. `scan` learns its columns, over all of its rows, and puts aside what cannot be read; then,
-when the columns of all files are known, `batches` gives the rows.
+A file is read in two passes. `scan` learns its columns, over all of its rows, and puts aside what cannot be
+read; then, when the columns of all files are known, `batches` gives the rows.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ LINE = "\0line"
 """The column in which readers give each row's line; no file can have a column of this name."""
 
 MOST_COLUMNS = 30_000
-"""Of a file that are read, and different fields of JSON lines. More are data: keys that are values, or vectors."""
+"""Of a file that are read, and different fields of JSON lines.
+
+More are data: keys that are values, or vectors.
+"""
 LONGEST_NAME = 4_096
 """Characters of a column's name."""
 _MOST_SAID = 20
 """Names of one file that are spoken of one by one."""
 
 NUMBERS = pa.large_string()
-"""What a reader is asked for where numbers were learnt: texts, since some values may be none; truth values are 1 and 0."""
+"""What a reader is asked for where numbers were learnt: texts, since some values may be none; truth values
+are 1 and 0.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class Input:
     sha256: str = ""
     """Of its content; empty where it was not hashed."""
     known: frozenset[str] | None = None
-    """The names of columns that were learnt, in lower case: they tell a header. None: nothing was learnt, looks decide."""
+    """The names of columns that were learnt, in lower case: they tell a header.
+
+    None: nothing was learnt, looks decide.
+    """
     learnt: pa.Schema | None = None
     """The columns that were learnt, with their types."""
     inherited: frozenset[str] = frozenset()
@@ -99,9 +107,13 @@ class Reader(ABC):
         self.input = input
         self.context = context
         self.columns: dict[str, pa.DataType | TextTypes] = {}
-        """After `scan`: the columns by their final names; text whose type its values decide has a `TextTypes`."""
+        """After `scan`: the columns by their final names; text whose type its values decide has a
+        `TextTypes`.
+        """
         self.inexact: set[str] = set()
-        """After `scan`: columns with an integer that float64 cannot hold (for formats whose integers are not int64 already)."""
+        """After `scan`: columns with an integer that float64 cannot hold (for formats whose integers are not
+        int64 already).
+        """
         self.raw_names: set[str] = set()
         """After `scan`: the names as the file has them."""
         self.declared: int | None = None
@@ -119,11 +131,14 @@ class Reader(ABC):
 
     @abstractmethod
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        """The rows that can be read, in order, with their `LINE`; only columns in `kinds`, of those types or of types
-        that `typed.convert` makes into them."""
+        """The rows that can be read, in order, with their `LINE`; only columns in `kinds`, of those types or
+        of types that `typed.convert` makes into them.
+        """
 
     def settle(self) -> None:
-        """Once all files of the source are scanned: settle the columns, where they follow from all of them."""
+        """Once all files of the source are scanned: settle the columns, where they follow from all of
+        them.
+        """
         return
 
     def close(self) -> None:
@@ -145,12 +160,15 @@ class Reader(ABC):
         """
         if columns > MOST_COLUMNS:
             raise SourceError(
-                f"{self.input.path} has {columns:,} columns to be read, more than {MOST_COLUMNS:,}. Choose some with `source.columns`; "
-                "or write what belongs together as one column of lists (Parquet, Arrow, JSON lines), which may be as long as you like.")
+                f"{self.input.path} has {columns:,} columns to be read, more than {MOST_COLUMNS:,}. Choose"
+                " some with `source.columns`; or write what belongs together as one column of lists"
+                " (Parquet, Arrow, JSON lines), which may be as long as you like."
+            )
 
     def final_names(self, raw: list[str]) -> list[str]:
-        """The names as the user will know them: renamed, none empty, none twice (whatever the case of its letters,
-        which engines do not tell apart), none that Penstock needs itself."""
+        """The names as the user will know them: renamed, none empty, none twice (whatever the case of its
+        letters, which engines do not tell apart), none that Penstock needs itself.
+        """
         rename = self.input.reading.rename
         names: list[str] = []
         taken = {ROW_FILE, ROW_NUMBER}
@@ -161,8 +179,10 @@ class Reader(ABC):
             clean = found.strip("\ufeff \t\r\n\0")
             if len(clean) > LONGEST_NAME:
                 raise SourceError(
-                    f"{self.input.path} has a column whose name has {len(clean):,} characters ({clean[:60]!r} …); a name may have {LONGEST_NAME:,}. "
-                    "Is that data? Look at how the file is cut into columns (`header`, `delimiter`), or at keys that are values.")
+                    f"{self.input.path} has a column whose name has {len(clean):,} characters ({clean[:60]!r}"
+                    f" …); a name may have {LONGEST_NAME:,}. Is that data? Look at how the file is cut into"
+                    " columns (`header`, `delimiter`), or at keys that are values."
+                )
             self.raw_names.add(clean)
             wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
             name, n = wanted, next_number.get(wanted.lower(), 2)
@@ -172,13 +192,19 @@ class Reader(ABC):
             taken.add(name.lower())
             names.append(name)
             if name != wanted:
-                odd.append(f"has more than one column called {wanted!r} (or Penstock needs that name itself); the later one is called {name!r}.")
+                odd.append(
+                    f"has more than one column called {wanted!r} (or Penstock needs that name itself); the"
+                    f" later one is called {name!r}."
+                )
             elif not clean and not found:
                 odd.append(f"has a column without a name; it is called {name!r}.")
         for text in odd[:_MOST_SAID]:
             self.say(text, warn=True)
         if len(odd) > _MOST_SAID:
-            self.say(f"has {len(odd) - _MOST_SAID:,} more columns without a name of their own, named likewise.", warn=True)
+            self.say(
+                f"has {len(odd) - _MOST_SAID:,} more columns without a name of their own, named likewise.",
+                warn=True,
+            )
         return names
 
 
@@ -186,7 +212,11 @@ def mended_texts(array: pa.Array, name: str, reading: Reading, *, empty_is_missi
     """A text column after `trim_end` and `na`."""
     ending = reading.trim_end.get(name)
     if ending:
-        array = pc.if_else(pc.ends_with(array, ending), pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(pa.string()), array)
+        array = pc.if_else(
+            pc.ends_with(array, ending),
+            pc.binary_slice(array.cast(pa.binary()), 0, -len(ending.encode())).cast(pa.string()),
+            array,
+        )
     markers = [*reading.na, *([""] if empty_is_missing else [])]
     if markers:
         missing = pc.is_in(array, pa.array(markers, pa.string()))
@@ -207,12 +237,25 @@ def check_words(readers: list[Reader], names: set[str]) -> None:
     for members in groups.values():
         reading = members[0].input.reading
         here, raw = set(names), set[str]()
-        for columns, found in {id(m.columns): (m.columns, m.raw_names) for m in members}.values():  # files of JSON lines share theirs
+        # files of JSON lines share theirs
+        for columns, found in {id(m.columns): (m.columns, m.raw_names) for m in members}.values():
             here.update(columns)
             raw.update(found)
-        for word, wanted, known in (("rename", reading.rename, raw), ("columns", reading.columns, here), ("types", reading.types_, here), ("trim_end", reading.trim_end, here)):
+        for word, wanted, known in (
+            ("rename", reading.rename, raw),
+            ("columns", reading.columns, here),
+            ("types", reading.types_, here),
+            ("trim_end", reading.trim_end, here),
+        ):
             for name in wanted:
                 if name not in known and word not in members[0].input.inherited:
-                    there = sorted(known if word == "rename" else known | ({reading.rename.get(n, n) for n in raw} - {""}))
+                    there = sorted(
+                        known
+                        if word == "rename"
+                        else known | ({reading.rename.get(n, n) for n in raw} - {""})
+                    )
                     some = ", ".join(there[:12]) + (" …" if len(there) > 12 else "")
-                    raise SourceError(f"source.{word}: {members[0].input.path} has no column {name!r}.{did_you_mean(name, there)} Its columns: {some}")
+                    raise SourceError(
+                        f"source.{word}: {members[0].input.path} has no column"
+                        f" {name!r}.{did_you_mean(name, there)} Its columns: {some}"
+                    )

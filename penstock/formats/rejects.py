@@ -43,12 +43,26 @@ class Rejects:
         Raises:
             SourceError: `fail` is true.
         """
-        where = f"{file}, line {reject.line}{f', column {reject.column!r}' if reject.column else ''}: {reject.reason}"
+        where = (
+            f"{file}, line {reject.line}{f', column {reject.column!r}' if reject.column else ''}:"
+            f" {reject.reason}"
+        )
         if fail:
-            raise SourceError(f"{where}. Mend the row, or set `on_bad_row: quarantine`. The row: {reject.row[:200]!r}")
+            raise SourceError(
+                f"{where}. Mend the row, or set `on_bad_row: quarantine`. The row: {reject.row[:200]!r}"
+            )
         self.first = self.first or where
         self.count += 1
-        self._held.append({"file": file, "line": reject.line, "stage": "read", "column": reject.column, "reason": reject.reason, "row": reject.row})
+        self._held.append(
+            {
+                "file": file,
+                "line": reject.line,
+                "stage": "read",
+                "column": reject.column,
+                "reason": reject.reason,
+                "row": reject.row,
+            }
+        )
         self._held_bytes += len(reject.row) + 200
         if self._held_bytes > 4 << 20:
             self._flush()

@@ -1,7 +1,8 @@
-"""The shape that objects of JSON had where something was learnt: which of their fields hold one value, a list, or others.
+"""The shape that objects of JSON had where something was learnt: which of their fields hold one value, a
+list, or others.
 
-A column is made of all the values of a field, so one object of another shape would change the columns of all rows. With a
-shape that was learnt it is that object alone that is refused.
+A column is made of all the values of a field, so one object of another shape would change the columns of all
+rows. With a shape that was learnt it is that object alone that is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class Shape:
             return f"expected one value in {name!r}, found a list" if isinstance(found, list) else None
         if not isinstance(found, list):
             return f"expected a list in {name!r}, found one value"
-        return None if _fits(found, kind) else f"expected a list of {kind.value_type} in {name!r}, found something else in it"
+        return (
+            None
+            if _fits(found, kind)
+            else f"expected a list of {kind.value_type} in {name!r}, found something else in it"
+        )
 
     def _field(self, name: str, found: Any) -> str | None:
         """A field that was not learnt itself; others may lie below it."""

@@ -1,8 +1,10 @@
-"""Which rows of an Arrow array hold values that nobody downstream can hold: text that is not UTF-8, moments and dates
-outside the years 1 to 9999, times outside a day. Such a row is put aside, and the others are not concerned.
+"""Which rows of an Arrow array hold values that nobody downstream can hold: text that is not UTF-8, moments
+and dates outside the years 1 to 9999, times outside a day. Such a row is put aside, and the others are not
+concerned.
 
-A file from elsewhere may also be broken as such: offsets that lead out of their buffers, indices without a value. Arrow
-believes what it reads unless asked, and a wrong offset reads, or writes, memory that is not its own. `validated` asks.
+A file from elsewhere may also be broken as such: offsets that lead out of their buffers, indices without a
+value. Arrow believes what it reads unless asked, and a wrong offset reads, or writes, memory that is not its
+own. `validated` asks.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ _NO_TIME = "holds a time of day outside 00:00 to 24:00"
 
 
 def validated(array: pa.Array) -> bool:
-    """Look whether an array's structure is sound. Returns whether all its texts are UTF-8 as well; if not, `odd_rows` says
-    which are.
+    """Look whether an array's structure is sound.
+
+    Returns whether all its texts are UTF-8 as well; if not, `odd_rows` says which are.
 
     Raises:
         ArrowInvalid: it is not sound; nothing may be done with it.
@@ -64,7 +67,11 @@ def _structure(array: pa.Array) -> None:
 def _bare(kind: pa.DataType) -> pa.DataType:
     """The type of the same buffers whose every value is allowed."""
     t = pa.types
-    simple = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    simple = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
     if kind in simple:
         return simple[kind]
     if t.is_date64(kind) or t.is_time64(kind):
@@ -90,7 +97,7 @@ def _bare_field(field: pa.Field) -> pa.Field:
     return field.with_type(_bare(field.type))
 
 
-# -- values --------------------------------------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------------------------
 
 
 def odd_rows(array: pa.Array, *, texts: bool = True) -> dict[int, str]:
@@ -134,7 +141,9 @@ def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:
     if t.is_timestamp(kind):
         return _outside(array, _PER_SECOND[kind.unit] * DAY_SECONDS, _FIRST_DAY, _LAST_DAY, _NO_YEAR)
     if t.is_date(kind):
-        return _outside(array, 1 if t.is_date32(kind) else DAY_SECONDS * 1000, _FIRST_DAY, _LAST_DAY, _NO_YEAR)
+        return _outside(
+            array, 1 if t.is_date32(kind) else DAY_SECONDS * 1000, _FIRST_DAY, _LAST_DAY, _NO_YEAR
+        )
     if t.is_time(kind):
         return _outside(array, _PER_SECOND[kind.unit] * DAY_SECONDS, 0, 1, _NO_TIME)
     if t.is_struct(kind):
@@ -143,7 +152,13 @@ def _odd(array: pa.Array) -> list[tuple[np.ndarray, str]]:
         return _odd(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))))
     if t.is_union(kind):
         return _one_by_one(array)
-    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind) or t.is_large_list_view(kind):
+    if (
+        t.is_list(kind)
+        or t.is_large_list(kind)
+        or t.is_fixed_size_list(kind)
+        or t.is_list_view(kind)
+        or t.is_large_list_view(kind)
+    ):
         if not _may_be_odd(kind.value_type):
             return []
         sizes, values = pieces(array)
@@ -187,7 +202,11 @@ def _texts(array: pa.Array) -> list[tuple[np.ndarray, str]]:
 
 def raw(array: pa.Array) -> list[bytes | None]:
     """The bytes of each text, which may be no text."""
-    simple = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    simple = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
     return array.view(simple[array.type]).to_pylist()  # type: ignore[no-any-return]
 
 
@@ -251,7 +270,9 @@ def shown(array: pa.Array, row: int) -> Any:
         number = one.view(pa.int32() if kind.bit_width == 32 else pa.int64())[0].as_py()
         if t.is_time(kind):
             return f"{number:,} {kind.unit} from midnight"
-        return str(np.datetime64(number, kind.unit if t.is_timestamp(kind) else "D" if t.is_date32(kind) else "ms"))
+        return str(
+            np.datetime64(number, kind.unit if t.is_timestamp(kind) else "D" if t.is_date32(kind) else "ms")
+        )
     if t.is_struct(kind):
         return {field.name: shown(child, 0) for field, child in zip(kind, one.flatten(), strict=True)}
     if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):

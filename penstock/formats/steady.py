@@ -1,8 +1,10 @@
-"""What is read is what was hashed: a source that changes while it is prepared never enters the cache under its old hash.
+"""What is read is what was hashed: a source that changes while it is prepared never enters the cache under
+its old hash.
 
-A snapshot has each file's SHA-256 and its stamp: what the file system, or the store, says of the version that was there
-before it was hashed. Reading is believed if the stamp is still the same afterwards. Where there is no stamp, or it is
-another (a file that was touched, a listing that words it otherwise), the content itself is hashed again.
+A snapshot has each file's SHA-256 and its stamp: what the file system, or the store, says of the version that
+was there before it was hashed. Reading is believed if the stamp is still the same afterwards. Where there is
+no stamp, or it is another (a file that was touched, a listing that words it otherwise), the content itself is
+hashed again.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from penstock.formats.places import digest_of, is_remote, look, read_whole, stam
 
 def changed(url: str, what: str) -> SourceError:
     """The refusal; `what` says how it is known."""
-    return SourceError(f"{url} has changed while it was being prepared: {what}. Run again when it is at rest; nothing was kept.")
+    return SourceError(
+        f"{url} has changed while it was being prepared: {what}. Run again when it is at rest; nothing was"
+        " kept."
+    )
 
 
 def check(url: str, size_bytes: int | None, stamp: str, sha256: str) -> None:

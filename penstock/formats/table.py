@@ -31,14 +31,24 @@ class ReadTable:
     """`ROW_FILE` is an index into these paths."""
 
     def batches(self, rows: int = 65_536, *, places: bool = False) -> Iterator[pa.RecordBatch]:
-        """The good rows, in order, streamed; with `places`, `ROW_FILE` and `ROW_NUMBER` beside the columns."""
+        """The good rows, in order, streamed; with `places`, `ROW_FILE` and `ROW_NUMBER` beside the
+        columns.
+        """
         columns = [*self.schema.names, *([ROW_FILE, ROW_NUMBER] if places else [])]
         for path in self.parquet:
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 yield from file.iter_batches(rows, columns=columns)
 
 
-def read_table(path: str, scratch: Path, *, reading: Reading | None = None, base: Path | None = None, memory_bytes: int = 1 << 30, events: Events | None = None) -> ReadTable:
+def read_table(
+    path: str,
+    scratch: Path,
+    *,
+    reading: Reading | None = None,
+    base: Path | None = None,
+    memory_bytes: int = 1 << 30,
+    events: Events | None = None,
+) -> ReadTable:
     """Read any path, glob, folder or URL into typed rows, streamed from `scratch`; bad rows are in `rejects`.
 
     Args:
@@ -54,9 +64,19 @@ def read_table(path: str, scratch: Path, *, reading: Reading | None = None, base
     found = find(path, base or Path.cwd(), format=reading.format)
     settle(found)
     names = relative(found)
-    inputs = [Input(names[f.url], f.url, reading, f.size_bytes, f.stamp) for f in sorted(found, key=lambda f: names[f.url])]
+    inputs = [
+        Input(names[f.url], f.url, reading, f.size_bytes, f.stamp)
+        for f in sorted(found, key=lambda f: names[f.url])
+    ]
     made = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
-    return ReadTable(made.schema, made.rows, made.rejected, made.rejects, [Path(p) for p in made.parquet], [i.path for i in inputs])
+    return ReadTable(
+        made.schema,
+        made.rows,
+        made.rejected,
+        made.rejects,
+        [Path(p) for p in made.parquet],
+        [i.path for i in inputs],
+    )
 
 
 def read_sound(path: Path) -> pa.Table:

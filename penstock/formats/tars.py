@@ -1,8 +1,9 @@
 """Tar, plain or packed (gzip, Zstandard, bzip2, xz), read forward in large pieces.
 
-The reader is ours, since the standard library's ends silently at a torn header or a missing end mark: here a tar whose
-end is not marked is refused. POSIX ustar and pax, GNU long names and base-256 numbers are understood (header fields are
-parsed by `tarfile.TarInfo.frombuf`); sparse files are not, and are told. Tars joined end to end are read on.
+The reader is ours, since the standard library's ends silently at a torn header or a missing end mark: here a
+tar whose end is not marked is refused. POSIX ustar and pax, GNU long names and base-256 numbers are
+understood (header fields are parsed by `tarfile.TarInfo.frombuf`); sparse files are not, and are told. Tars
+joined end to end are read on.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ _UNPACKERS: dict[str, Callable[[], Any]] = {"xz": lzma.LZMADecompressor, "bz2": 
 
 
 class _Unpacked:
-    """bzip2 or xz, of one stream or several, each whole. The standard library takes what follows the first and is no stream
-    for rubbish, and says nothing: it may be a stream whose beginning is damaged."""
+    """bzip2 or xz, of one stream or several, each whole.
+
+    The standard library takes what follows the first and is no stream for rubbish, and says nothing: it may
+    be a stream whose beginning is damaged.
+    """
 
     def __init__(self, raw: BinaryIO, packing: str) -> None:
         self._raw = raw
@@ -107,7 +111,11 @@ class _Stream:
         """The next `size` bytes, fewer only at the end."""
         if len(self._held) - self._at < size:
             pieces, found = [self._held[self._at :]], len(self._held) - self._at
-            while found < size and (more := self._more(max(_CHUNK, size - found) if self._end is None else max(1 << 16, size - found))):
+            while found < size and (
+                more := self._more(
+                    max(_CHUNK, size - found) if self._end is None else max(1 << 16, size - found)
+                )
+            ):
                 pieces.append(more)
                 found += len(more)
             self._held, self._at = b"".join(pieces), 0
@@ -123,7 +131,10 @@ class _Stream:
             if self._packing is None:
                 with plainly(self.url):
                     raise
-            raise SourceError(f"{self.url} is damaged or cut short: it cannot be unpacked beyond byte {self.place:,} of the tar in it ({said(error)}). Fetch it again.") from None
+            raise SourceError(
+                f"{self.url} is damaged or cut short: it cannot be unpacked beyond byte {self.place:,} of the"
+                f" tar in it ({said(error)}). Fetch it again."
+            ) from None
 
     def skip(self, size: int) -> int:
         """Pass over `size` bytes; returns how many there were."""
@@ -197,13 +208,20 @@ class Tar(Archive):
                     raise self._cut(f"at byte {stream.place:,}, within a block")
                 if ended:  # a few bytes after the end mark, as some writers leave
                     return
-                raise self._cut(f"at byte {stream.place:,} without the two empty blocks that close a tar") if start else SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.")
+                raise (
+                    self._cut(f"at byte {stream.place:,} without the two empty blocks that close a tar")
+                    if start
+                    else SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.")
+                )
             if block == _ZEROS:
                 ended = True
                 zeros += 1
                 continue
             if zeros == 1:
-                raise SourceError(f"{self.url} is damaged: at byte {start - _BLOCK:,}, after {self._last}, an empty block stands where a header belongs. Fetch it again.")
+                raise SourceError(
+                    f"{self.url} is damaged: at byte {start - _BLOCK:,}, after {self._last}, an empty block"
+                    " stands where a header belongs. Fetch it again."
+                )
             zeros = 0
             header = self._header(block, start, ended)
             if header is None:
@@ -226,7 +244,8 @@ class Tar(Archive):
             self._last = repr(entry.name)
 
     def _only_rubbish(self, start: int) -> None:
-        """What follows the end mark and is no header, read to its end, so that a packed stream's check sum is compared.
+        """What follows the end mark and is no header, read to its end, so that a packed stream's check sum is
+        compared.
 
         Raises:
             SourceError: there are headers, or a second end mark, in it: the mark was damage within the tar.
@@ -239,11 +258,16 @@ class Tar(Archive):
             if len(block) == _BLOCK and block != _ZEROS and _is_header(block):
                 break
         if block or last == _ZEROS:
-            raise SourceError(f"{self.url} is damaged: before byte {start:,}, after {self._last}, empty blocks stand where members belong. Fetch it again.")
+            raise SourceError(
+                f"{self.url} is damaged: before byte {start:,}, after {self._last}, empty blocks stand where"
+                " members belong. Fetch it again."
+            )
         self._warn(f"has bytes after its end that are no tar (from byte {start:,}); they are not read.")
 
     def _header(self, block: bytes, start: int, ended: bool) -> tuple[Entry, int] | None:
-        """The entry whose first header block this is, and where the next begins; None for rubbish after the end."""
+        """The entry whose first header block this is, and where the next begins; None for rubbish after the
+        end.
+        """
         extra: dict[str, str] = {}
         while True:
             try:
@@ -253,11 +277,23 @@ class Tar(Archive):
                     return None
                 if start == 0:
                     raise SourceError(f"{self.url} is no archive: it is neither a tar nor a zip.") from None
-                raise SourceError(f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a tar. Fetch it again.") from None
-            if info.type not in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+                raise SourceError(
+                    f"{self.url} is damaged: at byte {start:,}, after {self._last}, there is no header of a"
+                    " tar. Fetch it again."
+                ) from None
+            if info.type not in (
+                tarfile.XHDTYPE,
+                tarfile.XGLTYPE,
+                tarfile.SOLARIS_XHDTYPE,
+                tarfile.GNUTYPE_LONGNAME,
+                tarfile.GNUTYPE_LONGLINK,
+            ):
                 break
             if not 0 <= info.size <= _NAMES_BYTES:
-                raise SourceError(f"{self.url} is damaged: the header at byte {start:,} is {info.size:,} bytes long. Fetch it again.")
+                raise SourceError(
+                    f"{self.url} is damaged: the header at byte {start:,} is {info.size:,} bytes long. Fetch"
+                    " it again."
+                )
             data = self._exactly(_padded(info.size), "a header")[: info.size]
             if info.type == tarfile.GNUTYPE_LONGNAME:
                 extra["path"] = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
@@ -275,18 +311,26 @@ class Tar(Archive):
             size = int(length) if length.isdigit() and len(length) < 9 else 0
             record = rest[len(length) + 1 : size - 1]
             if not space or size < 5 or size > len(rest) or b"=" not in record:
-                raise SourceError(f"{self.url} is damaged: the extended header at byte {start:,} cannot be read. Fetch it again.")
+                raise SourceError(
+                    f"{self.url} is damaged: the extended header at byte {start:,} cannot be read. Fetch it"
+                    " again."
+                )
             key, _, value = record.partition(b"=")
             found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
             rest = rest[size:]
         return found
 
-    def _entry(self, info: tarfile.TarInfo, block: bytes, extra: dict[str, str], start: int) -> tuple[Entry, int]:
+    def _entry(
+        self, info: tarfile.TarInfo, block: bytes, extra: dict[str, str], start: int
+    ) -> tuple[Entry, int]:
         stream = self._stream
         name = extra.get("path", info.name)
         size = int(extra["size"]) if extra.get("size", "").isdigit() else info.size
         if size < 0:
-            raise SourceError(f"{self.url} is damaged: {name!r} at byte {start:,} says it has {size:,} bytes. Fetch it again.")
+            raise SourceError(
+                f"{self.url} is damaged: {name!r} at byte {start:,} says it has {size:,} bytes. Fetch it"
+                " again."
+            )
         type, problem = "file", None
         if info.type == tarfile.GNUTYPE_SPARSE:
             more = block[482]

@@ -1,7 +1,7 @@
 """Bytes → UTF-8: decompression, encodings, and what a file seems to be.
 
-A `TextStream` gives UTF-8 bytes whatever the file holds. Bytes that the declared encoding does not know come through as
-bytes that are not UTF-8, so that the row they are in is rejected, and no other.
+A `TextStream` gives UTF-8 bytes whatever the file holds. Bytes that the declared encoding does not know come
+through as bytes that are not UTF-8, so that the row they are in is rejected, and no other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ _MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")
 
 
 def undecodable(text: bytes, at: int) -> str:
-    """Why a row is rejected whose byte `at` is not UTF-8: a byte of the file's own, or what a `TextStream` put where the declared
-    encoding knows none."""
+    """Why a row is rejected whose byte `at` is not UTF-8: a byte of the file's own, or what a `TextStream`
+    put where the declared encoding knows none.
+    """
     if text.startswith(_MARK, at):
-        return f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
+        return (
+            f"byte {at + 1} of it, or near that, is nothing in the declared `encoding`: name another, or auto"
+        )
     return f"byte {at + 1} (0x{text[at]:02x}) is not UTF-8: the file may have another `encoding`"
 
 
@@ -52,14 +55,21 @@ def opened(url: str) -> BinaryIO:
     if packing is None:
         if url.lower().endswith(PACKED) and _is_binary(start):
             raw.close()
-            raise SourceError(f"{url} is damaged: it is named as if it were packed by gzip or Zstandard, and its first bytes ({magic!r}) are of neither. Fetch it again.")
+            raise SourceError(
+                f"{url} is damaged: it is named as if it were packed by gzip or Zstandard, and its first"
+                f" bytes ({magic!r}) are of neither. Fetch it again."
+            )
         return raw
     return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)  # type: ignore[no-any-return]
 
 
 def _is_binary(start: bytes) -> bool:
-    """Whether bytes are neither text nor a table's beginning: there are control characters that no text has."""
-    return any(byte < 9 or 13 < byte < 32 for byte in start) and not start.startswith((b"PAR1", b"ARROW1", b"\xff\xfe", b"\xfe\xff"))
+    """Whether bytes are neither text nor a table's beginning: there are control characters that no text
+    has.
+    """
+    return any(byte < 9 or 13 < byte < 32 for byte in start) and not start.startswith(
+        (b"PAR1", b"ARROW1", b"\xff\xfe", b"\xfe\xff")
+    )
 
 
 def head(url: str, size: int = 1 << 16) -> bytes:
@@ -77,12 +87,16 @@ def _read(stream: BinaryIO, url: str, size: int) -> bytes:
             return found
     except SourceError as error:
         if "ompress" in error.message or "zlib" in error.message.lower() or "zstd" in error.message.lower():
-            raise SourceError(f"{url} is damaged: it ends early or cannot be unpacked ({error.message.rsplit(': ', 1)[-1]}). Fetch it again.") from None
+            raise SourceError(
+                f"{url} is damaged: it ends early or cannot be unpacked"
+                f" ({error.message.rsplit(': ', 1)[-1]}). Fetch it again."
+            ) from None
         raise
 
 
 def format_of(url: str) -> str:
-    """The format of a file: its first bytes where they are plain (Parquet, Arrow), else its ending, else its looks.
+    """The format of a file: its first bytes where they are plain (Parquet, Arrow), else its ending, else its
+    looks.
 
     Raises:
         SourceError: it is empty, or no table that can be read here.
@@ -100,8 +114,13 @@ def format_of(url: str) -> str:
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if text[:1] == b"{":
         return "jsonl"
-    if start.count(b"\0") * 10 > len(start) and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise SourceError(f"{url} is neither text, Parquet nor Arrow (its first bytes are {start[:8]!r}). Say what it is with `format`, if it is one of csv, tsv, jsonl, parquet, arrow.")
+    if start.count(b"\0") * 10 > len(start) and not start.startswith(
+        (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    ):
+        raise SourceError(
+            f"{url} is neither text, Parquet nor Arrow (its first bytes are {start[:8]!r}). Say what it is"
+            " with `format`, if it is one of csv, tsv, jsonl, parquet, arrow."
+        )
     return "csv"
 
 
@@ -124,7 +143,10 @@ def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
                 decoder.decode(chunk)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            say("is not UTF-8; read as Latin-1, which knows every byte. If letters look wrong, set `encoding`, for example cp1252.")
+            say(
+                "is not UTF-8; read as Latin-1, which knows every byte. If letters look wrong, set"
+                " `encoding`, for example cp1252."
+            )
             return "latin-1"
     return "utf-8"
 
@@ -135,7 +157,11 @@ class TextStream:
     def __init__(self, url: str, encoding: str) -> None:
         self.url = url
         self._stream = opened(url)
-        self._decoder = None if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") else codecs.getincrementaldecoder(encoding)("penstock.mark")
+        self._decoder = (
+            None
+            if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+            else codecs.getincrementaldecoder(encoding)("penstock.mark")
+        )
         self._encoding = encoding
         self._begun = False
 

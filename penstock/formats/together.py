@@ -17,7 +17,11 @@ def settle_together(readers: Sequence[Delimited]) -> None:
     """
     starts = [reader.peek() for reader in readers]
     common = Counter(reader.delimiter for reader in readers).most_common(1)[0][0]
-    widths = {len(records[0].cells) for reader, start in zip(readers, starts, strict=True) if reader.delimiter == common and (records := reader.cut(start, common))}
+    widths = {
+        len(records[0].cells)
+        for reader, start in zip(readers, starts, strict=True)
+        if reader.delimiter == common and (records := reader.cut(start, common))
+    }
     looks: list[Look] = []
     delimiters: list[bytes] = []
     for reader, start in zip(readers, starts, strict=True):

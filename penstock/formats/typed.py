@@ -1,12 +1,13 @@
 """The narrowest type that holds all of a column, and exact ways from one type to another.
 
-The types a source gives: boolean, int64, float64, timestamp in microseconds (with UTC where the text has an offset),
-string, binary, and lists of these. A text column is narrowed by *all* its values: `true`/`false` in any case; integers
-whose text is exactly that of an int64 (no leading zeros: `01234` is a code); numbers (no leading zeros, no `+`; a column
-with an integer that float64 cannot hold stays text, since ids must stay exact); ISO 8601 timestamps; else text.
+The types a source gives: boolean, int64, float64, timestamp in microseconds (with UTC where the text has an
+offset), string, binary, and lists of these. A text column is narrowed by *all* its values: `true`/`false` in
+any case; integers whose text is exactly that of an int64 (no leading zeros: `01234` is a code); numbers (no
+leading zeros, no `+`; a column with an integer that float64 cannot hold stays text, since ids must stay
+exact); ISO 8601 timestamps; else text.
 
-From type to type: int → float → text; what cannot be changed without loss raises `Widen`, and the extract begins again
-with that column as text.
+From type to type: int → float → text; what cannot be changed without loss raises `Widen`, and the extract
+begins again with that column as text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ import pyarrow.compute as pc
 
 NAIVE = pa.timestamp("us")
 ZONED = pa.timestamp("us", "UTC")
-FORCED = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "timestamp": NAIVE}
+FORCED = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": NAIVE,
+}
 
 _WORDS = pa.array(["true", "false"])
 _INTEGER = r"^-?\d{15,}$"
@@ -32,7 +39,10 @@ _NOT_FINITE = r"(?i)^-?(nan|inf|infinity)$"
 
 
 class Widen(Exception):
-    """A column cannot be of the type chosen without losing something; it must be text. Never leaves this room."""
+    """A column cannot be of the type chosen without losing something; it must be text.
+
+    Never leaves this room.
+    """
 
     def __init__(self, column: str) -> None:
         super().__init__(column)
@@ -40,7 +50,10 @@ class Widen(Exception):
 
 
 class TextTypes:
-    """What a column of text could be, by all values observed so far. Flags only ever fall, so threads may share one."""
+    """What a column of text could be, by all values observed so far.
+
+    Flags only ever fall, so threads may share one.
+    """
 
     def __init__(self) -> None:
         self.seen = False
@@ -85,10 +98,15 @@ class TextTypes:
         first, second, third = (_byte(values, i) for i in range(3))
         minus = first == ord("-")
         lead, after = np.where(minus, second, first), np.where(minus, third, second)
-        if (first == ord("+")).any() or ((lead == ord("0")) & (after >= ord("0")) & (after <= ord("9"))).any():
+        if (first == ord("+")).any() or (
+            (lead == ord("0")) & (after >= ord("0")) & (after <= ord("9"))
+        ).any():
             return False
         odd = ~np.isfinite(floats.to_numpy(zero_copy_only=False))
-        if odd.any() and not pc.all(pc.match_substring_regex(values.filter(pa.array(odd)), _NOT_FINITE)).as_py():
+        if (
+            odd.any()
+            and not pc.all(pc.match_substring_regex(values.filter(pa.array(odd)), _NOT_FINITE)).as_py()
+        ):
             return False
         long = values.filter(pc.greater(pc.binary_length(values), 15))
         if len(long):
@@ -117,7 +135,10 @@ def _casts(values: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """The cast, or None. A few are tried first: Arrow is slow to fail, since it words an error for every value."""
+    """The cast, or None.
+
+    A few are tried first: Arrow is slow to fail, since it words an error for every value.
+    """
     try:
         values[:32].cast(kind)
         return values.cast(kind)
@@ -168,7 +189,13 @@ def canonical(kind: pa.DataType) -> pa.DataType:
 
 def _is_list(kind: pa.DataType) -> bool:
     t = pa.types
-    return bool(t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind) or t.is_large_list_view(kind))
+    return bool(
+        t.is_list(kind)
+        or t.is_large_list(kind)
+        or t.is_fixed_size_list(kind)
+        or t.is_list_view(kind)
+        or t.is_large_list_view(kind)
+    )
 
 
 def unite(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
@@ -226,8 +253,11 @@ def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
 
 
 def doubles(decimals: pa.Array) -> pa.Array:
-    """Decimals as the doubles nearest to them. Arrow's own cast multiplies by a power of ten, and 7.10 becomes
-    7.1000000000000005; text is read as every other number is."""
+    """Decimals as the doubles nearest to them.
+
+    Arrow's own cast multiplies by a power of ten, and 7.10 becomes 7.1000000000000005; text is read as every
+    other number is.
+    """
     return decimals.cast(pa.string()).cast(pa.float64())
 
 
@@ -247,10 +277,15 @@ def rebuild(sizes: pa.Array, values: pa.Array) -> pa.Array:
 
 
 def to_text(array: pa.Array) -> pa.Array:
-    """Any array as text: numbers as JSON has them, timestamps and times of day as ISO 8601, nested values as JSON."""
+    """Any array as text: numbers as JSON has them, timestamps and times of day as ISO 8601, nested values as
+    JSON.
+    """
     t = pa.types
     if t.is_time(array.type):
-        return pc.replace_substring_regex(pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"), r"\.$", "")  # alike whatever the unit
+        # alike whatever the unit
+        return pc.replace_substring_regex(
+            pc.replace_substring_regex(array.cast(pa.string()), r"(\.\d*?)0+$", r"\1"), r"\.$", ""
+        )
     if t.is_decimal(array.type) and array.type.scale != 0:
         array = doubles(array)  # as every source gives it: 7.00 is the number 7, and spelt like it
     whole = t.is_integer(array.type) or t.is_decimal(array.type)
@@ -262,7 +297,9 @@ def to_text(array: pa.Array) -> pa.Array:
 
 
 def text_of(value: Any) -> str | None:
-    """A value as text; none where it is missing, as a number that is none (NaN) is everywhere, while the text "NaN" is a word."""
+    """A value as text; none where it is missing, as a number that is none (NaN) is everywhere, while the text
+    "NaN" is a word.
+    """
     return None if value is None or (isinstance(value, (float, Decimal)) and value != value) else word(value)
 
 
@@ -280,20 +317,31 @@ def word(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return (
+        value.hex()
+        if isinstance(value, bytes)
+        else value.isoformat()
+        if hasattr(value, "isoformat")
+        else str(value)
+    )
 
 
-# -- types the recipe forces ----------------------------------------------------------------------------------------------
+# -- types the recipe forces ---------------------------------------------------------------------------------
 
-_SAY = {"integer": "an integer that fits in 64 bits", "number": "a number", "boolean": "true or false", "timestamp": "an ISO 8601 timestamp"}
+_SAY = {
+    "integer": "an integer that fits in 64 bits",
+    "number": "a number",
+    "boolean": "true or false",
+    "timestamp": "an ISO 8601 timestamp",
+}
 _TRUE, _FALSE = {"true", "t", "yes", "y", "1", "1.0"}, {"false", "f", "no", "n", "0", "0.0"}
 
 
 def force(array: pa.Array, type: str) -> tuple[pa.Array, dict[int, str]]:
     """A text array as the type a recipe forces, and the rows whose value is not of it, with reasons.
 
-    More is understood than is guessed: `+5`, `007` and `5.0` are integers if told so; `yes` and `1` are booleans; a
-    timestamp with an offset becomes UTC without one.
+    More is understood than is guessed: `+5`, `007` and `5.0` are integers if told so; `yes` and `1` are
+    booleans; a timestamp with an offset becomes UTC without one.
     """
     if type == "text":
         return array, {}
@@ -322,7 +370,13 @@ def _forced(text: str, type: str) -> Any:
         number = int(whole)
         return number if -(2**63) <= number < 2**63 else None
     if type == "number":
-        return float(text) if re.fullmatch(r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)", text, re.IGNORECASE | re.ASCII) else None
+        return (
+            float(text)
+            if re.fullmatch(
+                r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|inf|infinity)", text, re.IGNORECASE | re.ASCII
+            )
+            else None
+        )
     if type == "boolean":
         return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
     try:

@@ -1,8 +1,9 @@
 """Lists of a fixed size in Parquet, of which some are missing.
 
-Parquet has no such lists: the size stands in Arrow's own schema, a text of the footer. Arrow (25) writes a missing list as
-one of no elements, and then refuses what it has written, since that has not the size. Read without that schema they are
-lists, missing or not, and all else is what Parquet itself says of it; only durations are mere numbers then.
+Parquet has no such lists: the size stands in Arrow's own schema, a text of the footer. Arrow (25) writes a
+missing list as one of no elements, and then refuses what it has written, since that has not the size. Read
+without that schema they are lists, missing or not, and all else is what Parquet itself says of it; only
+durations are mere numbers then.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ def missing_vectors(file: pq.ParquetFile) -> bool:
     if not fixed:
         return False
     groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
-    chunks = [c for g in groups for c in map(g.column, range(g.num_columns)) if c.path_in_schema.split(".")[0] in fixed]
-    return any(c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count for c in chunks)
+    chunks = [
+        c
+        for g in groups
+        for c in map(g.column, range(g.num_columns))
+        if c.path_in_schema.split(".")[0] in fixed
+    ]
+    return any(
+        c.statistics is None or not c.statistics.has_null_count or c.statistics.null_count for c in chunks
+    )
 
 
 def without_sizes(file: BinaryIO) -> pq.FileMetaData:

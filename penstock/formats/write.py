@@ -1,5 +1,6 @@
-"""Batches → a file: Parquet, Arrow, CSV or JSON lines by its ending, packed with gzip or Zstandard if that says so, at a
-local path or URL. A local file appears whole or not at all."""
+"""Batches → a file: Parquet, Arrow, CSV or JSON lines by its ending, packed with gzip or Zstandard if that
+says so, at a local path or URL. A local file appears whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class TableWriter:
     """Writes batches of one schema to a file. A context manager: leaving it by an error leaves no local file.
 
     Args:
-        path: a local path or URL; its ending says the format. In CSV and JSON lines bytes become Base64; in CSV, nested
-            columns become JSON text.
+        path: a local path or URL; its ending says the format. In CSV and JSON lines bytes become Base64; in
+            CSV, nested columns become JSON text.
         schema: what the batches have; the first one's unless given.
 
     Raises:
@@ -45,7 +46,10 @@ class TableWriter:
         self._schema = schema
         self._format = ending(self.path)
         if not self._format:
-            raise UserError(f"cannot tell from its ending how to write {self.path}. Endings that say it: {' '.join(ENDINGS)} (.csv, .tsv and .jsonl also with .gz or .zst).")
+            raise UserError(
+                f"cannot tell from its ending how to write {self.path}. Endings that say it:"
+                f" {' '.join(ENDINGS)} (.csv, .tsv and .jsonl also with .gz or .zst)."
+            )
         packing = next((p for p in PACKED if self.path.lower().endswith(p)), "")
         if packing and self._format in ("parquet", "arrow"):
             raise UserError(f"{self.path}: Parquet and Arrow are packed within; leave {packing} out.")
@@ -67,7 +71,11 @@ class TableWriter:
             with self._told():
                 make_folder(Path(os.path.abspath(self.path)).parent)
                 self._file = open(self._part, "wb")  # noqa: SIM115 - closed in close()
-        self._sink = pa.CompressedOutputStream(pa.PythonFile(self._file, mode="w"), self._packing) if self._packing else self._file
+        self._sink = (
+            pa.CompressedOutputStream(pa.PythonFile(self._file, mode="w"), self._packing)
+            if self._packing
+            else self._file
+        )
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -88,8 +96,12 @@ class TableWriter:
         elif self._format == "arrow":
             self._inner = pa.ipc.new_file(self._sink, self._schema)
         elif self._format in ("csv", "tsv"):
-            plain = pa.schema([pa.field(f.name, f.type if _is_plain(f.type) else pa.string()) for f in self._schema])
-            options = pacsv.WriteOptions(delimiter="\t" if self._format == "tsv" else ",", quoting_style="needed")
+            plain = pa.schema(
+                [pa.field(f.name, f.type if _is_plain(f.type) else pa.string()) for f in self._schema]
+            )
+            options = pacsv.WriteOptions(
+                delimiter="\t" if self._format == "tsv" else ",", quoting_style="needed"
+            )
             self._inner = pacsv.CSVWriter(self._sink, plain, write_options=options)
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
@@ -102,7 +114,9 @@ class TableWriter:
             self._begin(batch.schema)
         assert self._schema is not None
         if sorted(batch.schema.names) != sorted(self._schema.names):
-            raise ValueError(f"cannot write columns {batch.schema.names} to {self.path}, which has {self._schema.names}")
+            raise ValueError(
+                f"cannot write columns {batch.schema.names} to {self.path}, which has {self._schema.names}"
+            )
         with self._told():
             for piece in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
                 self._write(piece.select(self._schema.names).cast(self._schema))
@@ -112,7 +126,14 @@ class TableWriter:
         if self._format in ("parquet", "arrow"):
             self._inner.write_batch(batch)
         elif self._format == "jsonl":
-            lines = [json.dumps(row, ensure_ascii=False, default=_said) if _clean(row) else json.dumps(_finite(row), ensure_ascii=False, default=_said) for row in batch.to_pylist()]
+            lines = [
+                (
+                    json.dumps(row, ensure_ascii=False, default=_said)
+                    if _clean(row)
+                    else json.dumps(_finite(row), ensure_ascii=False, default=_said)
+                )
+                for row in batch.to_pylist()
+            ]
             if lines:
                 self._sink.write(("\n".join(lines) + "\n").encode())
         else:
@@ -169,19 +190,33 @@ def write(path: str | os.PathLike[str], batches: Iterable[pa.RecordBatch], schem
 
 def _is_plain(kind: pa.DataType) -> bool:
     t = pa.types
-    return t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_string(kind) or t.is_large_string(kind) or (t.is_timestamp(kind) and not kind.tz) or t.is_date(kind)
+    return (
+        t.is_integer(kind)
+        or t.is_floating(kind)
+        or t.is_boolean(kind)
+        or t.is_string(kind)
+        or t.is_large_string(kind)
+        or (t.is_timestamp(kind) and not kind.tz)
+        or t.is_date(kind)
+    )
 
 
 def _cell(array: pa.Array) -> pa.Array:
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        return pa.array([None if v is None else base64.b64encode(v).decode() for v in array.to_pylist()], pa.string())
+        return pa.array(
+            [None if v is None else base64.b64encode(v).decode() for v in array.to_pylist()], pa.string()
+        )
     return to_text(array)
 
 
 def _said(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    return value.isoformat() if isinstance(value, (date, datetime)) or hasattr(value, "isoformat") else str(value)
+    return (
+        value.isoformat()
+        if isinstance(value, (date, datetime)) or hasattr(value, "isoformat")
+        else str(value)
+    )
 
 
 def _clean(value: Any) -> bool:

@@ -1,10 +1,10 @@
 """Zip, by its central directory: read in any order, and a member whose check sum is wrong is damaged alone.
 
-A directory that was damaged may still be read, and then lacks members, or names them otherwise. So its length is held
-against the count in the end record, and each member against the header that stands before its bytes: by Python's own
-reader where it is read, and by `check` where nothing is read of it, since its name says that it is no row. Members that
-the directory does not list (deleted, lost, or of a zip to which another was joined) leave holes between the others, and
-are told.
+A directory that was damaged may still be read, and then lacks members, or names them otherwise. So its length
+is held against the count in the end record, and each member against the header that stands before its bytes:
+by Python's own reader where it is read, and by `check` where nothing is read of it, since its name says that
+it is no row. Members that the directory does not list (deleted, lost, or of a zip to which another was
+joined) leave holes between the others, and are told.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _LOCAL = struct.Struct("<4s2B4HL2L2H")
 _MEMBER = b"PK\x03\x04"
 _DESCRIPTOR_BYTES = 24
 _SLACK_BYTES = 20
-"""By how much more a member may take than its entry of the directory shows, before its own header is asked: of fields that
-stand in one of the two alone. No member is so small."""
+"""By how much more a member may take than its entry of the directory shows, before its own header is asked:
+of fields that stand in one of the two alone. No member is so small.
+"""
 _LOOKED_BYTES = 65_536
 """Of a hole, at most."""
 _LONGEST_NAME = 65_535
@@ -52,9 +53,11 @@ class Zip(Archive):
             unlisted = list(self._unlisted()) if warn is not None else []
         if unlisted and warn is not None:
             warn(
-                f"has members that its directory does not list, in {len(unlisted):,} place{'s' if len(unlisted) > 1 else ''}, such as "
-                f"{unlisted[0]!r}; they are not read. They were deleted, or lost; or it is several zips joined end to end, of "
-                "which only the last can be read.")
+                f"has members that its directory does not list, in {len(unlisted):,}"
+                f" place{'s' if len(unlisted) > 1 else ''}, such as {unlisted[0]!r}; they are not read. They"
+                " were deleted, or lost; or it is several zips joined end to end, of which only the last can"
+                " be read."
+            )
 
     def _unlisted(self) -> Iterator[str]:
         """The first member in each hole between the members that the directory lists, and before them.
@@ -68,13 +71,28 @@ class Zip(Archive):
         ends = [*(info.header_offset for info in infos[1:]), self._zip.start_dir]
         for info, end in zip(infos, ends, strict=True):
             if info.header_offset == end:
-                raise zipfile.BadZipFile(f"its directory has {info.filename!r} and another member at the same place")
-            behind = info.header_offset + _LOCAL.size + len(info.orig_filename.encode("utf-8", "surrogateescape")) + info.compress_size
-            if end - behind > len(info.extra) + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0) + _SLACK_BYTES:
+                raise zipfile.BadZipFile(
+                    f"its directory has {info.filename!r} and another member at the same place"
+                )
+            behind = (
+                info.header_offset
+                + _LOCAL.size
+                + len(info.orig_filename.encode("utf-8", "surrogateescape"))
+                + info.compress_size
+            )
+            if (
+                end - behind
+                > len(info.extra) + (_DESCRIPTOR_BYTES if info.flag_bits & 8 else 0) + _SLACK_BYTES
+            ):
                 self._raw.seek(info.header_offset)
                 header = self._raw.read(_LOCAL.size)
                 if len(header) == _LOCAL.size and header.startswith(_MEMBER):
-                    start = info.header_offset + _LOCAL.size + sum(_LOCAL.unpack(header)[-2:]) + info.compress_size
+                    start = (
+                        info.header_offset
+                        + _LOCAL.size
+                        + sum(_LOCAL.unpack(header)[-2:])
+                        + info.compress_size
+                    )
                     yield from self._member_in(start, min(end, start + _LOOKED_BYTES))
 
     def _member_in(self, start: int, end: int, *, begins: bool = False) -> Iterator[str]:
@@ -96,14 +114,19 @@ class Zip(Archive):
         count, exact = counts
         members = len(self._zip.infolist())
         if members != count and (exact or members % 65_536 != count):
-            raise zipfile.BadZipFile(f"its directory has {members:,} members, and its end record says {count:,}")
+            raise zipfile.BadZipFile(
+                f"its directory has {members:,} members, and its end record says {count:,}"
+            )
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-            raise SourceError(f"{self.url} cannot be read as a zip: it is damaged or cut short ({said(error)}). Fetch it again.") from None
+            raise SourceError(
+                f"{self.url} cannot be read as a zip: it is damaged or cut short ({said(error)}). Fetch it"
+                " again."
+            ) from None
         except OSError:
             with plainly(self.url):
                 raise
@@ -124,7 +147,12 @@ class Zip(Archive):
                 type = "device"
             elif info.flag_bits & 1:
                 type, problem = "odd", "it is encrypted"
-            elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            elif info.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+                zipfile.ZIP_BZIP2,
+                zipfile.ZIP_LZMA,
+            ):
                 type, problem = "odd", f"it is packed by method {info.compress_type}, which is not known here"
             yield Entry(_zip_name(info), type, info.file_size, info.header_offset, problem, info)
 
@@ -137,7 +165,9 @@ class Zip(Archive):
                 raise zipfile.BadZipFile(f"there is no member where its directory has {entry.name!r}")
             length = _LOCAL.unpack(header)[-2]
             name = self._raw.read(length)
-            given = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape")
+            given = info.orig_filename.encode(
+                "utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape"
+            )
             if name != given:
                 raise zipfile.BadZipFile(f"its directory says {given!r} of the member {name!r}")
 
@@ -147,8 +177,18 @@ class Zip(Archive):
                 found = file.read(entry.size_bytes + 1)  # no more than it says: a bomb lies
                 if len(found) == entry.size_bytes:
                     return found
-                raise DamagedMember(f"it has {len(found):,} bytes or more, and its header says {entry.size_bytes:,}")
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+                raise DamagedMember(
+                    f"it has {len(found):,} bytes or more, and its header says {entry.size_bytes:,}"
+                )
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             raise DamagedMember(f"it is damaged ({said(error)})") from None
         except OSError as error:
             if isinstance(error, PermissionError | FileNotFoundError):
@@ -158,8 +198,8 @@ class Zip(Archive):
 
 
 def _counted(raw: BinaryIO) -> tuple[int, bool]:
-    """How many members the end record says there are, and whether the number is whole (writers before zip64 let it
-    overflow).
+    """How many members the end record says there are, and whether the number is whole (writers before zip64
+    let it overflow).
 
     Raises:
         BadZipFile: there is no end record.

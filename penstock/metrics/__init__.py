@@ -8,4 +8,17 @@ from penstock.metrics.forecast import Forecasting
 from penstock.metrics.measure import Measures, measure
 from penstock.metrics.names import METRICS, Metric, better, chosen, kind_of, names_for
 
-__all__ = ["METRICS", "Forecasting", "Measures", "Metric", "better", "chosen", "intervals", "kind_of", "measure", "names_for", "percentiles", "resampled"]
+__all__ = [
+    "METRICS",
+    "Forecasting",
+    "Measures",
+    "Metric",
+    "better",
+    "chosen",
+    "intervals",
+    "kind_of",
+    "measure",
+    "names_for",
+    "percentiles",
+    "resampled",
+]

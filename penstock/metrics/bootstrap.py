@@ -1,15 +1,18 @@
 """Confidence intervals by resampling rows (Efron 1979), all resamplings at once.
 
-Each resampling gives every row a Poisson(1) count (Hanley and MacGibbon 2006), which for more than a few dozen rows is
-the multinomial bootstrap without its bookkeeping. Every measure is then a matrix product of counts `[R, N]` with per-row
-statistics `[N]`. Rankings are sorted once: a resampling changes weights, never the order.
+Each resampling gives every row a Poisson(1) count (Hanley and MacGibbon 2006), which for more than a few
+dozen rows is the multinomial bootstrap without its bookkeeping. Every measure is then a matrix product of
+counts `[R, N]` with per-row statistics `[N]`. Rankings are sorted once: a resampling changes weights, never
+the order.
 
-A resampling repeats some rows and lacks others, which shifts a few measures as a whole (a calibration error grows, a mean
-over classes loses the rare ones); so an interval is moved until its median is the value measured, and never beyond
-the values that the measure can have (Efron 1981, the bias-corrected percentile, in its simplest form).
+A resampling repeats some rows and lacks others, which shifts a few measures as a whole (a calibration error
+grows, a mean over classes loses the rare ones); so an interval is moved until its median is the value
+measured, and never beyond the values that the measure can have (Efron 1981, the bias-corrected percentile, in
+its simplest form).
 
-Beyond `ROWS` rows (or a bound on work for many classes) a sample of the rows is resampled and the spread shrunk by
-√(sample / rows): the m-out-of-n bootstrap, whose spread falls as 1/√m (Bickel, Götze and van Zwet 1997).
+Beyond `ROWS` rows (or a bound on work for many classes) a sample of the rows is resampled and the spread
+shrunk by √(sample / rows): the m-out-of-n bootstrap, whose spread falls as 1/√m (Bickel, Götze and van Zwet
+1997).
 """
 
 from __future__ import annotations
@@ -30,17 +33,30 @@ from penstock.metrics.texts import COUNTS, bleu
 ROWS = 200_000
 _CHUNK = 1 << 22
 _WORK = 600_000_000
-_POISSON = np.repeat(np.arange(9), np.round(65536 * np.diff(np.concatenate([[0], np.cumsum(np.exp(-1) / np.cumprod([1, *range(1, 8)])), [1]]))).astype(int))
+_POISSON = np.repeat(
+    np.arange(9),
+    np.round(
+        65536 * np.diff(np.concatenate([[0], np.cumsum(np.exp(-1) / np.cumprod([1, *range(1, 8)])), [1]]))
+    ).astype(int),
+)
 """The counts 0–8 as often among 2^16 as Poisson(1) has them: a draw is one look-up."""
 
 
 def resampled(
-    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, resamples: int, seed: int,
-    threshold: Threshold = 0.5, scale: Scale = None,
+    names: Sequence[str],
+    truth: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    weight: np.ndarray | None = None,
+    *,
+    resamples: int,
+    seed: int,
+    threshold: Threshold = 0.5,
+    scale: Scale = None,
 ) -> dict[str, np.ndarray]:
     """Each scalar measure over `resamples` resamplings `[R]`; not a number where one is undefined.
 
-    Two models judged on the same rows with one seed meet the same resamplings, so their difference is a paired one.
+    Two models judged on the same rows with one seed meet the same resamplings, so their difference is a
+    paired one.
     """
     names = [n for n in chosen(names, kind_of(answers, truth)) if METRICS[n].scalar]
     rows = prepare(truth, answers, weight, threshold=threshold, scale=scale)
@@ -58,8 +74,18 @@ def resampled(
 
 
 def intervals(
-    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, resamples: int = 200, confidence: float = 0.95,
-    seed: int = 0, *, threshold: Threshold = 0.5, scale: Scale = None, whole: Mapping[str, Any] | None = None, population: int | None = None,
+    names: Sequence[str],
+    truth: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    weight: np.ndarray | None = None,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+    *,
+    threshold: Threshold = 0.5,
+    scale: Scale = None,
+    whole: Mapping[str, Any] | None = None,
+    population: int | None = None,
 ) -> dict[str, list[float] | None]:
     """A percentile interval `[low, high]` of each scalar measure; None where it is undefined.
 
@@ -69,20 +95,30 @@ def intervals(
         resamples: how many resamplings; with 0 every interval is None.
         confidence: the share of resamplings that lie inside.
         seed: equal seeds and rows give equal intervals.
-        whole, population: where the rows given are a sample of more: the measures over all of them, and how many they are.
+        whole, population: where the rows given are a sample of more: the measures over all of them, and how
+            many they are.
     """
     kind = kind_of(answers, truth)
     names = [n for n in chosen(names, kind) if METRICS[n].scalar]
     population = len(truth) if population is None else population
-    width = int(np.prod(answers["probabilities"].shape[1:])) if "probabilities" in answers and (kind in ("set", "sequence") or {"roc_auc", "average_precision"} & set(names)) else 1
+    width = (
+        int(np.prod(answers["probabilities"].shape[1:]))
+        if "probabilities" in answers
+        and (kind in ("set", "sequence") or {"roc_auc", "average_precision"} & set(names))
+        else 1
+    )
     most = max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
     if len(truth) > most:
         if whole is None:
             whole = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
-        pick = np.sort(np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False))
+        pick = np.sort(
+            np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False)
+        )
         truth, answers = truth[pick], {name: values[pick] for name, values in answers.items()}
         weight = None if weight is None else weight[pick]
-    draws = resampled(names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale)
+    draws = resampled(
+        names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale
+    )
     at = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
     shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
     found: dict[str, list[float] | None] = {}
@@ -95,7 +131,9 @@ def intervals(
             continue
         middle = float(np.nanmedian(draws[name]))
         least, most_of_it = METRICS[name].bounds
-        found[name] = [float(np.clip(centre + (edge - middle) * shrink, least, most_of_it)) for edge in interval]
+        found[name] = [
+            float(np.clip(centre + (edge - middle) * shrink, least, most_of_it)) for edge in interval
+        ]
     return found
 
 
@@ -126,10 +164,16 @@ def _judges(rows: Rows, names: set[str], scale: Scale) -> list[Any]:
     statistics = [n for n in ROW_MEANS if n in names]
     if statistics:
         table = np.stack([rows.statistic(n) for n in statistics], axis=1)
-        judges.append(lambda w: dict(zip(statistics, _divide(w @ table, w.sum(axis=1)[:, None]).T, strict=True)))
+        judges.append(
+            lambda w: dict(zip(statistics, _divide(w @ table, w.sum(axis=1)[:, None]).T, strict=True))
+        )
     if "bleu" in names:
         counts = np.stack([rows.statistic(n) for n in COUNTS], axis=1)
-        judges.append(lambda w: {"bleu": np.array([np.nan if (found := bleu(sums)) is None else found for sums in w @ counts])})
+        judges.append(
+            lambda w: {
+                "bleu": np.array([np.nan if (found := bleu(sums)) is None else found for sums in w @ counts])
+            }
+        )
     if "ece" in names:
         bins, gap = rows.calibration()
         spread = np.zeros((len(bins), BINS))
@@ -147,7 +191,9 @@ def _numbers(rows: Rows, scale: float | None) -> Any:
     relative, defined = rows.relative_error()
     with np.errstate(over="ignore"):
         error = rows.error()
-        table = np.stack([error**2, np.abs(error), centred, centred**2, np.where(defined, relative, 0), defined], axis=1)
+        table = np.stack(
+            [error**2, np.abs(error), centred, centred**2, np.where(defined, relative, 0), defined], axis=1
+        )
 
     def judge(w: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -157,7 +203,11 @@ def _numbers(rows: Rows, scale: float | None) -> Any:
             variance = _divide(second, total) - _divide(first, total) ** 2
             variance = np.where(variance > 0, variance, 0)
             return {
-                "mse": mse, "rmse": np.sqrt(mse), "mae": _divide(absolute, total), "mape": _divide(share, there), "r2": 1 - _divide(mse, variance),
+                "mse": mse,
+                "rmse": np.sqrt(mse),
+                "mae": _divide(absolute, total),
+                "mape": _divide(share, there),
+                "r2": 1 - _divide(mse, variance),
                 "mse_standardised": _divide(mse, variance if scale is None else np.full_like(mse, scale**2)),
             }
 
@@ -168,7 +218,12 @@ def _by_class(rows: Rows) -> Any:
     hits = rows.hits()
 
     def judge(w: np.ndarray) -> dict[str, np.ndarray]:
-        return class_scores(*(np.stack([np.bincount(label, weights=one[row], minlength=rows.classes) for one in w]) for row, label in hits))
+        return class_scores(
+            *(
+                np.stack([np.bincount(label, weights=one[row], minlength=rows.classes) for one in w])
+                for row, label in hits
+            )
+        )
 
     return judge
 
@@ -186,7 +241,10 @@ def _ranking(rows: Rows, names: set[str]) -> Any:
             of_positive = sorted_weights * positive
             of_negative = sorted_weights - of_positive
             if len(starts) < len(order):
-                of_positive, of_negative = np.add.reduceat(of_positive, starts, axis=1), np.add.reduceat(of_negative, starts, axis=1)
+                of_positive, of_negative = (
+                    np.add.reduceat(of_positive, starts, axis=1),
+                    np.add.reduceat(of_negative, starts, axis=1),
+                )
             if "roc_auc" in names:
                 areas["roc_auc"].append(roc_area(of_positive, of_negative))
             if "average_precision" in names:

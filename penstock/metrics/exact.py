@@ -1,7 +1,8 @@
 """Sums without rounding, by cell, and areas under ranking curves.
 
-`Cells` is core's exact sum (contracts.summary.ExactSum: integers by binary exponent, Kulisch 1971) for many sums at once:
-associative and free of order, so a metric over shards equals the metric over the whole, to the last bit.
+`Cells` is core's exact sum (contracts.summary.ExactSum: integers by binary exponent, Kulisch 1971) for many
+sums at once: associative and free of order, so a metric over shards equals the metric over the whole, to the
+last bit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class Cells:
         """Add finite doubles `[n]` to their cells (`[n]` whole numbers from 0, or one for all)."""
         for start in range(0, len(values), _CHUNK):
             part = values[start : start + _CHUNK]
-            where = np.full(len(part), cell, np.int64) if isinstance(cell, int) else cell[start : start + _CHUNK].astype(np.int64)
+            where = (
+                np.full(len(part), cell, np.int64)
+                if isinstance(cell, int)
+                else cell[start : start + _CHUNK].astype(np.int64)
+            )
             mantissa, exponent = np.frexp(part)
             whole = np.ldexp(mantissa, 53).astype(np.int64)
             base = int(exponent.min())
@@ -37,14 +42,19 @@ class Cells:
                 keys, slot = np.arange(int(key.max()) + 1), key
             else:
                 keys, slot = np.unique(key, return_inverse=True)
-            highs = np.bincount(slot, weights=(whole >> 26).astype(np.float64))  # exact: 2^27 · 2^22 rows < 2^53
+            # exact: 2^27 · 2^22 rows < 2^53
+            highs = np.bincount(slot, weights=(whole >> 26).astype(np.float64))
             lows = np.bincount(slot, weights=(whole & _LOW).astype(np.float64))
             for i in np.flatnonzero((highs != 0) | (lows != 0)):
                 owner, step = divmod(int(keys[i]), span)
-                self._sums[owner] = plus(self._sums.get(owner, NOTHING), ((int(highs[i]) << 26) + int(lows[i]), step + base - 53))
+                self._sums[owner] = plus(
+                    self._sums.get(owner, NOTHING), ((int(highs[i]) << 26) + int(lows[i]), step + base - 53)
+                )
 
     def add_products(self, cell: int, *factors: np.ndarray) -> None:
-        """Add the exact products of two or three arrays of doubles `[n]` (Dekker 1971: a product as a sum of two)."""
+        """Add the exact products of two or three arrays of doubles `[n]` (Dekker 1971: a product as a sum of
+        two).
+        """
         first, second, *rest = factors
         for part in two_product(first, second):
             if rest:
@@ -105,7 +115,10 @@ def ties(ordered: np.ndarray) -> np.ndarray:
 
 
 def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """ROC AUC from weights by score, lowest first, `[…, G]`; not a number where a class is absent. Ties count half."""
+    """ROC AUC from weights by score, lowest first, `[…, G]`; not a number where a class is absent.
+
+    Ties count half.
+    """
     below = np.cumsum(negative, axis=-1)
     total = positive.sum(axis=-1) * below[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -113,7 +126,9 @@ def roc_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 
 def precision_area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Average precision (Σ ΔR · P, not interpolated) from weights by score, lowest first, `[…, G]`; NaN without positives."""
+    """Average precision (Σ ΔR · P, not interpolated) from weights by score, lowest first, `[…, G]`; NaN
+    without positives.
+    """
     hits = np.cumsum(positive[..., ::-1], axis=-1)
     taken = hits + np.cumsum(negative[..., ::-1], axis=-1)
     total = hits[..., -1]

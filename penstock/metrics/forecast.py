@@ -1,8 +1,10 @@
-"""What is measured of forecasts: by row (a window's whole horizon) one number a measure, so that all of them are means over rows.
+"""What is measured of forecasts: by row (a window's whole horizon) one number a measure, so that all of them
+are means over rows.
 
-A row's number is the mean over the steps and variables that were observed; a row of which nothing was observed is left
-out. Windows that overlap are nearly the same row many times: a resampling therefore draws blocks of neighbouring rows
-(Künsch 1989), each as long as the horizon, and intervals are as wide as they should be.
+A row's number is the mean over the steps and variables that were observed; a row of which nothing was
+observed is left out. Windows that overlap are nearly the same row many times: a resampling therefore draws
+blocks of neighbouring rows (Künsch 1989), each as long as the horizon, and intervals are as wide as they
+should be.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Forecasting:
     std: tuple[float, ...]
     """Each variable's deviation in the training split."""
     naive: tuple[float | None, ...] = ()
-    """Each variable's mean absolute change over one season in the training split: the seasonal naive forecast's error."""
+    """Each variable's mean absolute change over one season in the training split: the seasonal naive
+    forecast's error.
+    """
     levels: tuple[float, ...] = ()
     """The quantiles that are answered."""
     block: int = 1
@@ -34,10 +38,14 @@ class Forecasting:
         """From a target's facts, or None if it is no series."""
         if "variables" not in facts or "std" not in facts:
             return None
-        return cls(tuple(facts["std"]), tuple(facts.get("naive") or ()), tuple(facts.get("quantiles") or ()), block)
+        return cls(
+            tuple(facts["std"]), tuple(facts.get("naive") or ()), tuple(facts.get("quantiles") or ()), block
+        )
 
 
-def statistics(truth: np.ndarray, answers: Mapping[str, np.ndarray], scale: Forecasting | None) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def statistics(
+    truth: np.ndarray, answers: Mapping[str, np.ndarray], scale: Forecasting | None
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """(measure → `[N]`, whether anything was observed `[N]`, whether an answer is not finite `[N]`).
 
     Args:
@@ -60,9 +68,13 @@ def statistics(truth: np.ndarray, answers: Mapping[str, np.ndarray], scale: Fore
     size, scaled = np.abs(error), error / std
     spread = np.abs(values) + np.abs(known)
     found = {
-        "mse": mean(error**2), "mae": mean(size), "mse_standardised": mean(scaled**2), "mae_standardised": mean(np.abs(scaled)),
+        "mse": mean(error**2),
+        "mae": mean(size),
+        "mse_standardised": mean(scaled**2),
+        "mae_standardised": mean(np.abs(scaled)),
         "smape": mean(np.where(spread > 0, 2 * size / np.where(spread > 0, spread, 1.0), 0.0)),
-        "mase": _against_naive(size, there, scale), "pinball": mean(_pinball(known, values, there, answers.get("quantiles"), std, scale)),
+        "mase": _against_naive(size, there, scale),
+        "pinball": mean(_pinball(known, values, there, answers.get("quantiles"), std, scale)),
     }
     return found, np.asarray(there.any(axis=(1, 2))), np.asarray(broken)
 
@@ -86,8 +98,16 @@ def _against_naive(size: np.ndarray, there: np.ndarray, scale: Forecasting | Non
         return np.asarray(np.where(count > 0, scaled.sum(axis=(1, 2)) / np.maximum(count, 1), 0.0))
 
 
-def _pinball(known: np.ndarray, values: np.ndarray, there: np.ndarray, quantiles: np.ndarray | None, std: np.ndarray, scale: Forecasting | None) -> np.ndarray:
-    """Twice the pinball loss, mean over the levels, in deviations: of the median alone it is the absolute error.
+def _pinball(
+    known: np.ndarray,
+    values: np.ndarray,
+    there: np.ndarray,
+    quantiles: np.ndarray | None,
+    std: np.ndarray,
+    scale: Forecasting | None,
+) -> np.ndarray:
+    """Twice the pinball loss, mean over the levels, in deviations: of the median alone it is the absolute
+    error.
 
     A forecast without quantiles is taken as sure of itself: its value at every level.
     """

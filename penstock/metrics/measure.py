@@ -1,12 +1,14 @@
 """Meters: update, merge, result; and `measure`, the same in one go.
 
-Each meter is a per-row statistic times a mergeable sum, so training (one rank's batches), evaluation (a split that does
-not fit in memory) and a stream (for ever) use the same code. Sums are exact, hence free of order (`exact.Cells`).
+Each meter is a per-row statistic times a mergeable sum, so training (one rank's batches), evaluation (a split
+that does not fit in memory) and a stream (for ever) use the same code. Sums are exact, hence free of order
+(`exact.Cells`).
 
-Ranking (ROC AUC, average precision) needs all scores at once. Up to `RANKED_VALUES` scores they are kept and sorted:
-exact. Beyond, they fall into bins that are even in the log-odds from -20 to 20, 2^16 of them (fewer with many classes,
-2^21 in all and 2^10 at least): rows within one bin count as ties, which moves an AUC by about 1e-5. Whether the limit
-was passed depends on how many rows were seen, not on how they were cut, so halves merged still equal the whole.
+Ranking (ROC AUC, average precision) needs all scores at once. Up to `RANKED_VALUES` scores they are kept and
+sorted: exact. Beyond, they fall into bins that are even in the log-odds from -20 to 20, 2^16 of them (fewer
+with many classes, 2^21 in all and 2^10 at least): rows within one bin count as ties, which moves an AUC by
+about 1e-5. Whether the limit was passed depends on how many rows were seen, not on how they were cut, so
+halves merged still equal the whole.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ MATRIX_CLASSES = 1_000
 
 
 class Meter(ABC):
-    """One or several measures that share what they sum. Laws: `merge` is associative and commutative; halves merged equal the whole."""
+    """One or several measures that share what they sum.
+
+    Laws: `merge` is associative and commutative; halves merged equal the whole.
+    """
 
     @abstractmethod
     def update(self, rows: Rows) -> None:
@@ -102,13 +107,18 @@ class Errors(_Sums):
         self.cells.add(6, np.minimum(weight * relative, np.finfo(np.float64).max / 4)[defined])
 
     def result(self) -> dict[str, Any]:
-        total, squared, absolute, first, second, relative_weight, relative = (self.cells.fraction(i) for i in range(7))
+        total, squared, absolute, first, second, relative_weight, relative = (
+            self.cells.fraction(i) for i in range(7)
+        )
         mse = _ratio(squared, total)
         variance = second / total - (first / total) ** 2 if total else Fraction(0)
         own = float(variance) if variance > 0 else 0.0
         scale = own if self.scale is None else self.scale**2
         return {
-            "mse": mse, "rmse": None if mse is None else mse**0.5, "mae": _ratio(absolute, total), "mape": _ratio(relative, relative_weight),
+            "mse": mse,
+            "rmse": None if mse is None else mse**0.5,
+            "mae": _ratio(absolute, total),
+            "mape": _ratio(relative, relative_weight),
             "r2": None if mse is None or own == 0 else 1 - mse / own,
             "mse_standardised": None if mse is None or scale == 0 else mse / scale,
         }
@@ -126,7 +136,9 @@ class Bleu(_Sums):
 
 
 class Classes(_Sums):
-    """What follows from how often each class is true, answered, and both: precision, recall and the f1 family."""
+    """What follows from how often each class is true, answered, and both: precision, recall and the f1
+    family.
+    """
 
     def update(self, rows: Rows) -> None:
         self.classes = rows.classes
@@ -138,7 +150,11 @@ class Classes(_Sums):
         true, answered, both = self.cells.floats(3 * self.classes).reshape(-1, 3).T
         result = class_scores(true[None], answered[None], both[None])
         each = [_number(v) for v in result.pop("f1_per_class")[0]]
-        return {**{name: _number(values[0]) for name, values in result.items()}, "f1_per_class": each, "f1_per_label": each}
+        return {
+            **{name: _number(values[0]) for name, values in result.items()},
+            "f1_per_class": each,
+            "f1_per_label": each,
+        }
 
 
 class Matrix(_Sums):
@@ -166,7 +182,12 @@ class Calibration(_Sums):
         self.cells.add(BINS, rows.weight)
 
     def result(self) -> dict[str, Any]:
-        return {"ece": _ratio(sum((abs(self.cells.fraction(i)) for i in range(BINS)), Fraction(0)), self.cells.fraction(BINS))}
+        return {
+            "ece": _ratio(
+                sum((abs(self.cells.fraction(i)) for i in range(BINS)), Fraction(0)),
+                self.cells.fraction(BINS),
+            )
+        }
 
 
 class Ranking(Meter):
@@ -186,7 +207,13 @@ class Ranking(Meter):
     def update(self, rows: Rows) -> None:
         self.values += rows.answer.size
         self.classes = rows.classes
-        self._kept.append(replace(rows, predicted=np.empty(0, np.int64), truth=rows.truth if rows.kind == "set" else rows.truth.astype(np.int32)))
+        self._kept.append(
+            replace(
+                rows,
+                predicted=np.empty(0, np.int64),
+                truth=rows.truth if rows.kind == "set" else rows.truth.astype(np.int32),
+            )
+        )
         self._spill()
 
     def merge(self, other: Self) -> None:
@@ -210,12 +237,17 @@ class Ranking(Meter):
                 with np.errstate(divide="ignore"):
                     odds = np.clip(np.log(probability) - np.log1p(-np.minimum(probability, 1.0)), -20, 20)
                 slot = np.minimum(((odds + 20) / 40 * bins).astype(np.int64), bins - 1)
-                self._bins[i] += np.bincount(slot * 2 + positive, weights=rows.weight, minlength=2 * bins).reshape(bins, 2)
+                self._bins[i] += np.bincount(
+                    slot * 2 + positive, weights=rows.weight, minlength=2 * bins
+                ).reshape(bins, 2)
         self._kept = []
 
     def result(self) -> dict[str, Any]:
         curves = [(b[:, 1], b[:, 0]) for b in self._bins] if self._bins is not None else self._sorted()
-        return {"roc_auc": _mean_defined([roc_area(*c) for c in curves]), "average_precision": _mean_defined([precision_area(*c) for c in curves])}
+        return {
+            "roc_auc": _mean_defined([roc_area(*c) for c in curves]),
+            "average_precision": _mean_defined([precision_area(*c) for c in curves]),
+        }
 
     def _sorted(self) -> list[tuple[np.ndarray, np.ndarray]]:
         kept = [rows for rows in self._kept if len(rows.truth)]
@@ -224,7 +256,9 @@ class Ranking(Meter):
         weight = np.concatenate([rows.weight for rows in kept])
         parts = [rows.ranked() for rows in kept]
         return [
-            grouped(np.concatenate([p[i][0] for p in parts]), np.concatenate([p[i][1] for p in parts]), weight)
+            grouped(
+                np.concatenate([p[i][0] for p in parts]), np.concatenate([p[i][1] for p in parts]), weight
+            )
             for i in range(len(parts[0]))
         ]
 
@@ -259,8 +293,10 @@ class Measures:
         """
         Args:
             names: metrics (`penstock.metrics.METRICS`).
-            threshold: the least probability that is answered as positive; of a set one for all labels, or one a label `[K]`.
-            scale: the deviation that `mse_standardised` is in units of; the training split's, or None for the truth's own.
+            threshold: the least probability that is answered as positive; of a set one for all labels, or one
+                a label `[K]`.
+            scale: the deviation that `mse_standardised` is in units of; the training split's, or None for the
+                truth's own.
         """
         self.names, self.threshold, self.scale = tuple(names), threshold, scale
         self.rows = 0
@@ -268,13 +304,16 @@ class Measures:
         """Rows whose answer was not finite; with any, every measure is None."""
         self._meters: dict[str, Meter] = {}
 
-    def update(self, truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None) -> None:
+    def update(
+        self, truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None
+    ) -> None:
         """Take in rows.
 
         Args:
-            truth: class indices `[N]` (0 or 1; 0 … K-1), or numbers `[N]` in the user's units; of a set 1 for each label `[N, K]`; of a
-                sequence class indices `[N, T]`, -1 where there is no step.
-            answers: `{"probability": [N]}`, `{"probabilities": [N, K]}` (of a sequence `[N, T, K]`) or `{"value": [N]}`.
+            truth: class indices `[N]` (0 or 1; 0 … K-1), or numbers `[N]` in the user's units; of a set 1 for
+                each label `[N, K]`; of a sequence class indices `[N, T]`, -1 where there is no step.
+            answers: `{"probability": [N]}`, `{"probabilities": [N, K]}` (of a sequence `[N, T, K]`) or
+                `{"value": [N]}`.
             weight: how much each row counts `[N]`; all alike unless given.
 
         Raises:
@@ -306,7 +345,9 @@ class Measures:
             elif name in ("precision", "recall") or name.startswith("f1"):
                 meters.setdefault("classes", Classes())
             else:
-                meters.setdefault("errors", Errors(None if isinstance(self.scale, Forecasting) else self.scale))
+                meters.setdefault(
+                    "errors", Errors(None if isinstance(self.scale, Forecasting) else self.scale)
+                )
         return meters
 
     def merge(self, other: Measures) -> None:
@@ -320,7 +361,9 @@ class Measures:
                 self._meters[name] = meter
 
     def result(self) -> dict[str, Any]:
-        """Each metric by name; None (JSON null) where it is undefined: no rows, one class, an answer that is not finite."""
+        """Each metric by name; None (JSON null) where it is undefined: no rows, one class, an answer that is
+        not finite.
+        """
         if self.broken or not self.rows:
             return dict.fromkeys(self.names)
         found: dict[str, Any] = {}
@@ -330,7 +373,13 @@ class Measures:
 
 
 def measure(
-    names: Sequence[str], truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None, *, threshold: Threshold = 0.5, scale: Scale = None,
+    names: Sequence[str],
+    truth: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    weight: np.ndarray | None = None,
+    *,
+    threshold: Threshold = 0.5,
+    scale: Scale = None,
 ) -> dict[str, Any]:
     """`Measures` in one go; arguments and errors are theirs.
 

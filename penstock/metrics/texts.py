@@ -1,5 +1,6 @@
-"""What is measured of generated texts: BLEU by sacrebleu (Papineni et al. 2002; Post 2018), ROUGE-L (Lin 2004) by rouge-score over
-Unicode words. Each is a sum of what single rows say, so halves merge."""
+"""What is measured of generated texts: BLEU by sacrebleu (Papineni et al. 2002; Post 2018), ROUGE-L (Lin
+2004) by rouge-score over Unicode words. Each is a sum of what single rows say, so halves merge.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +31,14 @@ def statistics(truth: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
     counts = np.zeros((len(truth), len(COUNTS)))
     if len(truth):
         counts[:] = _bleu()._extract_corpus_statistics(list(answers), [list(truth)])
-    rouge = need("rouge_score.rouge_scorer", extra="text-metrics", why=_WHY).RougeScorer(["rougeL"], tokenizer=_Words())
+    rouge = need("rouge_score.rouge_scorer", extra="text-metrics", why=_WHY).RougeScorer(
+        ["rougeL"], tokenizer=_Words()
+    )
     found = {name: counts[:, i] for i, name in enumerate(COUNTS)}
-    found["rouge_l"] = np.array([rouge.score(one, other)["rougeL"].fmeasure for one, other in zip(truth, answers, strict=True)], np.float64)
+    found["rouge_l"] = np.array(
+        [rouge.score(one, other)["rougeL"].fmeasure for one, other in zip(truth, answers, strict=True)],
+        np.float64,
+    )
     return found
 
 
@@ -40,9 +46,12 @@ def bleu(sums: np.ndarray) -> float | None:
     """BLEU from summed counts `[10]`, as a share of 1; None without rows."""
     if not sums[1]:
         return None
-    answer, truth = (round(float(length) * 2**20) for length in sums[:2])  # only their ratio counts, and it must be of whole numbers
+    # only their ratio counts, and it must be of whole numbers
+    answer, truth = (round(float(length) * 2**20) for length in sums[:2])
     right, there = sums[2:6].tolist(), sums[6:].tolist()
-    made = _bleu().compute_bleu(correct=right, total=there, sys_len=answer, ref_len=truth, smooth_method="exp")
+    made = _bleu().compute_bleu(
+        correct=right, total=there, sys_len=answer, ref_len=truth, smooth_method="exp"
+    )
     return float(made.score) / 100
 
 

@@ -1,1 +1,4 @@
-"""Layers that several shelves share: tokens out of columns, blocks, attention, heads. They know no feature and no task."""
+"""Layers that several shelves share: tokens out of columns, blocks, attention, heads.
+
+They know no feature and no task.
+"""

@@ -1,7 +1,8 @@
 """Attention over tokens `[B, T, W]` with a mask `[B, T]` (True: there).
 
-Pre-norm blocks (Vaswani et al. 2017; Xiong et al. 2020), torch's fused attention, and the gated ReLU of Shazeer 2020 as in
-FT-transformer (Gorishniy et al. 2021). A token that is not there is never attended to, so padding changes nothing.
+Pre-norm blocks (Vaswani et al. 2017; Xiong et al. 2020), torch's fused attention, and the gated ReLU of
+Shazeer 2020 as in FT-transformer (Gorishniy et al. 2021). A token that is not there is never attended to, so
+padding changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        query, key, value = self.joint(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :], dropout_p=self.dropout if self.training else 0.0)
+        query, key, value = (
+            self.joint(x)
+            .view(batch, tokens, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
+        seen = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
         out: Tensor = self.out(seen.transpose(1, 2).reshape(batch, tokens, width))
         return out
 
@@ -46,7 +58,16 @@ class GatedFeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each added to what came in: `[B, T, W], [B, T] → [B, T, W]`."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, dropout: float, attention_dropout: float, residual_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        dropout: float,
+        attention_dropout: float,
+        residual_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.before_attention, self.before_feed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout=attention_dropout)

@@ -28,12 +28,20 @@ class Pooled(nn.Module):
 
     def forward(self, parts: list[Encoded]) -> Encoded:
         parts = self.drop(parts)
-        pooled: Tensor = self.layers(torch.cat([part.pooled for part in parts], dim=1) if len(parts) > 1 else parts[0].pooled)
-        return Encoded(pooled.unsqueeze(1), torch.ones((pooled.shape[0], 1), dtype=torch.bool, device=pooled.device), pooled)
+        pooled: Tensor = self.layers(
+            torch.cat([part.pooled for part in parts], dim=1) if len(parts) > 1 else parts[0].pooled
+        )
+        return Encoded(
+            pooled.unsqueeze(1),
+            torch.ones((pooled.shape[0], 1), dtype=torch.bool, device=pooled.device),
+            pooled,
+        )
 
 
 class Attended(nn.Module):
-    """All tokens and one learnt class token attend to one another; `pooled` is what the class token became."""
+    """All tokens and one learnt class token attend to one another; `pooled` is what the class token
+    became.
+    """
 
     def __init__(self, blocks: Sequence[Block], width: int, *, modality_dropout: float = 0.0) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
 """A text, token after token, from what is known of a row.
 
-A GRU tells; at each step it looks at the row's tokens (Luong, Pham and Manning 2015, global attention). In training it is given
-the true text so far, all steps at once; otherwise what it has told itself, kept in the `beam` best beginnings (1: greedy).
-The steps are as many as the longest training text has and are written out one after another, so that the whole of it is one
-program that ONNX expresses; a text that has ended goes on ending, at no cost.
+A GRU tells; at each step it looks at the row's tokens (Luong, Pham and Manning 2015, global attention). In
+training it is given the true text so far, all steps at once; otherwise what it has told itself, kept in the
+`beam` best beginnings (1: greedy). The steps are as many as the longest training text has and are written out
+one after another, so that the whole of it is one program that ONNX expresses; a text that has ended goes on
+ending, at no cost.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _NEVER = -1e4
 
 
 class Teller(nn.Module):
-    """`Encoded` → logits `[B, T-1, V]` of each next token where the true `tokens [B, T]` are given; otherwise ids `[B, steps]`.
+    """`Encoded` → logits `[B, T-1, V]` of each next token where the true `tokens [B, T]` are given; otherwise
+    ids `[B, steps]`.
 
     Args:
         width: of `pooled` and of the tokens.
@@ -32,12 +34,24 @@ class Teller(nn.Module):
         begin, end: ids.
         steps: the most tokens that are told, the end included.
         beam: beginnings that are kept.
-        length_power: a text's log-probability is divided by its length to this power before beginnings are compared (Wu et al. 2016).
+        length_power: a text's log-probability is divided by its length to this power before beginnings are
+            compared (Wu et al. 2016).
         dropout: of vectors and of what is said, in training.
     """
 
     def __init__(
-        self, width: int, cardinality: int, *, hidden: int, embedding: int, begin: int, end: int, steps: int, beam: int, length_power: float, dropout: float,
+        self,
+        width: int,
+        cardinality: int,
+        *,
+        hidden: int,
+        embedding: int,
+        begin: int,
+        end: int,
+        steps: int,
+        beam: int,
+        length_power: float,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.begin, self.end, self.steps, self.length_power = begin, end, steps, length_power
@@ -61,12 +75,18 @@ class Teller(nn.Module):
     def _seen(self, states: Tensor, encoded: Encoded) -> Tensor:
         """GRU states `[B, S, H]` → the same after a look at the row's tokens."""
         scores = self.ask(states) @ encoded.tokens.transpose(1, 2) / math.sqrt(encoded.tokens.shape[2])
-        scores = torch.where(encoded.mask.unsqueeze(1), scores, torch.full((), _NEVER, dtype=scores.dtype, device=scores.device))
+        scores = torch.where(
+            encoded.mask.unsqueeze(1),
+            scores,
+            torch.full((), _NEVER, dtype=scores.dtype, device=scores.device),
+        )
         seen = scores.softmax(-1) @ encoded.tokens
         return torch.tanh(self.told(torch.cat([states, seen], dim=-1)))
 
     def _step(self, ids: Tensor, state: Tensor) -> Tensor:
-        """One step of the GRU, written out (its equations are torch's): ids `[B, k]`, states `[B, k, H]` → `[B, k, H]`."""
+        """One step of the GRU, written out (its equations are torch's): ids `[B, k]`, states `[B, k, H]` →
+        `[B, k, H]`.
+        """
         gru: Any = self.layer
         reset, update, new = F.linear(self.table(ids), gru.weight_ih_l0, gru.bias_ih_l0).chunk(3, dim=-1)
         reset_h, update_h, new_h = F.linear(state, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=-1)
@@ -77,8 +97,12 @@ class Teller(nn.Module):
     def _generate(self, encoded: Encoded, start: Tensor) -> Tensor:
         rows, beam, cardinality = start.shape[0], self.beam, self.out.out_features
         device = start.device
-        never = torch.zeros(cardinality, device=device).index_fill_(0, torch.arange(self.end, device=device), _NEVER)
-        ending = torch.full((cardinality,), _NEVER, device=device).index_fill_(0, torch.tensor([self.end], device=device), 0.0)
+        never = torch.zeros(cardinality, device=device).index_fill_(
+            0, torch.arange(self.end, device=device), _NEVER
+        )
+        ending = torch.full((cardinality,), _NEVER, device=device).index_fill_(
+            0, torch.tensor([self.end], device=device), 0.0
+        )
         state = start.unsqueeze(1).expand(-1, beam, -1)
         last = torch.full_like(start[:, :1], self.begin, dtype=torch.int64).expand(-1, beam)
         # All beginnings are alike at first, so only one may go on.

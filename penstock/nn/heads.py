@@ -16,7 +16,8 @@ class LinearHead(nn.Module):
     Args:
         width: of `pooled`.
         outputs: how many numbers; None: one, without an axis of its own.
-        bias: where the head starts (the split's own shares or mean), so that the first steps are not spent on learning them.
+        bias: where the head starts (the split's own shares or mean), so that the first steps are not spent on
+            learning them.
     """
 
     def __init__(self, width: int, outputs: int | None, *, bias: Sequence[float]) -> None:
@@ -32,7 +33,8 @@ class LinearHead(nn.Module):
 
 
 class StepHead(nn.Module):
-    """An affine map of every token: raw `[B, T, K + 1]`, of which the last says whether the token is there (1) or not (-1).
+    """An affine map of every token: raw `[B, T, K + 1]`, of which the last says whether the token is there
+    (1) or not (-1).
 
     Args:
         width: of the tokens.

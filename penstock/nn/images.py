@@ -1,10 +1,12 @@
 """Layers over pictures `[B, C, H, W]`: what the encoders of images share.
 
-A program takes pixels as they are stored, uint8; scaling by the training split's mean and deviation is its first layer.
-Memory stays channels-last throughout (what convolutions on CPUs and tensor cores want): the loader's arrays lie so already.
+A program takes pixels as they are stored, uint8; scaling by the training split's mean and deviation is its
+first layer. Memory stays channels-last throughout (what convolutions on CPUs and tensor cores want): the
+loader's arrays lie so already.
 
-BatchNorm is the default where these networks were born with it. It is even over accumulated pieces only in the mean; with
-fewer than some 16 rows a piece, take `norm: group` (Wu and He 2018), which looks at one row alone.
+BatchNorm is the default where these networks were born with it. It is even over accumulated pieces only in
+the mean; with fewer than some 16 rows a piece, take `norm: group` (Wu and He 2018), which looks at one row
+alone.
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ def norm(kind: Norm, width: int) -> nn.Module:
 
 
 def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias (a norm follows) that keeps the size, but for its stride; He's initialisation."""
+    """A convolution without bias (a norm follows) that keeps the size, but for its stride; He's
+    initialisation.
+    """
     layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
 
 class Standardised(nn.Module):
-    """uint8 `[B, C, H, W]` → numbers of mean 0 and deviation 1 over the training split; 0 everywhere where a picture is missing."""
+    """uint8 `[B, C, H, W]` → numbers of mean 0 and deviation 1 over the training split; 0 everywhere where a
+    picture is missing.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -47,7 +53,11 @@ class Standardised(nn.Module):
         mean = spec.facts.get("mean") or [127.5] * channels
         std = spec.facts.get("std") or [64.0] * channels
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor([1 / s if s > 0 else 1.0 for s in std], dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "scale",
+            torch.tensor([1 / s if s > 0 else 1.0 for s in std], dtype=torch.float32).view(-1, 1, 1),
+            persistent=False,
+        )
 
     def forward(self, pixels: Tensor, missing: Tensor | None) -> Tensor:
         values = (pixels.float() - self.mean) * self.scale
@@ -57,7 +67,8 @@ class Standardised(nn.Module):
 
 
 class Pictures(nn.Module):
-    """Pixels → `Encoded`: `layers` make a map `[B, C', H', W']`, its places are the tokens, their mean is `pooled`.
+    """Pixels → `Encoded`: `layers` make a map `[B, C', H', W']`, its places are the tokens, their mean is
+    `pooled`.
 
     Args:
         name: the feature.
@@ -67,7 +78,9 @@ class Pictures(nn.Module):
         width: W of the tokens; C' unless given.
     """
 
-    def __init__(self, name: str, spec: Mapping[str, TensorSpec], layers: nn.Module, outputs: int, width: int | None) -> None:
+    def __init__(
+        self, name: str, spec: Mapping[str, TensorSpec], layers: nn.Module, outputs: int, width: int | None
+    ) -> None:
         super().__init__()
         self.name, self.width, self.pooled_width = name, width or outputs, outputs
         self.standardised = Standardised(spec["pixels"])
@@ -77,7 +90,9 @@ class Pictures(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         missing = batch[f"{self.name}.missing"] if self.absent is not None else None
-        values = self.standardised(batch[f"{self.name}.pixels"], missing).contiguous(memory_format=torch.channels_last)
+        values = self.standardised(batch[f"{self.name}.pixels"], missing).contiguous(
+            memory_format=torch.channels_last
+        )
         places = self.layers(values).flatten(2).transpose(1, 2)  # [B, H'·W', C']
         pooled = places.mean(dim=1, dtype=torch.float32)
         if self.absent is not None and missing is not None:
@@ -120,7 +135,9 @@ class PreActivation(nn.Module):
 
 
 def stem_stride(side: int) -> int:
-    """How much the first layers make a picture smaller, so that the dear ones never see more than some 50 pixels a side."""
+    """How much the first layers make a picture smaller, so that the dear ones never see more than some 50
+    pixels a side.
+    """
     return 1 if side <= 48 else 2 if side <= 96 else 4
 
 
@@ -133,7 +150,9 @@ def halvings(side: int) -> int:
 
 
 def stem(channels: int, width: int, side: int) -> nn.Sequential:
-    """The first layers: one 3 × 3 for small pictures, a wider one with a stride and pooling for larger ones."""
+    """The first layers: one 3 × 3 for small pictures, a wider one with a stride and pooling for larger
+    ones.
+    """
     stride = stem_stride(side)
     if stride == 1:
         return nn.Sequential(conv(channels, width))

@@ -1,9 +1,9 @@
 """Several modalities of one row (a picture, a text, facts): leaving one out in training, and gated fusion.
 
-A modality is what one encoder says. Leaving whole ones out in training keeps a model from leaning on the easiest of them
-(Neverova, Wolf, Taylor and Nebout 2016, "ModDrop"), and lets it answer where one says little. A row never loses all.
-Nothing is scaled up in return, unlike in dropout of single numbers: a row with all its modalities is among those that
-training sees, so that answering is no new case.
+A modality is what one encoder says. Leaving whole ones out in training keeps a model from leaning on the
+easiest of them (Neverova, Wolf, Taylor and Nebout 2016, "ModDrop"), and lets it answer where one says little.
+A row never loses all. Nothing is scaled up in return, unlike in dropout of single numbers: a row with all its
+modalities is among those that training sees, so that answering is no new case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from penstock.contracts.learn import Encoded
 class ModalityDropout(nn.Module):
     """In training, each row loses each part with the chance `share`, but never all: parts → parts.
 
-    What is lost is masked among the tokens and zero in `pooled`. In eval mode, or with one part only, nothing happens.
+    What is lost is masked among the tokens and zero in `pooled`. In eval mode, or with one part only, nothing
+    happens.
     """
 
     def __init__(self, share: float) -> None:
@@ -40,15 +41,22 @@ class ModalityDropout(nn.Module):
         if kept is None:
             return list(parts)
         return [
-            Encoded(part.tokens, part.mask & kept[:, i : i + 1], part.pooled * kept[:, i : i + 1].to(part.pooled.dtype)) for i, part in enumerate(parts)
+            Encoded(
+                part.tokens,
+                part.mask & kept[:, i : i + 1],
+                part.pooled * kept[:, i : i + 1].to(part.pooled.dtype),
+            )
+            for i, part in enumerate(parts)
         ]
 
 
 class Gated(nn.Module):
-    """The gated multimodal unit (Arevalo, Solorio, Montes-y-Gómez and González 2017, equations 1 to 3, for any number of parts).
+    """The gated multimodal unit (Arevalo, Solorio, Montes-y-Gómez and González 2017, equations 1 to 3, for
+    any number of parts).
 
-    h_i = tanh(W_i x_i); z_i = σ(V_i [x_1 … x_n]); h = Σ z_i h_i. The gates of all parts are one product. Each pooled vector
-    is normalised first: encoders speak in unlike loudness, and a gate would learn that before anything else.
+    h_i = tanh(W_i x_i); z_i = σ(V_i [x_1 … x_n]); h = Σ z_i h_i. The gates of all parts are one product. Each
+    pooled vector is normalised first: encoders speak in unlike loudness, and a gate would learn that before
+    anything else.
 
     Args:
         widths: of each part's pooled vector.
@@ -57,7 +65,9 @@ class Gated(nn.Module):
         modality_dropout: see `ModalityDropout`.
     """
 
-    def __init__(self, widths: Sequence[int], width: int, layers: nn.Module, *, modality_dropout: float) -> None:
+    def __init__(
+        self, widths: Sequence[int], width: int, layers: nn.Module, *, modality_dropout: float
+    ) -> None:
         super().__init__()
         self.width, self.layers = width, layers
         self.drop = ModalityDropout(modality_dropout)
@@ -70,7 +80,10 @@ class Gated(nn.Module):
         kept = self.drop.kept(parts)
         if kept is not None:
             seen = [x * kept[:, i : i + 1].to(x.dtype) for i, x in enumerate(seen)]
-        values = torch.stack([torch.tanh(value(x)) for value, x in zip(self.values, seen, strict=True)], dim=1)  # [B, parts, W]
+        # [B, parts, W]
+        values = torch.stack(
+            [torch.tanh(value(x)) for value, x in zip(self.values, seen, strict=True)], dim=1
+        )
         gates = torch.sigmoid(self.gates(torch.cat(seen, dim=1))).view(-1, len(parts), self.width)
         tokens = values * gates
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if kept is None else kept

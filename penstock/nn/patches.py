@@ -27,19 +27,33 @@ class Patches(nn.Module):
         width: W of the tokens that are told; `inner` unless given.
     """
 
-    def __init__(self, name: str, spec: Mapping[str, TensorSpec], patch: int, inner: int, depth: int, heads: int, dropout: float, width: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: Mapping[str, TensorSpec],
+        patch: int,
+        inner: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        width: int | None,
+    ) -> None:
         super().__init__()
         self.name, self.width, self.pooled_width = name, width or inner, inner
         channels, height, across = (int(n or 0) for n in spec["pixels"].shape)
         self.standardised = Standardised(spec["pixels"])
         self.beyond = (-across % patch, -height % patch)
         stride = next(n for n in (4, 2, 1) if n <= stem_stride(max(height, across)) and patch % n == 0)
-        self.early = nn.Sequential(conv(channels, inner // 2, 2 * stride + 1, stride), nn.GroupNorm(1, inner // 2), nn.GELU())
+        self.early = nn.Sequential(
+            conv(channels, inner // 2, 2 * stride + 1, stride), nn.GroupNorm(1, inner // 2), nn.GELU()
+        )
         self.cut = nn.Conv2d(inner // 2, inner, patch // stride, patch // stride)
         count = -(-height // patch) * -(-across // patch)
         self.places = nn.Parameter(torch.randn(count, inner) * 0.02)
         self.token = nn.Parameter(torch.randn(inner) * 0.02)
-        self.blocks = nn.ModuleList(Block(inner, heads, 2 * inner, dropout=dropout, attention_dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(inner, heads, 2 * inner, dropout=dropout, attention_dropout=dropout) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(inner)
         self.to_tokens = nn.Linear(inner, width) if width not in (None, inner) else nn.Identity()
         self.absent = Absent(inner) if "missing" in spec else None

@@ -1,8 +1,8 @@
 """A model of the package `transformers` as an encoder: token ids or pixels in, `Encoded` out.
 
-The package's own modules compute; this file speaks our arrays to them. Layers learn more slowly the nearer they are to the
-input where asked to (Howard and Ruder 2018, "discriminative fine-tuning"): each parameter carries its share of the rate as
-`lr_scale`, which the optimiser's groups honour.
+The package's own modules compute; this file speaks our arrays to them. Layers learn more slowly the nearer
+they are to the input where asked to (Howard and Ruder 2018, "discriminative fine-tuning"): each parameter
+carries its share of the rate as `lr_scale`, which the optimiser's groups honour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _FIRST = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe|embeddings)\.")
 
 
 def slow_down(model: nn.Module, decay: float) -> None:
-    """Give each parameter its share of the rate: 1 in the last layer and what follows it, `decay` times less a layer downwards."""
+    """Give each parameter its share of the rate: 1 in the last layer and what follows it, `decay` times less
+    a layer downwards.
+    """
     levels = [int(found[1]) for name, _ in model.named_parameters() if (found := _LEVEL.search(name))]
     count = max(levels, default=-1) + 1
     for name, parameter in model.named_parameters():
@@ -44,7 +46,17 @@ class Pretrained(nn.Module):
         frozen: its weights never move, and it stays in eval mode.
     """
 
-    def __init__(self, name: str, model: Any, hidden: int, width: int | None, pooling: Pooling, *, frozen: bool, decay: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        hidden: int,
+        width: int | None,
+        pooling: Pooling,
+        *,
+        frozen: bool,
+        decay: float,
+    ) -> None:
         super().__init__()
         self.name, self.pooling, self.frozen = name, pooling, frozen
         if getattr(model, "pooler", None) is not None:
@@ -67,7 +79,9 @@ class Pretrained(nn.Module):
 
 
 class PretrainedText(Pretrained):
-    """Token ids `[B, T]` as the feature has them: 0 padding, 1 unknown, the tokenizer's own from `first` on."""
+    """Token ids `[B, T]` as the feature has them: 0 padding, 1 unknown, the tokenizer's own from `first`
+    on.
+    """
 
     def __init__(self, *arguments: Any, first: int, unknown: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,7 +93,9 @@ class PretrainedText(Pretrained):
         # Somebody must be attended to, also in a row without any token.
         seen = mask | (torch.arange(mask.shape[1], device=mask.device) == 0).unsqueeze(0)
         states = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
-        return Encoded(self.to_tokens(states), mask, self.pooled(states, seen if self.pooling == "first" else mask))
+        return Encoded(
+            self.to_tokens(states), mask, self.pooled(states, seen if self.pooling == "first" else mask)
+        )
 
 
 class PretrainedPicture(Pretrained):
@@ -88,14 +104,18 @@ class PretrainedPicture(Pretrained):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *arguments: Any, mean: Sequence[float], std: Sequence[float], missing: bool, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, mean: Sequence[float], std: Sequence[float], missing: bool, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.absent = Absent(self.pooled_width) if missing else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
-        states = self.model(pixel_values=(batch[f"{self.name}.pixels"].float() / 255 - self.mean) / self.std).last_hidden_state
+        states = self.model(
+            pixel_values=(batch[f"{self.name}.pixels"].float() / 255 - self.mean) / self.std
+        ).last_hidden_state
         if states.dim() == 4:  # a convolutional model's map
             states = states.flatten(2).transpose(1, 2)
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)

@@ -1,8 +1,8 @@
 """Recurrent networks over padded sequences, in a form that torch trains quickly and ONNX expresses.
 
-Training runs torch's own LSTM and GRU. For export they stand behind custom operators that translate into ONNX's `LSTM` and
-`GRU`, since the exporter would otherwise unroll time, whose length is free. The backward direction reads each row from its
-own last token, by gathering, so that padding is never read first.
+Training runs torch's own LSTM and GRU. For export they stand behind custom operators that translate into
+ONNX's `LSTM` and `GRU`, since the exporter would otherwise unroll time, whose length is free. The backward
+direction reads each row from its own last token, by gathering, so that padding is never read first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from penstock.nn.sequences import max_there
 
 @library.custom_op("penstock::lstm", mutates_args=())
 def _lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """`x [B, T, D]`, torch's weights `w [4H, D]`, `r [4H, H]`, biases `b`, `c` `[4H]` → hidden states `[B, T, H]`."""
+    """`x [B, T, D]`, torch's weights `w [4H, D]`, `r [4H, H]`, biases `b`, `c` `[4H]` → hidden states `[B, T,
+    H]`.
+    """
     zero = x.new_zeros(1, x.shape[0], r.shape[1])
     return torch.lstm(x, (zero, zero), [w, r, b, c], True, 1, 0.0, False, False, True)[0].clone()
 
@@ -41,8 +43,11 @@ def _(x: Tensor, w: Tensor, r: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def onnx_translations() -> dict[Any, Callable[..., Any]]:
-    """How `torch.onnx.export` writes these operators (`custom_translation_table`). ONNX orders gates otherwise than torch:
-    LSTM i o f c against i f g o; GRU z r h against r z n, with the reset after the product (`linear_before_reset`)."""
+    """How `torch.onnx.export` writes these operators (`custom_translation_table`).
+
+    ONNX orders gates otherwise than torch: LSTM i o f c against i f g o; GRU z r h against r z n, with the
+    reset after the product (`linear_before_reset`).
+    """
     from onnxscript import opset18
 
     op: Any = opset18  # its annotations are narrower than what tracing passes
@@ -70,7 +75,10 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
 
         return translate
 
-    return {torch.ops.penstock.lstm.default: recurrent("lstm", [0, 3, 1, 2]), torch.ops.penstock.gru.default: recurrent("gru", [1, 0, 2])}
+    return {
+        torch.ops.penstock.lstm.default: recurrent("lstm", [0, 3, 1, 2]),
+        torch.ops.penstock.gru.default: recurrent("gru", [1, 0, 2]),
+    }
 
 
 class OneWay(nn.Module):
@@ -92,9 +100,13 @@ class OneWay(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014), both ways; `pooled` is the maximum over time."""
+    """LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014), both ways; `pooled` is the maximum
+    over time.
+    """
 
-    def __init__(self, inputs: int, hidden: int, depth: int, *, cell: Literal["lstm", "gru"], dropout: float) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, depth: int, *, cell: Literal["lstm", "gru"], dropout: float
+    ) -> None:
         super().__init__()
         self.width = self.pooled_width = 2 * hidden
         sizes = [inputs, *[2 * hidden] * (depth - 1)]
@@ -110,7 +122,9 @@ class Recurrent(nn.Module):
 
 
 def reversal(mask: Tensor) -> Tensor:
-    """For each row the places `[B, T]` that turn what is there around and leave the padding: its own inverse."""
+    """For each row the places `[B, T]` that turn what is there around and leave the padding: its own
+    inverse.
+    """
     place = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
     length = mask.sum(1, keepdim=True)
     return torch.where(place < length, length - 1 - place, place)

@@ -1,11 +1,12 @@
 """Token ids `[B, T]` with a mask `[B, T]` → `Encoded`: what the encoders of texts and sequences share.
 
-Padding comes last and never matters: means and maxima are taken over what is there, convolutions see zeros beyond it, and
-the backward half of a recurrent network starts at each row's own last token.
+Padding comes last and never matters: means and maxima are taken over what is there, convolutions see zeros
+beyond it, and the backward half of a recurrent network starts at each row's own last token.
 
-Embeddings start with deviation 1/√W and the padding row at zero: with larger ones a bag of words needs twice the epochs to
-learn a text set. Hashed n-grams (the array `grams`, where a feature has it) are a bag of their own that is added to the
-pooled vector: they know rare words by their pieces (Joulin et al. 2017; Weinberger et al. 2009).
+Embeddings start with deviation 1/√W and the padding row at zero: with larger ones a bag of words needs twice
+the epochs to learn a text set. Hashed n-grams (the array `grams`, where a feature has it) are a bag of their
+own that is added to the pooled vector: they know rare words by their pieces (Joulin et al. 2017; Weinberger
+et al. 2009).
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from penstock.nn.attention import Block, with_class_token
 
 _RARE = 1_000
 _TABLE_RATE = 10.0
-"""Of a large vocabulary a batch holds few words, and a rare word comes by a few times an epoch: its vector moves at ten times the
-rate, or it stays about where it began. GoEmotions, two epochs with every default: f1_macro 0.34 without, 0.40 with four times
-the rate, 0.41 with ten."""
+"""Of a large vocabulary a batch holds few words, and a rare word comes by a few times an epoch: its vector
+moves at ten times the rate, or it stays about where it began. GoEmotions, two epochs with every default:
+f1_macro 0.34 without, 0.40 with four times the rate, 0.41 with ten.
+"""
 
 
 def _faster(table: nn.Embedding) -> None:
@@ -39,11 +41,14 @@ class WordTable(nn.Module):
         cardinality: V.
         width: W.
         dropout: of whole components, in training.
-        forget: in training, the chance that a token is taken for unknown (id 1), so that the unknown vector is learnt.
+        forget: in training, the chance that a token is taken for unknown (id 1), so that the unknown vector
+            is learnt.
         array: which of the feature's arrays has the ids.
     """
 
-    def __init__(self, cardinality: int, width: int, *, dropout: float, forget: float, array: str = "tokens") -> None:
+    def __init__(
+        self, cardinality: int, width: int, *, dropout: float, forget: float, array: str = "tokens"
+    ) -> None:
         super().__init__()
         self.array = array
         self.table = nn.Embedding(cardinality, width, padding_idx=0)
@@ -98,13 +103,15 @@ class SequenceEncoder(nn.Module):
     Args:
         name: the feature.
         table: the feature's array named by its attribute `array` → vectors.
-        body: a module with `forward(vectors [B, T, W'], mask [B, T]) → (tokens [B, T, U], pooled [B, P])`, attributes `width` (U)
-            and `pooled_width` (P).
+        body: a module with `forward(vectors [B, T, W'], mask [B, T]) → (tokens [B, T, U], pooled [B, P])`,
+            attributes `width` (U) and `pooled_width` (P).
         width: W of tokens and, unless wider, of pooled.
         grams: the bag, or None; its width is that of `pooled`.
     """
 
-    def __init__(self, name: str, table: nn.Module, body: nn.Module, width: int, *, grams: Grams | None) -> None:
+    def __init__(
+        self, name: str, table: nn.Module, body: nn.Module, width: int, *, grams: Grams | None
+    ) -> None:
         super().__init__()
         self.name, self.table, self.body, self.grams = name, table, body, grams
         self.width = width
@@ -147,7 +154,9 @@ class Bag(nn.Module):
 class TextCnn(nn.Module):
     """Convolutions of several widths, each pooled by its maximum over time (Kim 2014)."""
 
-    def __init__(self, inputs: int, channels: int, kernels: Sequence[int], width: int, *, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, channels: int, kernels: Sequence[int], width: int, *, dropout: float
+    ) -> None:
         super().__init__()
         self.width, self.pooled_width = channels * len(kernels), width
         self.kernels = list(kernels)
@@ -157,20 +166,30 @@ class TextCnn(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = (x * mask.unsqueeze(-1).to(x.dtype)).transpose(1, 2)
-        seen = [F.relu(layer(F.pad(x, ((k - 1) // 2, k // 2)))) for layer, k in zip(self.layers, self.kernels, strict=True)]
+        seen = [
+            F.relu(layer(F.pad(x, ((k - 1) // 2, k // 2))))
+            for layer, k in zip(self.layers, self.kernels, strict=True)
+        ]
         tokens = torch.cat(seen, 1).transpose(1, 2)
         return tokens, self.out(self.dropout(max_there(tokens, mask)))
 
 
 class Transformer(nn.Module):
-    """Pre-norm blocks with sinusoidal places; `pooled` is what a class token became (Vaswani et al. 2017; Devlin et al. 2019)."""
+    """Pre-norm blocks with sinusoidal places; `pooled` is what a class token became (Vaswani et al. 2017;
+    Devlin et al. 2019).
+    """
 
-    def __init__(self, inputs: int, width: int, depth: int, heads: int, hidden: int, *, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, depth: int, heads: int, hidden: int, *, dropout: float
+    ) -> None:
         super().__init__()
         self.width = self.pooled_width = width
         self.into = nn.Identity() if inputs == width else nn.Linear(inputs, width)
         self.token = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout=dropout, attention_dropout=dropout, residual_dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, dropout=dropout, attention_dropout=dropout, residual_dropout=dropout)
+            for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,9 +203,14 @@ class Transformer(nn.Module):
 
 
 def places(length: int, width: int, like: Tensor) -> Tensor:
-    """Sinusoidal places `[1, T, W]`, of any length (Vaswani et al. 2017, section 3.5), as small as embeddings are at the start."""
+    """Sinusoidal places `[1, T, W]`, of any length (Vaswani et al. 2017, section 3.5), as small as embeddings
+    are at the start.
+    """
     step = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32) * (-math.log(10_000.0) * 2 / width))
+    rate = torch.exp(
+        torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32)
+        * (-math.log(10_000.0) * 2 / width)
+    )
     angle = step * rate
     both = torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
     return (both / math.sqrt(width)).to(like.dtype).unsqueeze(0)

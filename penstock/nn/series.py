@@ -1,14 +1,17 @@
-"""Series: each variable on its own, through layers that all variables share; its own level taken out and put back.
+"""Series: each variable on its own, through layers that all variables share; its own level taken out and put
+back.
 
 Shapes: B batch, T steps, V variables, N = B·V, W width, H horizon, Q quantiles.
 
-The way of a forecast. An encoder (`PerVariable`) takes each window's level and scale out of it (reversible instance
-normalisation: Kim et al. 2022), turns `[N, T]` into `[N, W - 2]` and gives one token a variable, the last two components of
-which are that level and scale. The combiner `variables` keeps these tokens apart. The decoder `series` maps each token to
-the horizon and puts level and scale back (`VariableForecast`). So a linear core and a linear head are exactly the linear
-models of Zeng et al. 2023 ("Are Transformers Effective for Time Series Forecasting?"), which are hard to beat on few data.
+The way of a forecast. An encoder (`PerVariable`) takes each window's level and scale out of it (reversible
+instance normalisation: Kim et al. 2022), turns `[N, T]` into `[N, W - 2]` and gives one token a variable, the
+last two components of which are that level and scale. The combiner `variables` keeps these tokens apart. The
+decoder `series` maps each token to the horizon and puts level and scale back (`VariableForecast`). So a
+linear core and a linear head are exactly the linear models of Zeng et al. 2023 ("Are Transformers Effective
+for Time Series Forecasting?"), which are hard to beat on few data.
 
-Behind another combiner, which makes one vector of all tokens, the decoder forecasts from that vector (`PooledForecast`).
+Behind another combiner, which makes one vector of all tokens, the decoder forecasts from that vector
+(`PooledForecast`).
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ def shape_of(features: Mapping[str, Mapping[str, TensorSpec]]) -> tuple[str, Ten
 
 
 def hidden_width(own: int | None, asked: int | None, usual: int) -> int:
-    """W - 2: what is left for the core of the encoder's own width, or of the one asked for, or the usual one."""
+    """W - 2: what is left for the core of the encoder's own width, or of the one asked for, or the usual
+    one.
+    """
     whole = own or asked
     return max(whole - EXTRA, 1) if whole else usual
 
@@ -56,7 +61,9 @@ class PerVariable(nn.Module):
         normalise: what is taken out of a window: its mean and deviation, its last value, or nothing.
     """
 
-    def __init__(self, name: str, spec: TensorSpec, core: nn.Module, hidden: int, *, normalise: Normalise) -> None:
+    def __init__(
+        self, name: str, spec: TensorSpec, core: nn.Module, hidden: int, *, normalise: Normalise
+    ) -> None:
         super().__init__()
         self.name, self.core, self.hidden, self.normalise = name, core, hidden, normalise
         steps, variables = (int(n or 0) for n in spec.shape)
@@ -90,7 +97,8 @@ class PerVariable(nn.Module):
 
 
 class Decomposition(nn.Module):
-    """A window as its moving average and what is left: `[N, T] → [N, 2T]`, or through a linear map to `[N, hidden]`.
+    """A window as its moving average and what is left: `[N, T] → [N, 2T]`, or through a linear map to `[N,
+    hidden]`.
 
     Args:
         steps: T.
@@ -103,7 +111,9 @@ class Decomposition(nn.Module):
     def __init__(self, steps: int, kernel: int, hidden: int | None) -> None:
         super().__init__()
         # The moving average as a matrix: one product, the same in every runtime.
-        source = (torch.arange(steps)[:, None] + torch.arange(kernel)[None, :] - kernel // 2).clamp(0, steps - 1)
+        source = (torch.arange(steps)[:, None] + torch.arange(kernel)[None, :] - kernel // 2).clamp(
+            0, steps - 1
+        )
         weights = torch.zeros(steps, steps).scatter_add_(1, source, torch.full((steps, kernel), 1.0 / kernel))
         self.register_buffer("average", weights.T.contiguous(), persistent=False)
         self.map = None if hidden is None else nn.Linear(2 * steps, hidden)
@@ -116,7 +126,9 @@ class Decomposition(nn.Module):
 
 
 class Straight(nn.Module):
-    """A core beside a linear map of the window, `[N, T] → [N, hidden]`: it need only learn what is not linear."""
+    """A core beside a linear map of the window, `[N, T] → [N, hidden]`: it need only learn what is not
+    linear.
+    """
 
     def __init__(self, core: nn.Module, steps: int, hidden: int) -> None:
         super().__init__()
@@ -128,13 +140,17 @@ class Straight(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Causal convolutions with growing gaps (Bai, Kolter, Koltun 2018), read at the last step: `[N, T] → [N, channels]`."""
+    """Causal convolutions with growing gaps (Bai, Kolter, Koltun 2018), read at the last step: `[N, T] → [N,
+    channels]`.
+    """
 
     def __init__(self, channels: int, kernel: int, levels: int, *, dropout: float) -> None:
         super().__init__()
         self.kernel = kernel
         self.first = nn.Conv1d(1, channels, 1)
-        self.layers = nn.ModuleList(nn.Conv1d(channels, channels, kernel, dilation=2**level) for level in range(levels))
+        self.layers = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel, dilation=2**level) for level in range(levels)
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,12 +161,16 @@ class Convolutions(nn.Module):
 
 
 class Recurrence(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber 1997) over pieces of `stride` steps, read at the end: `[N, T] → [N, hidden]`."""
+    """An LSTM (Hochreiter and Schmidhuber 1997) over pieces of `stride` steps, read at the end: `[N, T] → [N,
+    hidden]`.
+    """
 
     def __init__(self, stride: int, hidden: int, layers: int, *, dropout: float) -> None:
         super().__init__()
         self.stride = stride
-        self.layers = nn.LSTM(stride, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.layers = nn.LSTM(
+            stride, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         short = -x.shape[1] % self.stride
@@ -166,15 +186,29 @@ class Patches(nn.Module):
     index: Tensor
     mask: Tensor
 
-    def __init__(self, steps: int, patch: int, stride: int, width: int, hidden: int, depth: int, heads: int, *, dropout: float) -> None:
+    def __init__(
+        self,
+        steps: int,
+        patch: int,
+        stride: int,
+        width: int,
+        hidden: int,
+        depth: int,
+        heads: int,
+        *,
+        dropout: float,
+    ) -> None:
         super().__init__()
         patch = min(patch, steps)
         count = -(-(steps - patch) // stride) + 1
-        index = (steps - patch - torch.arange(count)[:, None] * stride).flip(0) + torch.arange(patch)[None, :]  # the last one ends at the window's end
+        # the last one ends at the window's end
+        index = (steps - patch - torch.arange(count)[:, None] * stride).flip(0) + torch.arange(patch)[None, :]
         self.register_buffer("index", index.clamp_min(0), persistent=False)
         self.embed = nn.Linear(patch, width)
         self.place = undecayed(torch.randn(count, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, 2 * width, dropout=dropout, attention_dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, 2 * width, dropout=dropout, attention_dropout=dropout) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(count * width, hidden)
 
@@ -188,12 +222,21 @@ class Patches(nn.Module):
 
 
 class Apart(nn.Module):
-    """The combiner's module: the tokens of all series that look back, one a variable; beside each, what the other inputs say.
+    """The combiner's module: the tokens of all series that look back, one a variable; beside each, what the
+    other inputs say.
 
-    `width` is that of its tokens `[B, V, W]`; `pooled` is their mean. `variables`, `mean`, `std` say what each token is.
+    `width` is that of its tokens `[B, V, W]`; `pooled` is their mean. `variables`, `mean`, `std` say what
+    each token is.
     """
 
-    def __init__(self, encoders: Sequence[Any], series: Sequence[int], others: Sequence[int], context: nn.Module | None, context_width: int) -> None:
+    def __init__(
+        self,
+        encoders: Sequence[Any],
+        series: Sequence[int],
+        others: Sequence[int],
+        context: nn.Module | None,
+        context_width: int,
+    ) -> None:
         super().__init__()
         self.series, self.others, self.context = list(series), list(others), context
         chosen = [encoders[i] for i in series]
@@ -201,19 +244,26 @@ class Apart(nn.Module):
         self.mean = [value for encoder in chosen for value in encoder.mean]
         self.std = [value for encoder in chosen for value in encoder.std]
         hidden = int(chosen[0].width) - EXTRA
-        self.maps = nn.ModuleList(nn.Identity() if int(e.width) - EXTRA == hidden else nn.Linear(int(e.width) - EXTRA, hidden) for e in chosen)
+        self.maps = nn.ModuleList(
+            nn.Identity() if int(e.width) - EXTRA == hidden else nn.Linear(int(e.width) - EXTRA, hidden)
+            for e in chosen
+        )
         self.width = hidden + (context_width if context is not None else 0) + EXTRA
         self.heed = undecayed(torch.ones(len(self.variables), context_width)) if context is not None else None
 
     def forward(self, parts: list[Encoded]) -> Encoded:
         tokens = [parts[i].tokens for i in self.series]
-        pieces = [torch.cat([layer(t[..., :-EXTRA]) for layer, t in zip(self.maps, tokens, strict=True)], dim=1)]
+        pieces = [
+            torch.cat([layer(t[..., :-EXTRA]) for layer, t in zip(self.maps, tokens, strict=True)], dim=1)
+        ]
         if self.context is not None:
             said = self.context(torch.cat([parts[i].pooled for i in self.others], dim=1))
             pieces.append(said.unsqueeze(1) * self.heed)
         pieces.append(torch.cat([t[..., -EXTRA:] for t in tokens], dim=1))
         found = torch.cat(pieces, dim=-1)
-        return Encoded(found, torch.ones(found.shape[:2], dtype=torch.bool, device=found.device), found.mean(dim=1))
+        return Encoded(
+            found, torch.ones(found.shape[:2], dtype=torch.bool, device=found.device), found.mean(dim=1)
+        )
 
 
 class VariableForecast(nn.Module):
@@ -232,26 +282,46 @@ class VariableForecast(nn.Module):
     shift: Tensor
     stretch: Tensor
 
-    def __init__(self, width: int, horizon: int, quantiles: int, places: Sequence[int], *, shared: bool, shift: Sequence[float], stretch: Sequence[float]) -> None:
+    def __init__(
+        self,
+        width: int,
+        horizon: int,
+        quantiles: int,
+        places: Sequence[int],
+        *,
+        shared: bool,
+        shift: Sequence[float],
+        stretch: Sequence[float],
+    ) -> None:
         super().__init__()
         self.horizon, self.quantiles = horizon, quantiles
         outputs = horizon * max(quantiles, 1)
         self.all = list(places) == list(range(len(places)))
-        self.head = nn.Linear(width - EXTRA, outputs) if shared else FeatureLinear(len(places), width - EXTRA, outputs)
+        self.head = (
+            nn.Linear(width - EXTRA, outputs)
+            if shared
+            else FeatureLinear(len(places), width - EXTRA, outputs)
+        )
         self.register_buffer("places", torch.tensor(list(places)), persistent=False)
         self.register_buffer("shift", torch.tensor(list(shift), dtype=torch.float32), persistent=False)
         self.register_buffer("stretch", torch.tensor(list(stretch), dtype=torch.float32), persistent=False)
 
     def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
         tokens = encoded.tokens.index_select(1, self.places)
-        hidden, level, scale = tokens[..., :-EXTRA], tokens[..., -EXTRA : -EXTRA + 1], tokens[..., -EXTRA + 1 :]
+        hidden, level, scale = (
+            tokens[..., :-EXTRA],
+            tokens[..., -EXTRA : -EXTRA + 1],
+            tokens[..., -EXTRA + 1 :],
+        )
         out: Tensor = self.head(hidden) * scale + level  # [B, V, H·Q]
         out = out * self.stretch[:, None] + self.shift[:, None]
         return _forecast(out.transpose(1, 2), self.horizon, self.quantiles)
 
 
 class PooledForecast(nn.Module):
-    """`pooled [B, W]` → raw `[B, H, V]` (or `[B, H, V, Q]`): a linear map, for combiners that keep no variables apart."""
+    """`pooled [B, W]` → raw `[B, H, V]` (or `[B, H, V, Q]`): a linear map, for combiners that keep no
+    variables apart.
+    """
 
     def __init__(self, width: int, horizon: int, variables: int, quantiles: int) -> None:
         super().__init__()
@@ -260,7 +330,9 @@ class PooledForecast(nn.Module):
 
     def forward(self, encoded: Encoded, target: Mapping[str, Tensor] | None = None) -> Tensor:
         out: Tensor = self.head(encoded.pooled)
-        return _forecast(out.reshape(-1, out.shape[1] // self.variables, self.variables), self.horizon, self.quantiles)
+        return _forecast(
+            out.reshape(-1, out.shape[1] // self.variables, self.variables), self.horizon, self.quantiles
+        )
 
 
 def _forecast(out: Tensor, horizon: int, quantiles: int) -> Tensor:

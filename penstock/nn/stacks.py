@@ -2,8 +2,8 @@
 
     age.value [B], fare.value [B], …, 1,000 of them  →  stack.0 [B, 1000]
 
-Tracing, translating and running a graph cost for each input, some of it in proportion to all the others. So the graph of
-a wide table must not grow with its columns.
+Tracing, translating and running a graph cost for each input, some of it in proportion to all the others. So
+the graph of a wide table must not grow with its columns.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ class StackedBatch(Mapping[str, Tensor]):
         members: by stack, the names of its arrays along the axis F.
     """
 
-    def __init__(self, single: Mapping[str, Tensor], stacks: Mapping[str, Tensor], members: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, single: Mapping[str, Tensor], stacks: Mapping[str, Tensor], members: Mapping[str, Sequence[str]]
+    ) -> None:
         self._single = single
         self._stacks = stacks
         self._members = {tuple(names): stack for stack, names in members.items()}
-        self._places = {name: (stack, place) for stack, names in members.items() for place, name in enumerate(names)}
+        self._places = {
+            name: (stack, place) for stack, names in members.items() for place, name in enumerate(names)
+        }
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._single:
@@ -66,7 +70,8 @@ class StackedProgram(nn.Module):
     """The same program, whose inputs are stacks, and the arrays that lie in none.
 
     Args:
-        program: the one it stands for; `forward` takes the arrays in the order of `input_names`, as that one does.
+        program: the one it stands for; `forward` takes the arrays in the order of `input_names`, as that one
+            does.
         members: by stack, the names of its arrays; of one type and shape, without open axes.
     """
 
@@ -109,6 +114,8 @@ def stacks_of(program: Program) -> dict[str, list[str]]:
     for feature, arrays in program.specs().items():
         for array, spec in arrays.items():
             if None not in spec.shape:  # a length that varies is each array's own
-                alike.setdefault((readers.get(feature), array, spec.dtype, spec.shape), []).append(f"{feature}.{array}")
+                alike.setdefault((readers.get(feature), array, spec.dtype, spec.shape), []).append(
+                    f"{feature}.{array}"
+                )
     several = [names for names in alike.values() if len(names) > 1]
     return {f"stack.{place}": names for place, names in enumerate(several)}

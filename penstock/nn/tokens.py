@@ -1,10 +1,10 @@
 """Columns → tokens: one token a feature, all features of a group at once.
 
-Shapes: B batch, F features, D components of a feature, K bins, W width. Nothing here loops over features but to stack
-their arrays, so 300 columns cost one kernel, not 300.
+Shapes: B batch, F features, D components of a feature, K bins, W width. Nothing here loops over features but
+to stack their arrays, so 300 columns cost one kernel, not 300.
 
-A missing value is not a number that happens to be the mean: where the array `missing` is 1, the token is a learnt vector
-of that feature, and the value's own token plays no part.
+A missing value is not a number that happens to be the mean: where the array `missing` is 1, the token is a
+learnt vector of that feature, and the value's own token plays no part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from penstock.nn.stacks import stack_of
 
 
 def undecayed(values: Tensor) -> nn.Parameter:
-    """A parameter that weight decay leaves alone (biases `[F, W]` look like matrices, so they say so themselves)."""
+    """A parameter that weight decay leaves alone (biases `[F, W]` look like matrices, so they say so
+    themselves).
+    """
     parameter = nn.Parameter(values)
     parameter.no_decay = True  # type: ignore[attr-defined]
     return parameter
@@ -46,11 +48,13 @@ class FeatureLinear(nn.Module):
 
 
 class PiecewiseLinear(nn.Module):
-    """Numbers → their places in bins: `[B, F] → [B, F, K]`, each component in 0–1 (Gorishniy et al. 2022, section 3.1).
+    """Numbers → their places in bins: `[B, F] → [B, F, K]`, each component in 0–1 (Gorishniy et al. 2022,
+    section 3.1).
 
-    Component k is 0 below bin k, 1 above it, and the share of the bin passed within it. The paper lets the outermost bins
-    run on; here they stop, so that a value far outside the training split is answered like the nearest one seen, not by
-    a number of any size. Features have different numbers of bins; those a feature lacks are 0 always.
+    Component k is 0 below bin k, 1 above it, and the share of the bin passed within it. The paper lets the
+    outermost bins run on; here they stop, so that a value far outside the training split is answered like the
+    nearest one seen, not by a number of any size. Features have different numbers of bins; those a feature
+    lacks are 0 always.
 
     Args:
         edges: for each feature its bins' edges, ascending and distinct; fewer than two leave it no bin.
@@ -80,8 +84,8 @@ class PiecewiseLinear(nn.Module):
 class StraightAndBent(nn.Module):
     """A linear map of the number plus a linear map of its bins, which starts at zero: `[B, F] → [B, F, W]`.
 
-    So a feature begins as a straight line and bends where the data say so (Gorishniy et al. 2024, "TabM", piecewise-linear
-    embeddings version B).
+    So a feature begins as a straight line and bends where the data say so (Gorishniy et al. 2024, "TabM",
+    piecewise-linear embeddings version B).
     """
 
     def __init__(self, bins: PiecewiseLinear, width: int) -> None:
@@ -92,12 +96,15 @@ class StraightAndBent(nn.Module):
         self.bent = nn.Parameter(torch.zeros(features, count, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.straight(x.unsqueeze(-1)) + torch.bmm(self.bins(x).transpose(0, 1), self.bent).transpose(0, 1)
+        out: Tensor = self.straight(x.unsqueeze(-1)) + torch.bmm(
+            self.bins(x).transpose(0, 1), self.bent
+        ).transpose(0, 1)
         return out
 
 
 class Periodic(nn.Module):
-    """Numbers → sines and cosines of learnt frequencies: `[B, F] → [B, F, 2K]` (Gorishniy et al. 2022, section 3.2).
+    """Numbers → sines and cosines of learnt frequencies: `[B, F] → [B, F, 2K]` (Gorishniy et al. 2022,
+    section 3.2).
 
     Args:
         features: F.
@@ -127,7 +134,16 @@ class Tokens(nn.Module):
         scalar: one array `[B]` a feature, handed on as `[B, F]`.
     """
 
-    def __init__(self, names: Sequence[str], arrays: Sequence[str], layers: nn.Module, width: int, *, missing: bool, scalar: bool) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        arrays: Sequence[str],
+        layers: nn.Module,
+        width: int,
+        *,
+        missing: bool,
+        scalar: bool,
+    ) -> None:
         super().__init__()
         self.names, self.arrays, self.scalar = list(names), list(arrays), scalar
         self.width, self.pooled_width = width, width * len(names)
@@ -161,7 +177,16 @@ class Lookup(nn.Module):
     offset: Tensor
     unseen: Tensor
 
-    def __init__(self, names: Sequence[str], cardinalities: Sequence[int], width: int, *, unseen: Sequence[int | None], forget: float, dropout: float) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        cardinalities: Sequence[int],
+        width: int,
+        *,
+        unseen: Sequence[int | None],
+        forget: float,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.names = list(names)
         self.width, self.pooled_width = width, width * len(names)
@@ -170,18 +195,30 @@ class Lookup(nn.Module):
         nn.init.normal_(self.table.weight, std=1 / math.sqrt(width))
         self.dropout = nn.Dropout(dropout)
         ends = torch.tensor(cardinalities, dtype=torch.int64).cumsum(0)
-        self.register_buffer("offset", ends - torch.tensor(cardinalities, dtype=torch.int64), persistent=False)
-        self.register_buffer("unseen", torch.tensor([-1 if u is None else u for u in unseen], dtype=torch.int64), persistent=False)
+        self.register_buffer(
+            "offset", ends - torch.tensor(cardinalities, dtype=torch.int64), persistent=False
+        )
+        self.register_buffer(
+            "unseen",
+            torch.tensor([-1 if u is None else u for u in unseen], dtype=torch.int64),
+            persistent=False,
+        )
 
     def forward(self, batch: Mapping[str, Tensor]) -> Encoded:
         index = stack_of(batch, self.names, "index")
         if self.training and self.forget > 0:
             # A missing value (0) stays missing: that it is missing is known, and learnt by itself.
-            chosen = (torch.rand(index.shape, device=index.device) < self.forget) & (self.unseen >= 0) & (index > 0)
+            chosen = (
+                (torch.rand(index.shape, device=index.device) < self.forget)
+                & (self.unseen >= 0)
+                & (index > 0)
+            )
             index = torch.where(chosen, self.unseen, index)
         return each_there(self.dropout(self.table(index + self.offset)))
 
 
 def each_there(tokens: Tensor) -> Encoded:
     """Tokens `[B, T, W]` that are all there, pooled by laying them side by side `[B, T·W]`."""
-    return Encoded(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), tokens.flatten(1))
+    return Encoded(
+        tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), tokens.flatten(1)
+    )

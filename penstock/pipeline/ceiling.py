@@ -1,8 +1,9 @@
-"""The ceiling over the stages: what cannot fit is told before it starts, and what grows too large is stopped (core.memory).
+"""The ceiling over the stages: what cannot fit is told before it starts, and what grows too large is stopped
+(core.memory).
 
-`resources.memory` is kept by preparing and encoding always; by training, packing, evaluating and predicting where it is declared, since
-its default knows nothing of the model. Memory that the process held before the first stage, beyond what a fresh one
-holds, is the caller's (a notebook's tables), and is not counted.
+`resources.memory` is kept by preparing and encoding always; by training, packing, evaluating and predicting
+where it is declared, since its default knows nothing of the model. Memory that the process held before the
+first stage, beyond what a fresh one holds, is the caller's (a notebook's tables), and is not counted.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ _PARAMETER_BYTES = 16
 _FORMS = 4
 """Of a batch at once: as collated, as tensors, and what is kept for the gradients at the least."""
 _ADVICE = {
-    "prepare": "Raise resources.memory, lower resources.threads, or leave wide columns out with `source.columns`.",
-    "encode": "Raise resources.memory, lower resources.threads, or look at the inputs with the longest values.",
-    "train": "Raise resources.memory, lower train.batch_size (or raise train.accumulate), or make the model smaller.",
+    "prepare": (
+        "Raise resources.memory, lower resources.threads, or leave wide columns out with `source.columns`."
+    ),
+    "encode": (
+        "Raise resources.memory, lower resources.threads, or look at the inputs with the longest values."
+    ),
+    "train": (
+        "Raise resources.memory, lower train.batch_size (or raise train.accumulate), or make the model"
+        " smaller."
+    ),
     "pack": "Raise resources.memory, or make the model smaller.",
     "evaluate": "Raise resources.memory, or ask less of `evaluate`.",
     "predict": "Give more with `memory` (--memory), or leave wide columns out with the input's `columns`.",
@@ -33,7 +41,9 @@ _ADVICE = {
 
 
 @contextmanager
-def over(stage: str, resources: Resources, events: Events, *, callers_bytes: int | None = None) -> Iterator[None]:
+def over(
+    stage: str, resources: Resources, events: Events, *, callers_bytes: int | None = None
+) -> Iterator[None]:
     """Runs a stage below the ceiling, where it holds for that stage.
 
     Args:
@@ -48,6 +58,7 @@ def over(stage: str, resources: Resources, events: Events, *, callers_bytes: int
     if callers_bytes is None:
         callers_bytes = _callers_bytes()
     with Ceiling(resources.memory + callers_bytes, stage=stage, advice=_ADVICE[stage]) as ceiling:
+
         def look(event: Event) -> None:
             ceiling.check()
 
@@ -94,9 +105,13 @@ class Limits:
         least = BASE_BYTES + TORCH_BYTES + parameters * _PARAMETER_BYTES + batch_size * row_bytes * _FORMS
         if least > resources.memory:
             raise UserError(
-                f"training cannot be done within resources.memory: {resources.memory / 2**20:,.0f} MiB. {parameters:,} parameters take {parameters * _PARAMETER_BYTES / 2**20:,.0f} MiB with their gradients and moments, "
-                f"a batch of {batch_size:,} rows {batch_size * row_bytes * _FORMS / 2**20:,.0f} MiB at the least, and the process itself {(BASE_BYTES + TORCH_BYTES) / 2**20:,.0f} MiB. "
-                f"The smallest ceiling that might do is {-(-least // 2**20):,}MiB; or lower train.batch_size, or make the model smaller.")
+                f"training cannot be done within resources.memory: {resources.memory / 2**20:,.0f} MiB."
+                f" {parameters:,} parameters take {parameters * _PARAMETER_BYTES / 2**20:,.0f} MiB with their"
+                f" gradients and moments, a batch of {batch_size:,} rows"
+                f" {batch_size * row_bytes * _FORMS / 2**20:,.0f} MiB at the least, and the process itself"
+                f" {(BASE_BYTES + TORCH_BYTES) / 2**20:,.0f} MiB. The smallest ceiling that might do is"
+                f" {-(-least // 2**20):,}MiB; or lower train.batch_size, or make the model smaller."
+            )
 
 
 def spec_bytes(feed: Feed, side: str) -> int:

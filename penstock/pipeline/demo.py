@@ -1,7 +1,8 @@
-"""The demonstration: real data that ships inside a dependency, written out as a small lake, and the whole job on it.
+"""The demonstration: real data that ships inside a dependency, written out as a small lake, and the whole job
+on it.
 
-The data: breast cancer in Wisconsin (Wolberg, Street and Mangasarian 1993; UCI, CC BY 4.0), as scikit-learn carries it:
-569 tumours, 30 measurements, malignant or benign.
+The data: breast cancer in Wisconsin (Wolberg, Street and Mangasarian 1993; UCI, CC BY 4.0), as scikit-learn
+carries it: 569 tumours, 30 measurements, malignant or benign.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def write_lake(folder: Path) -> Path:
             writer = csv.writer(file)
             writer.writerow([*names, "diagnosis"])
             for i in range(part * rows // FILES, (part + 1) * rows // FILES):
-                writer.writerow([*(repr(float(v)) for v in found.data[i]), str(found.target_names[found.target[i]])])
+                writer.writerow(
+                    [*(repr(float(v)) for v in found.data[i]), str(found.target_names[found.target[i]])]
+                )
             if part == 1:
                 file.write("13.05,19.31,82.61\r\n")  # torn: three cells of thirty-one
     return lake
@@ -64,7 +67,9 @@ def demo(folder: Path, events: Events) -> Shown:
     recipe_path = folder / "recipe.yaml"
     probe = load_recipe({"source": {"type": "files", "path": str(lake)}}, name="tumours")
     table = probe.source.sample(probe.source.snapshot(folder), 20_000)
-    text = write_recipe(look(table, target="diagnosis"), source_declaration={"type": "files", "path": "lake"}, name="tumours")
+    text = write_recipe(
+        look(table, target="diagnosis"), source_declaration={"type": "files", "path": "lake"}, name="tumours"
+    )
     atomic_write(recipe_path, text)
     events.say(f"looked at the data and wrote {recipe_path}")
     recipe = load_recipe(recipe_path)
@@ -77,7 +82,9 @@ def demo(folder: Path, events: Events) -> Shown:
     question = {name: row[name] for name in bundle.encoding.columns(targets=False)}
     with Serving(bundle, Serve(port=0), events) as server:
         body = json.dumps({"records": [question]}).encode()
-        request = urllib.request.Request(f"{server.url}/predict", data=body, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{server.url}/predict", data=body, headers={"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = json.load(response)["predictions"][0]
         url = server.url

@@ -1,9 +1,10 @@
 """Forecasts from a source whose rows are steps of series, as the training data had them.
 
-The steps are sorted by series and time; each series is forecast from its latest whole window, or, asked for, from every
-step that has one. What is written beside a forecast are the series' names and the last known time. A step that cannot be
-taken is no part of a window; it is written aside with its reason. A series without a whole window is answered with nulls
-and its reason in the column `refused`, so that every series that came in is in the output.
+The steps are sorted by series and time; each series is forecast from its latest whole window, or, asked for,
+from every step that has one. What is written beside a forecast are the series' names and the last known time.
+A step that cannot be taken is no part of a window; it is written aside with its reason. A series without a
+whole window is answered with nulls and its reason in the column `refused`, so that every series that came in
+is in the output.
 """
 
 from __future__ import annotations
@@ -68,11 +69,26 @@ class Steps:
         needed = [*recipe.samples.entity, recipe.samples.time, *sorted(series), *plain, *keep]
         if absent := [name for name in dict.fromkeys(needed) if name not in present]:
             raise absent_columns(absent, list(extract.schema.names))
-        kept = tuple(name for name in dict.fromkeys([*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep]) if name in present)
+        kept = tuple(
+            name
+            for name in dict.fromkeys([*recipe.samples.entity, recipe.samples.time, *bundle.keep, *keep])
+            if name in present
+        )
         texts = [name for name in kept if name in extract.misfits and name != recipe.samples.time]
-        beside = [MISFIT + name for name in plain if name in extract.misfits and name not in recipe.samples.entity]
+        beside = [
+            MISFIT + name for name in plain if name in extract.misfits and name not in recipe.samples.entity
+        ]
         columns = list(dict.fromkeys([*kept, *bundle.columns, *beside, *(KEPT + name for name in texts)]))
-        return cls(recipe, list(extract.parquet), columns, kept, texts, extract.misfits, f"{output}.refused.jsonl", bundle.distance)
+        return cls(
+            recipe,
+            list(extract.parquet),
+            columns,
+            kept,
+            texts,
+            extract.misfits,
+            f"{output}.refused.jsonl",
+            bundle.distance,
+        )
 
     def windows(self, scratch: Path, *, every: bool) -> Iterator[pa.Table]:
         """Samples as requests have them."""
@@ -83,9 +99,17 @@ class Steps:
                 if not writers:
                     writers.append(stack.enter_context(TableWriter(self.aside)))
                 order = sorted(accepted.refused)
-                ours = [c for c in table.column_names if c in (RANK, ROW_FILE, ROW_NUMBER) or c.startswith((MISFIT, KEPT))]
+                ours = [
+                    c
+                    for c in table.column_names
+                    if c in (RANK, ROW_FILE, ROW_NUMBER) or c.startswith((MISFIT, KEPT))
+                ]
                 rows = _as_read(table, self.misfits).drop_columns(ours).take(pa.array(order))
-                writers[0].write(rows.append_column("refused", pa.array(["; ".join(map(str, accepted.refused[row])) for row in order])))
+                writers[0].write(
+                    rows.append_column(
+                        "refused", pa.array(["; ".join(map(str, accepted.refused[row])) for row in order])
+                    )
+                )
                 self.refused += len(order)
 
             assert self.recipe.samples is not None
@@ -93,8 +117,16 @@ class Steps:
             unforecast = Unforecast(needed, self.recipe.samples.entity, self._lack)
             self.tally = unforecast.tally
             yield from windows_of(
-                self.files, self.recipe, self.columns, scratch, every=every, set_aside=set_aside, unforecast=unforecast, distance=self.distance,
-                texts=self.texts)
+                self.files,
+                self.recipe,
+                self.columns,
+                scratch,
+                every=every,
+                set_aside=set_aside,
+                unforecast=unforecast,
+                distance=self.distance,
+                texts=self.texts,
+            )
 
     def _lack(self, last: pa.Table, reasons: list[str]) -> None:
         columns = {name: last[KEPT + name if name in self.texts else name] for name in self.kept}
@@ -110,22 +142,47 @@ class Steps:
             table, reasons = self._lacking.pop(0)
             names = kept_names(self.kept, answers.names)
             nulls = {column.name: pa.nulls(table.num_rows, column.type) for column in answers}
-            yield pa.table({**{own: table[name] for name, own in names.items()}, **nulls, REFUSED: pa.array(reasons, pa.string())})
+            yield pa.table(
+                {
+                    **{own: table[name] for name, own in names.items()},
+                    **nulls,
+                    REFUSED: pa.array(reasons, pa.string()),
+                }
+            )
 
     def say(self, counts: dict[str, Any], events: Events) -> None:
         """What became of every step and series, into the counts and aloud."""
         tally = self.tally
-        counts |= {"series": tally.series, "steps": {"taken": tally.steps, "too_few": tally.left, "refused": self.refused, "unreadable": counts["unreadable"]}}
+        counts |= {
+            "series": tally.series,
+            "steps": {
+                "taken": tally.steps,
+                "too_few": tally.left,
+                "refused": self.refused,
+                "unreadable": counts["unreadable"],
+            },
+        }
         counts["refused"] += self.refused
         events.say(
-            f"{counts['rows']:,} steps in = {tally.steps:,} of series with a forecast + {tally.left:,} of series without + {self.refused:,} refused"
-            f" + {counts['unreadable']:,} unreadable; {tally.series:,} series = {tally.forecast:,} forecast + {tally.refused:,} refused")
+            f"{counts['rows']:,} steps in = {tally.steps:,} of series with a forecast + {tally.left:,} of"
+            f" series without + {self.refused:,} refused + {counts['unreadable']:,} unreadable;"
+            f" {tally.series:,} series = {tally.forecast:,} forecast + {tally.refused:,} refused"
+        )
         if self.refused:
-            events.warn(f"{self.refused:,} steps were refused and are in no window; they are in {self.aside} with their reasons")
+            events.warn(
+                f"{self.refused:,} steps were refused and are in no window; they are in {self.aside} with"
+                " their reasons"
+            )
         if tally.refused:
-            events.warn(f"{tally.refused:,} of {tally.series:,} series have no whole window of steps in a row, so there is no forecast of them; the column `{REFUSED}` says why")
+            events.warn(
+                f"{tally.refused:,} of {tally.series:,} series have no whole window of steps in a row, so"
+                f" there is no forecast of them; the column `{REFUSED}` says why"
+            )
         if tally.late:
-            events.warn(f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a refused step): their forecast is from the last known time that is beside it")
+            events.warn(
+                f"{tally.late:,} series have later steps that are in no whole window (after a gap, or a"
+                " refused step): their forecast is from the last known time that is beside it"
+            )
 
 
 def _as_read(table: pa.Table, misfits: frozenset[str]) -> pa.Table:

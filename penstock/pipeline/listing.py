@@ -1,4 +1,6 @@
-"""What is in a store, artefact by artefact: one that cannot be read is named with its problem, and hides no other."""
+"""What is in a store, artefact by artefact: one that cannot be read is named with its problem, and hides no
+other.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _TOLD = ("name", "counts", "run", "dataset", "bundle", "rows")
 
 
 def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
-    """The artefacts of one of `SHELVES`, newest first; those that cannot be read come last, with their `problem`.
+    """The artefacts of one of `SHELVES`, newest first; those that cannot be read come last, with their
+    `problem`.
 
     Raises:
         StoreError: the store itself cannot be listed.
@@ -31,7 +34,9 @@ def listed(store: Store, shelf: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _left_out() -> Iterator[list[dict[str, Any]]]:
-    """What a bucket lists and no path may be made of, as rows with their `problem`; other warnings go on to who listens."""
+    """What a bucket lists and no path may be made of, as rows with their `problem`; other warnings go on to
+    who listens.
+    """
     rows: list[dict[str, Any]] = []
     others: list[Event] = []
 
@@ -65,18 +70,29 @@ def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[s
 
 
 def listed_runs(store: Store) -> list[dict[str, Any]]:
-    """Every run, newest first; those whose record is there and cannot be read come last, with their `problem`."""
+    """Every run, newest first; those whose record is there and cannot be read come last, with their
+    `problem`.
+    """
     with _left_out() as hidden:
         runs = list(reversed(Run.all(store)))
         folders = store.folders("runs")
     rows: list[dict[str, Any]] = [
-        {"reference": run.id, "status": status, "created": run.created, "name": run.name, "dataset": run.dataset}
+        {
+            "reference": run.id,
+            "status": status,
+            "created": run.created,
+            "name": run.name,
+            "dataset": run.dataset,
+        }
         for run, status in zip(runs, Run.statuses(runs), strict=True)
     ]
     odd = [row for row in rows if not _is_plain(row)]
     known = {run.id for run in runs}
     left = [name for name in folders if name.removeprefix("runs/") not in known]
-    changed = [{"reference": row["reference"], "problem": "its record holds what Penstock writes in none"} for row in odd]
+    changed = [
+        {"reference": row["reference"], "problem": "its record holds what Penstock writes in none"}
+        for row in odd
+    ]
     return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left)) + hidden
 
 
@@ -95,12 +111,18 @@ def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:
 
 def _row(store: Store, name: str, shelf: str) -> dict[str, Any]:
     manifest = store.manifest(name)
-    told = {"created": manifest.get("created"), **{word: manifest[word] for word in _TOLD if word in manifest}}
+    told = {
+        "created": manifest.get("created"),
+        **{word: manifest[word] for word in _TOLD if word in manifest},
+    }
     counts = told.get("counts", {"in": 0})
     odd = [word for word, value in told.items() if not _is_plain(value)]
     if odd or not isinstance(counts, dict) or "in" not in counts:
         what = odd[0] if odd else "counts"
-        raise StoreError(f"what its manifest says of {what!r} is nothing that Penstock writes; it was changed after it was written.")
+        raise StoreError(
+            f"what its manifest says of {what!r} is nothing that Penstock writes; it was changed after it was"
+            " written."
+        )
     if "counts" in told:
         told["rows"] = counts["in"]
     return {"reference": _reference(name, shelf), **told}
@@ -115,5 +137,11 @@ def _reference(name: str, shelf: str) -> str:
 def _is_plain(value: Any) -> bool:
     """A number, a text that a terminal can show, or a mapping of these."""
     if isinstance(value, dict):
-        return all(_is_plain(key) and not isinstance(each, dict) and _is_plain(each) for key, each in value.items())
-    return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and (not value or value.isprintable()))
+        return all(
+            _is_plain(key) and not isinstance(each, dict) and _is_plain(each) for key, each in value.items()
+        )
+    return (
+        value is None
+        or isinstance(value, (int, float))
+        or (isinstance(value, str) and (not value or value.isprintable()))
+    )

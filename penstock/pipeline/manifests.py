@@ -1,8 +1,10 @@
-"""What a scheduler must be given to run a recipe on its machines: a Kubernetes manifest, or a batch script for Slurm.
+"""What a scheduler must be given to run a recipe on its machines: a Kubernetes manifest, or a batch script
+for Slurm.
 
-Both start n processes of the same command, `penstock run`, with `launcher: env`: each finds its rank in what the scheduler
-puts into its environment. The recipe travels inside, whole, so that what runs is what was rendered. A manifest is read by
-others: secrets are named, never written, and a recipe with a password inside a URL is refused.
+Both start n processes of the same command, `penstock run`, with `launcher: env`: each finds its rank in what
+the scheduler puts into its environment. The recipe travels inside, whole, so that what runs is what was
+rendered. A manifest is read by others: secrets are named, never written, and a recipe with a password inside
+a URL is refused.
 """
 
 from __future__ import annotations
@@ -53,31 +55,58 @@ class Wanted:
 
 
 def rendered(
-    recipe: Recipe, scheduler: str, *, store: str | None = None, image: str | None = None, processes: int | None = None, gpus: int | None = None,
-    claim: str | None = None, secrets: Sequence[str] = (), hours: int = 24,
+    recipe: Recipe,
+    scheduler: str,
+    *,
+    store: str | None = None,
+    image: str | None = None,
+    processes: int | None = None,
+    gpus: int | None = None,
+    claim: str | None = None,
+    secrets: Sequence[str] = (),
+    hours: int = 24,
 ) -> str:
     """The manifest or script.
 
     Args:
-        recipe: its launcher says how many processes and accelerators, unless these do; it is replaced by `env`.
+        recipe: its launcher says how many processes and accelerators, unless these do; it is replaced by
+            `env`.
         scheduler: `kubernetes` or `slurm`.
         store: where every machine sees the store; the recipe's unless given.
         image: the container image (Kubernetes); `penstock:<version>` unless given.
-        claim: the volume claim with data and store (Kubernetes); `penstock`, unless data and store are remote.
+        claim: the volume claim with data and store (Kubernetes); `penstock`, unless data and store are
+            remote.
         secrets: names of Secrets whose keys become environment variables (Kubernetes).
         hours: how long it may take at most.
 
     Raises:
-        UserError: there is no such scheduler; a word is not for it; the recipe has a password in it; a number is not positive.
+        UserError: there is no such scheduler; a word is not for it; the recipe has a password in it; a number
+            is not positive.
     """
     if scheduler not in SCHEDULERS:
         raise UserError(f"there is no scheduler {scheduler!r} here; there are {', '.join(SCHEDULERS)}")
-    if scheduler == "slurm" and (idle := [f"--{word}" for word, value in (("image", image), ("claim", claim), ("secret", secrets)) if value]):
-        raise UserError(f"{' and '.join(idle)} mean{'s' if len(idle) == 1 else ''} nothing to slurm, whose tasks have the machine's own files and the environment that sbatch is started in. Leave it out, or print for kubernetes.")
+    if scheduler == "slurm" and (
+        idle := [
+            f"--{word}" for word, value in (("image", image), ("claim", claim), ("secret", secrets)) if value
+        ]
+    ):
+        raise UserError(
+            f"{' and '.join(idle)} mean{'s' if len(idle) == 1 else ''} nothing to slurm, whose tasks have the"
+            " machine's own files and the environment that sbatch is started in. Leave it out, or print for"
+            " kubernetes."
+        )
     declared = recipe.declared()
     launcher = declared.get("launcher", {})
     asked = launcher.get("processes", 1)
-    count = processes if processes is not None else asked[-1] if isinstance(asked, (list, tuple)) else asked if isinstance(asked, int) else 1
+    count = (
+        processes
+        if processes is not None
+        else asked[-1]
+        if isinstance(asked, (list, tuple))
+        else asked
+        if isinstance(asked, int)
+        else 1
+    )
     if count < 1 or hours < 1:
         raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
     each = gpus if gpus is not None else int(launcher.get("gpus", launcher.get("use_gpu", 0)) or 0)
@@ -86,12 +115,21 @@ def rendered(
     text = recipe_text(sent)
     if without_secrets(sent.declared()) != json.loads(json.dumps(sent.declared())):
         raise UserError(
-            f"the recipe has a password inside a URL, or another secret, and a manifest is read by others. Write {BLANK} in its place, "
-            f"and give it by the environment ({VARIABLE}: see docs/security.md), for Kubernetes by a Secret that --secret names.")
+            "the recipe has a password inside a URL, or another secret, and a manifest is read by others."
+            f" Write {BLANK} in its place, and give it by the environment ({VARIABLE}: see docs/security.md),"
+            " for Kubernetes by a Secret that --secret names."
+        )
     local = _local_paths(sent)
     wanted = Wanted(
-        processes=count, cpus=recipe.resources.threads or 1, gpus=each, memory_bytes=recipe.resources.memory, hours=hours,
-        image=image or f"penstock:{__version__}", claim=claim or ("penstock" if local else None), secrets=tuple(secrets))
+        processes=count,
+        cpus=recipe.resources.threads or 1,
+        gpus=each,
+        memory_bytes=recipe.resources.memory,
+        hours=hours,
+        image=image or f"penstock:{__version__}",
+        claim=claim or ("penstock" if local else None),
+        secrets=tuple(secrets),
+    )
     return (_kubernetes if scheduler == "kubernetes" else _slurm)(sent, text, wanted, local)
 
 
@@ -107,8 +145,17 @@ def _local_paths(recipe: Recipe) -> list[str]:
 
 
 def _folder(recipe: Recipe, local: list[str]) -> str:
-    """Where the recipe lies in the claim: so deep, below folders named as here, that the relative paths in it do not leave the claim."""
-    depth = max((len(path.split("/")) - len(path.removeprefix("../" * path.count("../")).split("/")) for path in local if path.startswith("../")), default=0)
+    """Where the recipe lies in the claim: so deep, below folders named as here, that the relative paths in it
+    do not leave the claim.
+    """
+    depth = max(
+        (
+            len(path.split("/")) - len(path.removeprefix("../" * path.count("../")).split("/"))
+            for path in local
+            if path.startswith("../")
+        ),
+        default=0,
+    )
     return "/".join([_MOUNT, *recipe.base.absolute().parts[1:][-depth:]]) if depth else _MOUNT
 
 
@@ -117,7 +164,7 @@ def _name(recipe: Recipe) -> str:
     return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40].rstrip("-") or "penstock"
 
 
-# -- Kubernetes --------------------------------------------------------------------------------------------------------
+# -- Kubernetes ----------------------------------------------------------------------------------------------
 
 
 class _Dumper(yaml.SafeDumper):
@@ -127,29 +174,62 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None))
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
 
 
 def _kubernetes(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
     name = f"penstock-{_name(recipe)}" if not _name(recipe).startswith("penstock") else _name(recipe)
     labels = {"app.kubernetes.io/name": "penstock", "app.kubernetes.io/instance": name}
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"recipe.yaml": text}}
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": labels},
+        "data": {"recipe.yaml": text},
+    }
     service = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels},
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": labels},
         # Rank 0 is to be found by its name before it is ready: the others wait for it.
-        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"job-name": name}, "ports": [{"name": "meeting", "port": _PORT, "protocol": "TCP"}]},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"job-name": name},
+            "ports": [{"name": "meeting", "port": _PORT, "protocol": "TCP"}],
+        },
     }
     folder = _folder(recipe, local)
     documents = [config, service, _job(name, labels, wanted, folder)]
     there = ", ".join(posixpath.normpath(posixpath.join(folder, path)) for path in local)
     head = [
-        f"# {wanted.processes} process{'es' if wanted.processes != 1 else ''} of `penstock run`, each a pod; rendered by penstock {__version__}. Apply it with:  kubectl apply -f FILE",
-        f"# It needs the image {wanted.image}, with Penstock {__version__} in it" + (
-            f", and the claim {wanted.claim} (ReadWriteMany), mounted at {_MOUNT}, with: {there}" if wanted.claim and local else ""),
+        (
+            f"# {wanted.processes} process{'es' if wanted.processes != 1 else ''} of `penstock run`, each a"
+            f" pod; rendered by penstock {__version__}. Apply it with:  kubectl apply -f FILE"
+        ),
+        f"# It needs the image {wanted.image}, with Penstock {__version__} in it"
+        + (
+            f", and the claim {wanted.claim} (ReadWriteMany), mounted at {_MOUNT}, with: {there}"
+            if wanted.claim and local
+            else ""
+        ),
     ]
     if wanted.secrets:
-        head.append(f"# and the Secrets {', '.join(wanted.secrets)}, whose keys become environment variables.")
-    return "\n".join(head) + "\n" + "---\n".join(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=160) for document in documents)
+        head.append(
+            f"# and the Secrets {', '.join(wanted.secrets)}, whose keys become environment variables."
+        )
+    return (
+        "\n".join(head)
+        + "\n"
+        + "---\n".join(
+            yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=160)
+            for document in documents
+        )
+    )
 
 
 def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> dict[str, Any]:
@@ -157,36 +237,63 @@ def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> d
     limits: dict[str, Any] = {"memory": _quantity(int(wanted.memory_bytes * _HEADROOM))}
     if wanted.gpus:
         limits["nvidia.com/gpu"] = str(wanted.gpus)
-    mounts: list[dict[str, Any]] = [{"name": "recipe", "mountPath": f"{folder}/recipe.yaml", "subPath": "recipe.yaml", "readOnly": True}, {"name": "shm", "mountPath": "/dev/shm"}]
-    volumes: list[dict[str, Any]] = [{"name": "recipe", "configMap": {"name": name}}, {"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    mounts: list[dict[str, Any]] = [
+        {"name": "recipe", "mountPath": f"{folder}/recipe.yaml", "subPath": "recipe.yaml", "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+    ]
+    volumes: list[dict[str, Any]] = [
+        {"name": "recipe", "configMap": {"name": name}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
     if wanted.claim:
         mounts.insert(0, {"name": "data", "mountPath": _MOUNT})
         volumes.insert(0, {"name": "data", "persistentVolumeClaim": {"claimName": wanted.claim}})
     container: dict[str, Any] = {
-        "name": "penstock", "image": wanted.image, "command": ["penstock", "run", f"{folder}/recipe.yaml"],
+        "name": "penstock",
+        "image": wanted.image,
+        "command": ["penstock", "run", f"{folder}/recipe.yaml"],
         "env": [
-            {"name": "WORLD_SIZE", "value": str(wanted.processes)},  # the rank is JOB_COMPLETION_INDEX, which Kubernetes sets
+            # the rank is JOB_COMPLETION_INDEX, which Kubernetes sets
+            {"name": "WORLD_SIZE", "value": str(wanted.processes)},
             {"name": "MASTER_ADDR", "value": f"{name}-0.{name}"},
             {"name": "MASTER_PORT", "value": str(_PORT)},
         ],
         "ports": [{"name": "meeting", "containerPort": _PORT}],
-        "resources": {"requests": requests, "limits": limits}, "securityContext": {"allowPrivilegeEscalation": False}, "volumeMounts": mounts,
+        "resources": {"requests": requests, "limits": limits},
+        "securityContext": {"allowPrivilegeEscalation": False},
+        "volumeMounts": mounts,
     }
     if wanted.secrets:
         container["envFrom"] = [{"secretRef": {"name": secret}} for secret in wanted.secrets]
     return {
-        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": dict(labels)},
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": dict(labels)},
         "spec": {
-            "completionMode": "Indexed", "completions": wanted.processes, "parallelism": wanted.processes,
-            "backoffLimit": _TRIES * wanted.processes,  # when one is lost the others end, too, and each is counted
+            "completionMode": "Indexed",
+            "completions": wanted.processes,
+            "parallelism": wanted.processes,
+            # when one is lost the others end, too, and each is counted
+            "backoffLimit": _TRIES * wanted.processes,
             "activeDeadlineSeconds": wanted.hours * 3600,
             # The user's mistakes (2) and broken data (3) are not mended by trying again.
-            "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"containerName": "penstock", "operator": "In", "values": [2, 3]}}]},
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "penstock", "operator": "In", "values": [2, 3]},
+                    }
+                ]
+            },
             "template": {
                 "metadata": {"labels": dict(labels)},
                 "spec": {
-                    "restartPolicy": "Never", "subdomain": name, "automountServiceAccountToken": False, "terminationGracePeriodSeconds": _GRACE_SECONDS,
-                    "containers": [container], "volumes": volumes,
+                    "restartPolicy": "Never",
+                    "subdomain": name,
+                    "automountServiceAccountToken": False,
+                    "terminationGracePeriodSeconds": _GRACE_SECONDS,
+                    "containers": [container],
+                    "volumes": volumes,
                 },
             },
         },
@@ -197,15 +304,22 @@ def _quantity(size_bytes: int) -> str:
     return f"{-(-size_bytes // 2**20)}Mi"
 
 
-# -- Slurm -------------------------------------------------------------------------------------------------------------
+# -- Slurm ---------------------------------------------------------------------------------------------------
 
 
 def _slurm(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
     memory = -(-int(wanted.memory_bytes * _HEADROOM) // wanted.cpus // 2**20)
     lines = [
         "#!/bin/bash",
-        f"# {wanted.processes} process{'es' if wanted.processes != 1 else ''} of `penstock run`; rendered by penstock {__version__}. Submit it from the recipe's folder:  sbatch FILE",
-        *([f"# Every machine must see, at the same place, that folder and: {', '.join(local)}"] if local else []),
+        (
+            f"# {wanted.processes} process{'es' if wanted.processes != 1 else ''} of `penstock run`; rendered"
+            f" by penstock {__version__}. Submit it from the recipe's folder:  sbatch FILE"
+        ),
+        *(
+            [f"# Every machine must see, at the same place, that folder and: {', '.join(local)}"]
+            if local
+            else []
+        ),
         f"#SBATCH --job-name={_name(recipe)}",
         f"#SBATCH --ntasks={wanted.processes}",
         f"#SBATCH --cpus-per-task={wanted.cpus}",
@@ -223,7 +337,10 @@ def _slurm(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> str:
         "cat > \"$recipe\" <<'END OF THE RECIPE'",
         text.rstrip("\n"),
         "END OF THE RECIPE",
-        "# one rank lost ends all: the job is then requeued, or started again by you, and goes on from the last checkpoint",
+        (
+            "# one rank lost ends all: the job is then requeued, or started again by you, and goes on from"
+            " the last checkpoint"
+        ),
         'exec srun --kill-on-bad-exit=1 penstock run "$recipe"',
     ]
     return "\n".join(lines) + "\n"

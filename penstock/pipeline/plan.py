@@ -1,8 +1,8 @@
 """What a run would do, told before it does it: stages, what is done and why, and what it will cost.
 
-Rows and bytes are counted where that is cheap (a finished dataset) and estimated from a sample where it is not; every
-estimate says so. The model is built on features fitted to the sample, so its parameters are near, not exact, until the
-dataset is there.
+Rows and bytes are counted where that is cheap (a finished dataset) and estimated from a sample where it is
+not; every estimate says so. The model is built on features fitted to the sample, so its parameters are near,
+not exact, until the dataset is there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ TIMED_STEPS = 8
 
 
 def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
-    """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`; `expects` has numbers by word (`files`, `bytes`, `rows`, `parameters`,
-    `batch_size`, `steps`, `memory_bytes`, `most_seconds`) and, under `about`, the words whose numbers are estimates."""
+    """`{"name", "stages": [{"stage", "done", "why", "expects"}], "notes"}`; `expects` has numbers by word
+    (`files`, `bytes`, `rows`, `parameters`, `batch_size`, `steps`, `memory_bytes`, `most_seconds`) and, under
+    `about`, the words whose numbers are estimates.
+    """
     notes: list[str] = []
     dataset = find_dataset(recipe, store)
     snapshot = recipe.source.snapshot(recipe.base)
@@ -41,17 +43,49 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
         return {"name": recipe.name, "stages": stages, "notes": notes}
 
     feed = _feed(recipe, dataset, store)
-    stages.append({"stage": "encode", "done": feed is not None, "why": f"feed {feed.id}" if feed else "features are fitted and rows encoded once the dataset is there", "expects": {}})
+    stages.append(
+        {
+            "stage": "encode",
+            "done": feed is not None,
+            "why": (
+                f"feed {feed.id}"
+                if feed
+                else "features are fitted and rows encoded once the dataset is there"
+            ),
+            "expects": {},
+        }
+    )
     run = Run.find(store, train_key(recipe, feed)) if feed else None
     rows, exact = (feed.rows["train"], True) if feed else _train_rows(recipe, dataset, size_bytes)
     expects = {} if run else _cost(recipe, feed, rows, exact, notes)
-    stages.append({"stage": "train", "done": run is not None, "why": run.id if run else "no finished run has this model, data and training", "expects": expects})
+    stages.append(
+        {
+            "stage": "train",
+            "done": run is not None,
+            "why": run.id if run else "no finished run has this model, data and training",
+            "expects": expects,
+        }
+    )
     reference = packed(recipe, run, store) if run else None
-    stages.append({"stage": "pack", "done": bool(reference), "why": reference or "the weights have not been packed", "expects": {}})
+    stages.append(
+        {
+            "stage": "pack",
+            "done": bool(reference),
+            "why": reference or "the weights have not been packed",
+            "expects": {},
+        }
+    )
     reported = False
     if reference and dataset:
         reported = store.has(f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}")
-    stages.append({"stage": "evaluate", "done": reported, "why": "its report is there" if reported else "this bundle has not been measured", "expects": {}})
+    stages.append(
+        {
+            "stage": "evaluate",
+            "done": reported,
+            "why": "its report is there" if reported else "this bundle has not been measured",
+            "expects": {},
+        }
+    )
     return {"name": recipe.name, "stages": stages, "notes": notes}
 
 
@@ -85,8 +119,13 @@ def _sample(recipe: Recipe) -> pa.Table:
     table = recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS)
     if not recipe.derive:
         return table
-    with tempfile.TemporaryDirectory(prefix="penstock-") as scratch, recipe.engine.open(Path(scratch), memory_bytes=recipe.resources.memory, threads=1) as session:
-        return pa.Table.from_batches(list(session.batches(derive(session.table(table), recipe.derive, session))))
+    with (
+        tempfile.TemporaryDirectory(prefix="penstock-") as scratch,
+        recipe.engine.open(Path(scratch), memory_bytes=recipe.resources.memory, threads=1) as session,
+    ):
+        return pa.Table.from_batches(
+            list(session.batches(derive(session.table(table), recipe.derive, session)))
+        )
 
 
 def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]) -> dict[str, Any]:
@@ -106,7 +145,11 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
     batch_size = batch_size_for(recipe, rows)
     timed = max(min(batch_size, recipe.train.order.an_epoch(rows)), 1)  # no batch has more
     targets = encoding.specs("targets")
-    batch = {**fake_batch(encoding.specs("inputs"), timed), **fake_batch(targets, timed), "weight": torch.ones(timed)}
+    batch = {
+        **fake_batch(encoding.specs("inputs"), timed),
+        **fake_batch(targets, timed),
+        "weight": torch.ones(timed),
+    }
     phases = recipe.train.objective.phases(decoders, targets)
     optimiser = torch.optim.AdamW(network.parameters())
     start = time.perf_counter()
@@ -119,15 +162,34 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
             optimiser.step()
     per_step = (time.perf_counter() - start) / TIMED_STEPS
     order = recipe.train.order
-    steps = (order.an_epoch(rows) // batch_size if order.last == "drop" else -(-order.an_epoch(rows) // batch_size)) * recipe.train.epochs
+    steps = (
+        order.an_epoch(rows) // batch_size if order.last == "drop" else -(-order.an_epoch(rows) // batch_size)
+    ) * recipe.train.epochs
     if not steps:
-        notes.append(f"train.order.last is `drop`, and {about}{order.an_epoch(rows):,} rows fill no batch of {batch_size:,}: training will refuse. Make batches smaller, or keep the last one.")
+        notes.append(
+            f"train.order.last is `drop`, and {about}{order.an_epoch(rows):,} rows fill no batch of"
+            f" {batch_size:,}: training will refuse. Make batches smaller, or keep the last one."
+        )
     if recipe.train.max_steps:
         steps = min(steps, recipe.train.max_steps)
     parameters = parameter_count(network)
     memory = parameters * 16 + 64 * sum(t.numel() * t.element_size() for t in batch.values())
-    notes.append("Time is for one process as fast as it is now, if no early stopping happens; more processes may be chosen by a measurement.")
+    notes.append(
+        "Time is for one process as fast as it is now, if no early stopping happens; more processes may be"
+        " chosen by a measurement."
+    )
     return {
-        "rows": rows, "parameters": parameters, "batch_size": batch_size, "steps": steps, "memory_bytes": memory, "most_seconds": round(steps * per_step, 1),
-        "about": [*([] if exact else ["rows", "steps"]), *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]), *([] if feed else ["parameters"]), "memory_bytes", "most_seconds"],
+        "rows": rows,
+        "parameters": parameters,
+        "batch_size": batch_size,
+        "steps": steps,
+        "memory_bytes": memory,
+        "most_seconds": round(steps * per_step, 1),
+        "about": [
+            *([] if exact else ["rows", "steps"]),
+            *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]),
+            *([] if feed else ["parameters"]),
+            "memory_bytes",
+            "most_seconds",
+        ],
     }

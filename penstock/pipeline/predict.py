@@ -1,8 +1,8 @@
 """The bulk answer: every row of any readable source through a bundle, streamed, with no row lost.
 
-A row the bundle refuses is written with null answers and the reason in the column `refused`; a row that could not be
-read at all is written to `<output>.unreadable.jsonl` with its file, line and reason. Rows that are steps of series are
-`forecast`'s.
+A row the bundle refuses is written with null answers and the reason in the column `refused`; a row that could
+not be read at all is written to `<output>.unreadable.jsonl` with its file, line and reason. Rows that are
+steps of series are `forecast`'s.
 """
 
 from __future__ import annotations
@@ -31,16 +31,29 @@ from penstock.recipe.names import REFUSED, kept_names
 from penstock.recipe.schema import Resources, load_recipe
 
 ROWS = 8_192
-"""Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are wide."""
+"""Rows answered together: large enough for the runtime, small enough for any memory; fewer where they are
+wide.
+"""
 _BATCH_BYTES = 32 * 2**20
 _MEASURED_ROWS = 128
 
 
-def predict_file(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool = False, memory: str | int | None = None) -> dict[str, Any]:
+def predict_file(
+    bundle: Bundle,
+    declaration: dict[str, Any],
+    output: str,
+    *,
+    keep: tuple[str, ...],
+    events: Events,
+    every: bool = False,
+    memory: str | int | None = None,
+) -> dict[str, Any]:
     """Answer a source's rows into `output` (see `api.predict`)."""
     resources = _resources(bundle, memory)
     with over("predict", resources, events):
-        return _predict(bundle, declaration, output, keep=keep, events=events, every=every, memory_bytes=resources.memory)
+        return _predict(
+            bundle, declaration, output, keep=keep, events=events, every=every, memory_bytes=resources.memory
+        )
 
 
 def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
@@ -50,16 +63,38 @@ def _resources(bundle: Bundle, memory: str | int | None) -> Resources:
     try:
         return Resources.model_validate({"memory": memory})
     except ValidationError as error:
-        (problem, *_) = flatten(error, {"memory": memory})
-        raise RequestError(f"{problem}. Say it as --memory 1GiB, or leave it to the bundle's recipe.") from None
+        problem, *_ = flatten(error, {"memory": memory})
+        raise RequestError(
+            f"{problem}. Say it as --memory 1GiB, or leave it to the bundle's recipe."
+        ) from None
 
 
-def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: tuple[str, ...], events: Events, every: bool, memory_bytes: int) -> dict[str, Any]:
+def _predict(
+    bundle: Bundle,
+    declaration: dict[str, Any],
+    output: str,
+    *,
+    keep: tuple[str, ...],
+    events: Events,
+    every: bool,
+    memory_bytes: int,
+) -> dict[str, Any]:
     source: Source = load_recipe({"source": declaration}, name="predict").source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
-    if same := next((f.url for f in snapshot.files if f.url == output or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))), None):
-        raise RequestError(f"the answers would overwrite {same}, which is to be read. Give `--output` another name.")
-    beside: str | None = None  # the disk of the answers has room for the rows; a bucket's are kept in the system's own folder
+    if same := next(
+        (
+            f.url
+            for f in snapshot.files
+            if f.url == output
+            or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))
+        ),
+        None,
+    ):
+        raise RequestError(
+            f"the answers would overwrite {same}, which is to be read. Give `--output` another name."
+        )
+    # the disk of the answers has room for the rows; a bucket's are kept in the system's own folder
+    beside: str | None = None
     if "://" not in output:
         beside = os.path.dirname(os.path.abspath(output))
         with told_plainly(Path(output), option=OUTPUT):
@@ -71,7 +106,12 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
             extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
         except NoRows as error:
             return _nothing(bundle, output, events, _answers_without_rows(bundle, error.schema, keep, output))
-        counts: dict[str, Any] = {"rows": extract.rows + extract.rejected, "predicted": 0, "refused": 0, "unreadable": extract.rejected}
+        counts: dict[str, Any] = {
+            "rows": extract.rows + extract.rejected,
+            "predicted": 0,
+            "refused": 0,
+            "unreadable": extract.rejected,
+        }
         if extract.rejected:
             aside = f"{output}.unreadable.jsonl"
             with TableWriter(aside) as writer:
@@ -79,16 +119,27 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
                     writer.write(pq.read_table(path))
             events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
         if extract.rejected and not extract.rows:
-            raise SourceError(f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {aside} has their reasons. Check how the input is to be read: its delimiter, encoding, header.")
+            raise SourceError(
+                f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {aside} has"
+                " their reasons. Check how the input is to be read: its delimiter, encoding, header."
+            )
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
-            raise RequestError("`every` is for rows that are steps of series; here each row is answered anyway.")
-        batches = _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS)) if steps is None else steps.windows(Path(scratch) / "steps", every=every)
+            raise RequestError(
+                "`every` is for rows that are steps of series; here each row is answered anyway."
+            )
+        batches = (
+            _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS))
+            if steps is None
+            else steps.windows(Path(scratch) / "steps", every=every)
+        )
         predictor = bundle.predictor()
         kept = keep if steps is None else steps.kept
         _say_kept(bundle, kept, extract, predictor.answer_schema, events)
         with TableWriter(output) as writer:
-            for answered in _with_lacking(predictor.predict_stream(batches, keep=kept), steps, predictor.answer_schema):
+            for answered in _with_lacking(
+                predictor.predict_stream(batches, keep=kept), steps, predictor.answer_schema
+            ):
                 _count(answered, counts)
                 writer.write(answered)
                 events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
@@ -97,17 +148,27 @@ def _predict(bundle: Bundle, declaration: dict[str, Any], output: str, *, keep: 
     else:
         _balance(counts)
         if counts["refused"]:
-            events.warn(f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of {output}")
-        events.say(f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused + {counts['unreadable']:,} unreadable")
+            events.warn(
+                f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of"
+                f" {output}"
+            )
+        events.say(
+            f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused"
+            f" + {counts['unreadable']:,} unreadable"
+        )
     return {**counts, "output": output, "bundle": bundle.reference}
 
 
-def _say_kept(bundle: Bundle, keep: tuple[str, ...], extract: Extract, answers: pa.Schema, events: Events) -> None:
+def _say_kept(
+    bundle: Bundle, keep: tuple[str, ...], extract: Extract, answers: pa.Schema, events: Events
+) -> None:
     """Say where a kept column has another name, since an answer has its own."""
     present = [name for name in [*bundle.keep, *keep] if name in extract.schema.names]
     for name, own in kept_names(present, answers.names).items():
         if name != own:
-            events.say(f"the column {name!r} is kept as {own!r}, since an answer has its name", column=name, kept=own)
+            events.say(
+                f"the column {name!r} is kept as {own!r}, since an answer has its name", column=name, kept=own
+            )
 
 
 def _with_lacking(answers: Iterator[pa.Table], steps: Steps | None, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -132,7 +193,9 @@ def _balance(counts: dict[str, Any]) -> None:
         raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
 
 
-def _answers_without_rows(bundle: Bundle, schema: pa.Schema | None, keep: tuple[str, ...], output: str) -> pa.Schema:
+def _answers_without_rows(
+    bundle: Bundle, schema: pa.Schema | None, keep: tuple[str, ...], output: str
+) -> pa.Schema:
     """The columns of the answers to an input that has columns, or none, and no row.
 
     Raises:
@@ -145,7 +208,9 @@ def _answers_without_rows(bundle: Bundle, schema: pa.Schema | None, keep: tuple[
     if steps is None:
         return predictor.predict_table(schema.empty_table(), keep).schema
     kept = kept_names(steps.kept, predictor.answer_schema.names)
-    return pa.schema([*(schema.field(name).with_name(own) for name, own in kept.items()), *predictor.answer_schema])
+    return pa.schema(
+        [*(schema.field(name).with_name(own) for name, own in kept.items()), *predictor.answer_schema]
+    )
 
 
 def _nothing(bundle: Bundle, output: str, events: Events, schema: pa.Schema) -> dict[str, Any]:
@@ -155,20 +220,35 @@ def _nothing(bundle: Bundle, output: str, events: Events, schema: pa.Schema) -> 
     with TableWriter(output, schema):
         pass
     events.warn(f"there is not one row to answer, so {output} has none")
-    return {"rows": 0, "predicted": 0, "refused": 0, "unreadable": 0, "output": output, "bundle": bundle.reference}
+    return {
+        "rows": 0,
+        "predicted": 0,
+        "refused": 0,
+        "unreadable": 0,
+        "output": output,
+        "bundle": bundle.reference,
+    }
 
 
 def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    """The rows in tables that any memory has room for: the columns, what is not of their types beside them, and as text those
-    that are kept and have such values."""
-    beside = [pa.field(MISFIT + name, pa.string()) for name in extract.schema.names if name in extract.misfits]
+    """The rows in tables that any memory has room for: the columns, what is not of their types beside them,
+    and as text those that are kept and have such values.
+    """
+    beside = [
+        pa.field(MISFIT + name, pa.string()) for name in extract.schema.names if name in extract.misfits
+    ]
     for file in extract.parquet:
         opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         head = next(opened.iter_batches(_MEASURED_ROWS), None)
-        fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1) if head is not None and head.num_rows else rows
+        fits = (
+            max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1)
+            if head is not None and head.num_rows
+            else rows
+        )
         for batch in opened.iter_batches(min(rows, fits)):
             table = pa.Table.from_batches([batch])
-            there = dict(zip(table.column_names, table.columns, strict=True))  # once: a wide table makes its names anew whenever it is asked
+            # once: a wide table makes its names anew whenever it is asked
+            there = dict(zip(table.column_names, table.columns, strict=True))
             wanted = [field for field in (*extract.schema, *beside) if field.name in there]
             lacking = [field for field in extract.schema if field.name not in there]
             columns = {field.name: there[field.name] for field in wanted}

@@ -2,8 +2,9 @@
 
     prepare → encode → train → pack → evaluate
 
-Each stage is a function from one immutable artefact to the next. What identifies a stage's work is a key made of its
-inputs alone; the key is looked up first. Engines, launchers, stores and memory are in no key: they do not change answers.
+Each stage is a function from one immutable artefact to the next. What identifies a stage's work is a key made
+of its inputs alone; the key is looked up first. Engines, launchers, stores and memory are in no key: they do
+not change answers.
 """
 
 from __future__ import annotations
@@ -57,9 +58,15 @@ class Outcome:
     def named(self) -> dict[str, Any]:
         """What another process needs to open the same: references, and what is no artefact, plain."""
         return {
-            "dataset": self.dataset.reference if self.dataset else None, "feed": self.feed.id if self.feed else None, "run": self.run.id if self.run else None,
-            "bundle": self.bundle.reference if self.bundle else None, "report": self.report, "training": self.training,
-            "seconds": self.seconds, "skipped": self.skipped, "peak_memory_bytes": self.peak_memory_bytes,
+            "dataset": self.dataset.reference if self.dataset else None,
+            "feed": self.feed.id if self.feed else None,
+            "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None,
+            "report": self.report,
+            "training": self.training,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "peak_memory_bytes": self.peak_memory_bytes,
             "is_trusted": self.bundle is not None and self.bundle.trusted,
         }
 
@@ -68,10 +75,15 @@ class Outcome:
         """What `named` told of in another process of this very command, from the store that both see."""
         named = dict(named)
         trust = named.pop("is_trusted")
-        return cls(**{
-            **named, "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None, "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
-            "run": Run.open(store, named["run"]) if named["run"] else None, "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
-        })
+        return cls(
+            **{
+                **named,
+                "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None,
+                "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
+                "run": Run.open(store, named["run"]) if named["run"] else None,
+                "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
+            }
+        )
 
     def rows(self) -> dict[str, int]:
         """in = train + validation + test + quarantined + duplicates + filtered."""
@@ -84,7 +96,10 @@ class Outcome:
             counts["quarantined"] += self.feed.quarantined
         total = sum(n for word, n in counts.items() if word != "in")
         if total != counts["in"]:
-            raise PenstockError(f"rows do not add up: {counts['in']} came in, {total} are accounted for ({counts}). This is a defect of Penstock; please report it.")
+            raise PenstockError(
+                f"rows do not add up: {counts['in']} came in, {total} are accounted for ({counts}). This is a"
+                " defect of Penstock; please report it."
+            )
         return counts
 
     def declared(self) -> dict[str, Any]:
@@ -112,9 +127,15 @@ class Outcome:
 def train_key(recipe: Recipe, feed: Feed) -> str:
     """What decides a training's answer."""
     whole = recipe.declared()
-    usual = {"order": TrainOrder().declared()}  # came later: left out where it says nothing, so that what was trained before is found
-    train = {word: value for word, value in whole["train"].items() if word != "checkpoint" and value != usual.get(word)}
-    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]  # runs from before there was the word keep their keys
+    # came later: left out where it says nothing, so that what was trained before is found
+    usual = {"order": TrainOrder().declared()}
+    train = {
+        word: value
+        for word, value in whole["train"].items()
+        if word != "checkpoint" and value != usual.get(word)
+    }
+    # runs from before there was the word keep their keys
+    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
     return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
 
 
@@ -130,14 +151,18 @@ def pack_key(recipe: Recipe, run: Run) -> str:
 
 
 def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
-    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if there is one. It is not opened.
+    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if
+    there is one. It is not opened.
 
     Raises:
         StoreError: what the store says of it is no reference.
     """
     reference = (store.read_text(_memo(recipe, run)) or "").strip()
     if reference and not _REFERENCE.fullmatch(reference):
-        raise StoreError(f"{store.url}/{_memo(recipe, run)} says {shown(reference)}, which is no bundle: it was changed. Delete it, and the run is packed anew.")
+        raise StoreError(
+            f"{store.url}/{_memo(recipe, run)} says {shown(reference)}, which is no bundle: it was changed."
+            " Delete it, and the run is packed anew."
+        )
     return reference if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}") else None
 
 
@@ -155,17 +180,23 @@ class Pipeline:
 
     Args:
         fresh: begin a new run even where an interrupted one of the same recipe and data could go on.
-        of: a run that goes on: its dataset and its feed are meant, whatever the source holds by now, and no other training.
+        of: a run that goes on: its dataset and its feed are meant, whatever the source holds by now, and no
+            other training.
     """
 
-    def __init__(self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False, of: Run | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, store: Store, events: Events, *, fresh: bool = False, of: Run | None = None
+    ) -> None:
         self.recipe, self.store, self.events, self.fresh, self._of = recipe, store, events, fresh, of
         self.outcome = Outcome()
         self._limits = Limits(recipe, events)
 
     def until(self, last: str) -> Outcome:
-        """Run every stage up to and with `last`. Where several processes were started for it, the first runs them, and every one
-        returns what came of it."""
+        """Run every stage up to and with `last`.
+
+        Where several processes were started for it, the first runs them, and every one returns what came of
+        it.
+        """
         needs = STAGES.index(last) + 1
         if needs > 1:
             self._can_learn()
@@ -178,7 +209,9 @@ class Pipeline:
         with heard(self.events), interrupts.installed(), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
-                    with interrupts.advice(f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"):
+                    with interrupts.advice(
+                        f"It was in the stage {name}; what earlier stages made is kept. {_AGAIN}"
+                    ):
                         interrupts.check()
                         getattr(self, name)()
             finally:
@@ -189,9 +222,14 @@ class Pipeline:
     def _can_learn(self) -> None:
         if not self.recipe.inputs or not self.recipe.targets:
             lacking = " and ".join(word for word in ("inputs", "targets") if not getattr(self.recipe, word))
-            raise RecipeError(f"to train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init SOURCE --target COLUMN` writes them by looking at the data.")
+            raise RecipeError(
+                f"to train, the recipe {self.recipe.name!r} needs {lacking}. `penstock init SOURCE --target"
+                " COLUMN` writes them by looking at the data."
+            )
 
-    def _stage(self, name: str, found: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]) -> Any:
+    def _stage(
+        self, name: str, found: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]
+    ) -> Any:
         start = time.perf_counter()
         value = found()
         skipped = value is not None
@@ -208,11 +246,17 @@ class Pipeline:
         from penstock.data.prepare import find_dataset, prepare
 
         self.outcome.dataset = self._stage(
-            "prepare", lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store), lambda: prepare(self.recipe, self.store, self.events), lambda d: f"dataset {d.reference}")
+            "prepare",
+            lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store),
+            lambda: prepare(self.recipe, self.store, self.events),
+            lambda d: f"dataset {d.reference}",
+        )
         self._is_of_run("dataset", self.outcome.dataset.reference)
 
     def _dataset_of_run(self) -> Dataset | None:
-        """What the run that goes on has learnt from: a source that changed meanwhile must not begin another run in its place."""
+        """What the run that goes on has learnt from: a source that changed meanwhile must not begin another
+        run in its place.
+        """
         if self._of is None or not self.store.has(f"datasets/{self._of.dataset.replace('@', '/')}"):
             return None
         return Dataset.open(self.store, self._of.dataset)
@@ -222,8 +266,10 @@ class Pipeline:
         wanted = found if self._of is None else getattr(self._of, word)
         if wanted != found:
             raise StoreError(
-                f"{self._of.id if self._of else ''} has learnt from the {word} {wanted}, which is no longer in the store {self.store.url}; made anew it is {found}: its source, or "
-                "Penstock, has changed since. Restore it, or train anew with `penstock run`.")
+                f"{self._of.id if self._of else ''} has learnt from the {word} {wanted}, which is no longer"
+                f" in the store {self.store.url}; made anew it is {found}: its source, or Penstock, has"
+                " changed since. Restore it, or train anew with `penstock run`."
+            )
 
     def encode(self) -> None:
         from penstock.data.feed import feed_id, write_feed
@@ -235,7 +281,12 @@ class Pipeline:
             name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
             return Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
 
-        self.outcome.feed = self._stage("encode", found, lambda: write_feed(self.recipe, dataset, self.store, self.events), lambda f: f"feed {f.id}")
+        self.outcome.feed = self._stage(
+            "encode",
+            found,
+            lambda: write_feed(self.recipe, dataset, self.store, self.events),
+            lambda f: f"feed {f.id}",
+        )
         self._is_of_run("feed", self.outcome.feed.id)
         self.outcome.rows()  # they add up, or we stop here
 
@@ -247,14 +298,23 @@ class Pipeline:
         def make() -> Run:
             self._limits.training_fits(feed)
             return made_once(
-                self.store, training(key), f"the training of {self.recipe.name!r}", self.events,
-                found=lambda: self._trained(key), make=learn, waits=not self.fresh)
+                self.store,
+                training(key),
+                f"the training of {self.recipe.name!r}",
+                self.events,
+                found=lambda: self._trained(key),
+                make=learn,
+                waits=not self.fresh,
+            )
 
         def learn() -> Run:
             earlier = None if self.fresh else self._left_off(key)
             with ExitStack() as stack:
-                with interrupts.deferred():  # a run that is in the store is always named by what is said of a stop
-                    run = earlier or Run.create(self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key)
+                # a run that is in the store is always named by what is said of a stop
+                with interrupts.deferred():
+                    run = earlier or Run.create(
+                        self.store, self.recipe, dataset=dataset.reference, feed=feed.id, key=key
+                    )
                     stack.enter_context(interrupts.advice(resume_advice(run)))
                 return train_into(run, self.recipe, feed, self.events, resume=earlier is not None)
 
@@ -265,28 +325,48 @@ class Pipeline:
         return self._of if self._of is not None and self._of.status == "done" else Run.find(self.store, key)
 
     def _left_off(self, key: str) -> Run | None:
-        """The run of the same recipe and data to go on with. One that failed is for the user to judge: where only the
-        launcher's processes were lost it goes on by itself (`goes_on`), and else a new one begins."""
+        """The run of the same recipe and data to go on with.
+
+        One that failed is for the user to judge: where only the launcher's processes were lost it goes on by
+        itself (`goes_on`), and else a new one begins.
+        """
         left = Run.left_off(self.store, key)
         if not left:
             self._say_of_other()
             return None
         earlier = left[0]
         if earlier.status == "interrupted" or self.recipe.launcher.goes_on():
-            others = f" {len(left) - 1} more like it can still go on; the next is {left[1].id}: {resume_command(left[1])}." if left[1:] else ""
+            others = (
+                f" {len(left) - 1} more like it can still go on; the next is {left[1].id}:"
+                f" {resume_command(left[1])}."
+                if left[1:]
+                else ""
+            )
             self.events.say(
-                f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it.{others} To begin a new run instead, add --fresh.", run=earlier.id)
+                f"{earlier.id} of the same recipe and data was {earlier.status}: going on with it.{others} To"
+                " begin a new run instead, add --fresh.",
+                run=earlier.id,
+            )
             return earlier
-        self.events.say(f"{earlier.id} of the same recipe and data failed; this is a new run. To go on from its last checkpoint instead: {resume_command(earlier)}", run=earlier.id)
+        self.events.say(
+            f"{earlier.id} of the same recipe and data failed; this is a new run. To go on from its last"
+            f" checkpoint instead: {resume_command(earlier)}",
+            run=earlier.id,
+        )
         return None
 
     def _say_of_other(self) -> None:
-        """The latest run may have been interrupted over data, or with words, that are no longer these: it is named, not forgotten."""
+        """The latest run may have been interrupted over data, or with words, that are no longer these: it is
+        named, not forgotten.
+        """
         latest = Run.latest(self.store)
         if latest is not None and latest.name == self.recipe.name and latest.was_interrupted:
             self.events.say(
-                f"{latest.id} of {latest.name!r} was interrupted, and the data or the recipe is no longer what it was: this is a new run. "
-                f"To go on with that one, as it was: {resume_command(latest)}", run=latest.id)
+                f"{latest.id} of {latest.name!r} was interrupted, and the data or the recipe is no longer"
+                " what it was: this is a new run. To go on with that one, as it was:"
+                f" {resume_command(latest)}",
+                run=latest.id,
+            )
 
     def pack(self) -> None:
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
@@ -301,7 +381,13 @@ class Pipeline:
 
         def make_once() -> Bundle:
             return made_once(
-                self.store, _memo(self.recipe, run), f"the bundle of {run.id}", self.events, found=lambda: self._packed(run, quiet=True), make=make)
+                self.store,
+                _memo(self.recipe, run),
+                f"the bundle of {run.id}",
+                self.events,
+                found=lambda: self._packed(run, quiet=True),
+                make=make,
+            )
 
         self.outcome.bundle = self._stage("pack", lambda: self._packed(run), make_once, lambda b: b.reference)
 
@@ -310,7 +396,8 @@ class Pipeline:
         reference = packed(self.recipe, run, self.store)
         if reference is None:
             return None
-        # Lying in the store is no proof. An id is that of the content, and those whose code this user packed are noted.
+        # Lying in the store is no proof. An id is that of the content, and those whose code this user packed
+        # are noted.
         is_mine = recall("bundle", reference.removeprefix("bundle-")) is not None
         try:
             return Bundle.open(reference, self.store, trust=is_mine)
@@ -318,15 +405,21 @@ class Pipeline:
             if is_mine:
                 raise
             if not quiet:
-                self.events.warn(f"{reference}, which lies in the store, is not used: {error.message} The run is packed anew.")
+                self.events.warn(
+                    f"{reference}, which lies in the store, is not used: {error.message} The run is packed"
+                    " anew."
+                )
             return None
 
     def evaluate(self) -> None:
         bundle, dataset = self.outcome.bundle, self.outcome.dataset
         assert bundle is not None and dataset is not None
         self.outcome.report = self._stage(
-            "evaluate", lambda: find_report(self.recipe, bundle, dataset, self.store),
-            lambda: write_report(self.recipe, bundle, dataset, self.store, self.events), lambda _: "its report")
+            "evaluate",
+            lambda: find_report(self.recipe, bundle, dataset, self.store),
+            lambda: write_report(self.recipe, bundle, dataset, self.store, self.events),
+            lambda _: "its report",
+        )
 
 
 _AGAIN = "Give the same command again to go on."
@@ -352,7 +445,9 @@ def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: 
     return run
 
 
-def _train_told(run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool) -> None:
+def _train_told(
+    run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool
+) -> None:
     from penstock.train.supervisor import train
 
     for sink in sinks:
@@ -392,7 +487,10 @@ def _finish(run: Run, summary: Mapping[str, Any]) -> None:
     except StoreError as error:
         if run.status != "done":
             raise
-        raise StoreError(f"{error.message} The training is done, and whole on this machine: give the same command again, and it is sent; nothing is trained anew.") from None
+        raise StoreError(
+            f"{error.message} The training is done, and whole on this machine: give the same command again,"
+            " and it is sent; nothing is trained anew."
+        ) from None
 
 
 def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:
@@ -413,19 +511,30 @@ def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) 
     return {**found, "path": str(folder / "report.md")}
 
 
-def write_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
+def write_report(
+    recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
+) -> dict[str, Any]:
     """Evaluate, and keep the result as an artefact of its own (a run and a bundle are never edited)."""
     return made_once(
-        store, f"reports/{report_key(recipe, bundle.id, dataset)}", f"the report on {bundle.reference}", events,
-        found=lambda: find_report(recipe, bundle, dataset, store), make=lambda: _reported(recipe, bundle, dataset, store, events))
+        store,
+        f"reports/{report_key(recipe, bundle.id, dataset)}",
+        f"the report on {bundle.reference}",
+        events,
+        found=lambda: find_report(recipe, bundle, dataset, store),
+        make=lambda: _reported(recipe, bundle, dataset, store, events),
+    )
 
 
-def _reported(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events) -> dict[str, Any]:
+def _reported(
+    recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
+) -> dict[str, Any]:
     from penstock.evaluate import evaluate, report_markdown
 
     result = evaluate(bundle, dataset, recipe, events)
     name = f"reports/{report_key(recipe, bundle.id, dataset)}"
-    with store.draft(name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}) as folder:
+    with store.draft(
+        name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
+    ) as folder:
         (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
         (folder / "report.md").write_text(report_markdown(result), "utf-8")
     return {**result, "path": str(store.at(f"{name}/report.md"))}

@@ -1,8 +1,9 @@
-"""Plain data within bounds, whoever wrote it: how deep it nests, how much it holds once its aliases are written out.
+"""Plain data within bounds, whoever wrote it: how deep it nests, how much it holds once its aliases are
+written out.
 
-A YAML file of one kilobyte may stand for a billion values (each line naming the one above ten times), and a few
-thousand brackets exhaust Python's stack. Every recipe passes here, whether it was YAML, TOML, JSON, `--set` or a
-mapping of Python's; so do the recipes that artefacts hold.
+A YAML file of one kilobyte may stand for a billion values (each line naming the one above ten times), and a
+few thousand brackets exhaust Python's stack. Every recipe passes here, whether it was YAML, TOML, JSON,
+`--set` or a mapping of Python's; so do the recipes that artefacts hold.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class BoundedLoader(yaml.SafeLoader):
         before = self._values, self._characters
         self._depth += 1
         if self._depth > MOST_DEEP:
-            raise yaml.composer.ComposerError(None, None, f"lists and mappings nest more than {MOST_DEEP} deep", mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"lists and mappings nest more than {MOST_DEEP} deep", mark
+            )
         self._count(1, len(event.value) if isinstance(event, yaml.ScalarEvent) else 0, mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -62,17 +65,26 @@ class BoundedLoader(yaml.SafeLoader):
         self._characters += characters
         if self._values > MOST_VALUES:
             raise yaml.composer.ComposerError(
-                None, None, f"with its aliases written out it holds more than {MOST_VALUES:,} values", mark)
+                None, None, f"with its aliases written out it holds more than {MOST_VALUES:,} values", mark
+            )
         if self._characters > MOST_CHARACTERS:
             raise yaml.composer.ComposerError(
-                None, None, f"with its aliases written out it holds more than {MOST_CHARACTERS >> 20} million characters", mark)
+                None,
+                None,
+                f"with its aliases written out it holds more than {MOST_CHARACTERS >> 20} million characters",
+                mark,
+            )
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """The value of a node; what cannot be one says where it stands."""
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:  # what PyYAML's own readers of values let through
-            text = f"this value cannot be read as {node.tag.rsplit(':', 1)[-1][:40]}: {str(error).split(';')[0][:200]}"
+        # what PyYAML's own readers of values let through
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
+            text = (
+                f"this value cannot be read as {node.tag.rsplit(':', 1)[-1][:40]}:"
+                f" {str(error).split(';')[0][:200]}"
+            )
             raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from None
 
 
@@ -128,7 +140,9 @@ class _Look:
             if not self._enter(value, path, stack):
                 path.pop()
 
-    def _enter(self, value: Any, path: list[str | int], stack: list[tuple[Any, Any, tuple[int, int]]]) -> bool:
+    def _enter(
+        self, value: Any, path: list[str | int], stack: list[tuple[Any, Any, tuple[int, int]]]
+    ) -> bool:
         """Count a value; True where it is a container that is to be walked."""
         if not isinstance(value, (Mapping, list, tuple)):
             self._leaf(value, path)
@@ -160,7 +174,9 @@ class _Look:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                self._refuse(path, "holds half of a surrogate pair, which is no character; write the character itself")
+                self._refuse(
+                    path, "holds half of a surrogate pair, which is no character; write the character itself"
+                )
         elif isinstance(value, int) and not -_MOST_INTEGER < value < _MOST_INTEGER:
             self._refuse(path, f"an integer has at most {MOST_DIGITS} digits")
 

@@ -1,11 +1,11 @@
 """What a bundle's id stands for: its content. It is computed anew whenever a bundle is opened or taken from.
 
-Everything that decides an answer or runs is in it: programs, sources, weights, features, decisions, golden rows, and the
-recipe but for the words that say where it ran. Two things are not, so that a reproduced run packs into the same bundle:
-which run it was, and how long the export took.
+Everything that decides an answer or runs is in it: programs, sources, weights, features, decisions, golden
+rows, and the recipe but for the words that say where it ran. Two things are not, so that a reproduced run
+packs into the same bundle: which run it was, and how long the export took.
 
-Bundles from before `identity: 2` have an id of what was declared and learnt. Nobody can pass a changed bundle off as such
-a one: leaving the word out gives another id.
+Bundles from before `identity: 2` have an id of what was declared and learnt. Nobody can pass a changed bundle
+off as such a one: leaving the word out gives another id.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | None:
-    """16 hexadecimal digits of a bundle's content; None where an early bundle does not hold all that its id was made of.
+    """16 hexadecimal digits of a bundle's content; None where an early bundle does not hold all that its id
+    was made of.
 
     Args:
         folder: the bundle's.
-        files: by name, `sha256` among other things, as its manifest has them; their bytes have been compared with it.
+        files: by name, `sha256` among other things, as its manifest has them; their bytes have been compared
+            with it.
         id: what it says its id is, since its card says so, too.
 
     Raises:
@@ -52,19 +54,38 @@ def bundle_id(folder: Path, files: Mapping[str, Any], *, id: str = "") -> str | 
         declared = {word: value for word, value in recipe.items() if word not in ELSEWHERE}
         if bundle.get("identity") != IDENTITY:
             return _early(bundle, fitted, decision, declared, files["weights.safetensors"]["sha256"])
-        card = (folder / "card.md").read_text("utf-8").replace(f"bundle-{id}", "bundle-").replace(f"`{bundle['run']}`", "")
+        card = (
+            (folder / "card.md")
+            .read_text("utf-8")
+            .replace(f"bundle-{id}", "bundle-")
+            .replace(f"`{bundle['run']}`", "")
+        )
         facts = {word: value for word, value in bundle.items() if word not in _PASSING}
         rest = {name: entry["sha256"] for name, entry in files.items() if name not in _READ}
         return fingerprint("bundle", IDENTITY, facts, fitted, decision, declared, card, rest)
     except (PenstockError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StoreError(f"{folder} is no bundle that can be read: its content is not what Penstock's pack writes.") from None
+        raise StoreError(
+            f"{folder} is no bundle that can be read: its content is not what Penstock's pack writes."
+        ) from None
 
 
-def _early(bundle: Mapping[str, Any], fitted: Any, decision: Any, declared: Mapping[str, Any], weights: str) -> str | None:
+def _early(
+    bundle: Mapping[str, Any], fitted: Any, decision: Any, declared: Mapping[str, Any], weights: str
+) -> str | None:
     if _BLANKED in json.dumps(declared):
         return None  # a password stood there when the id was made
     return fingerprint(
-        "bundle", 1, bundle["penstock"], weights, bundle["encoding"], fitted, bundle["steps"], decision, bundle["dataset"], declared)
+        "bundle",
+        1,
+        bundle["penstock"],
+        weights,
+        bundle["encoding"],
+        fitted,
+        bundle["steps"],
+        decision,
+        bundle["dataset"],
+        declared,
+    )
 
 
 def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
@@ -78,27 +99,34 @@ def check_bundle(artefact: Artefact, *, name: str | None = None) -> str:
     """
     id = artefact.manifest.get("id")
     if not isinstance(id, str) or not _ID.fullmatch(id):
-        raise StoreError(f"{artefact.path} says its id is {shown(id)}; an id is 16 hexadecimal digits. It was changed after it was packed.")
+        raise StoreError(
+            f"{artefact.path} says its id is {shown(id)}; an id is 16 hexadecimal digits. It was changed"
+            " after it was packed."
+        )
     if name is None and _ID.fullmatch(artefact.path.name):
         name = artefact.path.name
     if name is not None and name != id:
-        raise StoreError(f"{artefact.path} lies where bundle-{name} belongs, and says it is bundle-{id}: it was moved or changed.")
+        raise StoreError(
+            f"{artefact.path} lies where bundle-{name} belongs, and says it is bundle-{id}: it was moved or"
+            " changed."
+        )
     found = bundle_id(artefact.path, artefact.manifest["files"], id=id)
     if found is None:
         raise StoreError(
-            f"{artefact.path} was packed by an early Penstock from a recipe with a password in it, so nobody can tell whether it is "
-            f"still what it was. Delete it, and pack its run again."
+            f"{artefact.path} was packed by an early Penstock from a recipe with a password in it, so nobody"
+            " can tell whether it is still what it was. Delete it, and pack its run again."
         )
     if found != id:
         raise StoreError(
-            f"{artefact.path} says it is bundle-{id}, and its content is that of bundle-{found}: it was changed after it was packed. "
-            f"Restore it, or delete it and pack its run again."
+            f"{artefact.path} says it is bundle-{id}, and its content is that of bundle-{found}: it was"
+            " changed after it was packed. Restore it, or delete it and pack its run again."
         )
     return id
 
 
 def open_bundle(store: Any, reference: str) -> Path:
-    """The folder of the bundle `bundle-<id>` in a store, every byte of it checked, to take weights or features from; nothing in it is run.
+    """The folder of the bundle `bundle-<id>` in a store, every byte of it checked, to take weights or
+    features from; nothing in it is run.
 
     Raises:
         StoreError: it is not there, or was changed.

@@ -1,4 +1,6 @@
-"""The user's own code that a recipe names, and what else of a recipe is to be trusted before it is acted on."""
+"""The user's own code that a recipe names, and what else of a recipe is to be trusted before it is acted
+on.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 def modules_of(recipe: Recipe) -> list[str]:
     """The modules behind every dotted `type`, sorted."""
-    return sorted({word.partition(":")[0] for word in _types(recipe.declared()) if "." in word or ":" in word})
+    return sorted(
+        {word.partition(":")[0] for word in _types(recipe.declared()) if "." in word or ":" in word}
+    )
 
 
 def _types(value: Any) -> Iterator[str]:
@@ -49,7 +53,10 @@ def source_digest(module: str, base: str) -> str | None:
 
 
 def _found(module: str, path: Sequence[str]) -> str | None:
-    """Where a module's source lies. `importlib.util.find_spec` would import, and so run, the packages around it."""
+    """Where a module's source lies.
+
+    `importlib.util.find_spec` would import, and so run, the packages around it.
+    """
     *packages, name = module.split(".")
     folders = [str(folder) for folder in path]
     for package in packages:
@@ -62,5 +69,7 @@ def _found(module: str, path: Sequence[str]) -> str | None:
 
 
 def reaching(recipe: Recipe) -> list[str]:
-    """What a recipe hands code to beyond this machine's own processes, in words: acted on only for a recipe that is trusted."""
+    """What a recipe hands code to beyond this machine's own processes, in words: acted on only for a recipe
+    that is trusted.
+    """
     return [why for part in (recipe.engine, recipe.launcher) if (why := part.needs_trust()) is not None]

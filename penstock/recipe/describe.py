@@ -71,13 +71,21 @@ def _leaves(annotation: Any) -> list[Any]:
 
 
 def _section(title: str, record: type[BaseModel], *, level: int) -> str:
-    lines = [f"{'#' * level} {title}", "", *_purpose(record), "| word | takes | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"{'#' * level} {title}",
+        "",
+        *_purpose(record),
+        "| word | takes | default | meaning |",
+        "|---|---|---|---|",
+    ]
     lines += [_row(name, field) for name, field in record.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 
 def _prose(text: str) -> str:
-    """The summary and what explains it, up to the first list, table or section and without what only authors of parts need."""
+    """The summary and what explains it, up to the first list, table or section and without what only authors
+    of parts need.
+    """
     kept = []
     for paragraph in text.split("\n\n"):
         if re.match(r"\s+|[-*] |\w+:\n|Laws \(", paragraph):
@@ -115,7 +123,9 @@ def _takes(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         title = _title(annotation).lower()
         return f"[{title}](#{title.replace(' ', '-')})"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(getattr(annotation, "__name__", ""), "anything")
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+        getattr(annotation, "__name__", ""), "anything"
+    )
 
 
 def _default(field: FieldInfo) -> str:
@@ -130,7 +140,9 @@ def _default(field: FieldInfo) -> str:
         value = [v["type"] if isinstance(v, dict) else v for v in value]
     if isinstance(value, dict) and set(value) == {"type"}:
         value = value["type"]
-    return f"`{json.dumps(value, ensure_ascii=False, default=str)}`" if value not in ({}, (), [], "") else "none"
+    return (
+        f"`{json.dumps(value, ensure_ascii=False, default=str)}`" if value not in ({}, (), [], "") else "none"
+    )
 
 
 def _family(family: type[Part]) -> str:
@@ -141,7 +153,12 @@ def _family(family: type[Part]) -> str:
         text = inspect.cleandoc(part.__doc__ or "").strip()
         lines += [f"### `{name}` ({family.__name__.lower()})", "", " ".join(_prose(text).split()), ""]
         if part.model_fields:
-            lines += ["| word | takes | default | meaning |", "|---|---|---|---|", *(_row(n, f) for n, f in part.model_fields.items()), ""]
+            lines += [
+                "| word | takes | default | meaning |",
+                "|---|---|---|---|",
+                *(_row(n, f) for n, f in part.model_fields.items()),
+                "",
+            ]
     return "\n".join(lines)
 
 

@@ -9,7 +9,9 @@ from pydantic import BeforeValidator
 from penstock.core.paths import shown
 
 _LONGEST_NAME = 100
-_DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))})
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+)
 """What no folder can be called on Windows, in whatever case: a store is copied from one system to another."""
 
 
@@ -27,9 +29,17 @@ def shelf_name(name: str) -> str:
     if name.startswith("."):
         raise ValueError(f"names a folder of the store, so it must not begin with a dot; found {shown(name)}")
     if name.endswith("."):
-        raise ValueError(f"names a folder of the store, so it must not end with a dot, which Windows drops; found {shown(name)}")
+        raise ValueError(
+            "names a folder of the store, so it must not end with a dot, which Windows drops; found"
+            f" {shown(name)}"
+        )
     if name.split(".", 1)[0].upper() in _DEVICES:
-        raise ValueError(f"names a folder of the store, and {shown(name)} is a device of Windows, with an ending as well; call it otherwise, such as {shown('my-' + name)}")
+        raise ValueError(
+            f"names a folder of the store, and {shown(name)} is a device of Windows, with an ending as well;"
+            f" call it otherwise, such as {shown('my-' + name)}"
+        )
     if len(name) > _LONGEST_NAME:
-        raise ValueError(f"names a folder of the store, so it has at most {_LONGEST_NAME} characters; found {len(name)}")
+        raise ValueError(
+            f"names a folder of the store, so it has at most {_LONGEST_NAME} characters; found {len(name)}"
+        )
     return name

@@ -24,7 +24,9 @@ class Optimiser(Strict):
     @model_validator(mode="after")
     def _meant(self) -> Optimiser:
         others = {"adamw": {"momentum", "nesterov"}, "sgd": {"betas"}}[self.type]
-        changed = [word for word in sorted(others) if getattr(self, word) != type(self).model_fields[word].default]
+        changed = [
+            word for word in sorted(others) if getattr(self, word) != type(self).model_fields[word].default
+        ]
         if changed:
             raise mistakes(*(Problem((word,), f"means nothing to {self.type}") for word in changed))
         return self

@@ -1,10 +1,12 @@
 """Names that would meet in one place: what a target answers with, and what Penstock writes beside it.
 
-A prediction has the columns `<target>`, `<target>_probabilities` and the like, then what is carried along, and in a
-stream `refused`. Two columns of one name would hide each other, so every clash that follows from the recipe is a
-problem. Letters of another case make no other name, since engines and many readers of files do not tell them apart.
+A prediction has the columns `<target>`, `<target>_probabilities` and the like, then what is carried along,
+and in a stream `refused`. Two columns of one name would hide each other, so every clash that follows from the
+recipe is a problem. Letters of another case make no other name, since engines and many readers of files do
+not tell them apart.
 
-What is asked for later (`predict --keep y`) cannot be known here; `kept_names` gives such a column a name of its own.
+What is asked for later (`predict --keep y`) cannot be known here; `kept_names` gives such a column a name of
+its own.
 """
 
 from __future__ import annotations
@@ -40,11 +42,17 @@ def name_problems(recipe: Recipe) -> list[Problem]:
     for target, feature in recipe.targets.items():
         for column in (f"{target}_{word}" if word else target for word in feature.answers):
             if column.lower() in _OWN:
-                text = f"answers in a column {column!r}, which says {_OWN[column.lower()]}; call the target otherwise"
+                text = (
+                    f"answers in a column {column!r}, which says {_OWN[column.lower()]}; call the target"
+                    " otherwise"
+                )
                 problems.append(Problem(("targets", target), text))
             other = seen.setdefault(column.lower(), (target, column))
             if other[0] != target and target.lower() != other[0].lower():
-                text = f"answers in the column {column!r}, as the target {other[0]!r} does; call one of them otherwise"
+                text = (
+                    f"answers in the column {column!r}, as the target {other[0]!r} does; call one of them"
+                    " otherwise"
+                )
                 problems.append(Problem(("targets", target), text))
     problems += _weight_problems(recipe, seen)
     return problems + _keep_problems(recipe.keep, seen)
@@ -55,7 +63,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _derived(names: Iterable[str]) -> list[Problem]:
-    """Derived columns that cannot be called so, or that differ in the case of letters only, which SQL does not tell apart."""
+    """Derived columns that cannot be called so, or that differ in the case of letters only, which SQL does
+    not tell apart.
+    """
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for name in names:
@@ -63,7 +73,10 @@ def _derived(names: Iterable[str]) -> list[Problem]:
         if not name.strip():
             problems.append(Problem(("derive",), f"a column needs a name; found {name!r}"))
         elif _CONTROL.search(name) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES:
-            text = f"a column's name has at most {_LONGEST_BYTES} bytes and no control character; found {ascii(name)[:80]}"
+            text = (
+                f"a column's name has at most {_LONGEST_BYTES} bytes and no control character; found"
+                f" {ascii(name)[:80]}"
+            )
             problems.append(Problem(("derive",), text))
         elif other != name:
             text = f"differs from {other!r} in the case of its letters only; call one of them otherwise"
@@ -72,7 +85,9 @@ def _derived(names: Iterable[str]) -> list[Problem]:
 
 
 def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:
-    """Features whose names differ in the case of letters only, and inputs that have a name of Penstock's own."""
+    """Features whose names differ in the case of letters only, and inputs that have a name of Penstock's
+    own.
+    """
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for side, names in (("inputs", inputs), ("targets", targets)):
@@ -82,7 +97,10 @@ def _alike(inputs: Iterable[str], targets: Iterable[str]) -> list[Problem]:
                 text = f"differs from {other!r} in the case of its letters only; call one of them otherwise"
                 problems.append(Problem((side, name), text))
             if side == "inputs" and name.lower() == ROW_ID:
-                text = f"is Penstock's own name for {_OWN[ROW_ID]}; call the input otherwise, and say its `column`"
+                text = (
+                    f"is Penstock's own name for {_OWN[ROW_ID]}; call the input otherwise, and say its"
+                    " `column`"
+                )
                 problems.append(Problem((side, name), text))
     return problems
 
@@ -93,7 +111,10 @@ def _weight_problems(recipe: Recipe, answers: Mapping[str, tuple[str, str]]) -> 
     other = answers.get(recipe.weight.lower())
     if other is None:
         return []
-    text = f"is {recipe.weight!r}, and the target {other[0]!r} answers in a column {other[1]!r}; call the target otherwise, and say its `column`"
+    text = (
+        f"is {recipe.weight!r}, and the target {other[0]!r} answers in a column {other[1]!r}; call the target"
+        " otherwise, and say its `column`"
+    )
     return [Problem(("weight",), text)]
 
 
@@ -104,14 +125,22 @@ def _keep_problems(keep: Sequence[str], answers: Mapping[str, tuple[str, str]]) 
         other = answers.get(name.lower())
         if other is not None:
             text = (
-                f"is {name!r}, and the target {other[0]!r} answers in a column {other[1]!r}: one would hide the other. Leave it out"
-                f" (`penstock predict --keep {name}` writes it as {name + '_kept'!r}), or call the target otherwise and say its `column`"
+                f"is {name!r}, and the target {other[0]!r} answers in a column {other[1]!r}: one would hide"
+                f" the other. Leave it out (`penstock predict --keep {name}` writes it as"
+                f" {name + '_kept'!r}), or call the target otherwise and say its `column`"
             )
             problems.append(Problem(("keep", i), text))
         elif name.lower() in _OWN:
-            problems.append(Problem(("keep", i), f"is {name!r}, which says {_OWN[name.lower()]}; rename the column in the source"))
+            problems.append(
+                Problem(
+                    ("keep", i),
+                    f"is {name!r}, which says {_OWN[name.lower()]}; rename the column in the source",
+                )
+            )
         if first.setdefault(name.lower(), name) != name or name in keep[:i]:
-            problems.append(Problem(("keep", i), f"is {name!r}, which is kept already as {first[name.lower()]!r}"))
+            problems.append(
+                Problem(("keep", i), f"is {name!r}, which is kept already as {first[name.lower()]!r}")
+            )
     return problems
 
 

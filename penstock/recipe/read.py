@@ -1,4 +1,7 @@
-"""A recipe's text as plain data: YAML, TOML or JSON, and overrides such as `train.lr=3e-4`. It knows no word of the schema."""
+"""A recipe's text as plain data: YAML, TOML or JSON, and overrides such as `train.lr=3e-4`.
+
+It knows no word of the schema.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +31,30 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE:
             if merged is not None:
-                raise yaml.constructor.ConstructorError(None, None, "'<<' is given twice; name several in a list", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, "'<<' is given twice; name several in a list", key_node.start_mark
+                )
             merged = _merged(loader, value_node)
             continue
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, (list, dict, set)):
-            text = f"a word is a text; found a {'list' if isinstance(key, list) else 'mapping'} (put it in quotes if it is meant as text)"
+            text = (
+                f"a word is a text; found a {'list' if isinstance(key, list) else 'mapping'} (put it in"
+                " quotes if it is meant as text)"
+            )
             raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
         if key in own:
-            raise yaml.constructor.ConstructorError(None, None, f"the word {key!r} is given twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the word {key!r} is given twice", key_node.start_mark
+            )
         own[key] = loader.construct_object(value_node, deep=True)
     return {**(merged or {}), **own}
 
 
 def _merged(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
-    """What `<<: *other` or `<<: [*first, *second]` brings along; the first of several wins, and the mapping's own words always."""
+    """What `<<: *other` or `<<: [*first, *second]` brings along; the first of several wins, and the mapping's
+    own words always.
+    """
     whole: dict[Any, Any] = {}
     for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         if not isinstance(each, yaml.MappingNode):
@@ -60,7 +72,9 @@ for _first in "-+0123456789":
 # `on`, `off`, `yes`, `no` stay words: a recipe says `on: person_id`.
 for _first, _rules in list(_Loader.yaml_implicit_resolvers.items()):
     _Loader.yaml_implicit_resolvers[_first] = [r for r in _rules if r[0] != "tag:yaml.org,2002:bool"]
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
@@ -75,7 +89,9 @@ def parse_yaml(text: str, *, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
         text = ascii(str(getattr(error, "problem", None) or error)[:500])[1:-1]
-        raise RecipeError(f"{place}: this is not YAML: {text}. Check the indentation and quotes there.") from None
+        raise RecipeError(
+            f"{place}: this is not YAML: {text}. Check the indentation and quotes there."
+        ) from None
     except RecursionError:
         raise RecipeError(f"{where}: it nests too deeply to be read") from None
 
@@ -91,9 +107,13 @@ def read_recipe(path: Path) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f" Recipes there: {', '.join(beside[:8])}." if beside else ""
-        raise RecipeError(f"there is no recipe {path}.{hint} Write one with `penstock init SOURCE --target COLUMN`.") from None
+        raise RecipeError(
+            f"there is no recipe {path}.{hint} Write one with `penstock init SOURCE --target COLUMN`."
+        ) from None
     except (OSError, ValueError) as error:  # a name with NUL in it is a ValueError
-        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        raise RecipeError(
+            f"the recipe {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from None
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -119,10 +139,11 @@ _LARGEST = 64 * 2**20
 
 
 def include(data: Any, base: Path) -> Any:
-    """Plain data in which `{content_of: FILE}` has become that file's text, and `{lines_of: FILE}` its lines that are not empty.
+    """Plain data in which `{content_of: FILE}` has become that file's text, and `{lines_of: FILE}` its lines
+    that are not empty.
 
-    So a part that needs a small file (names of labels, a tokenizer) declares what is in it: the part's identity and the
-    bundle hold the content, and nobody looks for the file again.
+    So a part that needs a small file (names of labels, a tokenizer) declares what is in it: the part's
+    identity and the bundle hold the content, and nobody looks for the file again.
 
     Args:
         data: a recipe's `inputs` or `targets`.
@@ -143,7 +164,10 @@ def include(data: Any, base: Path) -> Any:
         except RecipeError as error:
             raise RecipeError(f"{word}: {error.message}") from None
         except OSError as error:
-            raise RecipeError(f"{word}: {path} cannot be read ({error.strerror or error}). Paths are relative to the recipe.") from None
+            raise RecipeError(
+                f"{word}: {path} cannot be read ({error.strerror or error}). Paths are relative to the"
+                " recipe."
+            ) from None
         except UnicodeDecodeError as error:
             raise RecipeError(f"{word}: {path} is not UTF-8 text (byte {error.start}).") from None
         except ValueError:
@@ -156,7 +180,8 @@ _ALONE = tuple(",;|#'\"?!%&*@`:-\t ")
 
 
 def parse_value(text: str, *, where: str) -> Any:
-    """The value of a `--set`: YAML, but a lone character of punctuation is itself (`delimiter=,`, `comment=#`).
+    """The value of a `--set`: YAML, but a lone character of punctuation is itself (`delimiter=,`,
+    `comment=#`).
 
     Raises:
         RecipeError: it is not YAML.
@@ -175,7 +200,8 @@ def _steps(path: str) -> list[str]:
 
 
 def override(data: dict[str, Any], text: str) -> None:
-    """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list, one with a dot in it is quoted.
+    """Apply one `a.b=YAML` to plain data, in place; a step that is a number indexes a list, one with a dot in
+    it is quoted.
 
     Raises:
         RecipeError: it is not of that form, or an index is out of range.
@@ -191,7 +217,10 @@ def override(data: dict[str, Any], text: str) -> None:
         last = i == len(steps) - 1
         if isinstance(here, list):
             if not step.isdigit() or int(step) >= len(here):
-                raise RecipeError.of([Problem(tuple(steps[: i + 1]), f"the list has {len(here)} entries, numbered from 0")], where=where)
+                raise RecipeError.of(
+                    [Problem(tuple(steps[: i + 1]), f"the list has {len(here)} entries, numbered from 0")],
+                    where=where,
+                )
             if last:
                 here[int(step)] = parsed
             else:

@@ -1,7 +1,8 @@
 """The words of a recipe.
 
-One record a section; parts (source, features, encoders, …) keep their options in their own files. Every default here
-has its reason beside it. What is not built is not a word: an unknown section is refused, never ignored.
+One record a section; parts (source, features, encoders, …) keep their options in their own files. Every
+default here has its reason beside it. What is not built is not a word: an unknown section is refused, never
+ignored.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Expect(Strict):
     max_missing: float | None = Field(None, ge=0, le=1)
     """The largest share of missing values; breaking it fails the run whatever `on_violation` says."""
     on_violation: Literal["quarantine", "fail", "warn"] = "quarantine"
-    """Where a row goes that breaks a promise: aside with its reason, to the end of the run, or on with a warning."""
+    """Where a row goes that breaks a promise: aside with its reason, to the end of the run, or on with a
+    warning.
+    """
 
 
 class Join(Strict):
@@ -85,10 +88,11 @@ class Split(Strict):
     """Who goes to train, validation and test."""
 
     by: Literal["hash", "time", "column", "files"] = "hash"
-    """`hash`: by a seeded hash of the row id, or of `on`, so a row keeps its side when the data grows; `time`: the earliest
-    to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or `test`; `files`: the source's files do.
-    Where a given train and test come without a validation split, `validation` is the share of train that becomes it, by
-    hash; the given test is left as it is."""
+    """`hash`: by a seeded hash of the row id, or of `on`, so a row keeps its side when the data grows;
+    `time`: the earliest to train, the latest to test, by `on`; `column`: `on` says `train`, `validation` or
+    `test`; `files`: the source's files do. Where a given train and test come without a validation split,
+    `validation` is the share of train that becomes it, by hash; the given test is left as it is.
+    """
     on: Names | None = None
     """`hash`: columns whose equal values must stay together (groups); `time`, `column`: the column."""
     stratify: str | None = None
@@ -102,7 +106,13 @@ class Split(Strict):
     @model_validator(mode="after")
     def _shares(self) -> Split:
         if self.by in ("hash", "time") and abs(self.train + self.validation + self.test - 1) > 1e-9:
-            raise mistakes(Problem((), f"train + validation + test must be 1; found {self.train + self.validation + self.test:g}"))
+            raise mistakes(
+                Problem(
+                    (),
+                    "train + validation + test must be 1; found"
+                    f" {self.train + self.validation + self.test:g}",
+                )
+            )
         if self.by in ("time", "column") and (not self.on or len(self.on) != 1):
             raise mistakes(Problem(("on",), f"a split by {self.by} needs exactly one column in `on`"))
         if self.stratify and (self.by != "hash" or self.on):
@@ -111,11 +121,13 @@ class Split(Strict):
 
 
 class Samples(Strict):
-    """A row is one step of a series, and a sample is many of them: what is known before an anchor, and what comes from it on.
+    """A row is one step of a series, and a sample is many of them: what is known before an anchor, and what
+    comes from it on.
 
-    Features of type `series` say how many steps they read (`window` before the anchor, `horizon` from it on); a plain input is
-    its value at the last known step, a plain target its value at the anchor. A sample belongs to the split that holds all it
-    forecasts; what it looks back on may lie in an earlier split, never in a later one.
+    Features of type `series` say how many steps they read (`window` before the anchor, `horizon` from it on);
+    a plain input is its value at the last known step, a plain target its value at the anchor. A sample
+    belongs to the split that holds all it forecasts; what it looks back on may lie in an earlier split, never
+    in a later one.
     """
 
     time: str
@@ -125,10 +137,14 @@ class Samples(Strict):
     stride: int = Field(1, ge=1)
     """A training sample begins at every so many steps."""
     stride_eval: int = Field(1, ge=1)
-    """Likewise for validation and test; with the horizon, forecasts follow one another without overlapping."""
+    """Likewise for validation and test; with the horizon, forecasts follow one another without
+    overlapping.
+    """
     on_gap: Literal["split", "error", "ignore"] = "split"
-    """Where two steps are not as far apart as steps usually are: no sample reaches across (`split`), the run ends (`error`), or
-    steps are taken as they come (`ignore`). Two steps of one series at one time end the run unless `ignore`."""
+    """Where two steps are not as far apart as steps usually are: no sample reaches across (`split`), the run
+    ends (`error`), or steps are taken as they come (`ignore`). Two steps of one series at one time end the
+    run unless `ignore`.
+    """
 
 
 class EarlyStop(Strict):
@@ -137,7 +153,9 @@ class EarlyStop(Strict):
     patience: int = Field(5, ge=1)
     """Epochs without improvement before stopping."""
     metric: str = "loss"
-    """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for every target."""
+    """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for
+    every target.
+    """
     min_delta: float = Field(0.0, ge=0)
     """An improvement smaller than this does not count."""
 
@@ -148,11 +166,13 @@ class CheckpointPolicy(Strict):
     every_steps: int | None = Field(None, ge=1)
     """Every so many steps."""
     every_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """`auto`: spaced so that the pauses, which are measured, stay under 2 % of the time, but every 30 s at most and every 10
-    minutes at least; with `every_steps`, by the steps alone."""
+    """`auto`: spaced so that the pauses, which are measured, stay under 2 % of the time, but every 30 s at
+    most and every 10 minutes at least; with `every_steps`, by the steps alone.
+    """
     background: bool = True
-    """The loop pauses only while tensors are copied aside, and a thread writes them: twice the state is in memory. False:
-    training waits until it is written."""
+    """The loop pauses only while tensors are copied aside, and a thread writes them: twice the state is in
+    memory. False: training waits until it is written.
+    """
     keep: int = Field(2, ge=1)
     """How many of the last ones are kept, beside the best."""
     keep_best: int = Field(1, ge=1)
@@ -167,8 +187,9 @@ class Start(Strict):
     """Where weights start."""
 
     weights: str
-    """A finished run (`run-…`) or a bundle (`bundle-…`) in the store: every tensor of an equal name and shape is taken, and the
-    rest is said. An encoder's name is its type and its input's name."""
+    """A finished run (`run-…`) or a bundle (`bundle-…`) in the store: every tensor of an equal name and shape
+    is taken, and the rest is said. An encoder's name is its type and its input's name.
+    """
     only: Names = ()
     """Inputs whose encoders are taken, and nothing else; all that fits unless given."""
 
@@ -186,12 +207,18 @@ class Train(Strict):
 
     epochs: int = Field(20, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Rows per optimiser step over all processes. `auto`: about 1/128 of the training split as a power of two in 32–1024, so
-    that small data still gets enough steps; it depends on the data alone, never on the machine."""
+    """Rows per optimiser step over all processes.
+
+    `auto`: about 1/128 of the training split as a power of two in 32–1024, so that small data still gets
+    enough steps; it depends on the data alone, never on the machine.
+    """
     accumulate: int = Field(1, ge=1)
     """Cut each batch into this many pieces, one after another, and step once."""
     order: Annotated[TrainOrder, BeforeValidator(_order)] = TrainOrder()
-    """In which order rows come: a word for `shuffle`, or a mapping. It is the training split's; the others are read as they lie."""
+    """In which order rows come: a word for `shuffle`, or a mapping.
+
+    It is the training split's; the others are read as they lie.
+    """
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     """Never scaled in silence."""
     weight_decay: float = Field(1e-4, ge=0)
@@ -204,19 +231,26 @@ class Train(Strict):
     compile: bool = False
     """torch.compile: pays on long runs; needs a C++ compiler on the machine."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights; validation and the bundle then use the average."""
+    """Decay of an exponential moving average of the weights; validation and the bundle then use the
+    average.
+    """
     early_stop: EarlyStop | None = EarlyStop()
     objective: Objective = Field(part("supervised"), validate_default=True)
     class_weights: dict[str, Literal["balanced"] | dict[str, float]] = {}
     """By target: weights of its classes in the loss; `balanced` weighs each class by 1/frequency."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     from_: Annotated[Start | None, BeforeValidator(_start)] = Field(None, alias="from")
-    """Earlier weights to start from: a run, a bundle, or `{weights: bundle-…, only: [bio]}`. See `fitted_from` of the features."""
+    """Earlier weights to start from: a run, a bundle, or `{weights: bundle-…, only: [bio]}`.
+
+    See `fitted_from` of the features.
+    """
     freeze: Names = ()
     """Inputs whose encoders stay as they start."""
     on_nan: Literal["stop", "skip", "rollback"] = "stop"
-    """A loss or gradient that is infinite or not a number: `stop` names the rows; `skip` leaves that batch out, and says so;
-    `rollback` goes back to the last checkpoint and leaves that batch out from then on. Both end after ten in a row."""
+    """A loss or gradient that is infinite or not a number: `stop` names the rows; `skip` leaves that batch
+    out, and says so; `rollback` goes back to the last checkpoint and leaves that batch out from then on. Both
+    end after ten in a row.
+    """
     deterministic: bool = True
     """Ask torch for deterministic kernels, so that one seed on one machine gives one set of weights."""
     max_steps: int | None = Field(None, ge=1)
@@ -234,18 +268,25 @@ class Model(Strict):
     encoders: dict[str, Encoder] = {}
     """By input, or by feature type in angle brackets: `<number>`, to change them all at once."""
     combiner: Annotated[Combiner | None, BeforeValidator(_mlp_unless_named)] = None
-    """Unless given, the one that the targets ask for: `variables` where every target is a series, otherwise `mlp`."""
+    """Unless given, the one that the targets ask for: `variables` where every target is a series, otherwise
+    `mlp`.
+    """
     decoders: dict[str, Decoder] = {}
     """By target."""
 
 
 class OwnModel(Strict):
-    """A `torch.nn.Module` of the user's: called with the batch (a dict of arrays by name) it returns `{target: raw tensor}`."""
+    """A `torch.nn.Module` of the user's: called with the batch (a dict of arrays by name) it returns
+    `{target: raw tensor}`.
+    """
 
     type: str = Field(pattern=r"^[\w.]+:\w+$")
     """`package.module:Class`."""
     arguments: dict[str, Any] = {}
-    """Keyword arguments of the class. If it takes `specs` or `targets`, it is given the specs of the inputs or targets."""
+    """Keyword arguments of the class.
+
+    If it takes `specs` or `targets`, it is given the specs of the inputs or targets.
+    """
 
 
 def _which_model(value: Any) -> Any:
@@ -263,12 +304,16 @@ class Evaluate(Strict):
     """What is measured on the test split."""
 
     slices: Names = ()
-    """Columns by whose values the metrics are also given; the worst slices of all columns are looked for anyway."""
+    """Columns by whose values the metrics are also given; the worst slices of all columns are looked for
+    anyway.
+    """
     confidence: float = Field(0.95, gt=0.5, lt=1)
     bootstrap: int = Field(200, ge=0)
     """Resamplings of the test rows behind each confidence interval; 0 for none."""
     baselines: bool = True
-    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000 rows, fewer where they are wide."""
+    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000
+    rows, fewer where they are wide.
+    """
 
 
 class Serve(Strict):
@@ -286,7 +331,9 @@ class Serve(Strict):
     max_rows: int = Field(10_000, ge=1)
     """The most rows in one request."""
     token_env: str | None = None
-    """The environment variable that holds the bearer token; with it unset or empty the server refuses to start."""
+    """The environment variable that holds the bearer token; with it unset or empty the server refuses to
+    start.
+    """
     timeout_seconds: float = Field(30.0, gt=0)
     """A request not answered by then gets a 503."""
 
@@ -295,15 +342,22 @@ class Recipe(Strict):
     """All that is declared. Only `source` is required; to train, `inputs` and `targets` too."""
 
     name: Annotated[str, AfterValidator(shelf_name)] = Field("", pattern=r"^[A-Za-z0-9._-]*$")
-    """Names the datasets; the recipe file's name unless given. At most 100 of the characters A–Z a–z 0–9 . _ -, the first no dot."""
+    """Names the datasets; the recipe file's name unless given.
+
+    At most 100 of the characters A–Z a–z 0–9 . _ -, the first no dot.
+    """
     seed: int = 0
-    """The one seed: split, sample, initialisation, shuffling and chance in training are derived from it by name."""
+    """The one seed: split, sample, initialisation, shuffling and chance in training are derived from it by
+    name.
+    """
     source: Source
     """Where rows come from."""
     join: list[Join] = []
     """Other sources whose columns are brought to each row, in order."""
     where: str | None = None
-    """A SQL condition on the source's columns (joined ones included); the other rows are counted as filtered."""
+    """A SQL condition on the source's columns (joined ones included); the other rows are counted as
+    filtered.
+    """
     sample: int | None = Field(None, ge=1)
     """Keep so many rows, chosen by the hash of their ids; the others are counted as filtered."""
     key: Names = ()
@@ -315,7 +369,9 @@ class Recipe(Strict):
     expect: dict[str, Expect] = {}
     """The data contract, by column."""
     clean: list[Cleaner] = []
-    """Steps that mend or drop rows, in order; those that learn from the training split come after the split."""
+    """Steps that mend or drop rows, in order; those that learn from the training split come after the
+    split.
+    """
     split: Split = Split()
     samples: Samples | None = None
     """For series: how rows make samples. Without it a row is a sample, and a series is a column of lists."""
@@ -351,7 +407,9 @@ class Recipe(Strict):
 
     @property
     def is_given(self) -> bool:
-        """Whether the user gave it to this process, or trusts where it came from: only then is a model of its own imported."""
+        """Whether the user gave it to this process, or trusts where it came from: only then is a model of its
+        own imported.
+        """
         return self._is_given
 
     @model_validator(mode="after")
@@ -359,11 +417,15 @@ class Recipe(Strict):
         problems: list[Problem] = []
         of_input, of_target = Hints(self.inputs), Hints(self.targets)
         for name in self.inputs.keys() & self.targets.keys():
-            problems.append(Problem(("targets", name), "is an input as well; a target that is given needs no learning"))
+            problems.append(
+                Problem(("targets", name), "is an input as well; a target that is given needs no learning")
+            )
         for side, features in (("inputs", self.inputs), ("targets", self.targets)):
             for name, feature in features.items():
                 if not re.fullmatch(r"[^/<>]+", name):
-                    problems.append(Problem((side, name), "a feature's name must not have the characters / < >"))
+                    problems.append(
+                        Problem((side, name), "a feature's name must not have the characters / < >")
+                    )
                 if side == "inputs" and not feature.encoder:
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))
                 if side == "targets" and not feature.decoder:
@@ -372,23 +434,54 @@ class Recipe(Strict):
                     problems.append(Problem((side, name), why))
         problems += [
             Problem(("targets", name, "over"), f"{over!r} is no input.{of_input(over)}")
-            for name, feature in self.targets.items() if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
+            for name, feature in self.targets.items()
+            if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
         ]
         problems += self._sample_problems(self.samples) if self.samples else self._leaks()
         if isinstance(self.model, Model):
             inputs = dict.fromkeys([*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())])
             of_encoded = Hints(inputs)
-            problems += [Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}") for n in self.model.encoders if n not in inputs]
-            problems += [Problem(("model", "decoders", n), f"is no target.{of_target(n)}") for n in self.model.decoders if n not in self.targets]
+            problems += [
+                Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}")
+                for n in self.model.encoders
+                if n not in inputs
+            ]
+            problems += [
+                Problem(("model", "decoders", n), f"is no target.{of_target(n)}")
+                for n in self.model.decoders
+                if n not in self.targets
+            ]
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
-            problems.append(Problem(("train", "on_nan"), f"{self.train.on_nan!r} needs processes that find together what is not finite; with parallel.strategy local_sgd one finds it alone, between averages. Use `stop`"))
-        problems += [Problem(("train", "class_weights", n), f"is no target.{of_target(n)}") for n in self.train.class_weights if n not in self.targets]
-        problems += [Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.") for n in self.train.freeze if self.inputs and n not in self.inputs]
+            problems.append(
+                Problem(
+                    ("train", "on_nan"),
+                    f"{self.train.on_nan!r} needs processes that find together what is not finite; with"
+                    " parallel.strategy local_sgd one finds it alone, between averages. Use `stop`",
+                )
+            )
+        problems += [
+            Problem(("train", "class_weights", n), f"is no target.{of_target(n)}")
+            for n in self.train.class_weights
+            if n not in self.targets
+        ]
+        problems += [
+            Problem(("train", "freeze"), f"{n!r} is no input.{of_input(n)} Known: {listed(self.inputs)}.")
+            for n in self.train.freeze
+            if self.inputs and n not in self.inputs
+        ]
         watched = self.train.early_stop.metric if self.train.early_stop else "loss"
         target = watched.rpartition(".")[0]
         if watched != "loss" and self.targets and target not in self.targets:
-            problems.append(Problem(("train", "early_stop", "metric"), f"{watched!r} cannot be watched.{of_target(target)} Known: loss, or TARGET.METRIC with one of the targets {', '.join(self.targets)}."))
-        problems += self.train.order.problems({**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None)
+            problems.append(
+                Problem(
+                    ("train", "early_stop", "metric"),
+                    f"{watched!r} cannot be watched.{of_target(target)} Known: loss, or TARGET.METRIC with"
+                    f" one of the targets {', '.join(self.targets)}.",
+                )
+            )
+        problems += self.train.order.problems(
+            {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
+        )
         if problems:
             raise mistakes(*problems)
         return self
@@ -397,8 +490,14 @@ class Recipe(Strict):
         """Inputs that read a target's column."""
         target_columns = {c: n for n, f in self.targets.items() for c in f.columns(n)}
         return [
-            Problem(("inputs", name), f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give the answer away")
-            for name, feature in self.inputs.items() for column in feature.columns(name) if column in target_columns
+            Problem(
+                ("inputs", name),
+                f"reads the column {column!r}, which is the target {target_columns[column]!r}: it would give"
+                " the answer away",
+            )
+            for name, feature in self.inputs.items()
+            for column in feature.columns(name)
+            if column in target_columns
         ]
 
     def _sample_problems(self, samples: Samples) -> list[Problem]:
@@ -408,24 +507,56 @@ class Recipe(Strict):
         if features and not any(feature.spans for feature in features.values()):
             problems.append(Problem(("samples",), "is for features of type series, and there is none"))
         if self.split.by == "hash" and (not self.split.on or not set(self.split.on) <= set(samples.entity)):
-            problems.append(Problem(("split",), "by hash would scatter the steps of one series. Use `by: time` with `on: " + samples.time + "`, or `by: hash` with `on:` columns of `samples.entity`"))
-        raw = {column: name for name, feature in features.items() if not feature.spans for column in feature.columns(name)}
+            problems.append(
+                Problem(
+                    ("split",),
+                    "by hash would scatter the steps of one series. Use `by: time` with `on: "
+                    + samples.time
+                    + "`, or `by: hash` with `on:` columns of `samples.entity`",
+                )
+            )
+        raw = {
+            column: name
+            for name, feature in features.items()
+            if not feature.spans
+            for column in feature.columns(name)
+        }
         for name, feature in features.items():
             side = "inputs" if name in self.inputs else "targets"
             if feature.spans and (name in raw or name in (samples.time, *samples.entity)):
-                problems.append(Problem((side, name), "has the name of a column that is read as it is; requests could not tell them apart. Call the series otherwise"))
-        spanned = {column for name, feature in features.items() if feature.spans for column in feature.columns(name)}
+                problems.append(
+                    Problem(
+                        (side, name),
+                        "has the name of a column that is read as it is; requests could not tell them apart."
+                        " Call the series otherwise",
+                    )
+                )
+        spanned = {
+            column for name, feature in features.items() if feature.spans for column in feature.columns(name)
+        }
         for i, cleaner in enumerate(self.clean):
             mended = sorted(spanned & set(cleaner.needs()))
             if cleaner.at_serving == "apply" and mended:
-                problems.append(Problem(("clean", i), f"mends {mended[0]!r}, the steps of a series: in a request, which has whole windows, it could not. Use the series' own `missing`, or `derive` a column"))
+                problems.append(
+                    Problem(
+                        ("clean", i),
+                        f"mends {mended[0]!r}, the steps of a series: in a request, which has whole windows,"
+                        " it could not. Use the series' own `missing`, or `derive` a column",
+                    )
+                )
         for name, feature in self.inputs.items():
             first, last = feature.reach(target=False)
             for target, other in self.targets.items():
                 start, stop = other.reach(target=True)
                 shared = [column for column in feature.columns(name) if column in other.columns(target)]
                 if shared and (max(first, start) < min(last, stop) or not (feature.spans or other.spans)):
-                    problems.append(Problem(("inputs", name), f"reads the column {shared[0]!r} where the target {target!r} does: it would give the answer away"))
+                    problems.append(
+                        Problem(
+                            ("inputs", name),
+                            f"reads the column {shared[0]!r} where the target {target!r} does: it would give"
+                            " the answer away",
+                        )
+                    )
         return problems
 
     @classmethod
@@ -440,7 +571,10 @@ class Recipe(Strict):
     def data_identity(self) -> dict[str, Any]:
         """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""
         whole = self.declared()
-        chosen = {word: whole[word] for word in ("join", "where", "sample", "key", "derive", "expect", "clean", "split")}
+        chosen = {
+            word: whole[word]
+            for word in ("join", "where", "sample", "key", "derive", "expect", "clean", "split")
+        }
         return {**chosen, "split_seed": self.seed if self.split.seed is None else self.split.seed}
 
     def fingerprint(self) -> str:
@@ -448,7 +582,13 @@ class Recipe(Strict):
         return fingerprint(redacted_urls(self.declared()))
 
 
-def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None, name: str | None = None) -> Recipe:
+def load_recipe(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    base: Path | None = None,
+    name: str | None = None,
+) -> Recipe:
     """A recipe from a file (`.yaml`, `.yml`, `.toml`, `.json`) or a mapping.
 
     Args:
@@ -473,17 +613,26 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         refuse_unbounded(source, where=where)
         data = json.loads(json.dumps(source, default=str))
     if not isinstance(data, Mapping):
-        raise RecipeError(f"{where} must be a mapping with at least `source`; found {type(data).__name__}. See `penstock init` for a start.")
+        raise RecipeError(
+            f"{where} must be a mapping with at least `source`; found {type(data).__name__}. See `penstock"
+            " init` for a start."
+        )
     data = dict(data)
     for text in overrides:
         override(data, text)
     refuse_unbounded(data, where=where)
-    data = with_secrets(data, strict=foreign_code_allowed())  # not for a bundle's: it opens where nobody has its secrets
+    # not for a bundle's: it opens where nobody has its secrets
+    data = with_secrets(data, strict=foreign_code_allowed())
     learn(data)  # whatever goes wrong from here on, no error tells a password
     if not data.get("name"):
         data["name"] = name or "unnamed"
-    if foreign_code_allowed():  # a recipe that came with an artefact has its files' contents in it, and reads none
-        data |= {side: include(data[side], (base or Path.cwd()).resolve()) for side in ("inputs", "targets") if side in data}
+    # a recipe that came with an artefact has its files' contents in it, and reads none
+    if foreign_code_allowed():
+        data |= {
+            side: include(data[side], (base or Path.cwd()).resolve())
+            for side in ("inputs", "targets")
+            if side in data
+        }
     try:
         with modules_beside(beside):
             recipe = Recipe.model_validate(data)

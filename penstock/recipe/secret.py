@@ -1,8 +1,8 @@
 """A recipe without its secrets, as it is written down, and with them again, as it is read.
 
-Credentials in URLs are blanked as `https://me:***@host/…`, and `core.credentials` finds them where the URL is reached. An
-option of somebody's own part whose name tells of a secret (`model.arguments.api_key`) is blanked as well; its value is in
-the environment, as `PENSTOCK_SECRET_API_KEY`, when the recipe is read again.
+Credentials in URLs are blanked as `https://me:***@host/…`, and `core.credentials` finds them where the URL is
+reached. An option of somebody's own part whose name tells of a secret (`model.arguments.api_key`) is blanked
+as well; its value is in the environment, as `PENSTOCK_SECRET_API_KEY`, when the recipe is read again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ from typing import Any
 from penstock.core.credentials import forget_option, option_again
 from penstock.core.redact import BLANK, is_secret_name, redacted_url
 
-_NAMES = frozenset({
-    "class_weights", "columns", "decoders", "derive", "encoders", "expect", "inputs", "load", "on", "rename", "targets",
-    "trim_end", "types", "weights",
-})
+_NAMES = frozenset(
+    {
+        "class_weights",
+        "columns",
+        "decoders",
+        "derive",
+        "encoders",
+        "expect",
+        "inputs",
+        "load",
+        "on",
+        "rename",
+        "targets",
+        "trim_end",
+        "types",
+        "weights",
+    }
+)
 """Words of a recipe below which the user's own names stand: a column may be called `token`."""
 
 
@@ -32,7 +46,13 @@ def without_secrets(declared: Any, *, below: str = "") -> Any:
 
 
 def _without(name: Any, value: Any, below: str) -> Any:
-    if isinstance(value, str) and value and value != BLANK and below not in _NAMES and is_secret_name(str(name)):
+    if (
+        isinstance(value, str)
+        and value
+        and value != BLANK
+        and below not in _NAMES
+        and is_secret_name(str(name))
+    ):
         return forget_option(str(name), value)
     return without_secrets(value, below=str(name))
 

@@ -12,7 +12,9 @@ from penstock.recipe.secret import without_secrets
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML that our own loader reads back as the same data: it takes 1e-3 for a number, so such a text is quoted."""
+    """YAML that our own loader reads back as the same data: it takes 1e-3 for a number, so such a text is
+    quoted.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -20,9 +22,14 @@ class Dumper(yaml.SafeDumper):
 
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 for _first in "-+0123456789":
-    Dumper.yaml_implicit_resolvers = {**Dumper.yaml_implicit_resolvers, _first: [*Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)]}
+    Dumper.yaml_implicit_resolvers = {
+        **Dumper.yaml_implicit_resolvers,
+        _first: [*Dumper.yaml_implicit_resolvers.get(_first, []), ("tag:yaml.org,2002:float", _FLOAT)],
+    }
 
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
-    return str(yaml.dump(without_secrets(recipe.declared()), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+    return str(
+        yaml.dump(without_secrets(recipe.declared()), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    )

@@ -72,8 +72,14 @@ class _Server(uvicorn.Server):
 
     @staticmethod
     def _heard() -> list[signal.Signals]:
-        """What ends it; a terminal that goes (SIGHUP) does not where that was ignored from the start, as under nohup."""
-        return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
+        """What ends it; a terminal that goes (SIGHUP) does not where that was ignored from the start, as
+        under nohup.
+        """
+        return [
+            signal.SIGINT,
+            signal.SIGTERM,
+            *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []),
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # asked twice: now; what is broken off by that is no defect
@@ -100,7 +106,10 @@ def _listen(options: Serve) -> socket.socket:
         listener.listen(2048)
     except (UnicodeError, TypeError, OverflowError):  # what is no name of a machine at all
         listener.close()
-        raise UserError(f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check serve.host (--host).") from None
+        raise UserError(
+            f"cannot listen at {shown(options.host)}: it is no address and no name of a machine. Check"
+            " serve.host (--host)."
+        ) from None
     except OSError as error:
         listener.close()
         where = f"{options.host}:{options.port}"

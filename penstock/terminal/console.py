@@ -1,6 +1,8 @@
-"""Events on a terminal: one live line for the stage at work, and lines that stay for what should be remembered.
+"""Events on a terminal: one live line for the stage at work, and lines that stay for what should be
+remembered.
 
-On a terminal the live line moves; into a file or a pipe, each stage gets a line when it ends, so that a log stays short.
+On a terminal the live line moves; into a file or a pipe, each stage gets a line when it ends, so that a log
+stays short.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from penstock.core.visible import visible
 
 
 class Console:
-    """A sink of events that writes to `stream` (standard error, so that results stay alone on standard output)."""
+    """A sink of events that writes to `stream` (standard error, so that results stay alone on standard
+    output).
+    """
 
     def __init__(self, stream: IO[str], *, results: bool = True) -> None:
         """
         Args:
-            results: also tell what the screen that ends the command will tell again (events with the field `result`).
+            results: also tell what the screen that ends the command will tell again (events with the field
+                `result`).
         """
         self._results = results
         self._rich = Rich(file=getattr(stream, "drawn", stream), highlight=False, soft_wrap=True)
@@ -41,9 +46,17 @@ class Console:
         self._stage = fields["stage"]
         if self._live:
             self._progress = Progress(
-                SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(bar_width=28 if self._rich.width >= 100 else 12),
-                TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)), TimeRemainingColumn(compact=True),
-                console=self._rich, transient=True, expand=True)
+                SpinnerColumn(),
+                TextColumn("{task.description:9}"),
+                BarColumn(bar_width=28 if self._rich.width >= 100 else 12),
+                TextColumn(
+                    "{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+                ),
+                TimeRemainingColumn(compact=True),
+                console=self._rich,
+                transient=True,
+                expand=True,
+            )
             self._task = self._progress.add_task(self._stage, total=None, detail="")
             self._progress.start()
 
@@ -69,14 +82,25 @@ class Console:
             return
         total = fields.get("total")
         done = f"{fields['done']:,.0f}" + (f"/{total:,.0f}" if total else "") + f" {fields.get('unit', '')}"
-        rest = [_told(word, value) for word, value in fields.items() if word not in ("stage", "done", "total", "unit") and value is not None]
-        self._progress.update(self._task, completed=fields["done"], total=total, detail=visible("  ".join([done, *rest])))
+        rest = [
+            _told(word, value)
+            for word, value in fields.items()
+            if word not in ("stage", "done", "total", "unit") and value is not None
+        ]
+        self._progress.update(
+            self._task, completed=fields["done"], total=total, detail=visible("  ".join([done, *rest]))
+        )
 
     def _line(self, mark: tuple[str, str], text: str, *, style: str = "") -> None:
         text = visible(text)
-        if self._live:  # by words, and under the text rather than under the mark; a file keeps a line a message
+        # by words, and under the text rather than under the mark; a file keeps a line a message
+        if self._live:
             width = max(20, self._rich.width - 3)
-            text = "\n  ".join(piece for line in text.splitlines() for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""])
+            text = "\n  ".join(
+                piece
+                for line in text.splitlines()
+                for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""]
+            )
         self._rich.print(Text.assemble((mark[0], mark[1]), " ", (text, style)))
 
 
@@ -90,7 +114,11 @@ _SHARES = {"model": "model", "waiting": "waiting for data"}
 def _told(word: str, value: Any) -> str:
     if word in _SHARES:
         return f"{_SHARES[word]} {value:.0%}"
-    return f"{_short(value)} ex/s" if word == "examples_per_second" else f"{word.replace('_', ' ')} {_short(value)}"
+    return (
+        f"{_short(value)} ex/s"
+        if word == "examples_per_second"
+        else f"{word.replace('_', ' ')} {_short(value)}"
+    )
 
 
 def _short(value: Any) -> str:

@@ -68,14 +68,21 @@ def size(count: float) -> str:
 
 def rows_screen(counts: Mapping[str, int]) -> str:
     """Where every row went."""
-    rest = [(word, counts.get(word, 0)) for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")]
+    rest = [
+        (word, counts.get(word, 0))
+        for word in ("train", "validation", "test", "quarantined", "duplicates", "filtered")
+    ]
     line = f"rows     {counts.get('in', 0):,} in = " + " + ".join(f"{n:,} {word}" for word, n in rest)
     return textwrap.fill(line, _width(160), subsequent_indent=" " * 9, break_on_hyphens=False)
 
 
 def feed_screen(feed: Feed) -> str:
     """Rows that are ready to be learnt from."""
-    lines = ["rows     " + ", ".join(f"{count:,} {split}" for split, count in feed.rows.items()) + f"; {feed.quarantined:,} could not be encoded"]
+    lines = [
+        "rows     "
+        + ", ".join(f"{count:,} {split}" for split, count in feed.rows.items())
+        + f"; {feed.quarantined:,} could not be encoded"
+    ]
     if feed.samples is not None:
         lines.append("samples  " + ", ".join(f"{count:,} {split}" for split, count in feed.samples.items()))
     return "\n".join([*lines, f"dataset  {feed.dataset}", f"feed     {feed.id}", f"         {feed.path}"])
@@ -96,7 +103,10 @@ def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         if not isinstance(value, Mapping):
             lines.append((word, number(value)))
             continue
-        lines += [(f"{word} {inner}", text) for inner, text in _flat({k: v for k, v in value.items() if isinstance(v, Mapping)})]
+        lines += [
+            (f"{word} {inner}", text)
+            for inner, text in _flat({k: v for k, v in value.items() if isinstance(v, Mapping)})
+        ]
         plain = {k: v for k, v in value.items() if not isinstance(v, (list, Mapping))}
         if plain:
             lines.append((word, ", ".join(f"{k} {number(v)}" for k, v in plain.items())))
@@ -109,24 +119,53 @@ def report_screen(report: Mapping[str, Any]) -> str:
     classical = report.get("classical") or {}
     split = next(iter(report.get("metrics", {})), "test")
     for target, metrics in report.get("metrics", {}).get(split, {}).items():
-        table = _table(f"{target} on the {split} split ({report.get('rows', 0):,} rows)", "metric", "model", "interval", classical.get("model", "classical"), "trivial", right=(1, 2, 3, 4))
+        table = _table(
+            f"{target} on the {split} split ({report.get('rows', 0):,} rows)",
+            "metric",
+            "model",
+            "interval",
+            classical.get("model", "classical"),
+            "trivial",
+            right=(1, 2, 3, 4),
+        )
         for metric, value in metrics.items():
             if isinstance(value, (list, Mapping)):
                 continue
             low_high = (report.get("intervals", {}).get(target) or {}).get(metric)
-            interval = f"{number(low_high[0])} – {number(low_high[1])}" if low_high and None not in low_high else ""
-            table.add_row(metric, number(value), interval, number((classical.get(target) or {}).get(metric)), number((report.get("baseline", {}).get(target) or {}).get(metric)))
+            interval = (
+                f"{number(low_high[0])} – {number(low_high[1])}" if low_high and None not in low_high else ""
+            )
+            table.add_row(
+                metric,
+                number(value),
+                interval,
+                number((classical.get(target) or {}).get(metric)),
+                number((report.get("baseline", {}).get(target) or {}).get(metric)),
+            )
         things.append(table)
     slices = report.get("slices") or []
     several = len({one.get("target") for one in slices}) > 1
-    for title, most, some in (("by slice", SLICES, [s for s in slices if s.get("declared")]), ("the worst slices found", FOUND, [s for s in slices if not s.get("declared")])):
+    for title, most, some in (
+        ("by slice", SLICES, [s for s in slices if s.get("declared")]),
+        ("the worst slices found", FOUND, [s for s in slices if not s.get("declared")]),
+    ):
         if not some:
             continue
-        shown = [one for i, one in enumerate(some) if sum(other.get("target") == one.get("target") for other in some[:i]) < most]
+        shown = [
+            one
+            for i, one in enumerate(some)
+            if sum(other.get("target") == one.get("target") for other in some[:i]) < most
+        ]
         table = _table(title, "slice", "rows", "metric", "here", "whole", right=(1, 3, 4))
         for one in shown:
             label = f"{one['target']}: " if several else ""
-            table.add_row(f"{label}{one['column']} = {one['value']}", number(one["rows"]), one["metric"], number(one["value_of_metric"]), number(one["whole"]))
+            table.add_row(
+                f"{label}{one['column']} = {one['value']}",
+                number(one["rows"]),
+                one["metric"],
+                number(one["value_of_metric"]),
+                number(one["whole"]),
+            )
         things.append(table)
         if len(some) > len(shown):
             things.append(f" and {len(some) - len(shown)} more in the report\n")
@@ -134,7 +173,9 @@ def report_screen(report: Mapping[str, Any]) -> str:
         things.append("No slice was found on which it is worse than on the rest beyond chance.\n")
     overlap = (report.get("overlap") or {}).get("test")
     if overlap:
-        things.append(f"{overlap:,} rows of the given test split are also in train; the test split was left as given.\n")
+        things.append(
+            f"{overlap:,} rows of the given test split are also in train; the test split was left as given.\n"
+        )
     things += [f"Note: {note}\n" for note in report.get("notes") or []]
     if report.get("verdict"):
         things.append(str(report["verdict"]))
@@ -168,7 +209,9 @@ def plan_screen(plan: Mapping[str, Any]) -> str:
     """What would run."""
     table = _table(f"plan of {plan['name']}", "stage", "", "why", "expects", right=())
     for stage in plan["stages"]:
-        table.add_row(stage["stage"], "done" if stage["done"] else "run", stage["why"], _expected(stage["expects"]))
+        table.add_row(
+            stage["stage"], "done" if stage["done"] else "run", stage["why"], _expected(stage["expects"])
+        )
     return _render(table, *plan.get("notes", []))
 
 
@@ -178,8 +221,17 @@ def _expected(expects: Mapping[str, Any]) -> str:
         if word == "about":
             continue
         called = word.removesuffix("_bytes")
-        text = size(value) if "bytes" in word else f"{value:,.0f} s at most" if word == "most_seconds" else f"{value:,}"
-        parts.append(f"{'time' if word == 'most_seconds' else called} {'about ' if word in expects.get('about', ()) else ''}{text}")
+        text = (
+            size(value)
+            if "bytes" in word
+            else f"{value:,.0f} s at most"
+            if word == "most_seconds"
+            else f"{value:,}"
+        )
+        parts.append(
+            f"{'time' if word == 'most_seconds' else called}"
+            f" {'about ' if word in expects.get('about', ()) else ''}{text}"
+        )
     return ", ".join(parts)
 
 
@@ -210,12 +262,14 @@ def demo_screen(shown: Shown) -> str:
     """The served answer that ends `penstock demo`."""
     import json
 
-    return "\n".join([
-        f"asked    POST {shown.url}/predict  {json.dumps(shown.question, ensure_ascii=False)[:160]}…",
-        f"answered {json.dumps(shown.answer, ensure_ascii=False)}",
-        f"truth    {shown.truth}",
-        "",
-        f"Everything is under {shown.folder}: the lake, recipe.yaml, the store. Try:",
-        f"  penstock run {shown.folder}/recipe.yaml        (nothing has changed: nothing is run)",
-        "  penstock init YOUR.csv --target COLUMN -o recipe.yaml && penstock run recipe.yaml",
-    ])
+    return "\n".join(
+        [
+            f"asked    POST {shown.url}/predict  {json.dumps(shown.question, ensure_ascii=False)[:160]}…",
+            f"answered {json.dumps(shown.answer, ensure_ascii=False)}",
+            f"truth    {shown.truth}",
+            "",
+            f"Everything is under {shown.folder}: the lake, recipe.yaml, the store. Try:",
+            f"  penstock run {shown.folder}/recipe.yaml        (nothing has changed: nothing is run)",
+            "  penstock init YOUR.csv --target COLUMN -o recipe.yaml && penstock run recipe.yaml",
+        ]
+    )

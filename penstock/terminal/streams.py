@@ -1,9 +1,10 @@
-"""Standard output and standard error as a command may rely on them: no secret goes out, no text from elsewhere commands the terminal,
-and none of their troubles ends a work.
+"""Standard output and standard error as a command may rely on them: no secret goes out, no text from
+elsewhere commands the terminal, and none of their troubles ends a work.
 
-Whoever listens may have gone (`| head`), the device may be full (`> /dev/full`), or there may be none (`>&-`). Progress goes
-to standard error, and that nobody can read it must not stop a training: what cannot be written there is dropped. A result
-that cannot be written to standard output is told, with an exit code that says so, once the work is done.
+Whoever listens may have gone (`| head`), the device may be full (`> /dev/full`), or there may be none
+(`>&-`). Progress goes to standard error, and that nobody can read it must not stop a training: what cannot be
+written there is dropped. A result that cannot be written to standard output is told, with an exit code that
+says so, once the work is done.
 """
 
 from __future__ import annotations
@@ -93,8 +94,9 @@ def _swallow_rest(stream: IO[str]) -> None:
 
 
 def _occupy() -> None:
-    """Put something at 0, 1 and 2 where they are closed: the next file that is opened would get the number, and a child's
-    messages would be written into it."""
+    """Put something at 0, 1 and 2 where they are closed: the next file that is opened would get the number,
+    and a child's messages would be written into it.
+    """
     for number, way in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
@@ -114,13 +116,18 @@ class Streams:
         self.out, self.err = _Safe(sys.stdout, redacted_output), _Safe(sys.stderr, redacted)
 
     def ended(self, code: int) -> int:
-        """The exit code of a command that has done its work: another, where its result could not be written."""
+        """The exit code of a command that has done its work: another, where its result could not be
+        written.
+        """
         self.out.flush()
         trouble = self.out.trouble
         if trouble is None or code:
             return code
         why = (trouble.strerror or str(trouble)).lower()
-        self.err.write(f"penstock: the result could not be written to standard output ({why}). What the command made is kept.\n")
+        self.err.write(
+            f"penstock: the result could not be written to standard output ({why}). What the command made is"
+            " kept.\n"
+        )
         return 0 if trouble.errno == errno.EPIPE else 2  # whoever read has seen enough; or it is lost
 
 

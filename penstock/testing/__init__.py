@@ -1,1 +1,4 @@
-"""For authors of parts: the laws that every part of a family must keep. Importable without pytest; see `penstock.testing.laws`."""
+"""For authors of parts: the laws that every part of a family must keep.
+
+Importable without pytest; see `penstock.testing.laws`.
+"""

@@ -37,20 +37,30 @@ def weights_of(reference: str, store: Store) -> Path:
 
 
 def tell_other_sorts(recipe: Recipe, dataset: str, store: Store, events: Events) -> None:
-    """Warn of inputs whose columns have values of another sort here than where the weights of `train.from` were learnt.
+    """Warn of inputs whose columns have values of another sort here than where the weights of `train.from`
+    were learnt.
 
     Args:
         dataset: reference of the version that is trained on.
     """
     declared = recipe.train.from_
     assert declared is not None
-    inputs = {name: feature for name, feature in recipe.inputs.items() if not declared.only or name in declared.only}
+    inputs = {
+        name: feature for name, feature in recipe.inputs.items() if not declared.only or name in declared.only
+    }
     try:
         here = Dataset.open(store, dataset).schema
         is_bundle = declared.weights.startswith("bundle-")
-        there = columns_of(store, declared.weights) if is_bundle else Dataset.open(store, Run.open(store, declared.weights).dataset).schema
+        there = (
+            columns_of(store, declared.weights)
+            if is_bundle
+            else Dataset.open(store, Run.open(store, declared.weights).dataset).schema
+        )
     except StoreError:
-        events.say(f"whether the columns are of the sorts that {declared.weights} learnt cannot be known: a dataset is no longer in the store")
+        events.say(
+            f"whether the columns are of the sorts that {declared.weights} learnt cannot be known: a dataset"
+            " is no longer in the store"
+        )
         return
     for text in other_sorts(inputs, here, there, declared.weights):
         events.warn(text)

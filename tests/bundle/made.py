@@ -1,4 +1,6 @@
-"""Bundles for tests, packed for real from small stand-ins of a dataset, a feed and a run (whose weights are those of the seed)."""
+"""Bundles for tests, packed for real from small stand-ins of a dataset, a feed and a run (whose weights are
+those of the seed).
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,18 @@ from penstock.recipe.bundled import bundle_id
 from penstock.recipe.schema import load_recipe
 
 DECLARED: dict[str, Any] = {
-    "name": "people", "seed": 5, "source": {"type": "files", "path": "lake"}, "keep": ["id"],
+    "name": "people",
+    "seed": 5,
+    "source": {"type": "files", "path": "lake"},
+    "keep": ["id"],
     "inputs": {
-        "age": "number", "income": "number", "city": "category", "code": "category", "member": "binary",
-        "joined": "timestamp", "place": {"type": "vector", "length": 2},
+        "age": "number",
+        "income": "number",
+        "city": "category",
+        "code": "category",
+        "member": "binary",
+        "joined": "timestamp",
+        "place": {"type": "vector", "length": 2},
     },
     "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category", "score": "number"},
     "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
@@ -37,19 +47,33 @@ def people(rows: int = 300, *, seed: int = 1) -> pa.Table:
     def maybe(value: Any) -> Any:
         return None if chance.random() < 0.1 else value
 
-    return pa.table({
-        "id": pa.array(range(rows), pa.int64()),
-        "age": pa.array([maybe(chance.randint(16, 90)) for _ in range(rows)], pa.int64()),
-        "income": pa.array([maybe(chance.lognormvariate(10, 1)) for _ in range(rows)], pa.float64()),
-        "city": pa.array([maybe(chance.choice(["Oslo", "Bergen", "Tromsø"])) for _ in range(rows)], pa.string()),
-        "code": pa.array([maybe(chance.choice([2**60 + 1, 2**60 + 2, 7])) for _ in range(rows)], pa.int64()),
-        "member": pa.array([maybe(chance.random() < 0.5) for _ in range(rows)], pa.bool_()),
-        "joined": pa.array([maybe(f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}") for _ in range(rows)], pa.string()),
-        "place": pa.array([maybe([chance.random(), chance.gauss(0, 1)]) for _ in range(rows)], pa.list_(pa.float64())),
-        "pay": pa.array([chance.choice(["low", "high"]) for _ in range(rows)], pa.string()),
-        "kind": pa.array([chance.choice(["a", "b", "c"]) for _ in range(rows)], pa.string()),
-        "score": pa.array([chance.gauss(100, 20) for _ in range(rows)], pa.float64()),
-    })
+    return pa.table(
+        {
+            "id": pa.array(range(rows), pa.int64()),
+            "age": pa.array([maybe(chance.randint(16, 90)) for _ in range(rows)], pa.int64()),
+            "income": pa.array([maybe(chance.lognormvariate(10, 1)) for _ in range(rows)], pa.float64()),
+            "city": pa.array(
+                [maybe(chance.choice(["Oslo", "Bergen", "Tromsø"])) for _ in range(rows)], pa.string()
+            ),
+            "code": pa.array(
+                [maybe(chance.choice([2**60 + 1, 2**60 + 2, 7])) for _ in range(rows)], pa.int64()
+            ),
+            "member": pa.array([maybe(chance.random() < 0.5) for _ in range(rows)], pa.bool_()),
+            "joined": pa.array(
+                [
+                    maybe(f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}")
+                    for _ in range(rows)
+                ],
+                pa.string(),
+            ),
+            "place": pa.array(
+                [maybe([chance.random(), chance.gauss(0, 1)]) for _ in range(rows)], pa.list_(pa.float64())
+            ),
+            "pay": pa.array([chance.choice(["low", "high"]) for _ in range(rows)], pa.string()),
+            "kind": pa.array([chance.choice(["a", "b", "c"]) for _ in range(rows)], pa.string()),
+            "score": pa.array([chance.gauss(100, 20) for _ in range(rows)], pa.float64()),
+        }
+    )
 
 
 def fitted(declared: dict[str, Any], table: pa.Table) -> Encoding:
@@ -72,7 +96,15 @@ class FakeDataset:
         self.name, self.id, self.facts = "people", "0123456789abcdef", facts or {}
         self._table = table
         self.schema = table.schema
-        self.counts = {"in": table.num_rows, "train": 0, "validation": 0, "test": table.num_rows, "quarantined": 0, "duplicates": 0, "filtered": 0}
+        self.counts = {
+            "in": table.num_rows,
+            "train": 0,
+            "validation": 0,
+            "test": table.num_rows,
+            "quarantined": 0,
+            "duplicates": 0,
+            "filtered": 0,
+        }
         self.reference = f"{self.name}@{self.id}"
 
     def batches(self, split: str, columns: Any = None, rows: int = 65_536) -> Any:
@@ -88,7 +120,10 @@ class FakeRun:
         self._recipe = recipe
         folder.mkdir(parents=True, exist_ok=True)
         made = network or build_network(recipe, encoding, seed=recipe.seed)
-        save_file({k: v.contiguous().clone() for k, v in made.state_dict().items()}, str(folder / "model.safetensors"))
+        save_file(
+            {k: v.contiguous().clone() for k, v in made.state_dict().items()},
+            str(folder / "model.safetensors"),
+        )
         (folder / "recipe.yaml").write_text(json.dumps(recipe.declared()), "utf-8")
 
     def recipe(self) -> Any:
@@ -101,7 +136,14 @@ class FakeRun:
         return {"summary": {"parameters": 10, "epochs": 3, "validation": {"pay": {"roc_auc": 0.8}}}}
 
 
-def make(folder: Path, declared: dict[str, Any] | None = None, table: pa.Table | None = None, *, derived: pa.Table | None = None, facts: dict[Any, Any] | None = None) -> tuple[Any, Store, list[Event]]:
+def make(
+    folder: Path,
+    declared: dict[str, Any] | None = None,
+    table: pa.Table | None = None,
+    *,
+    derived: pa.Table | None = None,
+    facts: dict[Any, Any] | None = None,
+) -> tuple[Any, Store, list[Event]]:
     """A packed bundle, its store, and what was said while packing.
 
     Args:
@@ -117,12 +159,20 @@ def make(folder: Path, declared: dict[str, Any] | None = None, table: pa.Table |
     store = Store(folder / "store")
     heard: list[Event] = []
     run = FakeRun(folder / "run", recipe, encoding)
-    bundle = pack(run, SimpleNamespace(encoding=encoding, id="feed"), FakeDataset(prepared, facts), store, Events(heard.append))  # type: ignore[arg-type]
+    bundle = pack(
+        run,
+        SimpleNamespace(encoding=encoding, id="feed"),
+        FakeDataset(prepared, facts),
+        store,
+        Events(heard.append),
+    )  # type: ignore[arg-type]
     return bundle, store, heard
 
 
 def reseal(folder: Path, **words: Any) -> str:
-    """Give a bundle that was changed the checksums and the id of what it is now, as who repacks by hand would; its id."""
+    """Give a bundle that was changed the checksums and the id of what it is now, as who repacks by hand
+    would; its id.
+    """
     file = folder / "manifest.json"
     manifest = {**json.loads(file.read_text("utf-8")), **words}
     card = folder / "card.md"
@@ -131,7 +181,10 @@ def reseal(folder: Path, **words: Any) -> str:
     seal(folder, {word: value for word, value in manifest.items() if word not in ("format", "files")})
     id = bundle_id(folder, json.loads(file.read_text("utf-8"))["files"])
     card.write_text(text.replace("(bundle-)", f"(bundle-{id})", 1), "utf-8")
-    seal(folder, {**{word: value for word, value in manifest.items() if word not in ("format", "files")}, "id": id})
+    seal(
+        folder,
+        {**{word: value for word, value in manifest.items() if word not in ("format", "files")}, "id": id},
+    )
     return str(id)
 
 
@@ -147,30 +200,68 @@ def shared(tmp_path_factory: Any) -> tuple[Any, Store]:
 
 
 def rough(rows: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows as the world sends them: missing, unseen and extreme values, whole numbers as floats, numbers as text."""
+    """Rows as the world sends them: missing, unseen and extreme values, whole numbers as floats, numbers as
+    text.
+    """
     chance = random.Random(seed)
-    cities: list[Any] = ["Oslo", "Bergen", "Tromsø", "Nowhere", "", " Oslo ", "naïve \u4e2d\U0001f600", "x" * 2_000, None, 7, True]
+    cities: list[Any] = [
+        "Oslo",
+        "Bergen",
+        "Tromsø",
+        "Nowhere",
+        "",
+        " Oslo ",
+        "naïve \u4e2d\U0001f600",
+        "x" * 2_000,
+        None,
+        7,
+        True,
+    ]
     numbers: list[Any] = [None, 0, -1, 1e300, -1e300, 1e-300, 2**62, "41", " 3.5 ", True, 39, 39.0]
     records: list[dict[str, Any]] = []
     for _ in range(rows):
         usual = chance.random() < 0.5
-        records.append({
-            "id": chance.randrange(10**6),
-            "age": chance.randint(16, 90) if usual else chance.choice(numbers),
-            "income": chance.lognormvariate(10, 1) if usual else chance.choice(numbers),
-            "city": chance.choice(["Oslo", "Bergen"]) if usual else chance.choice(cities),
-            "code": chance.choice([2**60 + 1, 2**60 + 2, 7]) if usual else chance.choice([None, -(2**63), 2**63 - 1, 7.0, "7", 0]),
-            "member": chance.random() < 0.5 if usual else chance.choice([None, True, "true", "no", 1, 0, "perhaps"]),
-            "joined": f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}" if usual else chance.choice([None, "1970-01-01", "1900-01-01T00:00:00", "2999-12-31"]),
-            "place": [chance.random(), chance.gauss(0, 1)] if usual else chance.choice([None, [0, 0], [1e30, -1e30], [1, 2.5]]),
-        })
+        records.append(
+            {
+                "id": chance.randrange(10**6),
+                "age": chance.randint(16, 90) if usual else chance.choice(numbers),
+                "income": chance.lognormvariate(10, 1) if usual else chance.choice(numbers),
+                "city": chance.choice(["Oslo", "Bergen"]) if usual else chance.choice(cities),
+                "code": (
+                    chance.choice([2**60 + 1, 2**60 + 2, 7])
+                    if usual
+                    else chance.choice([None, -(2**63), 2**63 - 1, 7.0, "7", 0])
+                ),
+                "member": (
+                    chance.random() < 0.5
+                    if usual
+                    else chance.choice([None, True, "true", "no", 1, 0, "perhaps"])
+                ),
+                "joined": (
+                    f"20{chance.randint(10, 26)}-0{chance.randint(1, 9)}-1{chance.randint(0, 9)}"
+                    if usual
+                    else chance.choice([None, "1970-01-01", "1900-01-01T00:00:00", "2999-12-31"])
+                ),
+                "place": (
+                    [chance.random(), chance.gauss(0, 1)]
+                    if usual
+                    else chance.choice([None, [0, 0], [1e30, -1e30], [1, 2.5]])
+                ),
+            }
+        )
     return records
 
 
 def apart(one: Any, other: Any) -> float:
-    """The largest difference between two answers (numbers as a share of 1 or of their size); infinite if words differ."""
+    """The largest difference between two answers (numbers as a share of 1 or of their size); infinite if
+    words differ.
+    """
     if isinstance(one, dict):
-        return max((apart(one[k], other[k]) for k in one), default=0.0) if one.keys() == other.keys() else float("inf")
+        return (
+            max((apart(one[k], other[k]) for k in one), default=0.0)
+            if one.keys() == other.keys()
+            else float("inf")
+        )
     if isinstance(one, (list, tuple)):
         return max((apart(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     if isinstance(one, float) or isinstance(other, float):

@@ -17,7 +17,8 @@ class Plain(nn.Module):
 
 class Stubborn(Plain):
     def forward(self, batch):
-        shift = float(batch["age.value"].sum().item() > 1e9)  # a number of the data decides: no graph can say it
+        # a number of the data decides: no graph can say it
+        shift = float(batch["age.value"].sum().item() > 1e9)
         found = super().forward(batch)
         if shift > 0.5:
             return {name: -value for name, value in found.items()}

@@ -1,4 +1,6 @@
-"""Opening a bundle: every byte verified, foreign code refused, golden rows replayed; and answering with it."""
+"""Opening a bundle: every byte verified, foreign code refused, golden rows replayed; and answering with
+it.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +35,34 @@ def reseal(folder: Path, name: str, text: str) -> None:
     made.reseal(folder)
 
 
-# -- what is in it -----------------------------------------------------------------------------------------------------
+# -- what is in it -------------------------------------------------------------------------------------------
 
 
 def test_the_folder_is_whole(bundle):
     assert {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_file()} == {
-        "bundle.json", "card.md", "decision.json", "fitted.json", "golden.arrow", "manifest.json", "programs/main.onnx", "recipe.yaml", "weights.safetensors"}
-    assert bundle.reference == f"bundle-{bundle.id}" and bundle.name == "people" and bundle.dataset == "people@0123456789abcdef"
+        "bundle.json",
+        "card.md",
+        "decision.json",
+        "fitted.json",
+        "golden.arrow",
+        "manifest.json",
+        "programs/main.onnx",
+        "recipe.yaml",
+        "weights.safetensors",
+    }
+    assert (
+        bundle.reference == f"bundle-{bundle.id}"
+        and bundle.name == "people"
+        and bundle.dataset == "people@0123456789abcdef"
+    )
     assert list(bundle.columns) == ["age", "income", "city", "code", "member", "joined", "place"]
     assert bundle.decision == {"pay": {"threshold": 0.5}, "kind": {}, "score": {}}
     assert bundle.facts()["measured"]["difference"] <= 1e-5
-    assert json.loads(json.dumps(bundle.facts()))["targets"] == {"pay": "binary", "kind": "category", "score": "number"}
+    assert json.loads(json.dumps(bundle.facts()))["targets"] == {
+        "pay": "binary",
+        "kind": "category",
+        "score": "number",
+    }
     assert "roc_auc" in bundle.card and "Intended use" in bundle.card
     assert bundle.recipe().declared()["inputs"].keys() == made.DECLARED["inputs"].keys()
 
@@ -62,7 +81,7 @@ def test_nothing_names_this_machine(bundle):
             assert str(ROOT).encode() not in path.read_bytes(), path
 
 
-# -- finding it --------------------------------------------------------------------------------------------------------
+# -- finding it ----------------------------------------------------------------------------------------------
 
 
 def test_references(packed):
@@ -74,7 +93,9 @@ def test_references(packed):
 
 def test_an_unknown_reference_names_the_known(packed):
     bundle, store = packed
-    with pytest.raises(BundleError, match=f"there is no bundle 'bundle-0000000000000000'.*{bundle.reference}"):
+    with pytest.raises(
+        BundleError, match=f"there is no bundle 'bundle-0000000000000000'.*{bundle.reference}"
+    ):
         Bundle.open("bundle-0000000000000000", store)
     with pytest.raises(BundleError, match="say in which store"):
         Bundle.open("bundle-0000000000000000")
@@ -100,10 +121,22 @@ def test_another_artefact_is_no_bundle(copy):
         Bundle.open(copy)
 
 
-# -- refusing it -------------------------------------------------------------------------------------------------------
+# -- refusing it ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "fitted.json", "decision.json", "golden.arrow", "programs/main.onnx", "weights.safetensors", "card.md", "recipe.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bundle.json",
+        "fitted.json",
+        "decision.json",
+        "golden.arrow",
+        "programs/main.onnx",
+        "weights.safetensors",
+        "card.md",
+        "recipe.yaml",
+    ],
+)
 def test_one_changed_byte_is_found(copy, name):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -169,7 +202,7 @@ def test_a_foreign_recipe_needs_trust_but_answering_does_not(copy):
         opened.recipe()
 
 
-# -- without torch -----------------------------------------------------------------------------------------------------
+# -- without torch -------------------------------------------------------------------------------------------
 
 
 def test_it_opens_and_answers_without_the_training_packages(bundle, tmp_path):
@@ -189,12 +222,26 @@ import penstock.serve.server
 bundle = Bundle.open(sys.argv[1])
 print(json.dumps(bundle.predict(json.load(open(sys.argv[2])))))
 """
-    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:penstock", "-c", code, str(bundle.path), str(tmp_path / "rows.json")], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error::DeprecationWarning:penstock",
+            "-c",
+            code,
+            str(bundle.path),
+            str(tmp_path / "rows.json"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert made.apart(json.loads(done.stdout), expected) <= 1e-6
 
 
-# -- answering ---------------------------------------------------------------------------------------------------------
+# -- answering -----------------------------------------------------------------------------------------------
 
 
 def test_the_same_kind_comes_out(bundle):
@@ -202,7 +249,8 @@ def test_the_same_kind_comes_out(bundle):
     expected = bundle.predict(table)
     assert isinstance(expected, pa.Table)
     assert expected.column_names == ["id", "pay", "pay_probabilities", "kind", "kind_probabilities", "score"]
-    frame = table.to_pandas(integer_object_nulls=True)  # or pandas makes doubles of the 64-bit codes, and loses digits
+    # or pandas makes doubles of the 64-bit codes, and loses digits
+    frame = table.to_pandas(integer_object_nulls=True)
     frame.index = [f"row {i}" for i in range(50)]
     found = bundle.predict(frame)
     assert isinstance(found, pd.DataFrame) and list(found.index) == list(frame.index)
@@ -263,8 +311,18 @@ def test_refused_rows_are_named_all_at_once(bundle):
 
 
 def test_a_stream_loses_no_row(bundle):
-    table = pa.table({"age": ["41", "very old", None], "income": [1.0, 2.0, 3.0], "city": ["Oslo", "Oslo", None], "code": [7, 7, 7], "member": [True, True, True],
-                      "joined": ["2020-01-01"] * 3, "place": [[0.0, 1.0]] * 3, "id": [1, 2, 3]})
+    table = pa.table(
+        {
+            "age": ["41", "very old", None],
+            "income": [1.0, 2.0, 3.0],
+            "city": ["Oslo", "Oslo", None],
+            "code": [7, 7, 7],
+            "member": [True, True, True],
+            "joined": ["2020-01-01"] * 3,
+            "place": [[0.0, 1.0]] * 3,
+            "id": [1, 2, 3],
+        }
+    )
     found = pa.concat_tables(bundle.predictor().predict_stream(table.to_batches(max_chunksize=2)))
     assert found["id"].to_pylist() == [1, 2, 3] and found.column_names[-1] == "refused"
     assert [v is None for v in found["pay"].to_pylist()] == [False, True, False]
@@ -286,4 +344,9 @@ def test_a_stream_is_answered_in_pieces_of_bounded_size(bundle):
 
 def test_two_threads_answer_as_one(bundle):
     table = made.people(64)
-    assert made.apart(bundle.predictor(threads=2).predict_table(table).to_pylist(), bundle.predict(table).to_pylist()) <= 1e-5
+    assert (
+        made.apart(
+            bundle.predictor(threads=2).predict_table(table).to_pylist(), bundle.predict(table).to_pylist()
+        )
+        <= 1e-5
+    )

@@ -13,7 +13,15 @@ from penstock.bundle import rows
 from penstock.core.errors import RequestError
 
 TYPES = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
-plain = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.lists(st.floats(allow_nan=False), max_size=3) | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
+plain = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.lists(st.floats(allow_nan=False), max_size=3)
+    | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
+)
 
 
 def by_row(intake: rows.Intake) -> dict[int, dict]:
@@ -33,7 +41,9 @@ def by_row(intake: rows.Intake) -> dict[int, dict]:
 
 def same(one: tuple, other: tuple) -> bool:
     (kind, a), (other_kind, b) = one, other
-    return (a is None and b is None) or (kind == other_kind and (a == b or (a != a and b != b) or str(a) == str(b)))
+    return (a is None and b is None) or (
+        kind == other_kind and (a == b or (a != a and b != b) or str(a) == str(b))
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -51,7 +61,10 @@ def test_a_row_is_read_alone_as_among_others(records):
 
 
 def test_a_column_of_one_type_is_one_array():
-    intake = rows.from_records([{"n": 1, "s": "a"}, {"n": None, "s": None}, {"n": 3.0, "s": "b"}], {"n": pa.int64(), "s": pa.string()})
+    intake = rows.from_records(
+        [{"n": 1, "s": "a"}, {"n": None, "s": None}, {"n": 3.0, "s": "b"}],
+        {"n": pa.int64(), "s": pa.string()},
+    )
     assert not intake.mixed and intake.places is None
     assert intake.table.to_pydict() == {"n": [1, None, 3], "s": ["a", None, "b"]}
     assert intake.table.schema.field("n").type == pa.int64()
@@ -61,8 +74,16 @@ def test_a_column_of_several_types_is_in_pieces():
     intake = rows.from_records([{"s": v} for v in ["a", 1, None, "b", True]], {"s": pa.string()})
     column = intake.mixed["s"]
     assert sorted(str(p.type) for p in column.pieces) == ["bool", "int64", "string", "string"]
-    assert column.joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == ["a", "1", "None", "b", "True"]
-    assert column.only(np.array([1, 3])).joined(lambda p: pa.array([str(v) for v in p.to_pylist()], pa.string())).to_pylist() == ["1", "b"]
+    assert column.joined(lambda p: pa.array([str(v) for v in p.to_pylist()])).to_pylist() == [
+        "a",
+        "1",
+        "None",
+        "b",
+        "True",
+    ]
+    assert column.only(np.array([1, 3])).joined(
+        lambda p: pa.array([str(v) for v in p.to_pylist()], pa.string())
+    ).to_pylist() == ["1", "b"]
 
 
 def test_a_half_is_not_cut_to_a_whole_number():
@@ -73,7 +94,10 @@ def test_a_half_is_not_cut_to_a_whole_number():
 
 def test_an_object_is_refused_by_name():
     intake = rows.from_records([{"n": 1}, {"n": {"a": 1}}, {"n": [1]}], {"n": pa.int64()})
-    assert {row: str(p[0]) for row, p in intake.refused.items()} == {1: "n: expected a number; found {'a': 1}", 2: "n: expected a number; found [1]"}
+    assert {row: str(p[0]) for row, p in intake.refused.items()} == {
+        1: "n: expected a number; found {'a': 1}",
+        2: "n: expected a number; found [1]",
+    }
 
 
 def test_a_missing_field_is_named_and_what_was_meant():
@@ -121,12 +145,19 @@ def test_a_refusal_names_twenty_and_counts_the_rest():
 
     error = rows.refusal({row: [Problem(("age",), "is bad")] for row in range(30)}, rows=40)
     assert len(error.problems) == 20 and error.problems[0].path == (0, "age")
-    assert str(error).startswith("30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad") and str(error).endswith("… and 10 more")
+    assert str(error).startswith("30 of 40 rows cannot be answered:\n  - row 0, field 'age': is bad") and str(
+        error
+    ).endswith("… and 10 more")
 
 
 def test_half_of_a_surrogate_pair_refuses_its_row_alone():
     types = {"a": pa.string(), "b": pa.list_(pa.string())}
-    records = [{"a": "x", "b": ["y"]}, {"a": "\ud800", "b": ["y"]}, {"a": "x", "b": ["\udfff"]}, {"a": "né", "b": None}]
+    records = [
+        {"a": "x", "b": ["y"]},
+        {"a": "\ud800", "b": ["y"]},
+        {"a": "x", "b": ["\udfff"]},
+        {"a": "né", "b": None},
+    ]
     intake = rows.from_records(records, types)
     assert sorted(intake.refused) == [1, 2] and intake.places.tolist() == [0, 3]
     assert "ud800" in intake.refused[1][0].text

@@ -10,19 +10,27 @@ from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.core.errors import BundleError
 from penstock.data.clean import derive
 
-RAW = pa.table({
-    "a": pa.array([1, 2, None, 1000], pa.int64()), "b": pa.array([2.0, 0.5, 3.0, None]), "when": pa.array(["2020-01-05", "2021-12-31", None, "2020-06-01"]),
-    "word": pa.array([" x ", "y", None, "z "]), "unused": pa.array([1, 1, 1, 1], pa.int64()), "answer": pa.array([1.0, 2.0, 3.0, 4.0]),
-})
+RAW = pa.table(
+    {
+        "a": pa.array([1, 2, None, 1000], pa.int64()),
+        "b": pa.array([2.0, 0.5, 3.0, None]),
+        "when": pa.array(["2020-01-05", "2021-12-31", None, "2020-06-01"]),
+        "word": pa.array([" x ", "y", None, "z "]),
+        "unused": pa.array([1, 1, 1, 1], pa.int64()),
+        "answer": pa.array([1.0, 2.0, 3.0, 4.0]),
+    }
+)
 SCHEMA = {f.name: f.type for f in RAW.schema}
-DERIVED = {"twice": "a * 2", "more": "twice + b", "year": "year(CAST(\"when\" AS DATE))", "idle": "unused + 1"}
+DERIVED = {"twice": "a * 2", "more": "twice + b", "year": 'year(CAST("when" AS DATE))', "idle": "unused + 1"}
 LIMITS = {"a": {"low": 0.0, "high": 100.0}, "answer": {"low": 0.0, "high": 3.0}}
 
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory):
     """The columns after deriving, with types, as a dataset has them."""
-    with Engine.load("embedded").open(tmp_path_factory.mktemp("scratch"), memory_bytes=1 << 30, threads=1) as session:
+    with Engine.load("embedded").open(
+        tmp_path_factory.mktemp("scratch"), memory_bytes=1 << 30, threads=1
+    ) as session:
         made = derive(session.table(RAW), DERIVED, session)
         table = pa.Table.from_batches(list(session.batches(made)))
     return {f.name: f.type for f in table.schema}
@@ -35,7 +43,9 @@ def steps(schema, wanted, *clean, targets=("answer",)):
 def test_only_what_the_inputs_depend_on_is_kept(schema):
     made, required = steps(schema, ["more"])
     assert list(made.derive) == ["twice", "more"] and required == ["a", "b"]
-    made, required = steps(schema, ["word"], (Cleaner.load({"type": "clip_outliers", "columns": "a"}), LIMITS))
+    made, required = steps(
+        schema, ["word"], (Cleaner.load({"type": "clip_outliers", "columns": "a"}), LIMITS)
+    )
     assert not made and required == ["word"]
     assert steps(schema, ["a", "word"])[1] == ["a", "word"]
 
@@ -44,13 +54,20 @@ def test_derived_columns_one_after_another(schema):
     made, _ = steps(schema, ["more", "year"])
     table, _, refused = made.apply(RAW)
     assert refused == {}
-    assert table["more"].to_pylist() == [4.0, 4.5, None, None] and table["year"].to_pylist() == [2020, 2021, None, 2020]
+    assert table["more"].to_pylist() == [4.0, 4.5, None, None] and table["year"].to_pylist() == [
+        2020,
+        2021,
+        None,
+        2020,
+    ]
 
 
 def test_cleaners_run_in_the_order_of_preparing_and_after_deriving(schema):
     clip = (Cleaner.load({"type": "clip_outliers", "columns": ["a", "answer"]}), LIMITS)
     fill = (Cleaner.load({"type": "fill", "values": {"a": 500}}), {})
-    made, required = steps(schema, ["a", "word"], clip, fill, (Cleaner.load("trim"), {}), (Cleaner.load("deduplicate"), {}))
+    made, required = steps(
+        schema, ["a", "word"], clip, fill, (Cleaner.load("trim"), {}), (Cleaner.load("deduplicate"), {})
+    )
     assert [c.type for c, _ in made.clean] == ["fill", "trim", "clip_outliers"]
     assert made.blank == ("answer",) and "answer" not in required
     table, _, _ = made.apply(RAW.drop_columns("answer"))
@@ -82,7 +99,10 @@ def test_a_column_of_several_types_is_made_one(schema):
     from penstock.bundle.rows import from_records
 
     made, _ = steps(schema, ["more", "word"])
-    intake = from_records([{"a": 1, "b": 1.0, "word": 5}, {"a": "x", "b": 1, "word": "w"}, {"a": "2", "b": 1.0, "word": "v"}], {"a": pa.int64(), "b": pa.float64(), "word": pa.string()})
+    intake = from_records(
+        [{"a": 1, "b": 1.0, "word": 5}, {"a": "x", "b": 1, "word": "w"}, {"a": "2", "b": 1.0, "word": "v"}],
+        {"a": pa.int64(), "b": pa.float64(), "word": pa.string()},
+    )
     assert sorted(intake.mixed) == ["a", "word"]
     table, mixed, refused = made.apply(intake.table, intake.mixed)
     assert table["more"].to_pylist() == [3.0, 5.0] and sorted(refused) == [1]
@@ -90,7 +110,12 @@ def test_a_column_of_several_types_is_made_one(schema):
 
 
 def test_as_data_and_back(schema):
-    made, _ = steps(schema, ["a", "more", "word"], (Cleaner.load({"type": "clip_outliers", "columns": ["a", "answer"]}), LIMITS), (Cleaner.load("trim"), {}))
+    made, _ = steps(
+        schema,
+        ["a", "more", "word"],
+        (Cleaner.load({"type": "clip_outliers", "columns": ["a", "answer"]}), LIMITS),
+        (Cleaner.load("trim"), {}),
+    )
     again = Steps.load(made.declared())
     assert again.declared() == made.declared() and again.apply(RAW)[0].equals(made.apply(RAW)[0])
     assert not Steps.load(Steps().declared())

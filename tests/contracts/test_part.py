@@ -43,8 +43,15 @@ def test_parts_are_frozen_hashable_and_cross_processes():
 
 
 def test_every_mistake_is_told_at_once_with_its_path():
-    found = problems({
-        "combiner": {"type": "mpl"}, "encoders": {"age": {"type": "linear", "widht": 3}, "zip": 7}, "many": ["mlp", {"width": 3}], "rate": -1, "combinar": "mlp"})
+    found = problems(
+        {
+            "combiner": {"type": "mpl"},
+            "encoders": {"age": {"type": "linear", "widht": 3}, "zip": 7},
+            "many": ["mlp", {"width": 3}],
+            "rate": -1,
+            "combinar": "mlp",
+        }
+    )
     text = "\n".join(found)
     assert len(found) == 6, text
     assert "combinar: is not a word known here. Did you mean 'combiner'?" in text
@@ -65,7 +72,9 @@ def stranger(tmp_path, monkeypatch):
     (tmp_path / "acme_parts").mkdir()
     (tmp_path / "acme_parts" / "__init__.py").write_text("")
     (tmp_path / "acme_parts" / "ghost.py").write_text(
-        "from penstock.contracts.learn import Combiner\nclass Ghost(Combiner):\n    width: int = 4\n    def build(self, encoders):\n        raise AssertionError\n")
+        "from penstock.contracts.learn import Combiner\nclass Ghost(Combiner):\n    width: int = 4\n    def"
+        " build(self, encoders):\n        raise AssertionError\n"
+    )
     (tmp_path / "acme_parts" / "hungry.py").write_text("import nosuchpackage\n")
     (tmp_path / "acme_parts" / "empty.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -27,13 +27,19 @@ from penstock.testing.laws import summaries as laws
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.lists(st.one_of(st.none(), finite), max_size=60).map(lambda v: pa.array(v, pa.float64()))
-TEXTS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "ä", "", "c" * 40])), max_size=60).map(lambda v: pa.array(v, pa.string()))
+TEXTS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "ä", "", "c" * 40])), max_size=60).map(
+    lambda v: pa.array(v, pa.string())
+)
 quick = settings(deadline=None, max_examples=60)
 
 
 @quick
 @given(NUMBERS)
-@pytest.mark.parametrize("make", [Moments, lambda: Quantiles(size=7), Count, lambda: Together(a=Moments(), b=Quantiles(size=3))], ids=["moments", "quantiles", "count", "together"])
+@pytest.mark.parametrize(
+    "make",
+    [Moments, lambda: Quantiles(size=7), Count, lambda: Together(a=Moments(), b=Quantiles(size=3))],
+    ids=["moments", "quantiles", "count", "together"],
+)
 def test_laws_of_numbers(make, column):
     laws.check(make, column)
 
@@ -41,13 +47,22 @@ def test_laws_of_numbers(make, column):
 def test_quantiles_of_numbers_at_the_ends_of_the_doubles_are_numbers():
     largest = np.finfo(np.float64).max
     values = np.array([-largest, -largest, 0.5, largest, largest])
-    assert interpolated(values, np.array([0.0, 0.5, 0.625, 1.0])).tolist() == [-largest, 0.5, largest / 2, largest]
+    assert interpolated(values, np.array([0.0, 0.5, 0.625, 1.0])).tolist() == [
+        -largest,
+        0.5,
+        largest / 2,
+        largest,
+    ]
     assert interpolated(values[2:3], np.array([0.5])).tolist() == [0.5]
 
 
 @quick
 @given(TEXTS)
-@pytest.mark.parametrize("make", [Frequencies, lambda: Frequencies(limit=2, size=5), lambda: Frequencies(size=9, most_bytes=41), Count], ids=["frequencies", "sampled", "bytes", "count"])
+@pytest.mark.parametrize(
+    "make",
+    [Frequencies, lambda: Frequencies(limit=2, size=5), lambda: Frequencies(size=9, most_bytes=41), Count],
+    ids=["frequencies", "sampled", "bytes", "count"],
+)
 def test_laws_of_texts(make, column):
     laws.check(make, column)
 
@@ -76,7 +91,11 @@ def test_sums_are_exact_in_any_order(values, random):
     assert right.fraction() == wanted
     with np.errstate(over="ignore"):
         if abs(wanted) <= Fraction(1.7e308):
-            assert float(right) == math.fsum(values) if all(abs(v) < 1e300 for v in values) else float(right) == float(wanted)
+            assert (
+                float(right) == math.fsum(values)
+                if all(abs(v) < 1e300 for v in values)
+                else float(right) == float(wanted)
+            )
 
 
 def test_a_sum_beyond_doubles_is_infinite():
@@ -144,7 +163,9 @@ def test_bottom_k_is_the_k_smallest_row_ids_whatever_the_order(values, size, ran
     summary = Quantiles(size=size)
     for start in range(0, len(pairs), 7):
         part = pairs[start : start + 7]
-        summary.update(pa.array([v for _, v in part], pa.float64()), pa.array([i for i, _ in part], pa.string()))
+        summary.update(
+            pa.array([v for _, v in part], pa.float64()), pa.array([i for i, _ in part], pa.string())
+        )
     assert sorted(summary.values()) == sorted(wanted) and summary.count == len(values)
 
 
@@ -159,7 +180,13 @@ def test_quantiles_of_few_rows_are_those_of_the_rows():
 def test_frequencies_are_exact_up_to_the_limit_and_scaled_beyond():
     exact = Frequencies(limit=3)
     exact.update(pa.array(["b", "a", "b", None, "c"]), laws.ids(5))
-    assert exact.result() == {"count": 4, "missing": 1, "distinct": 3, "exact": True, "values": [["b", 2], ["a", 1], ["c", 1]]}
+    assert exact.result() == {
+        "count": 4,
+        "missing": 1,
+        "distinct": 3,
+        "exact": True,
+        "values": [["b", 2], ["a", 1], ["c", 1]],
+    }
     beyond = Frequencies(limit=3, size=100)
     beyond.update(pa.array([str(i % 50) for i in range(1_000)]), laws.ids(1_000))
     assert not beyond.result()["exact"] and beyond.result()["count"] == 1_000
@@ -195,7 +222,14 @@ def test_texts_are_kept_up_to_a_number_of_bytes_whatever_the_order(texts, random
     bound = 40
     ids = laws.ids(len(texts))
     order = sorted(range(len(texts)), key=lambda i: ids[i].as_py())
-    kept = next((n for n in range(len(texts), 0, -1) if sum(len(t.encode()) for t in {texts[i] for i in order[:n]}) <= bound), 0)
+    kept = next(
+        (
+            n
+            for n in range(len(texts), 0, -1)
+            if sum(len(t.encode()) for t in {texts[i] for i in order[:n]}) <= bound
+        ),
+        0,
+    )
     shuffled = random.sample(range(len(texts)), len(texts))
     pieces = [shuffled[i : i + 7] for i in range(0, len(shuffled), 7)]
     sample, rest = BottomK(1_000, bound), BottomK(1_000, bound)
@@ -230,7 +264,11 @@ def test_a_value_larger_than_what_is_kept_ends_in_a_sentence():
 
 def test_counts_stop_taking_in_and_go_on_counting():
     counts = Counts(10, 6)
-    assert counts.add([("ab", 1), ("cd", 2)]) and not counts.add([("ab", 5), ("efg", 1)]) and counts.add([("gh", 0.5)])
+    assert (
+        counts.add([("ab", 1), ("cd", 2)])
+        and not counts.add([("ab", 5), ("efg", 1)])
+        and counts.add([("gh", 0.5)])
+    )
     assert counts.held == {"ab": 6, "cd": 2, "gh": 0.5} and not counts.add([("", 1), ("x", 1)])
 
 
@@ -241,4 +279,7 @@ def test_an_exact_sum_is_one_number_however_many_are_added():
         total.add(np.array([2.0**exponent, -(2.0**exponent), 2.0**exponent]))
         total.add_squares(np.array([1.5 * 2.0 ** (exponent // 2)]))
     assert total._total[0].bit_length() < 2_300
-    assert total.fraction() == sum((Fraction(2) ** e + Fraction(9, 4) * Fraction(2) ** (2 * (e // 2)) for e in range(-1074, 1024)), Fraction(0))
+    assert total.fraction() == sum(
+        (Fraction(2) ** e + Fraction(9, 4) * Fraction(2) ** (2 * (e // 2)) for e in range(-1074, 1024)),
+        Fraction(0),
+    )

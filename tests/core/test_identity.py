@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from penstock.core.identity import canonical, derive_seed, fingerprint, new_ulid, sha256_file
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4), max_leaves=12)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4),
+    max_leaves=12,
+)
 
 
 @given(plain)

@@ -16,7 +16,8 @@ from penstock.core.memory import Ceiling, _after_giving_back, held_bytes
 
 
 def test_what_comes_near_the_ceiling_is_stopped_where_it_is_with_a_sentence() -> None:
-    limit = _after_giving_back() + 64 * 2**20  # what allocators keep for later must not be given back meanwhile
+    # what allocators keep for later must not be given back meanwhile
+    limit = _after_giving_back() + 64 * 2**20
 
     def work() -> None:
         with Ceiling(limit, stage="prepare", advice="Lower it.", every_seconds=0.01):
@@ -72,13 +73,19 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def _faults(word: str, **more: str) -> tuple[str, int]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))} | more
-    done = subprocess.run([sys.executable, "-c", _STEPS, word], capture_output=True, text=True, timeout=60, check=True, env=env)
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
+    } | more
+    done = subprocess.run(
+        [sys.executable, "-c", _STEPS, word], capture_output=True, text=True, timeout=60, check=True, env=env
+    )
     kept, faults = done.stdout.split()
     return kept, int(faults)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back in this way")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back in this way"
+)
 def test_what_a_step_frees_the_next_one_gets_without_asking_the_system() -> None:
     _, usual = _faults("not")
     kept, faults = _faults("keep")

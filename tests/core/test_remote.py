@@ -19,7 +19,17 @@ from penstock.api import list_artefacts
 from penstock.core import remote
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import GaveUp, Patience, Torn, explain, heard, in_silence, persist, read_pieces, transient
+from penstock.core.remote import (
+    GaveUp,
+    Patience,
+    Torn,
+    explain,
+    heard,
+    in_silence,
+    persist,
+    read_pieces,
+    transient,
+)
 from penstock.core.store import MANIFEST, Store
 from tests.faults import FAULTS, Line, faulty_s3
 
@@ -65,13 +75,19 @@ def test_waiting_for_a_store_draws_nothing_from_the_programs_generator() -> None
     assert random.getstate() == before
 
 
-# -- patience --------------------------------------------------------------------------------------------------------------
+# -- patience ------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.floats(0.01, 5), st.floats(0.1, 60), st.floats(0, 1))
-def test_waits_are_as_many_as_attempts_and_stay_within_their_bounds(attempts: int, first: float, longest: float, chance: float) -> None:
-    waits = list(Patience(attempts=attempts, first_wait_seconds=first, longest_wait_seconds=longest).waits(lambda: chance))
+def test_waits_are_as_many_as_attempts_and_stay_within_their_bounds(
+    attempts: int, first: float, longest: float, chance: float
+) -> None:
+    waits = list(
+        Patience(attempts=attempts, first_wait_seconds=first, longest_wait_seconds=longest).waits(
+            lambda: chance
+        )
+    )
     assert len(waits) == attempts - 1
     assert all(0 <= w <= max(first * 2**i, 0) and w <= max(first, longest) for i, w in enumerate(waits))
 
@@ -99,7 +115,9 @@ def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         Patience.from_environment()
 
 
-def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     alive: list[int] = []
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     ask = Refusing(29)
@@ -133,23 +151,51 @@ def test_the_bound_holds_in_attempts_and_in_seconds() -> None:
     with pytest.raises(GaveUp, match=r"slow \(given up after 4 attempts"):
         persist(ask, what="read x", patience=QUICK)
     with pytest.raises(GaveUp) as caught:
-        persist(ask, what="read x", patience=Patience(attempts=1000, seconds=0.05, first_wait_seconds=0.01, longest_wait_seconds=0.02))
+        persist(
+            ask,
+            what="read x",
+            patience=Patience(
+                attempts=1000, seconds=0.05, first_wait_seconds=0.01, longest_wait_seconds=0.02
+            ),
+        )
     assert int(re.search(r"after (\d+) attempt", str(caught.value))[1]) < 1000
     assert not transient(GaveUp("x")), "patience within patience does not multiply"
 
 
-@pytest.mark.parametrize(("error", "passes"), [
-    (Torn("x"), True), (TimeoutError(), True), (BrokenPipeError(errno.EPIPE, "x"), True), (OSError(errno.EHOSTUNREACH, "x"), True),
-    (FileNotFoundError("x"), False), (PermissionError("x"), False), (OSError(errno.EINVAL, "x"), False), (ValueError("x"), False), (OSError(errno.ENOSPC, "x"), False),
-])
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (Torn("x"), True),
+        (TimeoutError(), True),
+        (BrokenPipeError(errno.EPIPE, "x"), True),
+        (OSError(errno.EHOSTUNREACH, "x"), True),
+        (FileNotFoundError("x"), False),
+        (PermissionError("x"), False),
+        (OSError(errno.EINVAL, "x"), False),
+        (ValueError("x"), False),
+        (OSError(errno.ENOSPC, "x"), False),
+    ],
+)
 def test_what_passes(error: BaseException, passes: bool) -> None:
     assert transient(error) is passes
 
 
-@pytest.mark.parametrize(("status", "code", "passes"), [
-    (500, "InternalError", True), (502, "502", True), (503, "SlowDown", True), (504, "x", True), (429, "TooManyRequests", True), (400, "RequestTimeout", True),
-    (403, "AccessDenied", False), (404, "NoSuchKey", False), (404, "NoSuchBucket", False), (400, "InvalidArgument", False), (416, "InvalidRange", False),
-])
+@pytest.mark.parametrize(
+    ("status", "code", "passes"),
+    [
+        (500, "InternalError", True),
+        (502, "502", True),
+        (503, "SlowDown", True),
+        (504, "x", True),
+        (429, "TooManyRequests", True),
+        (400, "RequestTimeout", True),
+        (403, "AccessDenied", False),
+        (404, "NoSuchKey", False),
+        (404, "NoSuchBucket", False),
+        (400, "InvalidArgument", False),
+        (416, "InvalidRange", False),
+    ],
+)
 def test_answers_of_a_cloud_are_judged_by_status_and_code(status: int, code: str, passes: bool) -> None:
     class ClientError(Exception):
         response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": code}}
@@ -173,7 +219,10 @@ def test_what_is_final_says_what_to_do() -> None:
 
     assert "are refused" in explain(answered("InvalidAccessKeyId", 403), "s3://team/x")
     assert "may not do that" in explain(answered("AccessDenied", 403), "s3://team/x")
-    assert explain(answered("NoSuchBucket", 404), "s3://team/x") == "there is no bucket 'team'. Create it, or correct the name."
+    assert (
+        explain(answered("NoSuchBucket", 404), "s3://team/x")
+        == "there is no bucket 'team'. Create it, or correct the name."
+    )
 
 
 class Slow:
@@ -199,12 +248,14 @@ def test_a_large_object_comes_in_ranges_in_order_several_at_once(monkeypatch: py
     monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
     slow = Slow(bytes(range(256)) * 4)
     assert b"".join(read_pieces(slow, "x", 1024, what="read x", range_bytes=101)) == slow.content
-    assert 1 < slow.most <= remote.RANGES_AT_ONCE and len(slow.asked) > 11, "a range that came short is asked for again"
+    assert 1 < slow.most <= remote.RANGES_AT_ONCE and len(slow.asked) > 11, (
+        "a range that came short is asked for again"
+    )
     whole = Slow(b"abc")
     assert list(read_pieces(whole, "x", 3, what="read x")) == [b"abc"] and whole.asked == [(0, None)]
 
 
-# -- a store in a bucket -----------------------------------------------------------------------------------------------------
+# -- a store in a bucket -------------------------------------------------------------------------------------
 
 
 def write(store: Store, name: str = "bundles/a", files: int = 5) -> None:
@@ -220,7 +271,9 @@ def elsewhere(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_once_and_the_data_is_right(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_each_fault_once_and_the_data_is_right(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     if fault not in ("reset", "torn", "short"):
         line.fault(fault, on="PUT", match="w3.bin")
         line.fault(fault, on="HEAD", match=MANIFEST)
@@ -235,17 +288,23 @@ def test_each_fault_once_and_the_data_is_right(line: Line, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("fault", ["500", "SlowDown", "reset", "torn", "short"])
-def test_for_ever_is_one_sentence_within_the_bound(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_for_ever_is_one_sentence_within_the_bound(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     write(Store(line.store))
     line.fault(fault, match="w2.bin", times=float("inf"))
     before = line.count("GET", "w2.bin")
-    with pytest.raises(StoreError, match=r"cannot read bundles/a/w2.bin from the store s3://.*given up after 4 attempts") as caught:
+    with pytest.raises(
+        StoreError, match=r"cannot read bundles/a/w2.bin from the store s3://.*given up after 4 attempts"
+    ) as caught:
         elsewhere(line, tmp_path, monkeypatch).open("bundles/a")
     assert "\n" not in str(caught.value)
     assert line.count("GET", "w2.bin") - before == 4, "s3fs' and botocore's own retries do not multiply ours"
 
 
-def test_a_stalled_connection_is_given_up(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_connection_is_given_up(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(Store(line.store), files=1)
     monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "2")
     line.fault("stall", match="w0.bin", times=float("inf"))
@@ -253,13 +312,21 @@ def test_a_stalled_connection_is_given_up(line: Line, tmp_path: Path, monkeypatc
         elsewhere(line, tmp_path, monkeypatch).open("bundles/a")
 
 
-def test_damage_once_is_fetched_again_and_twice_is_named(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_once_is_fetched_again_and_twice_is_named(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(Store(line.store))
     line.fault("corrupt", match="w1.bin")
     assert elsewhere(line, tmp_path, monkeypatch).open("bundles/a", verify=True)
     line.mend()
     line.fault("corrupt", match="w1.bin", times=float("inf"))
-    with pytest.raises(StoreError, match=r"w1.bin is damaged: its SHA-256 is [0-9a-f]{16}…, its manifest says [0-9a-f]{16}…; it was fetched twice"):
+    with pytest.raises(
+        StoreError,
+        match=(
+            r"w1.bin is damaged: its SHA-256 is [0-9a-f]{16}…, its manifest says [0-9a-f]{16}…; it was"
+            r" fetched twice"
+        ),
+    ):
         elsewhere(line, tmp_path, monkeypatch).open("bundles/a")
 
 
@@ -272,7 +339,11 @@ def test_a_push_that_fails_leaves_no_manifest_and_goes_on(line: Line) -> None:
     line.mend()
     sent = {i: line.count("PUT", f"w{i}.bin") for i in range(5)}
     assert store.finish("bundles/a") and store.has("bundles/a") and not store.finish("bundles/a")
-    assert [line.count("PUT", f"w{i}.bin") - sent[i] for i in range(3)] == [0, 0, 0], "what was sent is not sent again"
+    assert [line.count("PUT", f"w{i}.bin") - sent[i] for i in range(3)] == [
+        0,
+        0,
+        0,
+    ], "what was sent is not sent again"
     assert line.count("PUT", "w3.bin") == sent[3] + 1
     assert [path for method, path in line.asked if method == "PUT"][-1].endswith(MANIFEST)
 
@@ -296,7 +367,13 @@ def test_without_credentials_it_is_one_sentence(line: Line, monkeypatch: pytest.
 
     s3fs.S3FileSystem.clear_instance_cache()
     began = len(line.asked)
-    with pytest.raises(StoreError, match=r"needs credentials, and none were found .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE") as caught:
+    with pytest.raises(
+        StoreError,
+        match=(
+            r"needs credentials, and none were found .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+            r" AWS_PROFILE"
+        ),
+    ) as caught:
         Store(line.store).has("bundles/a")
     assert "\n" not in str(caught.value) and len(line.asked) == began
 
@@ -306,27 +383,45 @@ def test_a_refused_key_is_no_empty_store(line: Line) -> None:
     write(store)
     for method in ("GET", "HEAD"):
         line.fault("403", on=method, times=float("inf"))
-    for ask in (lambda: store.names("bundles"), lambda: store.folders("bundles"), lambda: store.has("bundles/b"), lambda: store._bucket.below("runs"),  # type: ignore[union-attr]
-                lambda: list_artefacts("bundles", store=store), lambda: list_artefacts("runs", store=store)):
+    for ask in (
+        lambda: store.names("bundles"),
+        lambda: store.folders("bundles"),
+        lambda: store.has("bundles/b"),
+        lambda: store._bucket.below("runs"),  # type: ignore[union-attr]
+        lambda: list_artefacts("bundles", store=store),
+        lambda: list_artefacts("runs", store=store),
+    ):
         with pytest.raises(StoreError, match="may not do that"):
             ask()
     line.mend()
-    assert store.names("bundles") == ["bundles/a"] and not store.has("bundles/b") and store.names("feeds") == []
-    for ask in (lambda: Store("s3://nobody-has-it/store").names("bundles"), lambda: Store("s3://nobody-has-it/store").folders("runs")):
+    assert (
+        store.names("bundles") == ["bundles/a"] and not store.has("bundles/b") and store.names("feeds") == []
+    )
+    for ask in (
+        lambda: Store("s3://nobody-has-it/store").names("bundles"),
+        lambda: Store("s3://nobody-has-it/store").folders("runs"),
+    ):
         with pytest.raises(StoreError, match="there is no bucket 'nobody-has-it'"):
             ask()
 
 
 def test_no_such_bucket_is_one_sentence(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StoreError, match=r"there is no bucket 'nobody-has-it'\. Create it, or correct the name"):
+    with pytest.raises(
+        StoreError, match=r"there is no bucket 'nobody-has-it'\. Create it, or correct the name"
+    ):
         write(Store("s3://nobody-has-it/store"))
 
 
-def test_a_manifest_and_one_file_are_read_without_the_rest(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_and_one_file_are_read_without_the_rest(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(Store(line.store))
     there = elsewhere(line, tmp_path, monkeypatch)
     assert there.manifest("bundles/a")["type"] == "bundle" and not there.is_here("bundles/a")
-    assert there.file("bundles/a", "w4.bin").read_bytes() == b"\x04" * 4_000 and there.file("bundles/a", "w4.bin").is_file()
+    assert (
+        there.file("bundles/a", "w4.bin").read_bytes() == b"\x04" * 4_000
+        and there.file("bundles/a", "w4.bin").is_file()
+    )
     assert [line.count("GET", f"w{i}.bin") for i in range(5)] == [0, 0, 0, 0, 1]
     with pytest.raises(StoreError, match="has no file nothing"):
         there.file("bundles/a", "nothing")
@@ -334,14 +429,18 @@ def test_a_manifest_and_one_file_are_read_without_the_rest(line: Line, tmp_path:
         there.manifest("bundles/b")
 
 
-def test_an_unfinished_run_is_taken_over_from_another_machine(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_run_is_taken_over_from_another_machine(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(line.store)
     path = store.workspace("runs/run-1")
     (path / "deep").mkdir()
     (path / "deep" / "run.json").write_text(json.dumps({"a": 1}))
     store.push("runs/run-1")
     line.fault("torn", match="run.json")
-    assert (elsewhere(line, tmp_path, monkeypatch).workspace("runs/run-1") / "deep" / "run.json").read_text() == '{"a": 1}'
+    assert (
+        elsewhere(line, tmp_path, monkeypatch).workspace("runs/run-1") / "deep" / "run.json"
+    ).read_text() == '{"a": 1}'
 
 
 @pytest.mark.parametrize("fault", ["503", "SlowDown", "reset", "torn", "stall"])

@@ -182,7 +182,9 @@ def test_a_bucket_whose_package_is_not_there_names_the_extra(monkeypatch):
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr("penstock.core.bucket.reach", absent)
-    with pytest.raises(StoreError, match=r"gs:// is not installed\. Install it with:  pip install 'penstock\[gcs\]'"):
+    with pytest.raises(
+        StoreError, match=r"gs:// is not installed\. Install it with:  pip install 'penstock\[gcs\]'"
+    ):
         Store("gs://team/penstock")
 
 
@@ -212,7 +214,9 @@ def test_what_could_not_be_copied_to_the_bucket_is_not_there(tmp_path, monkeypat
         raise ConnectionRefusedError("no route")
 
     monkeypatch.setattr(store._bucket.system, "put_file", refused)
-    with pytest.raises(StoreError, match="cannot write bundles/a to the store memory://flaky-bucket/x: no route"):
+    with pytest.raises(
+        StoreError, match="cannot write bundles/a to the store memory://flaky-bucket/x: no route"
+    ):
         write(store)
     assert not store.has("bundles/a") and store.names("bundles") == []
     monkeypatch.setattr(store._bucket.system, "put_file", put)
@@ -230,15 +234,27 @@ def test_a_bucket_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
 
     for name in ("exists", "info", "glob", "ls", "find", "cat_file"):
         monkeypatch.setattr(store._bucket.system, name, refused)
-    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store.read_text("index/a"), lambda: store.open("bundles/a"),
-                lambda: store.workspace("runs/x"), lambda: store._bucket.below("runs"), lambda: store.manifest("bundles/a"), lambda: list_artefacts("bundles", store=store),
-                lambda: list_artefacts("runs", store=store), lambda: Dataset.open(store, "people")):
+    for ask in (
+        lambda: store.has("bundles/a"),
+        lambda: store.names("bundles"),
+        lambda: store.folders("runs"),
+        lambda: store.read_text("index/a"),
+        lambda: store.open("bundles/a"),
+        lambda: store.workspace("runs/x"),
+        lambda: store._bucket.below("runs"),
+        lambda: store.manifest("bundles/a"),
+        lambda: list_artefacts("bundles", store=store),
+        lambda: list_artefacts("runs", store=store),
+        lambda: Dataset.open(store, "people"),
+    ):
         with pytest.raises(StoreError, match="no route"):
             ask()
 
 
 class Refusing(AbstractFileSystem):
-    """A file system as fsspec's own base makes it: its `exists` says no, and its `find` nothing, whatever is wrong."""
+    """A file system as fsspec's own base makes it: its `exists` says no, and its `find` nothing, whatever is
+    wrong.
+    """
 
     protocol = "refusing"
 
@@ -254,26 +270,48 @@ def test_a_refusal_is_no_empty_answer(tmp_path, monkeypatch):
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     assert not Refusing().exists("x") and Refusing().find("x") == [], "this is what fsspec says of it"
     store = Store("refusing://bucket/x")
-    for ask in (lambda: store.has("bundles/a"), lambda: store.names("bundles"), lambda: store.folders("runs"), lambda: store._bucket.below("runs"), lambda: store.workspace("runs/x")):
+    for ask in (
+        lambda: store.has("bundles/a"),
+        lambda: store.names("bundles"),
+        lambda: store.folders("runs"),
+        lambda: store._bucket.below("runs"),
+        lambda: store.workspace("runs/x"),
+    ):
         with pytest.raises(StoreError, match="the key is refused"):
             ask()
-    for pattern in ("refusing://bucket/rows.csv", "refusing://bucket/folder", "refusing://bucket/*.csv", "refusing://bucket/**/*.csv"):
+    for pattern in (
+        "refusing://bucket/rows.csv",
+        "refusing://bucket/folder",
+        "refusing://bucket/*.csv",
+        "refusing://bucket/**/*.csv",
+    ):
         with pytest.raises(SourceError, match="the key is refused"):
             find(pattern, tmp_path)
 
 
-@pytest.mark.parametrize(("error", "is_absent"), [
-    (FileNotFoundError("x"), True), (PermissionError("x"), False), (OSError("x"), False), (_caused(FileNotFoundError("x"), _answered(404)), True),
-    (_caused(FileNotFoundError("x"), _answered(401)), False), (_caused(FileNotFoundError("x"), _answered(404, "NoSuchBucket")), False),
-    (_caused(FileNotFoundError("x"), ConnectionRefusedError("x")), False),
-])
+@pytest.mark.parametrize(
+    ("error", "is_absent"),
+    [
+        (FileNotFoundError("x"), True),
+        (PermissionError("x"), False),
+        (OSError("x"), False),
+        (_caused(FileNotFoundError("x"), _answered(404)), True),
+        (_caused(FileNotFoundError("x"), _answered(401)), False),
+        (_caused(FileNotFoundError("x"), _answered(404, "NoSuchBucket")), False),
+        (_caused(FileNotFoundError("x"), ConnectionRefusedError("x")), False),
+    ],
+)
 def test_what_is_absent(error, is_absent):
     assert objects.is_absent(error) is is_absent
 
 
 def test_a_store_that_can_be_none_is_said_at_once(tmp_path):
     (tmp_path / "rows.csv").write_text("a")
-    for place, text in ((tmp_path / "rows.csv", "is a file"), (tmp_path / "rows.csv" / "deeper", "is a file"), (tmp_path / ("a" * 300), "too long")):
+    for place, text in (
+        (tmp_path / "rows.csv", "is a file"),
+        (tmp_path / "rows.csv" / "deeper", "is a file"),
+        (tmp_path / ("a" * 300), "too long"),
+    ):
         with pytest.raises(StoreError, match=text):
             Store(place)
     with pytest.raises(StoreError, match="not UTF-8"):

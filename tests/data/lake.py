@@ -35,7 +35,15 @@ class Lake:
         return name
 
     def recipe(self, **words: Any) -> Recipe:
-        return load_recipe({"name": "lake", "source": {"type": "files", "path": "rows.parquet"}, "resources": {"memory": "600MB", "threads": 2}, **words}, base=self.folder)
+        return load_recipe(
+            {
+                "name": "lake",
+                "source": {"type": "files", "path": "rows.parquet"},
+                "resources": {"memory": "600MB", "threads": 2},
+                **words,
+            },
+            base=self.folder,
+        )
 
     def prepare(self, **words: Any) -> Dataset:
         return prepare(self.recipe(**words), self.store, Events(self.heard.append))
@@ -56,4 +64,8 @@ def quarantine(dataset: Dataset) -> list[dict[str, Any]]:
 
 def adds_up(dataset: Dataset) -> bool:
     counts = dict(dataset.counts)
-    return counts.pop("in") == sum(counts.values()) and all(counts[s] == dataset.table(s).num_rows for s in SPLITS) and counts["quarantined"] == len(quarantine(dataset))
+    return (
+        counts.pop("in") == sum(counts.values())
+        and all(counts[s] == dataset.table(s).num_rows for s in SPLITS)
+        and counts["quarantined"] == len(quarantine(dataset))
+    )

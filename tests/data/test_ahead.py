@@ -18,14 +18,23 @@ def crew() -> list[threading.Thread]:
 
 
 @settings(deadline=None, max_examples=40)
-@given(jobs=st.lists(st.integers(0, 3), max_size=30), threads=st.integers(0, 5), memory=st.none() | st.integers(0, 40))
-def test_whatever_threads_and_memory_all_comes_in_order(jobs: list[int], threads: int, memory: int | None) -> None:
+@given(
+    jobs=st.lists(st.integers(0, 3), max_size=30),
+    threads=st.integers(0, 5),
+    memory=st.none() | st.integers(0, 40),
+)
+def test_whatever_threads_and_memory_all_comes_in_order(
+    jobs: list[int], threads: int, memory: int | None
+) -> None:
     def make(job: tuple[int, int]) -> tuple[int, int]:
         time.sleep(job[1] / 5_000)
         return job
 
     numbered = list(enumerate(jobs))
-    assert list(ahead(iter(numbered), make, threads=threads, memory_bytes=memory, size=lambda made: 1 + made[1])) == numbered
+    assert (
+        list(ahead(iter(numbered), make, threads=threads, memory_bytes=memory, size=lambda made: 1 + made[1]))
+        == numbered
+    )
     assert not crew()
 
 
@@ -94,7 +103,9 @@ class Scale:
 def test_no_more_is_held_than_there_is_room_for(memory: int | None, most: int) -> None:
     """Being made, waiting and in the consumer's hands: at least one is made ahead of what it holds."""
     scale = Scale()
-    for i, _ in enumerate(ahead(iter(range(40)), scale.make, threads=3, memory_bytes=memory, size=lambda made: 100)):
+    for i, _ in enumerate(
+        ahead(iter(range(40)), scale.make, threads=3, memory_bytes=memory, size=lambda made: 100)
+    ):
         if i < 5:
             time.sleep(0.02)  # let them run as far as they may
         scale.done()

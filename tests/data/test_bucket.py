@@ -28,21 +28,36 @@ def of(drawn: Drawn) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(rows=st.integers(0, 300), batch=st.integers(1, 40), key=st.integers(0, 2**64 - 1), sort=st.integers(1, 50))
+@given(
+    rows=st.integers(0, 300), batch=st.integers(1, 40), key=st.integers(0, 2**64 - 1), sort=st.integers(1, 50)
+)
 def test_a_span_is_dealt_whole_and_by_length(rows: int, batch: int, key: int, sort: int) -> None:
     lengths = LENGTHS[:rows] % sort
     found = dealt(lengths, batch, key)
     assert sorted(found.tolist()) == list(range(rows))
     full = rows // batch
-    runs = sorted((lengths[found[i * batch : (i + 1) * batch]].min(), lengths[found[i * batch : (i + 1) * batch]].max()) for i in range(full))
-    assert all(high <= low for (_, high), (low, _) in pairwise(runs)), "no batch reaches into another's lengths"
+    runs = sorted(
+        (lengths[found[i * batch : (i + 1) * batch]].min(), lengths[found[i * batch : (i + 1) * batch]].max())
+        for i in range(full)
+    )
+    assert all(high <= low for (_, high), (low, _) in pairwise(runs)), (
+        "no batch reaches into another's lengths"
+    )
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    rows=st.integers(1, 2_000), batch=st.integers(1, 50), span=st.integers(2, 12), seed=st.integers(0, 5), epoch=st.integers(0, 3), world=st.integers(1, 7), data=st.data(),
+    rows=st.integers(1, 2_000),
+    batch=st.integers(1, 50),
+    span=st.integers(2, 12),
+    seed=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+    world=st.integers(1, 7),
+    data=st.data(),
 )
-def test_each_row_once_within_its_span_and_the_same_for_any_question(rows: int, batch: int, span: int, seed: int, epoch: int, world: int, data: st.DataObject) -> None:
+def test_each_row_once_within_its_span_and_the_same_for_any_question(
+    rows: int, batch: int, span: int, seed: int, epoch: int, world: int, data: st.DataObject
+) -> None:
     beneath = Once(Subset(rows, rows), Order(rows, seed))
 
     def made() -> Bucketed:
@@ -57,7 +72,9 @@ def test_each_row_once_within_its_span_and_the_same_for_any_question(rows: int, 
     shares = [made().draw(epoch, np.arange(rows)[rank::world]).slots for rank in range(world)]
     assert all(np.array_equal(share, whole[rank::world]) for rank, share in enumerate(shares))
     again = made().draw(epoch, np.arange(rows, 2 * rows))
-    assert again.slots.tolist() == whole.tolist() and np.all(np.asarray(again.occurrence) == 1), "round the epoch it begins again"
+    assert again.slots.tolist() == whole.tolist() and np.all(np.asarray(again.occurrence) == 1), (
+        "round the epoch it begins again"
+    )
 
 
 def test_epochs_come_otherwise_and_less_is_padded() -> None:
@@ -72,14 +89,23 @@ def test_epochs_come_otherwise_and_less_is_padded() -> None:
     used, plain = int(LENGTHS.sum()), padded(Order(rows, 1).slots(np.arange(rows)))
     assert padded(first) - used < 0.1 * (plain - used)
     heads = LENGTHS[first].reshape(-1, batch).mean(1)
-    assert abs(np.corrcoef(heads[:-1], heads[1:])[0, 1]) < 0.4, "batches of one length do not follow one another"
+    assert abs(np.corrcoef(heads[:-1], heads[1:])[0, 1]) < 0.4, (
+        "batches of one length do not follow one another"
+    )
 
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     texts = [" ".join("w" * (1 + j % 3) for j in range(length)) for length in LENGTHS[:500].tolist()]
-    dataset: Any = FakeDataset({"train": pa.table({"t": texts, "x": np.arange(500.0), "y": ["a", "b"] * 250})})
-    return write_feed(recipe(inputs={"t": "text", "x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path_factory.mktemp("store")), Events())
+    dataset: Any = FakeDataset(
+        {"train": pa.table({"t": texts, "x": np.arange(500.0), "y": ["a", "b"] * 250})}
+    )
+    return write_feed(
+        recipe(inputs={"t": "text", "x": "number"}, targets={"y": "binary"}),
+        dataset,
+        Store(tmp_path_factory.mktemp("store")),
+        Events(),
+    )
 
 
 def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
@@ -93,9 +119,16 @@ def test_the_loader_deals_rows_and_goes_on_anywhere_in_any_world(feed: Feed) -> 
     assert sorted(n for batch in whole for n in numbers(feed, batch)) == list(range(500))
     plain = [batch for _, batch in Loader(feed, **{**words, "bucket": False}).batches(1)]
     assert sum(batch["t.mask"].size for batch in whole) < 0.75 * sum(batch["t.mask"].size for batch in plain)
-    assert [numbers(feed, batch) for _, batch in Loader(feed, **words).batches(1, 9)] == [numbers(feed, batch) for batch in whole[9:]]
-    shares = [[numbers(feed, batch) for _, batch in Loader(feed, **words, rank=rank, world=3).batches(1)] for rank in range(3)]
-    assert [[n for part in parts for n in part] for parts in zip(*shares, strict=True)] == [numbers(feed, batch) for batch in whole]
+    assert [numbers(feed, batch) for _, batch in Loader(feed, **words).batches(1, 9)] == [
+        numbers(feed, batch) for batch in whole[9:]
+    ]
+    shares = [
+        [numbers(feed, batch) for _, batch in Loader(feed, **words, rank=rank, world=3).batches(1)]
+        for rank in range(3)
+    ]
+    assert [[n for part in parts for n in part] for parts in zip(*shares, strict=True)] == [
+        numbers(feed, batch) for batch in whole
+    ]
     state = Loader(feed, **words).state_dict()
     assert state["bucket"] == 6
     with pytest.raises(UserError, match="bucket was 6 and is None"):
@@ -104,9 +137,21 @@ def test_the_loader_deals_rows_and_goes_on_anywhere_in_any_world(feed: Feed) -> 
 
 def test_what_has_no_length_and_what_is_contradictory_is_refused(tmp_path: Any) -> None:
     dataset: Any = FakeDataset({"train": pa.table({"x": np.arange(50.0), "y": ["a", "b"] * 25})})
-    plain = write_feed(recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events())
+    plain = write_feed(
+        recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
+    )
     with pytest.raises(UserError, match="no feature has a length of its own"):
         Loader(plain, batch_size=5, bucket=True)
-    for order, why in (({"bucket": True, "shuffle": "stored"}, "which `shuffle: stored` keeps"), ({"bucket": -3}, "bucket")):
+    for order, why in (
+        ({"bucket": True, "shuffle": "stored"}, "which `shuffle: stored` keeps"),
+        ({"bucket": -3}, "bucket"),
+    ):
         with pytest.raises(RecipeError, match=why):
-            load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"t": "text"}, "targets": {"y": "category"}, "train": {"order": order}})
+            load_recipe(
+                {
+                    "source": {"type": "files", "path": "x"},
+                    "inputs": {"t": "text"},
+                    "targets": {"y": "category"},
+                    "train": {"order": order},
+                }
+            )

@@ -49,7 +49,10 @@ class Shelf:
     @property
     def members(self) -> list[Member]:
         bucket: Any = self
-        return [Member(f"s3://team/{k}", len(c), hashlib.sha256(c).hexdigest(), bucket, k) for k, c in self.contents.items()]
+        return [
+            Member(f"s3://team/{k}", len(c), hashlib.sha256(c).hexdigest(), bucket, k)
+            for k, c in self.contents.items()
+        ]
 
 
 def held(cache: Cache) -> int:
@@ -79,7 +82,9 @@ def test_a_copy_is_made_once_and_read_from_then_on(tmp_path: Path) -> None:
             content = cache.open(member)
             assert content is not None and content.to_pybytes() == shelf.contents[member._key]
     assert shelf.asked == ["f0", "f1"] and copies(cache) == 2
-    assert Cache(10_000, tmp_path).open(shelf.members[0]) is not None and len(shelf.asked) == 2, "another run shares it"
+    assert Cache(10_000, tmp_path).open(shelf.members[0]) is not None and len(shelf.asked) == 2, (
+        "another run shares it"
+    )
 
 
 def test_threads_fetch_each_once(tmp_path: Path) -> None:
@@ -97,7 +102,9 @@ def test_threads_fetch_each_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(shelf.asked) == [f"f{i}" for i in range(6)]
-    assert sorted(p.name for p in cache.folder.iterdir()) == sorted(["lock", *(m.sha256 for m in shelf.members)])
+    assert sorted(p.name for p in cache.folder.iterdir()) == sorted(
+        ["lock", *(m.sha256 for m in shelf.members)]
+    )
 
 
 def test_the_least_recently_used_goes_first_and_a_mapping_outlives_its_file(tmp_path: Path) -> None:
@@ -114,7 +121,9 @@ def test_the_least_recently_used_goes_first_and_a_mapping_outlives_its_file(tmp_
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=12), st.integers(500, 6000), st.data())
-def test_it_stays_below_its_limit_whatever_is_read(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], limit: int, data: st.DataObject) -> None:
+def test_it_stays_below_its_limit_whatever_is_read(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], limit: int, data: st.DataObject
+) -> None:
     cache = Cache(limit, tmp_path_factory.mktemp("cache"))
     shelf = Shelf(sizes)
     with heard(Events()):
@@ -165,7 +174,13 @@ def test_damage_once_is_fetched_again_and_twice_is_named(tmp_path: Path) -> None
     (tmp_path / shelf.members[0].sha256).unlink()
     shelf.corrupt["f0"] = 9
     expected = shelf.members[0].sha256[:16]
-    with pytest.raises(StoreError, match=rf"s3://team/f0 is damaged: its SHA-256 is [0-9a-f]{{16}}…, its manifest says {expected}…; it was fetched twice"):
+    with pytest.raises(
+        StoreError,
+        match=(
+            rf"s3://team/f0 is damaged: its SHA-256 is [0-9a-f]{{16}}…, its manifest says {expected}…; it was"
+            r" fetched twice"
+        ),
+    ):
         cache.open(shelf.members[0])
     assert not list(tmp_path.glob("*.part")) and not copies(cache)
     shelf.corrupt["f0"] = 9
@@ -188,11 +203,15 @@ def test_a_file_larger_than_the_limit_is_read_without_being_kept(tmp_path: Path,
     shelf = Shelf([1500, 1600, 100])
     cache = Cache(1000, tmp_path)
     assert [cache.open(m) is None for m in shelf.members] == [True, True, False]
-    assert len(told) == 1 and "may hold 1,000 bytes, and s3://team/f0 alone has 1,500" in told[0] and "resources.cache" in told[0]
+    assert (
+        len(told) == 1
+        and "may hold 1,000 bytes, and s3://team/f0 alone has 1,500" in told[0]
+        and "resources.cache" in told[0]
+    )
     assert Cache(0, tmp_path).open(shelf.members[2]) is None
 
 
-# -- a disk that is full -----------------------------------------------------------------------------------------------------
+# -- a disk that is full -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -202,7 +221,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk to fill")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
     yield path
@@ -230,7 +251,7 @@ def test_on_a_full_disk_our_own_copies_make_room_first(small_disk: Path, told: l
     assert not told and cache.is_on and copies(cache) == 3
 
 
-# -- processes -----------------------------------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------------------
 
 _HOLDER = """
 import sys, time
@@ -248,7 +269,9 @@ Cache(10_000, Path(sys.argv[1])).open(shelf.members[0])
 
 
 def test_a_killed_process_leaves_no_lock_and_no_rest(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "holding\n"
         shelf = Shelf([3000])
@@ -273,7 +296,9 @@ def test_the_rest_of_a_dead_process_is_swept_away(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_stuck_process_is_not_waited_for_for_ever(tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_process_is_not_waited_for_for_ever(
+    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cache_room, "_STUCK_SECONDS", 0.1)
     shelf = Shelf([500])
     with cache_room.locked(tmp_path / f"{shelf.members[0].sha256}.part"):
@@ -282,7 +307,7 @@ def test_a_stuck_process_is_not_waited_for_for_ever(tmp_path: Path, told: list[s
     assert any("without getting further" in text for text in told)
 
 
-# -- ahead of need -------------------------------------------------------------------------------------------------------------
+# -- ahead of need -------------------------------------------------------------------------------------------
 
 
 def far_of(shelf: Shelf, cache: Cache, **words: Any) -> Far[bytes]:
@@ -303,7 +328,9 @@ def test_what_is_wanted_is_fetched_ahead_and_no_thread_stays(tmp_path: Path) -> 
     far.want([5, 2, 7])
     idle(far)
     assert sorted(shelf.asked) == ["f2", "f5", "f7"] and shelf.asked[0] in ("f5", "f2", "f7")
-    assert [far.get(i) for i in (5, 2, 7)] == [shelf.contents[f"f{i}"] for i in (5, 2, 7)] and len(shelf.asked) == 3
+    assert [far.get(i) for i in (5, 2, 7)] == [shelf.contents[f"f{i}"] for i in (5, 2, 7)] and len(
+        shelf.asked
+    ) == 3
     assert not [t for t in threading.enumerate() if t.name == "penstock-far"]
 
 
@@ -377,4 +404,10 @@ def test_a_member_is_read_by_ranges() -> None:
     member: Any = SimpleNamespace(size_bytes=200, range=lambda start, stop: content[start:stop])
     file = Ranges(member)
     assert file.seek(-5, 2) == 195 and file.read(100) == content[195:] and file.read(1) == b""
-    assert file.seek(10) == 10 and file.read(3) == content[10:13] and file.tell() == 13 and file.seek(2, 1) == 15 and file.read() == content[15:]
+    assert (
+        file.seek(10) == 10
+        and file.read(3) == content[10:13]
+        and file.tell() == 13
+        and file.seek(2, 1) == 15
+        and file.read() == content[15:]
+    )

@@ -10,7 +10,11 @@ from penstock.core.errors import ContractError
 from penstock.testing.laws import cleaners as laws
 from tests.data.lake import Lake, adds_up, rows
 
-SPECIMENS = [Cleaner.load({"type": type, **words}) for type in Cleaner.types() for words in Cleaner.find(type).specimens]
+SPECIMENS = [
+    Cleaner.load({"type": type, **words})
+    for type in Cleaner.types()
+    for words in Cleaner.find(type).specimens
+]
 ALL = {"train": 1, "validation": 0, "test": 0}
 
 
@@ -33,17 +37,44 @@ def cleaned(lake, columns, *cleaners, **words):
 
 
 def test_trim(lake):
-    _, found = cleaned(lake, {"t": ["  a  B\t", None, "\u00a0x\u00a0", ""], "u": [" k ", "", "z", None]}, {"type": "trim", "columns": "t", "collapse": True, "case": "lower"})
-    assert [r["t"] for r in found] == ["a b", None, "x", ""] and [r["u"] for r in found] == [" k ", "", "z", None]
+    _, found = cleaned(
+        lake,
+        {"t": ["  a  B\t", None, "\u00a0x\u00a0", ""], "u": [" k ", "", "z", None]},
+        {"type": "trim", "columns": "t", "collapse": True, "case": "lower"},
+    )
+    assert [r["t"] for r in found] == ["a b", None, "x", ""] and [r["u"] for r in found] == [
+        " k ",
+        "",
+        "z",
+        None,
+    ]
 
 
 def test_replace(lake):
     _, found = cleaned(
-        lake, {"t": ["?", "<=50K.", "b", None], "n": [-1.0, 2.0, None, 3.0], "w": [9, 8, 7, None], "f": [True, False, None, True]},
-        {"type": "replace", "columns": "t", "values": {"?": None, "<=50K.": "<=50K"}}, {"type": "replace", "columns": ["n", "w"], "values": {"-1": None, "9": 90}},
-        {"type": "replace", "columns": "f", "values": {"true": False}})
-    assert [r["t"] for r in found] == [None, "<=50K", "b", None] and [r["n"] for r in found] == [None, 2.0, None, 3.0]
-    assert [r["w"] for r in found] == [90, 8, 7, None] and [r["f"] for r in found] == [False, False, None, False]
+        lake,
+        {
+            "t": ["?", "<=50K.", "b", None],
+            "n": [-1.0, 2.0, None, 3.0],
+            "w": [9, 8, 7, None],
+            "f": [True, False, None, True],
+        },
+        {"type": "replace", "columns": "t", "values": {"?": None, "<=50K.": "<=50K"}},
+        {"type": "replace", "columns": ["n", "w"], "values": {"-1": None, "9": 90}},
+        {"type": "replace", "columns": "f", "values": {"true": False}},
+    )
+    assert [r["t"] for r in found] == [None, "<=50K", "b", None] and [r["n"] for r in found] == [
+        None,
+        2.0,
+        None,
+        3.0,
+    ]
+    assert [r["w"] for r in found] == [90, 8, 7, None] and [r["f"] for r in found] == [
+        False,
+        False,
+        None,
+        False,
+    ]
 
 
 def test_replace_that_does_not_fit_is_a_sentence(lake):
@@ -52,14 +83,24 @@ def test_replace_that_does_not_fit_is_a_sentence(lake):
 
 
 def test_fill(lake):
-    _, found = cleaned(lake, {"n": [1.0, float("nan"), None], "t": ["a", None, ""]}, {"type": "fill", "values": {"n": 0, "t": "none"}})
+    _, found = cleaned(
+        lake,
+        {"n": [1.0, float("nan"), None], "t": ["a", None, ""]},
+        {"type": "fill", "values": {"n": 0, "t": "none"}},
+    )
     assert [r["n"] for r in found] == [1.0, 0.0, 0.0] and [r["t"] for r in found] == ["a", "none", ""]
     with pytest.raises(ContractError, match="'n' holds float64"):
         cleaned(lake, {"n": [1.0]}, {"type": "fill", "values": {"n": "none"}})
 
 
 def test_filter_sees_what_was_mended_and_derived(lake):
-    dataset, found = cleaned(lake, {"t": [" a", "b", None]}, "trim", {"type": "filter", "keep": "t = 'a' OR d = 2"}, derive={"d": "i"})
+    dataset, found = cleaned(
+        lake,
+        {"t": [" a", "b", None]},
+        "trim",
+        {"type": "filter", "keep": "t = 'a' OR d = 2"},
+        derive={"d": "i"},
+    )
     assert [r["i"] for r in found] == [0, 2] and dataset.counts["filtered"] == 1
 
 
@@ -75,15 +116,33 @@ def test_deduplicate_counts_and_keeps_the_smallest_row_id(lake):
 
 
 def test_null_and_a_text_that_looks_like_it_are_no_duplicates(lake):
-    dataset, _ = cleaned(lake, {"t": ["~", None, "1:", "", "0:"], "u": [None, "~", "", "1:", ""]}, {"type": "deduplicate", "columns": ["t", "u"]})
+    dataset, _ = cleaned(
+        lake,
+        {"t": ["~", None, "1:", "", "0:"], "u": [None, "~", "", "1:", ""]},
+        {"type": "deduplicate", "columns": ["t", "u"]},
+    )
     assert dataset.counts["duplicates"] == 0
 
 
 def test_clip_outliers_learns_from_the_training_split_alone(lake):
-    lake.put("rows.parquet", pa.table({"x": [float(i) for i in range(100)] + [1e6, -1e6], "s": ["train"] * 100 + ["test"] * 2, "w": list(range(102))}))
-    dataset = lake.prepare(clean=[{"type": "clip_outliers", "columns": ["x", "w"], "quantiles": [0.1, 0.9]}], split={"by": "column", "on": "s", "validation": 0})
+    lake.put(
+        "rows.parquet",
+        pa.table(
+            {
+                "x": [float(i) for i in range(100)] + [1e6, -1e6],
+                "s": ["train"] * 100 + ["test"] * 2,
+                "w": list(range(102)),
+            }
+        ),
+    )
+    dataset = lake.prepare(
+        clean=[{"type": "clip_outliers", "columns": ["x", "w"], "quantiles": [0.1, 0.9]}],
+        split={"by": "column", "on": "s", "validation": 0},
+    )
     limits = dataset.facts[0]["x"]
-    assert limits == pytest.approx({"low": 9.9, "high": 89.1}) and dataset.facts == {0: {"x": limits, "w": limits}}
+    assert limits == pytest.approx({"low": 9.9, "high": 89.1}) and dataset.facts == {
+        0: {"x": limits, "w": limits}
+    }
     assert sorted(r["x"] for r in dataset.table("test").to_pylist()) == [limits["low"], limits["high"]]
     whole = [r["w"] for r in dataset.table("train").to_pylist()]
     assert (min(whole), max(whole)) == (9, 90)
@@ -99,12 +158,25 @@ def test_clip_outliers_says_when_it_cannot(lake):
 
 
 def test_what_learns_runs_after_what_does_not_and_says_so(lake):
-    dataset, found = cleaned(lake, {"x": [1.0, 2.0, None, 100.0]}, {"type": "clip_outliers", "columns": "x", "quantiles": [0, 0.5]}, {"type": "fill", "values": {"x": 3.0}})
+    dataset, found = cleaned(
+        lake,
+        {"x": [1.0, 2.0, None, 100.0]},
+        {"type": "clip_outliers", "columns": "x", "quantiles": [0, 0.5]},
+        {"type": "fill", "values": {"x": 3.0}},
+    )
     assert "clean runs fill → clip_outliers" in lake.said()
-    assert [r["x"] for r in found] == [1.0, 2.0, 2.5, 2.5] and dataset.facts == {0: {"x": {"low": 1.0, "high": 2.5}}}
+    assert [r["x"] for r in found] == [1.0, 2.0, 2.5, 2.5] and dataset.facts == {
+        0: {"x": {"low": 1.0, "high": 2.5}}
+    }
 
 
 def test_dropped_rows_are_counted_cleaner_by_cleaner(lake):
     dataset, _ = cleaned(
-        lake, {"a": [1, 1, 2, 3, 3, 4]}, {"type": "deduplicate", "columns": "a"}, {"type": "filter", "keep": "a <> 2"}, {"type": "fill", "values": {"a": 0}}, {"type": "filter", "keep": "a < 4"})
+        lake,
+        {"a": [1, 1, 2, 3, 3, 4]},
+        {"type": "deduplicate", "columns": "a"},
+        {"type": "filter", "keep": "a <> 2"},
+        {"type": "fill", "values": {"a": 0}},
+        {"type": "filter", "keep": "a < 4"},
+    )
     assert (dataset.counts["duplicates"], dataset.counts["filtered"], dataset.counts["train"]) == (2, 2, 2)

@@ -1,4 +1,6 @@
-"""Pieces of files as one array: the same values as one by one, or None; and shards written so that they can be laid so."""
+"""Pieces of files as one array: the same values as one by one, or None; and shards written so that they can
+be laid so.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +52,35 @@ def test_a_last_piece_may_begin_anywhere(tmp_path: Path):
 def test_what_cannot_be_laid_so_is_none(tmp_path: Path):
     pieces, _ = written(tmp_path, [PAGE_BYTES, PAGE_BYTES])
     assert one_array([], np.dtype("uint8"), 1) is None
-    assert one_array([Piece(pieces[0].file, 8, 80), pieces[1]], np.dtype("uint8"), 1) is None, "begins within a page"
-    assert one_array([Piece(pieces[0].file, 0, 80), pieces[1]], np.dtype("uint8"), 1) is None, "ends within a page"
-    assert one_array([pieces[0], Piece(pieces[1].file, 0, PAGE_BYTES * 2)], np.dtype("uint8"), 1) is None, "the file is shorter"
+    assert one_array([Piece(pieces[0].file, 8, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
+        "begins within a page"
+    )
+    assert one_array([Piece(pieces[0].file, 0, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
+        "ends within a page"
+    )
+    assert one_array([pieces[0], Piece(pieces[1].file, 0, PAGE_BYTES * 2)], np.dtype("uint8"), 1) is None, (
+        "the file is shorter"
+    )
     assert one_array(pieces, np.dtype("float64"), 3) is None, "no whole rows"
 
 
 @settings(deadline=None, max_examples=15)
-@given(rows=st.integers(1, 20_000), shard_bytes=st.integers(50_000, 400_000), ragged=st.booleans(), seed=st.integers(0, 99))
-def test_shards_are_gathered_as_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: int, shard_bytes: int, ragged: bool, seed: int):
+@given(
+    rows=st.integers(1, 20_000),
+    shard_bytes=st.integers(50_000, 400_000),
+    ragged=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_shards_are_gathered_as_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, shard_bytes: int, ragged: bool, seed: int
+):
     rng = np.random.default_rng(seed)
-    arrays = {"x.value": rng.normal(size=(rows, 7)).astype(np.float32), "y.index": rng.integers(0, 9, rows), "row_id": rng.integers(0, 9, (rows, 2)), "z.flag": rng.random(rows) > 0.5}
+    arrays = {
+        "x.value": rng.normal(size=(rows, 7)).astype(np.float32),
+        "y.index": rng.integers(0, 9, rows),
+        "row_id": rng.integers(0, 9, (rows, 2)),
+        "z.flag": rng.random(rows) > 0.5,
+    }
     if ragged:
         lists = np.empty(rows, object)
         lists[:] = [np.arange(i % 5, dtype=np.uint16) for i in range(rows)]
@@ -83,4 +103,7 @@ def test_shards_of_whole_pages_lie_side_by_side(tmp_path: Path):
         writer.write({"x.value": np.ones((rows, 7), np.float32), "row_id": np.ones((rows, 2), np.int64)})
     assert writer.rows_by_file == [8192, 8192, 3616]
     shards = Shards([tmp_path / file for file in writer.files])
-    assert {name: whole.shape for name, whole in shards._whole.items()} == {"float32": (rows, 7), "int64": (rows, 2)}
+    assert {name: whole.shape for name, whole in shards._whole.items()} == {
+        "float32": (rows, 7),
+        "int64": (rows, 2),
+    }

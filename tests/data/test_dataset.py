@@ -15,9 +15,20 @@ from tests.data.lake import Lake
 @pytest.fixture
 def lake(tmp_path):
     made = Lake(tmp_path)
-    made.put("rows.parquet", pa.table({
-        "id": range(100), "x": [None if i % 10 == 0 else i / 4 for i in range(100)], "t": [["a", "b", None][i % 3] for i in range(100)], "big": [2**62 + i for i in range(100)],
-        "when": pa.array([i * 86_400_000_000 for i in range(100)], pa.timestamp("us")), "l": [[i] for i in range(100)], "f": [i % 2 == 0 for i in range(100)]}))
+    made.put(
+        "rows.parquet",
+        pa.table(
+            {
+                "id": range(100),
+                "x": [None if i % 10 == 0 else i / 4 for i in range(100)],
+                "t": [["a", "b", None][i % 3] for i in range(100)],
+                "big": [2**62 + i for i in range(100)],
+                "when": pa.array([i * 86_400_000_000 for i in range(100)], pa.timestamp("us")),
+                "l": [[i] for i in range(100)],
+                "f": [i % 2 == 0 for i in range(100)],
+            }
+        ),
+    )
     return made
 
 
@@ -26,8 +37,14 @@ def test_batches_come_in_stored_order_with_row_id(lake):
     batches = list(dataset.batches("train", ["t", "id"], rows=7))
     assert all(b.schema.names == ["row_id", "t", "id"] and len(b) <= 7 for b in batches)
     assert pa.Table.from_batches(batches).equals(dataset.table("train", ["t", "id"]))
-    assert dataset.table("train").column_names == dataset.schema.names == ["row_id", "id", "x", "t", "big", "when", "l", "f"]
-    assert dataset.schema.field("big").type == pa.int64() and set(dataset.table("test")["big"].to_pylist()) <= {2**62 + i for i in range(100)}
+    assert (
+        dataset.table("train").column_names
+        == dataset.schema.names
+        == ["row_id", "id", "x", "t", "big", "when", "l", "f"]
+    )
+    assert dataset.schema.field("big").type == pa.int64() and set(
+        dataset.table("test")["big"].to_pylist()
+    ) <= {2**62 + i for i in range(100)}
     assert dataset.table("validation", []).column_names == ["row_id"]
 
 
@@ -71,7 +88,11 @@ def test_diff(lake):
     two = lake.prepare(key="id", where="id >= 10", derive={"y": "x * 2"})
     found = one.diff(two)
     assert found["columns"] == {"added": ["y"], "removed": [], "changed": {}}
-    assert found["rows"]["added"]["count"] == 0 and found["rows"]["removed"]["count"] == 10 and len(found["rows"]["removed"]["first"]) == 10
+    assert (
+        found["rows"]["added"]["count"] == 0
+        and found["rows"]["removed"]["count"] == 10
+        and len(found["rows"]["removed"]["first"]) == 10
+    )
     assert found["counts"]["filtered"] == [0, 10] and two.diff(one)["rows"]["added"]["count"] == 10
     assert one.diff(one)["rows"] == {"added": {"count": 0, "first": []}, "removed": {"count": 0, "first": []}}
 
@@ -84,10 +105,25 @@ def test_profile(lake):
     x = columns["x"]
     values = [i / 4 for i in range(100) if i % 10]
     mean = sum(values) / 90
-    assert (x["missing"], x["min"], x["max"], x["quantiles"]["0"], x["quantiles"]["1"]) == (10, 0.25, 24.75, 0.25, 24.75)
-    assert x["mean"] == pytest.approx(mean) and x["std"] == pytest.approx((sum((v - mean) ** 2 for v in values) / 90) ** 0.5)
-    assert columns["t"]["top"] == [["a", 34], ["b", 33]] and columns["t"]["distinct"] == 2 and columns["t"]["missing"] == 33
-    assert (columns["when"]["min"] == "1970-01-01T00:00:00" and columns["l"] == {"type": "list<element: int64>", "missing": 0}) or columns["l"]["missing"] == 0
+    assert (x["missing"], x["min"], x["max"], x["quantiles"]["0"], x["quantiles"]["1"]) == (
+        10,
+        0.25,
+        24.75,
+        0.25,
+        24.75,
+    )
+    assert x["mean"] == pytest.approx(mean) and x["std"] == pytest.approx(
+        (sum((v - mean) ** 2 for v in values) / 90) ** 0.5
+    )
+    assert (
+        columns["t"]["top"] == [["a", 34], ["b", 33]]
+        and columns["t"]["distinct"] == 2
+        and columns["t"]["missing"] == 33
+    )
+    assert (
+        columns["when"]["min"] == "1970-01-01T00:00:00"
+        and columns["l"] == {"type": "list<element: int64>", "missing": 0}
+    ) or columns["l"]["missing"] == 0
     assert columns["f"]["top"] == [[False, 50], [True, 50]] and columns["big"]["max"] == 2**62 + 99
 
 
@@ -95,5 +131,14 @@ def test_the_manifest_tells_where_it_came_from(lake):
     manifest = lake.prepare(clean=[{"type": "clip_outliers", "columns": "x"}]).manifest
     lineage = manifest["lineage"]
     assert lineage["source"][0]["path"] == "rows.parquet" and len(lineage["source"][0]["sha256"]) == 64
-    assert lineage["engine"]["type"] == "embedded" and lineage["penstock"] and manifest["schema"]["big"] == "int64" and set(manifest["facts"]["0"]) == {"x"}
-    assert manifest["format"] == 1 and manifest["seconds"] > 0 and set(manifest["files"]) >= {"profile.json", "rows/split=train/part-0.parquet"}
+    assert (
+        lineage["engine"]["type"] == "embedded"
+        and lineage["penstock"]
+        and manifest["schema"]["big"] == "int64"
+        and set(manifest["facts"]["0"]) == {"x"}
+    )
+    assert (
+        manifest["format"] == 1
+        and manifest["seconds"] > 0
+        and set(manifest["files"]) >= {"profile.json", "rows/split=train/part-0.parquet"}
+    )

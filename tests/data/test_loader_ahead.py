@@ -28,15 +28,46 @@ ROWS = 203
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     pictures, labels = album(ROWS)
     words = [" ".join(f"w{j % 7}" for j in range(i % 13)) for i in range(ROWS)]
-    dataset: Any = FakeDataset({"train": pa.table({"p": pa.array(pictures, pa.binary()), "t": words, "x": np.arange(ROWS, dtype=float), "y": labels})})
-    declared = {"p": {"type": "image", "size": 12, "cut_from": 16, "stored": "jpeg", "augment": ["flip"]}, "t": "text", "x": "number"}
-    return write_feed(recipe(inputs=declared, targets={"y": "category"}), dataset, Store(tmp_path_factory.mktemp("store")), Events())
+    dataset: Any = FakeDataset(
+        {
+            "train": pa.table(
+                {
+                    "p": pa.array(pictures, pa.binary()),
+                    "t": words,
+                    "x": np.arange(ROWS, dtype=float),
+                    "y": labels,
+                }
+            )
+        }
+    )
+    declared = {
+        "p": {"type": "image", "size": 12, "cut_from": 16, "stored": "jpeg", "augment": ["flip"]},
+        "t": "text",
+        "x": "number",
+    }
+    return write_feed(
+        recipe(inputs=declared, targets={"y": "category"}),
+        dataset,
+        Store(tmp_path_factory.mktemp("store")),
+        Events(),
+    )
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Feed:
-    dataset: Any = FakeDataset({"train": pa.table({"x": np.arange(ROWS, dtype=float), "y": np.where(np.arange(ROWS) % 3, "no", "yes")})})
-    return write_feed(recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path_factory.mktemp("store")), Events())
+    dataset: Any = FakeDataset(
+        {
+            "train": pa.table(
+                {"x": np.arange(ROWS, dtype=float), "y": np.where(np.arange(ROWS) % 3, "no", "yes")}
+            )
+        }
+    )
+    return write_feed(
+        recipe(inputs={"x": "number"}, targets={"y": "binary"}),
+        dataset,
+        Store(tmp_path_factory.mktemp("store")),
+        Events(),
+    )
 
 
 def batches(feed: Feed, start: int = 0, **words: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -48,10 +79,21 @@ def same(found: list[tuple[int, dict[str, Any]]], wanted: list[tuple[int, dict[s
     for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
         assert set(ours) == set(theirs)
         for name, values in theirs.items():
-            assert ours[name].dtype == values.dtype and np.array_equal(np.asarray(ours[name]), np.asarray(values)), name
+            assert ours[name].dtype == values.dtype and np.array_equal(
+                np.asarray(ours[name]), np.asarray(values)
+            ), name
 
 
-@pytest.mark.parametrize("words", [{"threads": 1}, {"threads": 5}, {"memory_bytes": 1}, {"threads": 3, "memory_bytes": 20_000}, {"device": "cpu"}])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"threads": 1},
+        {"threads": 5},
+        {"memory_bytes": 1},
+        {"threads": 3, "memory_bytes": 20_000},
+        {"device": "cpu"},
+    ],
+)
 def test_the_same_batches_with_any_threads_and_memory(feed: Feed, plain: Feed, words: dict[str, Any]) -> None:
     for one in (feed, plain):
         same(batches(one, **words), batches(one))
@@ -59,15 +101,22 @@ def test_the_same_batches_with_any_threads_and_memory(feed: Feed, plain: Feed, w
 
 
 @pytest.mark.parametrize("together", [1, 25, 10_000])
-def test_the_same_batches_however_many_are_gathered_together(feed: Feed, plain: Feed, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_batches_however_many_are_gathered_together(
+    feed: Feed, plain: Feed, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = [batches(one, world=3, rank=1, accumulate=2) for one in (feed, plain)]
     monkeypatch.setattr(loaders, "_TOGETHER_ROWS", together)
     for one, before in zip((feed, plain), wanted, strict=True):
         same(batches(one, world=3, rank=1, accumulate=2), before)
-        same(batches(one, world=3, rank=1, accumulate=2, numpy=True), [(i, {name: values.numpy() for name, values in b.items()}) for i, b in before])
+        same(
+            batches(one, world=3, rank=1, accumulate=2, numpy=True),
+            [(i, {name: values.numpy() for name, values in b.items()}) for i, b in before],
+        )
 
 
-def test_threads_are_what_is_worth_its_price(feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_what_is_worth_its_price(
+    feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def threads(of: Feed, cores: int, here: str = "", **words: Any) -> int:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
         monkeypatch.setattr(lanes_file, "lanes", lambda: cores)
@@ -82,7 +131,12 @@ def test_threads_are_what_is_worth_its_price(feed: Feed, plain: Feed, monkeypatc
         patch.setattr(loaders, "FULL_BYTES", 0)
         assert threads(plain, 1) == 1  # the disk may be waited for
     assert threads(plain, 1, threads=3) == 3 and threads(plain, 8, threads=0) == 0
-    assert feed.encoding.decodes and not plain.encoding.decodes and plain.encoding.plain and not feed.encoding.plain
+    assert (
+        feed.encoding.decodes
+        and not plain.encoding.decodes
+        and plain.encoding.plain
+        and not feed.encoding.plain
+    )
 
 
 def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +165,10 @@ def test_numpy_arrays_have_no_device(plain: Feed) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_device(feed: Feed, plain: Feed) -> None:
     for one in (feed, plain):
-        found = [(i, {name: values.cpu() for name, values in b.items()}) for i, b in batches(one, device="cuda", threads=2)]
+        found = [
+            (i, {name: values.cpu() for name, values in b.items()})
+            for i, b in batches(one, device="cuda", threads=2)
+        ]
         same(found, batches(one))
 
 

@@ -32,9 +32,15 @@ def test_a_billion_rows_in_order_of_position_do_not_collide() -> None:
 
 
 def test_order_is_pinned() -> None:
-    """A changed order would break the resuming of every run in progress: it needs a new format, not an edit."""
+    """A changed order would break the resuming of every run in progress: it needs a new format, not an
+    edit.
+    """
     assert Order(10, seed=7, epoch=0).slots(np.arange(10)).tolist() == [4, 2, 0, 8, 3, 9, 7, 5, 1, 6]
-    assert Order(10**9, seed=7, epoch=2).slots(np.array([0, 1, 999_999_999])).tolist() == [544180483, 73008562, 826388003]
+    assert Order(10**9, seed=7, epoch=2).slots(np.array([0, 1, 999_999_999])).tolist() == [
+        544180483,
+        73008562,
+        826388003,
+    ]
 
 
 def test_the_shuffle_is_a_shuffle() -> None:
@@ -45,7 +51,9 @@ def test_the_shuffle_is_a_shuffle() -> None:
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
     assert (first == second).sum() < 12, "about one slot in n keeps its place"
     in_first_batch = np.bincount(first[:10_000] // 1_000, minlength=100)
-    assert ((in_first_batch - 100) ** 2 / 100).sum() < 150, "a tenth of the positions has about a tenth of each region (chi² of 99)"
+    assert ((in_first_batch - 100) ** 2 / 100).sum() < 150, (
+        "a tenth of the positions has about a tenth of each region (chi² of 99)"
+    )
 
 
 @pytest.mark.parametrize("n", [4, 10, 16, 50])
@@ -64,8 +72,16 @@ def test_unshuffled_is_stored_order_and_outside_is_refused() -> None:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.one_of(st.integers(0, 300), st.integers(10**9 - 100, 10**9)), st.integers(1, 64), st.integers(1, 1000), st.integers(1, 5), st.data())
-def test_the_shares_of_any_world_are_the_batch(rows: int, world: int, batch_size: int, pieces: int, data: st.DataObject) -> None:
+@given(
+    st.one_of(st.integers(0, 300), st.integers(10**9 - 100, 10**9)),
+    st.integers(1, 64),
+    st.integers(1, 1000),
+    st.integers(1, 5),
+    st.data(),
+)
+def test_the_shares_of_any_world_are_the_batch(
+    rows: int, world: int, batch_size: int, pieces: int, data: st.DataObject
+) -> None:
     batches = Batches(rows, batch_size)
     assert len(batches) == -(-rows // batch_size)
     if not len(batches):
@@ -73,7 +89,12 @@ def test_the_shares_of_any_world_are_the_batch(rows: int, world: int, batch_size
     at = data.draw(st.sampled_from([0, len(batches) - 1, len(batches) // 2]))
     start, stop = batches.bounds(at)
     assert 0 < stop - start <= batch_size and (stop - start == batch_size or at == len(batches) - 1)
-    found = [i for piece in range(pieces) for rank in range(world) for i in range(*share(*share(start, stop, piece, pieces), rank, world))]
+    found = [
+        i
+        for piece in range(pieces)
+        for rank in range(world)
+        for i in range(*share(*share(start, stop, piece, pieces), rank, world))
+    ]
     assert found == list(range(start, stop))
     sizes = [b - a for a, b in (share(start, stop, rank, world) for rank in range(world))]
     assert max(sizes) - min(sizes) <= 1
@@ -87,7 +108,11 @@ def test_augmentation_follows_the_row_wherever_it_is() -> None:
     assert keys.dtype == np.uint64 and len(np.unique(keys)) == 1000
     turned = np.arange(999, -1, -1)
     assert np.array_equal(augmentation_keys(1, 2, rows[turned]), keys[turned])
-    for other in (augmentation_keys(2, 2, rows), augmentation_keys(1, 3, rows), augmentation_keys(1, 2, rows, occurrence=1)):
+    for other in (
+        augmentation_keys(2, 2, rows),
+        augmentation_keys(1, 3, rows),
+        augmentation_keys(1, 2, rows, occurrence=1),
+    ):
         assert not (other == keys).any()
     bits = np.unpackbits(keys.view(np.uint8))
     assert abs(bits.mean() - 0.5) < 0.01

@@ -20,16 +20,24 @@ def arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
         ragged[i] = rng.integers(0, 9, rng.integers(0, 5)).astype(np.int32)
         blobs[i] = rng.bytes(int(rng.integers(0, 6)))
     return {
-        "row_id": rng.integers(-(2**63), 2**63 - 1, (rows, 2)), "age.value": rng.normal(size=rows).astype(np.float32), "when.cyclic": rng.normal(size=(rows, 4)).astype(np.float32),
-        "image.pixels": rng.integers(0, 256, (rows, 2, 3)).astype(np.uint8), "flag.mask": rng.random(rows) < 0.5, "job.index": rng.integers(0, 9, rows),
-        "text.tokens": ragged, "photo.bytes": blobs,
+        "row_id": rng.integers(-(2**63), 2**63 - 1, (rows, 2)),
+        "age.value": rng.normal(size=rows).astype(np.float32),
+        "when.cyclic": rng.normal(size=(rows, 4)).astype(np.float32),
+        "image.pixels": rng.integers(0, 256, (rows, 2, 3)).astype(np.uint8),
+        "flag.mask": rng.random(rows) < 0.5,
+        "job.index": rng.integers(0, 9, rows),
+        "text.tokens": ragged,
+        "photo.bytes": blobs,
     }
 
 
 def same(found: np.ndarray, wanted: np.ndarray) -> bool:
     if wanted.dtype != object:
         return found.dtype == wanted.dtype and np.array_equal(found, wanted)
-    return all((a == b) if isinstance(b, bytes) else (a.dtype == b.dtype and np.array_equal(a, b)) for a, b in zip(found, wanted, strict=True))
+    return all(
+        (a == b) if isinstance(b, bytes) else (a.dtype == b.dtype and np.array_equal(a, b))
+        for a, b in zip(found, wanted, strict=True)
+    )
 
 
 def write(folder: Path, pieces: list[dict[str, np.ndarray]], shard_bytes: int) -> tuple[ShardWriter, Shards]:
@@ -40,8 +48,14 @@ def write(folder: Path, pieces: list[dict[str, np.ndarray]], shard_bytes: int) -
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.sampled_from([1, 500, 3_000, 10**6]), st.integers(0, 10**6))
-def test_rows_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, seed: int) -> None:
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    st.sampled_from([1, 500, 3_000, 10**6]),
+    st.integers(0, 10**6),
+)
+def test_rows_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, seed: int
+) -> None:
     folder = tmp_path_factory.mktemp("shards")
     pieces = [arrays(rows, seed + i) for i, rows in enumerate(sizes)]
     writer, shards = write(folder, pieces, shard_bytes)
@@ -61,11 +75,17 @@ def test_a_shard_is_plain_arrow_with_a_matrix_a_dtype(tmp_path: Path) -> None:
     writer, shards = write(tmp_path, [data], 10**6)
     table = pa.ipc.open_file(pa.memory_map(str(tmp_path / writer.files[0]))).read_all()
     assert {name: str(t) for name, t in zip(table.schema.names, table.schema.types, strict=True)} == {
-        "int64": "fixed_size_list<item: int64>[3]", "float32": "fixed_size_list<item: float>[5]", "uint8": "fixed_size_list<item: uint8>[6]", "bool": "fixed_size_list<item: uint8>[1]",
-        "text.tokens": "large_list<item: int32>", "photo.bytes": "large_binary",
+        "int64": "fixed_size_list<item: int64>[3]",
+        "float32": "fixed_size_list<item: float>[5]",
+        "uint8": "fixed_size_list<item: uint8>[6]",
+        "bool": "fixed_size_list<item: uint8>[1]",
+        "text.tokens": "large_list<item: int32>",
+        "photo.bytes": "large_binary",
     }
     views = shards.views(0)
-    assert not views["age.value"].flags.owndata and not views["age.value"].flags.writeable, "a view of the file, not a copy"
+    assert not views["age.value"].flags.owndata and not views["age.value"].flags.writeable, (
+        "a view of the file, not a copy"
+    )
     assert same(views["when.cyclic"], data["when.cyclic"])
 
 
@@ -102,13 +122,19 @@ def test_other_arrays_than_before_are_a_defect(tmp_path: Path) -> None:
 
 
 def test_row_ids_keep_all_128_bits() -> None:
-    texts = ["00000000000000000000000000000000", "ffffffffffffffffffffffffffffffff", "0123456789abcdeffedcba9876543210"]
+    texts = [
+        "00000000000000000000000000000000",
+        "ffffffffffffffffffffffffffffffff",
+        "0123456789abcdeffedcba9876543210",
+    ]
     halves = row_id_halves(pa.array(texts))
     assert halves.dtype == np.int64 and halves.shape == (3, 2) and row_id_text(halves) == texts
 
 
 @pytest.mark.parametrize("shard_bytes", [200, 10**6])
-def test_ragged_arrays_come_as_one_or_as_objects_and_their_lengths_from_the_offsets(tmp_path: Path, shard_bytes: int) -> None:
+def test_ragged_arrays_come_as_one_or_as_objects_and_their_lengths_from_the_offsets(
+    tmp_path: Path, shard_bytes: int
+) -> None:
     rng = np.random.default_rng(0)
     rows = np.empty(60, object)
     rows[:] = [rng.integers(0, 9, n).astype(np.uint16) for n in rng.integers(0, 12, 60)]
@@ -118,6 +144,10 @@ def test_ragged_arrays_come_as_one_or_as_objects_and_their_lengths_from_the_offs
     assert (len(writer.files) > 1) == (shard_bytes == 200) and shards.ragged() == ["t.tokens"]
     for slots in (np.array([3, 59, 3, 0, 41]), np.empty(0, np.int64), rng.permutation(60)):
         found, objects = shards.gather(slots, ragged=True)["t.tokens"], shards.gather(slots)["t.tokens"]
-        assert [row.tolist() for row in found] == [row.tolist() for row in objects] == [rows[i].tolist() for i in slots]
+        assert (
+            [row.tolist() for row in found]
+            == [row.tolist() for row in objects]
+            == [rows[i].tolist() for i in slots]
+        )
         assert found.values.dtype == np.uint16 or not len(slots)
         assert shards.lengths(slots, "t.tokens").tolist() == [len(rows[i]) for i in slots]

@@ -20,15 +20,24 @@ from tests.data.lake import Lake, adds_up, quarantine, rows
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    with Engine.load("embedded").open(tmp_path_factory.mktemp("scratch"), memory_bytes=2**29, threads=2) as session:
+    with Engine.load("embedded").open(
+        tmp_path_factory.mktemp("scratch"), memory_bytes=2**29, threads=2
+    ) as session:
         yield session
 
 
 def placed(session, columns, *, seed=0, files=(None,), **split):
     count = len(next(iter(columns.values())))
-    whole = {ROW_ID: [hashlib.md5(str(i).encode()).hexdigest() for i in range(count)], ROW_FILE: [0] * count, "__row": list(range(count)), **columns}
+    whole = {
+        ROW_ID: [hashlib.md5(str(i).encode()).hexdigest() for i in range(count)],
+        ROW_FILE: [0] * count,
+        "__row": list(range(count)),
+        **columns,
+    }
     table = session.table(pa.table(whole))
-    return session.rows(assign(table, Split(**split), seed=seed, files=list(files), session=session).order_by("__row"))
+    return session.rows(
+        assign(table, Split(**split), seed=seed, files=list(files), session=session).order_by("__row")
+    )
 
 
 def test_hash_is_md5_compared_as_text(session):
@@ -39,12 +48,18 @@ def test_hash_is_md5_compared_as_text(session):
 
 
 def test_shares_are_met_in_expectation(session):
-    counts = Counter(r[SPLIT] for r in placed(session, {"a": list(range(20_000))}, train=0.5, validation=0.3, test=0.2))
-    assert counts["train"] / 20_000 == pytest.approx(0.5, abs=0.015) and counts["validation"] / 20_000 == pytest.approx(0.3, abs=0.015)
+    counts = Counter(
+        r[SPLIT] for r in placed(session, {"a": list(range(20_000))}, train=0.5, validation=0.3, test=0.2)
+    )
+    assert counts["train"] / 20_000 == pytest.approx(0.5, abs=0.015) and counts[
+        "validation"
+    ] / 20_000 == pytest.approx(0.3, abs=0.015)
 
 
 def test_all_to_train(session):
-    assert {r[SPLIT] for r in placed(session, {"a": list(range(300))}, train=1, validation=0, test=0)} == {"train"}
+    assert {r[SPLIT] for r in placed(session, {"a": list(range(300))}, train=1, validation=0, test=0)} == {
+        "train"
+    }
 
 
 @settings(deadline=None, max_examples=15)
@@ -52,27 +67,58 @@ def test_all_to_train(session):
 def test_a_group_stays_together_and_keeps_its_side_when_data_grows(session, groups, seed):
     less = placed(session, {"g": pa.array(groups[: len(groups) // 2 + 1], pa.string())}, seed=seed, on="g")
     more = placed(session, {"g": pa.array(groups, pa.string())}, seed=seed, on="g")
-    assert all(len({r[SPLIT] for r in more if r["g"] == g}) == 1 for g in {g for g in groups if g is not None})
+    assert all(
+        len({r[SPLIT] for r in more if r["g"] == g}) == 1 for g in {g for g in groups if g is not None}
+    )
     assert [r[SPLIT] for r in less] == [r[SPLIT] for r in more[: len(less)]]
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=80), st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.7, 0.0, 0.3)]))
+@given(
+    st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=80),
+    st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.7, 0.0, 0.3)]),
+)
 def test_stratified_shares_are_exact_to_a_row_a_value(session, values, shares):
     train, validation, test = shares
-    found = placed(session, {"v": pa.array(values, pa.string())}, stratify="v", train=train, validation=validation, test=test)
+    found = placed(
+        session,
+        {"v": pa.array(values, pa.string())},
+        stratify="v",
+        train=train,
+        validation=validation,
+        test=test,
+    )
     for value in set(values):
         counts = Counter(r[SPLIT] for r in found if r["v"] == value)
         total = sum(counts.values())
-        assert abs(counts["train"] - train * total) <= 0.5 + 1e-9 and abs(counts["validation"] - validation * total) <= 1 and abs(counts["test"] - test * total) <= 1
+        assert (
+            abs(counts["train"] - train * total) <= 0.5 + 1e-9
+            and abs(counts["validation"] - validation * total) <= 1
+            and abs(counts["test"] - test * total) <= 1
+        )
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 30)), min_size=1, max_size=60))
 def test_time_goes_forward_and_moments_stay_together(session, times):
-    found = placed(session, {"t": pa.array([None if t is None else t * 10**12 for t in times], pa.timestamp("us"))}, by="time", on="t", train=0.6, validation=0.2, test=0.2)
+    found = placed(
+        session,
+        {"t": pa.array([None if t is None else t * 10**12 for t in times], pa.timestamp("us"))},
+        by="time",
+        on="t",
+        train=0.6,
+        validation=0.2,
+        test=0.2,
+    )
     by = {name: [r["t"] for r in found if r[SPLIT] == name] for name in ("train", "validation", "test")}
-    assert all(not a or not b or max(a) < min(b) for a, b in ((by["train"], by["validation"]), (by["validation"], by["test"]), (by["train"], by["test"])))
+    assert all(
+        not a or not b or max(a) < min(b)
+        for a, b in (
+            (by["train"], by["validation"]),
+            (by["validation"], by["test"]),
+            (by["train"], by["test"]),
+        )
+    )
     assert all((r[SPLIT] is None) == (r["t"] is None) == (r[REASON] is not None) for r in found)
     known = [t for t in times if t is not None]
     largest = max(Counter(known).values(), default=0)
@@ -80,20 +126,38 @@ def test_time_goes_forward_and_moments_stay_together(session, times):
 
 
 def test_time_by_numbers_and_nan(session):
-    found = placed(session, {"t": [1.0, 2.0, 3.0, 4.0, float("nan")]}, by="time", on="t", train=0.5, validation=0.25, test=0.25)
+    found = placed(
+        session,
+        {"t": [1.0, 2.0, 3.0, 4.0, float("nan")]},
+        by="time",
+        on="t",
+        train=0.5,
+        validation=0.25,
+        test=0.25,
+    )
     assert [r[SPLIT] for r in found] == ["train", "train", "validation", "test", None]
 
 
 def test_a_column_says_and_what_it_does_not_say_is_put_aside(tmp_path):
     lake = Lake(tmp_path)
-    lake.put("rows.parquet", [{"s": s, "i": i} for i, s in enumerate(["train", "validation", "test", "Train", None, "train"])])
+    lake.put(
+        "rows.parquet",
+        [{"s": s, "i": i} for i, s in enumerate(["train", "validation", "test", "Train", None, "train"])],
+    )
     dataset = lake.prepare(split={"by": "column", "on": "s"})
-    assert {(r["s"], r["split"]) for r in rows(dataset)} == {("train", "train"), ("validation", "validation"), ("test", "test")}
-    assert sorted(r["reason"] for r in quarantine(dataset)) == ["found 'Train', expected train, validation or test", "is missing, so the row has no split"]
+    assert {(r["s"], r["split"]) for r in rows(dataset)} == {
+        ("train", "train"),
+        ("validation", "validation"),
+        ("test", "test"),
+    }
+    assert sorted(r["reason"] for r in quarantine(dataset)) == [
+        "found 'Train', expected train, validation or test",
+        "is missing, so the row has no split",
+    ]
     assert adds_up(dataset) and {r["stage"] for r in quarantine(dataset)} == {"split"}
 
 
-# -- by files --------------------------------------------------------------------------------------------------------------
+# -- by files ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -109,12 +173,26 @@ SOURCE = {"type": "files", "train": "train.csv", "test": "test.csv"}
 
 def test_files_say_and_validation_is_carved_out_of_train(given_files):
     dataset = given_files.prepare(source=SOURCE, split={"by": "files", "validation": 0.2, "test": 0})
-    assert dataset.counts["test"] == 3 and dataset.counts["train"] + dataset.counts["validation"] == 102 and 5 < dataset.counts["validation"] < 40
+    assert (
+        dataset.counts["test"] == 3
+        and dataset.counts["train"] + dataset.counts["validation"] == 102
+        and 5 < dataset.counts["validation"] < 40
+    )
 
 
 def test_a_given_test_split_is_never_deduplicated_and_its_overlap_is_told(given_files):
-    dataset = given_files.prepare(source=SOURCE, split={"by": "files", "validation": 0, "test": 0, "train": 1}, clean=["deduplicate"])
-    assert dataset.counts == {"in": 105, "train": 100, "validation": 0, "test": 3, "quarantined": 0, "duplicates": 2, "filtered": 0}
+    dataset = given_files.prepare(
+        source=SOURCE, split={"by": "files", "validation": 0, "test": 0, "train": 1}, clean=["deduplicate"]
+    )
+    assert dataset.counts == {
+        "in": 105,
+        "train": 100,
+        "validation": 0,
+        "test": 3,
+        "quarantined": 0,
+        "duplicates": 2,
+        "filtered": 0,
+    }
     assert dataset.manifest["overlap"]["test"] == 2
     assert "2 of 3 rows of the given test split are also in train" in given_files.said()
 
@@ -138,7 +216,8 @@ def test_an_empty_share_is_warned_of(tmp_path):
 
 
 def test_texts_are_put_in_the_order_of_time_not_of_letters(session):
-    times = [f"2024-01-{day} 08:00" for day in range(1, 32)]  # "2024-01-9" comes after "2024-01-31" by its letters
+    # "2024-01-9" comes after "2024-01-31" by its letters
+    times = [f"2024-01-{day} 08:00" for day in range(1, 32)]
     found = placed(session, {"t": times}, by="time", on="t", train=0.6, validation=0.2, test=0.2)
     assert [r[SPLIT] for r in found] == ["train"] * 19 + ["validation"] * 6 + ["test"] * 6
 

@@ -44,4 +44,6 @@ def test_the_first_failure_is_raised() -> None:
 @given(st.integers(1, 200_000))
 def test_parts_are_even(rows: int) -> None:
     part = even_part(rows)
-    assert 1 <= part <= max(rows, 1) and (part == BATCH_ROWS or part * -(-BATCH_ROWS // part) - BATCH_ROWS < part)
+    assert 1 <= part <= max(rows, 1) and (
+        part == BATCH_ROWS or part * -(-BATCH_ROWS // part) - BATCH_ROWS < part
+    )

@@ -1,4 +1,6 @@
-"""Samples of series: cut where they may be, in whatever pieces the steps come; the feed holds what requests would encode to."""
+"""Samples of series: cut where they may be, in whatever pieces the steps come; the feed holds what requests
+would encode to.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,18 @@ HOUR = dt.timedelta(hours=1)
 START = dt.datetime(2024, 1, 1)
 
 
-# -- numbers alone -------------------------------------------------------------------------------------------------------
+# -- numbers alone -------------------------------------------------------------------------------------------
 
 
 def by_hand(segment: list[int], rank: list[int], back: int, ahead: int) -> list[tuple[int, int]]:
     found = []
     for anchor in range(back, len(segment) - ahead + 1):
         window, target = range(anchor - back, anchor), range(anchor, anchor + ahead)
-        if len({segment[i] for i in [*window, *target]}) == 1 and len({rank[i] for i in target}) == 1 and all(rank[i] <= rank[anchor] for i in window):
+        if (
+            len({segment[i] for i in [*window, *target]}) == 1
+            and len({rank[i] for i in target}) == 1
+            and all(rank[i] <= rank[anchor] for i in window)
+        ):
             found.append((anchor, rank[anchor]))
     return found
 
@@ -44,14 +50,24 @@ def by_hand(segment: list[int], rank: list[int], back: int, ahead: int) -> list[
 @given(st.data())
 def test_anchors_are_those_found_by_hand_however_the_steps_come(data: st.DataObject) -> None:
     size = data.draw(st.integers(0, 40))
-    segment = np.cumsum(data.draw(st.lists(st.sampled_from([0, 0, 0, 0, 1]), min_size=size, max_size=size))).astype(int).tolist()
-    rank = data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size)) if data.draw(st.booleans()) else sorted(data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size)))
+    segment = (
+        np.cumsum(data.draw(st.lists(st.sampled_from([0, 0, 0, 0, 1]), min_size=size, max_size=size)))
+        .astype(int)
+        .tolist()
+    )
+    rank = (
+        data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size))
+        if data.draw(st.booleans())
+        else sorted(data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=size, max_size=size)))
+    )
     back, ahead = data.draw(st.integers(0, 5)), data.draw(st.integers(1, 4))
     cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=6))})
     anchors = Anchors(Reach(back, ahead))
     found = []
     for start, stop in pairwise(cuts):
-        some, split = anchors.update(np.array(segment[start:stop], np.int64), np.array(rank[start:stop], np.int8))
+        some, split = anchors.update(
+            np.array(segment[start:stop], np.int64), np.array(rank[start:stop], np.int8)
+        )
         found += list(zip(some.tolist(), split.tolist(), strict=True))
     wanted = by_hand(segment, rank, back, ahead)
     assert found == wanted
@@ -81,7 +97,17 @@ def test_distances() -> None:
     assert usual_distance(np.array([2.0, 1.0, 1.0, 5.0])) == 1 and usual_distance(np.array([0.0])) is None
     assert broken(np.array([31, 28, 30, 61, 10]), 31.0).tolist() == [False, False, False, True, True]
     second = 10**6
-    seasons = {3600: 24, 900: 96, 60: 1440, 86_400: 7, 7 * 86_400: 52, 30 * 86_400: 12, 91 * 86_400: 4, 366 * 86_400: 1, 1: 3600}
+    seasons = {
+        3600: 24,
+        900: 96,
+        60: 1440,
+        86_400: 7,
+        7 * 86_400: 52,
+        30 * 86_400: 12,
+        91 * 86_400: 4,
+        366 * 86_400: 1,
+        1: 3600,
+    }
     assert {at: season_of(at * second) for at in seasons} == seasons and season_of(None) == 1
 
 
@@ -97,7 +123,7 @@ def test_the_naive_error_does_not_mind_cuts_gaps_or_holes() -> None:
     assert Lagged(3, 1).result() == [None]
 
 
-# -- from a lake to batches ----------------------------------------------------------------------------------------------
+# -- from a lake to batches ----------------------------------------------------------------------------------
 
 
 def table(hours: int = 120, *, shops: tuple[str, ...] = ("a", "b"), hole: int | None = 50) -> pa.Table:
@@ -108,7 +134,16 @@ def table(hours: int = 120, *, shops: tuple[str, ...] = ("a", "b"), hole: int | 
             if shop == "b" and hour == hole:
                 continue
             load = None if (hour + i) % 17 == 0 else float(10 * i + np.sin(hour / 4) * 3 + hour / 100)
-            rows.append({"shop": shop, "at": START + hour * HOUR, "load": load, "heat": float(hour % 24), "open": hour % 3 == 0, "kind": "big" if i else "small"})
+            rows.append(
+                {
+                    "shop": shop,
+                    "at": START + hour * HOUR,
+                    "load": load,
+                    "heat": float(hour % 24),
+                    "open": hour % 3 == 0,
+                    "kind": "big" if i else "small",
+                }
+            )
     order = np.random.default_rng(1).permutation(len(rows))
     return pa.Table.from_pylist([rows[i] for i in order])
 
@@ -116,7 +151,11 @@ def table(hours: int = 120, *, shops: tuple[str, ...] = ("a", "b"), hole: int | 
 WORDS: dict[str, Any] = {
     "split": {"by": "time", "on": "at", "train": 0.5, "validation": 0.25, "test": 0.25},
     "samples": {"time": "at", "entity": "shop"},
-    "inputs": {"past": {"type": "series", "columns": ["load", "heat"], "window": 6}, "plan": {"type": "series", "columns": ["open"], "window": 2, "horizon": 3}, "kind": "category"},
+    "inputs": {
+        "past": {"type": "series", "columns": ["load", "heat"], "window": 6},
+        "plan": {"type": "series", "columns": ["open"], "window": 2, "horizon": 3},
+        "kind": "category",
+    },
     "targets": {"next": {"type": "series", "columns": ["load", "heat"], "horizon": 3}},
     "weight": None,
 }
@@ -173,28 +212,48 @@ def test_a_sample_is_what_it_says(lake: Lake) -> None:
             assert sample["past"] == [[row["load"], row["heat"]] for row in past]
             assert sample["next"] == [[row["load"], row["heat"]] for row in ahead]
             assert sample["plan"] == [float(row["open"]) for row in [*past[-2:], *ahead]]
-            assert {row["split"] for row in ahead} == {split} and sample["at"] == at - HOUR and sample["kind"] == anchor["kind"]
+            assert (
+                {row["split"] for row in ahead} == {split}
+                and sample["at"] == at - HOUR
+                and sample["kind"] == anchor["kind"]
+            )
 
 
 def lake_rows(dataset: Any) -> list[dict[str, Any]]:
-    return [{**row, "split": split} for split in ("train", "validation", "test") for row in dataset.table(split).to_pylist()]
+    return [
+        {**row, "split": split}
+        for split in ("train", "validation", "test")
+        for row in dataset.table(split).to_pylist()
+    ]
 
 
 def test_shuffled_samples_come_once_each_whatever_the_processes(lake: Lake) -> None:
     _, _, feed = fed(lake)
     loaders = [Loader(feed, batch_size=16, seed=3, rank=rank, world=2, numpy=True) for rank in range(2)]
     ids = [tuple(row) for loader in loaders for batch in loader for row in batch["row_id"].tolist()]
-    assert len(ids) == len(set(ids)) == feed.sizes["train"] and len(loaders[0]) == -(-feed.sizes["train"] // 16)
+    assert len(ids) == len(set(ids)) == feed.sizes["train"] and len(loaders[0]) == -(
+        -feed.sizes["train"] // 16
+    )
 
 
 def test_plain_targets_and_weights_are_of_the_anchor(lake: Lake) -> None:
-    changed = {"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4}, "kind": "category"}, "targets": {"open": "binary"}, "weight": "heat"}
+    changed = {
+        "inputs": {"past": {"type": "series", "columns": ["load"], "window": 4}, "kind": "category"},
+        "targets": {"open": "binary"},
+        "weight": "heat",
+    }
     recipe, dataset, feed = fed(lake, **changed)
     by_id = {row[ROW_ID]: row for row in lake_rows(dataset)}
     samples = SampledDataset(dataset, recipe).table("train")
-    assert [row["open"] for row in samples.to_pylist()] == [by_id[row[ROW_ID]]["open"] for row in samples.to_pylist()]
+    assert [row["open"] for row in samples.to_pylist()] == [
+        by_id[row[ROW_ID]]["open"] for row in samples.to_pylist()
+    ]
     (batch,) = list(Loader(feed, batch_size=1000, shuffle=False, numpy=True))
-    assert batch["weight"].tolist() == samples["heat"].to_pylist() == [by_id[i]["heat"] for i in samples[ROW_ID].to_pylist()]
+    assert (
+        batch["weight"].tolist()
+        == samples["heat"].to_pylist()
+        == [by_id[i]["heat"] for i in samples[ROW_ID].to_pylist()]
+    )
     assert batch["open.label"].tolist() == [float(v) for v in samples["open"].to_pylist()]
 
 
@@ -224,7 +283,11 @@ def test_two_steps_at_one_time_are_told(lake: Lake) -> None:
 
 def test_a_window_longer_than_any_series_is_told(lake: Lake) -> None:
     with pytest.raises(ContractError, match="Shorten the window"):
-        fed(lake, inputs={"past": {"type": "series", "columns": ["load"], "window": 500}}, targets={"next": {"type": "series", "columns": ["load"], "horizon": 2}})
+        fed(
+            lake,
+            inputs={"past": {"type": "series", "columns": ["load"], "window": 500}},
+            targets={"next": {"type": "series", "columns": ["load"], "horizon": 2}},
+        )
 
 
 def test_time_as_text_has_no_distances(lake: Lake) -> None:
@@ -238,7 +301,9 @@ def test_time_as_text_has_no_distances(lake: Lake) -> None:
 
 def test_whole_series_by_hash_of_their_names(lake: Lake) -> None:
     lake.put("rows.parquet", table(40, shops=tuple("abcdefghijkl"), hole=None))
-    recipe, dataset, feed = fed(lake, split={"by": "hash", "on": "shop", "train": 0.5, "validation": 0.25, "test": 0.25})
+    recipe, dataset, feed = fed(
+        lake, split={"by": "hash", "on": "shop", "train": 0.5, "validation": 0.25, "test": 0.25}
+    )
     assert feed.manifest["straddling"] == 0 and sum(feed.sizes.values()) == 12 * (40 - 6 - 3 + 1)
     assert isinstance(seen(dataset, recipe), SampledDataset)
 
@@ -256,10 +321,23 @@ def test_season_and_naive_error_are_learnt_from_the_order(lake: Lake) -> None:
 def test_windows_to_be_forecast(lake: Lake, tmp_path: Path, every: bool) -> None:
     recipe, _, _ = fed(lake)
     lake.put("new.parquet", table(40, shops=("z", "b", "a"), hole=36))
-    found = list(windows_of([tmp_path / "new.parquet"], recipe, ["shop", "at", "past", "plan", "kind"], tmp_path / "scratch", every=every, set_aside=lambda *_: None))
+    found = list(
+        windows_of(
+            [tmp_path / "new.parquet"],
+            recipe,
+            ["shop", "at", "past", "plan", "kind"],
+            tmp_path / "scratch",
+            every=every,
+            set_aside=lambda *_: None,
+        )
+    )
     rows = [row for part in found for row in part.to_pylist()]
     if not every:
-        assert [(row["shop"], row["at"]) for row in rows] == [("a", START + 36 * HOUR), ("b", START + 32 * HOUR), ("z", START + 36 * HOUR)]
+        assert [(row["shop"], row["at"]) for row in rows] == [
+            ("a", START + 36 * HOUR),
+            ("b", START + 32 * HOUR),
+            ("z", START + 36 * HOUR),
+        ]
         assert rows[0]["plan"] == [0.0, 1.0, 0.0, 0.0, 1.0] and rows[0]["past"][-1][1] == 12.0
     else:
         assert len(rows) == 2 * (40 - 6 - 3 + 1) + (36 - 6 - 3 + 1)
@@ -268,7 +346,9 @@ def test_windows_to_be_forecast(lake: Lake, tmp_path: Path, every: bool) -> None
 def test_sizing_a_model_before_there_is_a_dataset(lake: Lake) -> None:
     recipe = lake.recipe(**words())
     encoding = fit_encoding(recipe, table())
-    assert encoding.specs("inputs")["past"]["values"].shape == (6, 2) and encoding.specs("targets")["next"]["values"].shape == (3, 2)
+    assert encoding.specs("inputs")["past"]["values"].shape == (6, 2) and encoding.specs("targets")["next"][
+        "values"
+    ].shape == (3, 2)
 
 
 def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
@@ -277,15 +357,32 @@ def test_what_a_feed_is_called_depends_on_samples(lake: Lake) -> None:
     assert feed.id == feed_id(recipe, dataset) != feed_id(other, dataset)
 
 
-@pytest.mark.parametrize(("changed", "said"), [
-    ({"split": {"by": "hash"}}, "scatter the steps"),
-    ({"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "horizon": 2}}}, "give the answer away"),
-    ({"inputs": {"kind": {"type": "series", "columns": ["load"], "window": 4}, "size": {"type": "category", "column": "kind"}}}, "the name of a column"),
-    ({"targets": {"next": {"type": "series", "columns": ["load"], "window": 4}}}, "no `window`"),
-    ({"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "quantiles": [0.5]}}}, "belongs to a target"),
-    ({"inputs": {"kind": "category"}, "targets": {"open": "binary"}}, "there is none"),
-    ({"clean": [{"type": "fill", "values": {"load": 0}}]}, "in a request"),
-])
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"split": {"by": "hash"}}, "scatter the steps"),
+        (
+            {"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "horizon": 2}}},
+            "give the answer away",
+        ),
+        (
+            {
+                "inputs": {
+                    "kind": {"type": "series", "columns": ["load"], "window": 4},
+                    "size": {"type": "category", "column": "kind"},
+                }
+            },
+            "the name of a column",
+        ),
+        ({"targets": {"next": {"type": "series", "columns": ["load"], "window": 4}}}, "no `window`"),
+        (
+            {"inputs": {"past": {"type": "series", "columns": ["load"], "window": 4, "quantiles": [0.5]}}},
+            "belongs to a target",
+        ),
+        ({"inputs": {"kind": "category"}, "targets": {"open": "binary"}}, "there is none"),
+        ({"clean": [{"type": "fill", "values": {"load": 0}}]}, "in a request"),
+    ],
+)
 def test_what_cannot_be_is_told_before_anything_runs(lake: Lake, changed: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         lake.recipe(**words(**changed))
@@ -297,10 +394,21 @@ def test_absent_columns_of_samples_are_told(lake: Lake) -> None:
 
 
 def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
-    """Against the samples themselves: too short, gone before the split, with one gap, and with steps that are refused."""
+    """Against the samples themselves: too short, gone before the split, with one gap, and with steps that are
+    refused.
+    """
     rows = table(shops=("a", "b")).to_pylist()
-    new = [{"shop": name, "at": START + hour * HOUR, "load": 1.0, "heat": 2.0, "open": True, "kind": "big"} for name, hours in {
-        "short": range(115, 119), "gone": range(40), "late": range(100, 120), "every other": range(0, 120, 2), "no kind": range(120)}.items() for hour in hours]
+    new = [
+        {"shop": name, "at": START + hour * HOUR, "load": 1.0, "heat": 2.0, "open": True, "kind": "big"}
+        for name, hours in {
+            "short": range(115, 119),
+            "gone": range(40),
+            "late": range(100, 120),
+            "every other": range(0, 120, 2),
+            "no kind": range(120),
+        }.items()
+        for hour in hours
+    ]
     for row in new:
         row["kind"] = None if row["shop"] == "no kind" and row["at"] >= START + 90 * HOUR else row["kind"]
     lake.put("rows.parquet", pa.Table.from_pylist(rows + new))
@@ -313,5 +421,7 @@ def test_series_without_a_sample_are_counted_in_every_split(lake: Lake) -> None:
         found = view.unsampled(split)
         assert (found.series, found.without) == (len(series), len(series - sampled)), split
         said = " ".join(found.said(split))
-        assert (f"{found.without} of {found.series} series of the {split} split have no whole window" in said) == bool(found.without)
+        assert (
+            f"{found.without} of {found.series} series of the {split} split have no whole window" in said
+        ) == bool(found.without)
     assert view.unsampled("test").without >= 1

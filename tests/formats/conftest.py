@@ -16,7 +16,9 @@ class Read:
 
     def __init__(self, folder: Path, *files: Path, reading: dict | None = None) -> None:
         self.events: list[Event] = []
-        inputs = [Input(f.name, str(f), Reading.model_validate(reading or {}), f.stat().st_size) for f in files]
+        inputs = [
+            Input(f.name, str(f), Reading.model_validate(reading or {}), f.stat().st_size) for f in files
+        ]
         made = extract(inputs, folder / "scratch", memory_bytes=1 << 28, events=Events(self.events.append))
         self.table = pq.read_table(made.parquet)
         self.schema, self.rows, self.rejected = made.schema, made.rows, made.rejected

@@ -20,9 +20,24 @@ from hypothesis import strategies as st
 from penstock.core.errors import SourceError
 from penstock.formats.archive import DamagedMember, is_archive, open_archive
 
-PACKERS = {".tar": bytes, ".tar.gz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress, ".tar.zst": lambda b: pa.compress(b, "zstd", asbytes=True)}
-NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=90), min_size=1, max_size=4).map("/".join)
-MEMBERS = st.dictionaries(NAMES.filter(lambda n: not n.endswith("/") and ".." not in n.split("/")), st.binary(max_size=1500), min_size=1, max_size=6)
+PACKERS = {
+    ".tar": bytes,
+    ".tar.gz": gzip.compress,
+    ".tar.bz2": bz2.compress,
+    ".tar.xz": lzma.compress,
+    ".tar.zst": lambda b: pa.compress(b, "zstd", asbytes=True),
+}
+NAMES = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=90),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+MEMBERS = st.dictionaries(
+    NAMES.filter(lambda n: not n.endswith("/") and ".." not in n.split("/")),
+    st.binary(max_size=1500),
+    min_size=1,
+    max_size=6,
+)
 
 
 def tar_of(members: dict[str, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
@@ -67,7 +82,9 @@ def test_a_tar_is_what_was_packed(scratch, members, format, packing):
 
 
 @settings(deadline=None, max_examples=25)
-@given(MEMBERS, st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]))
+@given(
+    MEMBERS, st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+)
 def test_a_zip_is_what_was_packed(scratch, members, packing):
     assert contents(at(scratch, zip_of(members, packing), "a.zip")) == members
 
@@ -98,7 +115,12 @@ def test_a_tar_cut_anywhere_is_refused(scratch, data):
 
 def test_where_a_tar_is_cut_is_told(tmp_path):
     whole = tar_of({"a/1.bin": b"x" * 700, "b/2.bin": b"y" * 512}, tarfile.USTAR_FORMAT)
-    with pytest.raises(SourceError, match=r"a\.tar is cut short: it ends within 'b/2\.bin' at byte 2,148, after 'a/1\.bin'\. Fetch it again"):
+    with pytest.raises(
+        SourceError,
+        match=(
+            r"a\.tar is cut short: it ends within 'b/2\.bin' at byte 2,148, after 'a/1\.bin'\. Fetch it again"
+        ),
+    ):
         contents(at(tmp_path, whole[:2148]))
     with pytest.raises(SourceError, match="without the two empty blocks"):
         contents(at(tmp_path, whole[:2560]))
@@ -125,18 +147,41 @@ def test_tars_joined_end_to_end_are_all_read(tmp_path):
     said.clear()
     assert contents(at(tmp_path, tar_of({"a": b"1"}) + b"rubbish" * 100), said) == {"a": b"1"}
     assert "no tar" in said[0]
-    assert contents(at(tmp_path, gzip.compress(tar_of({"a": b"1"})[:512]) + gzip.compress(tar_of({"a": b"1"})[512:]), "b.tgz")) == {"a": b"1"}  # as pigz writes
+    # as pigz writes
+    assert contents(
+        at(
+            tmp_path,
+            gzip.compress(tar_of({"a": b"1"})[:512]) + gzip.compress(tar_of({"a": b"1"})[512:]),
+            "b.tgz",
+        )
+    ) == {"a": b"1"}
 
 
 def test_links_devices_and_sparse_files_are_told_apart(tmp_path):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", encoding="utf-8") as tar:
-        for name, type in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("pipe", tarfile.FIFOTYPE), ("tty", tarfile.CHRTYPE), ("what", b"?"), ("plain", tarfile.REGTYPE)):
+        for name, type in (
+            ("folder", tarfile.DIRTYPE),
+            ("link", tarfile.SYMTYPE),
+            ("hard", tarfile.LNKTYPE),
+            ("pipe", tarfile.FIFOTYPE),
+            ("tty", tarfile.CHRTYPE),
+            ("what", b"?"),
+            ("plain", tarfile.REGTYPE),
+        ):
             info = tarfile.TarInfo(name)
             info.type = type
             tar.addfile(info)
     with open_archive(str(at(tmp_path, file.getvalue()))) as archive:
-        assert {e.name: e.type for e in archive.entries()} == {"folder": "folder", "link": "link", "hard": "link", "pipe": "device", "tty": "device", "what": "odd", "plain": "file"}
+        assert {e.name: e.type for e in archive.entries()} == {
+            "folder": "folder",
+            "link": "link",
+            "hard": "link",
+            "pipe": "device",
+            "tty": "device",
+            "what": "odd",
+            "plain": "file",
+        }
     sparse = tarfile.TarInfo("holes")
     sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     file = io.BytesIO()
@@ -190,9 +235,12 @@ def test_a_zip_that_lies_about_a_size_is_not_believed(tmp_path):
 def test_zips_of_other_systems(tmp_path):
     raw = zip_of({"blåbær/1.txt": b"x"})
     flagged = bytearray(raw)
-    for mark, field in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # as some writers: UTF-8, and no flag that says so
+    # as some writers: UTF-8, and no flag that says so
+    for mark, field in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = flagged.index(mark) + field
-        flagged[place : place + 2] = struct.pack("<H", struct.unpack("<H", flagged[place : place + 2])[0] & ~0x800)
+        flagged[place : place + 2] = struct.pack(
+            "<H", struct.unpack("<H", flagged[place : place + 2])[0] & ~0x800
+        )
     assert list(contents(at(tmp_path, bytes(flagged), "a.zip"))) == ["blåbær/1.txt"]
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as made:
@@ -204,7 +252,11 @@ def test_zips_of_other_systems(tmp_path):
         made.writestr(link, "cat")
         made.mkdir("dog")
     with open_archive(str(at(tmp_path, file.getvalue(), "b.zip"))) as archive:
-        assert {e.name: e.type for e in archive.entries()} == {"cat/1.txt": "file", "link": "link", "dog/": "folder"}
+        assert {e.name: e.type for e in archive.entries()} == {
+            "cat/1.txt": "file",
+            "link": "link",
+            "dog/": "folder",
+        }
 
 
 def test_an_encrypted_member_is_odd(tmp_path):
@@ -218,11 +270,17 @@ def test_an_encrypted_member_is_odd(tmp_path):
 
 def test_archives_at_a_url():
     system = fsspec.filesystem("memory")
-    for name, data in (("x.tar", tar_of({"a": b"1", "b": b"2" * 9999})), ("x.tgz", gzip.compress(tar_of({"a": b"1", "b": b"2" * 9999}))), ("x.zip", zip_of({"a": b"1", "b": b"2" * 9999}))):
+    for name, data in (
+        ("x.tar", tar_of({"a": b"1", "b": b"2" * 9999})),
+        ("x.tgz", gzip.compress(tar_of({"a": b"1", "b": b"2" * 9999}))),
+        ("x.zip", zip_of({"a": b"1", "b": b"2" * 9999})),
+    ):
         system.pipe_file(f"/archives-test/{name}", data)
         assert contents(f"memory://archives-test/{name}") == {"a": b"1", "b": b"2" * 9999}
     system.rm("/archives-test", recursive=True)
 
 
 def test_the_endings_of_archives():
-    assert all(map(is_archive, ["a.tar", "x/A.TAR.GZ", "a.tgz", "a.tar.zst", "a.zip", "s3://b/a.tar.xz"])) and not any(map(is_archive, ["a.gz", "tar", "a.csv.gz", "a.tar/b"]))
+    assert all(
+        map(is_archive, ["a.tar", "x/A.TAR.GZ", "a.tgz", "a.tar.zst", "a.zip", "s3://b/a.tar.xz"])
+    ) and not any(map(is_archive, ["a.gz", "tar", "a.csv.gz", "a.tar/b"]))

@@ -24,30 +24,75 @@ from tests.formats.conftest import Read
 
 
 def test_types_come_from_all_the_data(read):
-    got = read("i,f,b,t,z,zip,plus,big,mixed,empty,late\n" + "1,1.5,true,2024-01-02 03:04:05,2024-01-02T03:04:05+01:00,01234,+5,9223372036854775807,1,,1\n" * 3
-               + "-7,2e3,FALSE,2024-02-29,2024-02-29T00:00Z,99999,7,-9223372036854775808,x,,1\n" + ",,,,,,,,,,1.5\n")
-    assert got.types == {"i": "int64", "f": "double", "b": "bool", "t": "timestamp[us]", "z": "timestamp[us, tz=UTC]", "zip": "string", "plus": "string",
-                         "big": "int64", "mixed": "string", "empty": "string", "late": "double"}
+    got = read(
+        "i,f,b,t,z,zip,plus,big,mixed,empty,late\n"
+        + "1,1.5,true,2024-01-02 03:04:05,2024-01-02T03:04:05+01:00,01234,+5,9223372036854775807,1,,1\n" * 3
+        + "-7,2e3,FALSE,2024-02-29,2024-02-29T00:00Z,99999,7,-9223372036854775808,x,,1\n"
+        + ",,,,,,,,,,1.5\n"
+    )
+    assert got.types == {
+        "i": "int64",
+        "f": "double",
+        "b": "bool",
+        "t": "timestamp[us]",
+        "z": "timestamp[us, tz=UTC]",
+        "zip": "string",
+        "plus": "string",
+        "big": "int64",
+        "mixed": "string",
+        "empty": "string",
+        "late": "double",
+    }
     assert got.records[0]["big"] == 2**63 - 1 and got.records[3]["big"] == -(2**63)
     assert got.records[0]["z"].hour == 2 and got.records[4]["i"] is None
 
 
-@pytest.mark.parametrize(("values", "kind"), [
-    (["9223372036854775808", "1"], "string"), (["9007199254740993", "1.5"], "string"), (["1.5", "9007199254740993"], "string"), (["9007199254740992", "1.5"], "double"),
-    (["0", "1"], "int64"), (["-0", "1"], "double"), (["00", "1"], "string"), (["0.5", ".5", "5."], "double"), (["01.5", "2"], "string"), (["0x1F", "2"], "string"), (["1e400", "2"], "string"),
-    (["NaN", "1.0"], "double"), (["-inf", "1"], "double"), (["nan(1)", "1.0"], "string"), (["yes", "no"], "string"), (["2024-02-30", "2024-01-01"], "string"), (["2024-01-01", "2024-01-01T00:00Z"], "string"),
-    (["1_000", "2"], "string"), (["20240101", "2"], "int64"), (["1,5", "2,5"], "string"), (["٣", "1"], "string"), (["true", "1"], "string"),
-])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["9223372036854775808", "1"], "string"),
+        (["9007199254740993", "1.5"], "string"),
+        (["1.5", "9007199254740993"], "string"),
+        (["9007199254740992", "1.5"], "double"),
+        (["0", "1"], "int64"),
+        (["-0", "1"], "double"),
+        (["00", "1"], "string"),
+        (["0.5", ".5", "5."], "double"),
+        (["01.5", "2"], "string"),
+        (["0x1F", "2"], "string"),
+        (["1e400", "2"], "string"),
+        (["NaN", "1.0"], "double"),
+        (["-inf", "1"], "double"),
+        (["nan(1)", "1.0"], "string"),
+        (["yes", "no"], "string"),
+        (["2024-02-30", "2024-01-01"], "string"),
+        (["2024-01-01", "2024-01-01T00:00Z"], "string"),
+        (["1_000", "2"], "string"),
+        (["20240101", "2"], "int64"),
+        (["1,5", "2,5"], "string"),
+        (["٣", "1"], "string"),
+        (["true", "1"], "string"),
+    ],
+)
 def test_narrowest_type(read, values, kind):
     assert read("v;w\n" + "".join(f"{v};x\n" for v in values), delimiter=";").types["v"] == kind
 
 
 def test_ragged_stray_and_undecodable_rows_are_rejected_alone(read):
-    got = read(b'id,name,v\n1,"a, b",1\n2,short\n3,x,1,extra\n\n4,"open,1\n5,"mid"dle,1\n6,12" pipe,1\n7,caf\xe9,1\n8,"two\nlines ""quoted""",1\n9,last,1')
+    got = read(
+        b'id,name,v\n1,"a, b",1\n2,short\n3,x,1,extra\n\n4,"open,1\n5,"mid"dle,1\n6,12"'
+        b' pipe,1\n7,caf\xe9,1\n8,"two\nlines ""quoted""",1\n9,last,1'
+    )
     assert [r["id"] for r in got.records] == [1, 6, 8, 9]
     assert [r["name"] for r in got.records] == ["a, b", '12" pipe', 'two\nlines "quoted"', "last"]
     assert got.bad_lines == [3, 4, 6, 7, 9]
-    assert [r["row"] for r in got.rejects] == ["2,short", "3,x,1,extra", '4,"open,1', '5,"mid"dle,1', "7,caf\\xe9,1"]
+    assert [r["row"] for r in got.rejects] == [
+        "2,short",
+        "3,x,1,extra",
+        '4,"open,1',
+        '5,"mid"dle,1',
+        "7,caf\\xe9,1",
+    ]
     assert "expected 3 cells, found 2" in got.rejects[0]["reason"] and "0xe9" in got.rejects[4]["reason"]
     assert {(r["file"], r["stage"]) for r in got.rejects} == {("a.csv", "read")}
 
@@ -63,8 +108,18 @@ def test_crlf_bom_and_last_line_without_end(read):
 
 
 def test_adult_like_options(read):
-    got = read("|1x3 Cross validator\n25, ?, <=50K.\n\n38, Private, >50K.\n", name="a.test", skip_rows=1, names=["age", "work", "income"], na="?", trim_end={"income": "."})
-    assert got.records == [{"age": 25, "work": None, "income": "<=50K"}, {"age": 38, "work": "Private", "income": ">50K"}]
+    got = read(
+        "|1x3 Cross validator\n25, ?, <=50K.\n\n38, Private, >50K.\n",
+        name="a.test",
+        skip_rows=1,
+        names=["age", "work", "income"],
+        na="?",
+        trim_end={"income": "."},
+    )
+    assert got.records == [
+        {"age": 25, "work": None, "income": "<=50K"},
+        {"age": 38, "work": "Private", "income": ">50K"},
+    ]
 
 
 def test_header_is_judged_aloud(read):
@@ -91,9 +146,15 @@ def test_delimiter_is_found(read, delimiter):
 
 
 def test_literal_quotes_comments_and_escapes(read):
-    assert read('say "hi"\t1\n"no end\t2\n', name="a.tsv", quote=None, header=False).records == [{"column_1": 'say "hi"', "column_2": 1}, {"column_1": '"no end', "column_2": 2}]
+    assert read('say "hi"\t1\n"no end\t2\n', name="a.tsv", quote=None, header=False).records == [
+        {"column_1": 'say "hi"', "column_2": 1},
+        {"column_1": '"no end', "column_2": 2},
+    ]
     assert read("a,b\n# no\n1,x\n", comment="#").records == [{"a": 1, "b": "x"}]
-    assert read('a,b\n1,"x \\" y"\n2,p\\,q\n', escape="\\").records == [{"a": 1, "b": 'x " y'}, {"a": 2, "b": "p,q"}]
+    assert read('a,b\n1,"x \\" y"\n2,p\\,q\n', escape="\\").records == [
+        {"a": 1, "b": 'x " y'},
+        {"a": 2, "b": "p,q"},
+    ]
 
 
 def test_encodings(read):
@@ -120,17 +181,26 @@ def test_compressed_and_damaged(read):
 
 
 def test_forced_types_reject_what_does_not_fit(read):
-    got = read("id,n,w\n007,1,yes\n8.0,x,no\n9,2.5,maybe\n", types={"id": "integer", "n": "number", "w": "boolean"})
+    got = read(
+        "id,n,w\n007,1,yes\n8.0,x,no\n9,2.5,maybe\n", types={"id": "integer", "n": "number", "w": "boolean"}
+    )
     assert got.records == [{"id": 7, "n": 1.0, "w": True}]
     assert [(r["line"], r["column"]) for r in got.rejects] == [(3, "n"), (4, "w")]
     assert got.rejects[0]["reason"] == "expected a number; found 'x'" and '"n": "x"' in got.rejects[0]["row"]
-    assert read("id,n\n1,2024-01-01T02:00+02:00\n2,2024-01-01\n", types={"n": "timestamp", "id": "text"}).records[0] == {"id": "1", "n": __import__("datetime").datetime(2024, 1, 1)}
+    assert read(
+        "id,n\n1,2024-01-01T02:00+02:00\n2,2024-01-01\n", types={"n": "timestamp", "id": "text"}
+    ).records[0] == {"id": "1", "n": __import__("datetime").datetime(2024, 1, 1)}
 
 
 def test_projection_and_renaming(read):
     got = read("a,b,c\n1,2,3\n", rename={"a": "x"}, columns=["c", "x"])
     assert got.records == [{"c": 3, "x": 1}] and list(got.types) == ["c", "x"]
-    for words, said in (({"rename": {"aa": "x"}}, "no column 'aa'. Did you mean 'a'"), ({"columns": ["zz"]}, "no column 'zz'"), ({"types": {"q": "text"}}, "no column 'q'"), ({"trim_end": {"q": "."}}, "no column 'q'")):
+    for words, said in (
+        ({"rename": {"aa": "x"}}, "no column 'aa'. Did you mean 'a'"),
+        ({"columns": ["zz"]}, "no column 'zz'"),
+        ({"types": {"q": "text"}}, "no column 'q'"),
+        ({"trim_end": {"q": "."}}, "no column 'q'"),
+    ):
         with pytest.raises(SourceError, match=re.escape(said)):
             read("a,b,c\n1,2,3\n", **words)
 
@@ -145,10 +215,23 @@ def test_files_with_other_headers_are_united(tmp_path):
     assert "taken for one" in got.said
 
 
-@pytest.mark.parametrize(("content", "reading", "said"), [
-    (b"", {}, "is empty"), (b"\n\n", {}, "is empty"), (b"a,b\n", {}, "no rows"), (b"a,b\n1,2\n", {"on_bad_row": "fail", "names": ["a", "b", "c"], "header": False}, "line 1: expected 3 cells, found 2"),
-    ("a,b\n1,2\n".encode("utf-16-le"), {}, "zero bytes"), (b"1\n", {"skip_rows": 5}, "fewer lines"), (b"a,b\r1,2\r", {}, "old Macs"), (b"1,2\n" * 9, {"names": ["a"]}, "2 cells a row"),
-])
+@pytest.mark.parametrize(
+    ("content", "reading", "said"),
+    [
+        (b"", {}, "is empty"),
+        (b"\n\n", {}, "is empty"),
+        (b"a,b\n", {}, "no rows"),
+        (
+            b"a,b\n1,2\n",
+            {"on_bad_row": "fail", "names": ["a", "b", "c"], "header": False},
+            "line 1: expected 3 cells, found 2",
+        ),
+        ("a,b\n1,2\n".encode("utf-16-le"), {}, "zero bytes"),
+        (b"1\n", {"skip_rows": 5}, "fewer lines"),
+        (b"a,b\r1,2\r", {}, "old Macs"),
+        (b"1,2\n" * 9, {"names": ["a"]}, "2 cells a row"),
+    ],
+)
 def test_files_that_cannot_be_read_say_why(read, content, reading, said):
     with pytest.raises(SourceError, match=said):
         read(content, **reading)
@@ -159,25 +242,55 @@ def test_all_rows_bad_is_said(read):
     assert got.rows == 0 and got.rejected == 2 and "not one of 2 rows" in got.said
 
 
-# -- properties ----------------------------------------------------------------------------------------------------------
+# -- properties ----------------------------------------------------------------------------------------------
 
 cells = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=8)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+)
 def test_what_csv_writes_is_read_back(tmp_path, rows, quoting, end):
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=quoting, lineterminator=end)
     writer.writerows([("x", "y", "z"), *rows])
     file = tmp_path / "p.csv"
     file.write_bytes(buffer.getvalue().encode())
-    got = Read(tmp_path, file, reading={"header": True, "delimiter": ",", "strip": False, "types": dict.fromkeys("xyz", "text")})
+    got = Read(
+        tmp_path,
+        file,
+        reading={"header": True, "delimiter": ",", "strip": False, "types": dict.fromkeys("xyz", "text")},
+    )
     assert got.rejected == 0
     assert [tuple(r.values()) for r in got.records] == [tuple(c or None for c in row) for row in rows]
 
 
-soup = st.lists(st.sampled_from([b"a", b"1", b",", b",", b'"', b'"', b"\n", b"\n", b"\r\n", b"\r", b" ", b"\xe9", "é".encode(), b'","', b'"x"', b"#"]), max_size=60).map(b"".join)
+soup = st.lists(
+    st.sampled_from(
+        [
+            b"a",
+            b"1",
+            b",",
+            b",",
+            b'"',
+            b'"',
+            b"\n",
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b" ",
+            b"\xe9",
+            "é".encode(),
+            b'","',
+            b'"x"',
+            b"#",
+        ]
+    ),
+    max_size=60,
+).map(b"".join)
 
 
 def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[list, list]:
@@ -185,7 +298,10 @@ def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[
     file.write_bytes(content)
     (folder / "r.parquet").unlink(missing_ok=True)
     rejects = Rejects(folder / "r.parquet")
-    reader = delimited.Delimited(Input("soup.csv", str(file), Reading.model_validate(reading)), Context(folder, rejects, Events(), size, 2))
+    reader = delimited.Delimited(
+        Input("soup.csv", str(file), Reading.model_validate(reading)),
+        Context(folder, rejects, Events(), size, 2),
+    )
     reader.scan()
     rows = [tuple(r.values()) for b in reader.batches({}) for r in b.to_pylist()]
     reader.close()
@@ -196,7 +312,13 @@ def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(soup, st.sampled_from([1, 7, 1 << 16]), st.booleans(), st.booleans())
 def test_fast_and_careful_agree_in_blocks_of_any_size(tmp_path, monkeypatch, content, size, strip, comment):
-    words = {"names": ["p", "q"], "header": False, "delimiter": ",", "strip": strip, **({"comment": "#"} if comment else {})}
+    words = {
+        "names": ["p", "q"],
+        "header": False,
+        "delimiter": ",",
+        "strip": strip,
+        **({"comment": "#"} if comment else {}),
+    }
     d = Dialect(strip=strip, comment=b"#" if comment else None)
     expected_rows, expected_bad = [], []
     for record in Careful(d).records(content, 1, final=True, width=2):
@@ -211,7 +333,13 @@ def test_fast_and_careful_agree_in_blocks_of_any_size(tmp_path, monkeypatch, con
     assert [b["line"] for b in bad] == [n + 1 for n in expected_bad]
     lines = content.split(b"\n")
     for b in bad:  # nothing is lost: each reject keeps its text
-        assert b["row"].encode().startswith(lines[b["line"] - 2].removesuffix(b"\r").decode("utf-8", "backslashreplace").encode()[:3])
+        assert (
+            b["row"]
+            .encode()
+            .startswith(
+                lines[b["line"] - 2].removesuffix(b"\r").decode("utf-8", "backslashreplace").encode()[:3]
+            )
+        )
 
 
 @settings(deadline=None, max_examples=300)
@@ -220,6 +348,12 @@ def test_plain_cut_ends_at_a_record(content):
     cut = plain_cut(content, Dialect(), final=False)
     if cut:
         careful = Careful(Dialect())
-        whole = [(r.line, r.raw, r.cells) for r in careful.records(content, 1, final=False) if r.line <= content[:cut].count(b"\n")]
-        assert whole == [(r.line, r.raw, r.cells) for r in Careful(Dialect()).records(content[:cut], 1, final=True)]
+        whole = [
+            (r.line, r.raw, r.cells)
+            for r in careful.records(content, 1, final=False)
+            if r.line <= content[:cut].count(b"\n")
+        ]
+        assert whole == [
+            (r.line, r.raw, r.cells) for r in Careful(Dialect()).records(content[:cut], 1, final=True)
+        ]
         assert LINE not in content[:cut].decode("latin-1")

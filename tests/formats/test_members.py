@@ -10,35 +10,55 @@ from hypothesis import strategies as st
 
 from penstock.formats.members import ParentFolder, Pattern, check_encoding, decoded, hidden, is_text, safe
 
-STEP = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6).filter(lambda s: s not in (".", ".."))
+STEP = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6).filter(
+    lambda s: s not in (".", "..")
+)
 PATH = st.lists(STEP, min_size=1, max_size=5)
 
 
-@pytest.mark.parametrize(("pattern", "path", "told"), [
-    ("cifar10/{split}/{label}/{name}.jpg", "cifar10/train/cat/0001.jpg", {"split": "train", "label": "cat", "name": "0001"}),
-    ("{label}/*.txt", "spam/a b.txt", {"label": "spam"}),
-    ("{label}/*.txt", "spam/deep/a.txt", None),
-    ("{label}/*.txt", "spam/a.TXT", None),
-    ("**/*.png", "a.png", {}),
-    ("**/*.png", "x/y/a.png", {}),
-    ("**", "x/y", {}),
-    ("{label}/**", "x/y/z", {"label": "x"}),
-    ("{label}/**/{name}.jpg", "x/1.jpg", {"label": "x", "name": "1"}),
-    ("{who}_{n}.wav", "ann_lee_3.wav", {"who": "ann_lee", "n": "3"}),
-    ("{a}/{a}.txt", "x/x.txt", {"a": "x"}),
-    ("{a}/{a}.txt", "x/y.txt", None),
-    ("img?.jp*g", "img1.jpeg", {}),
-    ("[ab][!0-9].txt", "bc.txt", {}),
-    ("[ab][!0-9].txt", "b5.txt", None),
-    ("[!x]", "/", None),
-    ("a.(b)+", "a.(b)+", {}),
-    ("{bokstav}/æ.txt", "ø/æ.txt", {"bokstav": "ø"}),
-])
+@pytest.mark.parametrize(
+    ("pattern", "path", "told"),
+    [
+        (
+            "cifar10/{split}/{label}/{name}.jpg",
+            "cifar10/train/cat/0001.jpg",
+            {"split": "train", "label": "cat", "name": "0001"},
+        ),
+        ("{label}/*.txt", "spam/a b.txt", {"label": "spam"}),
+        ("{label}/*.txt", "spam/deep/a.txt", None),
+        ("{label}/*.txt", "spam/a.TXT", None),
+        ("**/*.png", "a.png", {}),
+        ("**/*.png", "x/y/a.png", {}),
+        ("**", "x/y", {}),
+        ("{label}/**", "x/y/z", {"label": "x"}),
+        ("{label}/**/{name}.jpg", "x/1.jpg", {"label": "x", "name": "1"}),
+        ("{who}_{n}.wav", "ann_lee_3.wav", {"who": "ann_lee", "n": "3"}),
+        ("{a}/{a}.txt", "x/x.txt", {"a": "x"}),
+        ("{a}/{a}.txt", "x/y.txt", None),
+        ("img?.jp*g", "img1.jpeg", {}),
+        ("[ab][!0-9].txt", "bc.txt", {}),
+        ("[ab][!0-9].txt", "b5.txt", None),
+        ("[!x]", "/", None),
+        ("a.(b)+", "a.(b)+", {}),
+        ("{bokstav}/æ.txt", "ø/æ.txt", {"bokstav": "ø"}),
+    ],
+)
 def test_what_a_path_tells(pattern, path, told):
     assert Pattern(pattern).match(path) == told
 
 
-@pytest.mark.parametrize(("pattern", "ending"), [("**/*.JPG", ".jpg"), ("{name}.tar.gz", ".gz"), ("*", ""), ("{a}.{b}", ""), ("a/readme.txt", ".txt"), ("a.b/{x}", ""), ("*.[jp]*", "")])
+@pytest.mark.parametrize(
+    ("pattern", "ending"),
+    [
+        ("**/*.JPG", ".jpg"),
+        ("{name}.tar.gz", ".gz"),
+        ("*", ""),
+        ("{a}.{b}", ""),
+        ("a/readme.txt", ".txt"),
+        ("a.b/{x}", ""),
+        ("*.[jp]*", ""),
+    ],
+)
 def test_the_ending_that_is_sure(pattern, ending):
     assert Pattern(pattern).ending == ending
 
@@ -56,8 +76,14 @@ def test_names_in_the_place_of_steps_tell_these_steps(steps, data):
     quoted = ["".join(f"[{c}]" if c in "*?[" else c for c in step) for step in steps]
     if any("{" in step or "}" in step for step in steps):
         quoted, named = ["x"] * len(steps), [True] * len(steps)
-    pattern = Pattern("/".join(f"{{p{i}}}" if name else step for i, (name, step) in enumerate(zip(named, quoted, strict=True))))
-    assert pattern.match("/".join(steps)) == {f"p{i}": step for i, (name, step) in enumerate(zip(named, steps, strict=True)) if name}
+    pattern = Pattern(
+        "/".join(
+            f"{{p{i}}}" if name else step for i, (name, step) in enumerate(zip(named, quoted, strict=True))
+        )
+    )
+    assert pattern.match("/".join(steps)) == {
+        f"p{i}": step for i, (name, step) in enumerate(zip(named, steps, strict=True)) if name
+    }
     assert pattern.match("/".join([*steps, "more"])) is None
     assert Pattern("**").match("/".join(steps)) == {}
 
@@ -78,7 +104,10 @@ def test_names_that_are_refused_and_names_that_are_not():
     assert safe("a/../../b") == ("a/b", "its name leads out of the archive")
     assert safe("caf\udce9.txt") == ("caf\\udce9.txt", "its name is not UTF-8")
     assert "zero byte" in str(safe("a\0b")[1])
-    assert [hidden(p) for p in ("a/.git/x", "__MACOSX/._a", ".DS_Store", "a/Thumbs.db", "_DSC001.jpg", "a/b", "./a")] == [True, True, True, True, False, False, False]
+    assert [
+        hidden(p)
+        for p in ("a/.git/x", "__MACOSX/._a", ".DS_Store", "a/Thumbs.db", "_DSC001.jpg", "a/b", "./a")
+    ] == [True, True, True, True, False, False, False]
     assert is_text("a/b.TXT") and not is_text("a.jpg") and not is_text("txt")
 
 
@@ -93,7 +122,9 @@ def test_without_a_pattern_the_folder_is_the_label():
 def test_text_comes_back(text, encoding):
     text = text.removeprefix("\ufeff")
     data = text.encode("utf-8" if encoding == "auto" else encoding)
-    assert decoded(data, encoding) == (text, False) or data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
+    assert decoded(data, encoding) == (text, False) or data.startswith(
+        (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8)
+    )
 
 
 def test_encodings_found_and_refused():
@@ -107,4 +138,6 @@ def test_encodings_found_and_refused():
     with pytest.raises(ValueError, match="is not utf-16"):
         decoded(b"\xff\xfea", "utf-16")
     assert check_encoding("utf-8") is None and check_encoding("auto") is None
-    assert "no encoding of text" in str(check_encoding("hex")) and "no encoding of text" in str(check_encoding("utf-9"))
+    assert "no encoding of text" in str(check_encoding("hex")) and "no encoding of text" in str(
+        check_encoding("utf-9")
+    )

@@ -26,7 +26,11 @@ def saved(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
 def gradient(height: int = 40, width: int = 60) -> Image.Image:
     """Red grows to the right, green downwards; blue stays."""
     down, across = np.mgrid[0:height, 0:width]
-    return Image.fromarray(np.stack([across * 255 // (width - 1), down * 255 // (height - 1), np.full((height, width), 90)], axis=2).astype(np.uint8))
+    return Image.fromarray(
+        np.stack(
+            [across * 255 // (width - 1), down * 255 // (height - 1), np.full((height, width), 90)], axis=2
+        ).astype(np.uint8)
+    )
 
 
 def plain(colour: Any, mode: str = "RGB", size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -39,7 +43,19 @@ def colour(data: bytes, channels: int = 3) -> list[int]:
     return pixels[2, 2].tolist()
 
 
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("BMP", {}), ("GIF", {}), ("TIFF", {}), ("PPM", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("JPEG2000", {})])
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        ("PPM", {}),
+        ("JPEG", {"quality": 95}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+    ],
+)
 def test_every_common_format_is_read(format: str, options: dict[str, Any]) -> None:
     found = colour(saved(plain((200, 40, 90)), format, **options))
     assert np.abs(np.array(found) - (200, 40, 90)).max() <= 3
@@ -83,12 +99,25 @@ def test_the_first_of_an_animation() -> None:
 def test_exif_says_which_side_is_up(turn: int) -> None:
     """Whatever way a camera was held, its picture decodes as the upright one."""
     upright = gradient(40, 40)
-    undo = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}[turn]
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[turn]
     exif = Image.Exif()
     exif[0x0112] = turn
     held = upright if undo is None else upright.transpose(undo)
-    assert np.abs(decode(saved(held, exif=exif), 20, 20, 3).astype(int) - decode(saved(upright), 20, 20, 3)).max() <= 1
+    assert (
+        np.abs(
+            decode(saved(held, exif=exif), 20, 20, 3).astype(int) - decode(saved(upright), 20, 20, 3)
+        ).max()
+        <= 1
+    )
 
 
 def test_a_turned_picture_that_is_much_larger_is_decoded_smaller_and_turned() -> None:
@@ -107,7 +136,10 @@ def test_shapes() -> None:
     assert stretched[10, 0, 0] < 10 and stretched[10, -1, 0] > 245
     fitted = decode(data, 20, 20, 3, resize="fit")
     assert (fitted[[0, 4, 15, 19]] == PADDING).all() and (fitted[5:15, :, 2] == 90).all()
-    assert (decode(data, 1, 1, 1, resize="fit").shape, decode(saved(plain(3, "L", (1, 1))), 50, 3, 1, resize="crop").shape) == ((1, 1, 1), (50, 3, 1))
+    assert (
+        decode(data, 1, 1, 1, resize="fit").shape,
+        decode(saved(plain(3, "L", (1, 1))), 50, 3, 1, resize="crop").shape,
+    ) == ((1, 1, 1), (50, 3, 1))
     assert decode(saved(plain(3, "L", (1, 900))), 4, 4, 1, resize="fit").shape == (4, 4, 1)
 
 
@@ -120,8 +152,12 @@ def test_a_picture_of_the_right_size_is_left_as_it_is() -> None:
 def test_what_is_no_picture_is_refused_with_a_reason() -> None:
     good = saved(gradient(200, 300), "JPEG", quality=95)
     for data, why in (
-        (b"", "no bytes"), (b"hello, world", "no picture of a known format; they begin with b'hello, w'"), (good[: len(good) // 2], "cannot be read: image file is truncated"),
-        (saved(gradient())[:60], "cannot be read"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture of a known format"), (b"\xff\xd8\xff\xe0", "looks like JPEG"),
+        (b"", "no bytes"),
+        (b"hello, world", "no picture of a known format; they begin with b'hello, w'"),
+        (good[: len(good) // 2], "cannot be read: image file is truncated"),
+        (saved(gradient())[:60], "cannot be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture of a known format"),
+        (b"\xff\xd8\xff\xe0", "looks like JPEG"),
     ):
         with pytest.raises(BadPicture, match=why):
             decode(data, 4, 4, 3)
@@ -153,9 +189,20 @@ def test_base64_with_and_without_a_head() -> None:
     data = saved(gradient())
     text = base64.b64encode(data).decode()
     lines = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
-    for written in (text, text.rstrip("="), lines, base64.urlsafe_b64encode(data).decode(), f"data:image/png;base64,{text}", f"data:image/png;name=a.png;base64,{text}"):
+    for written in (
+        text,
+        text.rstrip("="),
+        lines,
+        base64.urlsafe_b64encode(data).decode(),
+        f"data:image/png;base64,{text}",
+        f"data:image/png;name=a.png;base64,{text}",
+    ):
         assert from_text(written) == data
-    for written, why in (("/etc/passwd.png", "is not a picture in base64"), ("data:image/png,abc", "a data URI without base64"), ("a", "is not a picture")):
+    for written, why in (
+        ("/etc/passwd.png", "is not a picture in base64"),
+        ("data:image/png,abc", "a data URI without base64"),
+        ("a", "is not a picture"),
+    ):
         with pytest.raises(BadPicture, match=why):
             from_text(written)
 
@@ -176,15 +223,23 @@ def test_spread_keeps_the_order() -> None:
 
 def noisy(seed: int, height: int, width: int, mode: str) -> Image.Image:
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (height // 9 + 2, width // 9 + 2, 3), np.uint8)).resize((width, height))
-    return Image.fromarray(np.clip(np.asarray(coarse).astype(int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(np.uint8)).convert(mode)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 9 + 2, width // 9 + 2, 3), np.uint8)).resize(
+        (width, height)
+    )
+    return Image.fromarray(
+        np.clip(np.asarray(coarse).astype(int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(
+            np.uint8
+        )
+    ).convert(mode)
 
 
 MODES = [("RGB", 3), ("L", 3), ("CMYK", 3), ("RGB", 1), ("L", 1)]
 
 
 @pytest.mark.parametrize(("mode", "channels"), MODES)
-def test_the_quick_decoder_gives_the_same_bits(mode: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quick_decoder_gives_the_same_bits(
+    mode: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With simplejpeg or without: odd sides, all scales, progressive, every subsampling, turned, torn."""
     pytest.importorskip("simplejpeg")
     rng = np.random.default_rng(len(mode) + channels)
@@ -194,7 +249,14 @@ def test_the_quick_decoder_gives_the_same_bits(mode: str, channels: int, monkeyp
     for i in range(16):
         height, width = (int(n) for n in rng.integers(1, 500, 2))
         more = {"exif": exif} if i % 5 == 4 else {}
-        data = saved(noisy(i, height, width, mode), "JPEG", quality=int(rng.integers(30, 99)), subsampling=i % 3, progressive=bool(i % 2), **more)
+        data = saved(
+            noisy(i, height, width, mode),
+            "JPEG",
+            quality=int(rng.integers(30, 99)),
+            subsampling=i % 3,
+            progressive=bool(i % 2),
+            **more,
+        )
         for shape in ((height, width), (max(height // 3, 1), max(width // 3, 1)), (20, 33)):
             for resize in ("crop", "fit", "stretch"):
                 cases.append((data, shape, resize))
@@ -233,7 +295,12 @@ def test_a_part_of_a_jpeg_is_that_part(channels: int, quick: bool, monkeypatch: 
 
 def test_a_jpeg_is_decoded_at_the_smallest_scale_that_covers() -> None:
     for size, wanted, resize, scale in [
-        ((800, 800), (100, 100), "crop", 8), ((800, 799), (100, 100), "crop", 4), ((800, 799), (100, 100), "fit", 8), ((199, 400), (100, 100), "stretch", 1),
-        ((20, 20), (100, 100), "crop", 1), ((9000, 9000), (10, 10), "crop", 8), ((200, 900), (100, 100), "crop", 2),
+        ((800, 800), (100, 100), "crop", 8),
+        ((800, 799), (100, 100), "crop", 4),
+        ((800, 799), (100, 100), "fit", 8),
+        ((199, 400), (100, 100), "stretch", 1),
+        ((20, 20), (100, 100), "crop", 1),
+        ((9000, 9000), (10, 10), "crop", 8),
+        ((200, 900), (100, 100), "crop", 2),
     ]:
         assert pictures._scale(size, wanted, resize) == scale

@@ -15,20 +15,32 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from penstock.core.errors import PenstockError, StoreError, UserError
 from penstock.formats import TableWriter, read_table, write
 
-TABLE = pa.table({
-    "id": pa.array([2**63 - 1, None]), "x": [0.5, float("nan")], "s": ['a "b", c\n', "é"], "b": [True, None], "t": pa.array([dt.datetime(2024, 1, 2, 3), None], pa.timestamp("us")),
-    "z": pa.array([dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC), None], pa.timestamp("us", "UTC")), "l": pa.array([[0.25, 0.75], None]), "by": pa.array([b"\0", None]),
-})
+TABLE = pa.table(
+    {
+        "id": pa.array([2**63 - 1, None]),
+        "x": [0.5, float("nan")],
+        "s": ['a "b", c\n', "é"],
+        "b": [True, None],
+        "t": pa.array([dt.datetime(2024, 1, 2, 3), None], pa.timestamp("us")),
+        "z": pa.array([dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC), None], pa.timestamp("us", "UTC")),
+        "l": pa.array([[0.25, 0.75], None]),
+        "by": pa.array([b"\0", None]),
+    }
+)
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "a.arrow", "a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.zst"]
+)
 def test_there_and_back(tmp_path, name):
     assert write(tmp_path / "new" / name, TABLE.to_batches(max_chunksize=1), TABLE.schema) == 2
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
     got = read_table(str(tmp_path / "new" / name), tmp_path / "scratch")
     rows = [r for b in got.batches() for r in b.to_pylist()]
     assert (got.rows, got.rejected) == (2, 0)
-    for key in ("id", "s", "b", "t", "z") if "csv" not in name and "tsv" not in name else ("id", "b", "t", "z"):
+    for key in (
+        ("id", "s", "b", "t", "z") if "csv" not in name and "tsv" not in name else ("id", "b", "t", "z")
+    ):
         assert [r[key] for r in rows] == TABLE[key].to_pylist(), key
     assert rows[0]["l"] == ([0.25, 0.75] if "csv" not in name and "tsv" not in name else "[0.25, 0.75]")
     assert rows[0]["by"] == (b"\0" if name in ("a.parquet", "a.arrow") else "AA==")
@@ -42,13 +54,21 @@ def test_nothing_half_written_stays(tmp_path):
     with pytest.raises(RuntimeError):
         write(tmp_path / "a.csv", stumbling(), TABLE.schema)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="cannot write columns"), TableWriter(tmp_path / "a.csv", TABLE.schema) as writer:
+    with (
+        pytest.raises(ValueError, match="cannot write columns"),
+        TableWriter(tmp_path / "a.csv", TABLE.schema) as writer,
+    ):
         writer.write(pa.table({"other": [1]}))
 
 
 def test_json_has_no_nan(tmp_path):
     write(tmp_path / "a.jsonl", TABLE.to_batches(), TABLE.schema)
-    assert json.loads((tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1], parse_constant=lambda c: pytest.fail(c))["x"] is None
+    assert (
+        json.loads(
+            (tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1], parse_constant=lambda c: pytest.fail(c)
+        )["x"]
+        is None
+    )
 
 
 def test_refusals_are_sentences(tmp_path):
@@ -99,7 +119,10 @@ class Bucketlike(AbstractFileSystem):
 def test_a_bucket_that_takes_nothing_is_a_sentence_and_a_failure_leaves_no_object(ending):
     fsspec.register_implementation("bucketlike", Bucketlike, clobber=True)
     rows = pa.table({"a": [1, 2]})
-    with pytest.raises(StoreError, match=r"cannot write bucketlike://refused/x.*no route to planted"), TableWriter(f"bucketlike://refused/x.{ending}") as writer:
+    with (
+        pytest.raises(StoreError, match=r"cannot write bucketlike://refused/x.*no route to planted"),
+        TableWriter(f"bucketlike://refused/x.{ending}") as writer,
+    ):
         writer.write(rows)
     with contextlib.suppress(ZeroDivisionError), TableWriter(f"bucketlike://b/half.{ending}") as writer:
         writer.write(rows)

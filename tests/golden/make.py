@@ -1,7 +1,7 @@
 """Makes the golden store: one small artefact of each kind, as this version writes them.
 
-Run it only when `core.store.FORMAT` grows, into a new folder (`store-<format>`); the old ones stay, since readers accept every
-older format: `python -m tests.golden.make`.
+Run it only when `core.store.FORMAT` grows, into a new folder (`store-<format>`); the old ones stay, since
+readers accept every older format: `python -m tests.golden.make`.
 """
 
 from __future__ import annotations
@@ -42,19 +42,48 @@ def main() -> int:
             writer = csv.writer(file)
             writer.writerow(["id", "age", "city", "seen", "pay"])
             for i in range(ROWS):
-                writer.writerow([i, 18 + i * 7 % 60 if i % 11 else "", ("Oslo", "Bergen", "Tromsø")[i % 3], f"2026-01-{1 + i % 28:02d}", "high" if (i * 7 % 60) > 25 else "low"])
+                writer.writerow(
+                    [
+                        i,
+                        18 + i * 7 % 60 if i % 11 else "",
+                        ("Oslo", "Bergen", "Tromsø")[i % 3],
+                        f"2026-01-{1 + i % 28:02d}",
+                        "high" if (i * 7 % 60) > 25 else "low",
+                    ]
+                )
             file.write("torn\n")
-        recipe = load_recipe({
-            "name": "golden", "seed": 1, "source": {"type": "files", "path": "t.csv"}, "key": "id", "derive": {"half": "age / 2"}, "clean": ["deduplicate"],
-            "inputs": {"age": "number", "half": "number", "city": "category", "seen": "timestamp"}, "targets": {"pay": {"type": "binary", "positive": "high"}}, "keep": "id",
-            "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}}, "train": {"epochs": 2, "batch_size": 32, "checkpoint": {"keep": 1}},
-            "evaluate": {"bootstrap": 0, "baselines": False}, "launcher": {"type": "local", "processes": 1, "threads": 1}, "trackers": []}, base=Path(scratch))
+        recipe = load_recipe(
+            {
+                "name": "golden",
+                "seed": 1,
+                "source": {"type": "files", "path": "t.csv"},
+                "key": "id",
+                "derive": {"half": "age / 2"},
+                "clean": ["deduplicate"],
+                "inputs": {"age": "number", "half": "number", "city": "category", "seen": "timestamp"},
+                "targets": {"pay": {"type": "binary", "positive": "high"}},
+                "keep": "id",
+                "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}},
+                "train": {"epochs": 2, "batch_size": 32, "checkpoint": {"keep": 1}},
+                "evaluate": {"bootstrap": 0, "baselines": False},
+                "launcher": {"type": "local", "processes": 1, "threads": 1},
+                "trackers": [],
+            },
+            base=Path(scratch),
+        )
         store = Store(Path(scratch) / "store")
         outcome = Pipeline(recipe, store, Events()).until("evaluate")
         assert outcome.bundle is not None
         rows = {"id": [1, 2], "age": [30, None], "city": ["Oslo", "Paris"], "seen": ["2026-01-02", None]}
-        expected = {"dataset": outcome.declared()["dataset"], "feed": outcome.feed.id, "run": outcome.run.id, "bundle": outcome.bundle.reference,
-                    "rows": outcome.rows(), "question": rows, "answer": outcome.bundle.predict(rows)}
+        expected = {
+            "dataset": outcome.declared()["dataset"],
+            "feed": outcome.feed.id,
+            "run": outcome.run.id,
+            "bundle": outcome.bundle.reference,
+            "rows": outcome.rows(),
+            "question": rows,
+            "answer": outcome.bundle.predict(rows),
+        }
         (store.folder / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False))
         for manifest in store.folder.rglob(MANIFEST):
             neutral(manifest.parent, {str(Path(__file__).parents[2]): "/project", scratch: "/scratch"})

@@ -32,7 +32,13 @@ def test_there_is_one():
 def test_every_manifest_holds(golden):
     store, _ = golden
     manifests = list(store.folder.rglob("manifest.json"))
-    assert {p.relative_to(store.folder).parts[0] for p in manifests} == {"datasets", "feeds", "runs", "bundles", "reports"}
+    assert {p.relative_to(store.folder).parts[0] for p in manifests} == {
+        "datasets",
+        "feeds",
+        "runs",
+        "bundles",
+        "reports",
+    }
     for manifest in manifests:
         Artefact.open(manifest.parent, verify=True)
 
@@ -41,7 +47,9 @@ def test_a_dataset_is_read(golden):
     store, expected = golden
     dataset = Dataset.open(store, expected["dataset"], verify=True)
     assert dataset.counts["in"] == expected["rows"]["in"]
-    assert sum(dataset.table(split).num_rows for split in ("train", "validation", "test")) == sum(expected["rows"][s] for s in ("train", "validation", "test"))
+    assert sum(dataset.table(split).num_rows for split in ("train", "validation", "test")) == sum(
+        expected["rows"][s] for s in ("train", "validation", "test")
+    )
 
 
 def test_a_feed_is_loaded(golden):

@@ -1,7 +1,9 @@
-"""The ceiling: data ten times `resources.memory`, prepared, trained on for an epoch, predicted and evaluated, in processes that stay below it.
+"""The ceiling: data ten times `resources.memory`, prepared, trained on for an epoch, predicted and evaluated,
+in processes that stay below it.
 
-Memory is RssAnon + RssShmem of the process tree, sampled from outside. The data is Parquet with one wide row group and
-compressed CSV: mostly long texts that repeat, which are small on disk, and large wherever they are held as rows.
+Memory is RssAnon + RssShmem of the process tree, sampled from outside. The data is Parquet with one wide row
+group and compressed CSV: mostly long texts that repeat, which are small on disk, and large wherever they are
+held as rows.
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ ROW_BYTES = 8 * NUMBERS + (LETTERS + 4) * TEXTS + 8
 
 def made(rows: int, seed: int, *, texts: int, letters: int) -> pa.Table:
     rng = np.random.default_rng(seed)
-    columns: dict[str, pa.Array] = {f"x{i:02d}": pa.array(np.round(rng.normal(size=rows), 2)) for i in range(NUMBERS)}
+    columns: dict[str, pa.Array] = {
+        f"x{i:02d}": pa.array(np.round(rng.normal(size=rows), 2)) for i in range(NUMBERS)
+    }
     columns["y"] = pa.array((np.asarray(columns["x00"]) + np.asarray(columns["x01"]) > 0).astype(np.int64))
     for i in range(texts):
         words = pa.array([(f"{i}-{k} " * letters)[:letters] for k in range(20)])
-        columns[f"text{i}"] = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 20, rows).astype(np.int32)), words)
+        columns[f"text{i}"] = pa.DictionaryArray.from_arrays(
+            pa.array(rng.integers(0, 20, rows).astype(np.int32)), words
+        )
     return pa.table(columns)
 
 
@@ -47,17 +53,40 @@ def write_csv(path: Path, rows: int, *, texts: int, letters: int, piece: int = 2
     with gzip.open(path, "wb", compresslevel=1) as file:
         for start in range(0, rows, piece):
             table = made(min(piece, rows - start), 100 + start, texts=texts, letters=letters)
-            pc.write_csv(table.cast(pa.schema([(n, pa.string() if n.startswith("text") else table.schema.field(n).type) for n in table.column_names])), file, pc.WriteOptions(include_header=start == 0))
+            pc.write_csv(
+                table.cast(
+                    pa.schema(
+                        [
+                            (n, pa.string() if n.startswith("text") else table.schema.field(n).type)
+                            for n in table.column_names
+                        ]
+                    )
+                ),
+                file,
+                pc.WriteOptions(include_header=start == 0),
+            )
 
 
 def recipe(folder: Path, *, memory: str) -> Path:
     path = folder / "wide.json"
-    path.write_text(json.dumps({
-        "name": "wide", "source": {"type": "files", "path": ["wide.parquet", "wide.csv.gz"]}, "store": "store", "resources": {"memory": memory},
-        "inputs": {**{f"x{i:02d}": "number" for i in range(NUMBERS)}, "text0": "category"}, "targets": {"y": "binary"},
-        "model": {"encoders": {f"x{i:02d}": "linear" for i in range(NUMBERS)}, "combiner": {"type": "mlp", "width": 16, "depth": 1}},
-        "train": {"epochs": 1, "batch_size": 16_384}, "launcher": {"type": "local", "processes": 1, "threads": 1},
-    }))
+    path.write_text(
+        json.dumps(
+            {
+                "name": "wide",
+                "source": {"type": "files", "path": ["wide.parquet", "wide.csv.gz"]},
+                "store": "store",
+                "resources": {"memory": memory},
+                "inputs": {**{f"x{i:02d}": "number" for i in range(NUMBERS)}, "text0": "category"},
+                "targets": {"y": "binary"},
+                "model": {
+                    "encoders": {f"x{i:02d}": "linear" for i in range(NUMBERS)},
+                    "combiner": {"type": "mlp", "width": 16, "depth": 1},
+                },
+                "train": {"epochs": 1, "batch_size": 16_384},
+                "launcher": {"type": "local", "processes": 1, "threads": 1},
+            }
+        )
+    )
     return path
 
 
@@ -65,7 +94,12 @@ def peak_of(*arguments: str, folder: Path, timeout: float) -> tuple[int, str]:
     """The most memory that the command's process tree held, and what it printed."""
     with open(folder / "said.txt", "w+") as said:
         process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=said, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+            [sys.executable, *arguments],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
         peak, end = 0, time.monotonic() + timeout
         try:
             while process.poll() is None and time.monotonic() < end:
@@ -91,18 +125,34 @@ print(Pipeline(recipe, Store("store"), Events()).until("pack").bundle.reference)
 """
 
 
-def journey(folder: Path, *, memory_mib: int, rows: int, texts: int, letters: int, timeout: float) -> dict[str, float]:
+def journey(
+    folder: Path, *, memory_mib: int, rows: int, texts: int, letters: int, timeout: float
+) -> dict[str, float]:
     write_parquet(folder / "wide.parquet", rows // 2, texts=texts, letters=letters)
     write_csv(folder / "wide.csv.gz", rows // 2, texts=texts, letters=letters)
     path = recipe(folder, memory=f"{memory_mib}MiB")
     peaks = {}
     start = time.monotonic()
     told = ""
-    for name, arguments in (("prepare", ["-m", "penstock", "prepare", str(path)]), ("train", ["-m", "penstock", "train", str(path)]), ("pack", ["-c", _PACK, str(path)])):
+    for name, arguments in (
+        ("prepare", ["-m", "penstock", "prepare", str(path)]),
+        ("train", ["-m", "penstock", "train", str(path)]),
+        ("pack", ["-c", _PACK, str(path)]),
+    ):
         peak, told = peak_of(*arguments, folder=folder, timeout=timeout)
         peaks[name] = peak / MIB
         print(name, round(peak / MIB), "MiB after", round(time.monotonic() - start), "s")
-    predict = ["-m", "penstock", "predict", told.split()[-1], "wide.parquet", "--store", "store", "-o", "answers.parquet"]
+    predict = [
+        "-m",
+        "penstock",
+        "predict",
+        told.split()[-1],
+        "wide.parquet",
+        "--store",
+        "store",
+        "-o",
+        "answers.parquet",
+    ]
     peaks["predict"] = peak_of(*predict, folder=folder, timeout=timeout)[0] / MIB
     print("predict", round(peaks["predict"]), "MiB after", round(time.monotonic() - start), "s")
     assert pq.read_metadata(folder / "answers.parquet").num_rows == rows // 2
@@ -122,13 +172,27 @@ def test_ten_times_the_ceiling_is_prepared_trained_on_predicted_and_evaluated(tm
     assert max(peaks.values()) < memory_mib, peaks
 
 
-def test_what_cannot_be_trained_within_the_ceiling_is_told_before_it_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_trained_within_the_ceiling_is_told_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from penstock.cli import main
 
     pq.write_table(made(400, 0, texts=0, letters=0).select(["x00", "x01", "y"]), tmp_path / "t.parquet")
-    (tmp_path / "r.json").write_text(json.dumps({
-        "name": "t", "source": {"type": "files", "path": "t.parquet"}, "store": "store", "resources": {"memory": "1GiB"}, "inputs": {"x00": "number", "x01": "number"}, "targets": {"y": "binary"},
-        "model": {"combiner": {"type": "mlp", "width": 16_384, "depth": 2}}, "train": {"epochs": 1}, "launcher": {"type": "local", "processes": 1, "threads": 1}}))
+    (tmp_path / "r.json").write_text(
+        json.dumps(
+            {
+                "name": "t",
+                "source": {"type": "files", "path": "t.parquet"},
+                "store": "store",
+                "resources": {"memory": "1GiB"},
+                "inputs": {"x00": "number", "x01": "number"},
+                "targets": {"y": "binary"},
+                "model": {"combiner": {"type": "mlp", "width": 16_384, "depth": 2}},
+                "train": {"epochs": 1},
+                "launcher": {"type": "local", "processes": 1, "threads": 1},
+            }
+        )
+    )
     assert main(["train", str(tmp_path / "r.json"), "--store", str(tmp_path / "store")]) == 2
     told = capsys.readouterr().err
     assert "smallest ceiling that might do" in told and "Traceback" not in told

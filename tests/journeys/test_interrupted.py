@@ -18,7 +18,13 @@ EPOCHS = ["--set", "train.epochs=25", "--set", "train.early_stop=null", "--set",
 
 
 def penstock(*arguments: str, **kwargs) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "penstock", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, "-m", "penstock", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
 
 
 def finished(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -36,7 +42,9 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(people, tmp_path, how)
     folder = tmp_path / "people"
     shutil.copytree(people, folder)
     recipe = str(folder / "recipe.yaml")
-    whole = json.loads(finished(penstock("train", recipe, *EPOCHS, "--json", "--store", str(tmp_path / "whole")))[1])
+    whole = json.loads(
+        finished(penstock("train", recipe, *EPOCHS, "--json", "--store", str(tmp_path / "whole")))[1]
+    )
 
     store = tmp_path / "cut"
     process = penstock("train", recipe, *EPOCHS, "--store", str(store))

@@ -14,13 +14,22 @@ from penstock.cli import main
 
 @pytest.fixture
 def lake(tmp_path):
-    pq.write_table(pa.table({"id": range(60), "x": [i / 7 for i in range(60)], "y": ["a", "b", "c"] * 20}), tmp_path / "t.parquet")
+    pq.write_table(
+        pa.table({"id": range(60), "x": [i / 7 for i in range(60)], "y": ["a", "b", "c"] * 20}),
+        tmp_path / "t.parquet",
+    )
     return tmp_path
 
 
 def run(lake, capsys, command="run", **changes) -> tuple[int, str]:
-    recipe = {"name": "t", "source": {"type": "files", "path": "t.parquet"}, "inputs": {"x": "number"}, "targets": {"y": "category"}, "train": {"epochs": 1},
-              "launcher": {"type": "local", "processes": 1, "threads": 1}}
+    recipe = {
+        "name": "t",
+        "source": {"type": "files", "path": "t.parquet"},
+        "inputs": {"x": "number"},
+        "targets": {"y": "category"},
+        "train": {"epochs": 1},
+        "launcher": {"type": "local", "processes": 1, "threads": 1},
+    }
     recipe.update(changes)
     (lake / "r.yaml").write_text(yaml.safe_dump(recipe))
     code = main([command, str(lake / "r.yaml")])
@@ -72,7 +81,16 @@ def test_a_column_that_is_not_there(lake, capsys):
     assert run(lake, capsys, command="check", inputs={"xx": "number"})[0] == 2
 
 
-@pytest.mark.parametrize("where", [{"where": "ag > 3"}, {"derive": {"z": "x + nosuch"}}, {"expect": {"nosuch": {"min": 3}}}, {"split": {"by": "time", "on": "nosuch"}}, {"key": "nosuch"}])
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"where": "ag > 3"},
+        {"derive": {"z": "x + nosuch"}},
+        {"expect": {"nosuch": {"min": 3}}},
+        {"split": {"by": "time", "on": "nosuch"}},
+        {"key": "nosuch"},
+    ],
+)
 def test_a_column_that_is_not_there_in_any_section(lake, capsys, where):
     code, text = run(lake, capsys, command="prepare", **where)
     assert code == 2
@@ -109,10 +127,19 @@ def test_a_mistake_in_json(lake, capsys):
     assert told["problems"][0]["path"] == ["source", "type"]
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["rnu", "x"], "Did you mean run?"), (["show", "what"], "is no reference"), (["show", "run-nosuch"], "run"), (["show", "bundle-0000000000000000"], "bundle"),
-    (["show", "a@0000000000000000"], "has no dataset a@0000000000000000"), (["predict", "bundle-0000000000000000", "x", "-o", "y.csv"], "bundle"), (["resume", "run-nosuch"], "run"),
-    (["run", "nosuch.yaml"], "there is no recipe")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu", "x"], "Did you mean run?"),
+        (["show", "what"], "is no reference"),
+        (["show", "run-nosuch"], "run"),
+        (["show", "bundle-0000000000000000"], "bundle"),
+        (["show", "a@0000000000000000"], "has no dataset a@0000000000000000"),
+        (["predict", "bundle-0000000000000000", "x", "-o", "y.csv"], "bundle"),
+        (["resume", "run-nosuch"], "run"),
+        (["run", "nosuch.yaml"], "there is no recipe"),
+    ],
+)
 def test_words_on_the_command_line(tmp_path, capsys, arguments, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:

@@ -1,4 +1,6 @@
-"""The whole job on a small lake: every verb, by the command line and in Python, and the same again for nothing."""
+"""The whole job on a small lake: every verb, by the command line and in Python, and the same again for
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def test_the_report_says_what_was_promised(journey):
     assert low <= first["metrics"]["test"]["pay"]["roc_auc"] <= high
     assert any(s["column"] == "city" for s in first["slices"])
     assert first["peak_memory_bytes"] > 10_000_000
-    assert set(first["seconds"]) == {"prepare", "encode", "train", "pack", "evaluate"} == set(first["skipped"])
+    assert (
+        set(first["seconds"]) == {"prepare", "encode", "train", "pack", "evaluate"} == set(first["skipped"])
+    )
     assert not any(first["skipped"].values())
 
 
@@ -52,15 +56,23 @@ def test_a_second_run_does_nothing_and_says_so(journey, capsys):
     folder, first = journey
     again = command(capsys, "run", str(folder / "recipe.yaml"))
     assert all(again["skipped"].values())
-    assert {k: again[k] for k in ("dataset", "run", "bundle", "rows", "metrics")} == {k: first[k] for k in ("dataset", "run", "bundle", "rows", "metrics")}
+    assert {k: again[k] for k in ("dataset", "run", "bundle", "rows", "metrics")} == {
+        k: first[k] for k in ("dataset", "run", "bundle", "rows", "metrics")
+    }
     assert main(["run", str(folder / "recipe.yaml")]) == 0
     out, err = capsys.readouterr()
     assert "nothing was run" in out
     assert "is there already" in err
 
 
-@pytest.mark.parametrize(("override", "reruns"), [
-    ("evaluate.slices=[age]", {"evaluate"}), ("keep=[id, city]", {"pack", "evaluate"}), ("resources.memory=2GiB", set())])
+@pytest.mark.parametrize(
+    ("override", "reruns"),
+    [
+        ("evaluate.slices=[age]", {"evaluate"}),
+        ("keep=[id, city]", {"pack", "evaluate"}),
+        ("resources.memory=2GiB", set()),
+    ],
+)
 def test_a_changed_word_reruns_only_what_depends_on_it(journey, capsys, override, reruns):
     folder, first = journey
     again = command(capsys, "run", str(folder / "recipe.yaml"), "--set", override)
@@ -85,7 +97,9 @@ def test_a_file_is_answered_row_for_row(journey, capsys, tmp_path):
     store = ["--store", str(folder / "store")]
     for ending in ("parquet", "csv", "jsonl"):
         output = tmp_path / f"answers.{ending}"
-        told = command(capsys, "predict", first["bundle"], str(folder / "lake" / "part-0.csv"), "-o", str(output), *store)
+        told = command(
+            capsys, "predict", first["bundle"], str(folder / "lake" / "part-0.csv"), "-o", str(output), *store
+        )
         assert told["rows"] == told["predicted"] == 200
         assert output.is_file()
     table = pq.read_table(tmp_path / "answers.parquet")
@@ -99,7 +113,16 @@ def test_a_file_is_answered_row_for_row(journey, capsys, tmp_path):
 def test_unreadable_and_refused_rows_are_not_lost(journey, capsys, tmp_path):
     folder, first = journey
     (tmp_path / "new.csv").write_text("id,age,city,joined\n1,30,Oslo,2026-01-02\n2,old,Oslo,2026-01-02\n3\n")
-    told = command(capsys, "predict", first["bundle"], str(tmp_path / "new.csv"), "-o", str(tmp_path / "a.jsonl"), "--store", str(folder / "store"))
+    told = command(
+        capsys,
+        "predict",
+        first["bundle"],
+        str(tmp_path / "new.csv"),
+        "-o",
+        str(tmp_path / "a.jsonl"),
+        "--store",
+        str(folder / "store"),
+    )
     assert (told["rows"], told["predicted"], told["refused"], told["unreadable"]) == (3, 1, 1, 1)
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert lines[0]["refused"] is None and lines[0]["pay"] in ("high", "low")
@@ -115,7 +138,12 @@ def test_the_python_face_gives_back_what_it_was_given(journey):
 
     folder, first = journey
     bundle = penstock.Bundle.open(first["bundle"], penstock.Store(folder / "store"))
-    rows = {"id": [1, 2], "age": [30, None], "city": ["Oslo", "Paris"], "joined": ["2026-01-02", "2026-02-02"]}
+    rows = {
+        "id": [1, 2],
+        "age": [30, None],
+        "city": ["Oslo", "Paris"],
+        "joined": ["2026-01-02", "2026-02-02"],
+    }
     answers = [bundle.predict(kind(rows)) for kind in (dict, pd.DataFrame, pl.DataFrame, pa.table)]
     assert [type(a) for a in answers] == [dict, pd.DataFrame, pl.DataFrame, pa.Table]
     first_words = [list(a["pay"]) if not isinstance(a, pa.Table) else a["pay"].to_pylist() for a in answers]
@@ -160,14 +188,28 @@ def test_init_writes_a_recipe_that_runs(people, tmp_path, capsys):
     assert told["recipe"] == str(recipe)
     text = recipe.read_text("utf-8")
     assert "#" in text and "pay" in text
-    outcome = command(capsys, "run", str(recipe), "--set", "train.epochs=1", "--sample", "300", "--set", "launcher.threads=1")
+    outcome = command(
+        capsys,
+        "run",
+        str(recipe),
+        "--set",
+        "train.epochs=1",
+        "--sample",
+        "300",
+        "--set",
+        "launcher.threads=1",
+    )
     assert outcome["rows"]["filtered"] == 300
     assert Path(tmp_path / "store").is_dir()
 
 
 def test_what_is_named_for_later_stages_is_asked_of_a_dataset_that_is_there_already(journey, capsys):
     folder, _ = journey
-    for change, word in (("evaluate.slices=[citty]", "evaluate.slices"), ("keep=[idd]", "keep"), ("weight=wait", "weight")):
+    for change, word in (
+        ("evaluate.slices=[citty]", "evaluate.slices"),
+        ("keep=[idd]", "keep"),
+        ("weight=wait", "weight"),
+    ):
         for verb in ("run", "check", "plan"):
             assert main([verb, str(folder / "recipe.yaml"), "--set", change]) == 2
             err = capsys.readouterr().err
@@ -178,7 +220,9 @@ def test_answers_never_overwrite_what_they_are_for(journey, capsys, tmp_path):
     folder, first = journey
     rows = tmp_path / "rows.csv"
     rows.write_text("age,city,joined,id\n30,Oslo,2026-01-02,1\n", "utf-8")
-    assert main(["predict", first["bundle"], str(rows), "-o", str(rows), "--store", str(folder / "store")]) == 2
+    assert (
+        main(["predict", first["bundle"], str(rows), "-o", str(rows), "--store", str(folder / "store")]) == 2
+    )
     assert "overwrite" in capsys.readouterr().err
     assert rows.read_text("utf-8").startswith("age,city")
 
@@ -187,13 +231,32 @@ def test_an_input_of_which_no_row_can_be_read_is_a_failure(journey, capsys, tmp_
     folder, first = journey
     rows = tmp_path / "rows.csv"
     rows.write_bytes(b"age,city,joined,id\n30,Troms\xf8,2026-01-02,1\n")
-    code = main(["predict", first["bundle"], str(rows), "-o", str(tmp_path / "a.csv"), "--store", str(folder / "store"), "--json"])
+    code = main(
+        [
+            "predict",
+            first["bundle"],
+            str(rows),
+            "-o",
+            str(tmp_path / "a.csv"),
+            "--store",
+            str(folder / "store"),
+            "--json",
+        ]
+    )
     out = capsys.readouterr().out
     assert code == 2 and "not one of 1 rows" in json.loads(out)["message"]
     assert not (tmp_path / "a.csv").exists()
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["run", "r.yaml", "--nope", "--json"], 2), (["runn", "--json"], 2), (["list", "frogs", "--json"], 2), (["run", "--json"], 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["run", "r.yaml", "--nope", "--json"], 2),
+        (["runn", "--json"], 2),
+        (["list", "frogs", "--json"], 2),
+        (["run", "--json"], 2),
+    ],
+)
 def test_a_mistaken_command_line_is_json_too(arguments, code, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

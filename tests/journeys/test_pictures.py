@@ -1,4 +1,6 @@
-"""Pictures end to end: bytes in Parquet, some spoilt or missing, to a model that knows shapes; the same weights again."""
+"""Pictures end to end: bytes in Parquet, some spoilt or missing, to a model that knows shapes; the same
+weights again.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,15 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("pictures")
     photos, labels = album(420, seed=4, format="JPEG")
     content: list[bytes | None] = [*photos]
-    content[5], content[9], content[11] = None, b"not a picture, though it has bytes enough to be shown only by their number and their hash", photos[11][:200]
-    pq.write_table(pa.table({"photo": pa.array(content, pa.binary()), "shape": pa.array(labels)}), folder / "album.parquet")
+    content[5], content[9], content[11] = (
+        None,
+        b"not a picture, though it has bytes enough to be shown only by their number and their hash",
+        photos[11][:200],
+    )
+    pq.write_table(
+        pa.table({"photo": pa.array(content, pa.binary()), "shape": pa.array(labels)}),
+        folder / "album.parquet",
+    )
     (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
     return folder, penstock.run(folder / "recipe.yaml").declared()
 
@@ -48,16 +57,24 @@ def test_shapes_are_learnt_and_every_row_is_accounted_for(journey: tuple[Path, d
     folder, done = journey
     rows = done["rows"]
     assert rows["in"] == 420 == sum(n for word, n in rows.items() if word != "in")
-    found = pa.concat_tables(pq.read_table(path) for path in (folder / "store" / "feeds").glob("*/quarantine.parquet")).to_pylist()
-    assert sorted(row["column"] for row in found) == ["photo", "photo"] and {row["stage"] for row in found} == {"feature"}
-    assert any("are no picture of a known format" in row["reason"] for row in found) and any("cannot be read" in row["reason"] for row in found)
+    found = pa.concat_tables(
+        pq.read_table(path) for path in (folder / "store" / "feeds").glob("*/quarantine.parquet")
+    ).to_pylist()
+    assert sorted(row["column"] for row in found) == ["photo", "photo"] and {
+        row["stage"] for row in found
+    } == {"feature"}
+    assert any("are no picture of a known format" in row["reason"] for row in found) and any(
+        "cannot be read" in row["reason"] for row in found
+    )
     assert all(len(row["row"]) < 300 for row in found), "a picture is not written out in the quarantine"
     assert done["metrics"]["test"]["shape"]["accuracy"] > 0.6, "three shapes: chance is a third"
     assert "no input that gradient boosting can read" in str(done)
 
 
 def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dict]) -> None:
-    """Augmented pictures are a function of seed, epoch and row: the same on one process as on two, and after a resume."""
+    """Augmented pictures are a function of seed, epoch and row: the same on one process as on two, and after
+    a resume.
+    """
     folder, _ = journey
     store = Store(str(folder / "store"))
     (name,) = store.names("feeds")
@@ -67,7 +84,10 @@ def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dic
         wanted = plain[position]
         assert torch.equal(batch["photo.pixels"], wanted["photo.pixels"][-len(batch["row_id"]) :])
     other = next(Loader(feed, batch_size=32, seed=1).batches(1))[1]
-    assert plain[0]["photo.pixels"].dtype == torch.uint8 and plain[0]["photo.pixels"].shape == (32, 3, 20, 24) == other["photo.pixels"].shape
+    assert (
+        plain[0]["photo.pixels"].dtype == torch.uint8
+        and plain[0]["photo.pixels"].shape == (32, 3, 20, 24) == other["photo.pixels"].shape
+    )
 
 
 def test_again_it_is_the_same_to_the_last_bit(journey: tuple[Path, dict], tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The recipes reach what the project promises of them, on the real data, with one seed (docs/benchmarks.md has more)."""
+"""The recipes reach what the project promises of them, on the real data, with one seed (docs/benchmarks.md
+has more).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 def run(name: str, tmp_path: Path, shared_data: Path) -> dict[str, Any]:
     recipe = ROOT / "recipes" / f"{name}.yaml"
     assert shared_data.is_dir()
-    done = subprocess.run([sys.executable, "-m", "penstock", "run", str(recipe), "--json", "--store", str(tmp_path / "store")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", "run", str(recipe), "--json", "--store", str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     outcome = json.loads(done.stdout)
     rows = outcome["rows"]
@@ -38,14 +44,21 @@ def test_adult(tmp_path, shared_data):
 def test_restaurant(tmp_path, shared_data):
     outcome = run("restaurant", tmp_path, shared_data)
     assert outcome["rows"]["in"] == 2548
-    assert outcome["metrics"]["test"]["type_of_food"]["accuracy"] > outcome["baseline"]["type_of_food"]["accuracy"] + 0.1
+    assert (
+        outcome["metrics"]["test"]["type_of_food"]["accuracy"]
+        > outcome["baseline"]["type_of_food"]["accuracy"] + 0.1
+    )
     assert outcome["metrics"]["test"]["rating"]["rmse"] < outcome["baseline"]["rating"]["rmse"]
 
 
 @pytest.mark.long
 def test_cifar10(tmp_path, shared_data):
     outcome = run("cifar10", tmp_path, shared_data)
-    assert outcome["rows"]["in"] == 13_000 and outcome["rows"]["test"] == 3_000 and outcome["rows"]["quarantined"] == 0
+    assert (
+        outcome["rows"]["in"] == 13_000
+        and outcome["rows"]["test"] == 3_000
+        and outcome["rows"]["quarantined"] == 0
+    )
     assert outcome["metrics"]["test"]["label"]["accuracy"] >= 0.72
 
 
@@ -73,7 +86,10 @@ def test_fashion(tmp_path, shared_data):
 @pytest.mark.long
 def test_captions(tmp_path, shared_data):
     outcome = run("captions", tmp_path, shared_data)
-    found, commonest = outcome["metrics"]["test"]["productDisplayName"], outcome["baseline"]["productDisplayName"]
+    found, commonest = (
+        outcome["metrics"]["test"]["productDisplayName"],
+        outcome["baseline"]["productDisplayName"],
+    )
     assert found["bleu"] > 2 * commonest["bleu"]
     assert found["rouge_l"] > commonest["rouge_l"]
 

@@ -1,4 +1,6 @@
-"""Adult on the laptop and on Spark: the same dataset, row for row, and the same feed, fitted and written by executors."""
+"""Adult on the laptop and on Spark: the same dataset, row for row, and the same feed, fitted and written by
+executors.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
     with Engine.load(ENGINE).open(tmp_path / "held", memory_bytes=2**30, threads=2) as held:
         held.rows(held.table(pa.table({"a": [1]})))
         for engine in ("embedded", ENGINE):
-            recipe = load_recipe(ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).declared()}"])
+            recipe = load_recipe(
+                ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).declared()}"]
+            )
             store = Store(tmp_path / recipe.engine.type)
             dataset = prepare(recipe, store, Events())
             if engine == ENGINE:
@@ -50,9 +54,24 @@ def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
 
 
 def test_executors_in_processes_of_their_own(tmp_path, monkeypatch):
-    """A cluster of two workers on this machine, as Spark's own tests have it: nothing is shared but the files."""
-    cluster = {"type": "spark", "master": "local-cluster[2,1,1024]", "options": {"spark.sql.shuffle.partitions": 2, "spark.executor.memory": "1g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}}
-    words = {**FEATURES, "split": {"train": 0.6, "validation": 0.3, "test": 0.1}, "clean": ["trim", {"type": "clip_outliers", "columns": ["amount"]}]}
+    """A cluster of two workers on this machine, as Spark's own tests have it: nothing is shared but the
+    files.
+    """
+    cluster = {
+        "type": "spark",
+        "master": "local-cluster[2,1,1024]",
+        "options": {
+            "spark.sql.shuffle.partitions": 2,
+            "spark.executor.memory": "1g",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        },
+    }
+    words = {
+        **FEATURES,
+        "split": {"train": 0.6, "validation": 0.3, "test": 0.1},
+        "clean": ["trim", {"type": "clip_outliers", "columns": ["amount"]}],
+    }
     made = []
     for name, engine in (("here", "embedded"), ("there", cluster)):
         (tmp_path / name).mkdir()
@@ -74,8 +93,12 @@ def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
             (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
             (tmp_path / "pets" / label / f"{i}.png").write_bytes(content if i % 30 else b"no picture")
         words = {
-            "name": "pets", "source": {"type": "folder", "path": "pets", "pattern": "{label}/{name}.png"}, "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-            "inputs": {"picture": {"type": "image", "column": "content", "size": 16}}, "targets": {"label": "category"}}
+            "name": "pets",
+            "source": {"type": "folder", "path": "pets", "pattern": "{label}/{name}.png"},
+            "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+            "inputs": {"picture": {"type": "image", "column": "content", "size": 16}},
+            "targets": {"label": "category"},
+        }
     else:
         pc.write_csv(steps(), tmp_path / "steps.csv")
         words = SERIES

@@ -1,8 +1,8 @@
 """A model of the user's that keeps a log of what each step saw, and does harm where a plan says so.
 
-Imported by the recipe in each training process (`model.type`), and only there: product code knows nothing of it. The plan is
-`plan.json` in the folder that PENSTOCK_TEST_FAULTS names: {"pause": seconds a step, "faults": [{"where", "rank", "step",
-"do", "victims", "delay"}]}. Each fault happens once, whatever is started again.
+Imported by the recipe in each training process (`model.type`), and only there: product code knows nothing of
+it. The plan is `plan.json` in the folder that PENSTOCK_TEST_FAULTS names: {"pause": seconds a step, "faults":
+[{"where", "rank", "step", "do", "victims", "delay"}]}. Each fault happens once, whatever is started again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,20 @@ _now = {"step": -1}
 
 
 def _say(name: str, **fields: Any) -> None:
-    line = "\n" + json.dumps({"attempt": ATTEMPT, "at": time.time_ns(), "rank": RANK, "pid": os.getpid(), "parent": os.getppid(), **fields}) + "\n"
+    line = (
+        "\n"
+        + json.dumps(
+            {
+                "attempt": ATTEMPT,
+                "at": time.time_ns(),
+                "rank": RANK,
+                "pid": os.getpid(),
+                "parent": os.getppid(),
+                **fields,
+            }
+        )
+        + "\n"
+    )
     handle = os.open(FOLDER / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, line.encode())
     os.close(handle)
@@ -48,7 +61,11 @@ def _once(number: int) -> bool:
 
 
 def _pid(victim: str) -> int:
-    lines = [json.loads(line) for line in (FOLDER / "processes.jsonl").read_text().splitlines() if line.endswith("}")]
+    lines = [
+        json.loads(line)
+        for line in (FOLDER / "processes.jsonl").read_text().splitlines()
+        if line.endswith("}")
+    ]
     mine = [line for line in lines if line["attempt"] == ATTEMPT]
     if victim == "launcher":
         return int(mine[0]["parent"]) if "PENSTOCK_PULSE" in os.environ else os.getpid()
@@ -118,11 +135,18 @@ def _writing(path: Path, tensors: Any) -> Any:
     return _write(path, tensors)
 
 
-Learner.step, Learner.judge, dist.all_reduce, checkpoint_file.write_tensors = _stepping, _judging, _reducing, _writing  # type: ignore[method-assign, assignment]
+Learner.step, Learner.judge, dist.all_reduce, checkpoint_file.write_tensors = (
+    _stepping,
+    _judging,
+    _reducing,
+    _writing,
+)  # type: ignore[method-assign, assignment]
 
 
 class Net(nn.Module):
-    """A hundred weights: no chance, no batch statistics, so that every number of processes learns the same."""
+    """A hundred weights: no chance, no batch statistics, so that every number of processes learns the
+    same.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,9 @@
-"""Runs a tiny training with a plan of faults, starts it again as a user would, and looks at what became of it.
+"""Runs a tiny training with a plan of faults, starts it again as a user would, and looks at what became of
+it.
 
-Each attempt is a forked process of its own (a launcher that may be killed). The log of `faulty` tells which rows each step
-of each attempt saw; the history that made the final weights has, for each step, the last attempt that took it.
+Each attempt is a forked process of its own (a launcher that may be killed). The log of `faulty` tells which
+rows each step of each attempt saw; the history that made the final weights has, for each step, the last
+attempt that took it.
 """
 
 from __future__ import annotations
@@ -56,12 +58,28 @@ class Case:
         words: more words of `train`.
     """
 
-    def __init__(self, folder: Path, *faults: dict[str, Any], processes: Any = 1, pause: float = 0.005, spoil: Callable[[Any], None] | None = None, store: str | None = None, **words: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *faults: dict[str, Any],
+        processes: Any = 1,
+        pause: float = 0.005,
+        spoil: Callable[[Any], None] | None = None,
+        store: str | None = None,
+        **words: Any,
+    ) -> None:
         self.folder = folder
         launcher = processes if isinstance(processes, dict) else {"processes": processes}
         checkpoint = {"every_steps": 3, "keep": 3, **words.pop("checkpoint", {})}
         self.recipe: Recipe = tiny_recipe(
-            folder, launcher={"type": "local", "threads": 1, **launcher}, model={"type": "tests.matrix.faulty:Net"}, epochs=EPOCHS, batch_size=BATCH, checkpoint=checkpoint, **words)
+            folder,
+            launcher={"type": "local", "threads": 1, **launcher},
+            model={"type": "tests.matrix.faulty:Net"},
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            checkpoint=checkpoint,
+            **words,
+        )
         self.store = Store(store or folder / "store")
         self.feed: Feed = tiny_feed(self.store, self.recipe, rows=ROWS, validation=64, change=spoil)
         self.run: Run = tiny_run(self.store, self.recipe, self.feed)
@@ -70,7 +88,7 @@ class Case:
         self.attempts: list[Attempt] = []
         self.launchers: list[int] = []
 
-    # -- running -----------------------------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------------------
 
     def train(self, *, resume: bool = False, meanwhile: Callable[[int], None] | None = None) -> Attempt:
         """One attempt, to its end."""
@@ -104,7 +122,9 @@ class Case:
         try:
             summary = train(self.recipe, self.feed, run, Events(JsonLines(run.events_path)), resume=resume)
         except PenstockError as error:
-            run.record({"status": "interrupted" if isinstance(error, Interrupted) else "failed", "error": str(error)})
+            run.record(
+                {"status": "interrupted" if isinstance(error, Interrupted) else "failed", "error": str(error)}
+            )
             said.write_text(json.dumps({"error": str(error), "type": type(error).__name__}))
             return error.exit_code
         run.finish(summary)
@@ -123,7 +143,7 @@ class Case:
         assert found.code == 0, found
         return found
 
-    # -- what became of it -------------------------------------------------------------------------------------------
+    # -- what became of it -----------------------------------------------------------------------------------
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.run.events_path.read_text("utf-8").splitlines()]
@@ -142,7 +162,8 @@ class Case:
         for step in sorted({line["step"] for line in lines}):
             here = [line for line in lines if line["step"] == step]
             last = max((line["attempt"] for line in here), key=lambda attempt: begun[attempt])
-            latest = {line["rank"]: line["ids"] for line in here if line["attempt"] == last}  # after going back, the later of two
+            # after going back, the later of two
+            latest = {line["rank"]: line["ids"] for line in here if line["attempt"] == last}
             found[step] = sorted(id for ids in latest.values() for id in ids)
         return found
 
@@ -177,14 +198,22 @@ class Case:
     def nothing_left(self) -> None:
         """No draft, no relay, no file locked, nothing that holds the run."""
         locks = Path("/proc/locks")
-        held = {line.split()[5].split(":")[-1] for line in locks.read_text().splitlines() if "->" not in line} if locks.exists() else set()
-        assert not [path for path in self.folder.rglob("*") if path.is_file() and str(path.stat().st_ino) in held]
+        held = (
+            {line.split()[5].split(":")[-1] for line in locks.read_text().splitlines() if "->" not in line}
+            if locks.exists()
+            else set()
+        )
+        assert not [
+            path for path in self.folder.rglob("*") if path.is_file() and str(path.stat().st_ino) in held
+        ]
         assert not list(self.run.checkpoints.glob(".step-*"))
         assert not (self.run.path / ".events").exists()
         assert Run.open(self.store, self.run.id).status == "done"
 
     def holds(self, reference: Case) -> None:
-        """What is promised after every fault: nothing lost, nothing repeated, the same weights, nothing left behind."""
+        """What is promised after every fault: nothing lost, nothing repeated, the same weights, nothing left
+        behind.
+        """
         self.nobody_left()
         self.nothing_left()
         assert self.lost_and_repeated() == (0, 0)
@@ -198,8 +227,10 @@ class Case:
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
-    """What processes wrote down, each record between line ends of its own. Who was killed while it wrote one has left half of it, and has
-    not done what it was about to."""
+    """What processes wrote down, each record between line ends of its own.
+
+    Who was killed while it wrote one has left half of it, and has not done what it was about to.
+    """
     for line in path.read_text("utf-8").splitlines():
         if line.endswith("}"):
             yield json.loads(line)

@@ -64,7 +64,16 @@ def test_a_bucket_that_refuses_for_a_while(line, tmp_path, monkeypatch):
     heard.events.attach(mend)
     slowly(monkeypatch, 0.1)
     summary = train(recipe, feed, run, heard.events)
-    assert len([text for text in heard.texts("warned") if "do not reach the bucket, and are kept here until they do" in text]) == 1
+    assert (
+        len(
+            [
+                text
+                for text in heard.texts("warned")
+                if "do not reach the bucket, and are kept here until they do" in text
+            ]
+        )
+        == 1
+    )
     assert any("the bucket takes checkpoints again" in text for text in heard.texts())
     run.finish(summary)
     assert sha256_file(run.weights) == whole
@@ -77,8 +86,12 @@ def test_a_bucket_that_refuses_for_a_while(line, tmp_path, monkeypatch):
 
 @pytest.mark.faults
 def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
-    """Neither what is read nor what is written gets through for a whole minute, with the patience that users have."""
-    recipe = tiny_recipe(tmp_path, checkpoint={"every_steps": 3, "keep": 2}, order={"shuffle": "blocks", "window": 1})
+    """Neither what is read nor what is written gets through for a whole minute, with the patience that users
+    have.
+    """
+    recipe = tiny_recipe(
+        tmp_path, checkpoint={"every_steps": 3, "keep": 2}, order={"shuffle": "blocks", "window": 1}
+    )
     local, bucket = Store(tmp_path / "local"), Store(line.store)
     near = tiny_feed(local, recipe, shard_rows=64)
     whole = tiny_run(local, recipe, near)
@@ -103,7 +116,10 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
     heard.events.attach(mend)
     summary = train(recipe, feed, run, heard.events)
     assert time.monotonic() - began[0] > 60.0
-    assert any("could not read" in text and "train-00005" in text and "trying again" in text for text in heard.texts("warned"))
+    assert any(
+        "could not read" in text and "train-00005" in text and "trying again" in text
+        for text in heard.texts("warned")
+    )
     run.finish(summary)
     assert sha256_file(run.weights) == sha256_file(whole.weights)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "a third machine"))
@@ -120,7 +136,11 @@ def test_a_machine_that_is_gone_for_ever(line, tmp_path, monkeypatch):
         slowly(patched, 0.05, until=17)
         with pytest.raises(Exception, match="the machine is gone"):
             train(recipe, feed, run, Heard().events)
-    kept = {name.split("/")[-2] for _, name in line.asked if "checkpoints/step-" in name and name.endswith("manifest.json")}
+    kept = {
+        name.split("/")[-2]
+        for _, name in line.asked
+        if "checkpoints/step-" in name and name.endswith("manifest.json")
+    }
     assert kept
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
     store = Store(line.store)

@@ -30,11 +30,22 @@ def unfinished(path):
     (path / "manifest.json").unlink()
 
 
-@pytest.mark.parametrize(("harm", "processes"), [
-    pytest.param(harm, processes, marks=[] if (harm, processes) == (flipped, 1) else pytest.mark.faults)
-    for processes, harms in ((1, (torn, flipped, missing, unfinished)), (2, (flipped,))) for harm in harms])
-def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(harm, processes, tmp_path, reference):
-    case = Case(tmp_path, {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3}, processes=processes)
+@pytest.mark.parametrize(
+    ("harm", "processes"),
+    [
+        pytest.param(harm, processes, marks=[] if (harm, processes) == (flipped, 1) else pytest.mark.faults)
+        for processes, harms in ((1, (torn, flipped, missing, unfinished)), (2, (flipped,)))
+        for harm in harms
+    ],
+)
+def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(
+    harm, processes, tmp_path, reference
+):
+    case = Case(
+        tmp_path,
+        {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3},
+        processes=processes,
+    )
     newest = []
 
     def between():
@@ -50,7 +61,11 @@ def test_a_harmed_checkpoint_is_refused_aloud_and_the_one_before_it_used(harm, p
 @pytest.mark.faults
 @pytest.mark.parametrize("processes", [1, 2])
 def test_all_checkpoints_harmed_is_a_start_at_step_0(processes, tmp_path, reference):
-    case = Case(tmp_path, {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3}, processes=processes)
+    case = Case(
+        tmp_path,
+        {"where": "step", "rank": 0, "step": 14, "do": "kill", "victims": ["launcher"], "delay": 0.3},
+        processes=processes,
+    )
     case.through(between=lambda: [flipped(path) for path in case.run.checkpoints.glob("step-*")])
     assert any("there is no checkpoint to go on from" in event["text"] for event in case.events("said"))
     case.holds(reference(processes))
@@ -63,7 +78,13 @@ def small_disk():
 
     def mount(path, size_bytes):
         path.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(path)], capture_output=True) if os.geteuid() == 0 else None
+        done = (
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(path)], capture_output=True
+            )
+            if os.geteuid() == 0
+            else None
+        )
         if done is None or done.returncode:
             pytest.skip("only root may mount a small disk")
         mounted.append(path)

@@ -37,15 +37,30 @@ LAUNCHER, ZERO, ONE, ALL = ("launcher",), ("rank0",), ("rank1",), ("rank1", "ran
 QUICK = {(1, LAUNCHER, "random 1"), (1, LAUNCHER, "write"), (2, ONE, "reduce")}
 MATRIX = [
     *((1, LAUNCHER, moment) for moment in ("random 1", "random 2", "random 3", "write", "validation")),
-    *((2, victims, moment) for victims in (ONE, ZERO, LAUNCHER, ALL) for moment in ("random", "write", "reduce", "validation")),
-    (2, ("rank0", "rank1"), "random"), (2, ("rank0", "rank1"), "reduce"),
-    (3, ("rank2",), "random"), (3, ("rank0",), "reduce"), (3, ("rank1", "rank2"), "random"),
+    *(
+        (2, victims, moment)
+        for victims in (ONE, ZERO, LAUNCHER, ALL)
+        for moment in ("random", "write", "reduce", "validation")
+    ),
+    (2, ("rank0", "rank1"), "random"),
+    (2, ("rank0", "rank1"), "reduce"),
+    (3, ("rank2",), "random"),
+    (3, ("rank0",), "reduce"),
+    (3, ("rank1", "rank2"), "random"),
 ]
 
 
 @pytest.mark.parametrize(
     ("processes", "victims", "moment"),
-    [pytest.param(*row, id=f"{row[0]} processes, {'+'.join(row[1])}, {row[2]}", marks=[] if row in QUICK else pytest.mark.faults) for row in MATRIX])
+    [
+        pytest.param(
+            *row,
+            id=f"{row[0]} processes, {'+'.join(row[1])}, {row[2]}",
+            marks=[] if row in QUICK else pytest.mark.faults,
+        )
+        for row in MATRIX
+    ],
+)
 def test_killed(processes, victims, moment, tmp_path, reference):
     case = Case(tmp_path, planned(moment, victims, processes), processes=processes)
     found = case.through()
@@ -66,7 +81,8 @@ def test_killed(processes, victims, moment, tmp_path, reference):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_killed_while_it_waits_within_an_all_reduce(victim, tmp_path, reference):
     plan = [
-        {"where": "reduce", "rank": 1 - victim, "step": 9, "do": "pause", "seconds": 1.0},  # so the other one waits, and dies there
+        # so the other one waits, and dies there
+        {"where": "reduce", "rank": 1 - victim, "step": 9, "do": "pause", "seconds": 1.0},
         kill("reduce", (f"rank{victim}",), at=9, rank=victim, aside=True, delay=0.4),
     ]
     case = Case(tmp_path, *plan, processes=2)
@@ -76,11 +92,20 @@ def test_killed_while_it_waits_within_an_all_reduce(victim, tmp_path, reference)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("parallel", [
-    {"strategy": "fsdp"}, {"strategy": "local_sgd", "every": 3}, {"gradients": {"type": "powersgd", "rank": 1, "warm_up": 4}}, {"gradients": {"type": "topk", "share": 0.2}},
-], ids=["fsdp", "local_sgd", "powersgd", "topk"])
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        {"strategy": "fsdp"},
+        {"strategy": "local_sgd", "every": 3},
+        {"gradients": {"type": "powersgd", "rank": 1, "warm_up": 4}},
+        {"gradients": {"type": "topk", "share": 0.2}},
+    ],
+    ids=["fsdp", "local_sgd", "powersgd", "topk"],
+)
 def test_killed_under_each_strategy(parallel, tmp_path):
-    """What each process keeps for itself (its own steps, a part of the weights, what compression left) goes on as well: to the bit."""
+    """What each process keeps for itself (its own steps, a part of the weights, what compression left) goes
+    on as well: to the bit.
+    """
     for name in ("unharmed", "killed"):
         (tmp_path / name).mkdir()
     unharmed = Case(tmp_path / "unharmed", processes=2, pause=0.0, parallel=parallel)
@@ -101,7 +126,9 @@ def test_a_crash_of_the_interpreter(tmp_path, reference):
 @pytest.mark.faults
 @pytest.mark.parametrize("victim", ["rank0", "rank1"])
 def test_those_that_are_left_go_on(victim, tmp_path, reference):
-    case = Case(tmp_path, kill("step", (victim,), at=10, rank=int(victim[4:])), processes={"processes": [1, 2]})
+    case = Case(
+        tmp_path, kill("step", (victim,), at=10, rank=int(victim[4:])), processes={"processes": [1, 2]}
+    )
     found = case.through()
     assert found.summary["processes"] == 1
     assert "with 1 process:" in case.warned()
@@ -119,11 +146,24 @@ def test_one_alone_in_a_process_of_its_own(tmp_path, reference):
 
 @pytest.mark.faults
 def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, reference):
-    case = Case(tmp_path, kill("step", ("rank1",), at=4, rank=1), processes={"processes": [1, 2], "return_seconds": 1}, pause=0.15)
+    case = Case(
+        tmp_path,
+        kill("step", ("rank1",), at=4, rank=1),
+        processes={"processes": [1, 2], "return_seconds": 1},
+        pause=0.15,
+    )
     found = case.through()
-    assert (found.summary["restarts"], found.summary["taken_in"], found.summary["processes"], len(case.attempts)) == (1, 1, 2, 1)
+    assert (
+        found.summary["restarts"],
+        found.summary["taken_in"],
+        found.summary["processes"],
+        len(case.attempts),
+    ) == (1, 1, 2, 1)
     told = next(event for event in case.events("said") if "there is room for" in event["text"])
-    assert told["text"].startswith("there is room for 2 of 2 processes; at work: 1: ") and f"going on from step {told['step']} with 2 processes" in told["text"]
+    assert (
+        told["text"].startswith("there is room for 2 of 2 processes; at work: 1: ")
+        and f"going on from step {told['step']} with 2 processes" in told["text"]
+    )
     assert 4 < told["step"] < STEPS
     sizes = {line["attempt"]: line["world"] for line in records(tmp_path / "processes.jsonl")}
     assert list(sizes.values()) == [2, 1, 2]
@@ -137,11 +177,23 @@ def test_those_that_have_returned_are_taken_in_while_training_runs(tmp_path, ref
 def test_a_loss_while_more_are_taken_in(tmp_path, reference):
     """The first checkpoint of all is the one to go on from with more: who writes it is killed."""
     plan = [kill("step", ("rank1",), at=4, rank=1), kill("write", ("rank0",), at=0, rank=0)]
-    case = Case(tmp_path, *plan, processes={"processes": [1, 2], "return_seconds": 1}, pause=0.25, checkpoint={"every_steps": 30})
+    case = Case(
+        tmp_path,
+        *plan,
+        processes={"processes": [1, 2], "return_seconds": 1},
+        pause=0.25,
+        checkpoint={"every_steps": 30},
+    )
     found = case.through()
-    assert (found.summary["restarts"], found.summary["taken_in"], found.summary["processes"], len(case.attempts)) == (2, 0, 1, 1)
+    assert (
+        found.summary["restarts"],
+        found.summary["taken_in"],
+        found.summary["processes"],
+        len(case.attempts),
+    ) == (2, 0, 1, 1)
     first, second = (event for event in case.events("warned") if "restart" in event)
-    assert (first["step"], second["step"]) == (0, 0) and second["repeated"] < EPOCH  # before the end of an epoch, which keeps one
+    # before the end of an epoch, which keeps one
+    assert (first["step"], second["step"]) == (0, 0) and second["repeated"] < EPOCH
     case.holds(reference(1))
 
 
@@ -166,7 +218,13 @@ def test_killed_on_two_and_resumed_on_one(tmp_path, reference):
     assert case.train().code == -9
     case.nobody_left()
     case.recipe = tiny_recipe(
-        tmp_path, launcher={"type": "local", "processes": 1, "threads": 1}, model={"type": "tests.matrix.faulty:Net"}, epochs=EPOCHS, batch_size=32, checkpoint={"every_steps": 3, "keep": 3})
+        tmp_path,
+        launcher={"type": "local", "processes": 1, "threads": 1},
+        model={"type": "tests.matrix.faulty:Net"},
+        epochs=EPOCHS,
+        batch_size=32,
+        checkpoint={"every_steps": 3, "keep": 3},
+    )
     assert case.train(resume=True).code == 0
     case.holds(reference(2))
 

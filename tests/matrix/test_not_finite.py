@@ -1,4 +1,6 @@
-"""Batches that are not finite, under each policy, on one process and on two; also when the run is killed meanwhile."""
+"""Batches that are not finite, under each policy, on one process and on two; also when the run is killed
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def without_bad(case):
         assert IDS[BAD] in history[step]
     each = STEPS // EPOCHS
     for epoch in range(EPOCHS):
-        seen = [id for step in range(epoch * each, (epoch + 1) * each) if step not in out for id in history[step]]
+        seen = [
+            id for step in range(epoch * each, (epoch + 1) * each) if step not in out for id in history[step]
+        ]
         assert len(seen) == len(set(seen)) == len(IDS) - BATCH
     return out
 
@@ -85,7 +89,12 @@ def test_rollback_goes_back_and_leaves_the_batch_out(processes, tmp_path, skippe
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_meanwhile_and_resumed(policy, processes, tmp_path, skipped):
     bad = min(event["step"] for event in skipped(processes).events("nan"))
-    case = made(tmp_path, policy, {"where": "step", "rank": 0, "step": bad + 2, "do": "kill", "victims": ["launcher"]}, processes=processes)
+    case = made(
+        tmp_path,
+        policy,
+        {"where": "step", "rank": 0, "step": bad + 2, "do": "kill", "victims": ["launcher"]},
+        processes=processes,
+    )
     case.through()
     assert case.weights() == skipped(processes).weights()
     case.nobody_left()

@@ -1,4 +1,6 @@
-"""Errors of the user's own model, and memory that runs out: told once, where they are, and nothing is started again."""
+"""Errors of the user's own model, and memory that runs out: told once, where they are, and nothing is started
+again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ def fault(do: str, rank: int) -> dict[str, object]:
     return {"where": "forward", "rank": rank, "step": 9, "do": do}
 
 
-@pytest.mark.parametrize(("processes", "rank"), [pytest.param(*place, marks=[] if place == (1, 0) else pytest.mark.faults) for place in PLACES])
+@pytest.mark.parametrize(
+    ("processes", "rank"),
+    [pytest.param(*place, marks=[] if place == (1, 0) else pytest.mark.faults) for place in PLACES],
+)
 def test_an_error_of_the_model_is_its_line(processes, rank, tmp_path, reference):
     case = Case(tmp_path, fault("raise", rank), processes=processes)
     found = case.train()

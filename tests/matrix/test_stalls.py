@@ -12,14 +12,21 @@ def faults(do: str, rank: int, at: int = 9, where: str = "step") -> dict[str, ob
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("rank", "where"), [(1, "step"), (0, "step"), (1, "reduce"), (0, "judge"), (0, "write")])
+@pytest.mark.parametrize(
+    ("rank", "where"), [(1, "step"), (0, "step"), (1, "reduce"), (0, "judge"), (0, "write")]
+)
 def test_a_stopped_process_is_found_and_named(rank, where, tmp_path, reference):
-    case = Case(tmp_path, faults("stop", rank, where=where, at=7 if where == "judge" else 9), processes={"processes": 2, "stall_seconds": 5})
+    case = Case(
+        tmp_path,
+        faults("stop", rank, where=where, at=7 if where == "judge" else 9),
+        processes={"processes": 2, "stall_seconds": 5},
+    )
     found = case.through()
     assert (len(case.attempts), found.summary["restarts"]) == (1, 1)
     told = next(event for event in case.events("warned") if "restart" in event)
     text = told["text"]
-    assert 4.0 <= told["time"] - (tmp_path / "fired-0").stat().st_mtime < 25.0  # declared: 5 s, less a beat, and what a busy machine adds
+    # declared: 5 s, less a beat, and what a busy machine adds
+    assert 4.0 <= told["time"] - (tmp_path / "fired-0").stat().st_mtime < 25.0
     assert f"training process {rank} (pid " in text
     assert "has shown no life for 5 s" in text
     assert "in step " in text
@@ -33,14 +40,26 @@ def test_one_that_lives_and_gets_nowhere_is_found_and_named(rank, tmp_path, refe
     found = case.through()
     assert found.summary["restarts"] == 1
     text = next(event["text"] for event in case.events("warned") if "restart" in event)
-    assert f"training process {rank} (pid " in text  # in lockstep both stand in one step, and both may be named
+    # in lockstep both stand in one step, and both may be named
+    assert f"training process {rank} (pid " in text
     assert "has got nowhere" in text
     case.holds(reference(2))
 
 
 @pytest.mark.faults
 def test_the_launcher_dies_while_a_process_is_stopped(tmp_path, reference):
-    plan = [faults("stop", 1, at=8), {"where": "step", "rank": 0, "step": 8, "do": "kill", "victims": ["launcher"], "delay": 0.3, "aside": True}]
+    plan = [
+        faults("stop", 1, at=8),
+        {
+            "where": "step",
+            "rank": 0,
+            "step": 8,
+            "do": "kill",
+            "victims": ["launcher"],
+            "delay": 0.3,
+            "aside": True,
+        },
+    ]
     case = Case(tmp_path, *plan, processes=2)
     assert case.through().code == 0
     assert [attempt.code for attempt in case.attempts] == [-9, 0]

@@ -39,7 +39,11 @@ def test_a_row_with_nothing_there_gives_numbers() -> None:
 @pytest.mark.parametrize("norm", [False, True])
 def test_an_mlp_has_its_depth(norm: bool) -> None:
     layers = mlp(5, 7, 3, dropout=0.1, activate="silu", norm=norm)
-    assert [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)] == [(5, 7), (7, 7), (7, 7)]
+    assert [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)] == [
+        (5, 7),
+        (7, 7),
+        (7, 7),
+    ]
     assert sum(isinstance(m, nn.LayerNorm) for m in layers) == (3 if norm else 0)
 
 

@@ -46,7 +46,9 @@ def test_nothing_is_lost_when_answering() -> None:
 
 @pytest.mark.parametrize("type", ["mlp", "gated", "attention"])
 def test_combiners_take_it(type: str) -> None:
-    """With all other chance off, only modality dropout is left, and it changes what comes out in training alone."""
+    """With all other chance off, only modality dropout is left, and it changes what comes out in training
+    alone.
+    """
     off = {name: 0.0 for name in Combiner.find(type).model_fields if name.endswith("dropout")}
     combiner = Combiner.load({"type": type, **off, "modality_dropout": 0.5})
     module, parts = laws._module(combiner), laws._parts(combiner)
@@ -67,5 +69,9 @@ def test_a_lost_part_says_nothing_through_the_gates() -> None:
     torch.manual_seed(1)
     two = module(other)
     gone = ~kept[:, 1]
-    assert bool(gone.any()) and torch.equal(one.pooled[gone], two.pooled[gone]) and not torch.equal(one.pooled, two.pooled)
+    assert (
+        bool(gone.any())
+        and torch.equal(one.pooled[gone], two.pooled[gone])
+        and not torch.equal(one.pooled, two.pooled)
+    )
     assert torch.equal(one.mask, kept)

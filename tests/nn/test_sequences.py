@@ -1,4 +1,6 @@
-"""What the encoders of token sequences share: padding never matters, and recurrent networks become ONNX's own."""
+"""What the encoders of token sequences share: padding never matters, and recurrent networks become ONNX's
+own.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ def test_the_operator_for_export_is_torchs_own_layer(cell):
     x = torch.randn(2, 5, 3)
     run = getattr(torch.ops.penstock, cell)
     inner = layer.layer
-    assert torch.allclose(run(x, inner.weight_ih_l0, inner.weight_hh_l0, inner.bias_ih_l0, inner.bias_hh_l0), layer(x), atol=1e-6)
+    assert torch.allclose(
+        run(x, inner.weight_ih_l0, inner.weight_hh_l0, inner.bias_ih_l0, inner.bias_hh_l0),
+        layer(x),
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -57,8 +63,20 @@ def test_onnxruntime_answers_as_torch_does_at_any_length(cell):
     free = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own chatter
-        exported = torch.export.export(module, (torch.randn(2, 5, 3), torch.ones(2, 5, dtype=torch.bool)), dynamic_shapes=({0: free, 1: free}, {0: free, 1: free}), strict=False)
-        program = torch.onnx.export(exported, dynamo=True, verbose=False, input_names=["x", "mask"], output_names=["tokens", "pooled"], custom_translation_table=onnx_translations())
+        exported = torch.export.export(
+            module,
+            (torch.randn(2, 5, 3), torch.ones(2, 5, dtype=torch.bool)),
+            dynamic_shapes=({0: free, 1: free}, {0: free, 1: free}),
+            strict=False,
+        )
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            verbose=False,
+            input_names=["x", "mask"],
+            output_names=["tokens", "pooled"],
+            custom_translation_table=onnx_translations(),
+        )
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     for rows, length in ((1, 1), (3, 9)):
         x = torch.randn(rows, length, 3)

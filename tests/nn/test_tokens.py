@@ -25,13 +25,19 @@ def by_hand(x: float, edges: list[float], bins: int) -> list[float]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.lists(st.integers(-50, 50), unique=True, max_size=8).map(sorted), min_size=1, max_size=4), st.lists(finite, min_size=4, max_size=4))
+@given(
+    st.lists(st.lists(st.integers(-50, 50), unique=True, max_size=8).map(sorted), min_size=1, max_size=4),
+    st.lists(finite, min_size=4, max_size=4),
+)
 def test_piecewise_is_the_papers_definition(edges: list[list[int]], x: list[float]) -> None:
     layer = PiecewiseLinear([[float(e) for e in one] for one in edges])
     values = torch.tensor([x[: len(edges)]], dtype=torch.float32)
     found = layer(values)
     assert found.shape == (1, len(edges), layer.bins)
-    wanted = [by_hand(float(v), [float(e) for e in one], layer.bins) for v, one in zip(values[0], edges, strict=True)]
+    wanted = [
+        by_hand(float(v), [float(e) for e in one], layer.bins)
+        for v, one in zip(values[0], edges, strict=True)
+    ]
     np.testing.assert_allclose(found[0].numpy(), np.array(wanted), atol=1e-4)
 
 
@@ -58,14 +64,21 @@ def test_a_feature_begins_as_a_straight_line_and_bends_at_its_edges() -> None:
         torch.testing.assert_close(layer(x).diff(dim=0).diff(dim=0), torch.zeros(3, 1, 2), atol=1e-6, rtol=0)
         layer.bent[0, 1] = 1.0
         bend = layer(x).diff(dim=0).diff(dim=0)
-        torch.testing.assert_close(bend[:, 0], torch.tensor([[0.0, 0.0], [0.5, 0.5], [0.0, 0.0]]), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            bend[:, 0], torch.tensor([[0.0, 0.0], [0.5, 0.5], [0.0, 0.0]]), atol=1e-6, rtol=0
+        )
 
 
 def test_waves_have_their_frequency() -> None:
     layer = Periodic(1, 2, scale=0.1)
     with torch.no_grad():
         layer.frequency.copy_(torch.tensor([[1.0, 0.5]]))
-    torch.testing.assert_close(layer(torch.tensor([[0.5]]))[0, 0], torch.tensor([math.cos(math.pi), math.cos(math.pi / 2), 0.0, 1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        layer(torch.tensor([[0.5]]))[0, 0],
+        torch.tensor([math.cos(math.pi), math.cos(math.pi / 2), 0.0, 1.0]),
+        atol=1e-6,
+        rtol=0,
+    )
 
 
 def test_one_table_serves_features_with_equal_indices() -> None:

@@ -1,7 +1,8 @@
-"""A program of its own for tests of launchers that bring a cluster: `python -m tests.parts.clustered WHAT FOLDER LAUNCHER`.
+"""A program of its own for tests of launchers that bring a cluster: `python -m tests.parts.clustered WHAT
+FOLDER LAUNCHER`.
 
-Clusters leave threads, signal handlers and a Java behind in a process; so each test has one of its own. It prints one JSON
-object as its last line.
+Clusters leave threads, signal handlers and a Java behind in a process; so each test has one of its own. It
+prints one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -17,13 +18,22 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def program(what: str, folder: Path, launcher: dict[str, Any], *faults: dict[str, Any], pause: float = 0.02) -> subprocess.Popen[str]:
+def program(
+    what: str, folder: Path, launcher: dict[str, Any], *faults: dict[str, Any], pause: float = 0.02
+) -> subprocess.Popen[str]:
     """Start it; each step takes `pause` seconds more than it would."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps({"pause": pause, "faults": list(faults)}))
     environment = {**os.environ, "PENSTOCK_TEST_FAULTS": str(folder), "OMP_NUM_THREADS": "1"}
     with open(folder / "err", "w") as err:
-        return subprocess.Popen([sys.executable, "-m", "tests.parts.clustered", what, str(folder), json.dumps(launcher)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=err, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.parts.clustered", what, str(folder), json.dumps(launcher)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+        )
 
 
 def told(started: subprocess.Popen[str], seconds: float = 280.0) -> dict[str, Any]:
@@ -72,7 +82,13 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.train.supervisor import train
     from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run
 
-    recipe = tiny_recipe(folder, launcher=words, model={"type": "tests.matrix.faulty:Net"}, batch_size=32, checkpoint={"every_steps": 3, "keep": 3})
+    recipe = tiny_recipe(
+        folder,
+        launcher=words,
+        model={"type": "tests.matrix.faulty:Net"},
+        batch_size=32,
+        checkpoint={"every_steps": 3, "keep": 3},
+    )
     store = Store(folder / "store")
     earlier = [path.name for path in folder.glob("store/runs/run-*")]
     if earlier:
@@ -87,12 +103,24 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     except PenstockError as error:
         return {"error": type(error).__name__, "message": str(error), "run": run.id}
     warned = [json.loads(line) for line in run.events_path.read_text().splitlines()]
-    return {**summary, "weights": sha256_file(run.weights), "warned": [line["text"] for line in warned if line["event"] == "warned"], "heard": len(warned)}
+    return {
+        **summary,
+        "weights": sha256_file(run.weights),
+        "warned": [line["text"] for line in warned if line["event"] == "warned"],
+        "heard": len(warned),
+    }
 
 
 if __name__ == "__main__":
     try:
-        print(json.dumps({"laws": _laws, "place": _place, "train": _train}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))), flush=True)
+        print(
+            json.dumps(
+                {"laws": _laws, "place": _place, "train": _train}[sys.argv[1]](
+                    Path(sys.argv[2]), json.loads(sys.argv[3])
+                )
+            ),
+            flush=True,
+        )
     except BaseException:  # noqa: BLE001 - told, and the end of it
         traceback.print_exc()
         print(json.dumps({"failed": traceback.format_exc()[-3000:]}), flush=True)

@@ -29,6 +29,8 @@ def test_dropout_is_for_training_alone() -> None:
     for combiner in DECLARED:
         module = laws._module(combiner)
         parts = laws._parts(combiner)
-        assert not torch.equal(module(parts).pooled, module(parts).pooled), f"{combiner.type} drops nothing in training"
+        assert not torch.equal(module(parts).pooled, module(parts).pooled), (
+            f"{combiner.type} drops nothing in training"
+        )
         module.eval()
         assert torch.equal(module(parts).pooled, module(parts).pooled)

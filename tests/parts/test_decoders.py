@@ -1,4 +1,6 @@
-"""Every decoder on the shelf by every law; their losses and answers against definitions; the supervised objective."""
+"""Every decoder on the shelf by every law; their losses and answers against definitions; the supervised
+objective.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +31,22 @@ def test_laws_hold_with_smoothing_and_weights(type: str) -> None:
     array = next(iter(SPECS[type]))
     spec = SPECS[type][array]
     weights = [0.5 + i for i in range(len(spec.facts["classes"]))]
-    laws.check(Decoder.load({"type": type, "label_smoothing": 0.1}), {array: replace(spec, facts={**spec.facts, "weights": weights})})
+    laws.check(
+        Decoder.load({"type": type, "label_smoothing": 0.1}),
+        {array: replace(spec, facts={**spec.facts, "weights": weights})},
+    )
 
 
 def test_a_number_is_answered_in_the_users_units() -> None:
     raw = torch.tensor([0.0, 1.0, -2.0])
-    torch.testing.assert_close(Decoder.load("number").answer(raw, SPECS["number"])["value"], torch.tensor([30.0, 42.0, 6.0]))
+    torch.testing.assert_close(
+        Decoder.load("number").answer(raw, SPECS["number"])["value"], torch.tensor([30.0, 42.0, 6.0])
+    )
 
 
-@pytest.mark.parametrize(("word", "wanted"), [("mse", [0.25, 9.0]), ("mae", [0.5, 3.0]), ("huber", [0.125, 2.5])])
+@pytest.mark.parametrize(
+    ("word", "wanted"), [("mse", [0.25, 9.0]), ("mae", [0.5, 3.0]), ("huber", [0.125, 2.5])]
+)
 def test_losses_of_numbers(word: str, wanted: list[float]) -> None:
     decoder = Decoder.load({"type": "number", "loss": word})
     found = decoder.loss(torch.tensor([0.5, -3.0]), {"value": torch.zeros(2)}, SPECS["number"])
@@ -55,10 +64,17 @@ def test_binary_is_a_category_of_two() -> None:
     """Cross-entropy over (0, raw) is the same loss, weights and smoothing included."""
     raw, label = torch.randn(20), torch.randint(0, 2, (20,))
     facts = {"classes": ["no", "yes"], "counts": [7, 3], "weights": [0.7, 1.9]}
-    two, many = replace(SPECS["binary"]["label"], facts=facts), replace(SPECS["category"]["index"], facts=facts)
+    two, many = (
+        replace(SPECS["binary"]["label"], facts=facts),
+        replace(SPECS["category"]["index"], facts=facts),
+    )
     for smoothing in (0.0, 0.2):
-        one = Decoder.load({"type": "binary", "label_smoothing": smoothing}).loss(raw, {"label": label.float()}, {"label": two})
-        other = Decoder.load({"type": "category", "label_smoothing": smoothing}).loss(torch.stack([torch.zeros(20), raw], 1), {"index": label}, {"index": many})
+        one = Decoder.load({"type": "binary", "label_smoothing": smoothing}).loss(
+            raw, {"label": label.float()}, {"label": two}
+        )
+        other = Decoder.load({"type": "category", "label_smoothing": smoothing}).loss(
+            torch.stack([torch.zeros(20), raw], 1), {"index": label}, {"index": many}
+        )
         torch.testing.assert_close(one, other)
 
 
@@ -66,10 +82,16 @@ def test_supervised_sums_weighted_losses() -> None:
     decoders = {"price": Decoder.load("number"), "kind": Decoder.load("category")}
     specs = {"price": SPECS["number"], "kind": SPECS["category"]}
     raw = {"price": torch.randn(6), "kind": torch.randn(6, 4)}
-    batch = {"price.value": torch.randn(6), "kind.index": torch.randint(0, 4, (6,)), "weight": torch.tensor([1.0, 0, 2, 1, 1, 0.5]), "age.value": torch.randn(6)}
+    batch = {
+        "price.value": torch.randn(6),
+        "kind.index": torch.randint(0, 4, (6,)),
+        "weight": torch.tensor([1.0, 0, 2, 1, 1, 0.5]),
+        "age.value": torch.randn(6),
+    }
     (phase,) = Objective.load({"type": "supervised", "weights": {"kind": 3.0}}).phases(decoders, specs)
     wanted = batch["weight"] * (
-        decoders["price"].loss(raw["price"], {"value": batch["price.value"]}, specs["price"]) + 3 * decoders["kind"].loss(raw["kind"], {"index": batch["kind.index"]}, specs["kind"])
+        decoders["price"].loss(raw["price"], {"value": batch["price.value"]}, specs["price"])
+        + 3 * decoders["kind"].loss(raw["kind"], {"index": batch["kind.index"]}, specs["kind"])
     )
     torch.testing.assert_close(phase.loss(lambda batch: raw, batch), wanted)
     module = torch.nn.Linear(2, 2)
@@ -77,5 +99,9 @@ def test_supervised_sums_weighted_losses() -> None:
 
 
 def test_a_weight_for_no_target_is_a_sentence() -> None:
-    with pytest.raises(RecipeError, match=r"train.objective.weights.knid: is no target. Did you mean 'kind'\?"):
-        Objective.load({"type": "supervised", "weights": {"knid": 3.0}}).phases({"kind": Decoder.load("category")}, {"kind": SPECS["category"]})
+    with pytest.raises(
+        RecipeError, match=r"train.objective.weights.knid: is no target. Did you mean 'kind'\?"
+    ):
+        Objective.load({"type": "supervised", "weights": {"knid": 3.0}}).phases(
+            {"kind": Decoder.load("category")}, {"kind": SPECS["category"]}
+        )

@@ -1,4 +1,6 @@
-"""The decoders `set` and `sequence`, and encoders of sets and of steps that are numbers, by every law; losses against definitions."""
+"""The decoders `set` and `sequence`, and encoders of sets and of steps that are numbers, by every law; losses
+against definitions.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +16,66 @@ from penstock.testing.laws import decoders as laws
 from penstock.testing.laws import encoders as encoder_laws
 
 torch.set_num_threads(1)
-LABELS = {"labels": TensorSpec("float32", (3,), "target", ("label",), 2, {"classes": ["a", "b", "c"], "counts": [50, 10, 1], "rows": 99})}
+LABELS = {
+    "labels": TensorSpec(
+        "float32",
+        (3,),
+        "target",
+        ("label",),
+        2,
+        {"classes": ["a", "b", "c"], "counts": [50, 10, 1], "rows": 99},
+    )
+}
 STEPS = {
-    "labels": TensorSpec("int64", (None,), "target", ("time",), 4, {"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10], "over": "words"}),
+    "labels": TensorSpec(
+        "int64",
+        (None,),
+        "target",
+        ("time",),
+        4,
+        {"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10], "over": "words"},
+    ),
     "mask": TensorSpec("bool", (None,), "mask", ("time",)),
 }
 MASK = TensorSpec("bool", (None,), "mask", ("time",))
 MEMBERS = {"genres": {"members": TensorSpec("int64", (None,), "index", ("member",), 9), "mask": MASK}}
-NUMBERS = {"beats": {"values": TensorSpec("float32", (None, 1), "values", ("time", "variable")), "mask": MASK}}
+NUMBERS = {
+    "beats": {"values": TensorSpec("float32", (None, 1), "values", ("time", "variable")), "mask": MASK}
+}
 
 
-@pytest.mark.parametrize("decoder", [{"type": "set"}, {"type": "set", "positive_weight": "balanced"}, {"type": "set", "positive_weight": 3.0, "label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"type": "set"},
+        {"type": "set", "positive_weight": "balanced"},
+        {"type": "set", "positive_weight": 3.0, "label_smoothing": 0.1},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0]])
 def test_set_by_the_laws(decoder: dict[str, object], weights: list[float] | None) -> None:
     spec = LABELS["labels"]
-    laws.check(Decoder.load(decoder), {"labels": replace(spec, facts={**spec.facts, **({"weights": weights} if weights else {})})})
+    laws.check(
+        Decoder.load(decoder),
+        {"labels": replace(spec, facts={**spec.facts, **({"weights": weights} if weights else {})})},
+    )
 
 
-@pytest.mark.parametrize("decoder", [{"type": "sequence"}, {"type": "sequence", "label_smoothing": 0.1}], ids=str)
-@pytest.mark.parametrize("law", [law for law in laws.LAWS if law is not laws.learns], ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    "decoder", [{"type": "sequence"}, {"type": "sequence", "label_smoothing": 0.1}], ids=str
+)
+@pytest.mark.parametrize(
+    "law", [law for law in laws.LAWS if law is not laws.learns], ids=lambda law: law.__name__
+)
 def test_sequence_by_the_laws(decoder: dict[str, object], law: laws.Law) -> None:
     law(Decoder.load(decoder), STEPS)
 
 
-@pytest.mark.parametrize(("type", "features"), [("bag", MEMBERS), ("bag", NUMBERS), ("rnn", NUMBERS), ("textcnn", NUMBERS), ("transformer", NUMBERS)])
+@pytest.mark.parametrize(
+    ("type", "features"),
+    [("bag", MEMBERS), ("bag", NUMBERS), ("rnn", NUMBERS), ("textcnn", NUMBERS), ("transformer", NUMBERS)],
+)
 def test_encoders_of_sets_and_numbers(type: str, features: dict[str, dict[str, TensorSpec]]) -> None:
     encoder_laws.check(Encoder.load(type), features)
 
@@ -57,9 +95,12 @@ def test_a_step_is_a_category_and_padding_counts_for_nothing() -> None:
     raw = torch.cat([torch.randn(2, 3, 4), mask.unsqueeze(-1) * 2.0 - 1], -1)
     labels = torch.tensor([[1, 3, 0], [0, 0, 0]])
     wanted = F.cross_entropy(raw[0, :2, :4], labels[0, :2])
-    torch.testing.assert_close(decoder.loss(raw, {"labels": labels, "mask": mask}, STEPS), torch.stack([wanted, torch.zeros(())]))
+    torch.testing.assert_close(
+        decoder.loss(raw, {"labels": labels, "mask": mask}, STEPS), torch.stack([wanted, torch.zeros(())])
+    )
     longer = {"labels": F.pad(labels, (0, 2)), "mask": F.pad(mask, (0, 2))}
-    torch.testing.assert_close(decoder.loss(raw, longer, STEPS)[0], wanted)  # labels beyond what the model read
+    # labels beyond what the model read
+    torch.testing.assert_close(decoder.loss(raw, longer, STEPS)[0], wanted)
     shares = decoder.answer(raw, STEPS)["probabilities"]
     torch.testing.assert_close(shares.sum(-1), mask.float())
     module = decoder.build(STEPS, 6)

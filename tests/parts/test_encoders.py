@@ -20,7 +20,9 @@ JUDGED = {"bag", "embedding", "linear", "periodic", "piecewise", "rnn", "textcnn
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("encoder", [p for p in DECLARED if p.type in JUDGED], ids=lambda part: f"{part.type}-{part}")
+@pytest.mark.parametrize(
+    "encoder", [p for p in DECLARED if p.type in JUDGED], ids=lambda part: f"{part.type}-{part}"
+)
 def test_laws(encoder: Encoder, law: laws.Law) -> None:
     groups = laws.readable(encoder)
     assert groups
@@ -28,10 +30,19 @@ def test_laws(encoder: Encoder, law: laws.Law) -> None:
         law(encoder, group)
 
 
-@pytest.mark.parametrize(("type", "wanted"), [
-    ("piecewise", {"number", "binary"}), ("periodic", {"number", "binary"}), ("linear", {"number", "binary", "timestamp", "vector"}), ("embedding", {"category"}), ("bag", {"text", "grams"}),
-    ("textcnn", {"text", "grams"}), ("rnn", {"text", "grams"}), ("transformer", {"text", "grams"}),
-])
+@pytest.mark.parametrize(
+    ("type", "wanted"),
+    [
+        ("piecewise", {"number", "binary"}),
+        ("periodic", {"number", "binary"}),
+        ("linear", {"number", "binary", "timestamp", "vector"}),
+        ("embedding", {"category"}),
+        ("bag", {"text", "grams"}),
+        ("textcnn", {"text", "grams"}),
+        ("rnn", {"text", "grams"}),
+        ("transformer", {"text", "grams"}),
+    ],
+)
 def test_what_each_reads(type: str, wanted: set[str]) -> None:
     assert set(laws.readable(Encoder.load(type))) == wanted
 
@@ -88,7 +99,12 @@ def test_padding_law_judges_open_axes() -> None:
         def build(self, features: Any, width: int | None) -> torch.nn.Module:
             return Mean(self.masked)
 
-    features = {"s": {"value": TensorSpec("float32", (None,), "values"), "mask": TensorSpec("float32", (None,), "mask")}}
+    features = {
+        "s": {
+            "value": TensorSpec("float32", (None,), "values"),
+            "mask": TensorSpec("float32", (None,), "mask"),
+        }
+    }
     laws.padding(Series(masked=True), features)
     with pytest.raises(AssertionError, match="padding"):
         laws.padding(Series(masked=False), features)
@@ -119,4 +135,11 @@ def test_many_columns_are_quick() -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         module(batch)
     calls = {event.key: event.count for event in profile.key_averages()}
-    assert sum(count for name, count in calls.items() if name.startswith(("aten::mm", "aten::bmm", "aten::addmm", "aten::einsum"))) < 20, calls
+    assert (
+        sum(
+            count
+            for name, count in calls.items()
+            if name.startswith(("aten::mm", "aten::bmm", "aten::addmm", "aten::einsum"))
+        )
+        < 20
+    ), calls

@@ -24,12 +24,24 @@ TYPES = ("cnn", "resnet", "vit")
 
 def pictures(channels: int, height: int, width: int, *, missing: bool = True) -> FeatureSpecs:
     facts = {"mean": [120.0] * channels, "std": [60.0] * channels}
-    spec = {"pixels": TensorSpec("uint8", (channels, height, width), "pixels", ("channel", "height", "width"), facts=facts)}
+    spec = {
+        "pixels": TensorSpec(
+            "uint8", (channels, height, width), "pixels", ("channel", "height", "width"), facts=facts
+        )
+    }
     return {"photo": {**spec, **({"missing": TensorSpec("float32", role="mask")} if missing else {})}}
 
 
-SMALL: dict[str, dict[str, Any]] = {"cnn": {"width": 8}, "resnet": {"width": 8, "depth": 1}, "vit": {"width": 16, "depth": 1, "heads": 2}}
-DECLARED = [Encoder.load({**part.declared(), **SMALL[type]}) for type in TYPES for part in declarations(Encoder.find(type))]
+SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {"width": 8},
+    "resnet": {"width": 8, "depth": 1},
+    "vit": {"width": 16, "depth": 1, "heads": 2},
+}
+DECLARED = [
+    Encoder.load({**part.declared(), **SMALL[type]})
+    for type in TYPES
+    for part in declarations(Encoder.find(type))
+]
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
@@ -59,26 +71,37 @@ def test_bytes_and_numbers_are_the_same_picture(type: str) -> None:
     batch = fake_batch(features, 4)
     with torch.no_grad():
         wanted = module(batch).pooled
-        for other in (batch["photo.pixels"].float(), batch["photo.pixels"].contiguous(memory_format=torch.channels_last)):
+        for other in (
+            batch["photo.pixels"].float(),
+            batch["photo.pixels"].contiguous(memory_format=torch.channels_last),
+        ):
             assert torch.allclose(module({**batch, "photo.pixels": other}).pooled, wanted, atol=1e-5)
 
 
 def test_pixels_are_standardised_by_what_was_learnt() -> None:
     from penstock.nn.images import Standardised
 
-    layer = Standardised(TensorSpec("uint8", (2, 1, 2), "pixels", facts={"mean": [100.0, 7.0], "std": [50.0, 0.0]}))
+    layer = Standardised(
+        TensorSpec("uint8", (2, 1, 2), "pixels", facts={"mean": [100.0, 7.0], "std": [50.0, 0.0]})
+    )
     found = layer(torch.tensor([[[[100, 200]], [[7, 7]]]], dtype=torch.uint8), None)
     assert found.tolist() == [[[[0.0, 2.0]], [[0.0, 0.0]]]]
     assert not layer.state_dict(), "facts travel with the encoding, not with the weights"
 
 
-@pytest.mark.parametrize("declared", [{"type": "cnn", "norm": "group"}, {"type": "resnet", "norm": "group"}, {"type": "vit"}])
-def test_with_group_norm_rows_do_not_depend_on_their_neighbours_in_training_either(declared: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "declared", [{"type": "cnn", "norm": "group"}, {"type": "resnet", "norm": "group"}, {"type": "vit"}]
+)
+def test_with_group_norm_rows_do_not_depend_on_their_neighbours_in_training_either(
+    declared: dict[str, Any],
+) -> None:
     features = pictures(3, 8, 8)
     module = Encoder.load({**declared, **SMALL[declared["type"]], "dropout": 0}).build(features, None).train()
     batch = fake_batch(features, 6)
     with torch.no_grad():
-        assert torch.allclose(module({k: v[:1] for k, v in batch.items()}).pooled, module(batch).pooled[:1], atol=1e-5)
+        assert torch.allclose(
+            module({k: v[:1] for k, v in batch.items()}).pooled, module(batch).pooled[:1], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -140,7 +163,9 @@ def test_it_learns(type: str, lowered: bool) -> None:
     losses = []
     for _ in range(40):
         with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
-            loss = nn.functional.cross_entropy(head(module({"photo.pixels": pixels}).tokens.flatten(1)).float(), wanted)
+            loss = nn.functional.cross_entropy(
+                head(module({"photo.pixels": pixels}).tokens.flatten(1)).float(), wanted
+            )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -150,11 +175,22 @@ def test_it_learns(type: str, lowered: bool) -> None:
 
 def test_mistakes_are_told() -> None:
     def recipe(encoder: dict[str, Any]) -> Any:
-        return load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"photo": "image"}, "targets": {"y": "category"}, "model": {"encoders": {"photo": encoder}}})
+        return load_recipe(
+            {
+                "source": {"type": "files", "path": "x"},
+                "inputs": {"photo": "image"},
+                "targets": {"y": "category"},
+                "model": {"encoders": {"photo": encoder}},
+            }
+        )
 
     with pytest.raises(RecipeError, match="must divide the width 128"):
         recipe({"type": "vit", "heads": 5})
     with pytest.raises(RecipeError, match="Did you mean 'depth'"):
         recipe({"type": "resnet", "dept": 3})
-    assert "patches of 9 pixels are larger than the pictures" in str(Encoder.load({"type": "vit", "patch": 9}).reads(pictures(3, 8, 8)["photo"]))
-    assert "encodes pictures of one size; this feature has value []" in str(Encoder.load("cnn").reads({"value": TensorSpec("float32")}))
+    assert "patches of 9 pixels are larger than the pictures" in str(
+        Encoder.load({"type": "vit", "patch": 9}).reads(pictures(3, 8, 8)["photo"])
+    )
+    assert "encodes pictures of one size; this feature has value []" in str(
+        Encoder.load("cnn").reads({"value": TensorSpec("float32")})
+    )

@@ -34,20 +34,53 @@ EXTREMES = pa.array([1.7e308, -1.7e308, None, 5e-324, 0.0, float("-inf")])
 WORDS = pa.array(["a", " b", "b", None, "", "c", "a", "a", "10", "2", "2", "10", "b"])
 TWO = pa.array(["<=50K", ">50K", None, "<=50K ", "<=50K", "?", ">50K"])
 MOMENTS = pa.array([0, 3_600, None, 86_400 * 200 + 7, 86_400 * 900, -5, 10**15], pa.timestamp("s"))
-ISO = pa.array(["2024-05-31", "2024-02-30", "2024-05-31T13:00:00.25+02:00", None, "yesterday", "2021-01", "2022-12-31 23:59:59Z", ""])
-STEPS = pa.array([[[1.0, 5.0], [2.0, 7.0], [3.0, 9.0]], [[1.5, None], None, [None, 4.0]], None, [[1.0, 2.0]], [[1.0, 2.0], [1.0], [3.0, 4.0]], [[1.0, 2.0], [float("inf"), 0.0], [1.0, 1.0]], [[0.0, 1.0], [2.0, float("nan")], [9.0, 9.0]]])
+ISO = pa.array(
+    [
+        "2024-05-31",
+        "2024-02-30",
+        "2024-05-31T13:00:00.25+02:00",
+        None,
+        "yesterday",
+        "2021-01",
+        "2022-12-31 23:59:59Z",
+        "",
+    ]
+)
+STEPS = pa.array(
+    [
+        [[1.0, 5.0], [2.0, 7.0], [3.0, 9.0]],
+        [[1.5, None], None, [None, 4.0]],
+        None,
+        [[1.0, 2.0]],
+        [[1.0, 2.0], [1.0], [3.0, 4.0]],
+        [[1.0, 2.0], [float("inf"), 0.0], [1.0, 1.0]],
+        [[0.0, 1.0], [2.0, float("nan")], [9.0, 9.0]],
+    ]
+)
 RUNS = pa.array([[1.0, 2.0, 3.0], [None, 4.0, None], None, [1.0, 2.0], [5.0, 9.0, -4.0], [None, None, None]])
-WORDY_RUNS = pa.array([["1", " 2", "3"], ["x", "1", "2"], ["", "nan", "-"], None, ["7", "8", "9.5"], ["1", "2", "3"]])
-LISTS = pa.array([[1.0, 2.0, 3.0], [4.0, None, 6.0], None, [1.0, 2.0], [7.0, 8.0, 1e9], [0.0, float("inf"), 1.0], []])
+WORDY_RUNS = pa.array(
+    [["1", " 2", "3"], ["x", "1", "2"], ["", "nan", "-"], None, ["7", "8", "9.5"], ["1", "2", "3"]]
+)
+LISTS = pa.array(
+    [[1.0, 2.0, 3.0], [4.0, None, 6.0], None, [1.0, 2.0], [7.0, 8.0, 1e9], [0.0, float("inf"), 1.0], []]
+)
 
 SPECIMENS = [
-    *(Specimen(part("number", missing=missing), (NUMBERS,), served=(EXTREMES,)) for missing in ("mean", "median", "zero")),
+    *(
+        Specimen(part("number", missing=missing), (NUMBERS,), served=(EXTREMES,))
+        for missing in ("mean", "median", "zero")
+    ),
     Specimen(part("number", na=["?"]), (NUMBERS_IN_TEXT,), served=(pa.array([True, None, False]),)),
     Specimen(part("number"), (NUMBERS,), target=True, served=(pa.array([2**53 + 1, None, -4], pa.int64()),)),
     Specimen(part("number"), (pa.array([3, 3, 3], pa.int8()),), served=(pa.array([Decimal("3.50"), None]),)),
     Specimen(part("binary", na=["?"]), (TWO,), served=(pa.array([">50K", "other", None, "<=50k"]),)),
     Specimen(part("binary", na=["?"]), (TWO,), target=True),
-    Specimen(part("binary", positive=False), (pa.array([True, False, None]),), target=True, served=(pa.array(["no", "YES", "perhaps"]),)),
+    Specimen(
+        part("binary", positive=False),
+        (pa.array([True, False, None]),),
+        target=True,
+        served=(pa.array(["no", "YES", "perhaps"]),),
+    ),
     Specimen(part("binary"), (pa.array([1.0, 0.0, None, 1.0]),), served=(pa.array([1, 0, 2]),)),
     Specimen(part("category"), (WORDS,), served=(pa.array([1.0, 2.0, None, 10.5]),)),
     Specimen(part("category", rare=1, limit=2), (WORDS,), served=(WORDS.dictionary_encode(),)),
@@ -55,16 +88,61 @@ SPECIMENS = [
     Specimen(part("category"), (pa.array([2, 10, 2, 10, None, 3], pa.int64()),), target=True),
     Specimen(part("timestamp"), (MOMENTS,), served=(pa.array([dt.date(1999, 1, 1), None]),)),
     Specimen(part("timestamp"), (ISO,), served=(pa.array([1, None], pa.timestamp("ns", "Asia/Tokyo")),)),
-    Specimen(part("timestamp", format="%d.%m.%Y %H:%M"), (pa.array(["31.05.2024 13:00", "31.02.2024 13:00", None, "1.1.2020 00:30"]),)),
-    Specimen(part("timestamp", unit="ms"), (pa.array([0, 10**11, None, 10**12, 2**62], pa.int64()),), served=(pa.array(["1000", "1e3", "x", "2024-01-01", None, "1e30"]),)),
-    *(Specimen(part("vector", length=3, missing=missing), (LISTS,), served=(pa.array([[1e300, -1e300, None], None]),)) for missing in ("mean", "zero")),
-    Specimen(part("vector", columns=["x", "y"], na=["-"]), (pa.array([1, 2, None, 4]), pa.array(["1", "-", "oops", " 4 "]))),
-    Specimen(part("vector", length=2), (pa.array([[1, 2], None, [3, 5]], pa.list_(pa.int32(), 2)),), served=(pa.array([["1", "2"], ["x", "2"]]),)),
-    *(Specimen(part("series", window=3, column="past", variables=["a", "b"], missing=missing), (STEPS,), served=(pa.array([[[1e300, None]] * 3, [None] * 3]), pa.array(["no list", None]))) for missing in ("previous", "mean")),
-    Specimen(part("series", columns=["x", "y"], window=2, horizon=1, na=["-"]), (RUNS, WORDY_RUNS), served=(pa.array([3.5, None]), pa.array([[1, 2, 3], [1, 2, 3]]))),
-    Specimen(part("series", window=3), (RUNS,), served=(pa.array([[[1.0], [2.0], [3.0]], [[1.0], None, [2.0, 3.0]], None]),)),
-    Specimen(part("series", columns=["x", "y"], window=2).step(), (NUMBERS, NUMBERS_IN_TEXT), served=(EXTREMES, EXTREMES)),
-    Specimen(part("series", horizon=3, variables=["a", "b"]), (STEPS,), target=True, served=(pa.array([[[1.0, 2.0]] * 3], pa.list_(pa.list_(pa.float32(), 2), 3)),)),
+    Specimen(
+        part("timestamp", format="%d.%m.%Y %H:%M"),
+        (pa.array(["31.05.2024 13:00", "31.02.2024 13:00", None, "1.1.2020 00:30"]),),
+    ),
+    Specimen(
+        part("timestamp", unit="ms"),
+        (pa.array([0, 10**11, None, 10**12, 2**62], pa.int64()),),
+        served=(pa.array(["1000", "1e3", "x", "2024-01-01", None, "1e30"]),),
+    ),
+    *(
+        Specimen(
+            part("vector", length=3, missing=missing),
+            (LISTS,),
+            served=(pa.array([[1e300, -1e300, None], None]),),
+        )
+        for missing in ("mean", "zero")
+    ),
+    Specimen(
+        part("vector", columns=["x", "y"], na=["-"]),
+        (pa.array([1, 2, None, 4]), pa.array(["1", "-", "oops", " 4 "])),
+    ),
+    Specimen(
+        part("vector", length=2),
+        (pa.array([[1, 2], None, [3, 5]], pa.list_(pa.int32(), 2)),),
+        served=(pa.array([["1", "2"], ["x", "2"]]),),
+    ),
+    *(
+        Specimen(
+            part("series", window=3, column="past", variables=["a", "b"], missing=missing),
+            (STEPS,),
+            served=(pa.array([[[1e300, None]] * 3, [None] * 3]), pa.array(["no list", None])),
+        )
+        for missing in ("previous", "mean")
+    ),
+    Specimen(
+        part("series", columns=["x", "y"], window=2, horizon=1, na=["-"]),
+        (RUNS, WORDY_RUNS),
+        served=(pa.array([3.5, None]), pa.array([[1, 2, 3], [1, 2, 3]])),
+    ),
+    Specimen(
+        part("series", window=3),
+        (RUNS,),
+        served=(pa.array([[[1.0], [2.0], [3.0]], [[1.0], None, [2.0, 3.0]], None]),),
+    ),
+    Specimen(
+        part("series", columns=["x", "y"], window=2).step(),
+        (NUMBERS, NUMBERS_IN_TEXT),
+        served=(EXTREMES, EXTREMES),
+    ),
+    Specimen(
+        part("series", horizon=3, variables=["a", "b"]),
+        (STEPS,),
+        target=True,
+        served=(pa.array([[[1.0, 2.0]] * 3], pa.list_(pa.list_(pa.float32(), 2), 3)),),
+    ),
     Specimen(part("series", horizon=3, quantiles=[0.1, 0.5, 0.9]), (RUNS,), target=True),
 ]
 
@@ -77,8 +155,14 @@ def test_laws(specimen: Specimen, law: laws.Law) -> None:
 
 def test_every_feature_on_the_shelf_has_specimens() -> None:
     """Here, or as `SPECIMENS` of a test file beside this one."""
-    modules = [importlib.import_module(f"tests.parts.{m.name}") for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name.startswith("test_")]
-    assert {s.feature.type for module in modules for s in getattr(module, "SPECIMENS", ())} == set(Feature.types())
+    modules = [
+        importlib.import_module(f"tests.parts.{m.name}")
+        for m in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if m.name.startswith("test_")
+    ]
+    assert {s.feature.type for module in modules for s in getattr(module, "SPECIMENS", ())} == set(
+        Feature.types()
+    )
 
 
 def test_a_feature_that_breaks_a_law_is_caught() -> None:
@@ -96,19 +180,26 @@ def reasons(feature: Feature, *columns: pa.Array) -> dict[int, str]:
     return dict(zip(refused.rows.tolist(), refused.reasons, strict=True))
 
 
-def encode(feature: Feature, train: pa.Array, served: pa.Array, *, target: bool = False) -> dict[str, list[Any]]:
+def encode(
+    feature: Feature, train: pa.Array, served: pa.Array, *, target: bool = False
+) -> dict[str, list[Any]]:
     _, fitted = fit(Specimen(feature, (train,), target))
-    return {name: values.tolist() for name, values in feature.encode(feature.accept([served])[0], fitted).items()}
+    return {
+        name: values.tolist() for name, values in feature.encode(feature.accept([served])[0], fitted).items()
+    }
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers -------------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_read_from_text_and_refused_with_what_was_found() -> None:
     found, _ = part("number", na=["?"]).accept([NUMBERS_IN_TEXT])
     assert found.to_pylist() == [1.5, None, None, None, -300.0, 7.0, 0.5, None, None, None, None, None]
     assert reasons(part("number", na=["?"]), NUMBERS_IN_TEXT) == {
-        1: "'abc' is not a number", 7: "'1e999' goes beyond what a double can hold", 10: "'0x10' is not a number", 11: "'1,5' is not a number",
+        1: "'abc' is not a number",
+        7: "'1e999' goes beyond what a double can hold",
+        10: "'0x10' is not a number",
+        11: "'1,5' is not a number",
     }
     assert reasons(part("number"), NUMBERS) == {6: "inf is not a finite number"}
     assert reasons(part("number"), pa.array([dt.datetime(2024, 1, 1)])) == {0: "a timestamp is not a number"}
@@ -148,13 +239,22 @@ def test_edges_are_ascending_and_few_and_a_common_value_takes_one() -> None:
     _, fitted = fit(Specimen(part("number"), (pa.array(gains),)))
     edges = np.array(fitted["edges"])
     assert 60 <= len(edges) <= 65 and (np.diff(edges) > 0).all()
-    assert (edges > (0 - fitted["mean"]) / fitted["std"] + 1e-3).sum() > 55, "the values above the common one share the other bins"
+    assert (edges > (0 - fitted["mean"]) / fitted["std"] + 1e-3).sum() > 55, (
+        "the values above the common one share the other bins"
+    )
     _, small = fit(Specimen(part("number"), (pa.array(rng.normal(size=150)),)))
     assert len(small["edges"]) <= 150 // 8 + 1
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True)), min_size=1, max_size=40), st.booleans())
+@given(
+    st.lists(
+        st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.booleans(),
+)
 @example([1e200, -1e200, 1.0], False)
 @example([1.7e308, 1.6e308, -5e-324], False)
 def test_any_column_of_numbers_encodes_to_finite_values(values: list[float | None], constant: bool) -> None:
@@ -171,16 +271,19 @@ def test_a_target_of_zero_is_told_as_zero() -> None:
     assert truth[0] == 0 and truth[3] == pytest.approx(7, abs=0.1) and truth[4] == pytest.approx(1e6)
 
 
-# -- binaries ----------------------------------------------------------------------------------------------------------
+# -- binaries ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("values", "positive", "why"), [
-    (["<=50K", ">50K", "<=50K"], ">50K", "the rarer value (33.3 %"),
-    (["yes", "yes", "no"], "yes", "the word that means yes"),
-    ([True, True, False], "true", "the word that means yes"),
-    ([1, 0, 0], "1", "the word that means yes"),
-    (["a", "b"], "b", "the later of two equally common values"),
-])
+@pytest.mark.parametrize(
+    ("values", "positive", "why"),
+    [
+        (["<=50K", ">50K", "<=50K"], ">50K", "the rarer value (33.3 %"),
+        (["yes", "yes", "no"], "yes", "the word that means yes"),
+        ([True, True, False], "true", "the word that means yes"),
+        ([1, 0, 0], "1", "the word that means yes"),
+        (["a", "b"], "b", "the later of two equally common values"),
+    ],
+)
 def test_the_positive_value_is_chosen_aloud(values: list[Any], positive: str, why: str) -> None:
     _, fitted = fit(Specimen(part("binary"), (pa.array(values),), target=True))
     assert fitted["positive"] == positive
@@ -188,10 +291,16 @@ def test_the_positive_value_is_chosen_aloud(values: list[Any], positive: str, wh
 
 
 def test_a_declared_positive_value_is_taken_and_a_wrong_one_is_told() -> None:
-    _, fitted = fit(Specimen(part("binary", positive="<=50K"), (TWO.take(pa.array([0, 1, 3, 6])),), target=True))
+    _, fitted = fit(
+        Specimen(part("binary", positive="<=50K"), (TWO.take(pa.array([0, 1, 3, 6])),), target=True)
+    )
     assert (fitted["positive"], fitted["negative"], fitted["said"]) == ("<=50K", ">50K", [])
-    assert fit(Specimen(part("binary", positive=True), (pa.array(["True", "False"]),)))[1]["positive"] == "True"
-    with pytest.raises(ContractError, match=r"never has the declared positive value '>50k'.*Did you mean '>50K'"):
+    assert (
+        fit(Specimen(part("binary", positive=True), (pa.array(["True", "False"]),)))[1]["positive"] == "True"
+    )
+    with pytest.raises(
+        ContractError, match=r"never has the declared positive value '>50k'.*Did you mean '>50K'"
+    ):
         fit(Specimen(part("binary", positive=">50k"), (pa.array([">50K", "<=50K"]),)))
 
 
@@ -203,7 +312,9 @@ def test_a_binary_with_one_or_three_values_is_refused() -> None:
 
 
 def test_spellings_of_yes_and_no_mean_the_same_and_others_are_unseen() -> None:
-    found = encode(part("binary"), pa.array(["True", "False"]), pa.array(["true", "0", "perhaps", None, "YES"]))
+    found = encode(
+        part("binary"), pa.array(["True", "False"]), pa.array(["true", "0", "perhaps", None, "YES"])
+    )
     assert found == {"value": [1.0, 0.0, 0.5, 0.5, 1.0], "missing": [0.0, 0.0, 1.0, 1.0, 0.0]}
     _, fitted = fit(Specimen(part("binary"), (pa.array(["Yes", "yes", "no"]),)))
     assert fitted["counts"] == [1, 2] and "spellings" in fitted["said"][0]
@@ -213,23 +324,39 @@ def test_an_unknown_class_of_a_target_is_refused_and_the_threshold_decides() -> 
     feature = part("binary")
     _, fitted = fit(Specimen(feature, (pa.array(["bad", "good", "good"]),), target=True))
     refused = feature.unknown(pa.array(["good", "ugly", None]), fitted)
-    assert refused.rows.tolist() == [1] and refused.reasons == ["'ugly' is neither 'good' nor 'bad', the two classes of the training split"]
+    assert refused.rows.tolist() == [1] and refused.reasons == [
+        "'ugly' is neither 'good' nor 'bad', the two classes of the training split"
+    ]
     decoded = feature.decode({"probability": np.array([0.3, 0.6], np.float32)}, fitted, {"threshold": 0.25})
     assert decoded[""].to_pylist() == ["bad", "bad"]
     assert decoded["probabilities"].to_pylist()[1] == {"good": pytest.approx(0.4), "bad": pytest.approx(0.6)}
 
 
-# -- categories --------------------------------------------------------------------------------------------------------
+# -- categories ----------------------------------------------------------------------------------------------
 
 
 def test_missing_unseen_and_rare_have_their_indices() -> None:
-    assert encode(part("category"), WORDS, pa.array(["a", "b", None, "new", "c", "10"]))["index"] == [2, 3, 0, 1, 1, 4]
+    assert encode(part("category"), WORDS, pa.array(["a", "b", None, "new", "c", "10"]))["index"] == [
+        2,
+        3,
+        0,
+        1,
+        1,
+        4,
+    ]
     assert encode(part("category", rare=1), WORDS, pa.array(["c", "new"]))["index"] == [6, 1]
 
 
 def test_a_number_is_the_same_category_whatever_its_type() -> None:
     train = pa.array(["3", "3", "4.5", "4.5", "true", "true"])
-    for served in (pa.array([3]), pa.array([3.0]), pa.array([Decimal("3.00")]), pa.array([" 3"]), pa.array([b"3"]), pa.array([3.0], pa.float32())):
+    for served in (
+        pa.array([3]),
+        pa.array([3.0]),
+        pa.array([Decimal("3.00")]),
+        pa.array([" 3"]),
+        pa.array([b"3"]),
+        pa.array([3.0], pa.float32()),
+    ):
         assert encode(part("category"), train, served)["index"] == [2]
     assert encode(part("category"), train, pa.array([4.5, float("nan")]))["index"] == [3, 0]
     assert encode(part("category"), train, pa.array([True, None]))["index"] == [4, 0]
@@ -267,14 +394,22 @@ def test_rare_classes_of_a_target_are_one() -> None:
     assert fitted["values"] == ["a", "b", "other"] and fitted["counts"] == [6, 5, 3]
     assert "2 classes with fewer than 5 rows, 3 rows in all" in fitted["said"][0]
     served = pa.array(["d", "a", "never seen", "other"])
-    assert feature.encode(served, fitted)["index"].tolist() == [2, 0, 2, 2] and not len(feature.unknown(served, fitted).rows)
-    assert feature.decode({"probabilities": np.eye(3, dtype=np.float32)}, fitted, {})[""].to_pylist() == ["a", "b", "other"]
+    assert feature.encode(served, fitted)["index"].tolist() == [2, 0, 2, 2] and not len(
+        feature.unknown(served, fitted).rows
+    )
+    assert feature.decode({"probabilities": np.eye(3, dtype=np.float32)}, fitted, {})[""].to_pylist() == [
+        "a",
+        "b",
+        "other",
+    ]
 
     _, fitted = fit(Specimen(part("category", pool=2), (pa.array(["a", "a", "b", "b"]),), target=True))
     assert fitted["values"] == ["a", "b"] and not fitted["said"], "nothing is rare, so nothing is pooled"
     assert len(part("category", pool=2).unknown(pa.array(["c"]), fitted).rows) == 1
 
-    _, fitted = fit(Specimen(part("category", pool=2, pooled="rest"), (pa.array(["other", "other", "b"]),), target=True))
+    _, fitted = fit(
+        Specimen(part("category", pool=2, pooled="rest"), (pa.array(["other", "other", "b"]),), target=True)
+    )
     assert fitted["values"] == ["other", "rest"]
     with pytest.raises(ContractError, match="`pool` is for targets"):
         fit(Specimen(part("category", pool=2), (values,)))
@@ -287,28 +422,57 @@ def test_many_classes_are_answered_by_the_likeliest() -> None:
     shares[0, 7], shares[0, 9], shares[1, 119] = 0.6, 0.4, 1.0
     decoded = feature.decode({"probabilities": shares}, fitted, {})
     assert decoded[""].to_pylist() == ["c007", "c119"]
-    assert decoded["probabilities"].to_pylist()[0][:2] == [{"class": "c007", "probability": pytest.approx(0.6)}, {"class": "c009", "probability": pytest.approx(0.4)}]
+    assert decoded["probabilities"].to_pylist()[0][:2] == [
+        {"class": "c007", "probability": pytest.approx(0.6)},
+        {"class": "c009", "probability": pytest.approx(0.4)},
+    ]
 
 
-# -- timestamps --------------------------------------------------------------------------------------------------------
+# -- timestamps ----------------------------------------------------------------------------------------------
 
 
 def test_moments_are_read_from_whatever_type_and_refused_with_a_hint() -> None:
     found, _ = part("timestamp").accept([ISO])
     texts = [None if v is None else v.isoformat() for v in found.to_pylist()]
-    assert texts == ["2024-05-31T00:00:00+00:00", None, "2024-05-31T11:00:00.250000+00:00", None, None, "2021-01-01T00:00:00+00:00", "2022-12-31T23:59:59+00:00", None]
+    assert texts == [
+        "2024-05-31T00:00:00+00:00",
+        None,
+        "2024-05-31T11:00:00.250000+00:00",
+        None,
+        None,
+        "2021-01-01T00:00:00+00:00",
+        "2022-12-31T23:59:59+00:00",
+        None,
+    ]
     assert set(reasons(part("timestamp"), ISO)) == {1, 4}
     assert "declare `unit" in reasons(part("timestamp"), pa.array([5]))[0]
-    assert reasons(part("timestamp", format="%Y"), pa.array(["2024", "x"])) == {1: "'x' is not written as '%Y'"}
-    assert reasons(part("timestamp", unit="s"), pa.array([10**18])) == {0: "1000000000000000000 lies outside the years 1 to 9999"}
-    assert part("timestamp", unit="ms").accept([pa.array(["1500"])])[0].cast(pa.int64()).to_pylist() == [1_500_000]
+    assert reasons(part("timestamp", format="%Y"), pa.array(["2024", "x"])) == {
+        1: "'x' is not written as '%Y'"
+    }
+    assert reasons(part("timestamp", unit="s"), pa.array([10**18])) == {
+        0: "1000000000000000000 lies outside the years 1 to 9999"
+    }
+    assert part("timestamp", unit="ms").accept([pa.array(["1500"])])[0].cast(pa.int64()).to_pylist() == [
+        1_500_000
+    ]
 
 
 @settings(deadline=None, max_examples=80)
-@given(st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30), timezones=st.sampled_from([dt.UTC, dt.timezone(dt.timedelta(hours=5, minutes=30)), dt.timezone(-dt.timedelta(hours=8))])))
+@given(
+    st.datetimes(
+        dt.datetime(1, 1, 2),
+        dt.datetime(9999, 12, 30),
+        timezones=st.sampled_from(
+            [dt.UTC, dt.timezone(dt.timedelta(hours=5, minutes=30)), dt.timezone(-dt.timedelta(hours=8))]
+        ),
+    )
+)
 def test_iso_text_is_the_moment_it_says(moment: dt.datetime) -> None:
     for text in (moment.isoformat(), str(moment)):
-        assert part("timestamp").accept([pa.array([text])])[0].cast(pa.int64()).to_pylist() == pa.array([moment], pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+        assert (
+            part("timestamp").accept([pa.array([text])])[0].cast(pa.int64()).to_pylist()
+            == pa.array([moment], pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+        )
 
 
 def test_only_parts_that_vary_over_a_whole_period_are_learnt() -> None:
@@ -324,15 +488,25 @@ def test_only_parts_that_vary_over_a_whole_period_are_learnt() -> None:
     assert "cyclic" not in feature.spec(fit(Specimen(feature, (once,)))[1])
 
 
-# -- vectors -----------------------------------------------------------------------------------------------------------
+# -- vectors -------------------------------------------------------------------------------------------------
 
 
 def test_vectors_of_the_wrong_length_are_refused() -> None:
-    assert reasons(part("vector", length=3), LISTS) == {3: "has 2 components, expected 3", 5: "component 1: inf is not a finite number", 6: "has 0 components, expected 3"}
-    assert reasons(part("vector", length=2), pa.array([1.0])) == {0: "expected a list of 2 numbers, found 1.0"}
-    assert reasons(part("vector", columns=["x", "y"]), pa.array([1]), pa.array(["oops"])) == {0: "y: 'oops' is not a number"}
+    assert reasons(part("vector", length=3), LISTS) == {
+        3: "has 2 components, expected 3",
+        5: "component 1: inf is not a finite number",
+        6: "has 0 components, expected 3",
+    }
+    assert reasons(part("vector", length=2), pa.array([1.0])) == {
+        0: "expected a list of 2 numbers, found 1.0"
+    }
+    assert reasons(part("vector", columns=["x", "y"]), pa.array([1]), pa.array(["oops"])) == {
+        0: "y: 'oops' is not a number"
+    }
     assert part("vector", columns=["x", "y"]).columns("where") == ("x", "y")
-    found = encode(part("vector", length=2), pa.array([[0.0, 5.0], [2.0, 5.0]]), pa.array([[None, 5.0], [2.0, 7.0]]))
+    found = encode(
+        part("vector", length=2), pa.array([[0.0, 5.0], [2.0, 5.0]]), pa.array([[None, 5.0], [2.0, 7.0]])
+    )
     assert found == {"value": [[0.0, 0.0], [1.0, 0.0]], "missing": [1.0, 0.0]}
 
 
@@ -341,7 +515,15 @@ def test_a_vector_of_absurd_numbers_stays_finite() -> None:
     assert np.isfinite(encode(part("vector", length=2), train, train)["value"]).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"columns": ["x"], "column": "y"}, {"columns": ["x", "y"], "length": 3}, {"columns": ["x"], "lenght": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"columns": ["x"], "column": "y"},
+        {"columns": ["x", "y"], "length": 3},
+        {"columns": ["x"], "lenght": 1},
+    ],
+)
 def test_a_vector_declares_one_form(options: dict[str, Any]) -> None:
     with pytest.raises((PydanticCustomError, ValidationError)):
         part("vector", **options)

@@ -21,7 +21,9 @@ from penstock.testing.laws._learning import encoded
 torch.set_num_threads(1)
 BEGIN, END, LENGTH, WORDS = 2, 3, 7, 9
 SPEC = {
-    "tokens": TensorSpec("int64", (None,), "target", ("time",), WORDS, {"begin": BEGIN, "end": END, "length": LENGTH}),
+    "tokens": TensorSpec(
+        "int64", (None,), "target", ("time",), WORDS, {"begin": BEGIN, "end": END, "length": LENGTH}
+    ),
     "mask": TensorSpec("bool", (None,), "mask", ("time",)),
 }
 
@@ -39,7 +41,11 @@ def truth() -> dict[str, torch.Tensor]:
     return {"tokens": tokens, "mask": tokens > 0}
 
 
-@pytest.mark.parametrize("law", [laws.deterministic, laws.measured, laws.refuses, laws.declared, laws.light, laws.saved], ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    "law",
+    [laws.deterministic, laws.measured, laws.refuses, laws.declared, laws.light, laws.saved],
+    ids=lambda law: law.__name__,
+)
 def test_laws(law: laws.Law) -> None:
     law(Decoder.load({"type": "text", "hidden": 12, "embedding": 8}), SPEC)
 
@@ -73,9 +79,16 @@ def test_padding_of_the_truth_and_of_the_memory_changes_nothing() -> None:
     known, told = encoded(20, 4, 8, padding=1), truth()
     longer = {name: torch.nn.functional.pad(array, (0, 3)) for name, array in told.items()}
     with torch.no_grad():
-        one, other = decoder.loss(module(known, told), told, SPEC), decoder.loss(module(known, longer), longer, SPEC)
+        one, other = (
+            decoder.loss(module(known, told), told, SPEC),
+            decoder.loss(module(known, longer), longer, SPEC),
+        )
         torch.testing.assert_close(one, other)
-        garbage = Encoded(torch.where(known.mask.unsqueeze(-1), known.tokens, torch.full((), 50.0)), known.mask, known.pooled)
+        garbage = Encoded(
+            torch.where(known.mask.unsqueeze(-1), known.tokens, torch.full((), 50.0)),
+            known.mask,
+            known.pooled,
+        )
         assert torch.equal(module(known), module(garbage))
         assert torch.equal(module(Encoded(*(part[3:4] for part in known))), module(known)[3:4])
 
@@ -131,12 +144,14 @@ def test_the_whole_of_telling_is_one_onnx_program(beam: int, tmp_path: Path) -> 
     session = onnxruntime.InferenceSession(str(tmp_path / "main.onnx"))
     for rows, tokens in ((1, 2), (9, 6)):
         known = encoded(rows, tokens, 8, seed=5)
-        (found,) = session.run(None, {name: part.numpy() for name, part in zip(Program.input_names, known, strict=True)})
+        (found,) = session.run(
+            None, {name: part.numpy() for name, part in zip(Program.input_names, known, strict=True)}
+        )
         with torch.no_grad():
             assert found.tolist() == module.eval()(known).tolist()
 
 
-# -- measures ----------------------------------------------------------------------------------------------------------
+# -- measures ------------------------------------------------------------------------------------------------
 
 TRUE = np.array(["a red shirt for men", "blue jeans", "žluťoučký kůň pěl", "a hat"], object)
 SAID = np.array(["a red shirt for women", "blue jeans", "žluťoučký kůň", ""], object)
@@ -147,7 +162,9 @@ def test_measures_are_the_libraries_and_halves_merge() -> None:
     found = measure(["bleu", "rouge_l"], TRUE, {"text": SAID})
     assert kind_of({"text": SAID}) == "text"
     assert found["bleu"] == pytest.approx(sacrebleu.corpus_bleu(list(SAID), [list(TRUE)]).score / 100)
-    assert found["rouge_l"] == pytest.approx(np.mean([0.8, 1.0, 0.8, 0.0])), "letters beyond a to z are words as well"
+    assert found["rouge_l"] == pytest.approx(np.mean([0.8, 1.0, 0.8, 0.0])), (
+        "letters beyond a to z are words as well"
+    )
     halves = [Measures(["bleu", "rouge_l"]) for _ in range(2)]
     halves[0].update(TRUE[:1], {"text": SAID[:1]})
     halves[1].update(TRUE[1:], {"text": SAID[1:]})
@@ -166,7 +183,9 @@ def test_intervals_hold_the_measure() -> None:
 
 def test_weights_count() -> None:
     doubled = measure(["bleu", "rouge_l"], TRUE, {"text": SAID}, np.array([2.0, 1.0, 1.0, 0.0]))
-    assert doubled == pytest.approx(measure(["bleu", "rouge_l"], TRUE[[0, 0, 1, 2]], {"text": SAID[[0, 0, 1, 2]]}))
+    assert doubled == pytest.approx(
+        measure(["bleu", "rouge_l"], TRUE[[0, 0, 1, 2]], {"text": SAID[[0, 0, 1, 2]]})
+    )
 
 
 def test_the_truth_keeps_the_place_of_what_the_model_cannot_say() -> None:

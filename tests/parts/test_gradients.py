@@ -12,7 +12,13 @@ from penstock.testing.laws import gradients as laws
 from penstock.train.communicator import Communicator
 
 DECLARED = [
-    "fp16", "bf16", "topk", "powersgd", {"type": "topk", "share": 1.0}, {"type": "topk", "share": 0.3, "warm_up": 20}, {"type": "powersgd", "rank": 4, "warm_up": 0},
+    "fp16",
+    "bf16",
+    "topk",
+    "powersgd",
+    {"type": "topk", "share": 1.0},
+    {"type": "topk", "share": 0.3, "warm_up": 20},
+    {"type": "powersgd", "rank": 4, "warm_up": 0},
     {"type": "powersgd", "rank": 50},
 ]
 
@@ -53,7 +59,8 @@ def test_a_product_of_low_rank_is_sent_as_it_is():
 def test_the_warm_up_teaches_the_directions_of_the_first_product():
     chance = torch.Generator().manual_seed(1)
     left, right = (torch.linalg.qr(torch.randn(n, 24, generator=chance)).Q for n in (24, 40))
-    matrix = left @ torch.diag(0.8 ** torch.arange(24)) @ right.T  # every direction a little weaker than the one before
+    # every direction a little weaker than the one before
+    matrix = left @ torch.diag(0.8 ** torch.arange(24)) @ right.T
     best = float(torch.linalg.svdvals(matrix)[2:].square().sum().sqrt())
 
     def off(warm_up: int) -> float:

@@ -18,7 +18,11 @@ from penstock.testing.laws import launchers as laws
 
 def launched():
     """The processes that a launcher has started from here and that still live."""
-    return [child for child in psutil.Process().children() if "penstock.parts.launchers" in " ".join(child.cmdline())]
+    return [
+        child
+        for child in psutil.Process().children()
+        if "penstock.parts.launchers" in " ".join(child.cmdline())
+    ]
 
 
 def local(**words):
@@ -26,7 +30,15 @@ def local(**words):
 
 
 def place(world, word):
-    return word, world.rank, world.size, world.threads, os.environ.get("OMP_NUM_THREADS"), os.environ.get("OMP_WAIT_POLICY"), os.getpid()
+    return (
+        word,
+        world.rank,
+        world.size,
+        world.threads,
+        os.environ.get("OMP_NUM_THREADS"),
+        os.environ.get("OMP_WAIT_POLICY"),
+        os.getpid(),
+    )
 
 
 def fail_at_one(world):
@@ -150,7 +162,10 @@ def test_an_error_that_cannot_travel_is_told():
         local().launch(fail_strangely, (), processes=2, threads=1)
 
 
-@pytest.mark.parametrize(("function", "arguments", "words"), [(die, (signal.SIGKILL,), "process 1 .*was killed by SIGKILL.*memory"), (leave, (), "ended with code 3")])
+@pytest.mark.parametrize(
+    ("function", "arguments", "words"),
+    [(die, (signal.SIGKILL,), "process 1 .*was killed by SIGKILL.*memory"), (leave, (), "ended with code 3")],
+)
 def test_a_death_is_named(function, arguments, words):
     with pytest.raises(TrainingError, match=words):
         local().launch(function, arguments, processes=2, threads=1)
@@ -167,12 +182,14 @@ def _await(path, seconds=200.0):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_each_child_once(tmp_path, number):
     code = (
-        "import sys; from penstock.contracts.learn import Launcher; from penstock.core.errors import Interrupted\n"
-        "from tests.parts.test_launchers import wait_for_term\n"
-        "try:\n    Launcher.load('local').launch(wait_for_term, (sys.argv[1],), processes=2, threads=1)\n"
-        "except Interrupted as error:\n    print(error)\n"
+        "import sys; from penstock.contracts.learn import Launcher; from penstock.core.errors import"
+        " Interrupted\nfrom tests.parts.test_launchers import wait_for_term\ntry:\n   "
+        " Launcher.load('local').launch(wait_for_term, (sys.argv[1],), processes=2, threads=1)\nexcept"
+        " Interrupted as error:\n    print(error)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "pid")], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "pid")], stdout=subprocess.PIPE, text=True
+    )
     for rank in (0, 1):
         _await(tmp_path / f"pid.{rank}")
     parent.send_signal(number)
@@ -181,26 +198,30 @@ def test_a_signal_reaches_each_child_once(tmp_path, number):
 
 def test_ctrl_c_while_ranks_stop_for_more_is_the_users_and_is_not_sent_twice(tmp_path):
     code = (
-        "import sys; from penstock.contracts.learn import Growth, Launcher; from penstock.core.errors import Interrupted\n"
-        "from tests.parts.test_launchers import linger\n"
-        "launcher = Launcher.load({'type': 'local', 'processes': [1, 2]})\n"
-        "try:\n    launcher.launch(linger, (sys.argv[1],), processes=1, threads=1, grows=Growth(2, 0.2))\n"
-        "except Interrupted as error:\n    print(error)\n"
+        "import sys; from penstock.contracts.learn import Growth, Launcher; from penstock.core.errors import"
+        " Interrupted\nfrom tests.parts.test_launchers import linger\nlauncher = Launcher.load({'type':"
+        " 'local', 'processes': [1, 2]})\ntry:\n    launcher.launch(linger, (sys.argv[1],), processes=1,"
+        " threads=1, grows=Growth(2, 0.2))\nexcept Interrupted as error:\n    print(error)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "asked")], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "asked")], stdout=subprocess.PIPE, text=True
+    )
     _await(tmp_path / "asked")
     parent.send_signal(signal.SIGINT)
     assert parent.communicate(timeout=60)[0].strip() == "saved"
 
 
 def test_what_is_done_before_it_heard_of_more_is_kept():
-    assert local(processes=[1, 2]).launch(finish, (), processes=1, threads=1, grows=Growth(2, 0.2)) == "done all the same"
+    assert (
+        local(processes=[1, 2]).launch(finish, (), processes=1, threads=1, grows=Growth(2, 0.2))
+        == "done all the same"
+    )
 
 
 def test_children_do_not_outlive_a_killed_parent(tmp_path):
     code = (
-        "import sys; from penstock.contracts.learn import Launcher; from tests.parts.test_launchers import wait_for_term;"
-        "Launcher.load('local').launch(wait_for_term, (sys.argv[1],), processes=2, threads=1)"
+        "import sys; from penstock.contracts.learn import Launcher; from tests.parts.test_launchers import"
+        " wait_for_term;Launcher.load('local').launch(wait_for_term, (sys.argv[1],), processes=2, threads=1)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "pid")])
     for rank in (0, 1):
@@ -209,7 +230,9 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path):
     parent.kill()
     parent.wait()
     until = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while any(
+        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids
+    ):
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -224,4 +247,5 @@ def test_a_world_that_may_grow_is_stopped_for_more():
 
 
 def test_every_launcher_is_judged_somewhere():
-    assert Launcher.types() == ["env", "local", "ray", "spark"]  # the others in files of their own: they need more than processes
+    # the others in files of their own: they need more than processes
+    assert Launcher.types() == ["env", "local", "ray", "spark"]

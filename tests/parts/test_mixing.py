@@ -13,7 +13,13 @@ from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import RecipeError, UserError
 from penstock.recipe.schema import load_recipe
 
-SPECS = {"label": {"index": TensorSpec("int64", role="target", cardinality=3, facts={"classes": ["a", "b", "c"], "counts": [1, 1, 1]})}}
+SPECS = {
+    "label": {
+        "index": TensorSpec(
+            "int64", role="target", cardinality=3, facts={"classes": ["a", "b", "c"], "counts": [1, 1, 1]}
+        )
+    }
+}
 ROWS = 8
 
 
@@ -32,13 +38,26 @@ class Seen(nn.Module):
 
 def batch() -> dict[str, torch.Tensor]:
     return {
-        "photo.pixels": torch.arange(ROWS, dtype=torch.uint8).mul(20).view(-1, 1, 1, 1).expand(ROWS, 3, 8, 8).clone(), "photo.missing": torch.zeros(ROWS),
-        "label.index": torch.arange(ROWS) % 3, "weight": torch.arange(ROWS).float(), "row_id": torch.zeros(ROWS, 2, dtype=torch.int64),
+        "photo.pixels": (
+            torch.arange(ROWS, dtype=torch.uint8).mul(20).view(-1, 1, 1, 1).expand(ROWS, 3, 8, 8).clone()
+        ),
+        "photo.missing": torch.zeros(ROWS),
+        "label.index": torch.arange(ROWS) % 3,
+        "weight": torch.arange(ROWS).float(),
+        "row_id": torch.zeros(ROWS, 2, dtype=torch.int64),
     }
 
 
-def losses(declared: dict[str, Any], rows: dict[str, torch.Tensor] | None = None, *, training: bool = True, seed: int = 3) -> tuple[torch.Tensor, Any]:
-    (phase,) = Objective.load({"type": "supervised", **declared}).phases({"label": Decoder.load("category")}, SPECS)
+def losses(
+    declared: dict[str, Any],
+    rows: dict[str, torch.Tensor] | None = None,
+    *,
+    training: bool = True,
+    seed: int = 3,
+) -> tuple[torch.Tensor, Any]:
+    (phase,) = Objective.load({"type": "supervised", **declared}).phases(
+        {"label": Decoder.load("category")}, SPECS
+    )
     model = Seen().train(training)
     torch.manual_seed(seed)
     return phase.loss(model, rows or batch()).detach(), model.pixels
@@ -82,8 +101,13 @@ def test_one_seed_one_mixture_and_none_in_judging() -> None:
 
 def test_what_cannot_be_mixed_is_told() -> None:
     with pytest.raises(UserError, match="the inputs age, bio are none"):
-        losses({"mix": "mixup"}, {**batch(), "age.value": torch.zeros(ROWS), "bio.tokens": torch.zeros(ROWS, 3)})
+        losses(
+            {"mix": "mixup"}, {**batch(), "age.value": torch.zeros(ROWS), "bio.tokens": torch.zeros(ROWS, 3)}
+        )
     with pytest.raises(UserError, match="there is none"):
-        losses({"mix": "mixup"}, {name: array for name, array in batch().items() if not name.startswith("photo.")})
+        losses(
+            {"mix": "mixup"},
+            {name: array for name, array in batch().items() if not name.startswith("photo.")},
+        )
     with pytest.raises(RecipeError, match="expected one of mixup, cutmix"):
         load_recipe({"source": {"type": "files", "path": "x"}, "train": {"objective": {"mix": "mixupp"}}})

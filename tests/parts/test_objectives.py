@@ -21,7 +21,10 @@ def test_the_laws_see_a_loss_that_forgets_the_weights(monkeypatch):
     def forgetful(self, decoders, specs):
         from dataclasses import replace
 
-        return [replace(p, loss=lambda m, b, p=p: p.loss(m, {k: v for k, v in b.items() if k != "weight"})) for p in real(self, decoders, specs)]
+        return [
+            replace(p, loss=lambda m, b, p=p: p.loss(m, {k: v for k, v in b.items() if k != "weight"}))
+            for p in real(self, decoders, specs)
+        ]
 
     monkeypatch.setattr(type(objective), "phases", forgetful)
     with pytest.raises(AssertionError, match="weights: supervised"):
@@ -31,4 +34,6 @@ def test_the_laws_see_a_loss_that_forgets_the_weights(monkeypatch):
 def test_a_weight_for_no_target_is_refused():
     specs = targets()
     with pytest.raises(RecipeError, match="Did you mean 'binary'"):
-        Objective.load({"type": "supervised", "weights": {"binry": 2.0}}).phases({name: Decoder.load(name) for name in specs}, specs)
+        Objective.load({"type": "supervised", "weights": {"binry": 2.0}}).phases(
+            {name: Decoder.load(name) for name in specs}, specs
+        )

@@ -20,18 +20,36 @@ from penstock.testing.laws import encoders as laws
 from penstock.train.optim import decay_groups, make_optimiser
 
 torch.set_num_threads(1)
-WORDS: FeatureSpecs = {"bio": {
-    "tokens": TensorSpec("int64", (None,), "index", ("time",), 40, {"first": 2, "length": 16}), "mask": TensorSpec("bool", (None,), "mask", ("time",))}}
-PICTURE: FeatureSpecs = {"photo": {"pixels": TensorSpec("uint8", (3, 16, 16), "pixels"), "missing": TensorSpec("float32", role="mask")}}
+WORDS: FeatureSpecs = {
+    "bio": {
+        "tokens": TensorSpec("int64", (None,), "index", ("time",), 40, {"first": 2, "length": 16}),
+        "mask": TensorSpec("bool", (None,), "mask", ("time",)),
+    }
+}
+PICTURE: FeatureSpecs = {
+    "photo": {
+        "pixels": TensorSpec("uint8", (3, 16, 16), "pixels"),
+        "missing": TensorSpec("float32", role="mask"),
+    }
+}
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=38, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24, max_position_embeddings=20)
+    config = transformers.BertConfig(
+        vocab_size=38,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=20,
+    )
     transformers.BertModel(config).save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"[PAD]": 0, "[UNK]": 5}, "unk_token": "[UNK]"}}))
+    (folder / "tokenizer.json").write_text(
+        json.dumps({"model": {"vocab": {"[PAD]": 0, "[UNK]": 5}, "unk_token": "[UNK]"}})
+    )
     return folder
 
 
@@ -39,9 +57,18 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit")
     torch.manual_seed(0)
-    config = transformers.ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=16,
+        patch_size=8,
+    )
     transformers.ViTModel(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.2]}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.2]})
+    )
     return folder
 
 
@@ -49,7 +76,8 @@ def part(path: Path, **options: Any) -> Encoder:
     return Encoder.load({"type": "pretrained", "path": str(path), **options})
 
 
-# Positions and token types that a small batch never meets have no gradient; weights out of a file are the same from any seed.
+# Positions and token types that a small batch never meets have no gradient; weights out of a file are the
+# same from any seed.
 _LAWS = [law for law in laws.LAWS if law is not laws.gradients]
 
 
@@ -70,17 +98,31 @@ def test_gradients_reach_every_layer(bert: Path, vit: Path) -> None:
 
 def test_it_says_what_transformers_says(bert: Path, vit: Path) -> None:
     module = part(bert, pooling="first").build(WORDS, None).eval()
-    tokens, mask = torch.tensor([[4, 9, 1, 0], [7, 7, 3, 39]]), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    tokens, mask = (
+        torch.tensor([[4, 9, 1, 0], [7, 7, 3, 39]]),
+        torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool(),
+    )
     with torch.no_grad():
         found = module({"bio.tokens": tokens, "bio.mask": mask})
-        wanted = transformers.BertModel.from_pretrained(bert)(input_ids=torch.tensor([[2, 7, 5, 0], [5, 5, 1, 37]]), attention_mask=mask.long()).last_hidden_state
-        torch.testing.assert_close(found.tokens * mask.unsqueeze(-1), wanted * mask.unsqueeze(-1), atol=1e-5, rtol=1e-5)
+        wanted = transformers.BertModel.from_pretrained(bert)(
+            input_ids=torch.tensor([[2, 7, 5, 0], [5, 5, 1, 37]]), attention_mask=mask.long()
+        ).last_hidden_state
+        torch.testing.assert_close(
+            found.tokens * mask.unsqueeze(-1), wanted * mask.unsqueeze(-1), atol=1e-5, rtol=1e-5
+        )
         torch.testing.assert_close(found.pooled, wanted[:, 0], atol=1e-5, rtol=1e-5)
 
         pixels = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
-        seen = part(vit).build(PICTURE, None).eval()({"photo.pixels": pixels, "photo.missing": torch.zeros(2)})
+        seen = (
+            part(vit).build(PICTURE, None).eval()({"photo.pixels": pixels, "photo.missing": torch.zeros(2)})
+        )
         scaled = (pixels.float() / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / 0.2
-        torch.testing.assert_close(seen.tokens, transformers.ViTModel.from_pretrained(vit)(pixel_values=scaled).last_hidden_state, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            seen.tokens,
+            transformers.ViTModel.from_pretrained(vit)(pixel_values=scaled).last_hidden_state,
+            atol=1e-5,
+            rtol=1e-5,
+        )
 
 
 def test_lower_layers_learn_more_slowly(bert: Path) -> None:
@@ -91,14 +133,22 @@ def test_lower_layers_learn_more_slowly(bert: Path) -> None:
     assert scales["to_tokens.weight"] == 1.0
     groups = decay_groups(module, module.parameters(), 0.1)
     assert sum(len(group["params"]) for group in groups) == len(scales)
-    assert {(group["lr_scale"], group["weight_decay"]) for group in groups} >= {(1.0, 0.1), (1.0, 0.0), (0.25, 0.1), (0.125, 0.0)}
+    assert {(group["lr_scale"], group["weight_decay"]) for group in groups} >= {
+        (1.0, 0.1),
+        (1.0, 0.0),
+        (0.25, 0.1),
+        (0.125, 0.0),
+    }
     assert make_optimiser(Train(), module, list(module.parameters())).param_groups[0]["lr_scale"] == 1.0
 
 
 def test_frozen_it_neither_moves_nor_drops(bert: Path) -> None:
     module = part(bert, freeze=True).build(WORDS, 8).train()
     batch = fake_batch(WORDS, 4)
-    assert {name for name, p in module.named_parameters() if p.requires_grad} == {"to_tokens.weight", "to_tokens.bias"}
+    assert {name for name, p in module.named_parameters() if p.requires_grad} == {
+        "to_tokens.weight",
+        "to_tokens.bias",
+    }
     assert torch.equal(module(batch).pooled, module(batch).pooled)
     moving = part(bert).build(WORDS, 8).train()
     assert not torch.equal(moving(batch).pooled, moving(batch).pooled)

@@ -1,4 +1,6 @@
-"""Source `files`: which files, with which words; local, in memory and in a bucket; by the laws, and on real data."""
+"""Source `files`: which files, with which words; local, in memory and in a bucket; by the laws, and on real
+data.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,23 @@ from penstock.core.errors import MissingPackage, SourceError
 from penstock.core.events import Events
 from penstock.testing.laws import sources as laws
 
-ADULT = ["age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship", "race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"]
+ADULT = [
+    "age",
+    "workclass",
+    "fnlwgt",
+    "education",
+    "education-num",
+    "marital-status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+    "native-country",
+    "income",
+]
 
 
 def files(path=None, **words) -> Source:
@@ -35,7 +53,15 @@ def extracted(source: Source, base: Path, scratch: Path, events: Events | None =
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     folder = tmp_path / "lake"
-    for name, text in {"b/2.csv": "a,b\n3,x\n", "a/1.csv": "a,b\n1,y\nbad\n2,z\n", "c.jsonl": '{"a": 4, "b": "w", "n": {"m": 1}}\n', "_SUCCESS": "", ".hidden.csv": "q\n1\n", "_delta_log/0.json": "{}", "README.md": "# read me"}.items():
+    for name, text in {
+        "b/2.csv": "a,b\n3,x\n",
+        "a/1.csv": "a,b\n1,y\nbad\n2,z\n",
+        "c.jsonl": '{"a": 4, "b": "w", "n": {"m": 1}}\n',
+        "_SUCCESS": "",
+        ".hidden.csv": "q\n1\n",
+        "_delta_log/0.json": "{}",
+        "README.md": "# read me",
+    }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     pq.write_table(pa.table({"a": [5.5], "b": ["v"]}), folder / "d.parquet")
@@ -43,10 +69,27 @@ def lake(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("words", [
-    {"path": "lake"}, {"path": "lake/*/*.csv", "na": ["?"], "types": {"a": "text"}}, {"path": ["lake/c.jsonl", "lake/d.parquet"]},
-    {"train": "lake/a/1.csv", "test": {"path": "lake/b/2.csv", "header": False, "names": ["a", "b"], "skip_rows": 1, "quote": None}, "delimiter": ",", "quote": "'"},
-], ids=["folder", "glob", "list", "splits"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"path": "lake"},
+        {"path": "lake/*/*.csv", "na": ["?"], "types": {"a": "text"}},
+        {"path": ["lake/c.jsonl", "lake/d.parquet"]},
+        {
+            "train": "lake/a/1.csv",
+            "test": {
+                "path": "lake/b/2.csv",
+                "header": False,
+                "names": ["a", "b"],
+                "skip_rows": 1,
+                "quote": None,
+            },
+            "delimiter": ",",
+            "quote": "'",
+        },
+    ],
+    ids=["folder", "glob", "list", "splits"],
+)
 def test_laws(lake: Path, words: dict, law: laws.Law) -> None:
     law(Source.load({"type": "files", **words}), lake.parent)
 
@@ -58,12 +101,19 @@ def test_check_source_names_the_law(lake: Path) -> None:
 def test_a_folder_is_its_tables_sorted(lake, tmp_path):
     snapshot, made, table = extracted(files("lake"), tmp_path, tmp_path / "s")
     assert [f.path for f in snapshot.files] == ["a/1.csv", "b/2.csv", "c.jsonl", "d.parquet"]
-    assert table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5] and table["__file"].to_pylist() == [0, 0, 1, 2, 3] and table["__row"].to_pylist() == [0, 1, 0, 0, 0]
+    assert (
+        table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
+        and table["__file"].to_pylist() == [0, 0, 1, 2, 3]
+        and table["__row"].to_pylist() == [0, 1, 0, 0, 0]
+    )
     assert made.rejected == 1 and pq.read_table(made.rejects[0]).to_pylist()[0]["line"] == 3
     assert made.schema.names == ["a", "b", "n.m"]
     assert [f.path for f in files("lake/**/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
     assert [f.path for f in files("lake/a/1.csv").snapshot(tmp_path).files] == ["1.csv"]
-    assert [f.path for f in files(["lake/a/1.csv", "lake/b"]).snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
+    assert [f.path for f in files(["lake/a/1.csv", "lake/b"]).snapshot(tmp_path).files] == [
+        "a/1.csv",
+        "b/2.csv",
+    ]
     assert files(str(lake)).snapshot(Path("/")).declared() == snapshot.declared()
 
 
@@ -88,14 +138,27 @@ def test_hive_folders_give_columns(tmp_path):
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"v": [year]}), folder / "p.parquet")
     _, made, table = extracted(files("lake"), tmp_path, tmp_path / "s")
-    assert table.select(made.schema.names).to_pylist() == [{"v": 2023, "year": 2023, "kind": "a b"}, {"v": 2024, "year": 2024, "kind": None}]
+    assert table.select(made.schema.names).to_pylist() == [
+        {"v": 2023, "year": 2023, "kind": "a b"},
+        {"v": 2024, "year": 2024, "kind": None},
+    ]
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ({}, "path: is required"), ({"path": "a", "train": "b"}, "give either"), ({"test": "a"}, "train: is required"), ({"path": "a", "delimitr": ";"}, "Did you mean 'delimiter'"),
-    ({"path": "a", "delimiter": "||"}, "one ASCII character"), ({"path": "a", "encoding": "utf-9"}, "no encoding is called"), ({"path": "a", "types": {"x": "int"}}, "integer"),
-    ({"path": "a", "train": {"skip_rows": 1}}, "path: is required"), ({"path": "a", "names": ["x", "x"]}, "is there twice"), ({"path": "a", "quote": ",", "delimiter": ","}, "must differ"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({}, "path: is required"),
+        ({"path": "a", "train": "b"}, "give either"),
+        ({"test": "a"}, "train: is required"),
+        ({"path": "a", "delimitr": ";"}, "Did you mean 'delimiter'"),
+        ({"path": "a", "delimiter": "||"}, "one ASCII character"),
+        ({"path": "a", "encoding": "utf-9"}, "no encoding is called"),
+        ({"path": "a", "types": {"x": "int"}}, "integer"),
+        ({"path": "a", "train": {"skip_rows": 1}}, "path: is required"),
+        ({"path": "a", "names": ["x", "x"]}, "is there twice"),
+        ({"path": "a", "quote": ",", "delimiter": ","}, "must differ"),
+    ],
+)
 def test_mistakes_in_words(words, said):
     with pytest.raises(PydanticCustomError) as error:
         Source.load({"type": "files", **words})
@@ -108,10 +171,20 @@ def test_declared_is_what_was_given_for_a_split():
     assert Source.load(json.loads(json.dumps(source.declared()))) == source
 
 
-@pytest.mark.parametrize(("path", "said"), [
-    ("lake/c.json", "Did you mean 'c.jsonl'"), ("lakes", "Did you mean 'lake'"), ("lake/*.orc", "nothing matches"), ("empty", "has no files"), ("docs", "no file whose ending"),
-    ("lake/zero.csv", "is empty"), ("nothere://x", "nothere"), ("memory://nothere/x.csv", "there is no"), ("memory://nothere/*.csv", "nothing matches"),
-])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("lake/c.json", "Did you mean 'c.jsonl'"),
+        ("lakes", "Did you mean 'lake'"),
+        ("lake/*.orc", "nothing matches"),
+        ("empty", "has no files"),
+        ("docs", "no file whose ending"),
+        ("lake/zero.csv", "is empty"),
+        ("nothere://x", "nothere"),
+        ("memory://nothere/x.csv", "there is no"),
+        ("memory://nothere/*.csv", "nothing matches"),
+    ],
+)
 def test_what_is_not_there_is_said(lake, tmp_path, path, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "docs").mkdir()
@@ -123,7 +196,8 @@ def test_what_is_not_there_is_said(lake, tmp_path, path, said):
 
 def test_no_permission(lake, tmp_path, monkeypatch):
     (lake / "c.jsonl").chmod(0)
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("c.jsonl"))  # root may read anything
+    # root may read anything
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("c.jsonl"))
     with pytest.raises(SourceError, match="may not be read by you"):
         files("lake/c.jsonl").snapshot(tmp_path)
     (lake / "c.jsonl").chmod(0o600)
@@ -152,7 +226,10 @@ def test_memory_url(lake, tmp_path):
     system = fsspec.filesystem("memory")
     system.put(f"{lake}/", "/pond/", recursive=True)
     snapshot, made, table = extracted(files("memory://pond"), tmp_path, tmp_path / "s")
-    assert [f.path for f in snapshot.files] == ["a/1.csv", "b/2.csv", "c.jsonl", "d.parquet"] and (made.rows, made.rejected) == (5, 1)
+    assert [f.path for f in snapshot.files] == ["a/1.csv", "b/2.csv", "c.jsonl", "d.parquet"] and (
+        made.rows,
+        made.rejected,
+    ) == (5, 1)
     assert snapshot.declared() == files("lake").snapshot(tmp_path).declared()
     assert table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
     assert [f.path for f in files("memory://pond/*/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
@@ -168,7 +245,13 @@ def test_bucket(lake, tmp_path, monkeypatch):
     server.start()
     try:
         host, port = server.get_host_and_port()
-        for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "y",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
         system = s3fs.S3FileSystem()
@@ -181,8 +264,17 @@ def test_bucket(lake, tmp_path, monkeypatch):
         assert snapshot == source.snapshot(tmp_path, memo)
         assert snapshot.declared() == files("lake").snapshot(tmp_path).declared()
         made = source.extract(snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events())
-        assert (made.rows, made.rejected) == (5, 1) and pq.read_table(made.parquet)["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
-        assert [f.path for f in files("s3://lake/in/*/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
+        assert (made.rows, made.rejected) == (5, 1) and pq.read_table(made.parquet)["a"].to_pylist() == [
+            1.0,
+            2.0,
+            3.0,
+            4.0,
+            5.5,
+        ]
+        assert [f.path for f in files("s3://lake/in/*/*.csv").snapshot(tmp_path).files] == [
+            "a/1.csv",
+            "b/2.csv",
+        ]
         with pytest.raises(SourceError, match=r"there is no s3://lake/in/c.json"):
             files("s3://lake/in/c.json").snapshot(tmp_path)
         with pytest.raises(SourceError, match=r"there is no|cannot read"):
@@ -199,15 +291,23 @@ def test_bucket(lake, tmp_path, monkeypatch):
         server.stop()
 
 
-# -- real data -----------------------------------------------------------------------------------------------------------
+# -- real data -----------------------------------------------------------------------------------------------
 
 
 def test_adult_by_files(shared_data, tmp_path):
-    source = files(train="adult/adult.data", test={"path": "adult/adult.test", "skip_rows": 1, "trim_end": {"income": "."}}, names=ADULT, na="?")
+    source = files(
+        train="adult/adult.data",
+        test={"path": "adult/adult.test", "skip_rows": 1, "trim_end": {"income": "."}},
+        names=ADULT,
+        na="?",
+    )
     snapshot, made, table = extracted(source, shared_data, tmp_path)
     assert [(f.path, f.split) for f in snapshot.files] == [("adult.data", "train"), ("adult.test", "test")]
     assert (made.rows, made.rejected) == (48_842, 0)
-    assert table["__file"].value_counts().to_pylist() == [{"values": 0, "counts": 32_561}, {"values": 1, "counts": 16_281}]
+    assert table["__file"].value_counts().to_pylist() == [
+        {"values": 0, "counts": 32_561},
+        {"values": 1, "counts": 16_281},
+    ]
     train = table.slice(0, 32_561)
     assert [train[c].null_count for c in ("workclass", "occupation", "native-country")] == [1_836, 1_843, 583]
     assert sorted(set(table["income"].to_pylist())) == ["<=50K", ">50K"]
@@ -219,18 +319,39 @@ def test_adult_by_files(shared_data, tmp_path):
 def test_adult_test_without_its_quirk_declared(shared_data, tmp_path):
     _, made, _ = extracted(files("adult/adult.test", names=ADULT), shared_data, tmp_path)
     assert (made.rows, made.rejected) == (16_281, 1)
-    assert pq.read_table(made.rejects[0]).to_pylist()[0] == {"row_id": None, "file": "adult.test", "line": 1, "stage": "read", "column": None, "reason": "expected 15 cells, found 1", "row": "|1x3 Cross validator"}
+    assert pq.read_table(made.rejects[0]).to_pylist()[0] == {
+        "row_id": None,
+        "file": "adult.test",
+        "line": 1,
+        "stage": "read",
+        "column": None,
+        "reason": "expected 15 cells, found 1",
+        "row": "|1x3 Cross validator",
+    }
 
 
-@pytest.mark.parametrize(("path", "rows", "words"), [("dirty/beers/dirty.csv", 2_410, {}), ("dirty/hospital/dirty.csv", 1_000, {}), ("fashion/styles.csv", 2_176, {}), ("ett", 34_840, {}),
-                                                     ("goemotions/*.tsv", 54_263, {"quote": None, "names": ["text", "labels", "id"]}), ("nested_json/*.json", 24_899, {})])
+@pytest.mark.parametrize(
+    ("path", "rows", "words"),
+    [
+        ("dirty/beers/dirty.csv", 2_410, {}),
+        ("dirty/hospital/dirty.csv", 1_000, {}),
+        ("fashion/styles.csv", 2_176, {}),
+        ("ett", 34_840, {}),
+        ("goemotions/*.tsv", 54_263, {"quote": None, "names": ["text", "labels", "id"]}),
+        ("nested_json/*.json", 24_899, {}),
+    ],
+)
 def test_real_files_are_read_whole(shared_data, tmp_path, path, rows, words):
     _, made, _ = extracted(files(path, **words), shared_data, tmp_path)
     assert (made.rows, made.rejected) == (rows, 0)
 
 
 def test_init_of_texts_in_another_encoding_says_what_to_try(tmp_path):
-    (tmp_path / "b.csv").write_bytes(b"name,pay\n" + "".join(f"Zoë{i},{i % 2}\n" for i in range(40)).encode("latin-1"))
+    (tmp_path / "b.csv").write_bytes(
+        b"name,pay\n" + "".join(f"Zoë{i},{i % 2}\n" for i in range(40)).encode("latin-1")
+    )
     with pytest.raises(SourceError, match=r"no row could be read from .*b\.csv.*--set encoding=auto"):
         penstock.init(tmp_path / "b.csv", target="pay")
-    assert "encoding: auto" in penstock.init({"path": str(tmp_path / "b.csv"), "encoding": "auto"}, target="pay")
+    assert "encoding: auto" in penstock.init(
+        {"path": str(tmp_path / "b.csv"), "encoding": "auto"}, target="pay"
+    )

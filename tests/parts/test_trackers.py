@@ -12,7 +12,16 @@ from penstock.testing.laws import trackers as laws
 
 def test_measured_numbers_become_event_files_at_once(tmp_path):
     events = Events(Tracker.load("tensorboard").sink(tmp_path))
-    events.emit("measured", step=1, epoch=1, loss=0.5, is_best=True, word="x", nothing=None, **{"validation.y.roc_auc": 0.75})
+    events.emit(
+        "measured",
+        step=1,
+        epoch=1,
+        loss=0.5,
+        is_best=True,
+        word="x",
+        nothing=None,
+        **{"validation.y.roc_auc": 0.75},
+    )
     events.emit("measured", step=2, epoch=1, loss=float("nan"))
     events.emit("measured", loss=0.1)  # no step
     events.say("hello")

@@ -1,4 +1,6 @@
-"""What Kubernetes and Slurm are given: valid by the published schema, the recipe whole inside, no secret in it."""
+"""What Kubernetes and Slurm are given: valid by the published schema, the recipe whole inside, no secret in
+it.
+"""
 
 import shutil
 import subprocess
@@ -11,8 +13,13 @@ from penstock.pipeline.manifests import rendered
 from penstock.recipe.schema import load_recipe
 
 RECIPE = {
-    "name": "Tumours.v2", "source": {"type": "files", "path": "lake"}, "inputs": {"a": "number"}, "targets": {"y": "binary"},
-    "resources": {"memory": "3GiB", "threads": 2}, "launcher": {"type": "ray", "processes": [2, 6], "gpus": 1}, "train": {"lr": 1e-5},
+    "name": "Tumours.v2",
+    "source": {"type": "files", "path": "lake"},
+    "inputs": {"a": "number"},
+    "targets": {"y": "binary"},
+    "resources": {"memory": "3GiB", "threads": 2},
+    "launcher": {"type": "ray", "processes": [2, 6], "gpus": 1},
+    "train": {"lr": 1e-5},
 }
 
 
@@ -24,7 +31,19 @@ def recipe(tmp_path, **words):
     return load_recipe({**RECIPE, **words}, base=tmp_path)
 
 
-@pytest.mark.parametrize("words", [{}, {"processes": 1, "gpus": 0}, {"secrets": ("bucket", "tracker"), "claim": "lake", "image": "registry.example/penstock:1", "hours": 2}])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"processes": 1, "gpus": 0},
+        {
+            "secrets": ("bucket", "tracker"),
+            "claim": "lake",
+            "image": "registry.example/penstock:1",
+            "hours": 2,
+        },
+    ],
+)
 def test_the_manifest_holds_by_the_published_schema(tmp_path, words):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for document in yaml.safe_load_all(rendered(recipe(tmp_path), "kubernetes", **words)):
@@ -40,9 +59,16 @@ def test_what_the_manifest_asks_for(tmp_path):
     env = {entry["name"]: entry["value"] for entry in container["env"]}
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 6, 6)
     name = job["metadata"]["name"]
-    assert service["spec"]["clusterIP"] == "None" and service["spec"]["selector"] == {"job-name": name} and pod["subdomain"] == service["metadata"]["name"]
+    assert (
+        service["spec"]["clusterIP"] == "None"
+        and service["spec"]["selector"] == {"job-name": name}
+        and pod["subdomain"] == service["metadata"]["name"]
+    )
     assert env == {"WORLD_SIZE": "6", "MASTER_ADDR": f"{name}-0.{name}", "MASTER_PORT": "29400"}
-    assert container["resources"] == {"requests": {"cpu": "2", "memory": "3072Mi"}, "limits": {"memory": "4608Mi", "nvidia.com/gpu": "1"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "2", "memory": "3072Mi"},
+        "limits": {"memory": "4608Mi", "nvidia.com/gpu": "1"},
+    }
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
     assert name == "penstock-tumours-v2"
     sent = load_recipe(yaml.safe_load(config["data"]["recipe.yaml"]), base=tmp_path)
@@ -52,19 +78,46 @@ def test_what_the_manifest_asks_for(tmp_path):
 
 
 def test_paths_that_leave_the_recipes_folder_stay_in_the_claim(tmp_path):
-    text = rendered(recipe(tmp_path / "project" / "recipes", source={"type": "files", "path": "../../data/lake"}, store="../store"), "kubernetes")
-    assert documents(text)["Job"]["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "/penstock/project/recipes/recipe.yaml"
+    text = rendered(
+        recipe(
+            tmp_path / "project" / "recipes",
+            source={"type": "files", "path": "../../data/lake"},
+            store="../store",
+        ),
+        "kubernetes",
+    )
+    assert (
+        documents(text)["Job"]["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+        == "/penstock/project/recipes/recipe.yaml"
+    )
     assert "/penstock/data/lake, /penstock/project/store" in text
 
 
 def test_a_remote_recipe_needs_no_claim(tmp_path):
-    text = rendered(recipe(tmp_path, source={"type": "files", "path": "s3://lake/rows"}), "kubernetes", store="s3://lake/store")
-    assert not [volume for volume in documents(text)["Job"]["spec"]["template"]["spec"]["volumes"] if "persistentVolumeClaim" in volume]
+    text = rendered(
+        recipe(tmp_path, source={"type": "files", "path": "s3://lake/rows"}),
+        "kubernetes",
+        store="s3://lake/store",
+    )
+    assert not [
+        volume
+        for volume in documents(text)["Job"]["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
 
 
-@pytest.mark.parametrize(("words", "options", "said"), [
-    ({"source": {"type": "files", "path": "https://me:secret@host/rows.csv"}}, {}, "password inside a URL"), ({}, {"processes": 0}, "at least 1"), ({}, {"scheduler": "nomad"}, "kubernetes, slurm"),
-])
+@pytest.mark.parametrize(
+    ("words", "options", "said"),
+    [
+        (
+            {"source": {"type": "files", "path": "https://me:secret@host/rows.csv"}},
+            {},
+            "password inside a URL",
+        ),
+        ({}, {"processes": 0}, "at least 1"),
+        ({}, {"scheduler": "nomad"}, "kubernetes, slurm"),
+    ],
+)
 def test_what_is_refused(tmp_path, words, options, said):
     with pytest.raises(UserError, match=said):
         rendered(recipe(tmp_path, **words), options.pop("scheduler", "kubernetes"), **options)
@@ -72,7 +125,14 @@ def test_what_is_refused(tmp_path, words, options, said):
 
 def test_the_batch_script(tmp_path):
     text = rendered(recipe(tmp_path), "slurm", hours=3)
-    for line in ("#SBATCH --ntasks=6", "#SBATCH --cpus-per-task=2", "#SBATCH --mem-per-cpu=2304M", "#SBATCH --gpus-per-task=1", "#SBATCH --time=3:00:00", "#SBATCH --requeue"):
+    for line in (
+        "#SBATCH --ntasks=6",
+        "#SBATCH --cpus-per-task=2",
+        "#SBATCH --mem-per-cpu=2304M",
+        "#SBATCH --gpus-per-task=1",
+        "#SBATCH --time=3:00:00",
+        "#SBATCH --requeue",
+    ):
         assert line in text.splitlines()
     inside = text.split("<<'END OF THE RECIPE'\n")[1].split("\nEND OF THE RECIPE")[0]
     assert load_recipe(yaml.safe_load(inside), base=tmp_path).declared()["launcher"]["type"] == "env"
@@ -92,7 +152,10 @@ def test_the_verb_prints_it(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("#!/bin/bash")
 
 
-@pytest.mark.parametrize(("words", "named"), [({"image": "x"}, "--image means"), ({"claim": "c", "secrets": ["s"]}, "--claim and --secret mean")])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [({"image": "x"}, "--image means"), ({"claim": "c", "secrets": ["s"]}, "--claim and --secret mean")],
+)
 def test_words_of_kubernetes_are_not_ignored_for_slurm(tmp_path, words, named):
     with pytest.raises(UserError, match=f"{named} nothing to slurm"):
         rendered(recipe(tmp_path), "slurm", **words)

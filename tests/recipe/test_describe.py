@@ -9,7 +9,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text("utf-8").strip() == describe().strip(), "run: .venv/bin/python -m penstock.recipe.describe > docs/recipe.md"
+    assert PAGE.read_text("utf-8").strip() == describe().strip(), (
+        "run: .venv/bin/python -m penstock.recipe.describe > docs/recipe.md"
+    )
 
 
 def test_every_section_is_on_it():

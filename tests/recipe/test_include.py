@@ -14,7 +14,11 @@ from penstock.recipe.schema import load_recipe
 
 
 def recipe(names: Any) -> dict[str, Any]:
-    return {"source": {"type": "files", "path": "x.csv"}, "inputs": {"text": "text"}, "targets": {"labels": {"type": "set", "names": names}}}
+    return {
+        "source": {"type": "files", "path": "x.csv"},
+        "inputs": {"text": "text"},
+        "targets": {"labels": {"type": "set", "names": names}},
+    }
 
 
 def test_lines_and_content_are_declared_in_place_of_the_file(tmp_path: Path) -> None:
@@ -22,9 +26,13 @@ def test_lines_and_content_are_declared_in_place_of_the_file(tmp_path: Path) -> 
     (tmp_path / "r.json").write_text(json.dumps(recipe({"lines_of": "labels.txt"})), "utf-8")
     found = load_recipe(tmp_path / "r.json")
     assert found.targets["labels"].declared()["names"] == ["joy", "änger"]
-    assert load_recipe(found.declared(), base=Path("/nowhere")).targets == found.targets  # what is declared needs no file
+    # what is declared needs no file
+    assert load_recipe(found.declared(), base=Path("/nowhere")).targets == found.targets
     with pytest.raises(RecipeError, match="given: the given tokenizer is not one"):
-        load_recipe(recipe(["a"]) | {"inputs": {"text": {"type": "text", "given": {"content_of": "labels.txt"}}}}, base=tmp_path)
+        load_recipe(
+            recipe(["a"]) | {"inputs": {"text": {"type": "text", "given": {"content_of": "labels.txt"}}}},
+            base=tmp_path,
+        )
 
 
 def test_a_file_that_cannot_be_included_is_told(tmp_path: Path) -> None:
@@ -43,6 +51,18 @@ def test_a_recipe_from_elsewhere_reads_no_file(tmp_path: Path) -> None:
 
 def test_what_a_sequence_labels_must_be_an_input() -> None:
     with pytest.raises(RecipeError, match=r"targets.tags.over: 'wrods' is no input. Did you mean 'words'\?"):
-        load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"words": "sequence"}, "targets": {"tags": {"type": "sequence", "over": "wrods"}}})
+        load_recipe(
+            {
+                "source": {"type": "files", "path": "x"},
+                "inputs": {"words": "sequence"},
+                "targets": {"tags": {"type": "sequence", "over": "wrods"}},
+            }
+        )
     with pytest.raises(RecipeError, match="name it in `over`"):
-        load_recipe({"source": {"type": "files", "path": "x"}, "inputs": {"words": "sequence"}, "targets": {"tags": "sequence"}})
+        load_recipe(
+            {
+                "source": {"type": "files", "path": "x"},
+                "inputs": {"words": "sequence"},
+                "targets": {"tags": "sequence"},
+            }
+        )

@@ -15,7 +15,9 @@ _LOOK_SECONDS = 0.01
 
 @contextlib.contextmanager
 def child(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that has printed one line, and waits for its input to end; killed at the end of the body."""
+    """A Python process that has printed one line, and waits for its input to end; killed at the end of the
+    body.
+    """
     words = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -2,8 +2,8 @@
 
     python expressions_child.py FOLDER MODE < expressions as JSON
 
-Each expression is a list of derived columns, one upon another. MODE `try` says how each ends and what was held at most;
-MODE `wait` says `busy` once the only one is being computed, and waits for a signal.
+Each expression is a list of derived columns, one upon another. MODE `try` says how each ends and what was
+held at most; MODE `wait` says `busy` once the only one is being computed, and waits for a signal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ CEILING_BYTES = 1 << 30
 def outcome(folder: Path, chain: list[str]) -> tuple[str, str]:
     """How a chain of derived columns ends: `value` or an error's name, and the last value or the sentence."""
     try:
-        with Engine.load("embedded").open(folder / "scratch", memory_bytes=CEILING_BYTES, threads=2) as session:
+        with Engine.load("embedded").open(
+            folder / "scratch", memory_bytes=CEILING_BYTES, threads=2
+        ) as session:
             table = session.read([folder / "rows.parquet"])
             for i, text in enumerate(chain):
                 table = table.mutate(**{f"d{i}": session.sql(table, text)})
@@ -61,9 +63,18 @@ def main() -> None:
     """Run as the head of this file says."""
     folder, mode = Path(sys.argv[1]), sys.argv[2]
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    pq.write_table(pa.table({
-        "a": ["ab" * 5] * ROWS, "b": ["xyz" * 10] * ROWS, "n": list(range(ROWS)), "l": [[1, 2]] * ROWS,
-        "row_id": [f"{i:032x}" for i in range(ROWS)]}), folder / "rows.parquet")
+    pq.write_table(
+        pa.table(
+            {
+                "a": ["ab" * 5] * ROWS,
+                "b": ["xyz" * 10] * ROWS,
+                "n": list(range(ROWS)),
+                "l": [[1, 2]] * ROWS,
+                "row_id": [f"{i:032x}" for i in range(ROWS)],
+            }
+        ),
+        folder / "rows.parquet",
+    )
     for chain in json.load(sys.stdin):
         if mode == "wait":
             wait(folder, chain)

@@ -2,8 +2,9 @@
 
     python -m tests.safety.fuzzing parquet 0 2000     # CI does this for 200; prints every verdict that is bad
 
-A child reads one damaged file after the other and prints a line before and after each. Where it dies, or stays silent
-for `HANG_SECONDS`, the damage under its hands is the culprit, and another child goes on behind it.
+A child reads one damaged file after the other and prints a line before and after each. Where it dies, or
+stays silent for `HANG_SECONDS`, the damage under its hands is the culprit, and another child goes on behind
+it.
 """
 
 from __future__ import annotations
@@ -48,10 +49,25 @@ def fuzz(format: str, start: int, stop: int) -> Verdict:
 
 def _one_child(format: str, start: int, stop: int, verdict: Verdict) -> int:
     """Run a child until it ends, dies or hangs; the seed to go on with."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.safety.fuzzing", "--child", format, str(start), str(stop)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_HOUSE), os.environ.get("PYTHONPATH", "")])}
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        "tests.safety.fuzzing",
+        "--child",
+        format,
+        str(start),
+        str(stop),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(_HOUSE), os.environ.get("PYTHONPATH", "")]),
+    }
     with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=_HOUSE)
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=_HOUSE
+        )
         assert child.stdout is not None
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_pour, args=(child.stdout, lines), daemon=True)
@@ -96,7 +112,7 @@ def _note(verdict: Verdict, seed: int, outcome: str, text: str) -> None:
         verdict.bad.append((seed, outcome, text))
 
 
-# -- the child -----------------------------------------------------------------------------------------------------------
+# -- the child -----------------------------------------------------------------------------------------------
 
 
 def _child(format: str, start: int, stop: int) -> None:

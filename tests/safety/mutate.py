@@ -1,7 +1,8 @@
 """A small seeded mutator of bytes: the same data and seed give the same damage on every machine.
 
-What a disk, a wire, a broken writer or an attacker does to a file: bits and bytes change, the end or a middle is lost,
-something is put in or comes twice, pieces change places, and fields of length, count or offset say something else.
+What a disk, a wire, a broken writer or an attacker does to a file: bits and bytes change, the end or a middle
+is lost, something is put in or comes twice, pieces change places, and fields of length, count or offset say
+something else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,19 @@ import struct
 from collections.abc import Callable, Iterator
 
 _LENGTHS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_TOKENS = (b"\0", b"\n", b"\r", b'"', b",", b"{", b"[[[[", b"\xff\xff\xff\xff", b"\xed\xa0\x80", b"PK\x01\x02", b"\x1f\x8b")
+_TOKENS = (
+    b"\0",
+    b"\n",
+    b"\r",
+    b'"',
+    b",",
+    b"{",
+    b"[[[[",
+    b"\xff\xff\xff\xff",
+    b"\xed\xa0\x80",
+    b"PK\x01\x02",
+    b"\x1f\x8b",
+)
 
 
 def _flip(data: bytearray, chance: random.Random) -> None:
@@ -38,7 +51,9 @@ def _cut_middle(data: bytearray, chance: random.Random) -> None:
 
 def _insert(data: bytearray, chance: random.Random) -> None:
     start = chance.randrange(len(data) + 1)
-    data[start:start] = chance.choice(_TOKENS) if chance.random() < 0.5 else chance.randbytes(chance.randint(1, 32))
+    data[start:start] = (
+        chance.choice(_TOKENS) if chance.random() < 0.5 else chance.randbytes(chance.randint(1, 32))
+    )
 
 
 def _repeat(data: bytearray, chance: random.Random) -> None:
@@ -51,7 +66,10 @@ def _swap(data: bytearray, chance: random.Random) -> None:
     size = min(chance.choice((1, 4, 8, 64, 512)), len(data) // 2)
     first, second = sorted((chance.randrange(len(data) - size + 1), chance.randrange(len(data) - size + 1)))
     if size and first + size <= second:
-        data[first : first + size], data[second : second + size] = data[second : second + size], data[first : first + size]
+        data[first : first + size], data[second : second + size] = (
+            data[second : second + size],
+            data[first : first + size],
+        )
 
 
 def _zero(data: bytearray, chance: random.Random) -> None:
@@ -77,8 +95,16 @@ def _length(data: bytearray, chance: random.Random) -> None:
 
 
 KINDS: dict[str, Callable[[bytearray, random.Random], None]] = {
-    "flip": _flip, "flips": _flips, "set": _set, "cut end": _cut_end, "cut middle": _cut_middle, "insert": _insert,
-    "repeat": _repeat, "swap": _swap, "zero": _zero, "length": _length,
+    "flip": _flip,
+    "flips": _flips,
+    "set": _set,
+    "cut end": _cut_end,
+    "cut middle": _cut_middle,
+    "insert": _insert,
+    "repeat": _repeat,
+    "swap": _swap,
+    "zero": _zero,
+    "length": _length,
 }
 """What is done, by name."""
 

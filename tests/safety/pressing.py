@@ -1,7 +1,8 @@
-"""A command in a process of its own that stands still at a chosen moment, so that a test can press Ctrl-C just there.
+"""A command in a process of its own that stands still at a chosen moment, so that a test can press Ctrl-C
+just there.
 
-The processes come from a fork server that has imported the heavy packages once; each is a fresh fork of it, with
-nothing running, that then is one `penstock` command from its first moment to its last.
+The processes come from a fork server that has imported the heavy packages once; each is a fresh fork of it,
+with nothing running, that then is one `penstock` command from its first moment to its last.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ from typing import Any
 SECONDS = 120.0
 """A command that takes longer hangs."""
 _PRELOAD = [
-    "torch", "duckdb", "penstock.api", "penstock.train.supervisor", "penstock.data.prepare", "penstock.data.feed",
-    "penstock.bundle.pack", "penstock.evaluate", "penstock.terminal.screens", "tests.safety.pressing",
+    "torch",
+    "duckdb",
+    "penstock.api",
+    "penstock.train.supervisor",
+    "penstock.data.prepare",
+    "penstock.data.feed",
+    "penstock.bundle.pack",
+    "penstock.evaluate",
+    "penstock.terminal.screens",
+    "tests.safety.pressing",
 ]
 
 
@@ -38,15 +47,22 @@ class Ended:
 
 
 def press(
-    arguments: list[str], folder: Path, *, moment: str, times: int, number: int = signal.SIGINT, after: int = 1, ignored: bool = False,
+    arguments: list[str],
+    folder: Path,
+    *,
+    moment: str,
+    times: int,
+    number: int = signal.SIGINT,
+    after: int = 1,
+    ignored: bool = False,
 ) -> Ended:
     """Run a command; when it comes to `moment`, send it a signal.
 
     Args:
         arguments: of `penstock`.
         folder: where its standard output and standard error go; the process's own folder.
-        moment: `module:name` of a function. The process stands still before it is called, and, where the moment ends
-            in `!`, after it has been.
+        moment: `module:name` of a function. The process stands still before it is called, and, where the
+            moment ends in `!`, after it has been.
         times: how many signals, one after the other.
         number: which.
         after: at which call of that function.
@@ -78,7 +94,9 @@ def press(
     return Ended(process.exitcode or 0, output, errors, reached)
 
 
-def _command(arguments: list[str], folder: str, moment: str, after: int, ignored: bool, line: Connection) -> None:
+def _command(
+    arguments: list[str], folder: str, moment: str, after: int, ignored: bool, line: Connection
+) -> None:
     """What the process is."""
     os.chdir(folder)
     for number, name in ((1, "out"), (2, "err")):

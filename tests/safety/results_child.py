@@ -2,7 +2,8 @@
 
     python results_child.py FOLDER < expressions as JSON
 
-Each expression is a derived column, first of what is prepared, then of a request's rows. A line says how each ends.
+Each expression is a derived column, first of what is prepared, then of a request's rows. A line says how each
+ends.
 """
 
 from __future__ import annotations
@@ -29,15 +30,24 @@ _TRIED = (2, 3, 5)
 def table() -> pa.Table:
     """Rows of typed columns."""
     moments = [datetime(2024, 1, 1 + i, i) for i in range(ROWS)]
-    return pa.table({
-        "n": pa.array(range(ROWS), pa.int64()), "x": [i / 7 for i in range(ROWS)], "s": [["a", "b", "12", "é", None][i % 5] for i in range(ROWS)],
-        "t": pa.array(moments, pa.timestamp("us")), "z": pa.array([m.replace(tzinfo=UTC) for m in moments], pa.timestamp("us", "UTC")),
-        "d": pa.array([date(2024, 1, 1 + i) for i in range(ROWS)]), "c": pa.array([time(i) for i in range(ROWS)], pa.time64("us")),
-        "l": pa.array([[i, i + 1] if i % 4 else None for i in range(ROWS)], pa.list_(pa.int64())), "f": [i % 3 == 0 for i in range(ROWS)],
-        "q": pa.array([{"a": i, "b": f"b{i}"} for i in range(ROWS)]), "raw": pa.array([bytes([i + 150]) for i in range(ROWS)], pa.binary()),
-        "dec": pa.array([Decimal(i) / 100 for i in range(ROWS)], pa.decimal128(12, 2)), "u": pa.array(range(ROWS), pa.uint64()),
-        "row_id": [f"{i:032x}" for i in range(ROWS)],
-    })
+    return pa.table(
+        {
+            "n": pa.array(range(ROWS), pa.int64()),
+            "x": [i / 7 for i in range(ROWS)],
+            "s": [["a", "b", "12", "é", None][i % 5] for i in range(ROWS)],
+            "t": pa.array(moments, pa.timestamp("us")),
+            "z": pa.array([m.replace(tzinfo=UTC) for m in moments], pa.timestamp("us", "UTC")),
+            "d": pa.array([date(2024, 1, 1 + i) for i in range(ROWS)]),
+            "c": pa.array([time(i) for i in range(ROWS)], pa.time64("us")),
+            "l": pa.array([[i, i + 1] if i % 4 else None for i in range(ROWS)], pa.list_(pa.int64())),
+            "f": [i % 3 == 0 for i in range(ROWS)],
+            "q": pa.array([{"a": i, "b": f"b{i}"} for i in range(ROWS)]),
+            "raw": pa.array([bytes([i + 150]) for i in range(ROWS)], pa.binary()),
+            "dec": pa.array([Decimal(i) / 100 for i in range(ROWS)], pa.decimal128(12, 2)),
+            "u": pa.array(range(ROWS), pa.uint64()),
+            "row_id": [f"{i:032x}" for i in range(ROWS)],
+        }
+    )
 
 
 def prepared(session: Any, rows: Any, text: str) -> str:
@@ -51,7 +61,9 @@ def prepared(session: Any, rows: Any, text: str) -> str:
 
 
 def answered(session: Any, rows: pa.Table, text: str) -> str:
-    """As a bundle's steps answer rows of a request: those that break the expression are refused, each by itself."""
+    """As a bundle's steps answer rows of a request: those that break the expression are refused, each by
+    itself.
+    """
     apply = session.compiled(rows.schema, lambda given: given.mutate(v=session.sql(given, text)))
     refused = 0
     for piece in [rows] if _is_answered(apply, rows) else [rows.slice(i, 1) for i in _TRIED]:

@@ -59,7 +59,11 @@ class Child:
     def memory(self) -> dict[str, int]:
         """Anonymous memory now and at its peak, in bytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("Vm", "Rss"))}
+        found = {
+            line.split(":")[0]: int(line.split()[1]) * 1024
+            for line in lines
+            if line.startswith(("Vm", "Rss"))
+        }
         return {"now": found["RssAnon"], "peak": found["VmHWM"]}
 
 
@@ -120,38 +124,145 @@ def parsed(answer: bytes) -> tuple[int, Any]:
     return status, json.loads(body) if b"application/json" in head.lower() and body else body
 
 
-# -- hostile requests --------------------------------------------------------------------------------------------------
+# -- hostile requests ----------------------------------------------------------------------------------------
 
 _WORDS: list[Any] = [
-    None, True, -1, 0, 1, 0.5, 2**31, 2**63, 2**64, 10**401, -(10**401), "", "x" * 300, "naïve", "\u0000", [], {}, [[]], [None], [[[[1]]]], {"a": {"b": []}},
-    "1e999", "NaN", "../../etc/passwd", "file:///etc/passwd", ["a"], [1, "2", None], [1e308, -1e308], "9" * 5000,
+    None,
+    True,
+    -1,
+    0,
+    1,
+    0.5,
+    2**31,
+    2**63,
+    2**64,
+    10**401,
+    -(10**401),
+    "",
+    "x" * 300,
+    "naïve",
+    "\u0000",
+    [],
+    {},
+    [[]],
+    [None],
+    [[[[1]]]],
+    {"a": {"b": []}},
+    "1e999",
+    "NaN",
+    "../../etc/passwd",
+    "file:///etc/passwd",
+    ["a"],
+    [1, "2", None],
+    [1e308, -1e308],
+    "9" * 5000,
 ]
 _TEXTS = [
-    b"", b" ", b"{", b"[", b'"', b"nul", b"NaN", b"-", b"1e999", b"-1e999", b"[1e999]", b"9" * 5000, b"\xff\xfe\x00", b"\xef\xbb\xbf{}", b'{"a":1,"a":2}', b'{"records": [], "records": [1]}',
-    b'"\\ud800"', b'[{"age": "\\udfff"}]', b"[" * 100_000, b'{"a":' * 3000, b"[" * 60 + b"]" * 60, b"{}" * 3, b"[1,]", b"{,}", b'{"records": 1}', b'{"records": {}}', b'{"records": [[]]}',
-    b"[" + b"{}," * 9_999 + b"{}]", b"[" + b"{}," * 30_000 + b"{}]", b"[" + b"[]," * 60_000 + b"[]]", b'[{"age": ' + b"1" * 4300 + b"}]", b'[{"age": ' + b"1" * 4301 + b"}]", b"'single'",
-    b'{"records": [{"age": NaN, "income": Infinity, "city": "x", "code": 1, "member": true, "joined": "2020-01-01", "place": [1, 2]}]}',
+    b"",
+    b" ",
+    b"{",
+    b"[",
+    b'"',
+    b"nul",
+    b"NaN",
+    b"-",
+    b"1e999",
+    b"-1e999",
+    b"[1e999]",
+    b"9" * 5000,
+    b"\xff\xfe\x00",
+    b"\xef\xbb\xbf{}",
+    b'{"a":1,"a":2}',
+    b'{"records": [], "records": [1]}',
+    b'"\\ud800"',
+    b'[{"age": "\\udfff"}]',
+    b"[" * 100_000,
+    b'{"a":' * 3000,
+    b"[" * 60 + b"]" * 60,
+    b"{}" * 3,
+    b"[1,]",
+    b"{,}",
+    b'{"records": 1}',
+    b'{"records": {}}',
+    b'{"records": [[]]}',
+    b"[" + b"{}," * 9_999 + b"{}]",
+    b"[" + b"{}," * 30_000 + b"{}]",
+    b"[" + b"[]," * 60_000 + b"[]]",
+    b'[{"age": ' + b"1" * 4300 + b"}]",
+    b'[{"age": ' + b"1" * 4301 + b"}]",
+    b"'single'",
+    (
+        b'{"records": [{"age": NaN, "income": Infinity, "city": "x", "code": 1, "member": true, "joined":'
+        b' "2020-01-01", "place": [1, 2]}]}'
+    ),
 ]
 _RAW = [
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /\r\n\r\n", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", b"get / http/1.1\r\n\r\n", b"\r\n\r\n\r\n", b"\x00" * 500,
-    b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", b"GET / HTTP/1.1\r\nHost: [\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1_000 + b"\r\n",
-    b"GET /%00%ff%fe%2e%2e%2f HTTP/1.1\r\nHost: x\r\n\r\n", b"GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET //// HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /predict?a=b#c HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"OPTIONS /predict HTTP/1.1\r\nHost: x\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", b"BREW /predict HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"DELETE /predict HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /v2/models/" + b"m" * 8_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: a\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /predict HTTP/1.0\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 2\r\n\r\nab",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}XX", b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 9_000 + b"0\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nX: " + b"y" * 90_000 + b"\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n[]",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 2\r\n\r\n[]",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 2\r\n\r\n[]", b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\nContent-Length: 2\r\n\r\n[]",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET /\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    b"get / http/1.1\r\n\r\n",
+    b"\r\n\r\n\r\n",
+    b"\x00" * 500,
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1_000 + b"\r\n",
+    b"GET /%00%ff%fe%2e%2e%2f HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET //// HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /predict?a=b#c HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS /predict HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"BREW /predict HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    b"DELETE /predict HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v2/models/" + b"m" * 8_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key:"
+        b" a\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ),
+    b"POST /predict HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /predict HTTP/1.0\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 2\r\n\r\nab",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}XX",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\n \r\n" * 9_000
+    + b"0\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nX: "
+    + b"y" * 90_000
+    + b"\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n[]",
+    (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length:"
+        b" 4\r\n\r\n\x1f\x8b\x08\x00"
+    ),
+    (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data;"
+        b" boundary=x\r\nContent-Length: 2\r\n\r\n[]"
+    ),
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 2\r\n\r\n[]",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\nContent-Length: 2\r\n\r\n[]",
 ]
 
 
-def hostile(count: int, *, seed: int, model: str, record: dict[str, Any], tensors: list[dict[str, Any]]) -> Iterator[bytes]:
+def hostile(
+    count: int, *, seed: int, model: str, record: dict[str, Any], tensors: list[dict[str, Any]]
+) -> Iterator[bytes]:
     """So many hostile requests, each whole enough that an answer is due: raw ones, JSON, and tensors."""
     chance = random.Random(seed)
     yield from _RAW
@@ -200,16 +311,43 @@ def _changed(chance: random.Random, value: Any) -> Any:
 
 def _tensors(chance: random.Random, model: str, tensors: list[dict[str, Any]]) -> bytes:
     """An inference request with something wrong in its JSON, its bytes, or its header."""
-    asked = _changed(chance, {"inputs": tensors, "outputs": [{"name": "pay"}], "id": "1", "parameters": {"binary_data_output": False}})
-    shape = chance.choice([[1, 2**31, 0], [0], [2**40, 2**40], [1, 0, 0], [2**62], [10**400], [-1], [1.5], [1, 1, 1, 1], [True]])
-    if chance.random() < 0.3 and isinstance(asked.get("inputs"), list) and asked["inputs"] and isinstance(asked["inputs"][-1], dict):
+    asked = _changed(
+        chance,
+        {
+            "inputs": tensors,
+            "outputs": [{"name": "pay"}],
+            "id": "1",
+            "parameters": {"binary_data_output": False},
+        },
+    )
+    shape = chance.choice(
+        [[1, 2**31, 0], [0], [2**40, 2**40], [1, 0, 0], [2**62], [10**400], [-1], [1.5], [1, 1, 1, 1], [True]]
+    )
+    if (
+        chance.random() < 0.3
+        and isinstance(asked.get("inputs"), list)
+        and asked["inputs"]
+        and isinstance(asked["inputs"][-1], dict)
+    ):
         asked["inputs"][-1]["shape"] = shape
     tail = b""
-    if chance.random() < 0.4 and isinstance(asked.get("inputs"), list) and asked["inputs"] and isinstance(asked["inputs"][0], dict):
-        tail = chance.choice([b"", struct.pack("<d", 1.0), b"\xff" * 7, struct.pack("<I", 2**32 - 1), bytes(1000)])
+    if (
+        chance.random() < 0.4
+        and isinstance(asked.get("inputs"), list)
+        and asked["inputs"]
+        and isinstance(asked["inputs"][0], dict)
+    ):
+        tail = chance.choice(
+            [b"", struct.pack("<d", 1.0), b"\xff" * 7, struct.pack("<I", 2**32 - 1), bytes(1000)]
+        )
         asked["inputs"][0].pop("data", None)
-        asked["inputs"][0]["parameters"] = {"binary_data_size": chance.choice([len(tail), 0, -1, 2**70, "8", True])}
+        asked["inputs"][0]["parameters"] = {
+            "binary_data_size": chance.choice([len(tail), 0, -1, 2**70, "8", True])
+        }
     head = _bytes(asked, chance)
-    length = chance.choice([str(len(head)).encode()] * 5 + [b"0", b"-1", b"9" * 5000, b"", b"1e3", b"\xb2", str(len(head) - 1).encode()])
+    length = chance.choice(
+        [str(len(head)).encode()] * 5
+        + [b"0", b"-1", b"9" * 5000, b"", b"1e3", b"\xb2", str(len(head) - 1).encode()]
+    )
     headers = [b"Inference-Header-Content-Length: " + length] if tail or chance.random() < 0.2 else []
     return _post(f"/v2/models/{model}/infer", head + tail, *headers)

@@ -93,14 +93,18 @@ def _left_out(line: str) -> int:
     return sum(int(part.split(" ", 1)[0].replace(",", "")) for part in counted)
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------------------
 
 
 def _records(variant: int) -> list[dict[str, object]]:
     return [
         {
-            "id": i + 1000 * variant, "x": i / 7, "name": f"näme {i % 9}", "city": ["Oslo", "Bergen", None][i % 3],
-            "t": datetime(2024, 1, 1 + i % 28, 5, tzinfo=UTC), "list": [float(i), 2.5] if i % 4 else None,
+            "id": i + 1000 * variant,
+            "x": i / 7,
+            "name": f"näme {i % 9}",
+            "city": ["Oslo", "Bergen", None][i % 3],
+            "t": datetime(2024, 1, 1 + i % 28, 5, tzinfo=UTC),
+            "list": [float(i), 2.5] if i % 4 else None,
         }
         for i in range(ROWS)
     ]
@@ -116,25 +120,29 @@ def csv(variant: int = 0) -> bytes:
 def jsonl(variant: int = 0) -> bytes:
     import json
 
-    return "".join(json.dumps({**r, "t": str(r["t"])}, ensure_ascii=False) + "\n" for r in _records(variant)).encode()
+    return "".join(
+        json.dumps({**r, "t": str(r["t"])}, ensure_ascii=False) + "\n" for r in _records(variant)
+    ).encode()
 
 
 def table(variant: int = 0) -> pa.Table:
     """Columns of many types, some nested, in the order that a recipe never cares about."""
     records = _records(variant)
     money = [Decimal(i) / 100 for i in range(ROWS)]
-    return pa.table({
-        "id": pa.array([r["id"] for r in records], pa.int32()),
-        "x": pa.array([r["x"] for r in records], pa.float64()),
-        "name": pa.array([r["name"] for r in records], pa.string()),
-        "city": pa.array([r["city"] for r in records]).dictionary_encode(),
-        "t": pa.array([r["t"] for r in records], pa.timestamp("us", "UTC")),
-        "list": pa.array([r["list"] for r in records], pa.list_(pa.float32())),
-        "in": pa.array([{"a": i, "b": f"b{i}"} for i in range(ROWS)]),
-        "money": pa.array(money, pa.decimal128(12, 2)),
-        "flag": pa.array([i % 3 == 0 for i in range(ROWS)]),
-        "raw": pa.array([bytes([i]) * (i % 5) for i in range(ROWS)], pa.binary()),
-    })
+    return pa.table(
+        {
+            "id": pa.array([r["id"] for r in records], pa.int32()),
+            "x": pa.array([r["x"] for r in records], pa.float64()),
+            "name": pa.array([r["name"] for r in records], pa.string()),
+            "city": pa.array([r["city"] for r in records]).dictionary_encode(),
+            "t": pa.array([r["t"] for r in records], pa.timestamp("us", "UTC")),
+            "list": pa.array([r["list"] for r in records], pa.list_(pa.float32())),
+            "in": pa.array([{"a": i, "b": f"b{i}"} for i in range(ROWS)]),
+            "money": pa.array(money, pa.decimal128(12, 2)),
+            "flag": pa.array([i % 3 == 0 for i in range(ROWS)]),
+            "raw": pa.array([bytes([i]) * (i % 5) for i in range(ROWS)], pa.binary()),
+        }
+    )
 
 
 def parquet(variant: int = 0) -> bytes:
@@ -163,7 +171,9 @@ def zstd(data: bytes) -> bytes:
     return pa.Codec("zstd").compress(data, asbytes=True)  # type: ignore[no-any-return]
 
 
-def _table_file(name: str, make: Callable[[int], bytes], count: Callable[[bytes], set[int] | None]) -> Specimen:
+def _table_file(
+    name: str, make: Callable[[int], bytes], count: Callable[[bytes], set[int] | None]
+) -> Specimen:
     def read(damaged: bytes, folder: Path) -> str:
         path = folder / name
         path.write_bytes(damaged)
@@ -188,7 +198,9 @@ def _json_rows(text: bytes) -> set[int]:
     return {sum(bool(line.strip()) for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"))}
 
 
-def _unpacked(count: Callable[[bytes], set[int] | None], unpack: Callable[[bytes], bytes]) -> Callable[[bytes], set[int] | None]:
+def _unpacked(
+    count: Callable[[bytes], set[int] | None], unpack: Callable[[bytes], bytes]
+) -> Callable[[bytes], set[int] | None]:
     def counted(damaged: bytes) -> set[int] | None:
         try:
             text = unpack(damaged)
@@ -203,12 +215,15 @@ def _as_made(damaged: bytes) -> set[int]:
     return {ROWS}
 
 
-# -- archives ------------------------------------------------------------------------------------------------------------
+# -- archives ------------------------------------------------------------------------------------------------
 
 
 def _members(variant: int) -> list[tuple[str, bytes]]:
     chance = random.Random(variant)
-    return [(f"{'ab'[i % 2]}/{variant}-{i}.txt", f"{chance.getrandbits(600 * i + 8):x}".encode()) for i in range(MEMBERS)]
+    return [
+        (f"{'ab'[i % 2]}/{variant}-{i}.txt", f"{chance.getrandbits(600 * i + 8):x}".encode())
+        for i in range(MEMBERS)
+    ]
 
 
 def zipped(variant: int = 0) -> bytes:
@@ -261,7 +276,7 @@ def _read_golden(damaged: bytes, folder: Path) -> str:
     return ""
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------------
+# -- pictures ------------------------------------------------------------------------------------------------
 
 
 def pixels(variant: int = 0) -> np.ndarray:
@@ -286,6 +301,7 @@ def _picture_file(format: str, *, summed: bool = False, **options: object) -> Sp
     Args:
         summed: the format has check sums over all of its pixels, so that damage gives no other picture.
     """
+
     def make(variant: int) -> bytes:
         return picture(format, variant, **options)
 
@@ -305,10 +321,14 @@ def _picture_file(format: str, *, summed: bool = False, **options: object) -> Sp
 
 SPECIMENS: dict[str, Specimen] = {
     "csv": _table_file("a.csv", csv, _csv_rows),
-    "csv.gz": _table_file("a.csv.gz", lambda v: gzip.compress(csv(v), mtime=0), _unpacked(_csv_rows, gzip.decompress)),
+    "csv.gz": _table_file(
+        "a.csv.gz", lambda v: gzip.compress(csv(v), mtime=0), _unpacked(_csv_rows, gzip.decompress)
+    ),
     "csv.zst": _table_file("a.csv.zst", lambda v: zstd(csv(v)), lambda data: None),
     "jsonl": _table_file("a.jsonl", jsonl, _json_rows),
-    "jsonl.gz": _table_file("a.jsonl.gz", lambda v: gzip.compress(jsonl(v), mtime=0), _unpacked(_json_rows, gzip.decompress)),
+    "jsonl.gz": _table_file(
+        "a.jsonl.gz", lambda v: gzip.compress(jsonl(v), mtime=0), _unpacked(_json_rows, gzip.decompress)
+    ),
     "jsonl.zst": _table_file("a.jsonl.zst", lambda v: zstd(jsonl(v)), lambda data: None),
     "parquet": _table_file("a.parquet", parquet, _as_made),
     "parquet_bare": _table_file("a.parquet", parquet_bare, _as_made),

@@ -1,6 +1,8 @@
-"""Datasets, feeds, runs, bundles and programs that somebody else wrote: every checksum right, and what they say is anything.
+"""Datasets, feeds, runs, bundles and programs that somebody else wrote: every checksum right, and what they
+say is anything.
 
-Each is damaged by a seeded mutator, sealed again, and asked all that is asked of one. It is answered, or there is a sentence.
+Each is damaged by a seeded mutator, sealed again, and asked all that is asked of one. It is answered, or
+there is a sentence.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ def of_bundle(store: Store) -> Iterator[Callable[[], object]]:
     yield lambda: Bundle.open(path, trust=True).predict([{"age": 40}])
     yield lambda: read_tensors(weights_of(reference, store))
     for name, kind in (("age", "number"), ("city", "category"), ("seen", "timestamp")):
-        yield lambda n=name, k=kind: inherited({n: Feature.load({"type": k, "fitted_from": reference})}, "inputs", store, where="x")  # type: ignore[misc]
+        yield lambda n=name, k=kind: inherited(
+            {n: Feature.load({"type": k, "fitted_from": reference})}, "inputs", store, where="x"
+        )  # type: ignore[misc]
 
 
 def damaged(file: Path, chance: random.Random) -> str:
@@ -107,7 +111,10 @@ def sealed(shelf: str, root: Path, file: Path) -> None:
     for manifest in sorted(root.rglob(MANIFEST), key=lambda path: -len(path.parts)):
         if manifest.parent in file.parents and manifest != file:
             rest = json.loads(manifest.read_text("utf-8"))
-            seal(manifest.parent, {word: value for word, value in rest.items() if word not in ("format", "files")})
+            seal(
+                manifest.parent,
+                {word: value for word, value in rest.items() if word not in ("format", "files")},
+            )
 
 
 def tried(shelf: str, count: int, seed: int, tmp_path: Path) -> int:
@@ -118,8 +125,14 @@ def tried(shelf: str, count: int, seed: int, tmp_path: Path) -> int:
         root = store.folder / shelf
         if shelf == "bundles":
             own(next(root.iterdir()), f"own_of_artefacts_{seed}_{number}")
-        files = [file for file in sorted(root.rglob("*")) if file.is_file() and not ((shelf == "bundles" and file.name == MANIFEST) or file.suffix == ".py")]
-        file = chance.choice([each for each in files if each.suffix in (".json", ".jsonl", ".yaml")] * 2 + files)
+        files = [
+            file
+            for file in sorted(root.rglob("*"))
+            if file.is_file() and not ((shelf == "bundles" and file.name == MANIFEST) or file.suffix == ".py")
+        ]
+        file = chance.choice(
+            [each for each in files if each.suffix in (".json", ".jsonl", ".yaml")] * 2 + files
+        )
         what = f"{file.relative_to(root)}: {damaged(file, chance)}"
         try:
             if file.name != MANIFEST and chance.random() < 0.9:
@@ -169,7 +182,9 @@ def test_hundreds_of_them_are(shelf, tmp_path):
 
 
 def test_an_error_of_a_bundle_s_own_code_keeps_its_traceback(tmp_path):
-    bundle = Path(shutil.copytree(GOLDEN / "bundles" / NAMES["bundle"].removeprefix("bundle-"), tmp_path / "bundle"))
+    bundle = Path(
+        shutil.copytree(GOLDEN / "bundles" / NAMES["bundle"].removeprefix("bundle-"), tmp_path / "bundle")
+    )
     own(bundle, "own_of_artefacts")
     (bundle / "source" / "own_of_artefacts.py").write_text("raise ValueError('mine')\n")
     bundle = reseal(bundle)
@@ -178,7 +193,7 @@ def test_an_error_of_a_bundle_s_own_code_keeps_its_traceback(tmp_path):
             Bundle.open(bundle, trust=True)
 
 
-# -- programs ----------------------------------------------------------------------------------------------------------
+# -- programs ------------------------------------------------------------------------------------------------
 
 
 def program(folder: Path, **words: Any) -> dict[str, Any]:
@@ -196,14 +211,22 @@ def program(folder: Path, **words: Any) -> dict[str, Any]:
     inner = [] if not words.get("nested") else [helper.make_node("Constant", [], ["w"], value=w)]
     node = helper.make_node("Add", ["x", "w"], ["y"], domain=words.get("domain", ""))
     graph = helper.make_graph([*inner, node], "g", values[:1], values[1:], [] if inner else [w])
-    sets = [helper.make_opsetid("", 17), *([helper.make_opsetid(words["domain"], 1)] if "domain" in words else [])]
-    (folder / "main.onnx").write_bytes(helper.make_model(graph, opset_imports=sets, ir_version=8).SerializeToString())
+    sets = [
+        helper.make_opsetid("", 17),
+        *([helper.make_opsetid(words["domain"], 1)] if "domain" in words else []),
+    ]
+    (folder / "main.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=sets, ir_version=8).SerializeToString()
+    )
     entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in "xy"]
     return {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}
 
 
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("location", ["beside.bin", "../secret.bin", "/etc/hostname", "link.bin", "/dev/zero", "*/_ORT_MEM_ADDR_/*", ""])
+@pytest.mark.parametrize(
+    "location",
+    ["beside.bin", "../secret.bin", "/etc/hostname", "link.bin", "/dev/zero", "*/_ORT_MEM_ADDR_/*", ""],
+)
 def test_a_program_reads_no_other_file(location, nested, tmp_path):
     """Not even one beside it: nobody has compared it with the manifest."""
     for name in ("secret.bin", "in/beside.bin"):

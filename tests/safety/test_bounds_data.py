@@ -1,4 +1,5 @@
-"""Bounds of data: wide tables, long texts and unknown labels cost what they are, and stay below a small ceiling.
+"""Bounds of data: wide tables, long texts and unknown labels cost what they are, and stay below a small
+ceiling.
 
 Each case runs in a child process that a watch ends, so that a regression cannot take the machine's memory.
 """
@@ -25,7 +26,13 @@ HANG_SECONDS = 600
 def penstock(folder: Path, *words: str, most_bytes: int = CEILING_BYTES) -> subprocess.CompletedProcess[str]:
     """Run a command in a child; fail where its tree holds more than `most_bytes`, or hangs."""
     with open(folder / "said.txt", "w+", encoding="utf-8") as said:
-        child = subprocess.Popen([sys.executable, "-m", "penstock", *words], cwd=folder, stdout=said, stderr=subprocess.STDOUT, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "penstock", *words],
+            cwd=folder,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         deadline = time.monotonic() + HANG_SECONDS
         try:
             while child.poll() is None:
@@ -47,8 +54,11 @@ def wide(folder: Path, columns: int, rows: int = 400) -> None:
     table["y"] = np.where(values[:, 0] > 0, "yes", "no")
     pyarrow.csv.write_csv(pa.table(table), folder / "wide.csv")
     (folder / "recipe.yaml").write_text(
-        "name: wide\nsource: {type: files, path: wide.csv}\nresources: {memory: 1GiB}\nclean: [deduplicate]\n"
-        f"expect: {{c1: {{max: 2.5}}, c{columns - 1}: {{max: 2.5}}}}\nsplit: {{stratify: y}}\n", "utf-8")
+        "name: wide\nsource: {type: files, path: wide.csv}\nresources: {memory: 1GiB}\nclean:"
+        f" [deduplicate]\nexpect: {{c1: {{max: 2.5}}, c{columns - 1}: {{max: 2.5}}}}\nsplit: {{stratify:"
+        " y}\n",
+        "utf-8",
+    )
 
 
 @pytest.mark.parametrize("columns", [700, pytest.param(5_000, marks=pytest.mark.slow)])
@@ -57,7 +67,9 @@ def test_a_wide_table_is_prepared_below_a_small_ceiling(tmp_path, columns):
     done = penstock(tmp_path, "prepare", "recipe.yaml")
     assert done.returncode == 0, done.stdout
     lines = (tmp_path / "wide.csv").read_text("utf-8").splitlines()[1:]
-    broken = sum(float(line.split(",")[1]) > 2.5 or float(line.split(",")[columns - 1]) > 2.5 for line in lines)
+    broken = sum(
+        float(line.split(",")[1]) > 2.5 or float(line.split(",")[columns - 1]) > 2.5 for line in lines
+    )
     assert f"{broken} quarantined + 0 duplicates" in done.stdout
 
 
@@ -65,7 +77,11 @@ def test_duplicates_of_a_wide_table_are_found(tmp_path):
     wide(tmp_path, 700, rows=40)
     lines = (tmp_path / "wide.csv").read_text("utf-8").splitlines()
     (tmp_path / "wide.csv").write_text("\n".join([*lines, *lines[1:6]]) + "\n", "utf-8")
-    (tmp_path / "recipe.yaml").write_text("name: wide\nsource: {type: files, path: wide.csv}\nresources: {memory: 1GiB}\nclean: [deduplicate]\n", "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: wide\nsource: {type: files, path: wide.csv}\nresources: {memory: 1GiB}\nclean:"
+        " [deduplicate]\n",
+        "utf-8",
+    )
     done = penstock(tmp_path, "prepare", "recipe.yaml")
     assert done.returncode == 0 and "5 duplicates" in done.stdout, done.stdout
 
@@ -87,7 +103,10 @@ def test_an_unknown_label_is_compared_with_no_other(monkeypatch):
 
 
 def test_memory_that_is_refused_ends_in_the_stages_sentence():
-    with pytest.raises(Exception, match=r"prepare held .* MiB of memory"), Ceiling(1 << 50, stage="prepare", advice="Raise it."):
+    with (
+        pytest.raises(Exception, match=r"prepare held .* MiB of memory"),
+        Ceiling(1 << 50, stage="prepare", advice="Raise it."),
+    ):
         raise MemoryError
 
 
@@ -132,7 +151,13 @@ def test_thousands_of_unknown_words_of_a_recipe_are_compared_with_few(compared):
         Recipe.load({"name": "many", **words})
     features = {f"c{i}": {"type": "number"} for i in range(300)}
     with pytest.raises(RecipeError):
-        Recipe.load({"inputs": features, "targets": {"y": {"type": "number"}}, "train": {"freeze": [f"d{i}" for i in range(5_000)]}})
+        Recipe.load(
+            {
+                "inputs": features,
+                "targets": {"y": {"type": "number"}},
+                "train": {"freeze": [f"d{i}" for i in range(5_000)]},
+            }
+        )
     assert len(compared) <= 60 and max(compared) <= 200
 
 
@@ -156,10 +181,20 @@ def wide_program(columns: int):
     from penstock.testing.laws._learning import inputs, targets
 
     standard = {name: arrays for group in inputs().values() for name, arrays in group.items()}
-    features = {f"{of}{i}": Feature.load(kind) for i in range(columns) for of, kind in (("n", "number"), ("c", "category"))}
+    features = {
+        f"{of}{i}": Feature.load(kind)
+        for i in range(columns)
+        for of, kind in (("n", "number"), ("c", "category"))
+    }
     specs = {name: standard["age" if name.startswith("n") else "job"] for name in features}
     answers = {"left": Feature.load("binary")}
-    recipe = Recipe.model_construct(name="r", inputs=features, targets=answers, model=Model.model_validate({}), train=Train.model_validate({}))
+    recipe = Recipe.model_construct(
+        name="r",
+        inputs=features,
+        targets=answers,
+        model=Model.model_validate({}),
+        train=Train.model_validate({}),
+    )
     sides = {"inputs": specs, "targets": {"left": targets()["binary"]}}
     encoding = SimpleNamespace(inputs=features, targets=answers, specs=sides.__getitem__)
     return Program(build_network(recipe, encoding, seed=3), decoders_of(recipe, encoding), encoding), specs
@@ -180,8 +215,10 @@ def test_the_graph_of_a_wide_model_does_not_grow_with_its_columns(tmp_path):
         graph = onnx.load(tmp_path / "main.onnx").graph
         sizes.append((len(graph.input), len(graph.node)))
         facts = {
-            "file": "main.onnx", "stacks": stacks,
-            "inputs": [{"name": name} for name in program.input_names], "outputs": [{"name": name} for name in program.output_names],
+            "file": "main.onnx",
+            "stacks": stacks,
+            "inputs": [{"name": name} for name in program.input_names],
+            "outputs": [{"name": name} for name in program.output_names],
         }
         run = Runtime.load("onnx").open(tmp_path, facts, threads=1)
         for rows in (1, 7):
@@ -196,7 +233,15 @@ def test_stacks_that_are_none_of_the_programs_inputs_are_refused(tmp_path):
 
     runtime = Runtime.load("onnx")
     facts = runtime.specimen(tmp_path)
-    for stacks in ([], {"s": "a.value"}, {"s": []}, {"s": ["z.value"]}, {"s": ["a.value", "a.value"]}, {"a.value": ["b.value"]}, {"s": [["a.value"]]}):
+    for stacks in (
+        [],
+        {"s": "a.value"},
+        {"s": []},
+        {"s": ["z.value"]},
+        {"s": ["a.value", "a.value"]},
+        {"a.value": ["b.value"]},
+        {"s": [["a.value"]]},
+    ):
         with pytest.raises(BundleError, match="stacks"):
             runtime.open(tmp_path, {**facts, "stacks": stacks}, threads=1)
 
@@ -211,7 +256,15 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
 
     labels = [f"label {i}" for i in range(10_000)]
     feature = Feature.load({"type": "set"})
-    fitted = {"values": labels, "counts": [1] * len(labels), "rows": 1, "count": 1, "missing": 0, "distinct": len(labels), "target": True}
+    fitted = {
+        "values": labels,
+        "counts": [1] * len(labels),
+        "rows": 1,
+        "count": 1,
+        "missing": 0,
+        "distinct": len(labels),
+        "target": True,
+    }
     encoding = Encoding({}, {"tags": feature}, {"tags": fitted})
     rows = []
 
@@ -227,7 +280,12 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
     monkeypatch.setattr(pack, "_DECIDED_BYTES", 50 * 2**20)
     monkeypatch.setattr(type(feature), "decide", lambda *given: {"thresholds": {}})
     said = SimpleNamespace(say=lambda *words, **more: None, warn=lambda *words: None)
-    pack._decide(SimpleNamespace(output_names=["tags.probabilities"]), encoding, SimpleNamespace(batches=batches, reference="dataset-x"), said)
+    pack._decide(
+        SimpleNamespace(output_names=["tags.probabilities"]),
+        encoding,
+        SimpleNamespace(batches=batches, reference="dataset-x"),
+        said,
+    )
     assert max(rows) * 40_000 <= 32 * 2**20 and sum(rows) * 50_000 <= 50 * 2**20 + max(rows) * 50_000
 
 
@@ -236,7 +294,11 @@ def test_a_wide_table_is_packed_judged_and_answered_below_a_small_ceiling(tmp_pa
     wide(tmp_path, 1_000)
     made = penstock(tmp_path, "init", "wide.csv", "--target", "y", "-o", "recipe.yaml")
     assert made.returncode == 0, made.stdout
-    sets = [word for given in ("train.epochs=1", "evaluate.bootstrap=10", "resources.memory=1GiB") for word in ("--set", given)]
+    sets = [
+        word
+        for given in ("train.epochs=1", "evaluate.bootstrap=10", "resources.memory=1GiB")
+        for word in ("--set", given)
+    ]
     done = penstock(tmp_path, "run", "recipe.yaml", *sets)
     assert done.returncode == 0, done.stdout
     (bundle,) = (tmp_path / "store" / "bundles").iterdir()

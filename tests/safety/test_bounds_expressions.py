@@ -27,19 +27,62 @@ HANG_SECONDS = 240
 """Not a measure: a test that takes so long hangs."""
 
 CHEAP = [
-    "n + 1", "a || b", "lower(trim(a))", "concat(a, '-', b)", "replace(a, ',', '.')", "regexp_replace(a, '[^0-9]', '', 'g')",
-    "repeat(a, 3)", "lpad(a, 10, '0')", "a LIKE '%x%'", "CASE WHEN n > 3 THEN a ELSE b END", "date_trunc('month', t)", "a IN ('x', 'y')",
-    "string_split(a, ',')", "CAST(a AS DOUBLE)", "strftime(t, '%Y-%m')", "printf('%05d', n)", "levenshtein(a, 'word')", "coalesce(a, b)",
-    "substr(a, 1, 3)", "l[1]", "len(l)", "round(n / 3, 2)", "regexp_matches(a, '^[a-z]{2,5}$')", "CAST(n AS VARCHAR)", "hour(t)",
-    " + ".join(["n"] * 200), " AND ".join(["n > 1"] * 200),
+    "n + 1",
+    "a || b",
+    "lower(trim(a))",
+    "concat(a, '-', b)",
+    "replace(a, ',', '.')",
+    "regexp_replace(a, '[^0-9]', '', 'g')",
+    "repeat(a, 3)",
+    "lpad(a, 10, '0')",
+    "a LIKE '%x%'",
+    "CASE WHEN n > 3 THEN a ELSE b END",
+    "date_trunc('month', t)",
+    "a IN ('x', 'y')",
+    "string_split(a, ',')",
+    "CAST(a AS DOUBLE)",
+    "strftime(t, '%Y-%m')",
+    "printf('%05d', n)",
+    "levenshtein(a, 'word')",
+    "coalesce(a, b)",
+    "substr(a, 1, 3)",
+    "l[1]",
+    "len(l)",
+    "round(n / 3, 2)",
+    "regexp_matches(a, '^[a-z]{2,5}$')",
+    "CAST(n AS VARCHAR)",
+    "hour(t)",
+    " + ".join(["n"] * 200),
+    " AND ".join(["n > 1"] * 200),
 ]
 DEAR = [
-    "repeat('x', 1000000000)", "repeat(a, n)", "repeat(repeat(a, 100), 100)", "lpad(a, 1000000000, 'x')", "rpad(a, n, 'x')", "levenshtein(a, b)",
-    "damerau_levenshtein(a, b)", "length(repeat(a, n))", "printf('%1000000000d', n)", "printf('%*d', n, n)", "format('{:1000000000}', n)",
-    "format(a, n)", "replace(a, 'a', b)", "replace(a, 'a', repeat('x', 10000))", "regexp_replace(a, '', b, 'g')",
-    "regexp_matches(a, '((a{100}){100}){10}')", "regexp_matches(a, b)", "a LIKE '%a%a%a%b_'", "a LIKE b", "CAST(a AS INTEGER[100000])",
-    "CAST(a AS INTEGER[1000][1000])", "CAST(a AS BIGNUM)", "to_base(n, 2, 100000000)", "array_to_string(l, b)", "concat_ws(b, a, a)",
-    "string_split(repeat('x', 1000000), '')", "l + l + l + l" + " + l" * 70,
+    "repeat('x', 1000000000)",
+    "repeat(a, n)",
+    "repeat(repeat(a, 100), 100)",
+    "lpad(a, 1000000000, 'x')",
+    "rpad(a, n, 'x')",
+    "levenshtein(a, b)",
+    "damerau_levenshtein(a, b)",
+    "length(repeat(a, n))",
+    "printf('%1000000000d', n)",
+    "printf('%*d', n, n)",
+    "format('{:1000000000}', n)",
+    "format(a, n)",
+    "replace(a, 'a', b)",
+    "replace(a, 'a', repeat('x', 10000))",
+    "regexp_replace(a, '', b, 'g')",
+    "regexp_matches(a, '((a{100}){100}){10}')",
+    "regexp_matches(a, b)",
+    "a LIKE '%a%a%a%b_'",
+    "a LIKE b",
+    "CAST(a AS INTEGER[100000])",
+    "CAST(a AS INTEGER[1000][1000])",
+    "CAST(a AS BIGNUM)",
+    "to_base(n, 2, 100000000)",
+    "array_to_string(l, b)",
+    "concat_ws(b, a, a)",
+    "string_split(repeat('x', 1000000), '')",
+    "l + l + l + l" + " + l" * 70,
 ]
 
 
@@ -74,16 +117,33 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:  # ty
     chains = {**dict.fromkeys(FINE), **dict.fromkeys(REFUSED)}
     given = json.dumps([CHAINS[name] for name in chains])
     done = subprocess.run(
-        [sys.executable, str(CHILD), str(tmp_path_factory.mktemp("expressions")), "try"], input=given, capture_output=True,
-        text=True, timeout=HANG_SECONDS, check=False)
+        [sys.executable, str(CHILD), str(tmp_path_factory.mktemp("expressions")), "try"],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(zip(chains, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 FINE = {
-    "distance": "[25, 25, 25]", "repeated": "[0, 10, 20]", "split": "['', '1', '1']", "structs": "[{'x': '', 'y': [0, 0]}",
+    "distance": "[25, 25, 25]",
+    "repeated": "[0, 10, 20]",
+    "split": "['', '1', '1']",
+    "structs": "[{'x': '', 'y': [0, 0]}",
 }
-REFUSED = ("repeat", "repeat of a column", "doublings of text", "doublings of lists", "pad", "printf", "array", "constant")
+REFUSED = (
+    "repeat",
+    "repeat of a column",
+    "doublings of text",
+    "doublings of lists",
+    "pad",
+    "printf",
+    "array",
+    "constant",
+)
 CHAINS = {
     "distance": ["levenshtein(a, b) - 5"],
     "repeated": ["length(repeat(a, n))"],
@@ -119,8 +179,12 @@ def test_what_does_not_fit_ends_in_a_sentence_below_the_ceiling(outcomes: dict[s
 def test_an_interrupt_ends_what_would_take_hours(tmp_path: Path, number: int) -> None:
     chain = ["levenshtein(repeat(a, 20000 + n), repeat(b, 20000))"]
     child = subprocess.Popen(
-        [sys.executable, str(CHILD), str(tmp_path), "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        [sys.executable, str(CHILD), str(tmp_path), "wait"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -159,13 +223,20 @@ def test_an_interrupt_ends_a_command_whose_rows_are_made_ahead(tmp_path: Path) -
     rows = "\n".join(f"name{i},{i},{'yes' if i % 3 else 'no'}" for i in range(5000))
     (tmp_path / "people.csv").write_text(f"a,b,y\n{rows}\n", "utf-8")
     recipe = {
-        "source": {"type": "files", "path": "people.csv"}, "derive": {"d": "levenshtein(repeat(a, 20000), repeat(a, 20000))"},
-        "inputs": {"b": "number"}, "targets": {"y": "binary"},
+        "source": {"type": "files", "path": "people.csv"},
+        "derive": {"d": "levenshtein(repeat(a, 20000), repeat(a, 20000))"},
+        "inputs": {"b": "number"},
+        "targets": {"y": "binary"},
     }
     (tmp_path / "recipe.json").write_text(json.dumps(recipe), "utf-8")
     child = subprocess.Popen(
-        [sys.executable, "-m", "penstock", "prepare", "recipe.json", "--store", "store"], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        [sys.executable, "-m", "penstock", "prepare", "recipe.json", "--store", "store"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         deadline = time.monotonic() + HANG_SECONDS
         cells: list[int] = []
@@ -218,9 +289,24 @@ def test_the_cell_ends_with_its_session(tmp_path: Path) -> None:
 
 
 NESTED = [
-    "(" * 50 + "a" + ")" * 50, "(" * 5000 + "a" + ")" * 5000, "not " * 5000 + "a", "- " * 5000 + "a", "lower(" * 2000 + "a" + ")" * 2000,
-    "a" + "[1]" * 3000, "[" * 3000 + "]" * 3000, "a" + "::int" * 5000, " + ".join(["a"] * 2000), "{'a':" * 2000 + "1" + "}" * 2000,
-    "CASE WHEN a THEN " * 2000 + "1" + " END" * 2000, "a" * 70_000, "a\0", "'\ud800'", "", "(", "a b c", "a::" + "STRUCT(a " * 900 + "int" + ")" * 900,
+    "(" * 50 + "a" + ")" * 50,
+    "(" * 5000 + "a" + ")" * 5000,
+    "not " * 5000 + "a",
+    "- " * 5000 + "a",
+    "lower(" * 2000 + "a" + ")" * 2000,
+    "a" + "[1]" * 3000,
+    "[" * 3000 + "]" * 3000,
+    "a" + "::int" * 5000,
+    " + ".join(["a"] * 2000),
+    "{'a':" * 2000 + "1" + "}" * 2000,
+    "CASE WHEN a THEN " * 2000 + "1" + " END" * 2000,
+    "a" * 70_000,
+    "a\0",
+    "'\ud800'",
+    "",
+    "(",
+    "a b c",
+    "a::" + "STRUCT(a " * 900 + "int" + ")" * 900,
 ]
 
 

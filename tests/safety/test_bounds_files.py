@@ -1,4 +1,6 @@
-"""Bounds of files: many keys, many columns and long rows cost what was read, or end in a sentence that says where and why."""
+"""Bounds of files: many keys, many columns and long rows cost what was read, or end in a sentence that says
+where and why.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from tests.safety.test_bounds_data import penstock
 
 def read(path: Path, *, limit: int | None = None, limit_bytes: int = 1 << 20, **words: object) -> Extract:
     inputs = [Input(path.name, str(path), Reading.model_validate(words))]
-    return extract(inputs, path.parent / "scratch", memory_bytes=256 << 20, events=Events(), limit=limit, limit_bytes=limit_bytes)
+    return extract(
+        inputs,
+        path.parent / "scratch",
+        memory_bytes=256 << 20,
+        events=Events(),
+        limit=limit,
+        limit_bytes=limit_bytes,
+    )
 
 
 def rows_of(made: Extract) -> pa.Table:
@@ -38,7 +47,7 @@ def json_lines(path: Path, rows: list[object]) -> Path:
     return path
 
 
-# -- JSON lines ----------------------------------------------------------------------------------------------------------
+# -- JSON lines ----------------------------------------------------------------------------------------------
 
 
 def test_rows_with_few_of_many_keys_cost_the_values_that_are_there(tmp_path, monkeypatch):
@@ -57,13 +66,20 @@ def test_rows_with_few_of_many_keys_cost_the_values_that_are_there(tmp_path, mon
     table = rows_of(made)
     assert (table.num_rows, len(made.schema)) == (1_500, 1_500) and looked_at <= 4 * 2 * 5 * 1_500
     for i in (0, 1, 777, 1_499):
-        assert {name: value for name, value in table.slice(i, 1).to_pylist()[0].items() if value is not None and not name.startswith("_")} == rows[i]
+        assert {
+            name: value
+            for name, value in table.slice(i, 1).to_pylist()[0].items()
+            if value is not None and not name.startswith("_")
+        } == rows[i]
 
 
 def test_sparse_and_dense_objects_become_the_same_columns(tmp_path, monkeypatch):
     rows: list[object] = [
-        {"a": 1, "o": {"x": "t", "deep": {"n": 1.5}}, "l": [{"p": 1}, {"q": "w"}, None]}, {"o": None, "l": []}, {"o": {"x": None}},
-        *({f"only{i}": i, "l": [{"p": i, "o": {"z": i}}]} for i in range(30)), {"l": [None]},
+        {"a": 1, "o": {"x": "t", "deep": {"n": 1.5}}, "l": [{"p": 1}, {"q": "w"}, None]},
+        {"o": None, "l": []},
+        {"o": {"x": None}},
+        *({f"only{i}": i, "l": [{"p": i, "o": {"z": i}}]} for i in range(30)),
+        {"l": [None]},
     ]
     path = json_lines(tmp_path / "rows.jsonl", rows)
     found = []
@@ -71,14 +87,24 @@ def test_sparse_and_dense_objects_become_the_same_columns(tmp_path, monkeypatch)
         monkeypatch.setattr(fields, "_SPARSE", sparse)
         found.append(rows_of(read(path)))
     assert found[0].equals(found[1]) and found[0].equals(found[2])
-    assert found[0]["l.p"].to_pylist()[:4] == [[1, None, None], [], None, [0]] and found[0]["l.q"].to_pylist()[3] == [None]
+    assert found[0]["l.p"].to_pylist()[:4] == [[1, None, None], [], None, [0]] and found[0][
+        "l.q"
+    ].to_pylist()[3] == [None]
     assert found[0]["l.o.z"].to_pylist()[-2:] == [[29], [None]]
 
 
-@pytest.mark.parametrize(("nested", "where", "way"), [(False, "the rows themselves have", "jq -c '{entries: to_entries}'"), (True, "the object 'by.user' alone has", "jq -c '.by.user |= to_entries'")])
+@pytest.mark.parametrize(
+    ("nested", "where", "way"),
+    [
+        (False, "the rows themselves have", "jq -c '{entries: to_entries}'"),
+        (True, "the object 'by.user' alone has", "jq -c '.by.user |= to_entries'"),
+    ],
+)
 def test_data_used_as_keys_ends_in_a_sentence(tmp_path, monkeypatch, nested, where, way):
     monkeypatch.setattr(fields, "MOST_COLUMNS", 300)
-    rows: list[object] = [{"by": {"user": {f"u{i}": i}}, "y": 1} if nested else {f"u{i}": i} for i in range(400)]
+    rows: list[object] = [
+        {"by": {"user": {f"u{i}": i}}, "y": 1} if nested else {f"u{i}": i} for i in range(400)
+    ]
     with pytest.raises(SourceError) as told:
         read(json_lines(tmp_path / "users.jsonl", rows))
     assert all(part in str(told.value) for part in ("users.jsonl", "line 400", where, way, "used as keys"))
@@ -87,15 +113,30 @@ def test_data_used_as_keys_ends_in_a_sentence(tmp_path, monkeypatch, nested, whe
 def test_a_line_of_too_many_values_or_too_deep_is_put_aside_with_its_size(tmp_path):
     path = tmp_path / "heavy.jsonl"
     deep = "[" * 5_000 + "]" * 5_000
-    path.write_text('{"a": [' + "[]," * 1_000_000 + "[]]}\n" + f'{{"a": {deep}}}\n' + json.dumps({"t": ",[{" * 400_000}) + "\n", "utf-8")
+    path.write_text(
+        '{"a": ['
+        + "[]," * 1_000_000
+        + "[]]}\n"
+        + f'{{"a": {deep}}}\n'
+        + json.dumps({"t": ",[{" * 400_000})
+        + "\n",
+        "utf-8",
+    )
     made = read(path)
     assert (made.rows, made.rejected) == (1, 2)
-    assert "3,000,0" in reasons(made)[0] and "resources.memory" in reasons(made)[0] and reasons(made)[1] == "nested too deep"
+    assert (
+        "3,000,0" in reasons(made)[0]
+        and "resources.memory" in reasons(made)[0]
+        and reasons(made)[1] == "nested too deep"
+    )
 
 
 def test_lists_whose_elements_have_their_own_fields_are_refused_by_the_line(tmp_path):
     path = json_lines(tmp_path / "lists.jsonl", [{"l": [{f"k{i}": 1} for i in range(4_000)]}])
-    with pytest.raises(SourceError, match=r"lists.jsonl, line 1: its lists of objects would be columns with 16,000,000 values"):
+    with pytest.raises(
+        SourceError,
+        match=r"lists.jsonl, line 1: its lists of objects would be columns with 16,000,000 values",
+    ):
         read(path)
 
 
@@ -106,7 +147,7 @@ def test_a_key_that_is_there_twice_among_very_many_is_found_at_once(tmp_path):
     assert (made.rows, made.rejected) == (1, 1) and "'k59999' is there twice" in reasons(made)[0]
 
 
-# -- CSV, Parquet, Arrow -------------------------------------------------------------------------------------------------
+# -- CSV, Parquet, Arrow -------------------------------------------------------------------------------------
 
 
 def test_a_header_longer_than_what_is_looked_at_is_a_header(tmp_path):
@@ -114,8 +155,14 @@ def test_a_header_longer_than_what_is_looked_at_is_a_header(tmp_path):
     path = tmp_path / "wide.csv"
     path.write_text(f"{';'.join(names)}\n{';'.join(['1'] * 40_000)}\n{';'.join(['x'] * 40_000)}\n", "utf-8")
     made = read(path, columns=["col7", "col39999"])
-    assert rows_of(made).select(["col7", "col39999"]).to_pylist() == [{"col7": "1", "col39999": "1"}, {"col7": "x", "col39999": "x"}]
-    with pytest.raises(SourceError, match=r"wide.csv has 40,000 columns to be read, more than 30,000. Choose some with `source.columns`"):
+    assert rows_of(made).select(["col7", "col39999"]).to_pylist() == [
+        {"col7": "1", "col39999": "1"},
+        {"col7": "x", "col39999": "x"},
+    ]
+    with pytest.raises(
+        SourceError,
+        match=r"wide.csv has 40,000 columns to be read, more than 30,000. Choose some with `source.columns`",
+    ):
         read(path)
 
 
@@ -139,7 +186,7 @@ def test_a_long_quoted_cell_is_one_row(tmp_path, words):
     made = read(path, **words)
     kept = rows_of(made)
     assert made.rejected == 0 and kept["a"].to_pylist() == [1, 2, 3]
-    assert kept["t"][1].as_py() == ("one line\n\"quoted, " * 500_000).strip()
+    assert kept["t"][1].as_py() == ('one line\n"quoted, ' * 500_000).strip()
 
 
 def test_a_quote_that_is_never_closed_costs_one_row(tmp_path):
@@ -159,7 +206,9 @@ def test_a_sample_is_bounded_in_bytes_and_init_says_so(tmp_path, monkeypatch):
     from penstock import api
     from penstock.parts.sources import files
 
-    path = json_lines(tmp_path / "texts.jsonl", [{"a": i, "t": f"word{i} " * 2_000, "y": i % 2} for i in range(400)])
+    path = json_lines(
+        tmp_path / "texts.jsonl", [{"a": i, "t": f"word{i} " * 2_000, "y": i % 2} for i in range(400)]
+    )
     monkeypatch.setattr(files, "SAMPLE_BYTES", 1 << 20)
     written = api.init(str(path), target="y")
     rows = int(written.split("from a look at ")[1].split()[0])
@@ -172,11 +221,13 @@ def test_init_repeats_no_long_value(tmp_path):
     from penstock import api
 
     long = "lorem ipsum " * 100_000
-    path = json_lines(tmp_path / "long.jsonl", [{"a": i, "t": long if i % 2 else "short", "y": i % 3} for i in range(60)])
+    path = json_lines(
+        tmp_path / "long.jsonl", [{"a": i, "t": long if i % 2 else "short", "y": i % 3} for i in range(60)]
+    )
     assert len(api.init(str(path), target="y")) < 4_000
 
 
-# -- in a child, below a ceiling -----------------------------------------------------------------------------------------
+# -- in a child, below a ceiling -----------------------------------------------------------------------------
 
 
 def long_rows(folder: Path, format: str) -> str:
@@ -202,18 +253,29 @@ def test_a_row_of_thirty_megabytes_is_inspected_and_prepared(tmp_path, format):
     name = long_rows(tmp_path, format)
     made = penstock(tmp_path, "init", name, "-o", "init.yaml")
     assert made.returncode == 0 and (tmp_path / "init.yaml").stat().st_size < 4_000, made.stdout[:2_000]
-    (tmp_path / "recipe.yaml").write_text(f"name: long\nsource: {{type: files, path: {name}}}\nresources: {{memory: 1GiB}}\n", "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: long\nsource: {{type: files, path: {name}}}\nresources: {{memory: 1GiB}}\n", "utf-8"
+    )
     done = penstock(tmp_path, "prepare", "recipe.yaml")
     assert done.returncode == 0 and "4 rows in = " in done.stdout, done.stdout[:2_000]
 
 
 @pytest.mark.slow
 def test_ten_thousand_keys_are_inspected_and_read_below_a_small_ceiling(tmp_path):
-    rows: list[object] = [{**{f"k{(7 * i + 1_999 * j) % 10_000}": i + j for j in range(5)}, "y": i % 2} for i in range(20_000)]
+    rows: list[object] = [
+        {**{f"k{(7 * i + 1_999 * j) % 10_000}": i + j for j in range(5)}, "y": i % 2} for i in range(20_000)
+    ]
     json_lines(tmp_path / "keys.jsonl", rows)
     made = penstock(tmp_path, "init", "keys.jsonl", "--target", "y", "-o", "init.yaml")
-    assert made.returncode == 0 and "since they are wide" in (tmp_path / "init.yaml").read_text("utf-8"), made.stdout[:2_000]
-    table = extract([Input("keys.jsonl", str(tmp_path / "keys.jsonl"))], tmp_path / "scratch", memory_bytes=1 << 30, events=Events())
+    assert made.returncode == 0 and "since they are wide" in (tmp_path / "init.yaml").read_text("utf-8"), (
+        made.stdout[:2_000]
+    )
+    table = extract(
+        [Input("keys.jsonl", str(tmp_path / "keys.jsonl"))],
+        tmp_path / "scratch",
+        memory_bytes=1 << 30,
+        events=Events(),
+    )
     assert (table.rows, table.rejected, len(table.schema)) == (20_000, 0, 10_001)
 
 
@@ -221,7 +283,9 @@ def test_ten_thousand_keys_are_inspected_and_read_below_a_small_ceiling(tmp_path
 def test_two_hundred_thousand_keys_end_in_a_sentence(tmp_path):
     json_lines(tmp_path / "keys.jsonl", [{f"user-{i}": i} for i in range(200_000)])
     for words in (("init", "keys.jsonl"), ("prepare", "recipe.yaml")):
-        (tmp_path / "recipe.yaml").write_text("name: keys\nsource: {type: files, path: keys.jsonl}\nresources: {memory: 1GiB}\n", "utf-8")
+        (tmp_path / "recipe.yaml").write_text(
+            "name: keys\nsource: {type: files, path: keys.jsonl}\nresources: {memory: 1GiB}\n", "utf-8"
+        )
         done = penstock(tmp_path, *words)
         if words[0] == "prepare":
             assert done.returncode == 2 and "used as keys" in done.stdout, done.stdout[:2_000]
@@ -229,7 +293,7 @@ def test_two_hundred_thousand_keys_end_in_a_sentence(tmp_path):
             assert done.returncode in (0, 2) and "Traceback" not in done.stdout, done.stdout[-2_000:]
 
 
-# -- bombs: few bytes that say they are many -----------------------------------------------------------------------------
+# -- bombs: few bytes that say they are many -----------------------------------------------------------------
 
 
 def _zeros_after_a_header(folder: Path) -> Path:
@@ -261,7 +325,8 @@ def _arrow_with_a_lying_length(folder: Path) -> Path:
 
 
 BOMBS = {
-    "zeros": (_zeros_after_a_header, "full of zero bytes"), "letters": (_letters_without_an_end, "longer than 64 MiB"),
+    "zeros": (_zeros_after_a_header, "full of zero bytes"),
+    "letters": (_letters_without_an_end, "longer than 64 MiB"),
     "arrow": (_arrow_with_a_lying_length, "corrupt, cut short"),
 }
 
@@ -284,6 +349,11 @@ def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    picture = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1_000))) + chunk(b"IEND", b"")
+    picture = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1_000)))
+        + chunk(b"IEND", b"")
+    )
     _, refused = Feature.load({"type": "image", "size": 32}).accept([pa.array([picture], pa.binary())])
     assert len(refused.reasons) == 1 and f"{side} × {side} pixels" in refused.reasons[0]

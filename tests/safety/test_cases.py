@@ -1,8 +1,9 @@
-"""The inputs beside the project that failed once (`../shared/cases`): each is used as it lies there, and has its right value.
+"""The inputs beside the project that failed once (`../shared/cases`): each is used as it lies there, and has
+its right value.
 
-What has to be trained is slow. The quick ring watches those kinds with inputs of its own: a bundle that is packed elsewhere and
-types of later files in `test_values.py` and `test_meaning.py`, kept columns and short series in `test_meaning.py`, pictures in
-`test_readers.py`. Without `../shared` they are skipped.
+What has to be trained is slow. The quick ring watches those kinds with inputs of its own: a bundle that is
+packed elsewhere and types of later files in `test_values.py` and `test_meaning.py`, kept columns and short
+series in `test_meaning.py`, pictures in `test_readers.py`. Without `../shared` they are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ GIVEN_SECONDS = 280
 
 
 def case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the inputs of a case, those that its `make.py` makes as well; also the working directory."""
+    """A folder with the inputs of a case, those that its `make.py` makes as well; also the working
+    directory.
+    """
     if not (CASES / name).is_dir():
         pytest.skip(f"the inputs that failed once (../shared/cases/{name}) are not on this machine")
     folder = tmp_path / name
@@ -55,8 +58,12 @@ def made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(folder: Path, *words: str, world: dict[str, str] | None = None) -> dict[str, Any]:
     """What a command says with `--json`, in a process of its own, in another world where one is given."""
     done = subprocess.run(
-        [sys.executable, "-m", "penstock", *words, "--json"], cwd=folder, env={**os.environ, **(world or {})},
-        capture_output=True, timeout=GIVEN_SECONDS)
+        [sys.executable, "-m", "penstock", *words, "--json"],
+        cwd=folder,
+        env={**os.environ, **(world or {})},
+        capture_output=True,
+        timeout=GIVEN_SECONDS,
+    )
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -77,7 +84,11 @@ def predicted(bundle: str, file: Path, **words: Any) -> tuple[dict[str, Any], li
 
 
 def quarantined(dataset: Any) -> list[dict[str, Any]]:
-    return [row for path in (dataset.path / "quarantine").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return [
+        row
+        for path in (dataset.path / "quarantine").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def accounted(dataset: Any) -> bool:
@@ -85,7 +96,7 @@ def accounted(dataset: Any) -> bool:
     return counts.pop("in") == sum(counts.values())
 
 
-# -- what a value means --------------------------------------------------------------------------------------------------
+# -- what a value means --------------------------------------------------------------------------------------
 
 
 def test_case_decimal_not_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,17 +106,24 @@ def test_case_decimal_not_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert rows.counts["quarantined"] == 0
     table = rows.table("train").sort_by("b")
     assert table["b"].to_pylist() == [0.29, 1.15, 7.1, 8.25] and table["v"].to_pylist() == ["ok"] * 4
-    alone = {"source": {"type": "files", "path": str(folder / "a.parquet")}, "split": {"train": 1, "validation": 0, "test": 0}}
+    alone = {
+        "source": {"type": "files", "path": str(folder / "a.parquet")},
+        "split": {"train": 1, "validation": 0, "test": 0},
+    }
     expected: list[tuple[dict[str, Any], str, int]] = [
-        ({"where": "b = 7.1"}, "filtered", 3), ({"expect": {"b": {"max": 7.1}}}, "quarantined", 1),
-        ({"expect": {"b": {"allowed": [7.1, 8.25, 0.29]}}}, "quarantined", 1)]
+        ({"where": "b = 7.1"}, "filtered", 3),
+        ({"expect": {"b": {"max": 7.1}}}, "quarantined", 1),
+        ({"expect": {"b": {"allowed": [7.1, 8.25, 0.29]}}}, "quarantined", 1),
+    ]
     for words, count, value in expected:
         assert penstock.prepare({**alone, **words}, store=folder / "store").counts[count] == value, words
 
 
 @pytest.mark.parametrize("sibling", [False, True])
 def test_case_header_per_file(sibling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No header becomes data, whichever part has a value that reads like a column's name: all 80 rows keep their target."""
+    """No header becomes data, whichever part has a value that reads like a column's name: all 80 rows keep
+    their target.
+    """
     folder = made("header_per_file", tmp_path, monkeypatch)
     if sibling:
         lines = (folder / "part-0.csv").read_text("utf-8").replace(",k,", ",y,").replace(",l,", ",x,")
@@ -138,7 +156,9 @@ def test_case_machine_time_zone_of_a_bundle(tmp_path: Path, monkeypatch: pytest.
     bundle = command(folder, "run", "recipe.yaml", "--store", "s", world={"TZ": "UTC"})["bundle"]
     answers = []
     for zone in ("UTC", "America/New_York"):
-        said = command(folder, "predict", bundle, "a.csv", "-o", "o.jsonl", "--store", "s", world={"TZ": zone})
+        said = command(
+            folder, "predict", bundle, "a.csv", "-o", "o.jsonl", "--store", "s", world={"TZ": zone}
+        )
         assert (said["predicted"], said["refused"]) == (300, 0)
         answers.append((folder / "o.jsonl").read_bytes())
     assert answers[0] == answers[1]
@@ -155,7 +175,9 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_case_predict_types_by_file(typed: Path) -> None:
-    """Two rows are answered alike in a file of two, in one of three, in files of their own, and in requests."""
+    """Two rows are answered alike in a file of two, in one of three, in files of their own, and in
+    requests.
+    """
     bundle = str((typed / "bundle").resolve())
     _, two = predicted(bundle, typed / "two.csv")
     _, three = predicted(bundle, typed / "three.csv")
@@ -174,7 +196,10 @@ def test_case_predict_types_by_file(typed: Path) -> None:
 
 @pytest.mark.slow
 def test_case_keep_target(typed: Path) -> None:
-    """The truth that is kept stands beside the prediction. The case has no file, so these are another's, with a wrong truth."""
+    """The truth that is kept stands beside the prediction.
+
+    The case has no file, so these are another's, with a wrong truth.
+    """
     header, *lines = (typed / "train.csv").read_text("utf-8").splitlines()
     wrong = [line.rsplit(",", 1)[0] + (",no" if line.endswith(",yes") else ",yes") for line in lines]
     (typed / "with_truth.csv").write_text("\n".join([header, *wrong]) + "\n", "utf-8")
@@ -185,7 +210,9 @@ def test_case_keep_target(typed: Path) -> None:
 
 @pytest.mark.slow
 def test_case_series_short_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every series is in the output, with a forecast or with a reason, and what is said of one does not depend on the others."""
+    """Every series is in the output, with a forecast or with a reason, and what is said of one does not
+    depend on the others.
+    """
     folder = made("series_short_vanish", tmp_path, monkeypatch)
     bundle = trained(folder)
     counts, lines = predicted(bundle, folder / "new.csv")
@@ -204,7 +231,7 @@ def test_case_series_short_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         predicted(bundle, folder / "none.csv")
 
 
-# -- nothing is lost, and no neighbour pays ------------------------------------------------------------------------------
+# -- nothing is lost, and no neighbour pays ------------------------------------------------------------------
 
 
 def costs_its_row_alone(folder: Path, file: str, line: int) -> None:
@@ -236,7 +263,9 @@ def test_case_png_crc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         runpy.run_path("make.py")
 
 
-def test_case_tiff_orientation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_case_tiff_orientation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its siblings, in four formats, are in `test_readers.py`."""
     made("tiff_orientation", tmp_path, monkeypatch)
     assert capsys.readouterr().out.split("\n") == [*(f"{side} right" for side in range(1, 9)), ""]
@@ -273,10 +302,14 @@ def test_case_staging_left(tmp_path: Path) -> None:
         pytest.skip("the inputs that failed once (../shared/cases) are not on this machine")
     rows = [f"{i},{i * 7 % 13},{'yes' if i % 3 else 'no'}" for i in range(5_000)]
     (tmp_path / "rows.csv").write_text("\n".join(["id,x,y", *rows]) + "\n", "utf-8")
-    (tmp_path / "recipe.yaml").write_text("source: {type: files, path: rows.csv}\nderive: {z: x + 1}\n", "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "source: {type: files, path: rows.csv}\nderive: {z: x + 1}\n", "utf-8"
+    )
     staging = tmp_path / "store" / ".staging"
     words = [sys.executable, "-c", KILLED]
-    with subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         try:
             assert child.stdout is not None and child.stdout.readline() == "staged\n"
         finally:

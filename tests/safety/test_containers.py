@@ -1,4 +1,6 @@
-"""Packed files and archives: what is cut, damaged, joined, listed twice or not listed is told, or every member is accounted for."""
+"""Packed files and archives: what is cut, damaged, joined, listed twice or not listed is told, or every
+member is accounted for.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,16 @@ from penstock.parts.sources.folder import Folder
 from tests.safety import specimens
 from tests.safety.test_readers import Read, _tar, _zip, read
 
-PACKINGS: dict[str, Callable[[bytes], bytes]] = {"gz": lambda data: gzip.compress(data, mtime=0), "zst": specimens.zstd, "bz2": bz2.compress, "xz": lzma.compress}
-PACKED = [*((name, packing) for name in ("a.csv", "a.jsonl") for packing in ("gz", "zst")), *(("a.tar", packing) for packing in PACKINGS)]
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": lambda data: gzip.compress(data, mtime=0),
+    "zst": specimens.zstd,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
+PACKED = [
+    *((name, packing) for name in ("a.csv", "a.jsonl") for packing in ("gz", "zst")),
+    *(("a.tar", packing) for packing in PACKINGS),
+]
 
 
 def opened(name: str, data: bytes, folder: Path) -> Read:
@@ -51,17 +61,28 @@ def halves(name: str) -> tuple[bytes, bytes]:
 def test_packed_in_several_streams_is_one_file(name: str, packing: str, tmp_path: Path) -> None:
     pack, (first, second) = PACKINGS[packing], halves(name)
     rows = 12 if name == "a.tar" else specimens.ROWS
-    for data in (pack(first + second), pack(first) + pack(second), pack(first) + pack(second[:9]) + pack(second[9:])):
+    for data in (
+        pack(first + second),
+        pack(first) + pack(second),
+        pack(first) + pack(second[:9]) + pack(second[9:]),
+    ):
         assert len(opened(f"{name}.{packing}", data, tmp_path).rows) == rows
 
 
 @pytest.mark.parametrize(("name", "packing"), PACKED)
 def test_packed_and_damaged_is_told(name: str, packing: str, tmp_path: Path) -> None:
-    """Cut anywhere, followed by rubbish, or with a second stream that is damaged from its first byte to its last."""
+    """Cut anywhere, followed by rubbish, or with a second stream that is damaged from its first byte to its
+    last.
+    """
     pack, (first, second) = PACKINGS[packing], halves(name)
     whole, one, two = pack(first + second), pack(first), pack(second)
     damaged = {f"cut by {n}": whole[:-n] for n in (1, 4, 8, 9, len(whole) // 2, len(whole) - 9)}
-    damaged |= {"rubbish": whole + b"rubbish!", "much rubbish": whole + b"rubbish!" * 9_000, "second cut": one + two[:-1], "second cut to its head": one + two[:3]}
+    damaged |= {
+        "rubbish": whole + b"rubbish!",
+        "much rubbish": whole + b"rubbish!" * 9_000,
+        "second cut": one + two[:-1],
+        "second cut to its head": one + two[:3],
+    }
     damaged["second without its mark"] = one + b"\x00" + two[1:]
     damaged["whole, and another without its mark"] = whole + b"\x01" + whole[1:]
     if packing == "gz":
@@ -80,7 +101,7 @@ def test_zeros_behind_xz_are_its_padding(tmp_path: Path) -> None:
     assert len(opened("a.tar.xz", data, tmp_path).rows) == 12
 
 
-# -- zip -----------------------------------------------------------------------------------------------------------------
+# -- zip -----------------------------------------------------------------------------------------------------
 
 
 class _Pipe(io.RawIOBase):
@@ -114,7 +135,9 @@ def test_members_that_a_zip_does_not_list_are_told(tmp_path: Path) -> None:
         shorter = bytearray(whole[: entries[gone]] + whole[entries[gone] + size :])
         struct.pack_into("<HHL", shorter, end - size + 8, 4, 4, 4 * size)
         result = opened("a.zip", bytes(shorter), tmp_path)
-        assert len(result.rows) == 4 and any(f"does not list, in 1 place, such as 'd/0{gone}.txt'" in text for text in result.said)
+        assert len(result.rows) == 4 and any(
+            f"does not list, in 1 place, such as 'd/0{gone}.txt'" in text for text in result.said
+        )
     joined = opened("a.zip", whole + bytes(_zip(3)), tmp_path)
     assert len(joined.rows) == 3 and any("several zips joined" in text for text in joined.said)
 
@@ -140,7 +163,8 @@ def test_zips_as_writers_leave_them_are_whole_and_quiet(tmp_path: Path) -> None:
     with zipfile.ZipFile(padded, "w") as archive:
         for i in range(5):
             info = zipfile.ZipInfo(f"{i}.txt")
-            info.extra = b"\x35\xd9" + struct.pack("<H", 200) + b"PK\x03\x04" * 50  # an aligned zip, with a strange filling
+            # an aligned zip, with a strange filling
+            info.extra = b"\x35\xd9" + struct.pack("<H", 200) + b"PK\x03\x04" * 50
             archive.writestr(info, f"text {i}")
     for data in (pipe.data, wide.getvalue(), padded.getvalue(), bytes(_zip(5)) + b"behind it"):
         result = opened("a.zip", bytes(data), tmp_path)
@@ -165,7 +189,9 @@ def test_encrypted_and_twice_named_members_are_accounted_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("offset", "label"), [(16, "sum"), (24, "size")])
-def test_a_member_that_is_not_what_the_directory_says_is_a_reject(offset: int, label: str, tmp_path: Path) -> None:
+def test_a_member_that_is_not_what_the_directory_says_is_a_reject(
+    offset: int, label: str, tmp_path: Path
+) -> None:
     for change in (1, 8, 255):
         whole = _zip(5)
         place = _directory(bytes(whole))[1] + offset
@@ -175,7 +201,9 @@ def test_a_member_that_is_not_what_the_directory_says_is_a_reject(offset: int, l
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "folder"])
-def test_files_that_are_neither_row_nor_reject_end_the_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_neither_row_nor_reject_end_the_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the reason is."""
     (tmp_path / "a.zip").write_bytes(_zip(5))
     (tmp_path / "a.tar").write_bytes(_tar(5))
@@ -183,19 +211,32 @@ def test_files_that_are_neither_row_nor_reject_end_the_run(name: str, tmp_path: 
     for i in range(5):
         (tmp_path / "folder" / f"{i}.txt").write_text("text")
     whole = Writer.batches
-    monkeypatch.setattr(Writer, "batches", lambda self, items: (batch.slice(1) for batch in whole(self, items)))
+    monkeypatch.setattr(
+        Writer, "batches", lambda self, items: (batch.slice(1) for batch in whole(self, items))
+    )
     with pytest.raises(SourceError, match="5 files are meant, and 4 came of them"):
         read(Folder(path=str(tmp_path / name)), tmp_path)
 
 
-# -- what may not be read ------------------------------------------------------------------------------------------------
+# -- what may not be read ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.arrow", "a.zip", "a.tar", "texts"])
-def test_a_file_that_may_not_be_read_is_a_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.arrow", "a.zip", "a.tar", "texts"]
+)
+def test_a_file_that_may_not_be_read_is_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever runs the tests: root reads everything."""
-    made = {"a.csv": specimens.csv(), "a.csv.gz": gzip.compress(specimens.csv()), "a.jsonl": specimens.jsonl(), "a.parquet": specimens.parquet(), "a.arrow": specimens.arrow(),
-            "a.zip": bytes(_zip(3)), "a.tar": bytes(_tar(3))}
+    made = {
+        "a.csv": specimens.csv(),
+        "a.csv.gz": gzip.compress(specimens.csv()),
+        "a.jsonl": specimens.jsonl(),
+        "a.parquet": specimens.parquet(),
+        "a.arrow": specimens.arrow(),
+        "a.zip": bytes(_zip(3)),
+        "a.tar": bytes(_tar(3)),
+    }
     path = tmp_path / name
     if name == "texts":
         path.mkdir()
@@ -210,6 +251,9 @@ def test_a_file_that_may_not_be_read_is_a_sentence(name: str, tmp_path: Path, mo
 
     monkeypatch.setattr("penstock.formats.places.open_regular", refused)
     monkeypatch.setattr("penstock.formats.places.os.open", refused)
-    for ask in (lambda: source.snapshot(tmp_path), lambda: source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())):
+    for ask in (
+        lambda: source.snapshot(tmp_path),
+        lambda: source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()),
+    ):
         with pytest.raises(SourceError, match=r"may not be read|permission|Permission|allowed"):
             ask()

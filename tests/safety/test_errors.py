@@ -1,4 +1,6 @@
-"""Whatever happens, a command ends in a sentence and an exit code: defects, refusals of the system, streams that take nothing."""
+"""Whatever happens, a command ends in a sentence and an exit code: defects, refusals of the system, streams
+that take nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from penstock.recipe.schema import Serve
 from penstock.serve.server import _listen
 
 HANG_SECONDS = 240
-LAKE = "id,a,b,y\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(120))
+LAKE = "id,a,b,y\n" + "".join(
+    f"{i},{i % 7},{'xyz'[i % 3]},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(120)
+)
 RECIPE = """
 name: small
 source: {type: files, path: lake.csv}
@@ -58,21 +62,33 @@ def shell(folder: Path, line: str, **more: str) -> subprocess.CompletedProcess[s
     """A command line in a shell, which can close and redirect what Python's own subprocess cannot."""
     prefix = f'penstock() {{ "{sys.executable}" -m penstock "$@"; }}\n'
     return subprocess.run(
-        ["bash", "-c", prefix + line], cwd=folder, env=environment(folder, **more), capture_output=True, text=True,
-        timeout=HANG_SECONDS, check=False)
+        ["bash", "-c", prefix + line],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
 
 
 def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True,
-        timeout=HANG_SECONDS, check=False)
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
 
 
 def is_sentence(text: str) -> bool:
     return "Traceback" not in text and "Exception ignored" not in text and "penstock:" in text
 
 
-# -- the last resort -----------------------------------------------------------------------------------------------------
+# -- the last resort -----------------------------------------------------------------------------------------
 
 BROKEN = """
 import sys
@@ -124,7 +140,9 @@ def test_a_reference_is_the_same_for_the_same_defect_and_another_for_another(tmp
 def test_an_error_of_ours_that_is_a_defect_keeps_its_traceback_too(tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
     told = last_resort.tell(PenstockError("rows do not add up. This is a defect of Penstock."))
-    assert told.exit_code == 1 and told.reference and (tmp_path / "crashes" / f"{told.reference}.txt").is_file()
+    assert (
+        told.exit_code == 1 and told.reference and (tmp_path / "crashes" / f"{told.reference}.txt").is_file()
+    )
 
 
 def test_a_traceback_that_cannot_be_kept_is_said(tmp_path, monkeypatch):
@@ -146,18 +164,27 @@ def test_nobody_can_lie_in_wait_for_a_traceback(tmp_path, monkeypatch):
     assert not list(elsewhere.iterdir()) and list((tmp_path / "temporary").rglob("P-*.txt"))
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (MemoryError(), "memory ran out"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory ran out"),
-    (RuntimeError("can't start new thread"), "memory ran out"),
-    (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
-    (OSError(errno.EFBIG, "File too large"), "larger than the system"),
-    (RuntimeError("IO Error: Could not write file: File too large"), "larger than the system"),
-    (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full"),
-    (OSError(errno.EMFILE, "Too many open files"), "too many files"),
-    (OSError(errno.EROFS, "Read-only file system", "/x/y"), "read-only"),
-    (OSError(errno.EIO, "Input/output error"), "the disk answers"),
-])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "memory ran out"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"
+                " allocate"
+            ),
+            "memory ran out",
+        ),
+        (RuntimeError("can't start new thread"), "memory ran out"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
+        (OSError(errno.EFBIG, "File too large"), "larger than the system"),
+        (RuntimeError("IO Error: Could not write file: File too large"), "larger than the system"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many files"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "read-only"),
+        (OSError(errno.EIO, "Input/output error"), "the disk answers"),
+    ],
+)
 def test_what_the_system_refuses_is_no_defect(error, said):
     told = last_resort.tell(error)
     assert said in told.message and told.exit_code == 2 and told.reference is None
@@ -166,9 +193,18 @@ def test_what_the_system_refuses_is_no_defect(error, said):
     assert said in last_resort.tell(outer).message
 
 
-# -- streams that take nothing -------------------------------------------------------------------------------------------
+# -- streams that take nothing -------------------------------------------------------------------------------
 
-COMMANDS = ["schema", "list runs", "check recipe.yaml", "plan recipe.yaml", "init lake.csv --target y", "--help", "--version", "check --help"]
+COMMANDS = [
+    "schema",
+    "list runs",
+    "check recipe.yaml",
+    "plan recipe.yaml",
+    "init lake.csv --target y",
+    "--help",
+    "--version",
+    "check --help",
+]
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 
 
@@ -182,10 +218,21 @@ def test_a_full_device_for_the_result_is_a_sentence(place, command):
 @pytest.mark.parametrize("command", ["schema", "list runs --json", "--help"])
 def test_a_closed_standard_output_is_a_sentence(place, command):
     ended = shell(place, f"penstock {command} >&-")
-    assert ended.returncode == 2 and is_sentence(ended.stderr) and "standard output (it is closed)" in ended.stderr
+    assert (
+        ended.returncode == 2
+        and is_sentence(ended.stderr)
+        and "standard output (it is closed)" in ended.stderr
+    )
 
 
-@pytest.mark.parametrize("way", ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.slow), pytest.param("2>&- <&-", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "2>&-",
+        pytest.param("2>/dev/full", marks=pytest.mark.slow),
+        pytest.param("2>&- <&-", marks=pytest.mark.slow),
+    ],
+)
 def test_a_standard_error_that_takes_nothing_hides_no_result_and_ends_no_work(place, way):
     if "full" in way and not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
@@ -215,15 +262,25 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
     assert shell(place, "penstock run recipe.yaml").returncode == 0
     bundle = next((place / "store" / "bundles").iterdir()).name
     run = next((place / "store" / "runs").iterdir()).name
-    more = [f"show bundle-{bundle}", f"show {run}", "prepare recipe.yaml", f"predict bundle-{bundle} lake.csv -o out.csv", f"evaluate bundle-{bundle}",
-            "run recipe.yaml", f"resume {run}", "launch recipe.yaml --print slurm"]
+    more = [
+        f"show bundle-{bundle}",
+        f"show {run}",
+        "prepare recipe.yaml",
+        f"predict bundle-{bundle} lake.csv -o out.csv",
+        f"evaluate bundle-{bundle}",
+        "run recipe.yaml",
+        f"resume {run}",
+        "launch recipe.yaml --print slurm",
+    ]
     (place / "empty.csv").write_text("", "utf-8")
     (place / "header.csv").write_text("id,a,b\n", "utf-8")
     for name in ("empty", "header"):
         answered = shell(place, f"penstock predict bundle-{bundle} {name}.csv -o {name}-out.csv --json")
         assert answered.returncode == 0 and json.loads(answered.stdout)["rows"] == 0
         assert (place / f"{name}-out.csv").read_text("utf-8").startswith('"y",')
-    lines = [f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2' for command in [*COMMANDS, *more]]
+    lines = [
+        f'penstock {command} {way}; echo "${{PIPESTATUS[0]}} {command}" >&2' for command in [*COMMANDS, *more]
+    ]
     ended = shell(place, "\n".join(lines))
     assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
     codes = re.findall(r"^(\d+) (.+)$", ended.stderr, re.MULTILINE)
@@ -231,7 +288,7 @@ def test_every_command_ends_in_a_sentence_whatever_its_output_is(place, way):
     assert {code for code, _ in codes} <= {"0", "2"}
 
 
-# -- limits of the system ------------------------------------------------------------------------------------------------
+# -- limits of the system ------------------------------------------------------------------------------------
 
 
 def limited(folder: Path, limits: dict[int, int], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -241,13 +298,28 @@ def limited(folder: Path, limits: dict[int, int], *arguments: str) -> subprocess
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     return subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True,
-        timeout=HANG_SECONDS, preexec_fn=limit, check=False)
+        [sys.executable, "-m", "penstock", *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        preexec_fn=limit,
+        check=False,
+    )
 
 
-@pytest.mark.parametrize(("command", "size_mib"), [
-    ("schema", 300), ("list runs", 300), ("list runs", 700), ("prepare recipe.yaml", 450), ("prepare recipe.yaml", 1500), ("run recipe.yaml", 1000),
-])
+@pytest.mark.parametrize(
+    ("command", "size_mib"),
+    [
+        ("schema", 300),
+        ("list runs", 300),
+        ("list runs", 700),
+        ("prepare recipe.yaml", 450),
+        ("prepare recipe.yaml", 1500),
+        ("run recipe.yaml", 1000),
+    ],
+)
 def test_a_limit_of_addresses_is_a_sentence(place, command, size_mib):
     ended = limited(place, {resource.RLIMIT_AS: size_mib << 20}, *command.split())
     assert ended.returncode in (0, 2)
@@ -263,29 +335,42 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(place, size_bytes):
     assert ended.returncode in (0, 2)
 
 
-@pytest.mark.parametrize("amount", ["9" * 5_000, "9" * 30 + "TiB", 2**70, 10**400, "-1", "5 bananas", "", True, None, [1]])
+@pytest.mark.parametrize(
+    "amount", ["9" * 5_000, "9" * 30 + "TiB", 2**70, 10**400, "-1", "5 bananas", "", True, None, [1]]
+)
 def test_what_is_no_amount_of_memory_is_refused(amount):
     with pytest.raises(ValueError, match="expected an amount of memory"):
         parse_bytes(amount)
 
 
-@pytest.mark.parametrize(("memory", "said"), [
-    ("-1", "expected an amount of memory such as 4GiB or 500MB; found '-1'"), (-1, "must be greater than 0; found -1"), ("0", "must be greater than 0; found '0'"),
-    ("5 bananas", "expected an amount of memory such as 4GiB or 500MB; found '5 bananas'"), ("1MiB", "must be at least 400 MiB"),
-])
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        ("-1", "expected an amount of memory such as 4GiB or 500MB; found '-1'"),
+        (-1, "must be greater than 0; found -1"),
+        ("0", "must be greater than 0; found '0'"),
+        ("5 bananas", "expected an amount of memory such as 4GiB or 500MB; found '5 bananas'"),
+        ("1MiB", "must be at least 400 MiB"),
+    ],
+)
 def test_a_ceiling_that_cannot_be_says_what_one_is(memory, said):
     with pytest.raises(RequestError) as raised:
         predict_file(None, {}, "out.jsonl", keep=(), events=Events(), memory=memory)
     assert str(raised.value).startswith(f"memory: {said}") and str(raised.value).count("found") == 1
 
 
-# -- what -o and --host name -----------------------------------------------------------------------------------------------
+# -- what -o and --host name ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", ["memory://answers.csv", "MEMORY://x/answers.csv", "simplecache::memory://x.csv"])
+@pytest.mark.parametrize(
+    "output", ["memory://answers.csv", "MEMORY://x/answers.csv", "simplecache::memory://x.csv"]
+)
 def test_answers_that_nobody_could_read_are_refused(output, place, capsys):
     (place / "in.csv").write_text("a\n1\n")
-    assert main(["predict", "bundle-0", str(place / "in.csv"), "-o", output, "--store", str(place / "store")]) == 2
+    assert (
+        main(["predict", "bundle-0", str(place / "in.csv"), "-o", output, "--store", str(place / "store")])
+        == 2
+    )
     assert "is this process's own memory" in capsys.readouterr().err
 
 
@@ -296,7 +381,12 @@ def test_an_output_that_cannot_be_written_speaks_of_o(words, place, monkeypatch,
         assert main([*words, "-o", output]) == 2
         told = capsys.readouterr().err
         assert "-o" in told and "--store" not in told, told
-    with pytest.raises(StoreError, match=r"too long \(300 bytes; file systems take 255\)\. Give a shorter one with -o"), TableWriter("x" * 296 + ".csv"):
+    with (
+        pytest.raises(
+            StoreError, match=r"too long \(300 bytes; file systems take 255\)\. Give a shorter one with -o"
+        ),
+        TableWriter("x" * 296 + ".csv"),
+    ):
         pass
 
 

@@ -1,4 +1,6 @@
-"""What somebody else wrote is read, never obeyed: by a terminal, by a viewer of Markdown, by whoever opens a bundle."""
+"""What somebody else wrote is read, never obeyed: by a terminal, by a viewer of Markdown, by whoever opens a
+bundle.
+"""
 
 from __future__ import annotations
 
@@ -33,20 +35,48 @@ from penstock.terminal.streams import safe_streams
 
 GOLDEN = next((Path(__file__).resolve().parents[1] / "golden" / "store-1" / "bundles").iterdir())
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-ESCAPES = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\x08\x08\x08", "\rover", "\u202egnp", "\u2066x\u2069", "\x7f", "\u2028", "\x00"]
+ESCAPES = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\x9b31m",
+    "\x08\x08\x08",
+    "\rover",
+    "\u202egnp",
+    "\u2066x\u2069",
+    "\x7f",
+    "\u2028",
+    "\x00",
+]
 
-# -- the terminal ------------------------------------------------------------------------------------------------------
+# -- the terminal --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("escape", ESCAPES[:-1], ids=ascii)
 def test_no_text_from_elsewhere_commands_the_terminal(escape, tmp_path, capsys):
     """Arguments, words of a recipe, and names of columns come back in errors and results."""
-    (tmp_path / "rows.csv").write_text(f'a,"b{escape}b"\n' + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8")
-    (tmp_path / "r.json").write_text(json.dumps({"source": {"type": "files", "path": "rows.csv"}, "inputs": {f"a{escape}": "number"}, "targets": {"a": f"number{escape}"}}))
+    (tmp_path / "rows.csv").write_text(
+        f'a,"b{escape}b"\n' + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8"
+    )
+    (tmp_path / "r.json").write_text(
+        json.dumps(
+            {
+                "source": {"type": "files", "path": "rows.csv"},
+                "inputs": {f"a{escape}": "number"},
+                "targets": {"a": f"number{escape}"},
+            }
+        )
+    )
     for given in (
-        ["show", f"bundle-{escape}"], ["list", "runs", "--store", f"{tmp_path}/x{escape}"], ["check", f"{tmp_path}/{escape}.yaml"], [f"x{escape}"], ["show", "x", f"--{escape}"],
-        ["check", str(tmp_path / "r.json")], ["check", str(tmp_path / "r.json"), "--set", f"train.{escape}=1"], ["init", str(tmp_path / "rows.csv"), "--target", "c", "--json"],
-        ["init", str(tmp_path / "rows.csv"), "--target", "c"], ["init", str(tmp_path / "rows.csv")],
+        ["show", f"bundle-{escape}"],
+        ["list", "runs", "--store", f"{tmp_path}/x{escape}"],
+        ["check", f"{tmp_path}/{escape}.yaml"],
+        [f"x{escape}"],
+        ["show", "x", f"--{escape}"],
+        ["check", str(tmp_path / "r.json")],
+        ["check", str(tmp_path / "r.json"), "--set", f"train.{escape}=1"],
+        ["init", str(tmp_path / "rows.csv"), "--target", "c", "--json"],
+        ["init", str(tmp_path / "rows.csv"), "--target", "c"],
+        ["init", str(tmp_path / "rows.csv")],
     ):
         with contextlib.suppress(SystemExit):
             main(given)
@@ -80,15 +110,21 @@ def test_what_is_shown_is_the_same_text():
         assert json.loads(f'"{visible(escape)}"') == escape
 
 
-# -- places ------------------------------------------------------------------------------------------------------------
+# -- places --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["list runs", "init x.csv", "predict bundle-0 x.csv -o y.csv"])
 def test_a_working_directory_that_is_gone_is_a_sentence(command, tmp_path):
     (tmp_path / "gone").mkdir()
     said = subprocess.run(
-        ["sh", "-c", f'rmdir ../gone && exec "$0" -m penstock {command}', sys.executable], cwd=tmp_path / "gone", capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])}, check=False)
+        ["sh", "-c", f'rmdir ../gone && exec "$0" -m penstock {command}', sys.executable],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])},
+        check=False,
+    )
     assert said.returncode == 2 and "working directory of this command is gone" in said.stderr, said.stderr
 
 
@@ -96,12 +132,26 @@ def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     """Never into a folder that is called `file:` or `s3:`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(30)), "utf-8")
-    assert main(["schema", "-o", f"file://{tmp_path}/schema.json"]) == main(["init", "rows.csv", "-o", f"file://{tmp_path}/r.yaml"]) == 0
-    assert main(["init", "rows.csv", "-o", "s3://bucket/r.yaml"]) == main(["schema", "-o", "s3://bucket/s.json"]) == 2
+    assert (
+        main(["schema", "-o", f"file://{tmp_path}/schema.json"])
+        == main(["init", "rows.csv", "-o", f"file://{tmp_path}/r.yaml"])
+        == 0
+    )
+    assert (
+        main(["init", "rows.csv", "-o", "s3://bucket/r.yaml"])
+        == main(["schema", "-o", "s3://bucket/s.json"])
+        == 2
+    )
     bundle = Bundle.open(GOLDEN)
     (tmp_path / "new.jsonl").write_text(json.dumps(dict.fromkeys(bundle.columns)) + "\n")
     assert api.predict(bundle, tmp_path / "new.jsonl", f"file://{tmp_path}/out.csv")["rows"] == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "out.csv", "r.yaml", "rows.csv", "schema.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "new.jsonl",
+        "out.csv",
+        "r.yaml",
+        "rows.csv",
+        "schema.json",
+    ]
     assert "not on this machine" in capsys.readouterr().err
 
 
@@ -118,39 +168,95 @@ def test_a_name_that_is_not_utf_8(tmp_path, capsys):
     assert main(["schema", "-o", os.fsdecode(named.replace(b".csv", b".json"))]) == 0
 
 
-# -- Markdown ----------------------------------------------------------------------------------------------------------
+# -- Markdown ------------------------------------------------------------------------------------------------
 
 MARKUP = [
-    "<img src=x onerror=alert(1)>", "</td><script>alert(1)</script>", "\\<b>x</b>", "\\\\<b>x</b>", "[a](javascript:alert(1))", "![a](http://x/y.png)", "`<b>`", "``<b>`", "`",
-    "&lt;b&gt;", "&#60;b&#62;", "<!-- x", "<javascript:x>", "a\n\n<b>\n\n# b", "a\n- b", "|a|b|", "<=50K", ">50K", "a*b*c", "[a]: http://x", "<https://x>", " ",
+    "<img src=x onerror=alert(1)>",
+    "</td><script>alert(1)</script>",
+    "\\<b>x</b>",
+    "\\\\<b>x</b>",
+    "[a](javascript:alert(1))",
+    "![a](http://x/y.png)",
+    "`<b>`",
+    "``<b>`",
+    "`",
+    "&lt;b&gt;",
+    "&#60;b&#62;",
+    "<!-- x",
+    "<javascript:x>",
+    "a\n\n<b>\n\n# b",
+    "a\n- b",
+    "|a|b|",
+    "<=50K",
+    ">50K",
+    "a*b*c",
+    "[a]: http://x",
+    "<https://x>",
+    " ",
 ]
 
 
 def tags(text: str) -> list[str]:
     """What a viewer makes of Markdown, HTML of its author's included."""
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
-    return [t.type for outer in tokens for t in [outer, *(outer.children or [])] if t.type in ("html_block", "html_inline", "link_open", "image", "entity")]
+    return [
+        t.type
+        for outer in tokens
+        for t in [outer, *(outer.children or [])]
+        if t.type in ("html_block", "html_inline", "link_open", "image", "entity")
+    ]
 
 
 @pytest.mark.parametrize("text", MARKUP, ids=ascii)
 def test_a_name_in_markdown_is_that_name(text):
-    for written in (f"- **{prose(text)}**", f"## x {prose(text)}", f"| a |\n|---|\n| {prose(text).replace('|', chr(92) + '|')} |", f"- {code(text)} x", f"a {code(text)}"):
+    for written in (
+        f"- **{prose(text)}**",
+        f"## x {prose(text)}",
+        f"| a |\n|---|\n| {prose(text).replace('|', chr(92) + '|')} |",
+        f"- {code(text)} x",
+        f"a {code(text)}",
+    ):
         assert tags(written) == [], written
     shown = MarkdownIt("commonmark", {"html": True}).parseInline(f"x {code(text)} x")[0].children
-    assert [t.content.strip() for t in shown if t.type == "code_inline"] == [re.sub(r"\s*\n\s*", " ", text).strip()]
+    assert [t.content.strip() for t in shown if t.type == "code_inline"] == [
+        re.sub(r"\s*\n\s*", " ", text).strip()
+    ]
 
 
 def test_a_report_holds_no_markup_of_the_data():
     evil = MARKUP[0]
     figures = {evil: {"accuracy": 0.5, "confusion_matrix": [[1, 2], [3, 4]]}}
-    text = report_markdown({
-        "split": "test", "verdict": f"{evil}: no signal", "rows": 3, "refused": 0, "notes": [evil], "overlap": {evil: 3}, "metrics": {"test": figures}, "trivial": {evil: f"always {evil}"},
-        "classes": {evil: [evil, "b"]}, "confidence": 0.95, "classical": {"model": "x", "said": evil},
-        "slices": [{"declared": True, "target": evil, "column": evil, "value": evil, "rows": 1, "metric": "accuracy", "value_of_metric": 0.5, "whole": 0.5}]})
+    text = report_markdown(
+        {
+            "split": "test",
+            "verdict": f"{evil}: no signal",
+            "rows": 3,
+            "refused": 0,
+            "notes": [evil],
+            "overlap": {evil: 3},
+            "metrics": {"test": figures},
+            "trivial": {evil: f"always {evil}"},
+            "classes": {evil: [evil, "b"]},
+            "confidence": 0.95,
+            "classical": {"model": "x", "said": evil},
+            "slices": [
+                {
+                    "declared": True,
+                    "target": evil,
+                    "column": evil,
+                    "value": evil,
+                    "rows": 1,
+                    "metric": "accuracy",
+                    "value_of_metric": 0.5,
+                    "whole": 0.5,
+                }
+            ],
+        }
+    )
     assert text.count("onerror") >= 9 and tags(text) == []
 
 
-# -- bundles -----------------------------------------------------------------------------------------------------------
+# -- bundles -------------------------------------------------------------------------------------------------
 
 
 def reseal(folder: Path) -> Path:
@@ -164,11 +270,35 @@ def reseal(folder: Path) -> Path:
 
 
 def steps_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = list(value.items()) if isinstance(value, dict) else list(enumerate(value))[:4] if isinstance(value, list) else []
+    inner = (
+        list(value.items())
+        if isinstance(value, dict)
+        else list(enumerate(value))[:4]
+        if isinstance(value, list)
+        else []
+    )
     return [found for key, item in inner for found in [(*path, key), *steps_of(item, (*path, key))]]
 
 
-ODD = [None, True, -1, 10**400, 1.5, "", "x", "\x1b[31m", "x" * 50_000, [], [None], [[]], {}, {"type": "x"}, {"type": "os.system"}, "../x", base64.b64encode(b"x" * 9).decode()]
+ODD = [
+    None,
+    True,
+    -1,
+    10**400,
+    1.5,
+    "",
+    "x",
+    "\x1b[31m",
+    "x" * 50_000,
+    [],
+    [None],
+    [[]],
+    {},
+    {"type": "x"},
+    {"type": "os.system"},
+    "../x",
+    base64.b64encode(b"x" * 9).decode(),
+]
 
 
 def edit(data: Any, chance: random.Random) -> str:
@@ -198,7 +328,11 @@ def tried(count: int, seed: int, tmp_path: Path) -> int:
             folder = reseal(folder)
         except PenstockError:
             continue
-        for ask in (lambda f=folder: Bundle.open(f).predict(rows), lambda f=folder: show_screen(api.show(f"bundle-{f.name}", store=f.parents[1])), lambda f=folder: Bundle.open(f, replay=False).facts()):
+        for ask in (
+            lambda f=folder: Bundle.open(f).predict(rows),
+            lambda f=folder: show_screen(api.show(f"bundle-{f.name}", store=f.parents[1])),
+            lambda f=folder: Bundle.open(f, replay=False).facts(),
+        ):
             told = None
             try:
                 ask()

@@ -1,4 +1,6 @@
-"""Ctrl-C, once and often, at every moment of a command: the sentence that says how to go on, and no traceback."""
+"""Ctrl-C, once and often, at every moment of a command: the sentence that says how to go on, and no
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,36 @@ QUICK = ["--set", "train.epochs=2", "--set", "evaluate.bootstrap=10"]
 """A training of a second."""
 
 BEFORE_A_RUN = [
-    "penstock.cli:parser", "penstock.api:as_recipe", "penstock.data.prepare:prepare", "penstock.pipeline.stages:find_report",
-    "penstock.data.feed:write_feed", "penstock.data.feed:write_feed!",
+    "penstock.cli:parser",
+    "penstock.api:as_recipe",
+    "penstock.data.prepare:prepare",
+    "penstock.pipeline.stages:find_report",
+    "penstock.data.feed:write_feed",
+    "penstock.data.feed:write_feed!",
 ]
 IN_A_RUN = [
-    "penstock.run:Run.create!", "penstock.run:Run.begin", "penstock.train.supervisor:choose", "penstock.train.learner:Learner.__init__",
-    "penstock.train.learner:Learner.step", "penstock.train.checkpoint_manager:CheckpointManager.write", "penstock.train.checkpoint_manager:CheckpointManager.interrupted",
-    "penstock.train.checkpoint_manager:CheckpointManager.write_weights", "penstock.run:Run.finish",
+    "penstock.run:Run.create!",
+    "penstock.run:Run.begin",
+    "penstock.train.supervisor:choose",
+    "penstock.train.learner:Learner.__init__",
+    "penstock.train.learner:Learner.step",
+    "penstock.train.checkpoint_manager:CheckpointManager.write",
+    "penstock.train.checkpoint_manager:CheckpointManager.interrupted",
+    "penstock.train.checkpoint_manager:CheckpointManager.write_weights",
+    "penstock.run:Run.finish",
 ]
 AFTER_A_RUN = ["penstock.bundle.pack:pack", "penstock.evaluate:evaluate", "penstock.cli:_print"]
-SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in (*BEFORE_A_RUN[:2], BEFORE_A_RUN[3], BEFORE_A_RUN[5], *IN_A_RUN[1:4], *IN_A_RUN[5:8], *AFTER_A_RUN)]
+SLOW = [
+    pytest.param(moment, marks=pytest.mark.slow)
+    for moment in (
+        *BEFORE_A_RUN[:2],
+        BEFORE_A_RUN[3],
+        BEFORE_A_RUN[5],
+        *IN_A_RUN[1:4],
+        *IN_A_RUN[5:8],
+        *AFTER_A_RUN,
+    )
+]
 RING = [BEFORE_A_RUN[2], BEFORE_A_RUN[4], IN_A_RUN[0], IN_A_RUN[4], IN_A_RUN[8], *SLOW]
 
 
@@ -52,7 +74,11 @@ def command(place: Path, *words: str) -> list[str]:
 def unfinished(place: Path) -> list[str]:
     """The runs in the store that are not done."""
     folder = place / "kept" / "runs"
-    return [path.name for path in folder.iterdir() if not (path / "manifest.json").is_file()] if folder.is_dir() else []
+    return (
+        [path.name for path in folder.iterdir() if not (path / "manifest.json").is_file()]
+        if folder.is_dir()
+        else []
+    )
 
 
 def holds(ended: Ended, place: Path) -> None:
@@ -74,7 +100,9 @@ def holds(ended: Ended, place: Path) -> None:
 @pytest.mark.parametrize("moment", RING)
 def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     ended = press(command(place), place, moment=moment, times=times)
-    if moment == "penstock.cli:_print" or (moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted" and not ended.reached):
+    if moment == "penstock.cli:_print" or (
+        moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted" and not ended.reached
+    ):
         assert "Traceback" not in ended.errors
         assert ended.code in (0, 130)
         return
@@ -83,7 +111,9 @@ def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number):
-    ended = press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=number)
+    ended = press(
+        command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=number
+    )
     holds(ended, place)
     (run,) = unfinished(place)
     assert "A checkpoint is saved" in ended.errors
@@ -94,14 +124,28 @@ def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number
 
 
 def test_a_terminal_that_goes_stops_it_as_sigterm_does(place):
-    ended = press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1, number=signal.SIGHUP)
+    ended = press(
+        command(place),
+        place,
+        moment="penstock.train.learner:Learner.step",
+        after=3,
+        times=1,
+        number=signal.SIGHUP,
+    )
     holds(ended, place)
     assert unfinished(place) and "A checkpoint is saved" in ended.errors
 
 
 @pytest.mark.slow
 def test_the_end_of_a_terminal_is_ignored_under_nohup(place):
-    ended = press(command(place), place, moment="penstock.train.learner:Learner.step", times=2, number=signal.SIGHUP, ignored=True)
+    ended = press(
+        command(place),
+        place,
+        moment="penstock.train.learner:Learner.step",
+        times=2,
+        number=signal.SIGHUP,
+        ignored=True,
+    )
     assert ended.code == 0, ended.errors
 
 
@@ -109,13 +153,36 @@ def test_the_end_of_a_terminal_is_ignored_under_nohup(place):
 def test_the_real_end_of_a_terminal_saves_a_checkpoint(place):
     """What it says reaches nobody then: its standard streams are the terminal's, and fail."""
     ours, theirs = pty.openpty()
-    words = [sys.executable, "-m", "penstock", *command(place, "--set", "train.epochs=100000", "--set", "train.early_stop=null", "--set", "train.checkpoint={every_steps: 5}")]
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=owns_its_terminal) as process:
+    words = [
+        sys.executable,
+        "-m",
+        "penstock",
+        *command(
+            place,
+            "--set",
+            "train.epochs=100000",
+            "--set",
+            "train.early_stop=null",
+            "--set",
+            "train.checkpoint={every_steps: 5}",
+        ),
+    ]
+    with subprocess.Popen(
+        words,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=owns_its_terminal,
+    ) as process:
         os.close(theirs)
         reading = threading.Thread(target=drained, args=(ours,), daemon=True)
         reading.start()
         try:
-            until(lambda: list((place / "kept" / "runs").glob("*/checkpoints/step-*/manifest.json")), seconds=SECONDS)
+            until(
+                lambda: list((place / "kept" / "runs").glob("*/checkpoints/step-*/manifest.json")),
+                seconds=SECONDS,
+            )
             os.kill(process.pid, signal.SIGSTOP)  # nobody reads or writes while the terminal goes
             os.close(ours)
             os.kill(process.pid, signal.SIGCONT)
@@ -123,7 +190,9 @@ def test_the_real_end_of_a_terminal_saves_a_checkpoint(place):
         finally:
             process.kill()
     (run,) = unfinished(place)
-    assert json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+    assert (
+        json.loads((place / "kept" / "runs" / run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+    )
 
 
 def owns_its_terminal() -> None:
@@ -155,7 +224,10 @@ def test_a_run_that_failed_is_named_and_a_new_one_begins(place, monkeypatch):
     (run,) = unfinished(place)
     again = press([*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli:_print", times=0)
     assert again.code == 4
-    assert f"{run} of the same recipe and data failed" in again.errors and f"penstock resume {run}" in again.errors
+    assert (
+        f"{run} of the same recipe and data failed" in again.errors
+        and f"penstock resume {run}" in again.errors
+    )
     assert len(unfinished(place)) == 2
 
 
@@ -163,14 +235,29 @@ def test_ctrl_c_is_ignored_where_it_was_from_the_start_and_sigterm_is_not(place)
     moment = "penstock.train.learner:Learner.step"
     ended = press(command(place), place, moment=moment, times=2, ignored=True)
     assert ended.code == 0, ended.errors
-    ended = press([*command(place), "--set", "seed=2"], place, moment=moment, times=1, number=signal.SIGTERM, ignored=True)
+    ended = press(
+        [*command(place), "--set", "seed=2"],
+        place,
+        moment=moment,
+        times=1,
+        number=signal.SIGTERM,
+        ignored=True,
+    )
     holds(ended, place)
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "times", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_reaches_several_processes_and_leaves_none(place, times):
     two = ["--set", "launcher.processes=2", "--set", "train.epochs=5000", "--set", "train.early_stop=null"]
-    ended = press(command(place, *two), place, moment="penstock.parts.launchers.local:_Watch.look", after=10, times=times)
+    ended = press(
+        command(place, *two),
+        place,
+        moment="penstock.parts.launchers.local:_Watch.look",
+        after=10,
+        times=times,
+    )
     holds(ended, place)
     assert not launched()
 
@@ -180,7 +267,12 @@ def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
     with open(tmp_path / "holes.csv", "wb") as file:
         file.truncate(1 << 40)
     (tmp_path / "recipe.yaml").write_text("name: holes\nsource: {type: files, path: holes.csv}\n", "utf-8")
-    ended = press(["prepare", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "kept")], tmp_path, moment="penstock.formats.places:digest_of", times=1)
+    ended = press(
+        ["prepare", str(tmp_path / "recipe.yaml"), "--store", str(tmp_path / "kept")],
+        tmp_path,
+        moment="penstock.formats.places:digest_of",
+        times=1,
+    )
     holds(ended, tmp_path)
 
 
@@ -191,7 +283,7 @@ def test_json_has_the_sentence_too(place):
     assert said["message"].startswith("Stopped. ")
 
 
-# -- the policy itself, without signals --------------------------------------------------------------------------------
+# -- the policy itself, without signals ----------------------------------------------------------------------
 
 
 def test_the_first_asks_the_second_insists_and_the_rest_are_ignored():
@@ -254,7 +346,13 @@ def test_handlers_are_given_back():
 def test_a_run_may_be_stopped_again_after_it_went_on(place):
     """Stopped, gone on with, stopped again: one run."""
     for attempt in range(2):
-        ended = press(command(place, "--set", "train.epochs=40"), place, moment="penstock.train.learner:Learner.step", after=3 + attempt, times=1)
+        ended = press(
+            command(place, "--set", "train.epochs=40"),
+            place,
+            moment="penstock.train.learner:Learner.step",
+            after=3 + attempt,
+            times=1,
+        )
         holds(ended, place)
     assert len(unfinished(place)) == 1
     (run,) = unfinished(place)

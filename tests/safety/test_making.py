@@ -49,8 +49,13 @@ sys.stdin.read()
 
 
 def leases(store: str) -> list[str]:
-    return sorted(Store(store).leased("x").shelf.below(FOLDER)) if "://" in store else sorted(
-        path.relative_to(store).as_posix() for path in (Path(store) / FOLDER).rglob("*") if path.is_file())
+    return (
+        sorted(Store(store).leased("x").shelf.below(FOLDER))
+        if "://" in store
+        else sorted(
+            path.relative_to(store).as_posix() for path in (Path(store) / FOLDER).rglob("*") if path.is_file()
+        )
+    )
 
 
 def heard(process: subprocess.Popen[str]) -> str:
@@ -126,7 +131,10 @@ def test_who_does_not_wait_says_so_and_makes_it_beside(tmp_path: Path) -> None:
     texts: list[str] = []
     with child(MAKER, tmp_path) as first:
         assert wanted(tmp_path, texts, waits=False) == "here"
-        assert texts == [f"process {first.pid} on {os.uname().nodename} is at work on feed a, too; this one does not wait for it"]
+        assert texts == [
+            f"process {first.pid} on {os.uname().nodename} is at work on feed a, too; this one does not wait"
+            " for it"
+        ]
         assert say(first, "finish") == f"made by {first.pid}"
 
 
@@ -164,7 +172,9 @@ def test_a_lease_of_a_killed_maker_is_swept_by_whoever_makes_something_else(tmp_
         assert len(leases(str(tmp_path))) == 2
 
 
-def test_a_lease_that_was_let_go_for_good_between_two_looks_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_was_let_go_for_good_between_two_looks_is_taken_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tokens begin anew then; who has counted on from the old ones withdraws."""
     leased = Store(tmp_path).leased("making-x")
     first = lease_room.Lease.acquire(leased)
@@ -173,7 +183,8 @@ def test_a_lease_that_was_let_go_for_good_between_two_looks_is_taken_once(tmp_pa
     create = leased.shelf.create
 
     def late(key: str, data: bytes) -> bool:
-        if not others:  # between its look and its writing the lease ends, and another takes it from the beginning
+        # between its look and its writing the lease ends, and another takes it from the beginning
+        if not others:
             others.append(None)  # type: ignore[arg-type]
             first._drop(first.token, "json", "beat", "lock")
             others[0] = lease_room.Lease.acquire(Store(tmp_path).leased("making-x"))
@@ -196,7 +207,7 @@ def test_a_link_leads_no_lease_out_of_the_store(tmp_path: Path) -> None:
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-# -- two runs of one recipe ----------------------------------------------------------------------------------------------
+# -- two runs of one recipe ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -209,7 +220,9 @@ QUICK = ["train.epochs=2", "evaluate.bootstrap=10"]
 
 
 def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads, as two processes would be; the first one's training stands still until the second waits for it."""
+    """Two threads, as two processes would be; the first one's training stands still until the second waits
+    for it.
+    """
     waits, trainings = threading.Event(), [0]
     texts: list[str] = []
     train_into = stages.train_into
@@ -225,7 +238,9 @@ def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: p
             waits.set()
 
     def trained(_: int) -> penstock.Run:
-        return penstock.train(place / "people" / "recipe.yaml", overrides=QUICK[:1], store=place / "kept", events=Events(hear))
+        return penstock.train(
+            place / "people" / "recipe.yaml", overrides=QUICK[:1], store=place / "kept", events=Events(hear)
+        )
 
     monkeypatch.setattr(stages, "train_into", standing)
     with ThreadPoolExecutor(2) as pool:
@@ -239,8 +254,21 @@ def test_two_trainings_of_one_recipe_at_once_are_one(place: Path, monkeypatch: p
 
 def command(place: Path, *words: str) -> subprocess.Popen[str]:
     settings = [word for setting in QUICK for word in ("--set", setting)]
-    line = [sys.executable, "-m", "penstock", "run", str(place / "people" / "recipe.yaml"), "--store", str(place / "kept"), "--json", *settings, *words]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts)
+    line = [
+        sys.executable,
+        "-m",
+        "penstock",
+        "run",
+        str(place / "people" / "recipe.yaml"),
+        "--store",
+        str(place / "kept"),
+        "--json",
+        *settings,
+        *words,
+    ]
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
+    )
 
 
 def hears_interrupts() -> None:
@@ -274,7 +302,11 @@ def test_a_command_that_waits_is_stopped_by_ctrl_c_at_once(place: Path) -> None:
         output, errors = second.communicate(timeout=SECONDS)
         assert second.returncode == 130, errors
         said = json.loads(output)
-        assert said["error"] == "Interrupted" and "Give the same command again" in said["message"] and "Traceback" not in errors
+        assert (
+            said["error"] == "Interrupted"
+            and "Give the same command again" in said["message"]
+            and "Traceback" not in errors
+        )
         assert first.poll() is None and len(list(runs.iterdir())) == 1
     finally:
         for process in (first, second):
@@ -285,7 +317,14 @@ def test_a_command_that_waits_is_stopped_by_ctrl_c_at_once(place: Path) -> None:
 
 @pytest.mark.slow
 def test_the_training_of_a_command_that_was_killed_is_gone_on_with_by_the_one_that_waits(place: Path) -> None:
-    words = ("--set", "train.epochs=60", "--set", "train.early_stop=null", "--set", "train.checkpoint={every_steps: 1}")
+    words = (
+        "--set",
+        "train.epochs=60",
+        "--set",
+        "train.early_stop=null",
+        "--set",
+        "train.checkpoint={every_steps: 1}",
+    )
     first, second = command(place, *words), None
     try:
         runs = place / "kept" / "runs"

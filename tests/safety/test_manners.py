@@ -1,7 +1,9 @@
-"""What no test does: signal its own process, or wait for a fixed time in the hope that something has happened by then.
+"""What no test does: signal its own process, or wait for a fixed time in the hope that something has happened
+by then.
 
-A signal goes to a child that the test has started; a test waits by looking again and again (`children.until`). A sleep within
-a `while` is such a look. What runs in a child process, or plays somebody slow, is listed here with its reason.
+A signal goes to a child that the test has started; a test waits by looking again and again
+(`children.until`). A sleep within a `while` is such a look. What runs in a child process, or plays somebody
+slow, is listed here with its reason.
 """
 
 from __future__ import annotations
@@ -50,7 +52,11 @@ def offences(tree: ast.AST, *, place: str = "", looks: bool = False) -> Iterator
         is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         if isinstance(node, ast.Call) and (what := offence(node, looks=looks)):
             yield place, node.lineno, what
-        name = getattr(node, "name", "") if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ""
+        name = (
+            getattr(node, "name", "")
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            else ""
+        )
         within = False if is_function else looks or isinstance(node, ast.While)
         yield from offences(node, place=place or name, looks=within)
 
@@ -58,7 +64,11 @@ def offences(tree: ast.AST, *, place: str = "", looks: bool = False) -> Iterator
 def offence(call: ast.Call, *, looks: bool) -> str | None:
     text = ast.unparse(call.func)
     first = call.args[0] if call.args else None
-    if text.endswith("raise_signal") or (text in ("os.kill", "os.killpg") and first is not None and ast.unparse(first).startswith(("os.getpid(", "os.getpgrp("))):
+    if text.endswith("raise_signal") or (
+        text in ("os.kill", "os.killpg")
+        and first is not None
+        and ast.unparse(first).startswith(("os.getpid(", "os.getpgrp("))
+    ):
         return "it signals its own process"
     if text in ("time.sleep", "sleep") and first is not None and is_number(first) and not looks:
         return "it waits for a fixed time"
@@ -101,4 +111,9 @@ def six():
     time.sleep(0)
     time.sleep(seconds)
 """
-    assert [(place, line) for place, line, _ in offences(ast.parse(code))] == [("one", 3), ("two", 5), ("three", 8), ("four", 13)]
+    assert [(place, line) for place, line, _ in offences(ast.parse(code))] == [
+        ("one", 3),
+        ("two", 5),
+        ("three", 8),
+        ("four", 13),
+    ]

@@ -1,4 +1,5 @@
-"""Names from elsewhere: what a manifest, a listing, a recipe or a request calls a file never leads out of its root.
+"""Names from elsewhere: what a manifest, a listing, a recipe or a request calls a file never leads out of its
+root.
 
 Every way in gets the same bad names; a folder beside the root is watched, and so is what the error says.
 """
@@ -34,14 +35,54 @@ from penstock.train.warm_start import weights_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
 OUTSIDE = [
-    "../planted", "../../planted", "a/../../planted", "a/b/../../../planted", "..", "../", "/tmp/planted-absolute", "//tmp/planted", "~/../../planted\0",
-    "..\\planted", "a\\..\\..\\planted", "C:\\planted", "C:/planted", "c:planted", "\\\\host\\share\\planted",
+    "../planted",
+    "../../planted",
+    "a/../../planted",
+    "a/b/../../../planted",
+    "..",
+    "../",
+    "/tmp/planted-absolute",
+    "//tmp/planted",
+    "~/../../planted\0",
+    "..\\planted",
+    "a\\..\\..\\planted",
+    "C:\\planted",
+    "C:/planted",
+    "c:planted",
+    "\\\\host\\share\\planted",
 ]
 """Names that lead out, here or on another system."""
-ODD = ["", ".", "./a", "a/./b", "a//b", "a/", "a\0b", "a\nb", "a\x1b[2Jb", "\udcff", "x" * 300, "a/" * 2_500 + "b", "\u2028"]
+ODD = [
+    "",
+    ".",
+    "./a",
+    "a/./b",
+    "a//b",
+    "a/",
+    "a\0b",
+    "a\nb",
+    "a\x1b[2Jb",
+    "\udcff",
+    "x" * 300,
+    "a/" * 2_500 + "b",
+    "\u2028",
+]
 """Names that are not spelt in the one normal way."""
 BAD = OUTSIDE + ODD
-GOOD = ["a", "a/b.parquet", "rows/split=train/part-0.parquet", "Ærø/雪.txt", "..a", "a..", "a..b/..c", "-x", ".staging", "a b", "con", "x" * 255]
+GOOD = [
+    "a",
+    "a/b.parquet",
+    "rows/split=train/part-0.parquet",
+    "Ærø/雪.txt",
+    "..a",
+    "a..",
+    "a..b/..c",
+    "-x",
+    ".staging",
+    "a b",
+    "con",
+    "x" * 255,
+]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +111,7 @@ def ids(name: str) -> str:
     return ascii(name)[:30]
 
 
-# -- the gate ----------------------------------------------------------------------------------------------------------
+# -- the gate ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*BAD, None, 7, ["a"], b"a"], ids=ascii)
@@ -118,21 +159,30 @@ def test_links_are_followed_within_their_root_alone(tmp_path, nothing_outside):
         below(root, "pipe", where="x")
     assert not below(root, "loop", where="x").exists()
     is_below = Inside(str(root))
-    assert [is_below(str(root / name)) for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")] == [True, True, True, False, False]
+    assert [
+        is_below(str(root / name)) for name in ("deep/file", "near/file", "absent", "out/secret.txt", "null")
+    ] == [True, True, True, False, False]
     (nothing_outside / "alias").symlink_to(root)
-    assert below(nothing_outside / "alias", "deep/file", where="x").read_text("utf-8") == "x"  # the root itself may be a link
+    # the root itself may be a link
+    assert below(nothing_outside / "alias", "deep/file", where="x").read_text("utf-8") == "x"
 
 
-# -- manifests ---------------------------------------------------------------------------------------------------------
+# -- manifests -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*BAD, MANIFEST, "deep/manifest.json", "MANIFEST.JSON"], ids=ids)
 def test_a_manifest_in_a_folder(name, nothing_outside):
     folder = nothing_outside / "store" / "bundles" / "0123456789abcdef"
     folder.mkdir(parents=True)
-    (folder / MANIFEST).write_text(json.dumps({"format": 1, "type": "bundle", "id": folder.name, "files": {name: entry(b"secret")}}))
+    (folder / MANIFEST).write_text(
+        json.dumps({"format": 1, "type": "bundle", "id": folder.name, "files": {name: entry(b"secret")}})
+    )
     store = Store(nothing_outside / "store")
-    for ask in (lambda: Artefact.open(folder), lambda: store.open(f"bundles/{folder.name}"), lambda: store.manifest(f"bundles/{folder.name}")):
+    for ask in (
+        lambda: Artefact.open(folder),
+        lambda: store.open(f"bundles/{folder.name}"),
+        lambda: store.manifest(f"bundles/{folder.name}"),
+    ):
         with pytest.raises(StoreError):
             ask()
     for verb in (lambda: api.show(f"bundle-{folder.name}", store=store), lambda: Bundle.open(folder)):
@@ -146,9 +196,17 @@ def _hostile(shelf: Path, good: bytes) -> list[str]:
     """Artefacts that cannot be read, beside one that can; what each is called where it is told of."""
     odd = {"created": {"a": [1]}, "name": "\x1b[2J", "counts": 3}
     contents = {
-        "1" * 16: b"{", "2" * 16: b"[]", "3" * 16: b"\xff", "4" * 16: b"[" * 100_000, "5\x1b[2J": good, "6\\6": good,
+        "1" * 16: b"{",
+        "2" * 16: b"[]",
+        "3" * 16: b"\xff",
+        "4" * 16: b"[" * 100_000,
+        "5\x1b[2J": good,
+        "6\\6": good,
         "7" * 16: json.dumps({**json.loads(good), "files": {"../x": entry(b"x")}}).encode(),
-        **{digit * 16: json.dumps({**json.loads(good), word: value}).encode() for digit, (word, value) in zip("89a", odd.items(), strict=True)},
+        **{
+            digit * 16: json.dumps({**json.loads(good), word: value}).encode()
+            for digit, (word, value) in zip("89a", odd.items(), strict=True)
+        },
     }
     for name, content in contents.items():
         (shelf / name).mkdir(parents=True)
@@ -163,7 +221,9 @@ def _hostile(shelf: Path, good: bytes) -> list[str]:
 def test_what_cannot_be_read_is_named_and_hides_nothing(shelf, nothing_outside, capsys):
     store = nothing_outside / "store"
     folder = store / shelf / "people" if shelf == "datasets" else store / shelf
-    good = json.dumps({"format": 1, "id": "0" * 16, "created": "2026-01-01", "name": "people", "files": {}}).encode()
+    good = json.dumps(
+        {"format": 1, "id": "0" * 16, "created": "2026-01-01", "name": "people", "files": {}}
+    ).encode()
     names = _hostile(folder, good)
     (folder / ("0" * 16)).mkdir()
     (folder / ("0" * 16) / MANIFEST).write_bytes(good)
@@ -186,8 +246,12 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     run = Run.create(store, recipe, dataset="a@b", feed="c", key="d")
     facts = json.loads((run.path / "run.json").read_text("utf-8"))
     bad = {
-        "run-1": b"{", "run-2": b"[]", "run-3": json.dumps({**facts, "id": "run-4"}).encode(), "run-\x1b5": json.dumps(facts).encode(),
-        "run-6": json.dumps({**facts, "id": "run-6", "process": 3}).encode(), "run-7": json.dumps({**facts, "id": "run-7", "name": "\x1b[2J"}).encode(),
+        "run-1": b"{",
+        "run-2": b"[]",
+        "run-3": json.dumps({**facts, "id": "run-4"}).encode(),
+        "run-\x1b5": json.dumps(facts).encode(),
+        "run-6": json.dumps({**facts, "id": "run-6", "process": 3}).encode(),
+        "run-7": json.dumps({**facts, "id": "run-7", "name": "\x1b[2J"}).encode(),
     }
     for name, content in bad.items():
         (store.folder / "runs" / name).mkdir()
@@ -195,7 +259,9 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
     (store.folder / "runs" / "run-0").mkdir()  # torn at its birth: nothing is lost, and nothing is said
     first, *others = api.list_artefacts("runs", store=store)
     assert first["reference"] == run.id and "problem" not in first
-    assert sorted(row["reference"] for row in others) == sorted(repr(name) if "\x1b" in name else name for name in bad)
+    assert sorted(row["reference"] for row in others) == sorted(
+        repr(name) if "\x1b" in name else name for name in bad
+    )
     assert all(row["problem"] for row in others)
     with pytest.raises(UserError) as raised:
         api.show("run-nowhere", store=store)
@@ -207,11 +273,27 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_nothing(nothing_outside):
 def test_a_manifest_in_a_bucket(name, nothing_outside):
     url = f"memory://names-{nothing_outside.parent.name}"
     store = Store(url)
-    for shelf in ("bundles/0123456789abcdef", "feeds/0123456789abcdef", "datasets/people/0123456789abcdef", "runs/run-01hzzzzzzzzzzzzzzzzzzzzzzz"):
-        manifest = {"format": 1, "type": "x", "id": "0123456789abcdef", "name": "people", "files": {name: entry(b"planted")}, "shard_rows": {}}
+    for shelf in (
+        "bundles/0123456789abcdef",
+        "feeds/0123456789abcdef",
+        "datasets/people/0123456789abcdef",
+        "runs/run-01hzzzzzzzzzzzzzzzzzzzzzzz",
+    ):
+        manifest = {
+            "format": 1,
+            "type": "x",
+            "id": "0123456789abcdef",
+            "name": "people",
+            "files": {name: entry(b"planted")},
+            "shard_rows": {},
+        }
         store._bucket.write(f"{shelf}/{MANIFEST}", json.dumps(manifest).encode())
         store._bucket.write(f"{shelf}/{name.encode('utf-8', 'replace').decode()}", b"planted")
-        for ask in (lambda s=shelf: store.open(s), lambda s=shelf: store.members(s), lambda s=shelf: store.file(s, name)):
+        for ask in (
+            lambda s=shelf: store.open(s),
+            lambda s=shelf: store.members(s),
+            lambda s=shelf: store.file(s, name),
+        ):
             with pytest.raises(StoreError):
                 ask()
     for reference in ("bundle-0123456789abcdef", "people@0123456789abcdef", "0123456789abcdef"):
@@ -221,10 +303,23 @@ def test_a_manifest_in_a_bucket(name, nothing_outside):
         Feed.open(store, "0123456789abcdef")
 
 
-@pytest.mark.parametrize("wrong", [
-    {"size_bytes": 3}, {"sha256": "0" * 64}, {"size_bytes": -1, "sha256": "0" * 64}, {"size_bytes": True, "sha256": "0" * 64}, {"size_bytes": 1.5, "sha256": "0" * 64},
-    {"size_bytes": 1, "sha256": "../../planted"}, {"size_bytes": 1, "sha256": "A" * 64}, {"size_bytes": 1, "sha256": 3}, None, [], "x",
-], ids=ascii)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size_bytes": 3},
+        {"sha256": "0" * 64},
+        {"size_bytes": -1, "sha256": "0" * 64},
+        {"size_bytes": True, "sha256": "0" * 64},
+        {"size_bytes": 1.5, "sha256": "0" * 64},
+        {"size_bytes": 1, "sha256": "../../planted"},
+        {"size_bytes": 1, "sha256": "A" * 64},
+        {"size_bytes": 1, "sha256": 3},
+        None,
+        [],
+        "x",
+    ],
+    ids=ascii,
+)
 def test_an_entry_names_the_cache_s_copy(wrong, nothing_outside):
     """The cache keeps a file under its digest, so a digest is a name too."""
     folder = nothing_outside / "thing"
@@ -243,7 +338,11 @@ def sealed(folder: Path) -> Path:
 
 def test_a_member_that_is_a_link_or_a_device(tmp_path, nothing_outside):
     folder = sealed(nothing_outside / "thing")
-    for make in (lambda path: path.symlink_to(tmp_path / "secret.txt"), lambda path: path.symlink_to("/dev/zero"), os.mkfifo):
+    for make in (
+        lambda path: path.symlink_to(tmp_path / "secret.txt"),
+        lambda path: path.symlink_to("/dev/zero"),
+        os.mkfifo,
+    ):
         (folder / "a.txt").unlink()
         make(folder / "a.txt")
         with pytest.raises(StoreError, match=r"a link leads it out|a device"):
@@ -270,17 +369,28 @@ def test_a_folder_or_manifest_that_is_a_link(tmp_path, nothing_outside):
         Artefact.open(other)
 
 
-# -- names in a store --------------------------------------------------------------------------------------------------
+# -- names in a store ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 @pytest.mark.parametrize("name", BAD, ids=ids)
 def test_a_name_in_a_store(kind, name, nothing_outside):
-    store = Store(nothing_outside / "store") if kind == "folder" else Store(f"memory://names-{nothing_outside.parent.name}")
+    store = (
+        Store(nothing_outside / "store")
+        if kind == "folder"
+        else Store(f"memory://names-{nothing_outside.parent.name}")
+    )
     asked = [
-        lambda: store.has(f"bundles/{name}"), lambda: store.manifest(name), lambda: store.open(f"runs/{name}"), lambda: store.names(f"datasets/{name}"),
-        lambda: store.folders(name), lambda: store.file(f"runs/{name}", "a"), lambda: store.workspace(f"runs/{name}"),
-        lambda: store.write_text(f"index/{name}", "planted"), lambda: store.read_text(f"index/{name}"), lambda: store.is_here(f"runs/{name}"),
+        lambda: store.has(f"bundles/{name}"),
+        lambda: store.manifest(name),
+        lambda: store.open(f"runs/{name}"),
+        lambda: store.names(f"datasets/{name}"),
+        lambda: store.folders(name),
+        lambda: store.file(f"runs/{name}", "a"),
+        lambda: store.workspace(f"runs/{name}"),
+        lambda: store.write_text(f"index/{name}", "planted"),
+        lambda: store.read_text(f"index/{name}"),
+        lambda: store.is_here(f"runs/{name}"),
     ]
     for ask in asked:
         with pytest.raises(StoreError):
@@ -301,7 +411,9 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
         (store.folder / name).symlink_to(tmp_path)
     recipe = load_recipe({"name": "x", "source": {"type": "files", "path": "none"}}, base=nothing_outside)
     for ask in (
-        lambda: store.workspace("runs/run-x"), lambda: store.write_text("index/a", "planted"), lambda: store.names("bundles"),
+        lambda: store.workspace("runs/run-x"),
+        lambda: store.write_text("index/a", "planted"),
+        lambda: store.names("bundles"),
         lambda: Run.create(store, recipe, dataset="a@b", feed="c", key="d"),
     ):
         with pytest.raises(StoreError, match="a link leads it out"):
@@ -312,7 +424,15 @@ def test_a_link_in_a_store_leads_nowhere(tmp_path, nothing_outside):
         pass
 
 
-HOSTILE = ["runs/run-x/../../../planted", "../planted", "runs/run-x/a\\..\\..\\planted", "runs/run-x//a", "runs/run-x/\x1b[2J", "runs/run-x/a\0b", "elsewhere/planted"]
+HOSTILE = [
+    "runs/run-x/../../../planted",
+    "../planted",
+    "runs/run-x/a\\..\\..\\planted",
+    "runs/run-x//a",
+    "runs/run-x/\x1b[2J",
+    "runs/run-x/a\0b",
+    "elsewhere/planted",
+]
 
 
 @pytest.mark.parametrize("key", HOSTILE, ids=ids)
@@ -321,18 +441,41 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
     store = Store(f"memory://names-{nothing_outside.parent.name}")
     root = store._bucket.root
     listed, good = f"/{key}" if key.startswith("elsewhere") else f"{root}/{key}", f"{root}/runs/run-x/good"
-    monkeypatch.setattr(type(store._bucket.system), "find", lambda self, path, detail=True, **_: {name: {"name": name, "size": 7, "type": "file"} for name in (listed, good)})
-    monkeypatch.setattr(type(store._bucket.system), "info", lambda self, path: {"name": path, "type": "file", "size": 1})
-    monkeypatch.setattr(type(store._bucket.system), "ls", lambda self, path, detail=True: [{"name": name, "type": "directory"} for name in (listed, f"{root}/{path[len(root):].strip('/')}/good")])
+    monkeypatch.setattr(
+        type(store._bucket.system),
+        "find",
+        lambda self, path, detail=True, **_: {
+            name: {"name": name, "size": 7, "type": "file"} for name in (listed, good)
+        },
+    )
+    monkeypatch.setattr(
+        type(store._bucket.system), "info", lambda self, path: {"name": path, "type": "file", "size": 1}
+    )
+    monkeypatch.setattr(
+        type(store._bucket.system),
+        "ls",
+        lambda self, path, detail=True: [
+            {"name": name, "type": "directory"}
+            for name in (listed, f"{root}/{path[len(root) :].strip('/')}/good")
+        ],
+    )
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
     heard_here: list[Event] = []
     with heard(Events(heard_here.append)):
         assert store.names("bundles") == ["bundles/good"] and store.folders("bundles") == ["bundles/good"]
         assert list(store._bucket.below("runs/run-x")) == ["runs/run-x/good"]
-    assert heard_here and all(event.fields["text"].startswith("memory://") and "is left out" in event.fields["text"] for event in heard_here)
-    assert all("\x1b" not in event.fields["text"] and "\0" not in event.fields["text"] for event in heard_here)
+    assert heard_here and all(
+        event.fields["text"].startswith("memory://") and "is left out" in event.fields["text"]
+        for event in heard_here
+    )
+    assert all(
+        "\x1b" not in event.fields["text"] and "\0" not in event.fields["text"] for event in heard_here
+    )
     rows = api.list_artefacts("bundles", store=store)
-    assert any(row["reference"] == "bundle-good" for row in rows) and sum("is left out" in row.get("problem", "") for row in rows) == 1
+    assert (
+        any(row["reference"] == "bundle-good" for row in rows)
+        and sum("is left out" in row.get("problem", "") for row in rows) == 1
+    )
     with pytest.warns(RuntimeWarning, match="left out"):
         assert sorted(path.name for path in store.workspace("runs/run-x").iterdir()) == ["good"]
 
@@ -342,19 +485,29 @@ def test_what_a_bucket_gives_lies_below_the_draft(name, nothing_outside, monkeyp
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
     (nothing_outside / "draft").mkdir()
     with pytest.raises(StoreError):
-        Bucket("memory://x").get({f"runs/x/{name}" if not name.startswith("/") else f"runs/x/{name[1:]}/../..": 7}, nothing_outside / "draft", "runs/x")
+        Bucket("memory://x").get(
+            {f"runs/x/{name}" if not name.startswith("/") else f"runs/x/{name[1:]}/../..": 7},
+            nothing_outside / "draft",
+            "runs/x",
+        )
 
 
-# -- recipes and references --------------------------------------------------------------------------------------------
+# -- recipes and references ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*[n for n in BAD if n], "a/b", ".hidden", "...", "a b", "Ⅷ", "a\u0301", "x" * 101, "a\n"], ids=ids)
+@pytest.mark.parametrize(
+    "name",
+    [*[n for n in BAD if n], "a/b", ".hidden", "...", "a b", "Ⅷ", "a\u0301", "x" * 101, "a\n"],
+    ids=ids,
+)
 def test_a_recipe_s_name_is_one_folder(name):
     with pytest.raises(RecipeError, match="name"):
         load_recipe({"name": name, "source": {"type": "files", "path": "x"}})
 
 
-@pytest.mark.parametrize("name", ["CON", "nul", "Aux", "prn", "COM1", "lpt9", "con.csv", "NUL.tar.gz", "a.", "a...", "a "])
+@pytest.mark.parametrize(
+    "name", ["CON", "nul", "Aux", "prn", "COM1", "lpt9", "con.csv", "NUL.tar.gz", "a.", "a...", "a "]
+)
 def test_a_recipe_s_name_can_be_held_by_every_system(name, nothing_outside, capsys):
     recipe = nothing_outside / "recipe.yaml"
     recipe.write_text(json.dumps({"name": name, "source": {"type": "files", "path": "x"}}), "utf-8")
@@ -367,10 +520,15 @@ def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(not
     store = Store(nothing_outside / "store")
     shelf = store.folder / "datasets" / "people"
     for id, created in (("0" * 16, "2026-01-01"), ("1" * 16, "2026-01-02"), ("2" * 16, "2026-01-03")):
-        with store.draft(f"datasets/people/{id}", {"type": "dataset", "id": id, "name": "people", "created": created, "counts": {"in": 0}}) as draft:
+        with store.draft(
+            f"datasets/people/{id}",
+            {"type": "dataset", "id": id, "name": "people", "created": created, "counts": {"in": 0}},
+        ) as draft:
             (draft / "profile.json").write_text("{}")
     (shelf / ("2" * 16) / MANIFEST).write_bytes(b"{")
-    with pytest.warns(RuntimeWarning, match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken"):
+    with pytest.warns(
+        RuntimeWarning, match="people@2222222222222222 cannot be read .*people@1111111111111111 is taken"
+    ):
         assert Dataset.open(store, "people").id == "1" * 16
     with pytest.raises(StoreError):
         Dataset.open(store, "people@" + "2" * 16)
@@ -381,18 +539,36 @@ def test_a_dataset_is_found_by_its_name_beside_a_version_that_cannot_be_read(not
     assert all(f"people@{id * 16}" in str(raised.value) for id in "012")
 
 
-@pytest.mark.parametrize("name", ["adult-income", "a.b", "A_1", "-x", "x" * 100, "concert", "nullable", "com10", "a.con"])
+@pytest.mark.parametrize(
+    "name", ["adult-income", "a.b", "A_1", "-x", "x" * 100, "concert", "nullable", "com10", "a.con"]
+)
 def test_a_usual_name_stays(name):
     assert load_recipe({"name": name, "source": {"type": "files", "path": "x"}}).name == name
 
 
-TRACKED = [*[n for n in BAD if n != "."], ".", "checkpoints", "checkpoints/x", "manifest.json", "events.jsonl", "run.json", "model.safetensors", "report"]
+TRACKED = [
+    *[n for n in BAD if n != "."],
+    ".",
+    "checkpoints",
+    "checkpoints/x",
+    "manifest.json",
+    "events.jsonl",
+    "run.json",
+    "model.safetensors",
+    "report",
+]
 
 
 @pytest.mark.parametrize("name", TRACKED, ids=ids)
 def test_a_tracker_s_folder_is_below_the_run(name):
     with pytest.raises(RecipeError, match=r"below the run's|half of a surrogate pair"):
-        load_recipe({"name": "x", "source": {"type": "files", "path": "x"}, "trackers": [{"type": "tensorboard", "folder": name}]})
+        load_recipe(
+            {
+                "name": "x",
+                "source": {"type": "files", "path": "x"},
+                "trackers": [{"type": "tensorboard", "folder": name}],
+            }
+        )
 
 
 def test_a_tracker_s_folder_that_is_a_link(tmp_path, nothing_outside):
@@ -406,21 +582,33 @@ def store(tmp_path_factory) -> Store:
     return Store(shutil.copytree(GOLDEN, tmp_path_factory.mktemp("golden") / "store"))
 
 
-@pytest.mark.parametrize("name", [*BAD, "reference://", "reference://x", "file:///etc/passwd", "*", "[a-z]*", "golden@*", "%2e%2e/x"], ids=ids)
+@pytest.mark.parametrize(
+    "name",
+    [*BAD, "reference://", "reference://x", "file:///etc/passwd", "*", "[a-z]*", "golden@*", "%2e%2e/x"],
+    ids=ids,
+)
 def test_a_reference(name, store):
     for ask in (
-        lambda: api.show(name, store=store), lambda: api.show(f"run-{name}", store=store), lambda: api.show(f"bundle-{name}", store=store),
-        lambda: api.show(f"{name}@0123456789abcdef", store=store), lambda: api.show(f"golden@{name}x", store=store),
-        lambda: Bundle.open(f"bundle-{name}", store), lambda: Dataset.open(store, f"{name}@{name}"), lambda: Run.open(store, f"run-{name}"),
-        lambda: Feed.open(store, f"{name}/x"), lambda: weights_of(f"bundle-{name}", store), lambda: weights_of(f"run-{name}", store),
-        lambda: api.resume(f"run-{name}", store=store), lambda: api.evaluate(f"bundle-{name}", store=store),
+        lambda: api.show(name, store=store),
+        lambda: api.show(f"run-{name}", store=store),
+        lambda: api.show(f"bundle-{name}", store=store),
+        lambda: api.show(f"{name}@0123456789abcdef", store=store),
+        lambda: api.show(f"golden@{name}x", store=store),
+        lambda: Bundle.open(f"bundle-{name}", store),
+        lambda: Dataset.open(store, f"{name}@{name}"),
+        lambda: Run.open(store, f"run-{name}"),
+        lambda: Feed.open(store, f"{name}/x"),
+        lambda: weights_of(f"bundle-{name}", store),
+        lambda: weights_of(f"run-{name}", store),
+        lambda: api.resume(f"run-{name}", store=store),
+        lambda: api.evaluate(f"bundle-{name}", store=store),
     ):
         with pytest.raises(PenstockError) as refused:
             ask()
         assert refused.value.exit_code == 2
 
 
-# -- artefacts from elsewhere ------------------------------------------------------------------------------------------
+# -- artefacts from elsewhere --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -435,7 +623,9 @@ def change(folder: Path, **words: object) -> None:
     (folder / MANIFEST).write_text(json.dumps({**manifest, **words}))
 
 
-@pytest.mark.parametrize("name", ["../../../../secret.txt", "/etc/passwd", "fitted.json/../../x", "not-there.arrow"])
+@pytest.mark.parametrize(
+    "name", ["../../../../secret.txt", "/etc/passwd", "fitted.json/../../x", "not-there.arrow"]
+)
 def test_a_feed_s_shards(name, elsewhere):
     store, expected = elsewhere
     change(store.folder / "feeds" / expected["feed"], shards={"train": [name]})
@@ -452,7 +642,10 @@ def test_rows_beside_a_dataset_are_not_read(elsewhere, tmp_path):
     assert Dataset.open(store, expected["dataset"]).table("train").num_rows == expected["rows"]["train"]
 
 
-@pytest.mark.parametrize("name", ["events.jsonl", "checkpoints", "report", "run.json", "world.json", "recipe.yaml", "model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["events.jsonl", "checkpoints", "report", "run.json", "world.json", "recipe.yaml", "model.safetensors"],
+)
 def test_a_run_with_links(name, elsewhere, tmp_path):
     store, expected = elsewhere
     folder = store.folder / "runs" / expected["run"]
@@ -502,10 +695,17 @@ def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
     (nothing_outside / "texts" / "a.txt").write_text("fine")
     (nothing_outside / "texts" / "b.txt").symlink_to(tmp_path / "secret.txt")
     (nothing_outside / "texts" / "c").symlink_to(tmp_path)
-    (nothing_outside / "t.csv").write_text("file,y\na.txt,1\nb.txt,2\nc/secret.txt,3\n../../secret.txt,4\n/etc/passwd,5\na.txt/../../../secret.txt,6\n")
+    (nothing_outside / "t.csv").write_text(
+        "file,y\na.txt,1\nb.txt,2\nc/secret.txt,3\n../../secret.txt,4\n/etc/passwd,5\na.txt/../../../secret.txt,6\n"
+    )
     recipe = load_recipe(
-        {"name": "x", "source": {"type": "files", "path": "t.csv", "load": {"file": {"root": "texts", "text": True}}}, "split": {"train": 1.0, "validation": 0, "test": 0}},
-        base=nothing_outside)
+        {
+            "name": "x",
+            "source": {"type": "files", "path": "t.csv", "load": {"file": {"root": "texts", "text": True}}},
+            "split": {"train": 1.0, "validation": 0, "test": 0},
+        },
+        base=nothing_outside,
+    )
     dataset = api.prepare(recipe, store=nothing_outside / "store")
     assert dataset.table("train")["file"].to_pylist() == ["fine"]
     assert dataset.counts["quarantined"] == 5
@@ -513,7 +713,9 @@ def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
 
 @pytest.mark.parametrize("name", ["../secret.bin", "{outside}/secret.bin", "link.bin"])
 def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
-    """An ONNX program may name files with its weights. onnxruntime refuses those that lie elsewhere; should it cease to, we hear of it."""
+    """An ONNX program may name files with its weights. onnxruntime refuses those that lie elsewhere; should
+    it cease to, we hear of it.
+    """
     (nothing_outside / "secret.bin").write_bytes(b"\0\0\xe0@")
     folder = nothing_outside / "programs"
     folder.mkdir()
@@ -521,9 +723,13 @@ def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
     weight = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
     weight.external_data.add(key="location", value=name.format(outside=nothing_outside))
     given, answer = (onnx.helper.make_tensor_value_info(word, 1, ["r"]) for word in ("a", "y"))
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["a", "w"], ["y"])], "g", [given], [answer], [weight])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["a", "w"], ["y"])], "g", [given], [answer], [weight]
+    )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     (folder / "main.onnx").write_bytes(model.SerializeToString())
     entries = [{"name": word, "dtype": "float32", "shape": []} for word in ("a", "y")]
     with pytest.raises(BundleError, match="onnxruntime cannot read"):
-        Runtime.load("onnx").open(folder, {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}, threads=1)
+        Runtime.load("onnx").open(
+            folder, {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}, threads=1
+        )

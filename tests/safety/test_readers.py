@@ -1,5 +1,6 @@
-"""Nothing is lost, or taken for something else, in silence: what a container says it has is what comes of it, as rows or
-as rejects with a reason, and what is damaged is told."""
+"""Nothing is lost, or taken for something else, in silence: what a container says it has is what comes of it,
+as rows or as rejects with a reason, and what is damaged is told.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def read(source: Source, folder: Path) -> Read:
     said: list[str] = []
     events = Events(lambda event: said.append(str(event.fields.get("text", ""))))
     made = source.extract(source.snapshot(folder), folder / "scratch", memory_bytes=256 << 20, events=events)
-    rows = [row for path in made.parquet for row in pq.read_table(path, columns=made.schema.names).to_pylist()]
+    rows = [
+        row for path in made.parquet for row in pq.read_table(path, columns=made.schema.names).to_pylist()
+    ]
     rejects = [row for path in made.rejects for row in pq.read_table(path).to_pylist()]
     assert (len(rows), len(rejects)) == (made.rows, made.rejected)
     return Read(rows, rejects, said)
@@ -73,7 +76,7 @@ def bits(kind: pa.DataType, values: list[int]) -> pa.Array:
     return pa.array(values, pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)
 
 
-# -- text that is not UTF-8 ----------------------------------------------------------------------------------------------
+# -- text that is not UTF-8 ----------------------------------------------------------------------------------
 
 
 def _texts(kind: str) -> pa.Array:
@@ -89,9 +92,12 @@ def _texts(kind: str) -> pa.Array:
         return pa.ListArray.from_arrays(one_each, plain)
     if kind == "struct":
         return pa.StructArray.from_arrays([plain], names=["in"])
-    if kind.startswith("list of two"):  # a size in the type; with one missing, Parquet is read without the sizes
+    # a size in the type; with one missing, Parquet is read without the sizes
+    if kind.startswith("list of two"):
         twice = pa.array([text for text in LINES for _ in range(2)]).view(pa.string())
-        return pa.FixedSizeListArray.from_arrays(twice, 2, mask=pa.array([False, False, "missing" in kind, False]))
+        return pa.FixedSizeListArray.from_arrays(
+            twice, 2, mask=pa.array([False, False, "missing" in kind, False])
+        )
     if kind == "list of lists":
         return pa.ListArray.from_arrays(one_each, pa.ListArray.from_arrays(one_each, plain))
     if kind == "struct of lists of two":
@@ -105,8 +111,23 @@ def _texts(kind: str) -> pa.Array:
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
-@pytest.mark.parametrize("kind", ["plain", "large", "view", "dictionary", "list", "struct", "list of structs", "map", "list of lists", "list of two",
-                                  "list of two, missing", "struct of lists of two"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        "large",
+        "view",
+        "dictionary",
+        "list",
+        "struct",
+        "list of structs",
+        "map",
+        "list of lists",
+        "list of two",
+        "list of two, missing",
+        "struct of lists of two",
+    ],
+)
 def test_a_text_that_is_not_utf8_costs_its_row_alone(kind: str, format: str, tmp_path: Path) -> None:
     array = _texts(kind)
     if format == "parquet" and kind == "dictionary":
@@ -134,13 +155,15 @@ def test_rejects_are_put_aside_once_where_rows_are_given_twice(tmp_path: Path) -
     assert len(result.rows) == 4 and len(result.rejects) == 1
 
 
-# -- moments, and other values that nothing can hold -----------------------------------------------------------------------
+# -- moments, and other values that nothing can hold ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
-def test_moments_beyond_the_calendar_cost_their_rows(unit: str, zone: str | None, format: str, tmp_path: Path) -> None:
+def test_moments_beyond_the_calendar_cost_their_rows(
+    unit: str, zone: str | None, format: str, tmp_path: Path
+) -> None:
     per_second = {"s": 1, "ms": 10**3, "us": 10**6}[unit]
     last = 253_402_300_800 * per_second - 1
     first = -62_135_596_800 * per_second
@@ -149,57 +172,88 @@ def test_moments_beyond_the_calendar_cost_their_rows(unit: str, zone: str | None
         pytest.skip("Parquet has no moments in seconds")
     result = read_column(bits(kind, [0, last, last + 1, first, first - 1, FAR, -FAR]), format, tmp_path)
     assert [row["id"] for row in result.rows] == [0, 1, 3]
-    assert {r["line"] for r in result.rejects} == {3, 5, 6, 7} and all("years 1 to 9999" in r["reason"] for r in result.rejects)
+    assert {r["line"] for r in result.rejects} == {3, 5, 6, 7} and all(
+        "years 1 to 9999" in r["reason"] for r in result.rejects
+    )
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
-@pytest.mark.parametrize(("kind", "values"), [
-    (pa.date32(), [0, 2_932_896, 2_932_897, -719_163]), (pa.date64(), [0, 86_400_000, 86_400_000 * 2_932_897, -86_400_000 * 800_000]),
-    (pa.time64("us"), [0, 86_399_999_999, 86_400_000_000, -1]), (pa.time32("ms"), [0, 86_399_999, 86_400_000, -1]),
-])
-def test_dates_and_times_beyond_cost_their_rows(kind: pa.DataType, values: list[int], format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.date32(), [0, 2_932_896, 2_932_897, -719_163]),
+        (pa.date64(), [0, 86_400_000, 86_400_000 * 2_932_897, -86_400_000 * 800_000]),
+        (pa.time64("us"), [0, 86_399_999_999, 86_400_000_000, -1]),
+        (pa.time32("ms"), [0, 86_399_999, 86_400_000, -1]),
+    ],
+)
+def test_dates_and_times_beyond_cost_their_rows(
+    kind: pa.DataType, values: list[int], format: str, tmp_path: Path
+) -> None:
     result = read_column(bits(kind, values), format, tmp_path)
     assert [row["id"] for row in result.rows] == [0, 1] and len(result.rejects) == 2
 
 
 def test_moments_within_lists_structs_and_dictionaries(tmp_path: Path) -> None:
     moments = bits(pa.timestamp("ms"), [0, FAR, 1, 2])
-    for number, array in enumerate((
-        pa.ListArray.from_arrays([0, 1, 2, 3, 4], moments), pa.StructArray.from_arrays([moments], names=["t"]),
-        pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int8()), moments),
-        pa.MapArray.from_arrays([0, 1, 2, 3, 4], pa.array(["a", "b", "c", "d"]), moments),
-    )):
+    for number, array in enumerate(
+        (
+            pa.ListArray.from_arrays([0, 1, 2, 3, 4], moments),
+            pa.StructArray.from_arrays([moments], names=["t"]),
+            pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int8()), moments),
+            pa.MapArray.from_arrays([0, 1, 2, 3, 4], pa.array(["a", "b", "c", "d"]), moments),
+        )
+    ):
         (tmp_path / str(number)).mkdir()
         result = read_column(array, "arrow", tmp_path / str(number))
         assert [row["id"] for row in result.rows] == [0, 2, 3] and len(result.rejects) == 1
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("a.csv", "t,k\n2024-01-01T00:00:00Z,1\n9999-12-31T23:59:59-05:00,2\n0001-01-01T00:00:00+05:00,3\n"),
-    ("a.jsonl", '{"t":"2024-01-01T00:00:00Z","k":1}\n{"t":"9999-12-31T23:59:59-05:00","k":2}\n{"t":"0001-01-01T00:00:00+05:00","k":3}\n'),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "t,k\n2024-01-01T00:00:00Z,1\n9999-12-31T23:59:59-05:00,2\n0001-01-01T00:00:00+05:00,3\n"),
+        (
+            "a.jsonl",
+            '{"t":"2024-01-01T00:00:00Z","k":1}\n{"t":"9999-12-31T23:59:59-05:00","k":2}\n{"t":"0001-01-01T00:00:00+05:00","k":3}\n',
+        ),
+    ],
+)
 @pytest.mark.parametrize("types", [{}, {"t": "timestamp"}])
 def test_zoned_ends_of_time_in_text(name: str, text: str, types: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     result = read(Files(path=str(tmp_path / name), types=types), tmp_path)
-    assert ([row["k"] for row in result.rows] == [1] and [r["line"] for r in result.rejects] == [3, 4]) or [r["line"] for r in result.rejects] == [2, 3]
+    assert ([row["k"] for row in result.rows] == [1] and [r["line"] for r in result.rejects] == [3, 4]) or [
+        r["line"] for r in result.rejects
+    ] == [2, 3]
     assert all(r["column"] == "t" for r in result.rejects)
 
 
 def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
     texts, numbers = pa.array(["a", "b"]), pa.array([1, 2])
-    union = pa.UnionArray.from_dense(pa.array([0, 1, 0, 1], pa.int8()), pa.array([0, 0, 1, 1], pa.int32()), [numbers, texts])
+    union = pa.UnionArray.from_dense(
+        pa.array([0, 1, 0, 1], pa.int8()), pa.array([0, 0, 1, 1], pa.int32()), [numbers, texts]
+    )
     deep: pa.Array = pa.array([1, 2, 3, 4])
     for _ in range(40):
         deep = pa.ListArray.from_arrays([0, 1, 2, 3, 4], deep)
     arrays = {
-        "union": union, "sparse union": pa.UnionArray.from_sparse(pa.array([0, 1, 0, 1], pa.int8()), [pa.array([1, 2, 3, 4]), pa.array(list("abcd"))]),
-        "list of unions": pa.ListArray.from_arrays([0, 1, 2, 3, 4], union), "struct of unions": pa.StructArray.from_arrays([union], names=["u"]),
+        "union": union,
+        "sparse union": pa.UnionArray.from_sparse(
+            pa.array([0, 1, 0, 1], pa.int8()), [pa.array([1, 2, 3, 4]), pa.array(list("abcd"))]
+        ),
+        "list of unions": pa.ListArray.from_arrays([0, 1, 2, 3, 4], union),
+        "struct of unions": pa.StructArray.from_arrays([union], names=["u"]),
         "run-end encoded": pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), texts),
-        "list view": pa.array([[1], None, [], [2, 3]], pa.list_view(pa.int64())), "null": pa.nulls(4), "deep": deep,
-        "durations": bits(pa.duration("s"), [0, FAR, -FAR, 5]), "wide decimals": pa.array([10**75, -1, None, 7], pa.decimal256(76, 0)),
-        "uint64": pa.array([2**64 - 1, 0, None, 1], pa.uint64()), "intervals": pa.array([pa.MonthDayNano([2**31 - 1, -(2**31), 2**63 - 1])] * 4),
-        "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}", None, "1", "2"])), "no bytes": pa.array([b"", b"", None, b""], pa.binary(0)),
+        "list view": pa.array([[1], None, [], [2, 3]], pa.list_view(pa.int64())),
+        "null": pa.nulls(4),
+        "deep": deep,
+        "durations": bits(pa.duration("s"), [0, FAR, -FAR, 5]),
+        "wide decimals": pa.array([10**75, -1, None, 7], pa.decimal256(76, 0)),
+        "uint64": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
+        "intervals": pa.array([pa.MonthDayNano([2**31 - 1, -(2**31), 2**63 - 1])] * 4),
+        "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}", None, "1", "2"])),
+        "no bytes": pa.array([b"", b"", None, b""], pa.binary(0)),
     }
     for number, (name, array) in enumerate(arrays.items()):
         (tmp_path / str(number)).mkdir()
@@ -207,14 +261,20 @@ def test_what_is_rare_among_arrows_types_is_read_or_refused_in_a_sentence(tmp_pa
         assert len(result.rows) == 4, name
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------------
+# -- pictures ------------------------------------------------------------------------------------------------
 
 
 def _turned(pixels: np.ndarray, side: int) -> np.ndarray:
     """What EXIF's orientation `side` means, by its definition."""
     turns = {
-        1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.transpose(1, 0, 2), 6: np.rot90(pixels, -1),
-        7: np.rot90(pixels, 2).transpose(1, 0, 2), 8: np.rot90(pixels, 1),
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels, -1),
+        7: np.rot90(pixels, 2).transpose(1, 0, 2),
+        8: np.rot90(pixels, 1),
     }
     return turns[side]
 
@@ -238,7 +298,9 @@ def test_a_picture_is_turned_exactly_once(format: str, side: int) -> None:
 
 
 def _resummed(data: bytes, place: int) -> bytes:
-    """A PNG with one byte of its pixels changed and the CRC of that chunk put right: only Adler's sum tells."""
+    """A PNG with one byte of its pixels changed and the CRC of that chunk put right: only Adler's sum
+    tells.
+    """
     start = data.index(b"IDAT")
     size = int.from_bytes(data[start - 4 : start], "big")
     changed = bytearray(data)
@@ -261,7 +323,23 @@ def test_a_png_with_a_wrong_sum_is_no_picture() -> None:
             decode(_resummed(whole, place), 40, 40, 3)
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg_progressive", "tiff", "tiff_bare", "gif", "webp", "webp_lossless", "bmp", "ppm", "jpeg2000", "avif", "png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jpeg",
+        "jpeg_progressive",
+        "tiff",
+        "tiff_bare",
+        "gif",
+        "webp",
+        "webp_lossless",
+        "bmp",
+        "ppm",
+        "jpeg2000",
+        "avif",
+        "png",
+    ],
+)
 def test_half_a_picture_is_no_picture(name: str) -> None:
     """Cut anywhere, it is refused, or it is the whole picture: never grey, never noise."""
     whole = specimens.SPECIMENS[name].make(0)
@@ -291,10 +369,27 @@ def test_a_jpeg_that_libjpeg_complains_of_is_no_picture() -> None:
     assert complaints > 10
 
 
-# -- encodings, and other words ----------------------------------------------------------------------------------------------
+# -- encodings, and other words ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ["zlib", "idna", "rot13", "hex", "base64", "bz2", "punycode", "undefined", "unicode_escape", "uu", "nothing", "utf-8\0", ""])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "zlib",
+        "idna",
+        "rot13",
+        "hex",
+        "base64",
+        "bz2",
+        "punycode",
+        "undefined",
+        "unicode_escape",
+        "uu",
+        "nothing",
+        "utf-8\0",
+        "",
+    ],
+)
 @pytest.mark.parametrize("source", [Files, Folder])
 def test_what_is_no_encoding_of_text_is_refused(source: type[Source], encoding: str) -> None:
     with pytest.raises(ValueError, match="no encoding"):
@@ -319,7 +414,9 @@ def test_two_bytes_a_letter_need_their_mark(encoding: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("word", ["delimiter", "quote", "escape", "comment"])
 @pytest.mark.parametrize("value", ["\0", "\n", "\r", ""])
 def test_marks_of_csv_that_no_file_can_have(word: str, value: str) -> None:
-    with pytest.raises(ValueError, match=r"expected one ASCII character|must be what a line begins with|must not be empty"):
+    with pytest.raises(
+        ValueError, match=r"expected one ASCII character|must be what a line begins with|must not be empty"
+    ):
         Files(path="a.csv", **{word: value})
 
 
@@ -329,7 +426,7 @@ def test_integers_of_thousands_of_digits(tmp_path: Path) -> None:
     assert result.rows == [{"n": 5}] and "integer" in result.rejects[0]["reason"]
 
 
-# -- containers that say how much they have ----------------------------------------------------------------------------------
+# -- containers that say how much they have ------------------------------------------------------------------
 
 
 def test_an_arrow_stream_that_was_cut_between_batches_is_told(tmp_path: Path) -> None:
@@ -361,7 +458,7 @@ def test_golden_rows_that_are_damaged_are_told(tmp_path: Path, monkeypatch: pyte
             bundle.golden()
 
 
-# -- archives ------------------------------------------------------------------------------------------------------------
+# -- archives ------------------------------------------------------------------------------------------------
 
 
 def _zip(members: int, *, hide: str = "") -> bytearray:
@@ -379,7 +476,8 @@ def test_a_zip_whose_directory_lost_members_is_told(tmp_path: Path) -> None:
     end = whole.rindex(b"PK\x05\x06")
     entry = whole.index(b"PK\x01\x02", start + 4) - start
     swallowed = bytearray(whole)
-    struct.pack_into("<H", swallowed, start + 32, 3 * entry)  # the first entry's comment is the next three entries
+    # the first entry's comment is the next three entries
+    struct.pack_into("<H", swallowed, start + 32, 3 * entry)
     shorter = bytearray(whole)
     struct.pack_into("<L", shorter, end + 12, 37 * entry)
     struct.pack_into("<L", shorter, end + 16, start + 3 * entry)
@@ -448,7 +546,9 @@ def _tar(members: int = 12) -> bytearray:
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 @pytest.mark.parametrize("member", [3, 11])
 @pytest.mark.parametrize("packing", ["", ".gz"])
-def test_empty_blocks_within_a_tar_do_not_end_it(packing: str, member: int, blocks: int, tmp_path: Path) -> None:
+def test_empty_blocks_within_a_tar_do_not_end_it(
+    packing: str, member: int, blocks: int, tmp_path: Path
+) -> None:
     data = _tar()
     place = data.index(f"{member:02}.txt".encode())
     data[place : place + 512 * blocks] = bytes(512 * blocks)
@@ -460,11 +560,17 @@ def test_empty_blocks_within_a_tar_do_not_end_it(packing: str, member: int, bloc
 
 @pytest.mark.parametrize("place", [-1, -4, -8, 30])
 def test_a_wrong_sum_or_length_of_gzip_is_told(place: int, tmp_path: Path) -> None:
-    for name, data in (("a.csv.gz", specimens.csv()), ("a.jsonl.gz", specimens.jsonl()), ("a.tar.gz", bytes(_tar()) + b"rubbish after it")):
+    for name, data in (
+        ("a.csv.gz", specimens.csv()),
+        ("a.jsonl.gz", specimens.jsonl()),
+        ("a.tar.gz", bytes(_tar()) + b"rubbish after it"),
+    ):
         packed = bytearray(gzip.compress(data, mtime=0))
         packed[place] ^= 0x40
         (tmp_path / name).write_bytes(packed)
-        source: Source = Folder(path=str(tmp_path / name)) if "tar" in name else Files(path=str(tmp_path / name))
+        source: Source = (
+            Folder(path=str(tmp_path / name)) if "tar" in name else Files(path=str(tmp_path / name))
+        )
         with pytest.raises(SourceError, match=r"damaged|cannot be unpacked"):
             read(source, tmp_path)
 
@@ -477,7 +583,7 @@ def test_what_is_called_gz_and_is_not_is_told(tmp_path: Path) -> None:
         read(Files(path=str(tmp_path / "a.csv.gz")), tmp_path)
 
 
-# -- what is read is what was hashed -------------------------------------------------------------------------------------
+# -- what is read is what was hashed -------------------------------------------------------------------------
 
 
 def _other(data: bytes) -> bytes:
@@ -508,14 +614,24 @@ def _lake(kind: str, folder: Path) -> tuple[Source, Path]:
         (folder / "files").mkdir()
         (folder / "files" / "a.txt").write_bytes(b"text 1 ")
         (folder / "a.csv").write_text("n,f\n1,a.txt\n")
-        return Files.model_validate({"path": str(folder / "a.csv"), "load": {"f": {"root": str(folder / "files"), "text": True}}}), folder / "files" / "a.txt"
+        return (
+            Files.model_validate(
+                {"path": str(folder / "a.csv"), "load": {"f": {"root": str(folder / "files"), "text": True}}}
+            ),
+            folder / "files" / "a.txt",
+        )
     path = folder / kind
     if kind == "a.tar":
         path.write_bytes(_tar())
         return Folder(path=str(path)), path
     plain = io.BytesIO()
     pq.write_table(specimens.table().drop_columns(["in"]), plain, compression="none", use_dictionary=False)
-    makers = {"a.csv": specimens.csv, "a.jsonl": specimens.jsonl, "a.parquet": plain.getvalue, "a.arrow": specimens.arrow}
+    makers = {
+        "a.csv": specimens.csv,
+        "a.jsonl": specimens.jsonl,
+        "a.parquet": plain.getvalue,
+        "a.arrow": specimens.arrow,
+    }
     path.write_bytes(makers[kind]())
     return Files(path=str(path)), path
 
@@ -541,7 +657,9 @@ def test_a_source_that_changes_while_it_is_read_is_refused(kind: str, tmp_path: 
             _change(path)
 
     with pytest.raises(SourceError, match="has changed while it was being prepared"):
-        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events(between_the_passes))
+        source.extract(
+            snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events(between_the_passes)
+        )
     assert changed
 
 
@@ -561,7 +679,10 @@ def test_a_file_that_is_only_touched_is_no_other_file(tmp_path: Path) -> None:
     source, path = _lake("a.csv", tmp_path)
     snapshot = source.snapshot(tmp_path)
     os.utime(path, ns=(1, 1))
-    assert source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()).rows == specimens.ROWS
+    assert (
+        source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()).rows
+        == specimens.ROWS
+    )
 
 
 def test_a_far_source_that_changes_is_refused() -> None:
@@ -582,7 +703,12 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
     """A joined source changes while the main one is read: neither enters the cache under the old hash."""
     (tmp_path / "a.csv").write_text("k,v\n" + "".join(f"{i},{i}\n" for i in range(40)))
     (tmp_path / "b.csv").write_text("k,w\n" + "".join(f"{i},{i + 100}\n" for i in range(40)))
-    recipe = {"name": "lost", "source": {"type": "files", "path": "a.csv"}, "join": [{"source": {"type": "files", "path": "b.csv"}, "on": ["k"]}], "split": {"train": 1, "validation": 0, "test": 0}}
+    recipe = {
+        "name": "lost",
+        "source": {"type": "files", "path": "a.csv"},
+        "join": [{"source": {"type": "files", "path": "b.csv"}, "on": ["k"]}],
+        "split": {"train": 1, "validation": 0, "test": 0},
+    }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     changed: list[bool] = []
 
@@ -603,11 +729,21 @@ def test_a_dataset_is_not_made_of_what_was_not_hashed(tmp_path: Path) -> None:
 
 
 def test_lists_of_a_size_that_are_missing_change_no_other_column(tmp_path: Path) -> None:
-    two = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.duration("s")), 2, mask=pa.array([False, True]))
+    two = pa.FixedSizeListArray.from_arrays(
+        pa.array([1, 2, 3, 4], pa.duration("s")), 2, mask=pa.array([False, True])
+    )
     columns = {
-        "two": two, "d": pa.array([1, None], pa.duration("ms")), "t": pa.array([0, 1], pa.timestamp("us", "Asia/Tokyo")), "large": pa.array(["a", None], pa.large_string()),
-        "word": pa.array(["x", "y"]).dictionary_encode(), "half": pa.array([0.5, None], pa.float16()), "null": pa.nulls(2), "date": pa.array([0, 86_400_000], pa.date64()),
-        "ARROW:schema": [1, 2], "money": pa.array([1, 2], pa.decimal256(60, 2)), "deep": pa.StructArray.from_arrays([two], names=["in"]),
+        "two": two,
+        "d": pa.array([1, None], pa.duration("ms")),
+        "t": pa.array([0, 1], pa.timestamp("us", "Asia/Tokyo")),
+        "large": pa.array(["a", None], pa.large_string()),
+        "word": pa.array(["x", "y"]).dictionary_encode(),
+        "half": pa.array([0.5, None], pa.float16()),
+        "null": pa.nulls(2),
+        "date": pa.array([0, 86_400_000], pa.date64()),
+        "ARROW:schema": [1, 2],
+        "money": pa.array([1, 2], pa.decimal256(60, 2)),
+        "deep": pa.StructArray.from_arrays([two], names=["in"]),
     }
     for name, words in (("with.parquet", columns), ("arrow.arrow", columns)):
         (tmp_path / name).mkdir()
@@ -636,7 +772,15 @@ def test_codes_that_lead_out_of_a_dictionary_are_refused_before_they_are_weighed
             read(Files(path=str(tmp_path / "a.arrows"), format="arrow"), tmp_path)
 
 
-@pytest.mark.parametrize("kind", [pa.decimal128(12, 2050), pa.decimal128(12, -500), pa.list_(pa.decimal256(12, 2050)), pa.dictionary(pa.int8(), pa.decimal128(5, 100))])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.decimal128(12, 2050),
+        pa.decimal128(12, -500),
+        pa.list_(pa.decimal256(12, 2050)),
+        pa.dictionary(pa.int8(), pa.decimal128(5, 100)),
+    ],
+)
 def test_decimals_of_impossible_places_are_told(kind: pa.DataType, tmp_path: Path) -> None:
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("d", kind)])) as writer:
         writer.write_batch(pa.record_batch([pa.nulls(3, kind)], names=["d"]))
@@ -645,7 +789,9 @@ def test_decimals_of_impossible_places_are_told(kind: pa.DataType, tmp_path: Pat
 
 
 def test_a_zone_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
-    with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("t", pa.timestamp("us", "Asia/Tokyo"))])) as writer:
+    with pa.ipc.new_file(
+        str(tmp_path / "a.arrow"), pa.schema([("t", pa.timestamp("us", "Asia/Tokyo"))])
+    ) as writer:
         writer.write_batch(pa.record_batch([pa.array([0], pa.timestamp("us", "Asia/Tokyo"))], names=["t"]))
     data = (tmp_path / "a.arrow").read_bytes()
     (tmp_path / "a.arrow").write_bytes(data.replace(b"Asia/Tokyo", b"Asia\xd5Tokyo"))
@@ -653,7 +799,7 @@ def test_a_zone_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
         read(Files(path=str(tmp_path / "a.arrow")), tmp_path)
 
 
-# -- Parquet in a bucket ---------------------------------------------------------------------------------------------------
+# -- Parquet in a bucket -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -674,12 +820,16 @@ def test_far_texts_that_are_not_utf8_cost_their_rows(kind: str, bucket: Any, tmp
 
 
 @pytest.mark.parametrize("shift", [-1, 1, 37])
-def test_far_pages_that_were_moved_are_refused_before_arrow_walks_them(shift: int, bucket: Any, tmp_path: Path) -> None:
+def test_far_pages_that_were_moved_are_refused_before_arrow_walks_them(
+    shift: int, bucket: Any, tmp_path: Path
+) -> None:
     out = io.BytesIO()
     pq.write_table(pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), out)
     data = out.getvalue()
     middle = len(data) // 3
-    bucket.pipe_file("/pages/a.parquet", data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:])
+    bucket.pipe_file(
+        "/pages/a.parquet", data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:]
+    )
     source = Files(path="memory://pages/a.parquet")
     with pytest.raises(SourceError, match=r"a\.parquet cannot be read as Parquet.*row group 0, column"):
         read(source, tmp_path)
@@ -688,15 +838,28 @@ def test_far_pages_that_were_moved_are_refused_before_arrow_walks_them(shift: in
     assert not list(tmp_path.rglob("copy-*"))
 
 
-@pytest.mark.parametrize("words", [
-    {}, {"compression": "zstd", "data_page_version": "2.0"}, {"use_dictionary": False, "compression": "none"}, {"data_page_size": 64, "row_group_size": 100},
-    {"write_page_index": True, "write_page_checksum": True}, {"use_dictionary": ["s"], "column_encoding": {"i": "DELTA_BINARY_PACKED"}},
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"compression": "zstd", "data_page_version": "2.0"},
+        {"use_dictionary": False, "compression": "none"},
+        {"data_page_size": 64, "row_group_size": 100},
+        {"write_page_index": True, "write_page_checksum": True},
+        {"use_dictionary": ["s"], "column_encoding": {"i": "DELTA_BINARY_PACKED"}},
+    ],
+)
 def test_the_pages_of_every_whole_parquet_file_follow_one_another(tmp_path, words):
     rows = 1000
-    table = pa.table({
-        "i": range(rows), "s": [f"text {i % 17}" * (i % 5) for i in range(rows)], "l": [[i] * (i % 4) if i % 7 else None for i in range(rows)],
-        "n": pa.nulls(rows, pa.float64()), "r": [{"a": i, "b": None} for i in range(rows)]})
+    table = pa.table(
+        {
+            "i": range(rows),
+            "s": [f"text {i % 17}" * (i % 5) for i in range(rows)],
+            "l": [[i] * (i % 4) if i % 7 else None for i in range(rows)],
+            "n": pa.nulls(rows, pa.float64()),
+            "r": [{"a": i, "b": None} for i in range(rows)],
+        }
+    )
     pq.write_table(table, tmp_path / "a.parquet", **words)
     with open(tmp_path / "a.parquet", "rb") as file:
         check_pages(file, pq.read_metadata(tmp_path / "a.parquet"))
@@ -704,8 +867,12 @@ def test_the_pages_of_every_whole_parquet_file_follow_one_another(tmp_path, word
 
 @pytest.mark.parametrize("shift", [-1, 1, 2, 37])
 def test_pages_that_were_moved_are_refused_before_arrow_walks_them(tmp_path, shift):
-    """A byte more or less in the middle: every page behind it is out of place, and Arrow (25) may never come back."""
-    pq.write_table(pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), tmp_path / "a.parquet")
+    """A byte more or less in the middle: every page behind it is out of place, and Arrow (25) may never come
+    back.
+    """
+    pq.write_table(
+        pa.table({f"c{i}": [f"value {j}" for j in range(50)] for i in range(8)}), tmp_path / "a.parquet"
+    )
     data = (tmp_path / "a.parquet").read_bytes()
     middle = len(data) // 3
     moved = data[: middle + min(shift, 0)] + b"\0" * max(shift, 0) + data[middle:]

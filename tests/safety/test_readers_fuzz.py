@@ -1,5 +1,7 @@
-"""Every reader, given damaged files by the hundred: a sentence or rows that are all accounted for, and never a traceback,
-a hang, a dead process, or a row that is missing from the count. See `fuzzing` for how, and `specimens` for what."""
+"""Every reader, given damaged files by the hundred: a sentence or rows that are all accounted for, and never
+a traceback, a hang, a dead process, or a row that is missing from the count. See `fuzzing` for how, and
+`specimens` for what.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,23 @@ from tests.safety import specimens
 from tests.safety.fuzzing import Verdict, fuzz
 from tests.safety.mutate import KINDS, mutate
 
-QUICK = ("csv", "jsonl", "jsonl.gz", "parquet", "arrow", "arrow_stream", "zip", "tar", "tar.gz", "texts", "png", "jpeg", "tiff", "gif", "webp")
+QUICK = (
+    "csv",
+    "jsonl",
+    "jsonl.gz",
+    "parquet",
+    "arrow",
+    "arrow_stream",
+    "zip",
+    "tar",
+    "tar.gz",
+    "texts",
+    "png",
+    "jpeg",
+    "tiff",
+    "gif",
+    "webp",
+)
 """What the quick ring fuzzes; the others come in the slow one."""
 GROUPS = 3
 

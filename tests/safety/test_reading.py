@@ -1,4 +1,6 @@
-"""JSON of requests: the same values as Python's reader, window by window; and what is refused, at what cost."""
+"""JSON of requests: the same values as Python's reader, window by window; and what is refused, at what
+cost.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,22 @@ from penstock.serve.reading import Malformed, TooLarge, read_json
 
 def value(chance: random.Random, depth: int = 0):
     if depth > 4 or chance.random() < 0.3:
-        return chance.choice([1, -2.5, 1e300, "a,]", 'q"\\', "é😀", None, True, 10**30, "x" * chance.randrange(50), "", "\\ud800"])
+        return chance.choice(
+            [
+                1,
+                -2.5,
+                1e300,
+                "a,]",
+                'q"\\',
+                "é😀",
+                None,
+                True,
+                10**30,
+                "x" * chance.randrange(50),
+                "",
+                "\\ud800",
+            ]
+        )
     if chance.random() < 0.5:
         return [value(chance, depth + 1) for _ in range(chance.randrange(6))]
     return {f"k{i}": value(chance, depth + 1) for i in range(chance.randrange(5))}
@@ -50,7 +67,9 @@ def test_windows_refuse_what_one_reader_refuses(small_windows):
         body = bytearray(json.dumps([value(chance) for _ in range(3)]).encode())
         for _ in range(chance.choice([1, 1, 2])):
             body[chance.randrange(len(body))] = chance.choice(b'[]{},:"\\ 0e-')
-        expected = outcome(lambda body: reading._whole(body.decode()) if _plain(body) else Malformed, bytes(body))
+        expected = outcome(
+            lambda body: reading._whole(body.decode()) if _plain(body) else Malformed, bytes(body)
+        )
         assert outcome(read_json, bytes(body)) == expected, bytes(body)
         bad += expected is Malformed
     assert 300 < bad < 1_400
@@ -64,10 +83,35 @@ def _plain(body: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("body", [
-    b"", b" ", b"[1,]", b"[,1]", b"[1 2]", b"{,}", b'{"a"}', b'{"a":}', b"[1]]", b"nul", b"\xff", b'"\xed\xa0\x80"', b'"\\ud800"', b'["\\udc00\\ud800"]',
-    b'{"a": 1, "b": {"c": 1, "c": 1}}', b"[" + b"9" * 4301 + b"]", b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b"[" * 2_000, b"-", b"1e", b'"', b"\x00", b"\xef\xbb\xbf[]",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"[1,]",
+        b"[,1]",
+        b"[1 2]",
+        b"{,}",
+        b'{"a"}',
+        b'{"a":}',
+        b"[1]]",
+        b"nul",
+        b"\xff",
+        b'"\xed\xa0\x80"',
+        b'"\\ud800"',
+        b'["\\udc00\\ud800"]',
+        b'{"a": 1, "b": {"c": 1, "c": 1}}',
+        b"[" + b"9" * 4301 + b"]",
+        b"[" * 65 + b"]" * 65,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b"[" * 2_000,
+        b"-",
+        b"1e",
+        b'"',
+        b"\x00",
+        b"\xef\xbb\xbf[]",
+    ],
+)
 @pytest.mark.parametrize("pad", [b"", b" " * 70_000])
 def test_what_is_no_json(body, pad):
     with pytest.raises(Malformed) as caught:
@@ -77,7 +121,18 @@ def test_what_is_no_json(body, pad):
 
 @pytest.mark.parametrize("pad", [b"", b" " * 70_000])
 def test_what_is_json(pad):
-    for text in ("[]", "{}", "1e5", '"\\ud83d\\ude00"', '"\\\\ud800"', "[" * 64 + "]" * 64, '["' + "[" * 200 + '"]', "1e999", "-Infinity", "[" + "9" * 4300 + "]"):
+    for text in (
+        "[]",
+        "{}",
+        "1e5",
+        '"\\ud83d\\ude00"',
+        '"\\\\ud800"',
+        "[" * 64 + "]" * 64,
+        '["' + "[" * 200 + '"]',
+        "1e999",
+        "-Infinity",
+        "[" + "9" * 4300 + "]",
+    ):
         assert read_json(pad + text.encode()) == json.loads(text)
     assert read_json(pad + b"NaN") != read_json(b"NaN")
 

@@ -26,8 +26,12 @@ def place(people: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(place: Path, *words: str, moment: str = "penstock.cli:_print", times: int = 0, after: int = 1) -> Ended:
-    return press([*words, "--store", str(place / "kept"), "--json"], place, moment=moment, times=times, after=after)
+def command(
+    place: Path, *words: str, moment: str = "penstock.cli:_print", times: int = 0, after: int = 1
+) -> Ended:
+    return press(
+        [*words, "--store", str(place / "kept"), "--json"], place, moment=moment, times=times, after=after
+    )
 
 
 def run(place: Path, *words: str, verb: str = "run", **pressed: Any) -> Ended:
@@ -38,7 +42,10 @@ def runs(place: Path) -> list[str]:
     return sorted(path.name for path in (place / "kept" / "runs").iterdir())
 
 
-@pytest.mark.parametrize("moment", ["penstock.bundle.pack:pack", pytest.param("penstock.evaluate:evaluate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "moment",
+    ["penstock.bundle.pack:pack", pytest.param("penstock.evaluate:evaluate", marks=pytest.mark.slow)],
+)
 def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place: Path, moment: str) -> None:
     stopped = run(place, moment=moment, times=1)
     assert stopped.code == 130 and stopped.reached
@@ -46,7 +53,13 @@ def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place:
     resumed = command(place, "resume", id)
     assert resumed.code == 0, resumed.errors
     said = json.loads(resumed.output)
-    assert said["run"] == id and said["bundle"] and said["metrics"] and said["skipped"]["train"] and runs(place) == [id]
+    assert (
+        said["run"] == id
+        and said["bundle"]
+        and said["metrics"]
+        and said["skipped"]["train"]
+        and runs(place) == [id]
+    )
     again = command(place, "resume", id)
     assert again.code == 2 and "there is nothing to resume" in json.loads(again.output)["message"]
 
@@ -74,7 +87,10 @@ def test_of_two_interrupted_runs_the_newer_goes_on_and_the_other_is_named(place:
     third = run(place, verb="train")
     assert third.code == 0, third.errors
     assert json.loads(third.output)["run"] == newer
-    assert f"{newer} of the same recipe and data was interrupted: going on with it. 1 more like it can still go on; the next is {older}: penstock resume {older}" in third.errors
+    assert (
+        f"{newer} of the same recipe and data was interrupted: going on with it. 1 more like it can still go"
+        f" on; the next is {older}: penstock resume {older}" in third.errors
+    )
     assert runs(place) == [older, newer] and Run.open(Store(place / "kept"), older).status == "interrupted"
 
 
@@ -86,7 +102,10 @@ def test_a_run_that_was_interrupted_before_the_data_changed_is_named_and_may_go_
     part.write_text(part.read_text("utf-8") + "9999,33,Oslo,2026-01-02,high\n", "utf-8")
     anew = run(place, verb="train")
     assert anew.code == 0, anew.errors
-    assert f"{old} of 'people' was interrupted, and the data or the recipe is no longer what it was: this is a new run" in anew.errors
+    assert (
+        f"{old} of 'people' was interrupted, and the data or the recipe is no longer what it was: this is a"
+        " new run" in anew.errors
+    )
     assert f"penstock resume {old}" in anew.errors and json.loads(anew.output)["run"] != old
     resumed = command(place, "resume", old)
     assert resumed.code == 0, resumed.errors
@@ -99,7 +118,10 @@ def test_what_a_run_has_learnt_from_is_not_replaced_by_other_data(place: Path) -
     shutil.rmtree(store / "datasets")
     part = place / "people" / "lake" / "part-0.csv"
     part.write_text(part.read_text("utf-8") + "9999,33,Oslo,2026-01-02,high\n", "utf-8")
-    with pytest.raises(StoreError, match=f"{trained.id} has learnt from the dataset {trained.dataset}, which is no longer in the store"):
+    with pytest.raises(
+        StoreError,
+        match=f"{trained.id} has learnt from the dataset {trained.dataset}, which is no longer in the store",
+    ):
         penstock.resume(trained.id, store=store, events=Events())
     with pytest.raises(UserError, match="there is no run"):
         penstock.resume("run-none", store=store)

@@ -1,7 +1,9 @@
-"""Ten secrets given in the ten ways there are, and a whole journey on a real bucket: none is seen in what it leaves or says.
+"""Ten secrets given in the ten ways there are, and a whole journey on a real bucket: none is seen in what it
+leaves or says.
 
-Commands run as users run them, in processes of their own, whose environment holds the secrets; the bucket is a real S3 server.
-The model is the user's own, on two processes; it fails once, with every secret in its error, in many spellings.
+Commands run as users run them, in processes of their own, whose environment holds the secrets; the bucket is
+a real S3 server. The model is the user's own, on two processes; it fails once, with every secret in its
+error, in many spellings.
 """
 
 from __future__ import annotations
@@ -36,14 +38,29 @@ OPTION, SET_OPTION = "planted-30x/opt", "planted-80x'set"
 ENVIRONMENT = {
     "ACME_API_TOKEN": "planted-40x&t",
     "DATABASE_URL": "postgresql://user:planted-50x@db.example/x",
-    "AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=planted60xAbCd/+==;EndpointSuffix=x",
-    "ACME_PRIVATE_KEY": "-----BEGIN PRIVATE KEY-----\nMIIEplanted70xAbCdEfGhIjKl\nplanted71xMnOpQrStUvWxYz0123\n-----END PRIVATE KEY-----",
+    "AZURE_STORAGE_CONNECTION_STRING": (
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=planted60xAbCd/+==;EndpointSuffix=x"
+    ),
+    "ACME_PRIVATE_KEY": (
+        "-----BEGIN PRIVATE KEY-----\nMIIEplanted70xAbCdEfGhIjKl\nplanted71xMnOpQrStUvWxYz0123\n-----END"
+        " PRIVATE KEY-----"
+    ),
     "SERVE_TOKEN": "planted-90x",
     "PGPASSWORD": "planted-95x",
 }
 SECRETS = [
-    LAKE_SECRET, ACCESS, BUCKET_SECRET, OPTION, SET_OPTION, "planted-40x&t", "planted-50x", "planted60xAbCd/+==", "MIIEplanted70xAbCdEfGhIjKl",
-    "planted71xMnOpQrStUvWxYz0123", "planted-90x", "planted-95x",
+    LAKE_SECRET,
+    ACCESS,
+    BUCKET_SECRET,
+    OPTION,
+    SET_OPTION,
+    "planted-40x&t",
+    "planted-50x",
+    "planted60xAbCd/+==",
+    "MIIEplanted70xAbCdEfGhIjKl",
+    "planted71xMnOpQrStUvWxYz0123",
+    "planted-90x",
+    "planted-95x",
 ]
 NET = '''
 import base64, json, os
@@ -65,23 +82,39 @@ class Net(nn.Module):
         self.steps += self.training
         if os.environ.get("ACME_REFUSES") and self.steps > 3:
             known = [*self.given, *json.loads(os.environ["ACME_REFUSES"])]
-            told = [w for s in known for w in (s, quote(s, safe=""), base64.b64encode(f"me:{s}".encode()).decode(), json.dumps(s), s[:9] + "\\n   " + s[9:])]
+            told = []
+            for s in known:
+                told += [s, quote(s, safe=""), json.dumps(s), s[:9] + "\\n   " + s[9:]]
+                told.append(base64.b64encode(f"me:{s}".encode()).decode())
             raise RuntimeError("the service refused " + " and ".join(told))
         return {"y": self.line(batch["a.value"].unsqueeze(1))[:, 0]}
 '''
 
 
 def spellings(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret, safe=""), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], html.escape(secret))
+    yield from (
+        secret,
+        quote(secret, safe=""),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+    )
     content = secret.encode()
     yield from (base64.b64encode(content).decode().rstrip("=")[:-1], content.hex())
     yield base64.b64encode(b"me:" + content).decode().rstrip("=")[4:-1]
 
 
 def seen(content: bytes) -> list[str]:
-    """The secrets that stand in bytes, in whatever spelling, broken over lines or not, in one byte a character or two."""
+    """The secrets that stand in bytes, in whatever spelling, broken over lines or not, in one byte a
+    character or two.
+    """
     joined = re.sub(rb"[\s\0]+", b"", content)
-    return [secret for secret in SECRETS for form in spellings(secret) if form.encode() in content or re.sub(rb"\s", b"", form.encode()) in joined]
+    return [
+        secret
+        for secret in SECRETS
+        for form in spellings(secret)
+        if form.encode() in content or re.sub(rb"\s", b"", form.encode()) in joined
+    ]
 
 
 class Journey:
@@ -93,7 +126,8 @@ class Journey:
         self.url = line.store.replace("s3://", f"s3://{ACCESS}:{quote(BUCKET_SECRET, safe='')}@")
         self.said = b""
         (folder / "acme_net.py").write_text(NET, "utf-8")
-        (folder / "recipe.yaml").write_text(f"""
+        (folder / "recipe.yaml").write_text(
+            f"""
 name: far
 source: {{type: files, path: "{source}"}}
 key: id
@@ -104,14 +138,26 @@ model: {{type: "acme_net:Net", arguments: {{api_key: "{OPTION}", password: "x"}}
 evaluate: {{baselines: false, bootstrap: 0}}
 launcher: {{type: local, processes: 2, threads: 1}}
 trackers: [tensorboard]
-""", "utf-8")
+""",
+            "utf-8",
+        )
 
     def command(self, *words: str, **more: str | None) -> subprocess.CompletedProcess[bytes]:
         environment = {
-            **os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path), "PENSTOCK_STATE": str(self.folder / "state"), **more}
+            **os.environ,
+            **ENVIRONMENT,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PENSTOCK_STATE": str(self.folder / "state"),
+            **more,
+        }
         done = subprocess.run(
-            [sys.executable, "-m", "penstock", *words], cwd=self.folder, capture_output=True, timeout=HANG_SECONDS, check=False,
-            env={name: value for name, value in environment.items() if value is not None})
+            [sys.executable, "-m", "penstock", *words],
+            cwd=self.folder,
+            capture_output=True,
+            timeout=HANG_SECONDS,
+            check=False,
+            env={name: value for name, value in environment.items() if value is not None},
+        )
         self.said += done.stdout + done.stderr
         assert b"Traceback (most" not in done.stdout + done.stderr
         return done
@@ -134,7 +180,9 @@ def objects(line: Line) -> dict[str, bytes]:
 
 def asked(url: str, token: str | None = None, body: bytes | None = None) -> bytes:
     """An answer of the server, head and body, whatever its status."""
-    request = urllib.request.Request(url, data=body, headers={"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(
+        url, data=body, headers={"Authorization": f"Bearer {token}"} if token else {}
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return str(answer.headers).encode() + bytes(answer.read())
@@ -143,17 +191,30 @@ def asked(url: str, token: str | None = None, body: bytes | None = None) -> byte
 
 
 def of_the_server(journey: Journey, bundle: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """What a server says at all of its addresses, to whoever has the token and to whoever has not, and its events."""
+    """What a server says at all of its addresses, to whoever has the token and to whoever has not, and its
+    events.
+    """
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     heard: list[Event] = []
     opened = Bundle.open(bundle, Store(journey.store), trust=False)
     said = b""
     with Serving(opened, Serve(port=0, token_env="SERVE_TOKEN"), Events(heard.append)) as running:
-        for path in ("/", "/docs", "/openapi.json", "/metrics", "/v2", f"/v2/models/{opened.facts()['name']}", "/v2/health/ready", "/nowhere"):
+        for path in (
+            "/",
+            "/docs",
+            "/openapi.json",
+            "/metrics",
+            "/v2",
+            f"/v2/models/{opened.facts()['name']}",
+            "/v2/health/ready",
+            "/nowhere",
+        ):
             for token in (None, "wrong-planted", "planted-90x"):
                 said += asked(f"{running.url}{path}", token)
-        bad = json.dumps([{"id": "1", "a": "http://me:planted-50x@h?sig=planted-95x", "api_key": OPTION}]).encode()
+        bad = json.dumps(
+            [{"id": "1", "a": "http://me:planted-50x@h?sig=planted-95x", "api_key": OPTION}]
+        ).encode()
         said += b"".join(asked(f"{running.url}/predict", "planted-90x", body) for body in (bad, b"{", b"[]"))
     return said + repr([event.line() for event in heard]).encode()
 
@@ -164,7 +225,9 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     journey = Journey(tmp_path, f"http://me:{quote(LAKE_SECRET)}@{lake}/rows.csv", line)
     given = ["--set", f'model.arguments.password="{SET_OPTION}"']
     # It fails in two processes, with everything in its error: a crash file, a diary, what the terminal says.
-    failed = journey.command("run", "recipe.yaml", *given, "--store", journey.url, "--json", ACME_REFUSES=json.dumps(SECRETS))
+    failed = journey.command(
+        "run", "recipe.yaml", *given, "--store", journey.url, "--json", ACME_REFUSES=json.dumps(SECRETS)
+    )
     assert failed.returncode in (1, 4), failed.stderr
     assert b"the service refused" in failed.stderr
     assert not seen(journey.said)
@@ -172,16 +235,30 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     (tmp_path / "recipe.yaml").unlink()  # what is left was written by Penstock
     (run,) = json.loads(journey.command("list", "runs", "--store", journey.url, "--json").stdout)
     # It goes on in another process, with what the environment has; without, it says what to set.
-    names = {"PENSTOCK_SECRET_API_KEY": OPTION, "PENSTOCK_SECRET_PASSWORD": SET_OPTION, "PENSTOCK_CREDENTIALS": f"http://me:{quote(LAKE_SECRET)}@{lake}"}
+    names = {
+        "PENSTOCK_SECRET_API_KEY": OPTION,
+        "PENSTOCK_SECRET_PASSWORD": SET_OPTION,
+        "PENSTOCK_CREDENTIALS": f"http://me:{quote(LAKE_SECRET)}@{lake}",
+    }
     for missing in ("PENSTOCK_SECRET_API_KEY", "PENSTOCK_SECRET_PASSWORD"):
-        lacking = journey.command("resume", run["reference"], "--store", journey.store, **{**names, missing: None})
+        lacking = journey.command(
+            "resume", run["reference"], "--store", journey.store, **{**names, missing: None}
+        )
         assert lacking.returncode == 2 and missing.encode() in lacking.stderr, lacking.stderr
     resumed = journey.command("resume", run["reference"], "--store", journey.url, "--json", **names)
     assert resumed.returncode == 0, resumed.stderr
     outcome = json.loads(resumed.stdout)
     assert outcome["run"] == run["reference"]
     answers = journey.command(
-        "predict", outcome["bundle"], f"http://me:{quote(LAKE_SECRET)}@{lake}/rows.csv", "-o", "answers.csv", "--store", journey.url, **names)
+        "predict",
+        outcome["bundle"],
+        f"http://me:{quote(LAKE_SECRET)}@{lake}/rows.csv",
+        "-o",
+        "answers.csv",
+        "--store",
+        journey.url,
+        **names,
+    )
     assert answers.returncode == 0, answers.stderr
     for reference in (outcome["run"], outcome["bundle"], outcome["dataset"]):
         assert journey.command("show", reference, "--store", journey.store).returncode == 0
@@ -191,7 +268,9 @@ def test_ten_secrets_and_a_whole_journey_on_a_bucket(lake, line, tmp_path, monke
     (tmp_path / "acme_net.py").write_bytes(b"")
     # -- what it has left: the bucket, this machine's mirror and crash files, what was said
     kept = {**objects(line), "said": journey.said, "served": served}
-    kept |= {str(path): str(path).encode() + path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    kept |= {
+        str(path): str(path).encode() + path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
     assert not {name: found for name, content in kept.items() if (found := seen(content))}
     for file in ("recipe.yaml", "run.json", "events", "report.md", "card.md", "tfevents", "world.json"):
         assert any(file in name for name in kept), f"no {file} was looked into"

@@ -1,4 +1,6 @@
-"""The server under hostile clients: bounded in bytes and time, and never a defect because of what was sent."""
+"""The server under hostile clients: bounded in bytes and time, and never a defect because of what was
+sent.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,19 @@ def record() -> dict:
 
 
 def tensors() -> list[dict]:
-    given = [("age", "FP64", 41.0), ("income", "FP64", 1.5), ("city", "BYTES", "Oslo"), ("code", "INT64", 7), ("member", "BOOL", True), ("joined", "BYTES", "2020-01-01")]
+    given = [
+        ("age", "FP64", 41.0),
+        ("income", "FP64", 1.5),
+        ("city", "BYTES", "Oslo"),
+        ("code", "INT64", 7),
+        ("member", "BOOL", True),
+        ("joined", "BYTES", "2020-01-01"),
+    ]
     scalars = [{"name": name, "datatype": sort, "shape": [1], "data": [value]} for name, sort, value in given]
     return [*scalars, {"name": "place", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]
 
 
-# -- hostile requests --------------------------------------------------------------------------------------------------
+# -- hostile requests ----------------------------------------------------------------------------------------
 
 
 def test_two_hundred_hostile_requests_are_answered_or_refused(server):
@@ -87,7 +96,12 @@ def test_half_requests_and_clients_that_hang_up_are_no_defects(server):
 
 
 def test_methods(server):
-    for path, allowed in [("/predict", b"options, post"), ("/", b"get, head, options"), ("/metrics", b"get, head, options"), ("/v2/models/people/infer", b"options, post")]:
+    for path, allowed in [
+        ("/predict", b"options, post"),
+        ("/", b"get, head, options"),
+        ("/metrics", b"get, head, options"),
+        ("/v2/models/people/infer", b"options, post"),
+    ]:
         answer = server.ask(f"DELETE {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).lower()
         assert answer.startswith(b"http/1.1 405") and b"\r\nallow: " + allowed + b"\r\n" in answer, answer
         answer = server.ask(f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).lower()
@@ -100,7 +114,11 @@ def test_methods(server):
 
 def test_the_meters_do_not_grow_with_the_paths_and_methods_asked_for(server):
     def labels() -> set[str]:
-        return {line.split(" ")[0] for line in server.get("/metrics")[1].decode().splitlines() if line.startswith("penstock_requests_total")}
+        return {
+            line.split(" ")[0]
+            for line in server.get("/metrics")[1].decode().splitlines()
+            if line.startswith("penstock_requests_total")
+        }
 
     for path in ("/a/0", "/v2/models/m0", "/v2/models/m0/infer"):
         server.get(path)
@@ -114,7 +132,7 @@ def test_the_meters_do_not_grow_with_the_paths_and_methods_asked_for(server):
     assert labels() == before
 
 
-# -- the description ---------------------------------------------------------------------------------------------------
+# -- the description -----------------------------------------------------------------------------------------
 
 CHECKS = """
 [checks.positive_data_acceptance]
@@ -129,13 +147,34 @@ expected-statuses = ["400", "404", "405", "411", "413", "415", "422"]
 @pytest.mark.slow
 @pytest.mark.parametrize("token", [None, "s3cret"])
 def test_the_description_is_exact(bundle, tmp_path, token, monkeypatch):
-    """schemathesis, with all of its checks, finds nothing that the server does and its description does not say."""
+    """schemathesis, with all of its checks, finds nothing that the server does and its description does not
+    say.
+    """
     pytest.importorskip("schemathesis")
     monkeypatch.setenv("PENSTOCK_TEST_TOKEN", token or "")
     (tmp_path / "schemathesis.toml").write_text(CHECKS)
     with child(bundle.path, **({"token_env": "PENSTOCK_TEST_TOKEN"} if token else {})) as server:
-        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml"), "run", f"http://127.0.0.1:{server.port}/openapi.json"]
-        command += ["--seed", "1", "--max-examples", "40", "--phases", "examples,coverage,fuzzing", "--checks", "all", "--no-color", "--continue-on-failure"]
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            str(tmp_path / "schemathesis.toml"),
+            "run",
+            f"http://127.0.0.1:{server.port}/openapi.json",
+        ]
+        command += [
+            "--seed",
+            "1",
+            "--max-examples",
+            "40",
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--checks",
+            "all",
+            "--no-color",
+            "--continue-on-failure",
+        ]
         command += ["--header", f"Authorization: Bearer {token}"] if token else []
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=250)
         assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
@@ -144,9 +183,14 @@ def test_the_description_is_exact(bundle, tmp_path, token, monkeypatch):
     assert ready == (200, {"ready": True})
 
 
-# -- time --------------------------------------------------------------------------------------------------------------
+# -- time ----------------------------------------------------------------------------------------------------
 
-SHORT = {"connection.HEAD_SECONDS": 0.3, "connection.REST_SECONDS": 0.3, "bodies.IDLE_SECONDS": 0.3, "bodies.BODY_SECONDS": 0.9}
+SHORT = {
+    "connection.HEAD_SECONDS": 0.3,
+    "connection.REST_SECONDS": 0.3,
+    "bodies.IDLE_SECONDS": 0.3,
+    "bodies.BODY_SECONDS": 0.9,
+}
 
 
 @pytest.fixture(scope="module")
@@ -169,14 +213,21 @@ def test_half_sent_requests_do_not_stay_open(hurried):
             held = b"".join(iter(lambda: line.recv(4096), b""))  # until the server closes
         status, body = parsed(held)
         assert status == expected and (not status or body["error"]), held
-    refused = b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n["  # answered, and its body never comes
+    # answered, and its body never comes
+    refused = b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n["
     with socket.create_connection(("127.0.0.1", hurried.port), timeout=HANG_SECONDS) as line:
         line.sendall(refused)
         assert answer_of(line).startswith(b"HTTP/1.1 404")
         assert _closed(line)
 
 
-@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+    ],
+)
 def test_a_trickle_is_no_progress(hurried, start):
     with socket.create_connection(("127.0.0.1", hurried.port), timeout=0.05) as line:
         line.sendall(start)
@@ -214,14 +265,24 @@ def test_sigterm_ends_the_server_whatever_clients_do(bundle):
     assert answer.startswith(b"HTTP/1.1 503") and b"stopping" in answer
 
 
-# -- bytes -------------------------------------------------------------------------------------------------------------
+# -- bytes ---------------------------------------------------------------------------------------------------
 
 
 def test_a_small_body_with_a_large_shape_makes_nothing():
     columns, answers = {"series": pa.list_(pa.list_(pa.float64()))}, pa.schema([("y", pa.float64())])
     tracemalloc.start()
-    for shape in ([1, 2**31 - 1, 0], [1, 10**7, 0], [0, 10**9, 10**9], [1, 0, 10**9], [2, 2**31 - 1, 2**31 - 1], [1, 2**63, 0], [10**4200, 0, 0]):
-        body = json.dumps({"inputs": [{"name": "series", "datatype": "FP32", "shape": shape, "data": []}]}).encode()
+    for shape in (
+        [1, 2**31 - 1, 0],
+        [1, 10**7, 0],
+        [0, 10**9, 10**9],
+        [1, 0, 10**9],
+        [2, 2**31 - 1, 2**31 - 1],
+        [1, 2**63, 0],
+        [10**4200, 0, 0],
+    ):
+        body = json.dumps(
+            {"inputs": [{"name": "series", "datatype": "FP32", "shape": shape, "data": []}]}
+        ).encode()
         with contextlib.suppress(Malformed, TooLarge):
             protocol.parse(body, None, columns, answers, max_rows=100).intake()
     peak = tracemalloc.get_traced_memory()[1]
@@ -232,7 +293,10 @@ def test_a_small_body_with_a_large_shape_makes_nothing():
 def test_what_a_body_takes_in_memory_is_bounded_before_it_is_taken(server):
     """45 MB of `{}` were a gigabyte, and five seconds in which nobody was answered."""
     before = server.memory()["peak"]
-    for body in (b'{"records": [' + b"{}," * 15_000_000 + b"{}]}", b'{"a": [' + b"[]," * 15_000_000 + b"[]]}"):
+    for body in (
+        b'{"records": [' + b"{}," * 15_000_000 + b"{}]}",
+        b'{"a": [' + b"[]," * 15_000_000 + b"[]]}",
+    ):
         status, answer = server.post("/predict", body)
         assert status == 413, answer
     assert server.memory()["peak"] - before < 600 * 2**20
@@ -259,10 +323,12 @@ def test_all_bodies_share_one_budget(bundle):
             line = socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS)
             line.sendall(head + body[:-1])
             held.append(line)
-        _until(lambda: server.ask(head).startswith(b"HTTP/1.1 503"))  # by its length alone, before a byte of it was sent
+        # by its length alone, before a byte of it was sent
+        _until(lambda: server.ask(head).startswith(b"HTTP/1.1 503"))
         answer = server.ask(head).lower()
         assert b"\r\nretry-after: 1\r\n" in answer and b"ask again later" in answer
-        assert server.post("/predict", json.dumps(record()).encode())[0] == 200  # small ones are answered all the while
+        # small ones are answered all the while
+        assert server.post("/predict", json.dumps(record()).encode())[0] == 200
         for line in held:
             line.sendall(body[-1:])
             assert answer_of(line).startswith(b"HTTP/1.1 200")
@@ -291,7 +357,7 @@ def test_six_bodies_of_sixty_megabytes(bundle):
         assert server.get("/v2/health/ready")[0] == 200
 
 
-# -- ready tells the truth ---------------------------------------------------------------------------------------------
+# -- ready tells the truth -----------------------------------------------------------------------------------
 
 
 def test_an_error_outside_of_the_answers_does_not_end_the_worker(bundle, monkeypatch):
@@ -351,7 +417,13 @@ def test_a_worker_that_is_cancelled_is_replaced_and_said(bundle):
         return lost, found, alive, batcher.alive
 
     lost, found, alive, after = asyncio.run(go())
-    assert isinstance(lost[0], Busy) and isinstance(lost[1], RuntimeError) and found.num_rows == 1 and alive and not after
+    assert (
+        isinstance(lost[0], Busy)
+        and isinstance(lost[1], RuntimeError)
+        and found.num_rows == 1
+        and alive
+        and not after
+    )
     assert len(said) == 1 and "cancelled" in str(said[0])
 
 
@@ -373,12 +445,20 @@ serve(bundle, Serve(port=0), Events(lambda e: print(e.line(), flush=True)))
 def test_a_second_signal_ends_the_server_at_once_and_says_nothing_of_what_it_broke_off(bundle):
     """Two signals of different kinds, so that the system cannot make one of them."""
     command = [sys.executable, "-c", STUCK, str(bundle.path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as line:
             body = json.dumps([record()]).encode()
-            line.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            line.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
             assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGTERM)

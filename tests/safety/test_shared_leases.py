@@ -1,4 +1,6 @@
-"""Leases, and the mirrors of a bucket: one process at a time works on a run, and every machine sees it as it is."""
+"""Leases, and the mirrors of a bucket: one process at a time works on a run, and every machine sees it as it
+is.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from tests.faults import Line, faulty_s3
 from tests.safety.children import child, say, until
 from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run
 
-# -- leases --------------------------------------------------------------------------------------------------------------
+# -- leases --------------------------------------------------------------------------------------------------
 
 BEGIN = """
 import sys
@@ -70,7 +72,9 @@ def test_of_many_that_begin_a_run_at_once_one_does(shared_store: str, tmp_path: 
     run = a_run(store, tmp_path)
     run.record({"status": "interrupted"})
     words = [sys.executable, "-c", BEGIN, shared_store, str(tmp_path), run.id]
-    started = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
     try:
         answers = [process.stdout.readline().strip() for process in started if process.stdout is not None]
         assert sorted(answer == run.id for answer in answers) == [False, False, True]
@@ -96,7 +100,9 @@ def test_a_conditional_create_has_one_winner(shared_store: str, tmp_path: Path) 
     assert shelf.read("a/b") == str(made.index(True)).encode()
 
 
-def test_a_bucket_that_does_not_heed_conditions_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_does_not_heed_conditions_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("penstock.core.bucket._SETTLE_SECONDS", 0.2)
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path))
     bucket = Bucket(f"memory://{tmp_path.name}")
@@ -134,7 +140,9 @@ def test_a_run_of_another_machine_lives_while_its_count_moves_whatever_clocks_sa
         assert Run.open(Store(shared_store), id).status == "done"
 
 
-def test_the_death_of_a_run_elsewhere_is_watched_once(shared_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_death_of_a_run_elsewhere_is_watched_once(
+    shared_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PENSTOCK_LEASE_SECONDS", "1.5")
     with child_run(shared_store, tmp_path) as (process, id):
         process.kill()
@@ -196,7 +204,7 @@ def test_two_trainings_of_one_run_in_one_process(tmp_path: Path) -> None:
         run.record({"status": "failed"})
 
 
-# -- the mirror ----------------------------------------------------------------------------------------------------------
+# -- the mirror ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,7 +214,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
         yield line
 
 
-def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(
+    bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = Store(bucket.store)
     run = a_run(here, tmp_path)
     checkpoint = run.checkpoints / "step-0000000001"
@@ -217,7 +227,10 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(bucket: Line, tmp_
     with monkeypatch.context() as patched:
         elsewhere(patched, tmp_path)
         there = Run.open(Store(bucket.store), run.id)
-        assert there.status == "running" and (there.checkpoints / checkpoint.name / "model.safetensors").read_bytes() == b"one"
+        assert (
+            there.status == "running"
+            and (there.checkpoints / checkpoint.name / "model.safetensors").read_bytes() == b"one"
+        )
     run.weights.write_bytes(b"weights")
     run.finish({"epochs": 1})
     elsewhere(monkeypatch, tmp_path)
@@ -231,8 +244,13 @@ def test_a_mirror_made_while_a_run_was_in_progress_is_renewed(bucket: Line, tmp_
     assert found.weights.read_bytes() == b"weights"
 
 
-def test_a_run_goes_on_here_from_what_another_machine_left(bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begun here, gone on with there, and taken up here again: the older checkpoints of here are not taken for the newest."""
+def test_a_run_goes_on_here_from_what_another_machine_left(
+    bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun here, gone on with there, and taken up here again: the older checkpoints of here are not taken
+    for the newest.
+    """
+
     def checkpoint(run: Run, step: int, content: bytes) -> None:
         folder = run.checkpoints / f"step-{step:010d}"
         folder.mkdir(parents=True)
@@ -255,7 +273,9 @@ def test_a_run_goes_on_here_from_what_another_machine_left(bucket: Line, tmp_pat
     assert again.token == 3
 
 
-def test_what_was_written_here_last_is_kept_though_the_bucket_never_got_it(bucket: Line, tmp_path: Path) -> None:
+def test_what_was_written_here_last_is_kept_though_the_bucket_never_got_it(
+    bucket: Line, tmp_path: Path
+) -> None:
     run = a_run(Store(bucket.store), tmp_path)
     run.record({"status": "interrupted"})
     (run.checkpoints / "step-0000000009").mkdir(parents=True)
@@ -265,7 +285,9 @@ def test_what_was_written_here_last_is_kept_though_the_bucket_never_got_it(bucke
     assert (again.checkpoints / "step-0000000009" / "x").exists()
 
 
-def test_listing_and_finding_read_small_files_only_and_each_once(bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_and_finding_read_small_files_only_and_each_once(
+    bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = Store(bucket.store)
     for number in range(6):
         run = a_run(here, tmp_path, key=f"key-{number}")
@@ -273,8 +295,14 @@ def test_listing_and_finding_read_small_files_only_and_each_once(bucket: Line, t
         run.finish({})
     elsewhere(monkeypatch, tmp_path)
     bucket.asked.clear()
-    assert [row["status"] for row in penstock.api.list_artefacts("runs", store=Store(bucket.store))] == ["done"] * 6
-    assert bucket.count("GET", "run.json") == 6 and not bucket.count("GET", "manifest.json") and not bucket.count("GET", "safetensors")
+    assert [row["status"] for row in penstock.api.list_artefacts("runs", store=Store(bucket.store))] == [
+        "done"
+    ] * 6
+    assert (
+        bucket.count("GET", "run.json") == 6
+        and not bucket.count("GET", "manifest.json")
+        and not bucket.count("GET", "safetensors")
+    )
     bucket.asked.clear()
     found = Run.find(Store(bucket.store), "key-3")
     assert found is not None and found.key == "key-3"
@@ -296,7 +324,9 @@ def test_runs_without_markers_are_found_and_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_mirror_is_bounded_and_loses_nothing_that_is_needed(bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mirror_is_bounded_and_loses_nothing_that_is_needed(
+    bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = Store(bucket.store)
     for name in "abcd":
         with here.draft(f"bundles/{name}", {}) as folder:

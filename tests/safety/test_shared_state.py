@@ -1,4 +1,7 @@
-"""State that many share: a store, a bucket, a port, a process. Nothing that one of them does, or dies of, misleads another."""
+"""State that many share: a store, a bucket, a port, a process.
+
+Nothing that one of them does, or dies of, misleads another.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from penstock.train.checkpoint_uploader import CheckpointUploader
 from penstock.train.event_forwarding import following
 from tests.safety.children import SECONDS, child, until
 
-# -- what a killed process leaves ----------------------------------------------------------------------------------------
+# -- what a killed process leaves ----------------------------------------------------------------------------
 
 DRAFTS = """
 import sys
@@ -57,7 +60,8 @@ def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(
         killed.wait()
         assert len(staged(tmp_path)) == 8
         with Store(tmp_path).draft("bundles/b", {}) as folder:
-            assert len(staged(tmp_path)) == 6  # two folders and their locks are the living one's, one pair is ours
+            # two folders and their locks are the living one's, one pair is ours
+            assert len(staged(tmp_path)) == 6
             (folder / "w").write_text("y")
         living.communicate("", SECONDS)
         assert living.returncode == 0
@@ -65,7 +69,9 @@ def test_drafts_of_a_killed_process_are_swept_and_those_of_a_living_one_are_not(
     assert not (tmp_path / ".staging").exists()
 
 
-def test_a_draft_of_another_machine_stays_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_of_another_machine_stays_until_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     staging = tmp_path / ".staging"
     monkeypatch.setattr(drafts, "machine", lambda: "0" * 6)
     there = drafts.Draft(staging, "scratch-")
@@ -112,13 +118,16 @@ atomic_write(Path(sys.argv[1]) / "run.json", "{}")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.abcdefgh", "run.json"]
 
 
-# -- events of other processes -------------------------------------------------------------------------------------------
+# -- events of other processes -------------------------------------------------------------------------------
 
 
 def test_events_may_be_read_in_the_middle_of_a_character(tmp_path: Path) -> None:
     heard_events: list[Event] = []
     line = Event("said", 1.0, {"text": "Tromsø 例"}).line().encode() + b"\n"
-    with following(tmp_path / ".events", Events(heard_events.append)), open(tmp_path / ".events", "ab", buffering=0) as file:
+    with (
+        following(tmp_path / ".events", Events(heard_events.append)),
+        open(tmp_path / ".events", "ab", buffering=0) as file,
+    ):
         for place in range(len(line)):
             file.write(line[place : place + 1])
             if line[place] >= 0x80:
@@ -148,8 +157,14 @@ class Stubborn:
         self.pushed.append(name.split("/")[-1])
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StoreError("refused."), ZeroDivisionError("a defect")], ids=lambda e: type(e).__name__)
-def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), StoreError("refused."), ZeroDivisionError("a defect")],
+    ids=lambda e: type(e).__name__,
+)
+def test_an_uploader_reports_what_fails_and_goes_on(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.01)
     store = Stubborn(tmp_path, [error, error])
     pusher = CheckpointUploader(store, "runs/run-x")  # type: ignore[arg-type]
@@ -161,7 +176,9 @@ def test_an_uploader_reports_what_fails_and_goes_on(error: Exception, tmp_path: 
     assert str(error) in texts[0][1] and "after 2 refusals" in texts[1][1]
 
 
-def test_what_never_reached_the_bucket_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_never_reached_the_bucket_is_reported_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint_uploader, "_FIRST_WAIT", 0.01)
     pusher = CheckpointUploader(Stubborn(tmp_path, [OSError(5, "Input/output error")] * 10_000), "runs/run-x")  # type: ignore[arg-type]
     pusher.push()
@@ -170,7 +187,7 @@ def test_what_never_reached_the_bucket_is_reported_at_the_end(tmp_path: Path, mo
     assert is_trouble and "step-1, step-2" in text and "not in the bucket" in text
 
 
-# -- two trainings in one process ----------------------------------------------------------------------------------------
+# -- two trainings in one process ----------------------------------------------------------------------------
 
 
 def test_two_trainings_in_one_process_hear_each_of_its_own() -> None:
@@ -206,7 +223,11 @@ def test_two_trainings_in_one_process_hear_each_of_its_own() -> None:
     for thread in threads:
         thread.join(SECONDS)
     for name, heard_texts in texts.items():
-        assert heard_texts == [f"could not read {name} ({name} is slow); trying again", f"{name} was read", f"{name} was read"]
+        assert heard_texts == [
+            f"could not read {name} ({name} is slow); trying again",
+            f"{name} was read",
+            f"{name} was read",
+        ]
     assert waited == {"a": 2, "b": 2}
 
 
@@ -219,7 +240,7 @@ def test_a_thread_without_a_listener_is_heard_by_the_only_one_there_is() -> None
     assert texts == ["hello"]
 
 
-# -- a launcher's line ---------------------------------------------------------------------------------------------------
+# -- a launcher's line ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -247,16 +268,23 @@ def test_callers_that_say_nothing_keep_nobody_waiting(door: tuple[Door, list[Any
         until(lambda: len(inside) == 1)
 
 
-def test_a_caller_has_so_long_and_no_longer(door: tuple[Door, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_has_so_long_and_no_longer(
+    door: tuple[Door, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_door, "HANDSHAKE_SECONDS", 0.2)
     listening, inside = door
-    with socket.create_connection(("127.0.0.1", listening.port), timeout=SECONDS) as slow, contextlib.suppress(ConnectionError):
+    with (
+        socket.create_connection(("127.0.0.1", listening.port), timeout=SECONDS) as slow,
+        contextlib.suppress(ConnectionError),
+    ):
         while slow.recv(4096):  # its challenge, then nothing: it has hung up
             pass
     assert not inside
 
 
-def test_a_crowd_at_the_door_pushes_nobody_out_for_good(door: tuple[Door, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crowd_at_the_door_pushes_nobody_out_for_good(
+    door: tuple[Door, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_door, "_CALLERS", 4)
     listening, inside = door
     with contextlib.ExitStack() as stack:
@@ -286,10 +314,12 @@ def test_a_rank_does_not_wait_for_a_silent_launcher_for_ever(monkeypatch: pytest
         dial("127.0.0.1", silent.getsockname()[1], b"key")
 
 
-# -- a store that may only be read ---------------------------------------------------------------------------------------
+# -- a store that may only be read ---------------------------------------------------------------------------
 
 
-def test_a_store_that_may_only_be_read_is_read(people: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_store_that_may_only_be_read_is_read(
+    people: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """`run` with nothing to do, `list`, `show`, `predict`; and what must write says that it cannot."""
     shutil.copytree(people, tmp_path / "people")
     recipe, store = tmp_path / "people" / "recipe.yaml", tmp_path / "store"
@@ -297,15 +327,22 @@ def test_a_store_that_may_only_be_read_is_read(people: Path, tmp_path: Path, tmp
     assert made.run is not None and made.bundle is not None and made.dataset is not None
     references = {"runs": made.run.id, "bundles": made.bundle.reference, "datasets": made.dataset.reference}
     answers = tmp_path_factory.mktemp("answers") / "answers.csv"
+    part = str(tmp_path / "people" / "lake" / "part-0.csv")
+    bundle, named = made.bundle.reference, list(references.values())
     expression = f"""json.dumps([
         penstock.run(sys.argv[1], store=sys.argv[2]).skipped,
-        [penstock.api.list_artefacts(shelf, store=sys.argv[2])[0]["reference"] for shelf in {list(references)}],
-        [penstock.api.show(reference, store=sys.argv[2])["reference"] for reference in {list(references.values())}],
-        penstock.predict({made.bundle.reference!r}, {str(tmp_path / "people" / "lake" / "part-0.csv")!r}, {str(answers)!r}, store=sys.argv[2])["predicted"],
+        [
+            penstock.api.list_artefacts(shelf, store=sys.argv[2])[0]["reference"]
+            for shelf in {list(references)}
+        ],
+        [penstock.api.show(reference, store=sys.argv[2])["reference"] for reference in {named}],
+        penstock.predict({bundle!r}, {part!r}, {str(answers)!r}, store=sys.argv[2])["predicted"],
         refusal(lambda: penstock.run(sys.argv[1], store=sys.argv[2], overrides=["seed=9"])),
         refusal(lambda: penstock.resume({made.run.id!r}, store=sys.argv[2])),
     ])"""
-    skipped, listed, shown, predicted, refused, nothing = json.loads(as_reader(expression, tmp_path, recipe, store))
+    skipped, listed, shown, predicted, refused, nothing = json.loads(
+        as_reader(expression, tmp_path, recipe, store)
+    )
     assert skipped == dict.fromkeys(("prepare", "encode", "train", "pack", "evaluate"), True)
     assert listed == shown == list(references.values())
     assert predicted == 200 and len(answers.read_text("utf-8").splitlines()) == 201
@@ -314,7 +351,9 @@ def test_a_store_that_may_only_be_read_is_read(people: Path, tmp_path: Path, tmp
 
 
 def as_reader(expression: str, folder: Path, *arguments: object) -> str:
-    """What a Python expression is for a process that may read everything below `folder`, and write nothing of it."""
+    """What a Python expression is for a process that may read everything below `folder`, and write nothing of
+    it.
+    """
     code = f"""
 import json, os, sys
 import penstock, penstock.api
@@ -338,7 +377,15 @@ else:
     environment = {**os.environ, "PENSTOCK_CACHE": "/proc/none"}
     words = [sys.executable, "-c", code, *map(str, arguments)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False, env=environment, preexec_fn=without_override)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+            env=environment,
+            preexec_fn=without_override,
+        )
     finally:
         for path, mode in modes.items():
             path.chmod(mode)

@@ -1,7 +1,7 @@
 """Trust: code runs only if this process was given it by its user, or told to trust that very thing.
 
-A module that leaves a marker when it is run is planted wherever an artefact can name code; nothing may leave it. What was
-changed after it was made is refused, since an id is that of the content.
+A module that leaves a marker when it is run is planted wherever an artefact can name code; nothing may leave
+it. What was changed after it was made is refused, since an id is that of the content.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ EXPECTED = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
 
 @pytest.fixture(autouse=True)
 def no_marker(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A file that planted code makes; the test fails where it is there at the end, unless the test has taken it away."""
+    """A file that planted code makes; the test fails where it is there at the end, unless the test has taken
+    it away.
+    """
     marker = tmp_path / "marker"
     monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path / "state"))
     before = set(sys.modules), list(sys.path)
@@ -71,14 +73,25 @@ def plant(folder: Path, marker: Path, *, name: str = PLANTED) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder with a recipe, its data, and a store in which all is done, of a user who has no code of their own."""
+    """A folder with a recipe, its data, and a store in which all is done, of a user who has no code of their
+    own.
+    """
     folder = tmp_path_factory.mktemp("finished")
-    with open(folder / "t.csv", "w", newline="", encoding="utf-8") as file:  # the golden store's own data, so that its dataset and run are found
+    # the golden store's own data, so that its dataset and run are found
+    with open(folder / "t.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "age", "city", "seen", "pay"])
         for i in range(120):
             age = 18 + i * 7 % 60 if i % 11 else ""
-            writer.writerow([i, age, ("Oslo", "Bergen", "Tromsø")[i % 3], f"2026-01-{1 + i % 28:02d}", "high" if (i * 7 % 60) > 25 else "low"])
+            writer.writerow(
+                [
+                    i,
+                    age,
+                    ("Oslo", "Bergen", "Tromsø")[i % 3],
+                    f"2026-01-{1 + i % 28:02d}",
+                    "high" if (i * 7 % 60) > 25 else "low",
+                ]
+            )
         file.write("torn\n")
     shutil.copytree(GOLDEN, folder / "store")
     shutil.copyfile(folder / "store" / "runs" / EXPECTED["run"] / "recipe.yaml", folder / "recipe.yaml")
@@ -110,8 +123,16 @@ def tampered(bundle: Path, marker: Path, how: str) -> None:
     elif how == "runtime":
         facts["runtime"] = {"type": "torch"}
         facts["programs"]["main"] |= {
-            "file": f"source/{PLANTED}.py", "class": "Net", "arguments": {}, "given": [], "specs": {}, "targets": {}, "weights": "weights.safetensors",
-            "prefix": "", "decoders": {}}
+            "file": f"source/{PLANTED}.py",
+            "class": "Net",
+            "arguments": {},
+            "given": [],
+            "specs": {},
+            "targets": {},
+            "weights": "weights.safetensors",
+            "prefix": "",
+            "decoders": {},
+        }
     elif how == "cleaner":
         facts["steps"]["clean"] = [{"cleaner": {"type": PLANTED + ".x"}, "facts": {}}]
     (bundle / "bundle.json").write_text(json.dumps(facts))
@@ -122,7 +143,7 @@ QUICK = [how if how in ("feature", "runtime") else pytest.param(how, marks=pytes
 """Those that pack a run take seconds."""
 
 
-# -- plan and run ------------------------------------------------------------------------------------------------------
+# -- plan and run --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", QUICK)
@@ -131,7 +152,8 @@ def test_plan_and_run_do_not_run_a_resealed_bundle(how, home, no_marker):
     path = store.folder / "bundles" / id
     tampered(path, no_marker, how)
     manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-    seal(path, {word: value for word, value in manifest.items() if word not in ("format", "files")})  # its id is kept
+    # its id is kept
+    seal(path, {word: value for word, value in manifest.items() if word not in ("format", "files")})
     plan = api.plan(folder / "recipe.yaml", store=store)
     assert [stage["done"] for stage in plan["stages"]] == [True] * 5
     with pytest.raises(BundleError, match="it was changed after it was packed"):
@@ -156,7 +178,17 @@ def test_plan_and_run_do_not_run_a_bundle_that_was_put_in_its_place(how, home, n
         assert any(event.name == "warned" and "is not used" in event.fields["text"] for event in heard)
 
 
-@pytest.mark.parametrize("text", ["bundle-../../x", "../bundles/x", "bundle-0123", "/etc/passwd", "bundle-0123456789abcdef\nbundle-x", "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bundle-../../x",
+        "../bundles/x",
+        "bundle-0123",
+        "/etc/passwd",
+        "bundle-0123456789abcdef\nbundle-x",
+        "{}",
+    ],
+)
 def test_what_an_index_says_is_no_path(text, home):
     folder, store, _ = home
     (memo,) = (path for path in (store.folder / "index").iterdir() if path.name.startswith("bundle-"))
@@ -171,7 +203,7 @@ def test_what_is_done_is_not_done_again(home):
     assert all(api.run(folder / "recipe.yaml", store=store).skipped.values())
 
 
-# -- resume ------------------------------------------------------------------------------------------------------------
+# -- resume --------------------------------------------------------------------------------------------------
 
 
 def interrupted(store: Store, base: Path, **words: Any) -> str:
@@ -222,7 +254,9 @@ def test_resume_runs_no_code_of_a_run_from_elsewhere(what, home, no_marker, tmp_
 def test_with_trust_it_runs(home, no_marker, tmp_path):
     _, store, _ = home
     plant(tmp_path / "base", no_marker)
-    run = interrupted(store, tmp_path / "base", model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}})
+    run = interrupted(
+        store, tmp_path / "base", model={"encoders": {"age": {"type": f"{PLANTED}_package.part"}}}
+    )
     with pytest.raises(RecipeError, match="must define exactly one encoder"):
         api.resume(run, store=store, trust=True)
     assert no_marker.read_text("utf-8") == "it ran"
@@ -244,9 +278,9 @@ def test_a_recipe_from_elsewhere_stays_one(home, no_marker, tmp_path):
         api.as_recipe(recipe, [f"clean=[{PLANTED}_package.part]"])
 
 
-# -- one's own ---------------------------------------------------------------------------------------------------------
+# -- one's own -----------------------------------------------------------------------------------------------
 
-OWN = '''
+OWN = """
 from penstock.contracts.learn import Encoder
 
 
@@ -256,7 +290,7 @@ class Own(Encoder):
 
     def build(self, features, width):
         raise NotImplementedError
-'''
+"""
 
 
 @pytest.fixture
@@ -267,11 +301,25 @@ def own(tmp_path) -> tuple[Store, Run, Path]:
     (folder / "acme_of_trust").mkdir()
     (folder / "acme_of_trust" / "__init__.py").write_text("")
     (folder / "acme_of_trust" / "enc.py").write_text(OWN)
-    (folder / "recipe.yaml").write_text(json.dumps({
-        "name": "own", "source": {"type": "files", "path": "x.csv"}, "inputs": {"a": "number"}, "targets": {"y": "binary"},
-        "model": {"encoders": {"a": {"type": "acme_of_trust.enc"}}}}))
+    (folder / "recipe.yaml").write_text(
+        json.dumps(
+            {
+                "name": "own",
+                "source": {"type": "files", "path": "x.csv"},
+                "inputs": {"a": "number"},
+                "targets": {"y": "binary"},
+                "model": {"encoders": {"a": {"type": "acme_of_trust.enc"}}},
+            }
+        )
+    )
     store = Store(folder / "store")
-    run = Run.create(store, load_recipe(folder / "recipe.yaml"), dataset="own@0123456789abcdef", feed="0123456789abcdef", key="k")
+    run = Run.create(
+        store,
+        load_recipe(folder / "recipe.yaml"),
+        dataset="own@0123456789abcdef",
+        feed="0123456789abcdef",
+        key="k",
+    )
     run.record({"status": "interrupted"})
     return store, run, folder
 
@@ -287,11 +335,26 @@ def test_one_s_own_run_needs_no_flag(own):
     recipe = api.recipe_of(run.id, store=store)
     assert recipe.is_given and recipe.model.encoders["a"].type == "acme_of_trust.enc"
     state = mine.state_folder()
-    assert not state.stat().st_mode & 0o077 and all(not file.stat().st_mode & 0o077 for file in state.iterdir())
+    assert not state.stat().st_mode & 0o077 and all(
+        not file.stat().st_mode & 0o077 for file in state.iterdir()
+    )
     assert not list(store.folder.rglob("*.py"))
 
 
-@pytest.mark.parametrize("what", ["recipe", "base", "store", "code", "no code", "no record", "a record that others may write", "a record of another", "a record that is a link"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "recipe",
+        "base",
+        "store",
+        "code",
+        "no code",
+        "no record",
+        "a record that others may write",
+        "a record of another",
+        "a record that is a link",
+    ],
+)
 def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
     store, run, folder = own
     forget_modules()
@@ -312,7 +375,9 @@ def test_what_is_not_what_it_was_needs_trust(what, own, tmp_path):
     elif what == "a record that others may write":
         record.chmod(0o666)
     elif what == "a record of another":
-        record.write_text(json.dumps({"store": store.url, "base": str(folder), "recipe": "0" * 64, "code": {}}))
+        record.write_text(
+            json.dumps({"store": store.url, "base": str(folder), "recipe": "0" * 64, "code": {}})
+        )
     else:
         record.rename(tmp_path / "record")
         record.symlink_to(tmp_path / "record")
@@ -339,9 +404,13 @@ def test_a_state_folder_that_cannot_be_written_is_no_trouble(tmp_path, monkeypat
 
 def test_a_bundle_with_code_of_one_s_own_is_noted(tmp_path):
     declared = {
-        "name": "own", "seed": 5, "source": {"type": "files", "path": "lake"}, "inputs": {"age": "number"},
+        "name": "own",
+        "seed": 5,
+        "source": {"type": "files", "path": "lake"},
+        "inputs": {"age": "number"},
         "targets": {"pay": {"type": "binary", "positive": "high"}, "kind": "category"},
-        "model": {"type": "tests.bundle.net_of_test_pack:Stubborn", "arguments": {"width": 3}}}
+        "model": {"type": "tests.bundle.net_of_test_pack:Stubborn", "arguments": {"width": 3}},
+    }
     bundle, store, _ = made.make(tmp_path, declared)
     assert mine.recall("bundle", bundle.id) == {"id": bundle.id}
     with pytest.raises(BundleError, match="--trust"):  # to be served, it is still asked for
@@ -356,7 +425,7 @@ def test_a_bundle_with_code_of_one_s_own_is_noted(tmp_path):
             Bundle.open(other, trust=True)
 
 
-# -- opening, listing, showing, serving --------------------------------------------------------------------------------
+# -- opening, listing, showing, serving ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", HOWS[1:])
@@ -370,7 +439,9 @@ def test_nothing_runs_where_a_bundle_is_opened(how, home, no_marker, tmp_path, c
     other = other.rename(other.with_name(evil))
     url = store.url
     for words in (
-        ["show", f"bundle-{evil}"], ["evaluate", f"bundle-{evil}"], ["predict", str(other), str(folder / "t.csv"), "-o", str(tmp_path / "o.csv")],
+        ["show", f"bundle-{evil}"],
+        ["evaluate", f"bundle-{evil}"],
+        ["predict", str(other), str(folder / "t.csv"), "-o", str(tmp_path / "o.csv")],
         ["serve", f"bundle-{evil}", "--port", "0"],
     ):
         assert main([*words, "--store", url]) == 2, words
@@ -412,7 +483,11 @@ def test_a_feed_runs_nothing(home, no_marker, tmp_path):
 def test_a_guard_is_never_widened(tmp_path, no_marker):
     plant(tmp_path / "near", no_marker)
     sys.path.insert(0, str(tmp_path / "near"))
-    with no_foreign_code(), no_foreign_code(but=lambda module: True), pytest.raises(RecipeError, match="--trust"):
+    with (
+        no_foreign_code(),
+        no_foreign_code(but=lambda module: True),
+        pytest.raises(RecipeError, match="--trust"),
+    ):
         Feature.find(f"{PLANTED}_package.part")
 
 
@@ -420,13 +495,15 @@ def test_a_guard_is_never_widened(tmp_path, no_marker):
 def test_a_file_beside_a_recipe_stands_in_for_no_package(name, tmp_path, no_marker):
     """The recipe's folder is looked into only for the code that the recipe names."""
     plant(tmp_path / "base", no_marker, name=f"planted_{name}")
-    (tmp_path / "base" / "recipe.yaml").write_text(json.dumps({"name": "x", "source": {"type": "files", "path": "x.csv"}}))
+    (tmp_path / "base" / "recipe.yaml").write_text(
+        json.dumps({"name": "x", "source": {"type": "files", "path": "x.csv"}})
+    )
     load_recipe(tmp_path / "base" / "recipe.yaml")
     with pytest.raises(ModuleNotFoundError):
         __import__(f"planted_{name}")
 
 
-# -- an id is that of the content --------------------------------------------------------------------------------------
+# -- an id is that of the content ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("id", [None, "", 7, "0" * 16, "x" * 16, "../../x", ["a"], "0123456789ABCDEF"])
@@ -434,7 +511,11 @@ def test_an_id_that_is_not_the_content_s(id, home):
     _, store, known = home
     path = store.folder / "bundles" / known
     change(path / MANIFEST, id=id)
-    for ask in (lambda: Bundle.open(f"bundle-{known}", store), lambda: Bundle.open(path), lambda: api.show(f"bundle-{known}", store=store)):
+    for ask in (
+        lambda: Bundle.open(f"bundle-{known}", store),
+        lambda: Bundle.open(path),
+        lambda: api.show(f"bundle-{known}", store=store),
+    ):
         with pytest.raises(BundleError, match=r"says (its id|it) is"):
             ask()
 
@@ -444,7 +525,12 @@ def test_an_early_bundle_is_checked_too(home):
     _, store, _ = home
     path = store.folder / "bundles" / EXPECTED["bundle"].removeprefix("bundle-")
     Bundle.open(path)
-    for name, word in (("decision.json", {"pay": {"threshold": 0.1}}), ("fitted.json", {"age": {}}), ("recipe.yaml", {"source": {}}), ("bundle.json", {"dataset": "x@y"})):
+    for name, word in (
+        ("decision.json", {"pay": {"threshold": 0.1}}),
+        ("fitted.json", {"age": {}}),
+        ("recipe.yaml", {"source": {}}),
+        ("bundle.json", {"dataset": "x@y"}),
+    ):
         copy = Path(shutil.copytree(path, path.parent / f"copy-{name}"))
         text = (copy / name).read_text("utf-8")
         changed = {**json.loads(text), **word} if name.endswith("json") else word
@@ -489,7 +575,9 @@ def put(data: Any, path: tuple[Any, ...], value: Any) -> None:
 
 
 def test_every_resealed_edit_is_seen(home):
-    """Any value of any file of a bundle, changed and resealed under its id, is refused; but for which run it was, and how long it took."""
+    """Any value of any file of a bundle, changed and resealed under its id, is refused; but for which run it
+    was, and how long it took.
+    """
     _, store, id = home
     chance = random.Random(7)
     path = store.folder / "bundles" / id
@@ -501,12 +589,16 @@ def test_every_resealed_edit_is_seen(home):
         for _ in range(13):
             if name.endswith(".json"):
                 data = json.loads(before)
-                where = chance.choice([found for found in leaves(data) if found and found[0] not in ("run", "measured")])
+                where = chance.choice(
+                    [found for found in leaves(data) if found and found[0] not in ("run", "measured")]
+                )
                 put(data, where, chance.choice(["x", -17, 1e300, {"type": f"{PLANTED}.x"}, "../../x"]))
                 (path / name).write_text(json.dumps(data))
             else:
                 place = chance.randrange(len(before))
-                (path / name).write_bytes(before[:place] + bytes([before[place] ^ 1 << chance.randrange(7)]) + before[place + 1 :])
+                (path / name).write_bytes(
+                    before[:place] + bytes([before[place] ^ 1 << chance.randrange(7)]) + before[place + 1 :]
+                )
             if name == "recipe.yaml":  # words that say where it ran are not the bundle's
                 (path / name).write_bytes(before.replace(b"seed: 1", b"seed: %d" % chance.randrange(2, 99)))
             seal(path, rest)
@@ -523,7 +615,11 @@ def test_every_resealed_edit_is_seen(home):
 @pytest.mark.skipif(os.name != "posix", reason="ownership is asked of POSIX systems")
 def test_records_are_private(tmp_path):
     mine.remember("bundle", "x", {"id": "x"})
-    assert mine.recall("bundle", "x") == {"id": "x"} and mine.recall("bundle", "y") is None and mine.recall("run", "x") is None
+    assert (
+        mine.recall("bundle", "x") == {"id": "x"}
+        and mine.recall("bundle", "y") is None
+        and mine.recall("run", "x") is None
+    )
     mine.state_folder().chmod(0o777)
     assert mine.recall("bundle", "x") is None
 

@@ -1,4 +1,6 @@
-"""What a value means depends on neither the machine nor the way it is stored: zone, locale, hash seed, threads, types."""
+"""What a value means depends on neither the machine nor the way it is stored: zone, locale, hash seed,
+threads, types.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +32,44 @@ from tests.bundle import made
 USUAL = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
 ELSEWHERE = {
     "TZ": "America/St_Johns",  # half an hour off, and with summer time
-    "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",  # files that are opened without an encoding are ASCII
-    "PYTHONHASHSEED": "4242", "OMP_NUM_THREADS": "2",
+    # files that are opened without an encoding are ASCII
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONHASHSEED": "4242",
+    "OMP_NUM_THREADS": "2",
 }
 RECIPE = {
-    "name": "moments", "seed": 1, "source": {"type": "files", "path": "lake.csv"},
+    "name": "moments",
+    "seed": 1,
+    "source": {"type": "files", "path": "lake.csv"},
     "derive": {
-        "hour": "hour(t)", "day": "date_trunc('day', t)", "late": "t > TIMESTAMPTZ '2024-03-10 12:00:00'",
-        "as_text": "strftime(t, '%Y-%m-%d %H:%M')", "as_date": "CAST(t AS DATE)", "read": "CAST(local AS TIMESTAMPTZ)",
+        "hour": "hour(t)",
+        "day": "date_trunc('day', t)",
+        "late": "t > TIMESTAMPTZ '2024-03-10 12:00:00'",
+        "as_text": "strftime(t, '%Y-%m-%d %H:%M')",
+        "as_date": "CAST(t AS DATE)",
+        "read": "CAST(local AS TIMESTAMPTZ)",
         "part": "CAST(extract(epoch FROM t) AS BIGINT) % 86400",
     },
     "where": "t < TIMESTAMPTZ '2024-12-31 00:00:00' and hour(t) <> 3",
     "expect": {"hour": {"min": 0, "max": 22}},
     "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
     "inputs": {
-        "hour": "category", "day": "timestamp", "as_text": "text", "as_date": "category", "read": "timestamp", "part": "number",
-        "größe": "number", "ort": "category", "late": "binary",
+        "hour": "category",
+        "day": "timestamp",
+        "as_text": "text",
+        "as_date": "category",
+        "read": "timestamp",
+        "part": "number",
+        "größe": "number",
+        "ort": "category",
+        "late": "binary",
     },
     "targets": {"ja": {"type": "binary", "positive": "yes"}},
     "model": {"combiner": {"type": "mlp", "width": 8, "depth": 1}},
-    "train": {"epochs": 1, "batch_size": 64}, "evaluate": {"bootstrap": 0, "baselines": False},
+    "train": {"epochs": 1, "batch_size": 64},
+    "evaluate": {"bootstrap": 0, "baselines": False},
     "launcher": {"type": "local", "processes": 1, "threads": 1},
 }
 
@@ -71,7 +91,12 @@ def penstock(folder: Path, world: dict[str, str], *arguments: str) -> dict:
     """What a command says with `--json`, in a process of its own in another world."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
     done = subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments, "--json"], cwd=folder, env={**inherited, **world}, capture_output=True, timeout=280)
+        [sys.executable, "-m", "penstock", *arguments, "--json"],
+        cwd=folder,
+        env={**inherited, **world},
+        capture_output=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
     answer: dict = json.loads(done.stdout)
     return answer
@@ -82,10 +107,14 @@ def rows_of(path: str) -> pa.Table:
 
 
 def test_the_machine_changes_nothing(tmp_path):
-    """Zone, locale, hash seed and threads: the same ids, the same rows; and a bundle opens and answers elsewhere."""
+    """Zone, locale, hash seed and threads: the same ids, the same rows; and a bundle opens and answers
+    elsewhere.
+    """
     lake(tmp_path)
     here = penstock(tmp_path, USUAL, "run", "recipe.json", "--store", "here", "--set", "resources.threads=1")
-    there = penstock(tmp_path, ELSEWHERE, "prepare", "recipe.json", "--store", "there", "--set", "resources.threads=2")
+    there = penstock(
+        tmp_path, ELSEWHERE, "prepare", "recipe.json", "--store", "there", "--set", "resources.threads=2"
+    )
     assert there["dataset"] == here["dataset"]
     assert there["rows"] == {word: here["rows"][word] for word in there["rows"]}
     name, _, id = here["dataset"].partition("@")
@@ -93,7 +122,9 @@ def test_the_machine_changes_nothing(tmp_path):
     assert mine.schema.equals(theirs.schema)
     assert mine.equals(theirs)
     feed = penstock(tmp_path, ELSEWHERE, "encode", "recipe.json", "--store", "there")
-    assert (tmp_path / "here" / "feeds" / feed["feed"] / "fitted.json").read_bytes() == Path(feed["path"], "fitted.json").read_bytes()
+    assert (tmp_path / "here" / "feeds" / feed["feed"] / "fitted.json").read_bytes() == Path(
+        feed["path"], "fitted.json"
+    ).read_bytes()
     answers = []
     for world, file in ((USUAL, "here.jsonl"), (ELSEWHERE, "there.jsonl")):
         said = penstock(tmp_path, world, "predict", here["bundle"], "lake.csv", "-o", file, "--store", "here")
@@ -102,10 +133,16 @@ def test_the_machine_changes_nothing(tmp_path):
     assert answers[0] == answers[1]
 
 
-# -- decimals ------------------------------------------------------------------------------------------------------------
+# -- decimals ------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_a_decimal_is_the_nearest_double(values):
     column = pa.array(values, pa.decimal128(38, 6))
     nearest = [float(value) for value in values]
@@ -117,16 +154,38 @@ def test_all_amounts_with_two_places_are_the_nearest_doubles():
     texts = [f"{cents // 100}.{cents % 100:02d}" for cents in range(100_000)]
     for kind in (pa.decimal128(10, 2), pa.decimal256(60, 2)):
         column = pa.array([Decimal(text) for text in texts], kind)
-        assert np.array_equal(convert(column, pa.float64(), "x").to_numpy(), np.array([float(text) for text in texts]))
+        assert np.array_equal(
+            convert(column, pa.float64(), "x").to_numpy(), np.array([float(text) for text in texts])
+        )
 
 
-# -- stored one way or another -------------------------------------------------------------------------------------------
+# -- stored one way or another -------------------------------------------------------------------------------
 
-_WHOLE = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.decimal128(12, 0)]
+_WHOLE = [
+    pa.int8(),
+    pa.int16(),
+    pa.int32(),
+    pa.int64(),
+    pa.uint8(),
+    pa.uint16(),
+    pa.uint32(),
+    pa.uint64(),
+    pa.decimal128(12, 0),
+]
 _FLOATS = [pa.float64(), pa.decimal128(12, 3), pa.decimal256(40, 3)]
-_TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())]
+_TEXTS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.dictionary(pa.int32(), pa.string()),
+    pa.dictionary(pa.int8(), pa.large_string()),
+]
 _MOMENTS = [pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")]
-_INSTANTS = [pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in ("UTC", "America/New_York", "+05:30")]
+_INSTANTS = [
+    pa.timestamp(unit, zone)
+    for unit in ("s", "ms", "us", "ns")
+    for zone in ("UTC", "America/New_York", "+05:30")
+]
 
 
 def stored(values: list, kind: pa.DataType) -> pa.Array:
@@ -147,11 +206,19 @@ def test_whole_numbers_are_the_same_in_every_width(values):
 
 
 @settings(max_examples=30)
-@given(st.lists(st.one_of(st.none(), st.decimals(min_value=-99999, max_value=99999, places=3)), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.one_of(st.none(), st.decimals(min_value=-99999, max_value=99999, places=3)), min_size=1, max_size=8
+    )
+)
 def test_numbers_are_the_same_in_every_kind(values):
     expected = pa.array([None if value is None else float(value) for value in values], pa.float64())
     for kind in _FLOATS:
-        assert read(stored([None if v is None else float(v) if pa.types.is_floating(kind) else v for v in values], kind)).equals(expected)
+        assert read(
+            stored(
+                [None if v is None else float(v) if pa.types.is_floating(kind) else v for v in values], kind
+            )
+        ).equals(expected)
 
 
 @settings(max_examples=30)
@@ -162,13 +229,24 @@ def test_texts_are_the_same_in_every_kind(values):
 
 
 @settings(max_examples=30)
-@given(st.lists(st.one_of(st.none(), st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda m: m.replace(microsecond=0))), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.one_of(
+            st.none(),
+            st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda m: m.replace(microsecond=0)),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_moments_are_the_same_in_every_unit_and_zone(values):
     for kind in _MOMENTS:
         assert read(stored(values, kind)).equals(pa.array(values, pa.timestamp("us")))
     instants = [None if v is None else v.replace(tzinfo=UTC) for v in values]
     for kind in _INSTANTS:
-        assert read(pa.array(instants, pa.timestamp("us", "UTC")).cast(kind)).equals(pa.array(instants, pa.timestamp("us", "UTC")))
+        assert read(pa.array(instants, pa.timestamp("us", "UTC")).cast(kind)).equals(
+            pa.array(instants, pa.timestamp("us", "UTC"))
+        )
 
 
 def test_a_float_of_32_bits_is_spelt_as_the_double_it_is():
@@ -178,21 +256,37 @@ def test_a_float_of_32_bits_is_spelt_as_the_double_it_is():
     assert texts(column)[0].equals(texts(pc.cast(column, pa.float64()))[0])
 
 
-# -- a bundle is asked: however a value is stored, it is the value that was learnt ---------------------------------------
+# -- a bundle is asked: however a value is stored, it is the value that was learnt ---------------------------
 
 _DAY = datetime(2024, 1, 5)
 _NOON = datetime(2024, 1, 6, 12, 30)
 _ASKED = {
-    "name": "asked", "seed": 3, "source": {"type": "files", "path": "lake"}, "keep": [],
+    "name": "asked",
+    "seed": 3,
+    "source": {"type": "files", "path": "lake"},
+    "keep": [],
     "inputs": {
-        "whole": "category", "part": "category", "truth": "category", "flag": "binary", "naive": "category", "zoned": "category",
-        "moment": {"type": "timestamp", "format": "%d.%m.%Y"}, "written": {"type": "timestamp", "format": "%d.%m.%Y"},
-        "digits": {"type": "timestamp", "format": "%Y%m%d"}, "text": "category", "words": "text", "many": {"type": "set", "delimiter": ";"}, "size": "number",
+        "whole": "category",
+        "part": "category",
+        "truth": "category",
+        "flag": "binary",
+        "naive": "category",
+        "zoned": "category",
+        "moment": {"type": "timestamp", "format": "%d.%m.%Y"},
+        "written": {"type": "timestamp", "format": "%d.%m.%Y"},
+        "digits": {"type": "timestamp", "format": "%Y%m%d"},
+        "text": "category",
+        "words": "text",
+        "many": {"type": "set", "delimiter": ";"},
+        "size": "number",
     },
-    "targets": {"y": "binary"}, "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
+    "targets": {"y": "binary"},
+    "model": {"combiner": {"type": "mlp", "width": 16, "depth": 1}},
 }
 _DATES = [pa.array([_DAY.date()], kind) for kind in (pa.date32(), pa.date64())]
-_DIGITS = [pa.array([20240105], kind) for kind in (pa.int32(), pa.uint64(), pa.float64())] + [pa.array([Decimal(20240105)], pa.decimal128(9, 0))]
+_DIGITS = [pa.array([20240105], kind) for kind in (pa.int32(), pa.uint64(), pa.float64())] + [
+    pa.array([Decimal(20240105)], pa.decimal128(9, 0))
+]
 _WRITTEN = ["2024-01-06 12:30:00", "2024-01-06T12:30:00Z", "2024-01-06T12:30", "2024-01-06T18:00:00+05:30"]
 
 
@@ -200,10 +294,22 @@ def numbers_as(value: int | float) -> list[pa.Array]:
     """A number that every one of these types holds exactly."""
     kinds = [pa.float16(), pa.float32(), pa.float64()]
     if isinstance(value, int):
-        kinds += [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+        kinds += [
+            pa.int8(),
+            pa.int16(),
+            pa.int32(),
+            pa.int64(),
+            pa.uint8(),
+            pa.uint16(),
+            pa.uint32(),
+            pa.uint64(),
+        ]
     exact = Decimal(str(value))
     decimals = [pa.array([exact], kind) for kind in (pa.decimal128(9, 2), pa.decimal256(60, 5))]
-    arrays = [pa.array([np.float16(value)], pa.float16()) if kind == pa.float16() else pa.array([value], kind) for kind in kinds]
+    arrays = [
+        pa.array([np.float16(value)], pa.float16()) if kind == pa.float16() else pa.array([value], kind)
+        for kind in kinds
+    ]
     return [*arrays, *decimals, *(array.dictionary_encode() for array in (arrays[2], decimals[0]))]
 
 
@@ -224,9 +330,23 @@ _SAME = {
     "flag": [[pa.array([False])], numbers_as(0), texts_as("false", "False", "0")],
     "naive": [moments_as(_NOON), texts_as(*_WRITTEN)],
     "zoned": [moments_as(_NOON), texts_as(*_WRITTEN)],
-    "moment": [moments_as(_DAY), _DATES, [pa.array(["05.01.2024"])], texts_as("2024-01-05", "2024-01-05T00:00:00Z")],
-    "written": [moments_as(_DAY)[2:5], _DATES[:1], [pa.array([text]) for text in ("05.01.2024", "2024-01-05", "2024-01-05T00:00:00Z")]],
-    "digits": [moments_as(_DAY)[3:5], _DATES[:1], _DIGITS, [pa.array([text]) for text in ("20240105", "2024-01-05")]],
+    "moment": [
+        moments_as(_DAY),
+        _DATES,
+        [pa.array(["05.01.2024"])],
+        texts_as("2024-01-05", "2024-01-05T00:00:00Z"),
+    ],
+    "written": [
+        moments_as(_DAY)[2:5],
+        _DATES[:1],
+        [pa.array([text]) for text in ("05.01.2024", "2024-01-05", "2024-01-05T00:00:00Z")],
+    ],
+    "digits": [
+        moments_as(_DAY)[3:5],
+        _DATES[:1],
+        _DIGITS,
+        [pa.array([text]) for text in ("20240105", "2024-01-05")],
+    ],
     "text": [_DATES, texts_as("2024-01-05")],
     "words": [_DATES, texts_as("2024-01-05")],
     "many": [numbers_as(7), texts_as("7")],
@@ -238,15 +358,26 @@ def asked_table() -> pa.Table:
     rows = range(240)
     days = [_DAY, _NOON, datetime(2024, 1, 7)]
     picked = [days[row % 3] for row in rows]
-    return pa.table({
-        "whole": pa.array([(1, 2, 7)[row // 3 % 3] for row in rows]), "part": pa.array([(0.5, 1.5, 7.0)[row // 2 % 3] for row in rows]),
-        "truth": pa.array([row % 7 < 3 for row in rows]), "flag": pa.array([row % 5 < 2 for row in rows]),
-        "naive": pa.array(picked, pa.timestamp("us")), "zoned": pa.array(picked[1:] + picked[:1], pa.timestamp("us", "UTC")),
-        "moment": pa.array(picked[2:] + picked[:2], pa.timestamp("us")),
-        "written": pa.array([f"{days[row // 5 % 3]:%d.%m.%Y}" for row in rows]), "digits": pa.array([int(f"{days[row // 6 % 3]:%Y%m%d}") for row in rows]), "size": pa.array([row % 11 for row in rows]),
-        **{name: pa.array([("2024-01-05", "7", "x")[row // 4 % 3] for row in rows]) for name in ("text", "words", "many")},
-        "y": pa.array([("yes", "no")[row % 2] for row in rows]), "id": pa.array(rows),
-    })
+    return pa.table(
+        {
+            "whole": pa.array([(1, 2, 7)[row // 3 % 3] for row in rows]),
+            "part": pa.array([(0.5, 1.5, 7.0)[row // 2 % 3] for row in rows]),
+            "truth": pa.array([row % 7 < 3 for row in rows]),
+            "flag": pa.array([row % 5 < 2 for row in rows]),
+            "naive": pa.array(picked, pa.timestamp("us")),
+            "zoned": pa.array(picked[1:] + picked[:1], pa.timestamp("us", "UTC")),
+            "moment": pa.array(picked[2:] + picked[:2], pa.timestamp("us")),
+            "written": pa.array([f"{days[row // 5 % 3]:%d.%m.%Y}" for row in rows]),
+            "digits": pa.array([int(f"{days[row // 6 % 3]:%Y%m%d}") for row in rows]),
+            "size": pa.array([row % 11 for row in rows]),
+            **{
+                name: pa.array([("2024-01-05", "7", "x")[row // 4 % 3] for row in rows])
+                for name in ("text", "words", "many")
+            },
+            "y": pa.array([("yes", "no")[row % 2] for row in rows]),
+            "id": pa.array(rows),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +397,8 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
         ways = {"table": table, "frame": table.to_pandas(), "rows": table.to_pylist()}
         given = {way: asked.predict(rows) for way, rows in ways.items()}
         shares = {
-            "table": given["table"]["y_probabilities"][0].as_py()["yes"], "frame": given["frame"]["y_probabilities"][0]["yes"],
+            "table": given["table"]["y_probabilities"][0].as_py()["yes"],
+            "frame": given["frame"]["y_probabilities"][0]["yes"],
             "rows": given["rows"][0]["y_probabilities"]["yes"],
         }
         if array.type != pa.string_view():
@@ -276,20 +408,34 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
             shares["file"] = line["y_probabilities"]["yes"]
         for way, share in shares.items():
             answers.setdefault(round(share, 5), []).append(f"{way}: {array.type} {array[0]}")
-    unseen = asked.predict(base.set_column(place, name, pa.array([None], base[name].type)))["y_probabilities"][0].as_py()["yes"]
+    unseen = asked.predict(base.set_column(place, name, pa.array([None], base[name].type)))[
+        "y_probabilities"
+    ][0].as_py()["yes"]
     assert len(answers) == 1, answers
     assert abs(unseen - next(iter(answers))) > 1e-5  # what is asked is told apart at all
 
 
-# -- how a moment is written ---------------------------------------------------------------------------------------------
+# -- how a moment is written ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["whole", "words", *(pytest.param(name, marks=pytest.mark.slow) for name in ("part", "truth", "text", "many", "size"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "whole",
+        "words",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("part", "truth", "text", "many", "size")),
+    ],
+)
 def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tmp_path):
-    """NaN in a column of any type, from a table, a frame, Python's values, Parquet and JSON lines; and a null beside it."""
+    """NaN in a column of any type, from a table, a frame, Python's values, Parquet and JSON lines; and a null
+    beside it.
+    """
     base = asked_table().select(list(_ASKED["inputs"])).slice(0, 1)
     place = base.column_names.index(name)
-    nans = [pa.array([np.float16("nan")], pa.float16()), *(pa.array([math.nan], kind, from_pandas=False) for kind in (pa.float64(),))]
+    nans = [
+        pa.array([np.float16("nan")], pa.float16()),
+        *(pa.array([math.nan], kind, from_pandas=False) for kind in (pa.float64(),)),
+    ]
     answers: dict[float | None, list[str]] = {}
     for array in [*nans, nans[-1].dictionary_encode(), pa.nulls(1, pa.float64()), pa.nulls(1, pa.string())]:
         table = base.set_column(place, name, array)
@@ -305,11 +451,22 @@ def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tm
             given[file] = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
         for way, found in given.items():
             shares = found["y_probabilities"]
-            answers.setdefault(shares and round(shares["yes"], 5), []).append(f"{way}: {array.type} {array[0]}")
+            answers.setdefault(shares and round(shares["yes"], 5), []).append(
+                f"{way}: {array.type} {array[0]}"
+            )
     assert len(answers) == 1, answers
 
 
-@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.list_(pa.float64()), pa.dictionary(pa.int8(), pa.float64())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.float16(),
+        pa.float32(),
+        pa.float64(),
+        pa.list_(pa.float64()),
+        pa.dictionary(pa.int8(), pa.float64()),
+    ],
+)
 def test_a_number_that_is_none_is_no_word(kind):
     """While the text "NaN" is one."""
     from penstock.formats.learnt import fit
@@ -321,7 +478,12 @@ def test_a_number_that_is_none_is_no_word(kind):
         return
     plain = pa.array([math.nan, 1.0, None, math.inf, -math.inf, 0.5], pa.float64(), from_pandas=False)
     array = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
-    for found in (to_text(array), convert(array, pa.string(), "c"), fit(array, pa.string())[0], texts(array if not pa.types.is_dictionary(kind) else plain)[0]):
+    for found in (
+        to_text(array),
+        convert(array, pa.string(), "c"),
+        fit(array, pa.string())[0],
+        texts(array if not pa.types.is_dictionary(kind) else plain)[0],
+    ):
         assert found.to_pylist() == [None, "1", None, "inf", "-inf", "0.5"]
     assert fit(pa.array(["NaN", "x"]), pa.string())[0].to_pylist() == ["NaN", "x"]
 
@@ -331,15 +493,19 @@ def test_a_number_among_texts_of_json_is_the_text_of_a_column_of_numbers(value, 
     (tmp_path / "a.jsonl").write_text('{"c": "x", "l": ["x"]}\n{"c": ' + value + ', "l": [' + value + "]}\n")
     pq.write_table(pa.table({"c": ["x"], "l": [["x"]]}), tmp_path / "0.parquet")
     number = float(value.replace("Infinity", "inf"))
-    pq.write_table(pa.table({"c": pa.array([number], pa.float64(), from_pandas=False), "l": [[number]]}), tmp_path / "1.parquet")
+    pq.write_table(
+        pa.table({"c": pa.array([number], pa.float64(), from_pandas=False), "l": [[number]]}),
+        tmp_path / "1.parquet",
+    )
     rows = []
     for path in ("a.jsonl", "*.parquet"):
         source = Files(path=str(tmp_path / path))
-        made_of = source.extract(source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+        made_of = source.extract(
+            source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+        )
         rows.append(pq.read_table(made_of.parquet, columns=["c", "l"]).to_pylist())
     expected = texts(pa.array([number], pa.float64(), from_pandas=False))[0][0].as_py()
     assert rows[0] == rows[1] == [{"c": "x", "l": ["x"]}, {"c": expected, "l": [expected]}]
-
 
 
 def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime | None]:
@@ -350,27 +516,39 @@ def moments_of(tmp_path: Path, texts: list[str], **words: str) -> list[datetime 
 
     (tmp_path / "t.csv").write_text("t\n" + "".join(f"{text}\n" for text in texts), "utf-8")
     source = Files(path=str(tmp_path / "t.csv"))
-    made = source.extract(source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
+    made = source.extract(
+        source.snapshot(tmp_path), tmp_path / "scratch", memory_bytes=256 << 20, events=Events()
+    )
     moments, _ = Timestamp(**words).accept([pq.read_table(made.parquet, columns=["t"])["t"]])
     return moments.to_pylist()
 
 
-@pytest.mark.parametrize("format", ["%d.%m.%Y", "%Y%m%d", "%d%m%Y", "%Y", "%m/%d/%y %H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y%m%d%H%M%S%f"])
+@pytest.mark.parametrize(
+    "format",
+    ["%d.%m.%Y", "%Y%m%d", "%d%m%Y", "%Y", "%m/%d/%y %H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y%m%d%H%M%S%f"],
+)
 def test_text_in_a_format_means_the_same_beside_whatever_stands_with_it(tmp_path, format):
     """A file of such text alone may be numbers, or moments; with another text in it, it is text."""
     texts = [f"{_DAY + timedelta(days=40 * row, hours=row):{format}}".replace("%z", "") for row in range(12)]
     texts = [text + "+0000" if format.endswith("%z") else text for text in texts]
-    wanted = [(moment := datetime.strptime(text, format)).replace(tzinfo=moment.tzinfo or UTC) for text in texts]
+    wanted = [
+        (moment := datetime.strptime(text, format)).replace(tzinfo=moment.tzinfo or UTC) for text in texts
+    ]
     assert moments_of(tmp_path, texts, format=format) == wanted
     assert moments_of(tmp_path, [*texts, "x"], format=format) == [*wanted, None]
     assert [moments_of(tmp_path, [text], format=format)[0] for text in texts] == wanted
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ({"format": "%Y-%d-%m"}, "which ISO 8601 reads otherwise"), ({"format": "%Y-%m-%d %I:%M"}, "which ISO 8601 reads otherwise"),
-    ({"format": "%Y-%m-%dT%H:%M:%S+01:00"}, "which ISO 8601 reads otherwise"), ({"format": "%Q"}, "is not understood"),
-    ({"format": "%Y%m%d", "unit": "s"}, "both read whole numbers"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"format": "%Y-%d-%m"}, "which ISO 8601 reads otherwise"),
+        ({"format": "%Y-%m-%d %I:%M"}, "which ISO 8601 reads otherwise"),
+        ({"format": "%Y-%m-%dT%H:%M:%S+01:00"}, "which ISO 8601 reads otherwise"),
+        ({"format": "%Q"}, "is not understood"),
+        ({"format": "%Y%m%d", "unit": "s"}, "both read whole numbers"),
+    ],
+)
 def test_a_format_that_could_be_read_in_two_ways_is_refused(words, said):
     from penstock.parts.features.timestamp import Timestamp
 
@@ -383,5 +561,6 @@ def test_what_a_format_cannot_say_is_refused():
 
     _, refused = Timestamp(format="%H:%M").accept([pa.array([_NOON, None])])
     assert refused.rows.tolist() == [0] and "has no year" in refused.reasons[0]
-    lost, refused = Timestamp(format="%d%m%Y").accept([pa.array([1112024, 11112024])])  # a zero is gone: the 1st or the 11th
+    # a zero is gone: the 1st or the 11th
+    lost, refused = Timestamp(format="%d%m%Y").accept([pa.array([1112024, 11112024])])
     assert lost.to_pylist() == [None, datetime(2024, 11, 11, tzinfo=UTC)] and "1112024" in refused.reasons[0]

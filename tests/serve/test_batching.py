@@ -37,7 +37,13 @@ def test_requests_that_arrive_together_are_answered_together(bundle):
     records = made.people(40).to_pylist()
 
     async def go():
-        batcher = Batcher(slow, max_batch=16, wait_ms=5, max_queued=1_000, on_batch=lambda rows, requests: batches.append((rows, requests)))
+        batcher = Batcher(
+            slow,
+            max_batch=16,
+            wait_ms=5,
+            max_queued=1_000,
+            on_batch=lambda rows, requests: batches.append((rows, requests)),
+        )
         batcher.start()
         first = asyncio.create_task(ask(batcher, slow, records[:1]))
         await asyncio.sleep(0.05)
@@ -49,7 +55,11 @@ def test_requests_that_arrive_together_are_answered_together(bundle):
         return [t.to_pylist()[0] for t in tables]
 
     found = asyncio.run(go())
-    assert batches[0] == (1, 1) and max(rows for rows, _ in batches) == 16 and sum(rows for rows, _ in batches) == 40
+    assert (
+        batches[0] == (1, 1)
+        and max(rows for rows, _ in batches) == 16
+        and sum(rows for rows, _ in batches) == 40
+    )
     expected = [{k: v for k, v in p.items() if k != "id"} for p in bundle.predict(records)]
     assert made.apart(found, expected) <= 1e-5
 
@@ -65,7 +75,13 @@ def test_a_bad_request_does_not_fail_its_neighbours(bundle):
         batcher = Batcher(predictor, max_batch=64, wait_ms=50, max_queued=100)
         batcher._company = 4
         batcher.start()
-        found = await asyncio.gather(ask(batcher, predictor, good), ask(batcher, predictor, bad), batcher.answer(defect, 1), ask(batcher, predictor, good), return_exceptions=True)
+        found = await asyncio.gather(
+            ask(batcher, predictor, good),
+            ask(batcher, predictor, bad),
+            batcher.answer(defect, 1),
+            ask(batcher, predictor, good),
+            return_exceptions=True,
+        )
         await batcher.close()
         return found
 
@@ -120,7 +136,13 @@ def test_a_large_request_goes_alone_and_whole(bundle):
     table = made.people(300)
 
     async def go():
-        batcher = Batcher(predictor, max_batch=8, wait_ms=0, max_queued=10, on_batch=lambda rows, requests: sizes.append((rows, requests)))
+        batcher = Batcher(
+            predictor,
+            max_batch=8,
+            wait_ms=0,
+            max_queued=10,
+            on_batch=lambda rows, requests: sizes.append((rows, requests)),
+        )
         batcher.start()
         found = await ask(batcher, predictor, table.to_pylist())
         await batcher.close()

@@ -1,4 +1,6 @@
-"""Pictures over HTTP: base64, data URIs, raw bodies and tensors of bytes are answered as a batch is; bad ones are told."""
+"""Pictures over HTTP: base64, data URIs, raw bodies and tensors of bytes are answered as a batch is; bad ones
+are told.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,15 @@ JPEGS, _ = album(20, seed=9, format="JPEG")
 
 def declared(stored: str) -> dict[str, Any]:
     return {
-        "name": "shapes", "seed": 3, "source": {"type": "files", "path": "x"}, "targets": {"shape": "category"},
+        "name": "shapes",
+        "seed": 3,
+        "source": {"type": "files", "path": "x"},
+        "targets": {"shape": "category"},
         "inputs": {"photo": {"type": "image", "size": 16, "stored": stored, "augment": ["flip"]}},
-        "model": {"encoders": {"photo": {"type": "cnn", "width": 8}}, "combiner": {"type": "mlp", "width": 8, "depth": 1}},
+        "model": {
+            "encoders": {"photo": {"type": "cnn", "width": 8}},
+            "combiner": {"type": "mlp", "width": 8, "depth": 1},
+        },
     }
 
 
@@ -45,7 +53,9 @@ def server(bundle: Any) -> Any:
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
-    request = urllib.request.Request(url, data=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    request = urllib.request.Request(
+        url, data=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.load(response)
@@ -70,7 +80,9 @@ def test_no_skew(bundle: Any, server: Any) -> None:
     for row in (0, 41):
         status, found = post(f"{server.url}/predict", photos[row] or b"", content_type="image/png")
         assert status == 200 and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
-        status, found = post(f"{server.url}/predict", json.dumps({"photo": text(photos[row] or b"")}).encode())
+        status, found = post(
+            f"{server.url}/predict", json.dumps({"photo": text(photos[row] or b"")}).encode()
+        )
         assert status == 200 and made.apart(found["predictions"], expected[row : row + 1]) <= 1e-5
 
 
@@ -82,16 +94,43 @@ def test_tensors(bundle: Any, server: Any, as_bytes: bool) -> None:
     metadata = client.get_model_metadata("shapes")
     assert metadata["inputs"] == [{"name": "photo", "datatype": "BYTES", "shape": [-1]}]
     asked = http.InferInput("photo", [3], "BYTES")
-    asked.set_data_from_numpy(np.array(PHOTOS[:3] if as_bytes else [text(p) for p in PHOTOS[:3]], object), binary_data=as_bytes)
+    asked.set_data_from_numpy(
+        np.array(PHOTOS[:3] if as_bytes else [text(p) for p in PHOTOS[:3]], object), binary_data=as_bytes
+    )
     found = client.infer("shapes", [asked]).as_numpy("shape_probabilities")
     expected = bundle.predict([{"photo": photo} for photo in PHOTOS[:3]])
-    assert np.abs(found - [[row["shape_probabilities"][c] for c in sorted(set(LABELS))] for row in expected]).max() < 1e-5
+    assert (
+        np.abs(
+            found - [[row["shape_probabilities"][c] for c in sorted(set(LABELS))] for row in expected]
+        ).max()
+        < 1e-5
+    )
 
 
 def test_what_cannot_be_answered_is_told(server: Any) -> None:
-    status, found = post(f"{server.url}/predict", json.dumps({"records": [{"photo": text(PHOTOS[0])}, {"photo": text(PHOTOS[0][:90])}, {"photo": "/etc/hosts.png"}, {"photo": 5}]}).encode())
-    assert status == 422 and [p["row"] for p in found["problems"]] == [1, 2, 3] and {p["field"] for p in found["problems"]} == {"photo"}
-    assert "cannot be read" in found["problems"][0]["reason"] and "not a picture in base64" in found["problems"][1]["reason"] and "is not a picture" in found["problems"][2]["reason"]
+    status, found = post(
+        f"{server.url}/predict",
+        json.dumps(
+            {
+                "records": [
+                    {"photo": text(PHOTOS[0])},
+                    {"photo": text(PHOTOS[0][:90])},
+                    {"photo": "/etc/hosts.png"},
+                    {"photo": 5},
+                ]
+            }
+        ).encode(),
+    )
+    assert (
+        status == 422
+        and [p["row"] for p in found["problems"]] == [1, 2, 3]
+        and {p["field"] for p in found["problems"]} == {"photo"}
+    )
+    assert (
+        "cannot be read" in found["problems"][0]["reason"]
+        and "not a picture in base64" in found["problems"][1]["reason"]
+        and "is not a picture" in found["problems"][2]["reason"]
+    )
     status, found = post(f"{server.url}/predict", b"GIF89a", content_type="image/gif")
     assert status == 422 and found["problems"][0]["reason"].startswith("looks like GIF")
 

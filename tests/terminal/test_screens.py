@@ -17,13 +17,28 @@ from penstock.terminal.console import Console
 
 def slices(target: str, declared: int, found: int) -> list[dict]:
     def made(i: int, asked: bool) -> dict:
-        return {"target": target, "column": "city" if asked else "age", "value": f"{i}", "rows": 10 + i, "metric": "accuracy", "value_of_metric": 0.5, "whole": 0.8, "declared": asked}
+        return {
+            "target": target,
+            "column": "city" if asked else "age",
+            "value": f"{i}",
+            "rows": 10 + i,
+            "metric": "accuracy",
+            "value_of_metric": 0.5,
+            "whole": 0.8,
+            "declared": asked,
+        }
 
     return [*(made(i, True) for i in range(declared)), *(made(i, False) for i in range(found))]
 
 
 def report(**more) -> dict:
-    return {"metrics": {"test": {"pay": {"accuracy": 0.8, "f1_per_class": [1, 2]}}}, "rows": 100, "verdict": "pay: well.", "intervals": {"pay": {"accuracy": [0.7, 0.9]}}, **more}
+    return {
+        "metrics": {"test": {"pay": {"accuracy": 0.8, "f1_per_class": [1, 2]}}},
+        "rows": 100,
+        "verdict": "pay: well.",
+        "intervals": {"pay": {"accuracy": [0.7, 0.9]}},
+        **more,
+    }
 
 
 def test_the_worst_slices_are_shown_however_many_were_asked_for():
@@ -44,7 +59,9 @@ def test_no_slice_found_is_said():
 
 
 def test_overlap_and_notes_are_shown():
-    text = screens.report_screen(report(slices=[], overlap={"test": 1234, "validation": 0}, notes=["the test split has no rows"]))
+    text = screens.report_screen(
+        report(slices=[], overlap={"test": 1234, "validation": 0}, notes=["the test split has no rows"])
+    )
     assert "1,234 rows of the given test split are also in train" in text
     assert "the test split has no rows" in text
 
@@ -53,8 +70,20 @@ def test_overlap_and_notes_are_shown():
 def test_screens_fit_the_terminal(columns, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
-    counts = {"in": 123_456_789, "train": 100_000_000, "validation": 11_456_789, "test": 12_000_000, "quarantined": 0, "duplicates": 0, "filtered": 0}
-    text = screens.rows_screen(counts) + "\n" + screens.report_screen(report(slices=slices("pay", 3, 3), verdict="a word " * 60))
+    counts = {
+        "in": 123_456_789,
+        "train": 100_000_000,
+        "validation": 11_456_789,
+        "test": 12_000_000,
+        "quarantined": 0,
+        "duplicates": 0,
+        "filtered": 0,
+    }
+    text = (
+        screens.rows_screen(counts)
+        + "\n"
+        + screens.report_screen(report(slices=slices("pay", 3, 3), verdict="a word " * 60))
+    )
     assert max(map(len, text.splitlines())) <= columns
 
 

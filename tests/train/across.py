@@ -1,4 +1,6 @@
-"""Learners on several ranks: what a launched process runs, many cases one after another, since starting it costs seconds."""
+"""Learners on several ranks: what a launched process runs, many cases one after another, since starting it
+costs seconds.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,15 @@ class Normed(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width), nn.BatchNorm1d(width, affine=False), nn.ReLU(), nn.Linear(width, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(2, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width, affine=False),
+            nn.ReLU(),
+            nn.Linear(width, 1),
+        )
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"y": self.layers(torch.stack([batch["a.value"], batch["b.value"]], 1)).squeeze(-1)}
@@ -62,7 +72,9 @@ class Walked:
 
 def walk(world: World, case: Case) -> Walked:
     feed = Feed.open(Store(case.store), case.feed)
-    loader = Loader(feed, "train", batch_size=case.batch_size, seed=case.recipe.seed, rank=world.rank, world=world.size)
+    loader = Loader(
+        feed, "train", batch_size=case.batch_size, seed=case.recipe.seed, rank=world.rank, world=world.size
+    )
     walked = Walked()
     learner = Learner(case.recipe, feed, world)
     step = 0
@@ -74,7 +86,15 @@ def walk(world: World, case: Case) -> Walked:
     while step < case.steps:
         for position, batch in loader.batches(step // len(loader), start=step % len(loader)):
             is_last = position + 1 == len(loader) or step + 1 == case.steps
-            done = learner.step(batch, rows=loader.global_rows(position), step=step, total=case.steps, scale=1.0, wants_norm=True, is_last=is_last)
+            done = learner.step(
+                batch,
+                rows=loader.global_rows(position),
+                step=step,
+                total=case.steps,
+                scale=1.0,
+                wants_norm=True,
+                is_last=is_last,
+            )
             if learner.agrees(step, is_last):
                 walked.losses.append(float(done.loss) / float(done.weight))
                 walked.norms.append(float(done.norm) if done.norm is not None else float("nan"))
@@ -90,7 +110,10 @@ def walk(world: World, case: Case) -> Walked:
             if step == case.steps:
                 break
     walked.sent = learner.communication()
-    walked.local = {name: (p.to_local() if hasattr(p, "to_local") else p).numel() for name, p in learner.network.named_parameters()}
+    walked.local = {
+        name: (p.to_local() if hasattr(p, "to_local") else p).numel()
+        for name, p in learner.network.named_parameters()
+    }
     walked.held = copied(capture(learner))
     if not learner.is_sharded and world.size > 1:
         flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
@@ -119,7 +142,12 @@ def copied(held: StateDict | None) -> StateDict | None:
     def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
-    return StateDict(clone(held.model), clone(held.optimiser), clone(held.average), {name: clone(tensors) for name, tensors in held.extra.items()})
+    return StateDict(
+        clone(held.model),
+        clone(held.optimiser),
+        clone(held.average),
+        {name: clone(tensors) for name, tensors in held.extra.items()},
+    )
 
 
 def walk_all(world: World, cases: dict[str, Case]) -> dict[str, Walked]:
@@ -129,5 +157,7 @@ def walk_all(world: World, cases: dict[str, Case]) -> dict[str, Walked]:
 
 
 def launched(cases: dict[str, Case], processes: int) -> dict[str, Walked]:
-    found: dict[str, Walked] = Launcher.load("local").launch(walk_all, (cases,), processes=processes, threads=1)
+    found: dict[str, Walked] = Launcher.load("local").launch(
+        walk_all, (cases,), processes=processes, threads=1
+    )
     return found

@@ -23,7 +23,9 @@ from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 class Block(nn.Module):
     def __init__(self, norm: bool) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6) if norm else nn.Identity(), nn.ReLU(), nn.Dropout(0.3))
+        self.inner = nn.Sequential(
+            nn.Linear(6, 6), nn.BatchNorm1d(6) if norm else nn.Identity(), nn.ReLU(), nn.Dropout(0.3)
+        )
         self.calls = 0
 
     def forward(self, x):
@@ -33,7 +35,9 @@ class Block(nn.Module):
 
 def stack(norm: bool) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 6), nn.ModuleDict({"a": nn.Linear(6, 6)})["a"], Block(norm), Block(norm), nn.Linear(6, 1))
+    return nn.Sequential(
+        nn.Linear(6, 6), nn.ModuleDict({"a": nn.Linear(6, 6)})["a"], Block(norm), Block(norm), nn.Linear(6, 1)
+    )
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -61,7 +65,9 @@ def test_computing_again_changes_nothing_but_the_work(norm):
     assert [block.calls for block in blocks] == [5, 5]
 
 
-@pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}]
+)
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d])
 def test_on_one_rank_it_is_batchnorm(kind, options):
     shape = (7, 4) if kind is nn.BatchNorm1d else (7, 4, 3, 2)
@@ -102,15 +108,21 @@ def test_computing_again_trains_the_same(tmp_path):
     assert "finds no blocks" in Learner(recipe, tiny_feed(store, recipe), World()).depends()[0]
 
 
-@pytest.mark.parametrize(("words", "match"), [
-    ({"strategy": "ddp", "every": 4}, r"parallel\.every: is for local_sgd"),
-    ({"strategy": "fsdp", "gradients": "fp16"}, r"parallel\.gradients: is for ddp and local_sgd"),
-    ({"strategy": "local_sgd", "batchnorm": "sync"}, r"parallel\.batchnorm"),
-    ({"strategy": "local_sgd", "outer": {"type": "average", "lr": 0.1}}, r"parallel\.outer\.lr: means nothing to average"),
-    ({"gradients": "fp8"}, r"no exchange is called 'fp8'"),
-    ({"gradients": {"type": "powersgd", "rnk": 2}}, r"Did you mean 'rank'"),
-    ({"strategy": "dpp"}, r"Did you mean 'ddp'"),
-])
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"strategy": "ddp", "every": 4}, r"parallel\.every: is for local_sgd"),
+        ({"strategy": "fsdp", "gradients": "fp16"}, r"parallel\.gradients: is for ddp and local_sgd"),
+        ({"strategy": "local_sgd", "batchnorm": "sync"}, r"parallel\.batchnorm"),
+        (
+            {"strategy": "local_sgd", "outer": {"type": "average", "lr": 0.1}},
+            r"parallel\.outer\.lr: means nothing to average",
+        ),
+        ({"gradients": "fp8"}, r"no exchange is called 'fp8'"),
+        ({"gradients": {"type": "powersgd", "rnk": 2}}, r"Did you mean 'rank'"),
+        ({"strategy": "dpp"}, r"Did you mean 'ddp'"),
+    ],
+)
 def test_what_contradicts_itself_is_refused(tmp_path, words, match):
     with pytest.raises(RecipeError, match=match):
         tiny_recipe(tmp_path, parallel=words)
@@ -123,13 +135,20 @@ def test_apart_workers_cannot_skip_together(tmp_path):
 
 def test_a_run_from_before_there_was_the_word_keeps_its_key(tmp_path):
     feed = tiny_feed(Store(tmp_path / "store"), tiny_recipe(tmp_path))
-    plain, same, other = (train_key(tiny_recipe(tmp_path, parallel=words), feed) for words in ({}, {"strategy": "ddp"}, {"strategy": "local_sgd"}))
+    plain, same, other = (
+        train_key(tiny_recipe(tmp_path, parallel=words), feed)
+        for words in ({}, {"strategy": "ddp"}, {"strategy": "local_sgd"})
+    )
     assert plain == same != other
 
 
 def test_two_processes_report_what_they_sent(tmp_path):
     store = Store(tmp_path / "store")
-    recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": 2, "threads": 1}, parallel={"strategy": "local_sgd", "every": 4, "gradients": "bf16"})
+    recipe = tiny_recipe(
+        tmp_path,
+        launcher={"type": "local", "processes": 2, "threads": 1},
+        parallel={"strategy": "local_sgd", "every": 4, "gradients": "bf16"},
+    )
     feed, heard = tiny_feed(store, recipe), Heard()
     summary = train(recipe, feed, tiny_run(store, recipe, feed), heard.events)
     assert summary["communication"]["ratio"] == pytest.approx(8, rel=0.1)
@@ -141,7 +160,10 @@ def test_two_processes_report_what_they_sent(tmp_path):
 def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
     store = Store(tmp_path / "store")
     two = {"type": "local", "processes": 2, "threads": 1}
-    model = {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "residual", "width": 16, "depth": 2, "dropout": 0.0, "residual_dropout": 0.0}}
+    model = {
+        "encoders": {"c": {"type": "embedding", "forget": 0.0}},
+        "combiner": {"type": "residual", "width": 16, "depth": 2, "dropout": 0.0, "residual_dropout": 0.0},
+    }
     words = {"model": model, "rows": 97, "ema": 0.9, "batch_size": 32, "optimiser": "sgd", "epochs": 4}
     rows = words.pop("rows")
     plain = tiny_recipe(tmp_path, **words)
@@ -156,4 +178,11 @@ def test_a_sharded_run_is_stopped_resumed_by_one_and_whole(tmp_path):
         torch.testing.assert_close(read_tensors(run.weights)[name], tensor, rtol=1e-3, atol=1e-5)
     checkpoint = Checkpoint.read(sorted(run.checkpoints.glob("step-*"))[0])
     learner = Learner(plain, feed, World())
-    assert restore(learner, StateDict(checkpoint.model, checkpoint.optimiser, checkpoint.average, checkpoint.extra), None) == []
+    assert (
+        restore(
+            learner,
+            StateDict(checkpoint.model, checkpoint.optimiser, checkpoint.average, checkpoint.extra),
+            None,
+        )
+        == []
+    )

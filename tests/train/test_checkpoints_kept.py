@@ -24,7 +24,7 @@ from penstock.train.state import TrainState, ranked
 from penstock.train.supervisor import train
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
-# -- when ----------------------------------------------------------------------------------------------------------------
+# -- when ----------------------------------------------------------------------------------------------------
 
 
 @given(pause=st.floats(0, 1000), steps=st.lists(st.floats(0.01, 50), min_size=5, max_size=60))
@@ -83,7 +83,7 @@ def test_the_best_are_ranked():
     assert ranked(place, 0.1, higher=False, keep=1) == [[0.1, 7]]
 
 
-# -- copying and writing ----------------------------------------------------------------------------------------------
+# -- copying and writing -------------------------------------------------------------------------------------
 
 
 def test_a_snapshot_keeps_its_memory_and_is_not_moved_by_training():
@@ -98,17 +98,31 @@ def test_a_snapshot_keeps_its_memory_and_is_not_moved_by_training():
     assert third["m"]["w"].shape == (7,)
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(map(str, checkpoint_file._TYPES))), st.lists(st.integers(0, 4), max_size=3)), max_size=6))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(map(str, checkpoint_file._TYPES))), st.lists(st.integers(0, 4), max_size=3)
+        ),
+        max_size=6,
+    )
+)
 @settings(deadline=None, max_examples=40)
 def test_whatever_is_written_is_read_back(tmp_path_factory, declared):
     path = tmp_path_factory.mktemp("w") / "w.safetensors"
     types = {str(t): t for t in checkpoint_file._TYPES}
-    tensors = {f"t{i}": torch.randint(0, 2, shape).to(types[word]) for i, (word, shape) in enumerate(declared)}
+    tensors = {
+        f"t{i}": torch.randint(0, 2, shape).to(types[word]) for i, (word, shape) in enumerate(declared)
+    }
     entry = write_tensors(path, tensors)
     found = load_file(path)
     assert entry["size_bytes"] == path.stat().st_size
-    assert {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()} == {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    assert all(torch.equal(found[name].to(torch.complex64), tensor.to(torch.complex64)) for name, tensor in tensors.items())
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()} == {
+        name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()
+    }
+    assert all(
+        torch.equal(found[name].to(torch.complex64), tensor.to(torch.complex64))
+        for name, tensor in tensors.items()
+    )
 
 
 @pytest.fixture
@@ -126,11 +140,17 @@ def one(tmp_path):
 
 
 def test_in_a_thread_or_at_once_the_same_is_kept(one):
-    (first, summary, heard), (second, _, _) = (one(checkpoint={"every_steps": 3, "keep": 9, "background": word}) for word in (True, False))
-    assert sorted(p.name for p in first.checkpoints.iterdir()) == sorted(p.name for p in second.checkpoints.iterdir())
+    (first, summary, heard), (second, _, _) = (
+        one(checkpoint={"every_steps": 3, "keep": 9, "background": word}) for word in (True, False)
+    )
+    assert sorted(p.name for p in first.checkpoints.iterdir()) == sorted(
+        p.name for p in second.checkpoints.iterdir()
+    )
     for name in ("step-0000000003", "step-0000000024"):
         for file in ("model.safetensors", "optimiser.safetensors"):
-            assert (first.checkpoints / name / file).read_bytes() == (second.checkpoints / name / file).read_bytes()
+            assert (first.checkpoints / name / file).read_bytes() == (
+                second.checkpoints / name / file
+            ).read_bytes()
     assert summary["checkpoints"]["count"] == 9  # 3 6 8 11 14 16 19 22 24
     assert summary["checkpoints"]["write_seconds"] > 0
     assert len([f for f in heard.fields("measured") if "checkpoint_pause_seconds" in f]) == 9
@@ -167,7 +187,7 @@ def test_a_defect_in_the_thread_is_not_swallowed(one, monkeypatch):
         one()
 
 
-# -- pulses ------------------------------------------------------------------------------------------------------------
+# -- pulses --------------------------------------------------------------------------------------------------
 
 
 def test_a_pulse_is_read_as_it_is_written(tmp_path, monkeypatch):
@@ -189,7 +209,7 @@ def test_a_pulse_is_read_as_it_is_written(tmp_path, monkeypatch):
     Pulse(None).start().move(3)  # nobody looks
 
 
-# -- troubles ----------------------------------------------------------------------------------------------------------
+# -- troubles ------------------------------------------------------------------------------------------------
 
 
 def raised(function):
@@ -218,7 +238,14 @@ def test_the_users_line_is_named(tmp_path):
     assert "Traceback" in found.traceback
 
 
-@pytest.mark.parametrize("make", [lambda: torch.empty(1 << 58), lambda: (_ for _ in ()).throw(MemoryError()), lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried"))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.empty(1 << 58),
+        lambda: (_ for _ in ()).throw(MemoryError()),
+        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried")),
+    ],
+)
 def test_memory_that_is_out_names_what_to_try(make, tmp_path):
     text = str(explain(raised(make), tiny_recipe(tmp_path, accumulate=2), World(rank=0, size=2), 64))
     assert "batches of 64 rows over 2 processes in 2 pieces" in text
@@ -226,7 +253,11 @@ def test_memory_that_is_out_names_what_to_try(make, tmp_path):
 
 
 def test_a_vanished_peer_is_somebody_elses_end(tmp_path):
-    code = compile("raise RuntimeError('[pair.cc:534] Connection closed by peer [127.0.0.1]:1')", "/x/torch/distributed/distributed_c10d.py", "exec")
+    code = compile(
+        "raise RuntimeError('[pair.cc:534] Connection closed by peer [127.0.0.1]:1')",
+        "/x/torch/distributed/distributed_c10d.py",
+        "exec",
+    )
     error = raised(lambda: exec(code))
     assert isinstance(explain(error, tiny_recipe(tmp_path), World(rank=0, size=2), 64), RankLost)
     assert not isinstance(explain(error, tiny_recipe(tmp_path), World(), 64), RankLost)

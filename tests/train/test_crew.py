@@ -76,7 +76,15 @@ def test_taking_in_that_brought_nothing_doubles_the_wait():
     assert crew.growth(0.0) == Growth(4, 120.0)
 
 
-@pytest.mark.parametrize("error", [RankLost("does not reach the others"), RankLost("not all have called", (0, 1, 2, 3), -1, 4), StoreError("there is no store"), UserError("no room")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RankLost("does not reach the others"),
+        RankLost("not all have called", (0, 1, 2, 3), -1, 4),
+        StoreError("there is no store"),
+        UserError("no room"),
+    ],
+)
 def test_those_that_were_there_go_on_where_more_do_not_come_to_their_first_step(error):
     crew = ElasticPool(ELASTIC, 4)
     assert not crew.falls_back(error)
@@ -95,10 +103,18 @@ def test_what_happens_at_work_is_no_falling_back(error):
     assert not crew.falls_back(error)
 
 
-@given(st.integers(1, 8), st.integers(0, 5), st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 9), st.booleans()), max_size=20))
+@given(
+    st.integers(1, 8),
+    st.integers(0, 5),
+    st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 9), st.booleans()), max_size=20),
+)
 def test_it_stays_within_its_bounds_and_taking_in_never_ends_it(fewest, restarts, story):
     full = fewest + 3
-    crew, now, losses = ElasticPool(Recovery(restarts=restarts, fewest=fewest, return_seconds=60.0), full), 0, []
+    crew, now, losses = (
+        ElasticPool(Recovery(restarts=restarts, fewest=fewest, return_seconds=60.0), full),
+        0,
+        [],
+    )
     for wait, gone, grown in story:
         growth = crew.growth(now)
         assert growth is not None and growth.to == full and growth.after_seconds >= 60.0

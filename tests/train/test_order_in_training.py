@@ -20,7 +20,9 @@ from tests.train.tiny import tiny_feed, tiny_recipe
 torch.set_num_threads(1)
 
 
-def trained(folder: Path, *, rows: int = 300, holes: list[int] | None = None, **words: Any) -> tuple[dict[str, Any], list[Event]]:
+def trained(
+    folder: Path, *, rows: int = 300, holes: list[int] | None = None, **words: Any
+) -> tuple[dict[str, Any], list[Event]]:
     recipe = tiny_recipe(folder, **{"epochs": 2, **words})
     store = Store(folder / "store")
     feed = tiny_feed(store, recipe, rows=rows)
@@ -32,16 +34,27 @@ def trained(folder: Path, *, rows: int = 300, holes: list[int] | None = None, **
     return train(recipe, feed, run, Events(seen.append)), seen
 
 
-@pytest.mark.parametrize(("order", "steps"), [
-    ("stored", 5), ("blocks", 5), ({"last": "drop"}, 4), ({"last": "wrap"}, 5), ({"fraction": 0.25}, 2), ({"balance": "y"}, 5), ({"replacement": True, "epoch_rows": 640}, 10),
-])
+@pytest.mark.parametrize(
+    ("order", "steps"),
+    [
+        ("stored", 5),
+        ("blocks", 5),
+        ({"last": "drop"}, 4),
+        ({"last": "wrap"}, 5),
+        ({"fraction": 0.25}, 2),
+        ({"balance": "y"}, 5),
+        ({"replacement": True, "epoch_rows": 640}, 10),
+    ],
+)
 def test_an_order_decides_the_steps_and_the_weights(tmp_path: Path, order: Any, steps: int) -> None:
     plain, _ = trained(tmp_path / "plain")
     other, events = trained(tmp_path / "other", order=order)
     assert other["steps"] == 2 * steps and plain["steps"] == 10
     assert other["train_loss"] != plain["train_loss"]
     if order != "stored":
-        said = next(e.fields["text"] for e in events if e.name == "said" and "parameters on" in e.fields["text"])
+        said = next(
+            e.fields["text"] for e in events if e.name == "said" and "parameters on" in e.fields["text"]
+        )
         assert f"{2 * steps} steps" in said
 
 
@@ -64,6 +77,15 @@ def test_an_order_enters_the_key_of_a_training_and_the_usual_one_does_not(tmp_pa
 def test_a_state_from_before_there_were_words_still_loads(tmp_path: Path) -> None:
     feed = tiny_feed(Store(tmp_path / "store"), tiny_recipe(tmp_path))
     loader = Loader(feed, batch_size=64, seed=3)
-    old = {"epoch": 1, "position": 2, "feed": feed.id, "split": "train", "rows": 500, "batch_size": 64, "seed": 3, "shuffle": True}
+    old = {
+        "epoch": 1,
+        "position": 2,
+        "feed": feed.id,
+        "split": "train",
+        "rows": 500,
+        "batch_size": 64,
+        "seed": 3,
+        "shuffle": True,
+    }
     loader.load_state_dict(old)
     assert (loader.epoch, loader.position) == (1, 2)

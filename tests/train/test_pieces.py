@@ -38,7 +38,12 @@ from tests.train.tiny import Heard
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["constant", "cosine", "plateau"]), st.integers(1, 500), st.floats(0, 0.99), st.floats(0, 1))
+@given(
+    st.sampled_from(["constant", "cosine", "plateau"]),
+    st.integers(1, 500),
+    st.floats(0, 0.99),
+    st.floats(0, 1),
+)
 def test_the_rate_rises_then_never_rises_and_keeps_its_bounds(type, total, warmup, floor):
     schedule = Schedule(type=type, warmup=warmup, floor=floor)
     rates = [rate(schedule, step, total) for step in range(total)]
@@ -127,7 +132,12 @@ def test_an_optimiser_remembers_through_a_file(tmp_path, optimiser):
     write_tensors(tmp_path / "o.safetensors", flatten_optimiser(moving, names, "phase/one"))
     other, again = make()
     other.load_state_dict(model.state_dict())
-    restore_optimiser(again, {id(p): name for name, p in other.named_parameters()}, "phase/one", read_tensors(tmp_path / "o.safetensors"))
+    restore_optimiser(
+        again,
+        {id(p): name for name, p in other.named_parameters()},
+        "phase/one",
+        read_tensors(tmp_path / "o.safetensors"),
+    )
     moving_seed[0] = 3
     steps(model, moving, 3)
     steps(other, again, 3)
@@ -148,7 +158,10 @@ def test_a_moving_average_is_exchanged_and_put_back():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=5), st.sampled_from([torch.float32, torch.float64]))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=5),
+    st.sampled_from([torch.float32, torch.float64]),
+)
 def test_flat_gradients_are_those_of_autograd(shapes, dtype):
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
@@ -161,7 +174,9 @@ def test_flat_gradients_are_those_of_autograd(shapes, dtype):
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.equal(mine.grad, other.grad)
     norm = gradients.norm()
-    assert norm == pytest.approx(float(nn.utils.get_total_norm([p.grad for p in theirs])), rel=1e-6, abs=1e-12)
+    assert norm == pytest.approx(
+        float(nn.utils.get_total_norm([p.grad for p in theirs])), rel=1e-6, abs=1e-12
+    )
     gradients.clip(norm, 0.1)
     assert gradients.norm() <= 0.1 * (1 + 1e-5)
 
@@ -179,11 +194,18 @@ class TwoAlike:
 @pytest.mark.parametrize("exchange", [None, {"type": "powersgd", "rank": 1, "warm_up": 0}])
 def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3)).to(memory_format=torch.channels_last)
+    ours = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3)).to(
+        memory_format=torch.channels_last
+    )
     theirs = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 3))
     theirs.load_state_dict(ours.state_dict())
     pictures = torch.randn(5, 3, 9, 9)
-    gradients = Gradients(list(ours.parameters()), TwoAlike(), torch.device("cpu"), Exchange.load(exchange) if exchange else None)
+    gradients = Gradients(
+        list(ours.parameters()),
+        TwoAlike(),
+        torch.device("cpu"),
+        Exchange.load(exchange) if exchange else None,
+    )
     gradients.clear()
     loss = ours(pictures.to(memory_format=torch.channels_last)).square().mean()
     loss.backward()
@@ -200,7 +222,11 @@ def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
 
 
 def checkpoint(value, **state):
-    return Checkpoint({"at": value, **state}, {"w": torch.full((3,), float(value))}, {"p/w/step": torch.tensor(float(value))})
+    return Checkpoint(
+        {"at": value, **state},
+        {"w": torch.full((3,), float(value))},
+        {"p/w/step": torch.tensor(float(value))},
+    )
 
 
 def test_checkpoints_keep_the_last_and_the_best(tmp_path):
@@ -282,7 +308,9 @@ def test_what_is_told_elsewhere_is_heard_here(tmp_path):
         there.progress("train", 1, 2, "steps", loss=0.5)
         there.say("grüße\u2028")
     assert [(e.name, e.fields) for e in heard.all] == [
-        ("progress", {"stage": "train", "done": 1, "total": 2, "unit": "steps", "loss": 0.5}), ("said", {"text": "grüße\u2028"})]
+        ("progress", {"stage": "train", "done": 1, "total": 2, "unit": "steps", "loss": 0.5}),
+        ("said", {"text": "grüße\u2028"}),
+    ]
     assert not (tmp_path / "relay").exists()
 
 
@@ -300,9 +328,12 @@ def test_a_first_signal_asks_and_a_second_insists():
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         "print('blocked', flush=True)\nsys.stdin.readline()\n"  # one comes now, and waits until we listen
         "with Stop() as stop:\n"
-        "    try:\n        print(stop.asked, flush=True)\n        sys.stdin.readline()\n    except KeyboardInterrupt:\n        print('insists')\n"
+        "    try:\n        print(stop.asked, flush=True)\n        sys.stdin.readline()\n    except"
+        " KeyboardInterrupt:\n        print('insists')\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdin is not None and child.stdout is not None
     assert child.stdout.readline().strip() == "blocked"
     child.send_signal(signal.SIGTERM)

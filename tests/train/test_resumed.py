@@ -18,7 +18,9 @@ from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny
 
 
 def start_slowly(store, tmp_path, **words):
-    """Train in a process of its own (a fork, which is there at once), 50 ms a step; it ends with the error's exit code."""
+    """Train in a process of its own (a fork, which is there at once), 50 ms a step; it ends with the error's
+    exit code.
+    """
     recipe = tiny_recipe(tmp_path, **words)
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
@@ -51,10 +53,16 @@ def await_checkpoint(run, name, pid):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("every", "words"), [(60.0, {}), (0.12, {"ema": 0.9, "accumulate": 2, "precision": "fp16"})], ids=["at an epoch's end", "within an epoch"])
+@pytest.mark.parametrize(
+    ("every", "words"),
+    [(60.0, {}), (0.12, {"ema": 0.9, "accumulate": 2, "precision": "fp16"})],
+    ids=["at an epoch's end", "within an epoch"],
+)
 def test_killed_and_resumed_is_as_if_nothing_had_happened(store, tmp_path, trained, every, words):
     whole, first, _ = trained(**words)
-    recipe, feed, run, pid = start_slowly(store, tmp_path, checkpoint={"every_seconds": every, "keep": 2}, **words)
+    recipe, feed, run, pid = start_slowly(
+        store, tmp_path, checkpoint={"every_seconds": every, "keep": 2}, **words
+    )
     await_checkpoint(run, "step-0000000008" if every == 60.0 else "step-0000000009", pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -64,8 +72,11 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(store, tmp_path, train
     went_on = int(heard.texts()[0].split("step-")[1])
     assert (went_on % 8 == 0) == (every == 60.0)
     assert weights(again) == weights(whole)
-    assert {w: second[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")} == {
-        w: first[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")}
+    assert {
+        w: second[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")
+    } == {
+        w: first[w] for w in ("steps", "epochs", "best_epoch", "validation", "validation_loss", "train_loss")
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -75,7 +86,10 @@ def test_a_signal_saves_and_says_how_to_go_on(store, tmp_path, trained, number):
     await_checkpoint(run, "step-0000000008", pid)
     os.kill(pid, number)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert f"A checkpoint is saved; resume with: penstock resume {run.id}" in Run.open(store, run.id).facts()["error"]
+    assert (
+        f"A checkpoint is saved; resume with: penstock resume {run.id}"
+        in Run.open(store, run.id).facts()["error"]
+    )
     train(recipe, feed, Run.open(store, run.id), Heard().events, resume=True)
     assert weights(run) == weights(whole)
 
@@ -168,7 +182,10 @@ def test_lost_best_weights_are_said_and_others_taken(store, tmp_path, monkeypatc
         interrupt_after(20, patched)
         with pytest.raises(Interrupted):
             train(recipe, feed, run, heard.events)
-    best = max(run.checkpoints.glob("step-*")).parent / f"step-{Checkpoint.read(max(run.checkpoints.glob('step-*'))).state['place']['best_step']:010d}"
+    best = (
+        max(run.checkpoints.glob("step-*")).parent
+        / f"step-{Checkpoint.read(max(run.checkpoints.glob('step-*'))).state['place']['best_step']:010d}"
+    )
     (best / "model.safetensors").write_bytes(b"")
     heard = Heard()
     summary = train(recipe, feed, run, heard.events, resume=True)

@@ -10,9 +10,28 @@ from penstock.core.store import Store
 from tests.train.across import Case, launched, walk_all
 from tests.train.tiny import tiny_feed, tiny_recipe
 
-STILL = {"model": {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.0}}, "schedule": "constant"}
-QUIET = {"model": {"encoders": {"c": {"type": "embedding", "forget": 0.0}}, "combiner": {"type": "attention", "width": 16, "depth": 2, "dropout": 0.0, "attention_dropout": 0.0}}, "schedule": "constant", "optimiser": "sgd", "lr": 0.05}
-NORMED = {"model": {"type": "tests.train.across:Normed"}, "schedule": "constant", "optimiser": "sgd", "lr": 0.1}
+STILL = {
+    "model": {
+        "encoders": {"c": {"type": "embedding", "forget": 0.0}},
+        "combiner": {"type": "mlp", "width": 16, "depth": 2, "dropout": 0.0},
+    },
+    "schedule": "constant",
+}
+QUIET = {
+    "model": {
+        "encoders": {"c": {"type": "embedding", "forget": 0.0}},
+        "combiner": {"type": "attention", "width": 16, "depth": 2, "dropout": 0.0, "attention_dropout": 0.0},
+    },
+    "schedule": "constant",
+    "optimiser": "sgd",
+    "lr": 0.05,
+}
+NORMED = {
+    "model": {"type": "tests.train.across:Normed"},
+    "schedule": "constant",
+    "optimiser": "sgd",
+    "lr": 0.1,
+}
 SGD = {"optimiser": {"type": "sgd", "momentum": 0.0, "nesterov": False}, "lr": 0.1, "clip": None}
 
 
@@ -24,7 +43,14 @@ def trials(tmp_path_factory):
 
     def case(*, steps=12, pause=None, begin=None, weight=None, rows=97, **words):
         recipe = tiny_recipe(folder, weight=weight, **words)
-        return Case(recipe, store.url, tiny_feed(store, recipe, rows=rows, validation=65).id, steps, pause=pause, begin=begin)
+        return Case(
+            recipe,
+            store.url,
+            tiny_feed(store, recipe, rows=rows, validation=65).id,
+            steps,
+            pause=pause,
+            begin=begin,
+        )
 
     def local(every, **outer):
         return {"parallel": {"strategy": "local_sgd", "every": every, **({"outer": outer} if outer else {})}}
@@ -39,18 +65,26 @@ def trials(tmp_path_factory):
         "fp16": case(precision="fp16", **STILL),
         "fsdp": case(weight="w", parallel={"strategy": "fsdp"}, ema=0.9, **STILL),
         "fsdp plain": case(weight="w", ema=0.9, **STILL),
-        "fsdp blocks": case(parallel={"strategy": "fsdp", "activation_checkpointing": True}, accumulate=3, pause=5, **QUIET),
+        "fsdp blocks": case(
+            parallel={"strategy": "fsdp", "activation_checkpointing": True}, accumulate=3, pause=5, **QUIET
+        ),
         "fsdp fp16": case(parallel={"strategy": "fsdp"}, precision="fp16", **STILL),
         "sgd": case(weight="w", **{**STILL, **SGD}),
         "local 1": case(weight="w", **local(1), **{**STILL, **SGD}),
         "local 3": case(**local(3), **STILL),
         "local 3 paused": case(**local(3), pause=6, **STILL),
         "local nesterov": case(**local(3, type="nesterov"), pause=6, ema=0.9, **STILL),
-        "local topk": case(**sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}), pause=6, **STILL),
+        "local topk": case(
+            **sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}), pause=6, **STILL
+        ),
         "norms": case(parallel={"batchnorm": "sync"}, rows=98, **NORMED),
         "norms each": case(rows=96, **NORMED),
         "norms accumulate": case(parallel={"batchnorm": "sync"}, accumulate=2, rows=96, **NORMED),
-        "norms fsdp": case(parallel={"batchnorm": "sync", "strategy": "fsdp", "activation_checkpointing": True}, rows=98, **NORMED),
+        "norms fsdp": case(
+            parallel={"batchnorm": "sync", "strategy": "fsdp", "activation_checkpointing": True},
+            rows=98,
+            **NORMED,
+        ),
         "bf16 sent": case(**sent(type="bf16"), **STILL),
         "fp16 sent": case(**sent(type="fp16"), **STILL),
         "fp16 both": case(**sent(type="topk", share=1.0), precision="fp16", **STILL),
@@ -64,12 +98,22 @@ def trials(tmp_path_factory):
     two = launched(both, 2)
     found = {(name, 2): result for name, result in two.items()}
     on = {  # from two processes to one and to three
-        name: case(**words, begin=(6, two[name].paused)) for name, words in {
+        name: case(**words, begin=(6, two[name].paused))
+        for name, words in {
             "powersgd paused": {"weight": "w", **sent(type="powersgd", rank=1, warm_up=3), **STILL},
             "local nesterov": {**local(3, type="nesterov"), "ema": 0.9, **STILL},
-            "local topk": {**sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}), **STILL},
-        }.items()}
-    on["fsdp blocks"] = case(begin=(5, two["fsdp blocks"].paused), parallel={"strategy": "fsdp", "activation_checkpointing": True}, accumulate=3, **QUIET)
+            "local topk": {
+                **sent(type="topk", share=0.2, parallel={"strategy": "local_sgd", "every": 2}),
+                **STILL,
+            },
+        }.items()
+    }
+    on["fsdp blocks"] = case(
+        begin=(5, two["fsdp blocks"].paused),
+        parallel={"strategy": "fsdp", "activation_checkpointing": True},
+        accumulate=3,
+        **QUIET,
+    )
     again = {f"{name} on": one for name, one in on.items()}
     few = {name: both[name] for name in ("plain", "fsdp", "norms", "topk all", "local 1", "powersgd full")}
     found |= {(name, 3): result for name, result in launched({**few, **again}, 3).items()}
@@ -89,11 +133,21 @@ def four(trials):
 
 def near(one, other, *, rtol=1e-4, atol=2e-6):
     for name, tensor in one.held.model.items():
-        torch.testing.assert_close(other.held.model[name], tensor, rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            other.held.model[name],
+            tensor,
+            rtol=rtol,
+            atol=atol,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 def same(one, other):
-    for mine, theirs in ((one.held.model, other.held.model), (one.held.optimiser, other.held.optimiser), (one.held.average, other.held.average)):
+    for mine, theirs in (
+        (one.held.model, other.held.model),
+        (one.held.optimiser, other.held.optimiser),
+        (one.held.average, other.held.average),
+    ):
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -107,7 +161,20 @@ def test_the_loss_is_the_same_on_any_number_of_processes(walked, processes):
     assert more.said == []
 
 
-@pytest.mark.parametrize("name", ["weighted", "accumulate", "norms", "norms fsdp", "fsdp", "fsdp blocks", "local 1", "topk all", "powersgd full"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weighted",
+        "accumulate",
+        "norms",
+        "norms fsdp",
+        "fsdp",
+        "fsdp blocks",
+        "local 1",
+        "topk all",
+        "powersgd full",
+    ],
+)
 def test_what_promises_the_same_answer_gives_it(walked, name):
     near(walked[name, 1], walked[name, 2])
     assert walked[name, 2].losses == pytest.approx(walked[name, 1].losses, rel=1e-4)
@@ -159,7 +226,10 @@ def test_apart_workers_agree_when_they_must(walked):
     assert any("3 steps on its own part" in text for text in one.said)
 
 
-@pytest.mark.parametrize(("whole", "paused"), [("local 3", "local 3 paused"), ("topk", "topk paused"), ("powersgd", "powersgd paused")])
+@pytest.mark.parametrize(
+    ("whole", "paused"),
+    [("local 3", "local 3 paused"), ("topk", "topk paused"), ("powersgd", "powersgd paused")],
+)
 def test_taken_up_by_as_many_it_goes_on_to_the_bit(walked, whole, paused):
     pause, plain = walked[paused, 2], walked[whole, 2]
     if whole == "local 3":  # the end of an epoch is an average as well, so six steps are one
@@ -186,13 +256,18 @@ def test_a_sharded_checkpoint_is_whole(walked):
     near(walked["fsdp blocks", 1], walked["fsdp blocks on", 1])
 
 
-@pytest.mark.parametrize(("name", "ratio"), [("bf16 sent", 2), ("fp16 sent", 2), ("topk", 3), ("powersgd", 2), ("fsdp", 1), ("fsdp blocks", 0.36)])
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [("bf16 sent", 2), ("fp16 sent", 2), ("topk", 3), ("powersgd", 2), ("fsdp", 1), ("fsdp blocks", 0.36)],
+)
 def test_bytes_are_counted(walked, name, ratio):
     assert walked[name, 2].sent["ratio"] == pytest.approx(ratio, rel=0.35)
     assert walked[name, 1].sent == {"bytes_per_step": 0.0, "ratio": None}
 
 
-@pytest.mark.parametrize("name", ["bf16 sent", "fp16 sent", "topk", "powersgd", "local nesterov", "local topk"])
+@pytest.mark.parametrize(
+    "name", ["bf16 sent", "fp16 sent", "topk", "powersgd", "local nesterov", "local topk"]
+)
 def test_fewer_bytes_still_learn(walked, name):
     assert walked[name, 2].agree
     assert walked[name, 2].losses[-1] < walked[name, 2].losses[0]
@@ -203,6 +278,11 @@ def test_what_depends_on_processes_is_said_with_the_reason(walked):
     assert walked["norms", 2].said == []
     assert any("product of low rank" in text for text in walked["powersgd", 2].said)
     assert any("chooses which of its own gradients" in text for text in walked["topk", 2].said)
-    assert walked["topk", 1].said == ["parallel.gradients topk is how processes send, and there is one: nothing is sent"]
-    assert any("local_sgd averages what several processes learn, and there is one: only its outer optimiser" in text for text in walked["local nesterov", 1].said)
+    assert walked["topk", 1].said == [
+        "parallel.gradients topk is how processes send, and there is one: nothing is sent"
+    ]
+    assert any(
+        "local_sgd averages what several processes learn, and there is one: only its outer optimiser" in text
+        for text in walked["local nesterov", 1].said
+    )
     assert any("there is one" in text for text in walked["fsdp", 1].said)

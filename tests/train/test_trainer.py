@@ -18,7 +18,7 @@ from penstock.train.learner import Learner
 from penstock.train.supervisor import train
 from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, tiny_table, weights
 
-# -- it learns, and says what it does --------------------------------------------------------------------------------
+# -- it learns, and says what it does ------------------------------------------------------------------------
 
 
 def test_it_learns_and_sums_up(trained):
@@ -26,8 +26,26 @@ def test_it_learns_and_sums_up(trained):
     assert summary["steps"] == 48
     assert summary["validation"]["y"]["roc_auc"] > 0.85
     assert set(summary) == {
-        "epochs", "steps", "best_epoch", "ended", "validation_loss", "validation", "train_loss", "parameters", "seconds", "examples_per_second", "processes", "threads", "communication", "checkpoints",
-        "left_out", "slow", "stages", "restarts", "taken_in"}
+        "epochs",
+        "steps",
+        "best_epoch",
+        "ended",
+        "validation_loss",
+        "validation",
+        "train_loss",
+        "parameters",
+        "seconds",
+        "examples_per_second",
+        "processes",
+        "threads",
+        "communication",
+        "checkpoints",
+        "left_out",
+        "slow",
+        "stages",
+        "restarts",
+        "taken_in",
+    }
     assert (summary["processes"], summary["threads"], summary["ended"]) == (1, 1, "epochs")
     assert run.world()["chosen"]["threads"] == 1
     assert len([f for f in heard.fields("measured") if "validation_loss" in f]) == 6
@@ -40,10 +58,18 @@ def test_it_learns_and_sums_up(trained):
     json.dumps(summary)
 
 
-@pytest.mark.parametrize("words", [
-    {}, {"ema": 0.9}, {"optimiser": "sgd", "lr": 0.1, "schedule": {"type": "plateau", "patience": 1}, "clip": None}, {"precision": "bf16"}, {"precision": "fp16"},
-    {"accumulate": 3, "schedule": {"type": "constant"}}, {"class_weights": {"y": "balanced"}},
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"ema": 0.9},
+        {"optimiser": "sgd", "lr": 0.1, "schedule": {"type": "plateau", "patience": 1}, "clip": None},
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"accumulate": 3, "schedule": {"type": "constant"}},
+        {"class_weights": {"y": "balanced"}},
+    ],
+)
 def test_two_trainings_give_the_same_bytes(trained, words):
     (one, first, _), (two, second, _) = trained(epochs=2, **words), trained(epochs=2, **words)
     assert weights(one) == weights(two)
@@ -56,13 +82,17 @@ def test_another_seed_gives_others(trained):
 
 
 def test_several_targets(trained):
-    _, summary, _ = trained(epochs=2, targets={"y": "binary", "z": "number", "c2": {"type": "category", "column": "y"}})
+    _, summary, _ = trained(
+        epochs=2, targets={"y": "binary", "z": "number", "c2": {"type": "category", "column": "y"}}
+    )
     assert set(summary["validation"]) == {"y", "z", "c2"}
     assert summary["validation"]["z"]["rmse"] > 0
 
 
 def test_the_best_epoch_is_kept_and_waiting_ends_it(trained):
-    run, summary, heard = trained(epochs=30, lr=0.3, early_stop={"patience": 2, "metric": "y.roc_auc"}, schedule="constant")
+    run, summary, heard = trained(
+        epochs=30, lr=0.3, early_stop={"patience": 2, "metric": "y.roc_auc"}, schedule="constant"
+    )
     assert summary["ended"] == "early_stop"
     assert summary["epochs"] == summary["best_epoch"] + 2
     values = [f["validation.y.roc_auc"] for f in heard.fields("measured") if "validation_loss" in f]
@@ -96,21 +126,32 @@ def test_the_average_is_what_is_judged_and_kept(trained):
     assert not all(torch.equal(kept[name], tensor) for name, tensor in last.model.items())
 
 
-# -- exact, whatever the cut -------------------------------------------------------------------------------------------
+# -- exact, whatever the cut ---------------------------------------------------------------------------------
 
 
 def plain_steps(feed, recipe, count):
-    """The same training by hand: one process, whole batches, torch's own weighted mean, clipping and optimiser."""
+    """The same training by hand: one process, whole batches, torch's own weighted mean, clipping and
+    optimiser.
+    """
     network = build_network(recipe, feed.encoding, seed=recipe.seed).train()
-    free = [p for n, p in network.named_parameters() if p.ndim <= 1 or getattr(p, "no_decay", False) or "embedding" in n]
+    free = [
+        p
+        for n, p in network.named_parameters()
+        if p.ndim <= 1 or getattr(p, "no_decay", False) or "embedding" in n
+    ]
     kept = [p for p in network.parameters() if not any(p is f for f in free)]
-    groups = [{"params": kept, "weight_decay": recipe.train.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = [
+        {"params": kept, "weight_decay": recipe.train.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     moving = torch.optim.SGD(groups, lr=recipe.train.lr, momentum=0.9, nesterov=True)
     for position, batch in Loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
         if position == count:
             break
         moving.zero_grad()
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(network(batch)["y"], batch["y.label"], reduction="none")
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            network(batch)["y"], batch["y.label"], reduction="none"
+        )
         ((losses * batch["weight"]).sum() / batch["weight"].sum()).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         moving.step()
@@ -150,14 +191,16 @@ def test_chance_that_depends_on_the_number_of_processes_is_told_once(trained):
     assert not any("number of processes" in text for text in trained(epochs=1)[2].texts("warned"))
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------------------------
+# -- what goes wrong -----------------------------------------------------------------------------------------
 
 
 def spoil(stored):
     stored["y.label"][[13, 400]] = np.nan
 
 
-@pytest.mark.parametrize("launcher", [{"type": "local", "processes": 1, "threads": 1}, pytest.param(TWO, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "launcher", [{"type": "local", "processes": 1, "threads": 1}, pytest.param(TWO, marks=pytest.mark.slow)]
+)
 def test_a_loss_that_is_not_finite_names_step_and_rows(trained, launcher):
     ids = tiny_table(500)["row_id"].to_pylist()
     with pytest.raises(TrainingError, match=r"not finite at step \d+, row") as caught:
@@ -168,14 +211,23 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(trained, launcher):
 
 def test_a_rank_that_dies_is_named_and_the_checkpoint_too(store, tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(
-        "import os, signal\nimport torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Linear(2, 1)\n        self.calls = 0\n"
-        "    def forward(self, batch):\n        self.calls += self.training\n        if os.environ.get('RANK') == '1' and self.calls > 12:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return {'y': self.w(torch.stack([batch['a.value'], batch['b.value']], 1))[:, 0]}\n")
+        "import os, signal\nimport torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n       "
+        " super().__init__()\n        self.w = torch.nn.Linear(2, 1)\n        self.calls = 0\n    def"
+        " forward(self, batch):\n        self.calls += self.training\n        if os.environ.get('RANK') =="
+        " '1' and self.calls > 12:\n            os.kill(os.getpid(), signal.SIGKILL)\n        return {'y':"
+        " self.w(torch.stack([batch['a.value'], batch['b.value']], 1))[:, 0]}\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     recipe = tiny_recipe(tmp_path, launcher={**TWO, "restarts": 0}, model={"type": "deadly:Net"})
     feed = tiny_feed(store, recipe)
     run = tiny_run(store, recipe, feed)
-    with pytest.raises(TrainingError, match=rf"process 1 .*was killed by SIGKILL.*step-0000000008 is kept; go on from it with: penstock resume {run.id}"):
+    with pytest.raises(
+        TrainingError,
+        match=(
+            r"process 1 .*was killed by SIGKILL.*step-0000000008 is kept; go on from it with: penstock"
+            rf" resume {run.id}"
+        ),
+    ):
         train(recipe, feed, run, Heard().events)
 
 
@@ -206,12 +258,15 @@ def test_compile_without_a_compiler_is_a_sentence(trained, monkeypatch):
 
 
 def test_a_last_epoch_that_taught_nothing_is_an_error(trained):
-    with pytest.raises(TrainingError, match=r"epoch 2: every batch was left out.*Lower train\.lr \(it is 1e\+38\)"):
+    with pytest.raises(
+        TrainingError, match=r"epoch 2: every batch was left out.*Lower train\.lr \(it is 1e\+38\)"
+    ):
         trained(rows=200, epochs=2, lr=1e38, on_nan="skip", schedule="constant", early_stop=None)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's compiler imports what torch deprecates
+# torch's compiler imports what torch deprecates
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_compiled_learns_alike(trained):
     _, plain, _ = trained(**NO_CHANCE)
     run, compiled, _ = trained(compile=True, **NO_CHANCE)
@@ -219,13 +274,21 @@ def test_compiled_learns_alike(trained):
     assert not any(name.startswith("_orig_mod") for name in read_tensors(run.weights))
 
 
-# -- starting from another run ---------------------------------------------------------------------------------------
+# -- starting from another run -------------------------------------------------------------------------------
 
 
 def test_starting_from_earlier_weights_says_what_fits(trained):
     first, summary, _ = trained(epochs=2)
     first.finish(summary)
-    run, _, heard = trained(**{"from": first.id, "max_steps": 1, "lr": 1e-12, "weight_decay": 0.0, "targets": {"y": "binary", "z": "number"}})
+    run, _, heard = trained(
+        **{
+            "from": first.id,
+            "max_steps": 1,
+            "lr": 1e-12,
+            "weight_decay": 0.0,
+            "targets": {"y": "binary", "z": "number"},
+        }
+    )
     said = next(text for text in heard.texts() if "start from" in text)
     assert "these start anew" in said and "z" in said
     ours, theirs = read_tensors(run.weights), read_tensors(first.weights)
@@ -248,7 +311,7 @@ def test_starting_from_nothing_that_fits_is_refused(trained):
         trained(**{"from": first.id})
 
 
-# -- choosing ----------------------------------------------------------------------------------------------------------
+# -- choosing ------------------------------------------------------------------------------------------------
 
 
 def test_threads_are_measured_said_and_recorded(trained, monkeypatch):
@@ -297,7 +360,13 @@ def test_long_trainings_try_more_processes(store, tmp_path, monkeypatch):
 def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, monkeypatch):
     recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
     feed = tiny_feed(store, recipe)
-    story = iter([RankLost("one is gone.", (1,), 3, 2), Outgrown("there is room", 2, 1, -1), UserError("there was none.")])
+    story = iter(
+        [
+            RankLost("one is gone.", (1,), 3, 2),
+            Outgrown("there is room", 2, 1, -1),
+            UserError("there was none."),
+        ]
+    )
     started, heard = [], Heard()
 
     def launch(self, function, arguments, *, processes, threads, grows):
@@ -310,14 +379,22 @@ def test_those_that_were_there_go_on_where_more_do_not_come(store, tmp_path, mon
     summary = train(recipe, feed, tiny_run(store, recipe, feed), heard.events)
     assert started == [(2, 2), (1, 2), (2, 2), (1, 2)]
     assert summary == {"done": True, "restarts": 1, "taken_in": 1}
-    assert heard.texts("warned")[-1] == "there was none. More processes did not come to work; going on from step 0 with 1 process, as before."
+    assert (
+        heard.texts("warned")[-1]
+        == "there was none. More processes did not come to work; going on from step 0 with 1 process, as"
+        " before."
+    )
     assert "there is room: going on from step 0 with 2 processes" in heard.texts()
 
 
 def test_a_mistake_that_no_growth_explains_ends_it(store, tmp_path, monkeypatch):
     recipe = tiny_recipe(tmp_path, launcher={"type": "local", "processes": [1, 2], "threads": 1})
     feed = tiny_feed(store, recipe)
-    monkeypatch.setattr(type(recipe.launcher), "launch", lambda self, *_, **__: (_ for _ in ()).throw(UserError("no such store.")))
+    monkeypatch.setattr(
+        type(recipe.launcher),
+        "launch",
+        lambda self, *_, **__: (_ for _ in ()).throw(UserError("no such store.")),
+    )
     with pytest.raises(UserError, match="no such store"):
         train(recipe, feed, tiny_run(store, recipe, feed), Heard().events)
 

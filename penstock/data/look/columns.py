@@ -14,24 +14,60 @@ import pyarrow.compute as pc
 
 from penstock.data.look.labels import delimited, listed
 
-MARKERS = frozenset({"?", "??", "na", "n/a", "n.a.", "#n/a", "null", "(null)", "\\n", "nan", "-", "--", "---", "missing", "not available", "unknown", "undefined"})
-"""Texts that commonly stand for a missing value, in lower case. "none" is not among them: it is often an answer."""
+MARKERS = frozenset(
+    {
+        "?",
+        "??",
+        "na",
+        "n/a",
+        "n.a.",
+        "#n/a",
+        "null",
+        "(null)",
+        "\\n",
+        "nan",
+        "-",
+        "--",
+        "---",
+        "missing",
+        "not available",
+        "unknown",
+        "undefined",
+    }
+)
+"""Texts that commonly stand for a missing value, in lower case.
+
+"none" is not among them: it is often an answer.
+"""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)? ?([Zz]|[+-]\d{2}(:?\d{2})?)?")
+_ISO = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)? ?([Zz]|[+-]\d{2}(:?\d{2})?)?"
+)
 _FORMATS = (
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)), (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), ("%d.%m.%Y %H:%M",)),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%d/%m/%Y", "%m/%d/%Y")), (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"), ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")),
-    (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), ("%Y/%m/%d",)), (re.compile(r"\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}:\d{2}"), ("%Y/%m/%d %H:%M:%S",)),
+    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)),
+    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), ("%d.%m.%Y %H:%M",)),
+    (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%d/%m/%Y", "%m/%d/%Y")),
+    (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"), ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")),
+    (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), ("%Y/%m/%d",)),
+    (re.compile(r"\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}:\d{2}"), ("%Y/%m/%d %H:%M:%S",)),
 )
 _IDENTIFIER = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|https?://\S+|[^@\s]+@[^@\s]+\.[a-z]+", re.IGNORECASE)
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|https?://\S+|[^@\s]+@[^@\s]+\.[a-z]+",
+    re.IGNORECASE,
+)
 _ID_NAME = re.compile(
     r"(^|[._\- ])\$?(id|oid|uid|uuid|guid|key|pk|index|row|url|uri|isbn|email|phone)$"
     r"|(?<=[a-z])(Id|ID|Key|Uuid|UUID)$"
-    r"|^(id|uuid|key|rowid|row_id|unnamed: 0)$", re.IGNORECASE)
+    r"|^(id|uuid|key|rowid|row_id|unnamed: 0)$",
+    re.IGNORECASE,
+)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|UUID)$")
-_TIME_NAME = re.compile(r"(^|[._\- ])(time|date|timestamp|ts|created|updated|modified|at|on|when|epoch)($|[._\- ])|(Time|Date|At)$|time$|date$", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"(^|[._\- ])(time|date|timestamp|ts|created|updated|modified|at|on|when|epoch)($|[._\-"
+    r" ])|(Time|Date|At)$|time$|date$",
+    re.IGNORECASE,
+)
 _EPOCHS = {"s": (10**8, 5 * 10**9), "ms": (10**11, 5 * 10**12), "us": (10**14, 5 * 10**15)}
 
 FEW = 20
@@ -52,7 +88,9 @@ class Finding:
     hint: str = ""
     """A line of a recipe that could be used instead."""
     role: str = ""
-    """`identifier`, `constant`, `text`, `list`, `leak`, `duplicate`, … of what is left out; `code` of a category that is an id."""
+    """`identifier`, `constant`, `text`, `list`, `leak`, `duplicate`, … of what is left out; `code` of a
+    category that is an id.
+    """
 
 
 class Look:
@@ -78,24 +116,40 @@ class Look:
     @cached_property
     def counts(self) -> Counter[Any]:
         """How often each value occurs, missing and empty ones left out (text: trimmed)."""
-        return Counter({e["values"]: e["counts"] for e in pc.value_counts(self.trimmed).to_pylist() if e["values"] not in (None, "") and e["values"] == e["values"]})
+        return Counter(
+            {
+                e["values"]: e["counts"]
+                for e in pc.value_counts(self.trimmed).to_pylist()
+                if e["values"] not in (None, "") and e["values"] == e["values"]
+            }
+        )
 
     @cached_property
     def markers(self) -> list[str]:
-        """The spellings of a missing value that occur among its texts; one lone word among numbers is one as well."""
+        """The spellings of a missing value that occur among its texts; one lone word among numbers is one as
+        well.
+        """
         if not self.is_text:
             return []
         known = [v for v in self.counts if v.lower() in MARKERS]
         others = [v for v in self.counts if v not in known]
         numeric = [v for v in others if _NUMBER.fullmatch(v)]
-        if len(others) - len(numeric) == 1 and len(numeric) >= 3 and sum(self.counts[v] for v in numeric) >= sum(self.counts[v] for v in others) / 2:
+        if (
+            len(others) - len(numeric) == 1
+            and len(numeric) >= 3
+            and sum(self.counts[v] for v in numeric) >= sum(self.counts[v] for v in others) / 2
+        ):
             known += [v for v in others if not _NUMBER.fullmatch(v)]
         return sorted(known)
 
     @cached_property
     def present(self) -> Counter[Any]:
         """`counts` without the markers."""
-        return Counter({v: c for v, c in self.counts.items() if v not in self.markers}) if self.markers else self.counts
+        return (
+            Counter({v: c for v, c in self.counts.items() if v not in self.markers})
+            if self.markers
+            else self.counts
+        )
 
     @property
     def distinct(self) -> int:
@@ -111,7 +165,11 @@ class Look:
         """The share of the filled rows that are a number."""
         if self.is_text:
             return sum(c for v, c in self.present.items() if _NUMBER.fullmatch(v)) / max(self.filled, 1)
-        return float(pa.types.is_integer(self.type) or pa.types.is_floating(self.type) or pa.types.is_decimal(self.type))
+        return float(
+            pa.types.is_integer(self.type)
+            or pa.types.is_floating(self.type)
+            or pa.types.is_decimal(self.type)
+        )
 
     @cached_property
     def numbers(self) -> np.ndarray:
@@ -121,7 +179,9 @@ class Look:
             return np.array([table.get(v, np.nan) for v in self.trimmed.to_pylist()], np.float64)
         column = self.raw.cast(pa.int8()) if pa.types.is_boolean(self.type) else self.raw
         if pa.types.is_temporal(self.type):
-            column = pc.cast(pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))), pa.int64())
+            column = pc.cast(
+                pc.cast(column, pa.timestamp("us", tz=getattr(self.type, "tz", None))), pa.int64()
+            )
         return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")), np.float64)
 
     @cached_property
@@ -148,7 +208,12 @@ class Look:
         return {"na": self.markers} if self.markers else {}
 
     def na_words(self) -> str:
-        return f"; {', '.join(quoted(m) for m in self.markers)} {'stand' if len(self.markers) > 1 else 'stands'} for a missing value" if self.markers else ""
+        return (
+            f"; {', '.join(quoted(m) for m in self.markers)} {'stand' if len(self.markers) > 1 else 'stands'}"
+            " for a missing value"
+            if self.markers
+            else ""
+        )
 
 
 def judge(look: Look) -> Finding:
@@ -158,20 +223,44 @@ def judge(look: Look) -> Finding:
         return Finding(name, None, "missing in every row looked at", role="constant")
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
         first = kind.field(0).name if pa.types.is_struct(kind) and kind.num_fields else "field"
-        return Finding(name, None, "an object; features read single values", role="list", hint=_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}"))
+        return Finding(
+            name,
+            None,
+            "an object; features read single values",
+            role="list",
+            hint=_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}"),
+        )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(look)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return Finding(name, None, "bytes that are no pictures; no feature of this version reads them", role="text")
+        return Finding(
+            name, None, "bytes that are no pictures; no feature of this version reads them", role="text"
+        )
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=_hint(f"{name}_seconds", f"epoch({sql(name)})"))
+        return Finding(
+            name,
+            None,
+            f"a {kind}; derive a number from it",
+            role="list",
+            hint=_hint(f"{name}_seconds", f"epoch({sql(name)})"),
+        )
     if look.filled == 0:
         return Finding(name, None, f"missing in every row looked at{look.na_words()}", role="constant")
     if look.distinct == 1 and look.filled == look.rows:
-        return Finding(name, None, f"{shown(next(iter(look.present)))} in every row looked at: nothing to learn from", role="constant")
+        return Finding(
+            name,
+            None,
+            f"{shown(next(iter(look.present)))} in every row looked at: nothing to learn from",
+            role="constant",
+        )
     top = max(look.present.values())
     if look.rows >= 1_000 and look.filled == look.rows and look.rows - top < 10 and look.distinct > 1:
-        return Finding(name, None, f"the same in all but {look.rows - top} of {look.rows:,} rows looked at", role="constant")
+        return Finding(
+            name,
+            None,
+            f"the same in all but {look.rows - top} of {look.rows:,} rows looked at",
+            role="constant",
+        )
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Finding(name, "timestamp", f"moments in time, {_span(look)}{look.missing_words()}")
     if pa.types.is_boolean(kind):
@@ -183,7 +272,11 @@ def judge(look: Look) -> Finding:
 
 def _is_code(look: Look) -> bool:
     """Digits with leading zeros of one length: a code (postal, product), not a quantity."""
-    return look.is_text and len({len(v) for v in look.present}) == 1 and any(v.startswith("0") and v.isdigit() and len(v) > 1 for v in look.present)
+    return (
+        look.is_text
+        and len({len(v) for v in look.present}) == 1
+        and any(v.startswith("0") and v.isdigit() and len(v) > 1 for v in look.present)
+    )
 
 
 def _number(look: Look) -> Finding:
@@ -192,19 +285,48 @@ def _number(look: Look) -> Finding:
     if look.whole and look.distinct >= FEW:
         steps = np.diff(values)
         if unique and (look.named_id or (len(steps) and (np.all(steps == 1) or np.all(steps == -1)))):
-            return Finding(name, None, "a number of its own for every row: an identifier" if look.named_id else "it counts the rows", role="identifier")
+            return Finding(
+                name,
+                None,
+                "a number of its own for every row: an identifier" if look.named_id else "it counts the rows",
+                role="identifier",
+            )
         if look.named_id and look.distinct > look.filled / 2:
-            return Finding(name, None, f"named like an identifier, and {look.distinct:,} of {look.filled:,} values differ", role="identifier")
+            return Finding(
+                name,
+                None,
+                f"named like an identifier, and {look.distinct:,} of {look.filled:,} values differ",
+                role="identifier",
+            )
     if look.whole and look.named_id:
-        return Finding(name, "category", f"named like an identifier but values recur ({look.distinct:,} different): codes, not quantities{look.missing_words()}", look.na(), role="code")
+        return Finding(
+            name,
+            "category",
+            f"named like an identifier but values recur ({look.distinct:,} different): codes, not"
+            f" quantities{look.missing_words()}",
+            look.na(),
+            role="code",
+        )
     for unit, (low, high) in _EPOCHS.items():
         if look.whole and _TIME_NAME.search(name) and values.min() >= low and values.max() <= high:
-            return Finding(name, "timestamp", f"whole numbers in the range of {unit} since 1970, and named like a time{look.missing_words()}", {"unit": unit})
+            return Finding(
+                name,
+                "timestamp",
+                f"whole numbers in the range of {unit} since 1970, and named like a"
+                f" time{look.missing_words()}",
+                {"unit": unit},
+            )
     if look.distinct == 2 and set(np.unique(values)) == {0.0, 1.0}:
         return Finding(name, "binary", f"0 and 1{look.missing_words()}{look.na_words()}", look.na())
     what = "whole numbers" if look.whole else "numbers"
     text = " written as text" if look.is_text else ""
-    return Finding(name, "number", f"{what}{text}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,} different{look.missing_words()}{look.na_words()}", look.na())
+    return Finding(
+        name,
+        "number",
+        f"{what}{text}, {figure(values.min())} to {figure(values.max())}, {look.distinct:,}"
+        f" different{look.missing_words()}{look.na_words()}",
+        look.na(),
+    )
 
 
 def _text(look: Look) -> Finding:
@@ -213,47 +335,117 @@ def _text(look: Look) -> Finding:
     several = delimited(present, filled) if look.is_text and filled >= FEW else None
     if several and not (moments := _moments(look, texts)):
         delimiter, labels = several
-        return Finding(name, "set", f"labels with {quoted(delimiter)} between, {len(labels):,} different, {sum(labels.values()) / filled:.1f} a row, the commonest {shown(labels.most_common(1)[0][0])}{look.missing_words()}{look.na_words()}",
-                       {**({"delimiter": delimiter} if delimiter != "," else {}), **look.na()})
-    if look.is_text and look.numeric_share >= 0.9 and sum(1 for v in texts if _NUMBER.fullmatch(v)) >= 10 and not _is_code(look):
+        return Finding(
+            name,
+            "set",
+            f"labels with {quoted(delimiter)} between, {len(labels):,} different,"
+            f" {sum(labels.values()) / filled:.1f} a row, the commonest"
+            f" {shown(labels.most_common(1)[0][0])}{look.missing_words()}{look.na_words()}",
+            {**({"delimiter": delimiter} if delimiter != "," else {}), **look.na()},
+        )
+    if (
+        look.is_text
+        and look.numeric_share >= 0.9
+        and sum(1 for v in texts if _NUMBER.fullmatch(v)) >= 10
+        and not _is_code(look)
+    ):
         odd = sorted((v for v in texts if not _NUMBER.fullmatch(v)), key=lambda v: -present[v])
         rows = sum(present[v] for v in odd)
-        return Finding(name, "number", f"numbers but for {rows:,} rows, such as {shown(odd[0])}: those are quarantined unless `na` names them", look.na(), loud=True)
+        return Finding(
+            name,
+            "number",
+            f"numbers but for {rows:,} rows, such as {shown(odd[0])}: those are quarantined unless `na` names"
+            " them",
+            look.na(),
+            loud=True,
+        )
     moments = _moments(look, texts)
     if moments:
         return moments
     if texts and sum(v[:1] in "[{" and v[-1:] in "]}" for v in texts) > 0.9 * len(texts):
-        return Finding(name, None, "JSON within text; derive single values from it", role="list", hint=_hint(f"{name}_field", f"json_extract_string({sql(name)}, '$.field')"))
+        return Finding(
+            name,
+            None,
+            "JSON within text; derive single values from it",
+            role="list",
+            hint=_hint(f"{name}_field", f"json_extract_string({sql(name)}, '$.field')"),
+        )
     if distinct == 2:
-        return Finding(name, "binary", f"two values, {shown(texts[0])} and {shown(texts[1])}{look.missing_words()}{look.na_words()}", look.na())
+        return Finding(
+            name,
+            "binary",
+            f"two values, {shown(texts[0])} and {shown(texts[1])}{look.missing_words()}{look.na_words()}",
+            look.na(),
+        )
     words = sum(len(v.split()) * present[v] for v in present if isinstance(v, str)) / max(filled, 1)
     length = sum(len(str(v)) * c for v, c in present.items()) / max(filled, 1)
     share = distinct / max(filled, 1)
     if filled >= FEW and share > 0.5:
         if sum(bool(_IDENTIFIER.fullmatch(v)) for v in texts) > 0.9 * distinct:
-            return Finding(name, None, f"identifiers, addresses or links ({shown(texts[0])}): {distinct:,} of {filled:,} differ", role="identifier")
+            return Finding(
+                name,
+                None,
+                f"identifiers, addresses or links ({shown(texts[0])}): {distinct:,} of {filled:,} differ",
+                role="identifier",
+            )
         if look.named_id or (share > 0.95 and words < 1.5):
-            return Finding(name, None, f"an identifier: {distinct:,} of {filled:,} values differ", role="identifier")
-    if (words >= 5 and share > 0.3) or (length > 80 and share > 0.05) or (words >= 2 and share > 0.5 and filled >= FEW):
-        return Finding(name, "text", f"text of about {words:.0f} words ({shown(texts[0])}){look.missing_words()}{look.na_words()}", look.na())
+            return Finding(
+                name, None, f"an identifier: {distinct:,} of {filled:,} values differ", role="identifier"
+            )
+    if (
+        (words >= 5 and share > 0.3)
+        or (length > 80 and share > 0.05)
+        or (words >= 2 and share > 0.5 and filled >= FEW)
+    ):
+        return Finding(
+            name,
+            "text",
+            f"text of about {words:.0f} words ({shown(texts[0])}){look.missing_words()}{look.na_words()}",
+            look.na(),
+        )
     if filled >= FEW and share > 0.5:
-        return Finding(name, None, f"{distinct:,} different values in {filled:,} rows ({shown(texts[0])}): hardly any recurs, so a category would learn nothing", role="text")
+        return Finding(
+            name,
+            None,
+            f"{distinct:,} different values in {filled:,} rows ({shown(texts[0])}): hardly any recurs, so a"
+            " category would learn nothing",
+            role="text",
+        )
     alike = _alike(texts)
     note = f"; {shown(alike[0])} and {shown(alike[1])} look like one value" if alike else ""
     digits = " of digits, a code" if _is_code(look) else ""
-    return Finding(name, "category", f"{distinct:,} different values{digits}, the commonest {shown(present.most_common(1)[0][0])}{look.missing_words()}{look.na_words()}{note}", look.na(), loud=bool(alike))
+    return Finding(
+        name,
+        "category",
+        f"{distinct:,} different values{digits}, the commonest"
+        f" {shown(present.most_common(1)[0][0])}{look.missing_words()}{look.na_words()}{note}",
+        look.na(),
+        loud=bool(alike),
+    )
 
 
 def _moments(look: Look, texts: list[str]) -> Finding | None:
     dated = sum(look.present[v] for v in texts if v in look.present and _ISO.fullmatch(v))
     if dated and dated >= 0.99 * look.filled:
-        return Finding(look.name, "timestamp", f"ISO 8601 dates and times as text, {min(texts)[:19]} to {max(texts)[:19]}{look.missing_words()}{look.na_words()}", look.na())
+        return Finding(
+            look.name,
+            "timestamp",
+            f"ISO 8601 dates and times as text, {min(texts)[:19]} to"
+            f" {max(texts)[:19]}{look.missing_words()}{look.na_words()}",
+            look.na(),
+        )
     for pattern, formats in _FORMATS:
         if texts and all(pattern.fullmatch(v) for v in texts):
             fitting = [f for f in formats if all(_reads(v, f) for v in texts[:2_000])]
             if fitting:
                 doubt = f"; {fitting[1]} would fit as well: look at it" if len(fitting) > 1 else ""
-                return Finding(look.name, "timestamp", f"dates such as {shown(texts[0])}{doubt}{look.missing_words()}{look.na_words()}", {"format": fitting[0], **look.na()}, loud=bool(doubt))
+                return Finding(
+                    look.name,
+                    "timestamp",
+                    f"dates such as {shown(texts[0])}{doubt}{look.missing_words()}{look.na_words()}",
+                    {"format": fitting[0], **look.na()},
+                    loud=bool(doubt),
+                )
     return None
 
 
@@ -274,14 +466,43 @@ def _list(look: Look) -> Finding:
     inner = kind.value_type
     if pa.types.is_integer(inner) or pa.types.is_floating(inner):
         if same:
-            return Finding(name, "vector", f"lists of {lengths[0].as_py()} numbers each{look.missing_words() if look.raw.null_count else ''}", {"length": lengths[0].as_py()})
+            return Finding(
+                name,
+                "vector",
+                f"lists of {lengths[0].as_py()} numbers"
+                f" each{look.missing_words() if look.raw.null_count else ''}",
+                {"length": lengths[0].as_py()},
+            )
         if labels := listed(look.raw) if pa.types.is_integer(inner) else None:
-            return Finding(name, "set", f"lists of {len(labels):,} different whole numbers that recur; if their order or size matters, say {{type: sequence, unit: numbers}}{look.missing_words() if look.raw.null_count else ''}")
-        return Finding(name, "sequence", f"lists of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0} numbers{look.missing_words() if look.raw.null_count else ''}", {"unit": "numbers"},
-                       hint=_hint(f"{name}_mean", f"list_avg({sql(name)})", f"{name}_count", f"len({sql(name)})"))
+            return Finding(
+                name,
+                "set",
+                f"lists of {len(labels):,} different whole numbers that recur; if their order or size"
+                " matters, say {type: sequence, unit:"
+                f" numbers}}{look.missing_words() if look.raw.null_count else ''}",
+            )
+        return Finding(
+            name,
+            "sequence",
+            f"lists of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0}"
+            f" numbers{look.missing_words() if look.raw.null_count else ''}",
+            {"unit": "numbers"},
+            hint=_hint(f"{name}_mean", f"list_avg({sql(name)})", f"{name}_count", f"len({sql(name)})"),
+        )
     if pa.types.is_string(inner) and (labels := listed(look.raw)):
-        return Finding(name, "set", f"lists of {len(labels):,} different labels; if their order matters, say sequence{look.missing_words() if look.raw.null_count else ''}")
-    return Finding(name, None, "lists; features read single values", role="list", hint=_hint(f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"))
+        return Finding(
+            name,
+            "set",
+            f"lists of {len(labels):,} different labels; if their order matters, say"
+            f" sequence{look.missing_words() if look.raw.null_count else ''}",
+        )
+    return Finding(
+        name,
+        None,
+        "lists; features read single values",
+        role="list",
+        hint=_hint(f"{name}_first", f"{sql(name)}[1]", f"{name}_count", f"len({sql(name)})"),
+    )
 
 
 def _alike(texts: list[str]) -> tuple[str, str] | None:
@@ -337,14 +558,18 @@ def quoted(text: str) -> str:
         elif char.isprintable() and code != 0xFEFF:
             out.append(char)
         else:
-            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+            out.append(
+                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+            )
     return '"' + "".join(out) + '"'
 
 
 def shown(value: Any) -> str:
     """A value as a comment shows it: one line, not too long."""
     text = value if isinstance(value, str) else str(value)
-    return quoted(text if len(text) <= 32 else f"{text[:29]}…") if isinstance(value, str) else quoted(text)[1:-1]
+    return (
+        quoted(text if len(text) <= 32 else f"{text[:29]}…") if isinstance(value, str) else quoted(text)[1:-1]
+    )
 
 
 def sql(name: str) -> str:
@@ -354,7 +579,13 @@ def sql(name: str) -> str:
 
 def _hint(*pairs: str) -> str:
     """Names and SQL in turn, as the `derive` of a recipe."""
-    return "derive: {" + ", ".join(f"{key(name)}: {_quoted_sql(text)}" for name, text in zip(pairs[::2], pairs[1::2], strict=True)) + "}"
+    return (
+        "derive: {"
+        + ", ".join(
+            f"{key(name)}: {_quoted_sql(text)}" for name, text in zip(pairs[::2], pairs[1::2], strict=True)
+        )
+        + "}"
+    )
 
 
 def _quoted_sql(text: str) -> str:

@@ -27,7 +27,10 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
     cut = f" (not {findings.cut_from:,}, since they are wide)" if findings.cut_from else ""
     lines = [
-        f"# Written by `penstock init` from a look at {findings.rows:,} rows{cut}. Each choice has its reason beside it: change what you know better.",
+        (
+            f"# Written by `penstock init` from a look at {findings.rows:,} rows{cut}. Each choice has its"
+            " reason beside it: change what you know better."
+        ),
         f"name: {key(name)}",
         f"source: {flow(source_declaration)}",
     ]
@@ -45,7 +48,14 @@ def write_recipe(findings: Findings, *, source_declaration: Mapping[str, Any] | 
     if findings.target is not None:
         lines += ["", "targets:", *_aligned([(names.entry(findings.target), findings.target)])]
     if findings.expects:
-        lines += ["", "# The data contract: what the rows looked at keep to. Uncomment what must hold for every row; a row that breaks it is quarantined.", "# expect:"]
+        lines += [
+            "",
+            (
+                "# The data contract: what the rows looked at keep to. Uncomment what must hold for every"
+                " row; a row that breaks it is quarantined."
+            ),
+            "# expect:",
+        ]
         lines += [f"#   {key(column)}: {promise}" for column, promise in findings.expects.items()]
     return "\n".join(lines) + "\n"
 
@@ -54,21 +64,38 @@ def _split(findings: Findings, source: Mapping[str, Any] | str) -> list[str]:
     lines = []
     if isinstance(source, Mapping) and source.get("train"):
         given = [w for w in ("validation", "test") if source.get(w)]
-        lines.append("split: {by: files" + ("" if "validation" in given else ", validation: 0.1") + "}  # the files decide" + ("" if "validation" in given else "; validation is taken out of train"))
+        lines.append(
+            "split: {by: files"
+            + ("" if "validation" in given else ", validation: 0.1")
+            + "}  # the files decide"
+            + ("" if "validation" in given else "; validation is taken out of train")
+        )
     else:
         target = findings.target
         smallest = min(findings.classes.values(), default=0)
         if target is not None and findings.classes and findings.rows < STRATIFY_BELOW and smallest >= 10:
-            lines.append(f"split: {{stratify: {key(target.column)}, train: 0.8, validation: 0.1, test: 0.1}}  # by a seeded hash of the row; each class keeps its share in every split")
+            lines.append(
+                f"split: {{stratify: {key(target.column)}, train: 0.8, validation: 0.1, test: 0.1}}  # by a"
+                " seeded hash of the row; each class keeps its share in every split"
+            )
         else:
-            lines.append("split: {train: 0.8, validation: 0.1, test: 0.1}  # by a seeded hash of the row, so a row keeps its side when the data grows")
+            lines.append(
+                "split: {train: 0.8, validation: 0.1, test: 0.1}  # by a seeded hash of the row, so a row"
+                " keeps its side when the data grows"
+            )
     for f in findings.columns:
         if f.type == "timestamp":
-            lines.append(f"# If the model is to answer for the future, split by time instead:  split: {{by: time, on: {key(f.column)}}}")
+            lines.append(
+                "# If the model is to answer for the future, split by time instead:  split: {by: time, on:"
+                f" {key(f.column)}}}"
+            )
             break
     for f in findings.columns:
         if f.role == "code":
-            lines.append(f"# If rows with one {shown(f.column)} belong together, keep them on one side:  split: {{on: {key(f.column)}}}")
+            lines.append(
+                f"# If rows with one {shown(f.column)} belong together, keep them on one side:  split: {{on:"
+                f" {key(f.column)}}}"
+            )
             break
     return lines
 
@@ -92,7 +119,9 @@ class _Names:
 
 def _aligned(entries: Sequence[tuple[str, Finding]]) -> list[str]:
     width = min(max((len(entry) for entry, _ in entries), default=0), 48)
-    return [f"  {entry:{width}}  # {'LOOK: ' if finding.loud else ''}{finding.why}" for entry, finding in entries]
+    return [
+        f"  {entry:{width}}  # {'LOOK: ' if finding.loud else ''}{finding.why}" for entry, finding in entries
+    ]
 
 
 def flow(value: Any) -> str:

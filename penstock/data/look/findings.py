@@ -58,14 +58,18 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
 
     Raises:
         RecipeError: there is no such column.
-        ContractError: the target cannot be learnt: it is missing everywhere, has one class, or is of a kind that no feature answers.
+        ContractError: the target cannot be learnt: it is missing everywhere, has one class, or is of a kind
+            that no feature answers.
     """
     names = [n for n in table.column_names if n not in (ROW_ID, ROW_FILE, ROW_NUMBER)]
     if target is not None and target not in names:
         near = nearest(target, names) or [n for n in names if n.strip().lower() == target.strip().lower()][:1]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         some = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-        raise RecipeError(f"there is no column {target!r} to be the target.{hint} Columns: {some}.", (Problem(("targets", target), "is no column"),))
+        raise RecipeError(
+            f"there is no column {target!r} to be the target.{hint} Columns: {some}.",
+            (Problem(("targets", target), "is no column"),),
+        )
     looks = {name: Look(name, table.column(name)) for name in names}
     findings = Findings(table.num_rows, [])
     aim = looks.get(target) if target is not None else None
@@ -81,7 +85,9 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         findings.target = _tried(findings.target, aim, target=True)
     if steps := note(table, findings.columns, findings.target):
         findings.notes.append(steps)
-    findings.expects = {f.column: expected for f in findings.inputs if (expected := _expected(f, looks[f.column]))}
+    findings.expects = {
+        f.column: expected for f in findings.inputs if (expected := _expected(f, looks[f.column]))
+    }
     return findings
 
 
@@ -89,38 +95,97 @@ def _target(look: Look) -> tuple[Finding, dict[str, int]]:
     name = look.name
     if not look.rows:
         raise ContractError(f"the source has no rows, so nothing can be said of the target {name!r}.")
-    several = listed(look.raw) if pa.types.is_list(look.type) or pa.types.is_large_list(look.type) else delimited(look.present, look.filled) if look.is_text else None
+    several = (
+        listed(look.raw)
+        if pa.types.is_list(look.type) or pa.types.is_large_list(look.type)
+        else delimited(look.present, look.filled)
+        if look.is_text
+        else None
+    )
     if several and (found := judge(look)).type == "set":
         counted = several[1] if isinstance(several, tuple) else several
         few = sum(count < 10 for count in counted.values())
         rare = f"; {few} labels are in fewer than 10 rows here" if few else ""
-        return Finding(name, "set", f"{found.why}{rare}; rows that lack it are quarantined, unless `empty: none` says that they have no label", found.options), {}
+        return (
+            Finding(
+                name,
+                "set",
+                f"{found.why}{rare}; rows that lack it are quarantined, unless `empty: none` says that they"
+                " have no label",
+                found.options,
+            ),
+            {},
+        )
     if pa.types.is_nested(look.type):
-        raise ContractError(f"the target {name!r} is a {look.type}; no feature of this version answers that. Derive a number or a class from it, with `derive`.")
+        raise ContractError(
+            f"the target {name!r} is a {look.type}; no feature of this version answers that. Derive a number"
+            " or a class from it, with `derive`."
+        )
     if look.filled == 0:
-        raise ContractError(f"the target {name!r} is missing in all {look.rows:,} rows looked at{look.na_words()}. Choose another column, or mend the source.")
+        raise ContractError(
+            f"the target {name!r} is missing in all {look.rows:,} rows looked at{look.na_words()}. Choose"
+            " another column, or mend the source."
+        )
     if look.distinct == 1:
-        raise ContractError(f"the target {name!r} has one class, {shown(next(iter(look.present)))}, in all {look.filled:,} rows looked at: there is nothing to learn. Look at `where`, or choose another column.")
+        raise ContractError(
+            f"the target {name!r} has one class, {shown(next(iter(look.present)))}, in all {look.filled:,}"
+            " rows looked at: there is nothing to learn. Look at `where`, or choose another column."
+        )
     if pa.types.is_temporal(look.type):
-        raise ContractError(f"the target {name!r} is a moment in time; no feature of this version answers that. Derive a number from it, such as the days until it, with `derive`.")
-    gone = f"; the {look.rows - look.filled:,} rows without it are quarantined" if look.filled < look.rows else ""
+        raise ContractError(
+            f"the target {name!r} is a moment in time; no feature of this version answers that. Derive a"
+            " number from it, such as the days until it, with `derive`."
+        )
+    gone = (
+        f"; the {look.rows - look.filled:,} rows without it are quarantined"
+        if look.filled < look.rows
+        else ""
+    )
     counts = {str(v) if not isinstance(v, bool) else str(v).lower(): c for v, c in look.present.most_common()}
     if look.distinct == 2:
         positive, why = _positive(look)
-        return Finding(name, "binary", f"two values: {_shares(counts, look.filled)}; positive is {why}{look.na_words()}{gone}", {"positive": positive, **look.na()}), counts
+        return (
+            Finding(
+                name,
+                "binary",
+                f"two values: {_shares(counts, look.filled)}; positive is {why}{look.na_words()}{gone}",
+                {"positive": positive, **look.na()},
+            ),
+            counts,
+        )
     if look.numeric_share >= 0.9:
-        if look.numeric_share == 1 and look.whole and (look.distinct <= CLASSES or look.named_id) and look.filled >= 5 * look.distinct:
+        if (
+            look.numeric_share == 1
+            and look.whole
+            and (look.distinct <= CLASSES or look.named_id)
+            and look.filled >= 5 * look.distinct
+        ):
             counts = {f"{float(v):.0f}": c for v, c in look.present.most_common()}
             named = ", and named like an identifier" if look.named_id else ""
-            return Finding(name, "category", f"{look.distinct} different whole numbers{named}; if they are quantities rather than classes, say number{look.na_words()}{gone}", look.na()), counts
+            return (
+                Finding(
+                    name,
+                    "category",
+                    f"{look.distinct} different whole numbers{named}; if they are quantities rather than"
+                    f" classes, say number{look.na_words()}{gone}",
+                    look.na(),
+                ),
+                counts,
+            )
         found = judge(look)
         values = look.numbers[np.isfinite(look.numbers)]
-        why = f"{'whole ' if look.whole else ''}numbers, {values.min():,.4g} to {values.max():,.4g}, mean {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
+        why = (
+            f"{'whole ' if look.whole else ''}numbers, {values.min():,.4g} to {values.max():,.4g}, mean"
+            f" {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
+        )
         return Finding(name, "number", found.why if found.loud else why, look.na(), loud=found.loud), {}
     found = judge(look)
     if found.type != "category":
         what = found.why if found.type is None else f"a {found.type}"
-        raise ContractError(f"the target {name!r} cannot be learnt as it is: {what}. Choose another column, or derive a class or a number from it.")
+        raise ContractError(
+            f"the target {name!r} cannot be learnt as it is: {what}. Choose another column, or derive a class"
+            " or a number from it."
+        )
     few = sum(c < 10 for c in look.present.values())
     rare = f"; {few} classes have fewer than 10 rows here" if few else ""
     return Finding(name, "category", f"{found.why}{rare}{gone}", look.na(), loud=found.loud), counts
@@ -133,7 +198,10 @@ def _positive(look: Look) -> tuple[object, str]:
     if len(yes) == 1:
         chosen, why = yes[0], "the word that means yes"
     else:
-        chosen, why = min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0], "the rarer, since what is looked for is usually rare"
+        chosen, why = (
+            min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0],
+            "the rarer, since what is looked for is usually rare",
+        )
     if isinstance(chosen, float) and chosen == int(chosen):
         chosen = int(chosen)
     if not isinstance(chosen, (str, int, float, bool)):
@@ -142,7 +210,10 @@ def _positive(look: Look) -> tuple[object, str]:
 
 
 def _shares(counts: dict[str, int], filled: int) -> str:
-    return ", ".join(f"{quoted(v if len(v) <= _SAID else f'{v[:_SAID]}…')} {c / filled:.1%}" for v, c in list(counts.items())[:4])
+    return ", ".join(
+        f"{quoted(v if len(v) <= _SAID else f'{v[:_SAID]}…')} {c / filled:.1%}"
+        for v, c in list(counts.items())[:4]
+    )
 
 
 def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
@@ -152,7 +223,14 @@ def _against_target(finding: Finding, look: Look, target: Look, findings: Findin
         return finding
     found = foretells(look, target, number=findings.target.type == "number")
     if found.score >= LEAK:
-        return Finding(finding.column, None, f"gives the target away: {found.words}. It would have been {finding.type}; use it only if it is known before the answer is", loud=True, role="leak")
+        return Finding(
+            finding.column,
+            None,
+            f"gives the target away: {found.words}. It would have been {finding.type}; use it only if it is"
+            " known before the answer is",
+            loud=True,
+            role="leak",
+        )
     if found.score >= STRONG:
         finding.why += f"; {found.words}: make sure that it is known before the answer is"
         finding.loud = True
@@ -160,7 +238,12 @@ def _against_target(finding: Finding, look: Look, target: Look, findings: Findin
 
 
 def _duplicate(finding: Finding, kept: str) -> Finding:
-    return Finding(finding.column, None, f"says exactly what {kept!r} says, value by value; it would have been {finding.type}", role="duplicate")
+    return Finding(
+        finding.column,
+        None,
+        f"says exactly what {kept!r} says, value by value; it would have been {finding.type}",
+        role="duplicate",
+    )
 
 
 def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
@@ -168,10 +251,14 @@ def _tried(finding: Finding, look: Look, *, target: bool = False) -> Finding:
     if finding.type is None or finding.type not in Feature.types():
         return finding
     feature = Feature.load({"type": finding.type, **finding.options})
-    raw = look.raw.slice(0, LOOKED_AT) if finding.type == "image" else look.raw  # to decode a picture takes its time
+    # to decode a picture takes its time
+    raw = look.raw.slice(0, LOOKED_AT) if finding.type == "image" else look.raw
     _, refused = feature.accept([raw])
     if len(refused.rows) and "quarantined" not in finding.why:
-        finding.why += f"; {len(refused.rows):,} of the {len(raw):,} rows looked at would be quarantined: {shown(refused.reasons[0])}"
+        finding.why += (
+            f"; {len(refused.rows):,} of the {len(raw):,} rows looked at would be quarantined:"
+            f" {shown(refused.reasons[0])}"
+        )
         finding.loud = True
     return finding
 
@@ -182,7 +269,16 @@ def _expected(finding: Finding, look: Look) -> str:
         values = look.numbers[np.isfinite(look.numbers)]
         kind = "integer" if look.whole else "number"
         low, high = (f"{v:.0f}" if look.whole else repr(float(v)) for v in (values.min(), values.max()))
-        return f"{{type: {kind}, min: {low}, max: {high}}}" if abs(values).max() < 1e15 and "e" not in low + high else ""
-    if finding.type in ("category", "binary") and look.is_text and look.distinct <= 8 and max(map(len, look.present), default=0) <= _SAID:
+        return (
+            f"{{type: {kind}, min: {low}, max: {high}}}"
+            if abs(values).max() < 1e15 and "e" not in low + high
+            else ""
+        )
+    if (
+        finding.type in ("category", "binary")
+        and look.is_text
+        and look.distinct <= 8
+        and max(map(len, look.present), default=0) <= _SAID
+    ):
         return "{allowed: [" + ", ".join(quoted(str(v)) for v, _ in look.present.most_common()) + "]}"
     return ""

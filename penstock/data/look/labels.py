@@ -1,4 +1,7 @@
-"""Whether a column's values are several labels each: lists, or texts with a delimiter. Counts in, counts out."""
+"""Whether a column's values are several labels each: lists, or texts with a delimiter.
+
+Counts in, counts out.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,14 @@ def delimited(present: Mapping[Any, int], filled: int) -> tuple[str, Counter[str
             continue
         longest = max(len(label.split()) for label in labels)
         recurring = sum(labels.values()) >= _RECUR * len(labels) and len(labels) < len(texts)
-        if recurring and longest <= 4 and (delimiter != " " or (len(labels) <= 64 and all(label.isdigit() or label.isupper() for label in labels))):
+        if (
+            recurring
+            and longest <= 4
+            and (
+                delimiter != " "
+                or (len(labels) <= 64 and all(label.isdigit() or label.isupper() for label in labels))
+            )
+        ):
             return delimiter, labels
     return None
 

@@ -1,7 +1,9 @@
-"""Columns compared: with the target (does one give the answer away?) and with each other (do two say the same?).
+"""Columns compared: with the target (does one give the answer away?) and with each other (do two say the
+same?).
 
-A column gives the target away if it alone foretells it nearly without error on rows that were not used to learn how:
-half the sample teaches, the other half examines, so a column with many values cannot shine by memory.
+A column gives the target away if it alone foretells it nearly without error on rows that were not used to
+learn how: half the sample teaches, the other half examines, so a column with many values cannot shine by
+memory.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from penstock.contracts.summary import interpolated
 from penstock.data.look.columns import Finding, Look
 
 LEAK = 0.98
-"""The share of the errors of always answering the commonest class that a column alone must undo to be called a leak."""
+"""The share of the errors of always answering the commonest class that a column alone must undo to be called
+a leak.
+"""
 STRONG = 0.9
 """From this share on the user is asked to look."""
 RANKS = 0.9995
@@ -47,10 +51,16 @@ def foretells(column: Look, target: Look, *, number: bool) -> Foretells:
     rows = np.random.default_rng(0).permutation(rows)
     teach, examine = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     code = _cells(column, teach)
-    return _of_number(column, target, rows, code, teach, examine) if number else _of_class(column, target, rows, code, teach, examine)
+    return (
+        _of_number(column, target, rows, code, teach, examine)
+        if number
+        else _of_class(column, target, rows, code, teach, examine)
+    )
 
 
-def _of_class(column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray) -> Foretells:
+def _of_class(
+    column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray
+) -> Foretells:
     classes = np.unique(target.codes[rows], return_inverse=True)[1]
     truth = np.zeros(target.rows, np.int64)
     truth[rows] = classes
@@ -72,14 +82,18 @@ def _of_class(column: Look, target: Look, rows: np.ndarray, code: np.ndarray, te
     return Foretells(max(score, 0.0), words)
 
 
-def _of_number(column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray) -> Foretells:
+def _of_number(
+    column: Look, target: Look, rows: np.ndarray, code: np.ndarray, teach: np.ndarray, examine: np.ndarray
+) -> Foretells:
     truth = target.numbers
     if column.numeric_share == 1 and column.distinct > 2:
         there = rows[np.isfinite(column.numbers[rows])]
         if len(there) >= _LEAST and len(there) >= 0.5 * len(rows):
             ranks = abs(_correlation(_ranks(column.numbers[there]), _ranks(truth[there])))
             if ranks >= RANKS:
-                return Foretells(1.0, f"it puts the rows in the same order as the target (rank correlation {ranks:.4f})")
+                return Foretells(
+                    1.0, f"it puts the rows in the same order as the target (rank correlation {ranks:.4f})"
+                )
     if column.distinct > len(teach) / 4 and column.numeric_share < 1:
         return Foretells(0.0, "")
     weight = np.bincount(code[teach], minlength=int(code.max()) + 1)
@@ -93,18 +107,23 @@ def _of_number(column: Look, target: Look, rows: np.ndarray, code: np.ndarray, t
 
 def _cells(column: Look, teach: np.ndarray) -> np.ndarray:
     """Each row's cell: its value, or its quantile among many numbers; missing is a cell of its own."""
-    if (column.numeric_share == 1 and column.distinct > max(len(teach) // 8, 8)) or pa.types.is_timestamp(column.type):
+    if (column.numeric_share == 1 and column.distinct > max(len(teach) // 8, 8)) or pa.types.is_timestamp(
+        column.type
+    ):
         values = column.numbers
         there = np.isfinite(values)
         bins = int(np.clip(len(teach) // 8, 4, 512))
         taught = values[teach][np.isfinite(values[teach])]
-        edges = np.unique(interpolated(taught, np.linspace(0, 1, bins + 1)[1:-1])) if len(taught) else np.empty(0)
+        edges = (
+            np.unique(interpolated(taught, np.linspace(0, 1, bins + 1)[1:-1])) if len(taught) else np.empty(0)
+        )
         return np.where(there, np.searchsorted(edges, values, side="right") + 1, 0).astype(np.int64)
     return column.codes + 1
 
 
 def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
-    """Columns that say exactly what another says (each value of one goes with one value of the other): left out → kept.
+    """Columns that say exactly what another says (each value of one goes with one value of the other): left
+    out → kept.
 
     Of a pair the number is kept (it has an order, the category has not), else the one that comes first.
     """
@@ -122,8 +141,8 @@ def duplicates(columns: list[tuple[Look, Finding]]) -> dict[str, str]:
 def _signature(look: Look) -> bytes:
     """Equal for columns that say the same.
 
-    Where values recur: which rows share a value, whatever it is. Where hardly any does, that says nothing, so numbers are
-    compared by their order (up or down) and texts by what they are.
+    Where values recur: which rows share a value, whatever it is. Where hardly any does, that says nothing, so
+    numbers are compared by their order (up or down) and texts by what they are.
     """
     if look.distinct == 2 and min(look.present.values()) < 5:  # two rare flags may agree by chance
         return look.name.encode() + b" alone"
@@ -135,7 +154,9 @@ def _signature(look: Look) -> bytes:
         up = _ranks(look.numbers[there])
         order: bytes = min(up.tobytes(), (up.max() + up.min() - up).tobytes())
         return b"".join([b"order", there.tobytes(), order])
-    return b"texts" + "\x00".join("" if v is None else str(v) for v in look.trimmed.to_pylist()).encode("utf-8", "surrogatepass")
+    return b"texts" + "\x00".join("" if v is None else str(v) for v in look.trimmed.to_pylist()).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Whether rows are the steps of a series: moments in time, each as far from the next as the others, beside numbers."""
+"""Whether rows are the steps of a series: moments in time, each as far from the next as the others, beside
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ def note(table: pa.Table, columns: Sequence[Finding], target: Finding | None) ->
         kind = table.schema.field(finding.column).type
         if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             continue
-        moments = table.column(finding.column).drop_null().cast(pa.timestamp("us", tz=getattr(kind, "tz", None))).cast(pa.int64()).to_numpy()
+        moments = (
+            table.column(finding.column)
+            .drop_null()
+            .cast(pa.timestamp("us", tz=getattr(kind, "tz", None)))
+            .cast(pa.int64())
+            .to_numpy()
+        )
         distances = np.diff(np.sort(moments)).astype(np.float64)
         usual = usual_distance(distances)
         if len(moments) < LEAST or usual is None or (broken(distances, usual)).mean() > 1 - REGULAR:
@@ -33,8 +41,11 @@ def note(table: pa.Table, columns: Sequence[Finding], target: Finding | None) ->
         wanted = [target.column] if target is not None and target.type == "number" else numbers
         listed = ", ".join(map(key, numbers[:20]))
         return (
-            f"Rows are steps in time, {_said(usual)} apart. To forecast them:  samples: {{time: {key(finding.column)}}}  split: {{by: time, on: {key(finding.column)}}}  "
-            f"inputs: {{past: {{type: series, columns: [{listed}], window: 96}}}}  targets: {{next: {{type: series, columns: [{', '.join(map(key, wanted[:20]))}], horizon: 24}}}}")
+            f"Rows are steps in time, {_said(usual)} apart. To forecast them:  samples: {{time:"
+            f" {key(finding.column)}}}  split: {{by: time, on: {key(finding.column)}}}  inputs: {{past:"
+            f" {{type: series, columns: [{listed}], window: 96}}}}  targets: {{next: {{type: series, columns:"
+            f" [{', '.join(map(key, wanted[:20]))}], horizon: 24}}}}"
+        )
     return None
 
 
@@ -43,5 +54,7 @@ def _said(distance_us: float) -> str:
     for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
         if seconds >= size:
             count = seconds / size
-            return f"a{'n' if word == 'hour' else ''} {word}" if round(count, 1) == 1 else f"{count:.3g} {word}s"
+            return (
+                f"a{'n' if word == 'hour' else ''} {word}" if round(count, 1) == 1 else f"{count:.3g} {word}s"
+            )
     return f"{seconds:g} seconds"

@@ -1,4 +1,6 @@
-"""One of several changes, drawn for each row: a small random augmentation policy (after Cubuk et al. 2020, RandAugment)."""
+"""One of several changes, drawn for each row: a small random augmentation policy (after Cubuk et al. 2020,
+RandAugment).
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Colour(Augmentation):
-    """Brighter or darker, flatter or harder, paler or stronger: each multiplied by a factor from 1 - x to 1 + x."""
+    """Brighter or darker, flatter or harder, paler or stronger: each multiplied by a factor from 1 - x to 1 +
+    x.
+    """
 
     brightness: float = Field(0.2, ge=0, le=1)
     contrast: float = Field(0.2, ge=0, le=1)
@@ -32,14 +34,17 @@ class Colour(Augmentation):
         for start in range(0, len(chosen), 64):  # floats of a few pictures at a time stay in the cache
             rows = chosen[start : start + 64]
             spans = np.array([self.brightness, self.contrast, self.saturation])
-            light, contrast, strength = (1 + (2 * drawn[rows, :3] - 1) * spans).astype(np.float32).T[:, :, None, None, None]
+            light, contrast, strength = (
+                (1 + (2 * drawn[rows, :3] - 1) * spans).astype(np.float32).T[:, :, None, None, None]
+            )
             pixels = values[rows].astype(np.float32) * light
             if values.shape[3] == 3:
                 grey = (pixels * _GREY).sum(axis=3, keepdims=True)
                 pixels = grey + (pixels - grey) * strength
             else:
                 grey = pixels
-            # Row by row in doubles, so that a row's mean does not depend on how many others are summed beside it.
+            # Row by row in doubles, so that a row's mean does not depend on how many others are summed beside
+            # it.
             middle = np.array([part.mean(dtype=np.float64) for part in grey], np.float32)[:, None, None, None]
             pixels = middle + (pixels - middle) * contrast
             found[rows] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

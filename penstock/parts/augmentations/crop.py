@@ -1,4 +1,6 @@
-"""A part of a picture, enlarged to all of it (Szegedy et al. 2015): near or far, a thing is the same thing."""
+"""A part of a picture, enlarged to all of it (Szegedy et al. 2015): near or far, a thing is the same
+thing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class Crop(Augmentation):
     chance: float = Field(1.0, ge=0, le=1)
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        (wanted, area, shape, down, across) = uniform(np.array([key], np.uint64), 5)[0].tolist()
+        wanted, area, shape, down, across = uniform(np.array([key], np.uint64), 5)[0].tolist()
         if wanted >= self.chance:
             return values.copy()
         height, width, channels = values.shape
@@ -32,7 +34,11 @@ class Crop(Augmentation):
         top, left = down * (height - tall), across * (width - wide)
         image = pillow()
         picture = image.fromarray(values[:, :, 0] if channels == 1 else values)
-        part = picture.resize((width, height), image.Resampling.BILINEAR, box=(left, top, min(left + wide, width), min(top + tall, height)))
+        part = picture.resize(
+            (width, height),
+            image.Resampling.BILINEAR,
+            box=(left, top, min(left + wide, width), min(top + tall, height)),
+        )
         return np.array(part, np.uint8).reshape(values.shape)
 
     def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:

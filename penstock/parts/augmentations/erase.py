@@ -1,4 +1,6 @@
-"""Random erasing (Zhong, Zheng, Kang, Li and Yang 2020): a thing is still known when a part of it is hidden."""
+"""Random erasing (Zhong, Zheng, Kang, Li and Yang 2020): a thing is still known when a part of it is
+hidden.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Erase(Augmentation):
     @model_validator(mode="after")
     def _in_order(self) -> Erase:
         if self.most < self.least:
-            raise mistakes(Problem(("most",), f"must be at least `least` ({self.least:g}); found {self.most:g}"))
+            raise mistakes(
+                Problem(("most",), f"must be at least `least` ({self.least:g}); found {self.most:g}")
+            )
         return self
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:
@@ -43,6 +47,8 @@ class Erase(Augmentation):
         top, left = int(down * (height - tall + 1)), int(across * (width - wide + 1))
         paint: int | np.ndarray = {"grey": 128, "black": 0, "noise": 0}[self.fill]
         if self.fill == "noise":
-            paint = np.random.Generator(np.random.Philox(key)).integers(0, 256, (tall, wide, channels), np.uint8)
+            paint = np.random.Generator(np.random.Philox(key)).integers(
+                0, 256, (tall, wide, channels), np.uint8
+            )
         found[top : top + tall, left : left + wide] = paint
         return found

@@ -15,7 +15,9 @@ class Flip(Augmentation):
     """Mirrored. Not for what has a side, such as writing."""
 
     axis: Literal["horizontal", "vertical", "both"] = "horizontal"
-    """`horizontal` exchanges left and right, `vertical` top and bottom; `both` does either, each with the same chance."""
+    """`horizontal` exchanges left and right, `vertical` top and bottom; `both` does either, each with the
+    same chance.
+    """
     chance: float = Field(0.5, ge=0, le=1)
 
     def apply(self, values: np.ndarray, key: int) -> np.ndarray:

@@ -30,13 +30,16 @@ class Rotate(Augmentation):
         _, height, width, channels = values.shape
         drawn = uniform(keys, 2)
         around = 0 if self.fill == "black" else self._margin(height, width)
-        framed_ = framed(values, around, around, self.fill)  # all at once: numpy's padding costs more a call than a pixel
+        # all at once: numpy's padding costs more a call than a pixel
+        framed_ = framed(values, around, around, self.fill)
         found = values.copy()
         image = pillow()
 
         def work(row: int) -> None:
             picture = framed_[row]
-            turned = image.fromarray(picture[:, :, 0] if channels == 1 else picture).rotate((2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR)
+            turned = image.fromarray(picture[:, :, 0] if channels == 1 else picture).rotate(
+                (2 * drawn[row, 1] - 1) * self.degrees, image.Resampling.BILINEAR
+            )
             whole = np.asarray(turned).reshape(picture.shape)
             found[row] = whole[around : around + height, around : around + width]
 
@@ -44,7 +47,9 @@ class Rotate(Augmentation):
         return found
 
     def _margin(self, height: int, width: int) -> int:
-        """Pixels around a picture so that no turn of it shows what lies beyond: its diagonal, or less where turns are small."""
+        """Pixels around a picture so that no turn of it shows what lies beyond: its diagonal, or less where
+        turns are small.
+        """
         most = math.radians(min(self.degrees, 90.0))
         reach = math.hypot(height, width) / 2
         small = (max(height, width) * math.sin(most) + 1) / 2

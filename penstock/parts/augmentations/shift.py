@@ -11,7 +11,9 @@ from penstock.parts.augmentations._frame import Fill, framed
 
 
 class Shift(Augmentation):
-    """Moved by whole pixels, up or down and sideways: the usual padding and random crop of small pictures (He et al. 2016)."""
+    """Moved by whole pixels, up or down and sideways: the usual padding and random crop of small pictures (He
+    et al. 2016).
+    """
 
     by: float = Field(0.125, gt=0, le=1)
     """The most, as a share of height and width; 4 of 32 pixels."""

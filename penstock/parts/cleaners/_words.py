@@ -1,4 +1,6 @@
-"""What several cleaners share: names of columns as a recipe gives them, and the columns a table really has."""
+"""What several cleaners share: names of columns as a recipe gives them, and the columns a table really
+has.
+"""
 
 from __future__ import annotations
 
@@ -27,4 +29,7 @@ def present(table: ir.Table, columns: Sequence[str]) -> list[str]:
 
 
 def refuse_type(cleaner: str, table: ir.Table, column: str, wanted: str) -> ContractError:
-    return ContractError(f"{cleaner}: the column {column!r} holds {table[column].type()}; expected {wanted}. Leave it out, or derive one that fits.")
+    return ContractError(
+        f"{cleaner}: the column {column!r} holds {table[column].type()}; expected {wanted}. Leave it out, or"
+        " derive one that fits."
+    )

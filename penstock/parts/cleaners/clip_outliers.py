@@ -1,8 +1,8 @@
 """Numbers far out are drawn in to limits learnt from the training split.
 
-By default Tukey's outer fences: three interquartile ranges beyond the quartiles (Tukey 1977, Exploratory Data Analysis).
-The quantiles come from a bottom-k sample of 20,000 rows (penstock.contracts.summary), so memory does not grow with the
-data and every engine finds the same limits.
+By default Tukey's outer fences: three interquartile ranges beyond the quartiles (Tukey 1977, Exploratory Data
+Analysis). The quantiles come from a bottom-k sample of 20,000 rows (penstock.contracts.summary), so memory
+does not grow with the data and every engine finds the same limits.
 """
 
 from __future__ import annotations
@@ -29,20 +29,31 @@ _FAR_OUT = 3.0
 class ClipOutliers(Cleaner):
     """Draws numbers beyond learnt limits in to the limits."""
 
-    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({"columns": "number"}, {"columns": ["number", "whole"], "quantiles": [0.1, 0.9]}, {"columns": "whole", "iqr": 0.5})
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"columns": "number"},
+        {"columns": ["number", "whole"], "quantiles": [0.1, 0.9]},
+        {"columns": "whole", "iqr": 0.5},
+    )
 
     columns: Names = Field(min_length=1)
     quantiles: tuple[float, float] | None = None
     """The limits are these quantiles, such as [0.01, 0.99]."""
     iqr: float | None = Field(None, gt=0)
-    """The limits lie so many interquartile ranges beyond the quartiles; 3 unless `quantiles` or this is given."""
+    """The limits lie so many interquartile ranges beyond the quartiles; 3 unless `quantiles` or this is
+    given.
+    """
 
     @model_validator(mode="after")
     def _one_rule(self) -> ClipOutliers:
         if self.quantiles is not None and self.iqr is not None:
             raise mistakes(Problem(("iqr",), "goes without `quantiles`: give one of them"))
         if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
-            raise mistakes(Problem(("quantiles",), f"expected two rising shares between 0 and 1; found {list(self.quantiles)}"))
+            raise mistakes(
+                Problem(
+                    ("quantiles",),
+                    f"expected two rising shares between 0 and 1; found {list(self.quantiles)}",
+                )
+            )
         return self
 
     def needs(self) -> tuple[str, ...]:
@@ -58,15 +69,19 @@ class ClipOutliers(Cleaner):
 
     def _limits(self, name: str, sketch: Quantiles) -> dict[str, float]:
         if not sketch.count:
-            raise ContractError(f"clip_outliers: the column {name!r} has no number in the training split, so no limits can be learnt from it. Leave it out.")
+            raise ContractError(
+                f"clip_outliers: the column {name!r} has no number in the training split, so no limits can be"
+                " learnt from it. Leave it out."
+            )
         if self.quantiles:
             low, high = sketch.quantiles(np.array(self.quantiles))
             return {"low": low, "high": high}
         first, third = sketch.quantiles(np.array([0.25, 0.75]))
         if first == third:
             raise ContractError(
-                f"clip_outliers: at least half of the column {name!r} is {first:g}, so its interquartile range is 0 and every other value would be "
-                f"drawn in to it. Give `quantiles`, such as [0, 0.999], or leave it out."
+                f"clip_outliers: at least half of the column {name!r} is {first:g}, so its interquartile"
+                " range is 0 and every other value would be drawn in to it. Give `quantiles`, such as [0,"
+                " 0.999], or leave it out."
             )
         reach = (_FAR_OUT if self.iqr is None else self.iqr) * (third - first)
         return {"low": first - reach, "high": third + reach}
@@ -78,8 +93,14 @@ class ClipOutliers(Cleaner):
         for name in present(table, self.columns):
             column, found = table[name], table[name].type()
             low, high = facts[name]["low"], facts[name]["high"]
-            if found.is_integer():  # outwards to whole numbers, so that a limit never clips tighter than was learnt
+            # outwards to whole numbers, so that a limit never clips tighter than was learnt
+            if found.is_integer():
                 low, high = max(math.floor(low), found.bounds.lower), min(math.ceil(high), found.bounds.upper)
-            inside = ibis.cases((column < ibis.literal(low), ibis.literal(low).cast(found)), (column > ibis.literal(high), ibis.literal(high).cast(found)), else_=column)
-            mended[name] = column.isnan().ifelse(column, inside) if found.is_floating() else inside  # NaN is missing, not far out
+            inside = ibis.cases(
+                (column < ibis.literal(low), ibis.literal(low).cast(found)),
+                (column > ibis.literal(high), ibis.literal(high).cast(found)),
+                else_=column,
+            )
+            # NaN is missing, not far out
+            mended[name] = column.isnan().ifelse(column, inside) if found.is_floating() else inside
         return table.mutate(**mended) if mended else table

@@ -1,9 +1,9 @@
 """Exact duplicates: of rows whose values are all equal, the one with the smallest row id stays.
 
-Two rows are equal when the texts of their values are (a missing value equals a missing value); no approximate match is
-tried. Only digests are grouped, not rows, so memory does not grow with the width of the table; and the rows are joined with
-nothing but the ids of those to drop. In a split
-by files it is shown the training files only: a given test or validation file is never touched.
+Two rows are equal when the texts of their values are (a missing value equals a missing value); no approximate
+match is tried. Only digests are grouped, not rows, so memory does not grow with the width of the table; and
+the rows are joined with nothing but the ids of those to drop. In a split by files it is shown the training
+files only: a given test or validation file is never touched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ class Deduplicate(Cleaner):
     form: ClassVar[str] = "global"
     drops: ClassVar[str] = "duplicates"
     at_serving: ClassVar[str] = "skip"
-    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"columns": ["text"]}, {"columns": ["number", "flag"]})
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"columns": ["text"]},
+        {"columns": ["number", "flag"]},
+    )
 
     columns: Names | None = None
     """Rows are duplicates if these are equal; all columns unless given."""
@@ -37,7 +41,9 @@ class Deduplicate(Cleaner):
         columns = self.columns or [name for name in table.columns if name not in (ROW_ID, *PLACE)]
         keys = [ROW_ID, *PLACE] if is_wide(table) else [ROW_ID]
         digests = row_digests(session, table, columns, keys)
-        groups = digests.group_by("__p_digest").aggregate(__p_rows=digests.count(), __p_first=digests[ROW_ID].min())
+        groups = digests.group_by("__p_digest").aggregate(
+            __p_rows=digests.count(), __p_first=digests[ROW_ID].min()
+        )
         repeated = session.keep(groups.filter(groups["__p_rows"] > 1).select("__p_digest", "__p_first"))
         if not session.count(repeated):
             return table

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 class Fill(Cleaner):
     """Puts a constant where a value is missing."""
 
-    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({"values": {"number": 0, "text": "none", "flag": False}}, {"values": {"whole": 7}})
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"values": {"number": 0, "text": "none", "flag": False}},
+        {"values": {"whole": 7}},
+    )
 
     values: dict[str, str | int | float | bool] = Field(min_length=1)
     """Column → what a missing value becomes."""
@@ -36,15 +39,24 @@ class Fill(Cleaner):
         for name in present(table, list(self.values)):
             found, value = table[name].type(), self.values[name]
             fits = (
-                (found.is_string() and isinstance(value, str)) or (found.is_boolean() and isinstance(value, bool))
+                (found.is_string() and isinstance(value, str))
+                or (found.is_boolean() and isinstance(value, bool))
                 or (found.is_integer() and isinstance(value, int) and not isinstance(value, bool))
-                or ((found.is_floating() or found.is_decimal()) and isinstance(value, (int, float)) and not isinstance(value, bool))
+                or (
+                    (found.is_floating() or found.is_decimal())
+                    and isinstance(value, (int, float))
+                    and not isinstance(value, bool)
+                )
                 or (found.is_temporal() and isinstance(value, str))
             )
             if not fits:
-                raise ContractError(f"fill: the column {name!r} holds {found}, which {value!r} is not. Give a value of that type.")
+                raise ContractError(
+                    f"fill: the column {name!r} holds {found}, which {value!r} is not. Give a value of that"
+                    " type."
+                )
             column = table[name]
             if found.is_floating():
-                column = column.isnan().ifelse(ibis.null(found), column)  # NaN is missing, as everywhere in the house
+                # NaN is missing, as everywhere in the house
+                column = column.isnan().ifelse(ibis.null(found), column)
             mended[name] = column.fill_null(ibis.literal(value, type=found))
         return table.mutate(**mended) if mended else table

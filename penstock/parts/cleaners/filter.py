@@ -1,7 +1,7 @@
 """Rows that do not fit a condition are left out of the data, and counted as filtered.
 
-Unlike `where` it sees what was derived and what the cleaners above it mended. A request is never filtered: whoever asks
-gets an answer.
+Unlike `where` it sees what was derived and what the cleaners above it mended. A request is never filtered:
+whoever asks gets an answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class Filter(Cleaner):
 
     form: ClassVar[str] = "global"
     at_serving: ClassVar[str] = "skip"
-    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({"keep": "number > 0"}, {"keep": "text IS NOT NULL AND NOT flag"})
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"keep": "number > 0"},
+        {"keep": "text IS NOT NULL AND NOT flag"},
+    )
 
     keep: str
     """The condition, in SQL; a row for which it is false or unknown is left out."""

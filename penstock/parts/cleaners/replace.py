@@ -1,6 +1,7 @@
 """Values that stand for other values, or for nothing: `{"<=50K.": "<=50K", "N/A": null}`.
 
-A value is compared as what its column holds: as text in a column of texts, as a number in a column of numbers.
+A value is compared as what its column holds: as text in a column of texts, as a number in a column of
+numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Replace(Cleaner):
     """Puts values in the place of values."""
 
     specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        {"columns": "text", "values": {"a": "b", "": None}}, {"columns": ["number"], "values": {"-1": None, "2": 2.5}}, {"columns": "flag", "values": {"true": False}},
+        {"columns": "text", "values": {"a": "b", "": None}},
+        {"columns": ["number"], "values": {"-1": None, "2": 2.5}},
+        {"columns": "flag", "values": {"true": False}},
     )
 
     columns: Names = Field(min_length=1)
@@ -33,7 +36,11 @@ class Replace(Cleaner):
         return self.columns
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        return table.mutate(**{name: self._mended(table, name) for name in present(table, self.columns)}) if present(table, self.columns) else table
+        return (
+            table.mutate(**{name: self._mended(table, name) for name in present(table, self.columns)})
+            if present(table, self.columns)
+            else table
+        )
 
     def _mended(self, table: ir.Table, name: str) -> ir.Value:
         import ibis
@@ -51,7 +58,13 @@ def _as(found: Any, value: Any, name: str) -> Any:
     """`value` as the column's type has it."""
     try:
         if found.is_string():
-            return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+            return (
+                value
+                if isinstance(value, str)
+                else str(value).lower()
+                if isinstance(value, bool)
+                else str(value)
+            )
         if found.is_boolean():
             return {"true": True, "false": False}[str(value).lower()]
         if found.is_integer():
@@ -62,4 +75,7 @@ def _as(found: Any, value: Any, name: str) -> Any:
             return str(value)
     except (ValueError, KeyError):
         pass
-    raise ContractError(f"replace: the column {name!r} holds {found}, which {value!r} is not. Declare the column's type, or give a value that fits.")
+    raise ContractError(
+        f"replace: the column {name!r} holds {found}, which {value!r} is not. Declare the column's type, or"
+        " give a value that fits."
+    )

@@ -20,7 +20,11 @@ _SPACE = "[\\s\u00a0]"
 class Trim(Cleaner):
     """Strips texts; may collapse the space within and change case."""
 
-    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"columns": "text", "collapse": True, "case": "lower"}, {"case": "upper"})
+    specimens: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"columns": "text", "collapse": True, "case": "lower"},
+        {"case": "upper"},
+    )
 
     columns: Names | None = None
     """All columns of texts unless given; a column of another type is left as it is."""

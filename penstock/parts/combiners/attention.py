@@ -1,5 +1,6 @@
-"""FT-transformer (Gorishniy, Rubachev, Khrulkov, Babenko 2021, "Revisiting Deep Learning Models for Tabular Data", section 3.3):
-every token of every feature attends to every other, and a class token gathers what decoders get.
+"""FT-transformer (Gorishniy, Rubachev, Khrulkov, Babenko 2021, "Revisiting Deep Learning Models for Tabular
+Data", section 3.3): every token of every feature attends to every other, and a class token gathers what
+decoders get.
 
 Slower than `mlp` by an order, and the one combiner that reads sequences (texts, series) token by token.
 """
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class AttentionCombiner(Combiner):
-    """A transformer over the features' tokens. Encoders must give tokens of this `width`; those of the shelf do."""
+    """A transformer over the features' tokens.
+
+    Encoders must give tokens of this `width`; those of the shelf do.
+    """
 
     width: int = Field(64, ge=1)
     """Of every token, and of what decoders get."""
@@ -29,7 +33,9 @@ class AttentionCombiner(Combiner):
     heads: int = Field(8, ge=1)
     """They divide `width`."""
     hidden: float = Field(4 / 3, gt=0)
-    """Width of a block's feed-forward part, as a multiple of `width`; it is gated, so 4/3 weighs as much as 2."""
+    """Width of a block's feed-forward part, as a multiple of `width`; it is gated, so 4/3 weighs as much as
+    2.
+    """
     dropout: float = Field(0.1, ge=0, lt=1)
     """Inside the feed-forward part, in training."""
     attention_dropout: float = Field(0.2, ge=0, lt=1)
@@ -37,8 +43,10 @@ class AttentionCombiner(Combiner):
     residual_dropout: float = Field(0.0, ge=0, lt=1)
     """Of what a block adds, in training."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
-    """In training, the chance that a row does not hear an encoder at all; it always hears one. Columns that are encoded together
-    go together."""
+    """In training, the chance that a row does not hear an encoder at all; it always hears one.
+
+    Columns that are encoded together go together.
+    """
 
     @model_validator(mode="after")
     def _divides(self) -> AttentionCombiner:
@@ -54,5 +62,13 @@ class AttentionCombiner(Combiner):
         from penstock.nn.combine import Attended
 
         hidden = max(1, round(self.width * self.hidden))
-        drops = {"dropout": self.dropout, "attention_dropout": self.attention_dropout, "residual_dropout": self.residual_dropout}
-        return Attended([Block(self.width, self.heads, hidden, **drops) for _ in range(self.depth)], self.width, modality_dropout=self.modality_dropout)
+        drops = {
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "residual_dropout": self.residual_dropout,
+        }
+        return Attended(
+            [Block(self.width, self.heads, hidden, **drops) for _ in range(self.depth)],
+            self.width,
+            modality_dropout=self.modality_dropout,
+        )

@@ -1,7 +1,8 @@
-"""Gated fusion (Arevalo, Solorio, Montes-y-Gómez, González 2017, "Gated Multimodal Units for Information Fusion"): each row
-decides by itself how much to hear of its picture, its text, its facts.
+"""Gated fusion (Arevalo, Solorio, Montes-y-Gómez, González 2017, "Gated Multimodal Units for Information
+Fusion"): each row decides by itself how much to hear of its picture, its text, its facts.
 
-It suits a few rich modalities; for a table of many columns, where encoding them together makes one part of all, take `mlp`.
+It suits a few rich modalities; for a table of many columns, where encoding them together makes one part of
+all, take `mlp`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 
 class GatedFusion(Combiner):
-    """Every encoder's pooled vector projected and gated by what all of them say, then summed. The tokens that a decoder may
-    attend to are the gated vectors, one an encoder."""
+    """Every encoder's pooled vector projected and gated by what all of them say, then summed.
+
+    The tokens that a decoder may attend to are the gated vectors, one an encoder.
+    """
 
     width: int = Field(256, ge=1)
     """Of the projected vectors, and of what decoders get."""

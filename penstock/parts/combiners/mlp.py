@@ -1,4 +1,6 @@
-"""Concatenate, then a multilayer perceptron: the strong and quick default for tables (Gorishniy et al. 2021; 2022)."""
+"""Concatenate, then a multilayer perceptron: the strong and quick default for tables (Gorishniy et al. 2021;
+2022).
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,21 @@ class Mlp(Combiner):
     norm: bool = False
     """LayerNorm before each activation: steadier with many layers or large learning rates."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
-    """In training, the chance that a row does not hear an encoder at all; it always hears one. Columns that are encoded together
-    go together."""
+    """In training, the chance that a row does not hear an encoder at all; it always hears one.
+
+    Columns that are encoded together go together.
+    """
 
     def build(self, encoders: Sequence[nn.Module]) -> nn.Module:
         from penstock.nn.blocks import mlp
         from penstock.nn.combine import Pooled, pooled_width
 
-        layers = mlp(pooled_width(encoders), self.width, self.depth, dropout=self.dropout, activate=self.activation, norm=self.norm)
+        layers = mlp(
+            pooled_width(encoders),
+            self.width,
+            self.depth,
+            dropout=self.dropout,
+            activate=self.activation,
+            norm=self.norm,
+        )
         return Pooled(layers, self.width, modality_dropout=self.modality_dropout)

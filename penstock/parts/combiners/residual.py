@@ -1,5 +1,7 @@
-"""The residual network for tables (Gorishniy, Rubachev, Khrulkov, Babenko 2021, "Revisiting Deep Learning Models for Tabular
-Data", section 3.2), with LayerNorm in place of BatchNorm so that rows do not depend on their neighbours."""
+"""The residual network for tables (Gorishniy, Rubachev, Khrulkov, Babenko 2021, "Revisiting Deep Learning
+Models for Tabular Data", section 3.2), with LayerNorm in place of BatchNorm so that rows do not depend on
+their neighbours.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,19 @@ class ResidualNetwork(Combiner):
 
         hidden = max(1, round(self.width * self.hidden))
         blocks = [
-            Residual(self.width, hidden, dropout=self.dropout, residual_dropout=self.residual_dropout, activate=self.activation) for _ in range(self.depth)
+            Residual(
+                self.width,
+                hidden,
+                dropout=self.dropout,
+                residual_dropout=self.residual_dropout,
+                activate=self.activation,
+            )
+            for _ in range(self.depth)
         ]
-        layers = nn.Sequential(nn.Linear(pooled_width(encoders), self.width), *blocks, nn.LayerNorm(self.width), activation(self.activation))
+        layers = nn.Sequential(
+            nn.Linear(pooled_width(encoders), self.width),
+            *blocks,
+            nn.LayerNorm(self.width),
+            activation(self.activation),
+        )
         return Pooled(layers, self.width)

@@ -1,7 +1,9 @@
-"""Series apart: the tokens of the series that look back go on as they are, one a variable, for a forecast of each.
+"""Series apart: the tokens of the series that look back go on as they are, one a variable, for a forecast of
+each.
 
-What the other inputs say (numbers, categories, series known ahead) goes through a small network, and is laid beside every
-token, each variable heeding each component of it more or less. Where no series is among the inputs, this is `mlp`.
+What the other inputs say (numbers, categories, series known ahead) goes through a small network, and is laid
+beside every token, each variable heeding each component of it more or less. Where no series is among the
+inputs, this is `mlp`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class VariablesCombiner(Combiner):
-    """One token a variable. `width`, `depth` and `dropout` are of the network over the other inputs, if there are any."""
+    """One token a variable.
+
+    `width`, `depth` and `dropout` are of the network over the other inputs, if there are any.
+    """
 
     width: int = Field(64, ge=1)
     """Of what is laid beside each token."""
@@ -32,9 +37,22 @@ class VariablesCombiner(Combiner):
         from penstock.nn.combine import Pooled, pooled_width
         from penstock.nn.series import Apart, PerVariable
 
-        series = [i for i, encoder in enumerate(encoders) if isinstance(encoder, PerVariable) and encoder.past]
+        series = [
+            i for i, encoder in enumerate(encoders) if isinstance(encoder, PerVariable) and encoder.past
+        ]
         others = [i for i in range(len(encoders)) if i not in series]
-        layers = mlp(pooled_width([encoders[i] for i in others]), self.width, self.depth, dropout=self.dropout, activate="relu", norm=False) if others else None
+        layers = (
+            mlp(
+                pooled_width([encoders[i] for i in others]),
+                self.width,
+                self.depth,
+                dropout=self.dropout,
+                activate="relu",
+                norm=False,
+            )
+            if others
+            else None
+        )
         if not series:
             assert layers is not None
             return Pooled(layers, self.width)

@@ -16,10 +16,23 @@ if TYPE_CHECKING:
 
 
 class BinaryDecoder(Decoder):
-    """One of two classes. Raw `[B]` is a log-odds; reads the target's `label [B]` (0 or 1) and, if there, its facts `counts`
-    (rows by class: where the head starts) and `weights` (of the classes in the loss: the recipe's `train.class_weights`)."""
+    """One of two classes.
 
-    metrics: ClassVar[tuple[str, ...]] = ("roc_auc", "average_precision", "accuracy", "f1", "precision", "recall", "log_loss", "ece")
+    Raw `[B]` is a log-odds; reads the target's `label [B]` (0 or 1) and, if there, its facts `counts` (rows
+    by class: where the head starts) and `weights` (of the classes in the loss: the recipe's
+    `train.class_weights`).
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = (
+        "roc_auc",
+        "average_precision",
+        "accuracy",
+        "f1",
+        "precision",
+        "recall",
+        "log_loss",
+        "ece",
+    )
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """The share of each label that is spread over both classes."""
@@ -27,7 +40,9 @@ class BinaryDecoder(Decoder):
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         label = spec.get("label")
         if label is None or label.role != "target" or label.shape != ():
-            return "binary answers a target with two classes; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "binary answers a target with two classes; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
@@ -35,14 +50,18 @@ class BinaryDecoder(Decoder):
 
         facts = spec["label"].facts
         weights = facts.get("weights") or (1.0, 1.0)
-        negative, positive = (max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", (1, 1)), weights, strict=True))
+        negative, positive = (
+            max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", (1, 1)), weights, strict=True)
+        )
         return LinearHead(width, None, bias=[math.log(positive / negative)])
 
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
         from torch.nn import functional as F
 
         label = target["label"].float()
-        smooth = label * (1 - self.label_smoothing) + self.label_smoothing / 2 if self.label_smoothing else label
+        smooth = (
+            label * (1 - self.label_smoothing) + self.label_smoothing / 2 if self.label_smoothing else label
+        )
         losses = F.binary_cross_entropy_with_logits(raw.float(), smooth, reduction="none")
         if weights := spec["label"].facts.get("weights"):
             losses = losses * (float(weights[0]) + label * (float(weights[1]) - float(weights[0])))

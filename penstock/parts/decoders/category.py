@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 
 
 class CategoryDecoder(Decoder):
-    """One of K classes. Raw logits `[B, K]`; reads the target's `index [B]`, its fact `classes`, and if there `counts`
-    (rows by class: where the head starts) and `weights` (of the classes in the loss: the recipe's `train.class_weights`)."""
+    """One of K classes.
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "log_loss", "ece", "roc_auc")
+    Raw logits `[B, K]`; reads the target's `index [B]`, its fact `classes`, and if there `counts` (rows by
+    class: where the head starts) and `weights` (of the classes in the loss: the recipe's
+    `train.class_weights`).
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "f1_macro",
+        "f1_micro",
+        "f1_weighted",
+        "log_loss",
+        "ece",
+        "roc_auc",
+    )
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """The share of each label that is spread over all classes (Szegedy et al. 2016)."""
@@ -27,7 +39,9 @@ class CategoryDecoder(Decoder):
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         index = spec.get("index")
         if index is None or index.role != "target" or index.shape != ():
-            return "category answers a target that is one class a row; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "category answers a target that is one class a row; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None if index.facts.get("classes") else "category needs the fitted classes of the target"
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
@@ -36,7 +50,10 @@ class CategoryDecoder(Decoder):
         facts = spec["index"].facts
         classes = len(facts["classes"])
         weights = facts.get("weights") or [1.0] * classes
-        mass = [max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", [1] * classes), weights, strict=True)]
+        mass = [
+            max(float(c) * float(w), 1e-6)
+            for c, w in zip(facts.get("counts", [1] * classes), weights, strict=True)
+        ]
         return LinearHead(width, classes, bias=[math.log(m / sum(mass)) for m in mass])
 
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:

@@ -15,21 +15,33 @@ if TYPE_CHECKING:
 
 
 class NumberDecoder(Decoder):
-    """One number a row. Raw `[B]` in standard deviations from the mean; reads the target's `value [B]` and its facts `mean`, `std`."""
+    """One number a row.
+
+    Raw `[B]` in standard deviations from the mean; reads the target's `value [B]` and its facts `mean`,
+    `std`.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "mape", "mse")
 
     loss_: Literal["mse", "huber", "mae"] = Field("mse", alias="loss")
-    """`mse` answers the mean, and suits the metrics people ask for; `mae` the median; `huber` is in between, for outliers."""
+    """`mse` answers the mean, and suits the metrics people ask for; `mae` the median; `huber` is in between,
+    for outliers.
+    """
     delta: float = Field(1.0, gt=0)
     """For huber: where, in standard deviations, the loss turns from square to straight."""
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         value = spec.get("value")
         if value is None or value.role != "target" or value.shape != ():
-            return "number answers a target that is one number a row; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "number answers a target that is one number a row; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         lacking = [fact for fact in ("mean", "std") if fact not in value.facts]
-        return f"number needs the fitted {' and '.join(lacking)} of the target, to answer in its units" if lacking else None
+        return (
+            f"number needs the fitted {' and '.join(lacking)} of the target, to answer in its units"
+            if lacking
+            else None
+        )
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
         from penstock.nn.heads import LinearHead

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 class Sequence(Decoder):
-    """Cross-entropy of each step, averaged over a row's steps. Reads `labels [B, T]` and `mask [B, T]` and, of the labels' facts,
-    `classes`, `counts`, `over` (the input whose steps are labelled: the model gives its tokens, each with what is known of the whole
-    row) and `weights`. Answers `probabilities [B, T, K]`, all 0 at a step that is not there."""
+    """Cross-entropy of each step, averaged over a row's steps.
+
+    Reads `labels [B, T]` and `mask [B, T]` and, of the labels' facts, `classes`, `counts`, `over` (the input
+    whose steps are labelled: the model gives its tokens, each with what is known of the whole row) and
+    `weights`. Answers `probabilities [B, T, K]`, all 0 at a step that is not there.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "log_loss")
 
@@ -28,7 +31,9 @@ class Sequence(Decoder):
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         labels = spec.get("labels")
         if labels is None or labels.role != "target" or labels.shape != (None,) or "mask" not in spec:
-            return "sequence answers a target that has a class for each step; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "sequence answers a target that has a class for each step; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None if labels.facts.get("classes") else "sequence needs the fitted classes of the target"
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
@@ -36,17 +41,22 @@ class Sequence(Decoder):
 
         facts = spec["labels"].facts
         weights = facts.get("weights") or [1.0] * len(facts["classes"])
-        mass = [max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", weights), weights, strict=True)]
+        mass = [
+            max(float(c) * float(w), 1e-6) for c, w in zip(facts.get("counts", weights), weights, strict=True)
+        ]
         return StepHead(width, bias=[math.log(m / sum(mass)) for m in mass])
 
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
         import torch
         from torch.nn import functional as F
 
-        steps = min(raw.shape[1], target["labels"].shape[1])  # steps beyond the input's `length` cannot be learnt
+        # steps beyond the input's `length` cannot be learnt
+        steps = min(raw.shape[1], target["labels"].shape[1])
         raw, labels = raw[:, :steps].float(), target["labels"][:, :steps]
         there = target["mask"][:, :steps].bool() & (raw[..., -1] > 0)
-        losses = F.cross_entropy(raw[..., :-1].transpose(1, 2), labels, reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            raw[..., :-1].transpose(1, 2), labels, reduction="none", label_smoothing=self.label_smoothing
+        )
         if weights := spec["labels"].facts.get("weights"):
             losses = losses * torch.tensor(weights, dtype=torch.float32, device=raw.device)[labels]
         return (losses * there).sum(1) / there.sum(1).clamp(min=1)

@@ -1,8 +1,10 @@
-"""A forecast: every variable at every step of the horizon, at once (not step by step, so that errors do not add up).
+"""A forecast: every variable at every step of the horizon, at once (not step by step, so that errors do not
+add up).
 
-Behind the combiner `variables`, each variable is forecast from its own token, and gets its window's level and scale back;
-behind any other, all are forecast from the one vector that it makes. With quantiles, the loss is theirs (the pinball loss:
-Koenker and Bassett 1978), and the forecast is the median; they are sorted, so that they never cross.
+Behind the combiner `variables`, each variable is forecast from its own token, and gets its window's level and
+scale back; behind any other, all are forecast from the one vector that it makes. With quantiles, the loss is
+theirs (the pinball loss: Koenker and Bassett 1978), and the forecast is the median; they are sorted, so that
+they never cross.
 """
 
 from __future__ import annotations
@@ -20,23 +22,45 @@ if TYPE_CHECKING:
 
 
 class SeriesDecoder(Decoder):
-    """Numbers ahead. Raw `[B, H, V]` (with quantiles `[B, H, V, Q]`) in deviations from the mean; reads the target's `values` and
-    `present`, both `[B, H, V]`, and its facts `mean`, `std`, `variables`, `quantiles`."""
+    """Numbers ahead.
 
-    metrics: ClassVar[tuple[str, ...]] = ("mse_standardised", "mae_standardised", "mse", "mae", "smape", "mase", "pinball")
+    Raw `[B, H, V]` (with quantiles `[B, H, V, Q]`) in deviations from the mean; reads the target's `values`
+    and `present`, both `[B, H, V]`, and its facts `mean`, `std`, `variables`, `quantiles`.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = (
+        "mse_standardised",
+        "mae_standardised",
+        "mse",
+        "mae",
+        "smape",
+        "mase",
+        "pinball",
+    )
     combiner: ClassVar[str] = "variables"
 
     loss_: Literal["mse", "mae", "huber"] | None = Field(None, alias="loss")
-    """Of standardised values: `mse` (the usual one) forecasts the mean, `mae` the median, `huber` is in between. Not with quantiles."""
+    """Of standardised values: `mse` (the usual one) forecasts the mean, `mae` the median, `huber` is in
+    between. Not with quantiles.
+    """
     delta: float = Field(1.0, gt=0)
     """For huber: where, in standard deviations, the loss turns from square to straight."""
     shared: bool = True
-    """One map from a variable's token to its forecast for all variables, or each its own (for many steps and variables that differ)."""
+    """One map from a variable's token to its forecast for all variables, or each its own (for many steps and
+    variables that differ).
+    """
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         values = spec.get("values")
-        if values is None or values.role != "target" or values.axes != ("time", "variable") or "present" not in spec:
-            return "series answers a target of steps and variables; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+        if (
+            values is None
+            or values.role != "target"
+            or values.axes != ("time", "variable")
+            or "present" not in spec
+        ):
+            return "series answers a target of steps and variables; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         lacking = [fact for fact in ("mean", "std") if fact not in values.facts]
         if lacking:
             return f"series needs the fitted {' and '.join(lacking)} of the target, to answer in its units"
@@ -65,10 +89,21 @@ class SeriesDecoder(Decoder):
         else:
             return super().build_on(spec, combiner)
         std = [float(s) for s in values.facts["std"]]
-        shift = [(combiner.mean[place] - float(mean)) / s for place, mean, s in zip(places, values.facts["mean"], std, strict=True)]
+        shift = [
+            (combiner.mean[place] - float(mean)) / s
+            for place, mean, s in zip(places, values.facts["mean"], std, strict=True)
+        ]
         stretch = [combiner.std[place] / s for place, s in zip(places, std, strict=True)]
         quantiles = len(values.facts.get("quantiles") or ())
-        return VariableForecast(int(combiner.width), int(values.shape[0] or 0), quantiles, places, shared=self.shared, shift=shift, stretch=stretch)
+        return VariableForecast(
+            int(combiner.width),
+            int(values.shape[0] or 0),
+            quantiles,
+            places,
+            shared=self.shared,
+            shift=shift,
+            stretch=stretch,
+        )
 
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
         import torch
@@ -78,7 +113,8 @@ class SeriesDecoder(Decoder):
         if levels := spec["values"].facts.get("quantiles"):
             under = values.unsqueeze(-1) - raw
             level = torch.tensor(levels, dtype=torch.float32, device=raw.device)
-            losses = torch.maximum(level * under, (level - 1) * under).mean(dim=-1) * 2  # twice, so that the median's is the absolute error
+            # twice, so that the median's is the absolute error
+            losses = torch.maximum(level * under, (level - 1) * under).mean(dim=-1) * 2
         elif self.loss_ == "mae":
             losses = F.l1_loss(raw, values, reduction="none")
         elif self.loss_ == "huber":
@@ -91,7 +127,9 @@ class SeriesDecoder(Decoder):
         import torch
 
         facts = spec["values"].facts
-        mean, std = (torch.tensor(facts[word], dtype=torch.float32, device=raw.device) for word in ("mean", "std"))
+        mean, std = (
+            torch.tensor(facts[word], dtype=torch.float32, device=raw.device) for word in ("mean", "std")
+        )
         raw = raw.float()
         levels = list(facts.get("quantiles") or ())
         if not levels:

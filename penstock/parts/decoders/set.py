@@ -16,22 +16,36 @@ if TYPE_CHECKING:
 
 
 class Set(Decoder):
-    """Binary cross-entropy of every label, summed over the labels (a row's negative log-likelihood, so of the order of a
-    category's loss). Reads `labels [B, K]` and, of its facts, `classes`, `counts` and `rows` (where the head starts) and
-    `weights` (of the labels in the loss: the recipe's `train.class_weights`). Answers `probabilities [B, K]`."""
+    """Binary cross-entropy of every label, summed over the labels (a row's negative log-likelihood, so of the
+    order of a category's loss). Reads `labels [B, K]` and, of its facts, `classes`, `counts` and `rows`
+    (where the head starts) and `weights` (of the labels in the loss: the recipe's `train.class_weights`).
+    Answers `probabilities [B, K]`.
+    """
 
-    metrics: ClassVar[tuple[str, ...]] = ("label_ranking_average_precision", "average_precision", "roc_auc", "f1_macro", "f1_micro", "subset_accuracy", "log_loss")
+    metrics: ClassVar[tuple[str, ...]] = (
+        "label_ranking_average_precision",
+        "average_precision",
+        "roc_auc",
+        "f1_macro",
+        "f1_micro",
+        "subset_accuracy",
+        "log_loss",
+    )
 
     positive_weight: float | Literal["balanced"] = Field(1.0)
-    """How much more a label that is there counts than one that is not; `balanced`: the root of how many rows lack the label for each
-    that has it, 10 at most. It moves probabilities up: thresholds follow, a probability's meaning does not."""
+    """How much more a label that is there counts than one that is not; `balanced`: the root of how many rows
+    lack the label for each that has it, 10 at most. It moves probabilities up: thresholds follow, a
+    probability's meaning does not.
+    """
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """The share of each label's truth that is spread over yes and no."""
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         labels = spec.get("labels")
         if labels is None or labels.role != "target" or len(labels.shape) != 1 or not labels.shape[0]:
-            return "set answers a target with several labels a row; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "set answers a target with several labels a row; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         if not isinstance(self.positive_weight, str) and not self.positive_weight > 0:
             return f"its positive_weight must be above 0; found {self.positive_weight:g}"
         return None if labels.facts.get("classes") else "set needs the fitted labels of the target"
@@ -40,7 +54,11 @@ class Set(Decoder):
         from penstock.nn.heads import LinearHead
 
         ratios = [(1 - p) / p for p in _shares(spec["labels"])]
-        return LinearHead(width, len(ratios), bias=[math.log(w / r) for w, r in zip(self._positive(spec["labels"]), ratios, strict=True)])
+        return LinearHead(
+            width,
+            len(ratios),
+            bias=[math.log(w / r) for w, r in zip(self._positive(spec["labels"]), ratios, strict=True)],
+        )
 
     def _positive(self, spec: TensorSpec) -> list[float]:
         if self.positive_weight == "balanced":
@@ -54,8 +72,14 @@ class Set(Decoder):
         labels = target["labels"].float()
         if self.label_smoothing:
             labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        positive = None if self.positive_weight == 1.0 else torch.tensor(self._positive(spec["labels"]), dtype=torch.float32, device=raw.device)
-        losses = F.binary_cross_entropy_with_logits(raw.float(), labels, reduction="none", pos_weight=positive)
+        positive = (
+            None
+            if self.positive_weight == 1.0
+            else torch.tensor(self._positive(spec["labels"]), dtype=torch.float32, device=raw.device)
+        )
+        losses = F.binary_cross_entropy_with_logits(
+            raw.float(), labels, reduction="none", pos_weight=positive
+        )
         if weights := spec["labels"].facts.get("weights"):
             losses = losses * torch.tensor(weights, dtype=torch.float32, device=raw.device)
         return losses.sum(dim=1)
@@ -67,4 +91,7 @@ class Set(Decoder):
 def _shares(spec: TensorSpec) -> list[float]:
     """The share of the rows that have each label, never 0 or 1."""
     rows = float(spec.facts.get("rows") or 0) + 1
-    return [min((float(count) + 0.5) / rows, 1 - 0.5 / rows) for count in spec.facts.get("counts", [rows / 2] * len(spec.facts["classes"]))]
+    return [
+        min((float(count) + 0.5) / rows, 1 - 0.5 / rows)
+        for count in spec.facts.get("counts", [rows / 2] * len(spec.facts["classes"]))
+    ]

@@ -1,7 +1,7 @@
 """A text that is told token by token: captions, titles, answers. See `penstock.nn.generate`.
 
-Combine with `attention` where the text should look at the places of a picture or the words of another text; any other combiner
-shows it one vector a row, or one an encoder.
+Combine with `attention` where the text should look at the places of a picture or the words of another text;
+any other combiner shows it one vector a row, or one an encoder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 
 class TextDecoder(Decoder):
-    """Cross-entropy of each next token, a row's mean over its tokens. Reads `tokens [B, T]`, `mask [B, T]` and the facts `begin`,
-    `end`, `length`. Raw is logits `[B, T-1, V]` where the true tokens are given, otherwise the ids told, `[B, length - 1]`. Answers
-    `tokens [B, length - 1]`."""
+    """Cross-entropy of each next token, a row's mean over its tokens.
+
+    Reads `tokens [B, T]`, `mask [B, T]` and the facts `begin`, `end`, `length`. Raw is logits `[B, T-1, V]`
+    where the true tokens are given, otherwise the ids told, `[B, length - 1]`. Answers `tokens [B, length -
+    1]`.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "rouge_l")
     told: ClassVar[bool] = True
@@ -34,7 +37,9 @@ class TextDecoder(Decoder):
     beam: int = Field(4, ge=1, le=32)
     """How many beginnings are followed at once when answering; 1 is greedy, and as many times quicker."""
     length_power: float = Field(0.6, ge=0, le=2)
-    """A beginning's log-probability is divided by its length to this power: 0 favours short texts, 1 none (Wu et al. 2016)."""
+    """A beginning's log-probability is divided by its length to this power: 0 favours short texts, 1 none (Wu
+    et al. 2016).
+    """
     dropout: float = Field(0.3, ge=0, lt=1)
     """In training."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -42,8 +47,15 @@ class TextDecoder(Decoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         tokens = spec.get("tokens")
-        if tokens is None or tokens.role != "target" or "mask" not in spec or {"begin", "end", "length"} - tokens.facts.keys():
-            return "text answers a target that is a text; this one has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+        if (
+            tokens is None
+            or tokens.role != "target"
+            or "mask" not in spec
+            or {"begin", "end", "length"} - tokens.facts.keys()
+        ):
+            return "text answers a target that is a text; this one has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None
 
     def build(self, spec: Mapping[str, TensorSpec], width: int) -> nn.Module:
@@ -53,14 +65,28 @@ class TextDecoder(Decoder):
             need(package, extra="text-metrics", why="judging generated texts")
         tokens = spec["tokens"]
         return Teller(
-            width, int(tokens.cardinality or 4), hidden=self.hidden, embedding=self.embedding, begin=int(tokens.facts["begin"]), end=int(tokens.facts["end"]),
-            steps=int(tokens.facts["length"]) - 1, beam=self.beam, length_power=self.length_power, dropout=self.dropout)
+            width,
+            int(tokens.cardinality or 4),
+            hidden=self.hidden,
+            embedding=self.embedding,
+            begin=int(tokens.facts["begin"]),
+            end=int(tokens.facts["end"]),
+            steps=int(tokens.facts["length"]) - 1,
+            beam=self.beam,
+            length_power=self.length_power,
+            dropout=self.dropout,
+        )
 
     def loss(self, raw: Tensor, target: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> Tensor:
         from torch.nn import functional as F
 
         mask = target["mask"][:, 1:].float()
-        losses = F.cross_entropy(raw.float().transpose(1, 2), target["tokens"][:, 1:], reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            raw.float().transpose(1, 2),
+            target["tokens"][:, 1:],
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
         return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
 
     def answer(self, raw: Tensor, spec: Mapping[str, TensorSpec]) -> dict[str, Tensor]:

@@ -10,6 +10,14 @@ from penstock.contracts.tensors import TensorSpec
 def not_pictures(who: str, spec: Mapping[str, TensorSpec]) -> str | None:
     """Why `who` cannot read a feature with these arrays; None if it is pictures."""
     pixels = spec.get("pixels")
-    if pixels is None or pixels.role != "pixels" or len(pixels.shape) != 3 or None in pixels.shape or set(spec) - {"pixels", "missing"}:
-        return f"{who} encodes pictures of one size; this feature has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+    if (
+        pixels is None
+        or pixels.role != "pixels"
+        or len(pixels.shape) != 3
+        or None in pixels.shape
+        or set(spec) - {"pixels", "missing"}
+    ):
+        return f"{who} encodes pictures of one size; this feature has " + ", ".join(
+            f"{name} {list(s.shape)}" for name, s in spec.items()
+        )
     return None

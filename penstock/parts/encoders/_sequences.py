@@ -1,4 +1,6 @@
-"""What the encoders of token sequences share: which features they can read, and how ids and numbers become vectors."""
+"""What the encoders of token sequences share: which features they can read, and how ids and numbers become
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,30 @@ if TYPE_CHECKING:
 
 
 def unreadable(word: str, spec: Mapping[str, TensorSpec]) -> str | None:
-    """None for `tokens [B, T]` (index) with `mask [B, T]`, and perhaps `grams [B, G]`; or for `values [B, T, V]` with `mask`; otherwise why not."""
+    """None for `tokens [B, T]` (index) with `mask [B, T]`, and perhaps `grams [B, G]`; or for `values [B, T,
+    V]` with `mask`; otherwise why not.
+    """
     tokens, mask, values = spec.get("tokens"), spec.get("mask"), spec.get("values")
-    if values is not None and values.role == "values" and len(values.shape) == 2 and values.shape[0] is None and values.shape[1] and set(spec) == {"values", "mask"}:
+    if (
+        values is not None
+        and values.role == "values"
+        and len(values.shape) == 2
+        and values.shape[0] is None
+        and values.shape[1]
+        and set(spec) == {"values", "mask"}
+    ):
         return None
-    if tokens is None or tokens.role != "index" or len(tokens.shape) != 1 or not tokens.cardinality or mask is None or set(spec) - {"tokens", "mask", "grams"}:
-        return f"{word} encodes a sequence of tokens; this feature has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+    if (
+        tokens is None
+        or tokens.role != "index"
+        or len(tokens.shape) != 1
+        or not tokens.cardinality
+        or mask is None
+        or set(spec) - {"tokens", "mask", "grams"}
+    ):
+        return f"{word} encodes a sequence of tokens; this feature has " + ", ".join(
+            f"{name} {list(s.shape)}" for name, s in spec.items()
+        )
     return None
 
 

@@ -1,4 +1,6 @@
-"""A bag of words: the mean of the tokens' vectors (Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification")."""
+"""A bag of words: the mean of the tokens' vectors (Joulin et al. 2017, "Bag of Tricks for Efficient Text
+Classification").
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class BagEncoder(Encoder):
-    """The mean of learnt vectors of the tokens, and of hashed n-grams where the feature has them: quick, and hard to beat on
-    short texts. Reads `tokens [B, T]` (or a set's `members [B, T]`, or numbers `values [B, T, V]`), `mask [B, T]` and, if there,
-    `grams [B, G]`."""
+    """The mean of learnt vectors of the tokens, and of hashed n-grams where the feature has them: quick, and
+    hard to beat on short texts. Reads `tokens [B, T]` (or a set's `members [B, T]`, or numbers `values [B, T,
+    V]`), `mask [B, T]` and, if there, `grams [B, G]`.
+    """
 
     width: int | None = Field(None, ge=1)
     """Of the vectors; what the combiner asks for, or 64 where any will do."""
@@ -29,7 +32,12 @@ class BagEncoder(Encoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         members = spec.get("members")
-        if members is not None and members.role == "index" and members.cardinality and set(spec) == {"members", "mask"}:
+        if (
+            members is not None
+            and members.role == "index"
+            and members.cardinality
+            and set(spec) == {"members", "mask"}
+        ):
             return None
         return unreadable("bag", spec)
 
@@ -39,5 +47,9 @@ class BagEncoder(Encoder):
         ((name, arrays),) = features.items()
         width = self.width or width or 64
         vectors = table(arrays, width, dropout=self.dropout, forget=self.forget)
-        grams = Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout) if "grams" in arrays else None
+        grams = (
+            Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout)
+            if "grams" in arrays
+            else None
+        )
         return SequenceEncoder(name, vectors, Bag(width), width, grams=grams)

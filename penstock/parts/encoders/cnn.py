@@ -1,7 +1,8 @@
-"""A plain convolutional network over pictures (after Simonyan and Zisserman 2015): quick to train, a good first answer.
+"""A plain convolutional network over pictures (after Simonyan and Zisserman 2015): quick to train, a good
+first answer.
 
-Design: a level for each halving down to 7 to 12 pixels a side, and one more, each `depth` times convolution, norm, ReLU, with max-pooling
-between levels. Above 48 pixels a stem makes smaller first, as `resnet`'s does.
+Design: a level for each halving down to 7 to 12 pixels a side, and one more, each `depth` times convolution,
+norm, ReLU, with max-pooling between levels. Above 48 pixels a stem makes smaller first, as `resnet`'s does.
 """
 
 from __future__ import annotations

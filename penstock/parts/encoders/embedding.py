@@ -1,4 +1,6 @@
-"""Embeddings of categories: one vector a value, in one table for all features, so that one lookup serves them all."""
+"""Embeddings of categories: one vector a value, in one table for all features, so that one lookup serves them
+all.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 UNSEEN = 1
-"""The index of values never seen in training, where a feature has one (contracts.tensors: 0 is missing, 1 is unseen)."""
+"""The index of values never seen in training, where a feature has one (contracts.tensors: 0 is missing, 1 is
+unseen).
+"""
 
 
 class Embedding(Encoder):
-    """Categories as learnt vectors. Reads `index [B]` (its spec's `cardinality` and, as a fact, `unseen`: the index that
-    stands for unseen values, 1 unless the fact says otherwise, None where the feature has none)."""
+    """Categories as learnt vectors.
+
+    Reads `index [B]` (its spec's `cardinality` and, as a fact, `unseen`: the index that stands for unseen
+    values, 1 unless the fact says otherwise, None where the feature has none).
+    """
 
     together: ClassVar[bool] = True
 
@@ -28,13 +35,22 @@ class Embedding(Encoder):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of the vectors' components, in training."""
     forget: float = Field(0.005, ge=0, lt=1)
-    """In training, the chance that a value is taken for one never seen, so that the unseen vector is learnt as well: it then
-    stands for an average value, instead of for chance."""
+    """In training, the chance that a value is taken for one never seen, so that the unseen vector is learnt
+    as well: it then stands for an average value, instead of for chance.
+    """
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         index = spec.get("index")
-        if index is None or index.role != "index" or index.shape != () or not index.cardinality or len(spec) != 1:
-            return "embedding encodes one category a row; this feature has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+        if (
+            index is None
+            or index.role != "index"
+            or index.shape != ()
+            or not index.cardinality
+            or len(spec) != 1
+        ):
+            return "embedding encodes one category a row; this feature has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
@@ -44,4 +60,11 @@ class Embedding(Encoder):
         cardinalities = [int(spec.cardinality or 0) for spec in indices]
         unseen = [spec.facts.get("unseen", UNSEEN) for spec in indices]
         known = [u if u is not None and u < n else None for u, n in zip(unseen, cardinalities, strict=True)]
-        return Lookup(list(features), cardinalities, self.width or width or 24, unseen=known, forget=self.forget, dropout=self.dropout)
+        return Lookup(
+            list(features),
+            cardinalities,
+            self.width or width or 24,
+            unseen=known,
+            forget=self.forget,
+            dropout=self.dropout,
+        )

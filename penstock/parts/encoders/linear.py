@@ -33,9 +33,15 @@ class Linear(Encoder):
             if name == "missing" and array.shape == ():
                 continue
             if array.role != "values" or not array.dtype.startswith("float"):
-                return f"linear encodes standardised numbers; the array {name!r} of this feature holds {array.role} ({array.dtype})"
+                return (
+                    f"linear encodes standardised numbers; the array {name!r} of this feature holds"
+                    f" {array.role} ({array.dtype})"
+                )
             if None in array.shape:
-                return f"linear needs arrays of fixed length; the array {name!r} varies in length. Use an encoder of sequences"
+                return (
+                    f"linear needs arrays of fixed length; the array {name!r} varies in length. Use an"
+                    " encoder of sequences"
+                )
         return None if set(spec) - {"missing"} else "linear found no array of values"
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
@@ -50,4 +56,6 @@ class Linear(Encoder):
         layers: list[nn.Module] = [FeatureLinear(len(features), inputs, width)]
         if self.activation == "relu":
             layers.append(nn.ReLU())
-        return Tokens(list(features), arrays, nn.Sequential(*layers), width, missing="missing" in spec, scalar=False)
+        return Tokens(
+            list(features), arrays, nn.Sequential(*layers), width, missing="missing" in spec, scalar=False
+        )

@@ -1,7 +1,8 @@
-"""A long short-term memory (Hochreiter and Schmidhuber 1997) over each variable of a series, beside a linear map of the window.
+"""A long short-term memory (Hochreiter and Schmidhuber 1997) over each variable of a series, beside a linear
+map of the window.
 
-It reads a few steps at a time (`stride`): a window of 96 as 24 pieces of 4 is learnt faster and better than as 96 steps
-(Lin et al. 2023, "SegRNN").
+It reads a few steps at a time (`stride`): a window of 96 as 24 pieces of 4 is learnt faster and better than
+as 96 steps (Lin et al. 2023, "SegRNN").
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class LstmEncoder(Encoder):
-    """A window read from its beginning to its end. One token a variable; its last two components are level and scale."""
+    """A window read from its beginning to its end.
+
+    One token a variable; its last two components are level and scale.
+    """
 
     hidden: int = Field(64, ge=1)
     """Of the memory."""
@@ -30,7 +34,9 @@ class LstmEncoder(Encoder):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Of what is remembered of the window, in training."""
     normalise: Literal["window", "last", "none"] = "window"
-    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value, or nothing."""
+    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value,
+    or nothing.
+    """
     width: int | None = Field(None, ge=3)
     """W of a token; what the combiner asks for, or 98 where any will do."""
 
@@ -45,5 +51,7 @@ class LstmEncoder(Encoder):
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
         read = Recurrence(min(self.stride, steps), self.hidden, self.layers, dropout=self.dropout)
-        core = Straight(nn.Sequential(read, nn.Dropout(self.dropout), nn.Linear(self.hidden, hidden)), steps, hidden)
+        core = Straight(
+            nn.Sequential(read, nn.Dropout(self.dropout), nn.Linear(self.hidden, hidden)), steps, hidden
+        )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -1,5 +1,6 @@
-"""A transformer over pieces of each variable's window (Nie, Nguyen, Sinthong, Kalagnanam 2023, "A Time Series is Worth 64 Words:
-Long-term Forecasting with Transformers", PatchTST)."""
+"""A transformer over pieces of each variable's window (Nie, Nguyen, Sinthong, Kalagnanam 2023, "A Time Series
+is Worth 64 Words: Long-term Forecasting with Transformers", PatchTST).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class PatchEncoder(Encoder):
-    """A window as overlapping pieces that attend to one another. One token a variable; its last two components are level and scale."""
+    """A window as overlapping pieces that attend to one another.
+
+    One token a variable; its last two components are level and scale.
+    """
 
     patch: int = Field(16, ge=1)
     """Steps of a piece."""
@@ -34,7 +38,9 @@ class PatchEncoder(Encoder):
     dropout: float = Field(0.2, ge=0, lt=1)
     """In the blocks, in training."""
     normalise: Literal["window", "last", "none"] = "window"
-    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value, or nothing."""
+    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value,
+    or nothing.
+    """
     width: int | None = Field(None, ge=3)
     """W of a token; what the combiner asks for, or 98 where any will do."""
 
@@ -52,5 +58,7 @@ class PatchEncoder(Encoder):
 
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
-        core = Patches(steps, self.patch, self.stride, self.inner, hidden, self.depth, self.heads, dropout=self.dropout)
+        core = Patches(
+            steps, self.patch, self.stride, self.inner, hidden, self.depth, self.heads, dropout=self.dropout
+        )
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -1,5 +1,6 @@
-"""Periodic embeddings of numbers, "PLR" (Gorishniy, Rubachev, Babenko 2022, "On Embeddings for Numerical Features in Tabular
-Deep Learning", section 3.2): sines and cosines of learnt frequencies, then linear and ReLU.
+"""Periodic embeddings of numbers, "PLR" (Gorishniy, Rubachev, Babenko 2022, "On Embeddings for Numerical
+Features in Tabular Deep Learning", section 3.2): sines and cosines of learnt frequencies, then linear and
+ReLU.
 
 They suit smooth targets and many distinct values; `scale` is the option that matters, so tune it.
 """
@@ -28,14 +29,20 @@ class PeriodicNumbers(Encoder):
     frequencies: int = Field(48, ge=1)
     """Waves a feature."""
     scale: float = Field(0.05, gt=0)
-    """Deviation of the initial frequencies, in waves per standard deviation of the feature: greater is less smooth."""
+    """Deviation of the initial frequencies, in waves per standard deviation of the feature: greater is less
+    smooth.
+    """
     lite: bool = False
-    """One linear map for all features (they are then told apart by their frequencies alone): fewer weights."""
+    """One linear map for all features (they are then told apart by their frequencies alone): fewer
+    weights.
+    """
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         value = spec.get("value")
         if value is None or value.role != "values" or value.shape != () or set(spec) - {"value", "missing"}:
-            return "periodic encodes one number a row; this feature has " + ", ".join(f"{name} {list(s.shape)}" for name, s in spec.items())
+            return "periodic encodes one number a row; this feature has " + ", ".join(
+                f"{name} {list(s.shape)}" for name, s in spec.items()
+            )
         return None
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:

@@ -1,9 +1,10 @@
-"""An encoder that somebody trained already: a local folder in the Hugging Face layout (`config.json`, `*.safetensors`), built by
-the package `transformers`. Texts and pictures.
+"""An encoder that somebody trained already: a local folder in the Hugging Face layout (`config.json`,
+`*.safetensors`), built by the package `transformers`. Texts and pictures.
 
-Nothing is fetched, nothing pickled is read (`pytorch_model.bin` is refused), and no code that lies in the folder is run. A
-text's feature must cut as the model was taught to: `given: {content_of: folder/tokenizer.json}`. Once trained, the weights are
-the run's own: the folder is needed to build the model again, not to answer with its bundle.
+Nothing is fetched, nothing pickled is read (`pytorch_model.bin` is refused), and no code that lies in the
+folder is run. A text's feature must cut as the model was taught to: `given: {content_of:
+folder/tokenizer.json}`. Once trained, the weights are the run's own: the folder is needed to build the model
+again, not to answer with its bundle.
 """
 
 from __future__ import annotations
@@ -28,16 +29,23 @@ if TYPE_CHECKING:
 
 
 class PretrainedEncoder(Encoder):
-    """A model from a folder. Reads `tokens [B, T]`, `mask [B, T]`, or `pixels [B, C, H, W]` and, if there, `missing [B]`."""
+    """A model from a folder.
+
+    Reads `tokens [B, T]`, `mask [B, T]`, or `pixels [B, C, H, W]` and, if there, `missing [B]`.
+    """
 
     path: str
     """The folder, relative to the recipe."""
     freeze: bool = False
     """Its weights stay as they are: quick, and safest where rows are few."""
     layer_decay: float = Field(1.0, gt=0, le=1)
-    """Each layer learns this much more slowly than the one above it; 0.8 or so forgets less of what was learnt before."""
+    """Each layer learns this much more slowly than the one above it; 0.8 or so forgets less of what was
+    learnt before.
+    """
     pooling: Literal["mean", "first"] = "mean"
-    """A row in one vector: the mean of its tokens, or the first token (what BERT and ViT put before the others)."""
+    """A row in one vector: the mean of its tokens, or the first token (what BERT and ViT put before the
+    others).
+    """
 
     def at(self, base: Path) -> Self:
         return self.model_copy(update={"path": str(base / self.path)})
@@ -60,16 +68,25 @@ class PretrainedEncoder(Encoder):
         if words is None:
             return f"{self.path} is not a model of texts: its config.json has no vocab_size"
         if own > words:
-            return f"the feature has {own:,} different tokens, and the model in {self.path} knows {words:,}. Give the feature its tokenizer: `given: {{content_of: …/tokenizer.json}}`"
+            return (
+                f"the feature has {own:,} different tokens, and the model in {self.path} knows {words:,}."
+                " Give the feature its tokenizer: `given: {content_of: …/tokenizer.json}`"
+            )
         if longest and tokens.facts.get("length", 0) > longest:
-            return f"the feature keeps {tokens.facts['length']:,} tokens, and the model in {self.path} takes {longest:,} at most. Set the feature's `length`"
+            return (
+                f"the feature keeps {tokens.facts['length']:,} tokens, and the model in {self.path} takes"
+                f" {longest:,} at most. Set the feature's `length`"
+            )
         return None
 
     def _looks_otherwise(self, pixels: TensorSpec, config: Mapping[str, Any]) -> str | None:
         size, channels = config.get("image_size"), config.get("num_channels", 3)
         wanted = (channels, *((size, size) if isinstance(size, int) else size or pixels.shape[1:]))
         if tuple(pixels.shape) != tuple(wanted):
-            return f"the feature's pictures are {list(pixels.shape)}, and the model in {self.path} takes {list(wanted)}. Set the feature's `size` and `channels`"
+            return (
+                f"the feature's pictures are {list(pixels.shape)}, and the model in {self.path} takes"
+                f" {list(wanted)}. Set the feature's `size` and `channels`"
+            )
         return None
 
     def _config(self) -> dict[str, Any]:
@@ -86,12 +103,19 @@ class PretrainedEncoder(Encoder):
                 refuse_special(file, error=UserError)
         if not any(folder.glob("*.safetensors")):
             pickled = sorted(p.name for p in folder.glob("*.bin"))
-            why = f"only {pickled[0]}, which is a pickle and is never loaded. Save it again with safe_serialization=True" if pickled else "no weights"
+            why = (
+                f"only {pickled[0]}, which is a pickle and is never loaded. Save it again with"
+                " safe_serialization=True"
+                if pickled
+                else "no weights"
+            )
             raise UserError(f"{self.path} must hold weights as *.safetensors; found {why}")
         try:
             found: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         except (OSError, ValueError):
-            raise UserError(f"{self.path} has no config.json that can be read: it is no folder in the Hugging Face layout") from None
+            raise UserError(
+                f"{self.path} has no config.json that can be read: it is no folder in the Hugging Face layout"
+            ) from None
         return found
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:
@@ -101,16 +125,39 @@ class PretrainedEncoder(Encoder):
         config = self._config()
         transformers = need("transformers", extra="pretrained", why="an encoder that was trained elsewhere")
         try:
-            model = transformers.AutoModel.from_pretrained(self.path, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+            model = transformers.AutoModel.from_pretrained(
+                self.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"transformers cannot build the model in {self.path}: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"transformers cannot build the model in {self.path}: {str(error).splitlines()[0]}"
+            ) from None
         hidden = getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
         common = {"frozen": self.freeze, "decay": self.layer_decay}
         if "tokens" in spec:
-            return PretrainedText(name, model.float(), hidden, width, self.pooling, first=int(spec["tokens"].facts.get("first", 2)), unknown=self._unknown(config), **common)
+            return PretrainedText(
+                name,
+                model.float(),
+                hidden,
+                width,
+                self.pooling,
+                first=int(spec["tokens"].facts.get("first", 2)),
+                unknown=self._unknown(config),
+                **common,
+            )
         channels = int(spec["pixels"].shape[0] or 3)
         mean, std = self._scaling(channels)
-        return PretrainedPicture(name, model.float(), hidden, width, self.pooling, mean=mean, std=std, missing="missing" in spec, **common)
+        return PretrainedPicture(
+            name,
+            model.float(),
+            hidden,
+            width,
+            self.pooling,
+            mean=mean,
+            std=std,
+            missing="missing" in spec,
+            **common,
+        )
 
     def _unknown(self, config: Mapping[str, Any]) -> int:
         """The model's own id of an unknown token: as its tokenizer says, otherwise that of its padding."""
@@ -121,7 +168,9 @@ class PretrainedEncoder(Encoder):
             return int(config.get("pad_token_id") or 0)
 
     def _scaling(self, channels: int) -> tuple[list[float], list[float]]:
-        """Mean and deviation of pixels from 0 to 1 that the model was taught with; 0.5 and 0.5 where it does not say."""
+        """Mean and deviation of pixels from 0 to 1 that the model was taught with; 0.5 and 0.5 where it does
+        not say.
+        """
         try:
             said = json.loads((Path(self.path) / "preprocessor_config.json").read_text("utf-8"))
         except OSError:

@@ -1,9 +1,10 @@
-"""A residual network over pictures: pre-activation blocks (He, Zhang, Ren and Sun 2016), as wide and deep as it is told.
+"""A residual network over pictures: pre-activation blocks (He, Zhang, Ren and Sun 2016), as wide and deep as
+it is told.
 
-Design: shaped by the picture's size. Up to 48 pixels the CIFAR form (a 3 × 3 stem, full resolution first); above it the
-stem makes smaller by 2 or 4; then one level of blocks for each halving, down to 7 to 12 pixels a side. What comes out is the
-last map: its places are the tokens, their mean is `pooled`. Given up: bottleneck blocks, which pay beyond the sizes that a
-first model needs.
+Design: shaped by the picture's size. Up to 48 pixels the CIFAR form (a 3 × 3 stem, full resolution first);
+above it the stem makes smaller by 2 or 4; then one level of blocks for each halving, down to 7 to 12 pixels a
+side. What comes out is the last map: its places are the tokens, their mean is `pooled`. Given up: bottleneck
+blocks, which pay beyond the sizes that a first model needs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class ResNet(Encoder):
         last = levels[0]
         for level, wide in enumerate(levels):
             for block in range(self.depth):
-                layers.append(PreActivation(last, wide, 2 if level and not block else 1, self.norm, self.dropout))
+                layers.append(
+                    PreActivation(last, wide, 2 if level and not block else 1, self.norm, self.dropout)
+                )
                 last = wide
         layers += [norm(self.norm, last), nn.ReLU()]
         return Pictures(name, spec, nn.Sequential(*layers), last, width)

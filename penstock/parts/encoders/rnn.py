@@ -1,4 +1,6 @@
-"""A recurrent network over tokens, both ways: LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014)."""
+"""A recurrent network over tokens, both ways: LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al.
+2014).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
 
 class RnnEncoder(Encoder):
-    """Learnt vectors through a bidirectional recurrent network, pooled by the maximum over time; a bag of hashed n-grams beside
-    it where the feature has them. Reads `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`."""
+    """Learnt vectors through a bidirectional recurrent network, pooled by the maximum over time; a bag of
+    hashed n-grams beside it where the feature has them. Reads `tokens [B, T]`, `mask [B, T]` and, if there,
+    `grams [B, G]`.
+    """
 
     cell: Literal["lstm", "gru"] = "lstm"
     width: int | None = Field(None, ge=1)
@@ -43,5 +47,9 @@ class RnnEncoder(Encoder):
         ((name, arrays),) = features.items()
         vectors = table(arrays, self.embedding, dropout=self.dropout, forget=self.forget)
         body = Recurrent(self.embedding, self.hidden, self.depth, cell=self.cell, dropout=self.dropout)
-        grams = Grams(int(arrays["grams"].cardinality or 2), body.pooled_width, dropout=self.dropout) if "grams" in arrays else None
+        grams = (
+            Grams(int(arrays["grams"].cardinality or 2), body.pooled_width, dropout=self.dropout)
+            if "grams" in arrays
+            else None
+        )
         return SequenceEncoder(name, vectors, body, self.width or width or body.width, grams=grams)

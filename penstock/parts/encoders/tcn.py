@@ -1,5 +1,7 @@
-"""Causal convolutions with growing gaps (Bai, Kolter, Koltun 2018, "An Empirical Evaluation of Generic Convolutional and
-Recurrent Networks for Sequence Modeling") over each variable of a series, beside a linear map of the window."""
+"""Causal convolutions with growing gaps (Bai, Kolter, Koltun 2018, "An Empirical Evaluation of Generic
+Convolutional and Recurrent Networks for Sequence Modeling") over each variable of a series, beside a linear
+map of the window.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class TcnEncoder(Encoder):
-    """A window through convolutions that see ever further back. One token a variable; its last two components are level and scale."""
+    """A window through convolutions that see ever further back.
+
+    One token a variable; its last two components are level and scale.
+    """
 
     channels: int = Field(32, ge=1)
     """Of each layer."""
@@ -28,7 +33,9 @@ class TcnEncoder(Encoder):
     dropout: float = Field(0.1, ge=0, lt=1)
     """After each layer, in training."""
     normalise: Literal["window", "last", "none"] = "window"
-    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value, or nothing."""
+    """What is taken out of a window and put back into its forecast: its mean and deviation, its last value,
+    or nothing.
+    """
     width: int | None = Field(None, ge=3)
     """W of a token; what the combiner asks for, or 98 where any will do."""
 
@@ -42,6 +49,8 @@ class TcnEncoder(Encoder):
 
         name, spec, steps = shape_of(features)
         hidden = hidden_width(self.width, width, 96)
-        seen = Convolutions(self.channels, self.kernel, self.levels or levels_for(steps, self.kernel), dropout=self.dropout)
+        seen = Convolutions(
+            self.channels, self.kernel, self.levels or levels_for(steps, self.kernel), dropout=self.dropout
+        )
         core = Straight(nn.Sequential(seen, nn.Linear(self.channels, hidden)), steps, hidden)
         return PerVariable(name, spec, core, hidden, normalise=self.normalise)

@@ -1,4 +1,6 @@
-"""A convolutional network over words (Kim 2014, "Convolutional Neural Networks for Sentence Classification")."""
+"""A convolutional network over words (Kim 2014, "Convolutional Neural Networks for Sentence
+Classification").
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class TextCnnEncoder(Encoder):
-    """Learnt vectors, convolutions of several widths, the maximum over time; a bag of hashed n-grams beside it where the feature
-    has them. Reads `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`."""
+    """Learnt vectors, convolutions of several widths, the maximum over time; a bag of hashed n-grams beside
+    it where the feature has them. Reads `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`.
+    """
 
     width: int | None = Field(None, ge=1)
     """Of the tokens and of what is pooled; what the combiner asks for, or 128 where any will do."""
@@ -41,5 +44,15 @@ class TextCnnEncoder(Encoder):
         ((name, arrays),) = features.items()
         width = self.width or width or 128
         vectors = table(arrays, self.embedding, dropout=self.dropout, forget=self.forget)
-        grams = Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout) if "grams" in arrays else None
-        return SequenceEncoder(name, vectors, TextCnn(self.embedding, self.channels, self.kernels, width, dropout=self.dropout), width, grams=grams)
+        grams = (
+            Grams(int(arrays["grams"].cardinality or 2), width, dropout=self.dropout)
+            if "grams" in arrays
+            else None
+        )
+        return SequenceEncoder(
+            name,
+            vectors,
+            TextCnn(self.embedding, self.channels, self.kernels, width, dropout=self.dropout),
+            width,
+            grams=grams,
+        )

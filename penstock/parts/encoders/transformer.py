@@ -1,4 +1,6 @@
-"""A transformer over tokens (Vaswani et al. 2017; pre-norm, Xiong et al. 2020), with a class token that gathers the row."""
+"""A transformer over tokens (Vaswani et al. 2017; pre-norm, Xiong et al. 2020), with a class token that
+gathers the row.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 
 class TransformerEncoder(Encoder):
-    """Learnt vectors and places through attention blocks; a bag of hashed n-grams beside it where the feature has them. Reads
-    `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`."""
+    """Learnt vectors and places through attention blocks; a bag of hashed n-grams beside it where the feature
+    has them. Reads `tokens [B, T]`, `mask [B, T]` and, if there, `grams [B, G]`.
+    """
 
     width: int | None = Field(None, ge=1)
     """Of every token; what the combiner asks for, or 128 where any will do."""
@@ -50,6 +53,12 @@ class TransformerEncoder(Encoder):
         width = self.width or width or 128
         inner = -(-width // self.heads) * self.heads  # the next width that the heads divide
         vectors = table(arrays, inner, dropout=self.dropout, forget=self.forget)
-        body = Transformer(inner, inner, self.depth, self.heads, max(1, round(inner * self.hidden)), dropout=self.dropout)
-        grams = Grams(int(arrays["grams"].cardinality or 2), inner, dropout=self.dropout) if "grams" in arrays else None
+        body = Transformer(
+            inner, inner, self.depth, self.heads, max(1, round(inner * self.hidden)), dropout=self.dropout
+        )
+        grams = (
+            Grams(int(arrays["grams"].cardinality or 2), inner, dropout=self.dropout)
+            if "grams" in arrays
+            else None
+        )
         return SequenceEncoder(name, vectors, body, width, grams=grams)

@@ -1,8 +1,10 @@
-"""A small vision transformer (Dosovitskiy et al. 2021): patches as tokens, a learnt place for each, attention among them.
+"""A small vision transformer (Dosovitskiy et al. 2021): patches as tokens, a learnt place for each, attention
+among them.
 
-Design: a convolutional stem for patches (Xiao et al. 2021, "Early Convolutions"), since a plain cut learns slowly from few
-pictures; pre-norm blocks of `nn.attention`; the class token is `pooled`, the patches are the tokens. It wants more
-pictures than a residual network does, and repays them where other features are to attend to its patches.
+Design: a convolutional stem for patches (Xiao et al. 2021, "Early Convolutions"), since a plain cut learns
+slowly from few pictures; pre-norm blocks of `nn.attention`; the class token is `pooled`, the patches are the
+tokens. It wants more pictures than a residual network does, and repays them where other features are to
+attend to its patches.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Vit(Encoder):
-    """Pictures as patches that attend to one another. Reads `pixels` uint8 `[B, C, H, W]` and, if there, `missing [B]`."""
+    """Pictures as patches that attend to one another.
+
+    Reads `pixels` uint8 `[B, C, H, W]` and, if there, `missing [B]`.
+    """
 
     width: int = Field(128, ge=8)
     """Of a token, within; what the combiner asks for is made of it by a linear map."""
@@ -43,8 +48,15 @@ class Vit(Encoder):
 
     def reads(self, spec: Mapping[str, TensorSpec]) -> str | None:
         why = not_pictures("vit", spec)
-        if why is None and self.patch is not None and self.patch > min(int(n or 0) for n in spec["pixels"].shape[1:]):
-            return f"vit's patches of {self.patch} pixels are larger than the pictures, {list(spec['pixels'].shape)}"
+        if (
+            why is None
+            and self.patch is not None
+            and self.patch > min(int(n or 0) for n in spec["pixels"].shape[1:])
+        ):
+            return (
+                f"vit's patches of {self.patch} pixels are larger than the pictures,"
+                f" {list(spec['pixels'].shape)}"
+            )
         return why
 
     def build(self, features: FeatureSpecs, width: int | None) -> nn.Module:

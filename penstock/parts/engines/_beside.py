@@ -1,8 +1,10 @@
-"""Narrow columns put beside the rows of a wide table, row by row, where DuckDB's joins would hold the wide rows.
+"""Narrow columns put beside the rows of a wide table, row by row, where DuckDB's joins would hold the wide
+rows.
 
-DuckDB reserves 2,048 values of every column in each step of a query: 80 MiB for 5,000 columns, many times over in a join or a window.
-So what concerns few columns (splits, duplicates, broken promises) is worked out on those alone, and its result is put beside the
-wide rows here, as they stream by. What is held is the narrow table: some bytes a row, beside rows of many kilobytes.
+DuckDB reserves 2,048 values of every column in each step of a query: 80 MiB for 5,000 columns, many times
+over in a join or a window. So what concerns few columns (splits, duplicates, broken promises) is worked out
+on those alone, and its result is put beside the wide rows here, as they stream by. What is held is the narrow
+table: some bytes a row, beside rows of many kilobytes.
 """
 
 from __future__ import annotations
@@ -42,10 +44,14 @@ class Beside:
         index = pa.array(place, mask=self._keys[place] != keys)
         return [_whole(column.take(index)) for column in self._columns.columns]
 
-    def write(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, *, group_rows: int) -> None:
+    def write(
+        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, *, group_rows: int
+    ) -> None:
         """The rows of `batches`, which have `schema`, with the columns beside them, as one Parquet file."""
         whole = pa.schema([*schema, *self._columns.schema])
-        with pq.ParquetWriter(path, whole, compression="lz4", use_dictionary=_texts(whole), store_schema=False) as writer:
+        with pq.ParquetWriter(
+            path, whole, compression="lz4", use_dictionary=_texts(whole), store_schema=False
+        ) as writer:
             for batch in batches:
                 arrays = [*batch.columns, *self.columns(batch)]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=whole), row_group_size=group_rows)

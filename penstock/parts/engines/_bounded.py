@@ -1,9 +1,10 @@
-"""Expressions of a DuckDB session that run in a cell (`_cell.py`): which they are, and how a query calls them.
+"""Expressions of a DuckDB session that run in a cell (`_cell.py`): which they are, and how a query calls
+them.
 
-An expression that may make much of little becomes a call of a function of this process, which hands DuckDB's vectors to
-the cell. Queries of a session that has such an expression run in a thread of their own, while whoever asked waits in
-Python: so Ctrl-C, and the ceiling's signal, are heard at once, the cell is killed, and DuckDB is interrupted. All other
-sessions are untouched.
+An expression that may make much of little becomes a call of a function of this process, which hands DuckDB's
+vectors to the cell. Queries of a session that has such an expression run in a thread of their own, while
+whoever asked waits in Python: so Ctrl-C, and the ceiling's signal, are heard at once, the cell is killed, and
+DuckDB is interrupted. All other sessions are untouched.
 """
 
 from __future__ import annotations
@@ -75,10 +76,11 @@ class Bounded:
         if self._cell is not None:
             self._cell.close()
 
-    # -- which -------------------------------------------------------------------------------------------------------------
+    # -- which -----------------------------------------------------------------------------------------------
 
     def is_dear(self, op: SqlExpression, *, widths: Mapping[str, int]) -> bool:
-        """Whether an expression may make more of what it reads than a vector should hold, or takes long for it.
+        """Whether an expression may make more of what it reads than a vector should hold, or takes long for
+        it.
 
         Args:
             widths: bytes of a column's values, as far as they are known.
@@ -91,12 +93,16 @@ class Bounded:
             return False
         together = grown.together.of(read)
         bytes_ = sum(float(widths.get(field.name, _WIDTH)) for field in op.find(ops.Field)) or _WIDTH
-        return (together.times * bytes_ + together.fixed) * VECTOR * self._threads > self._limit_bytes / _SHARE and together.times > 1
+        return (
+            together.times * bytes_ + together.fixed
+        ) * VECTOR * self._threads > self._limit_bytes / _SHARE and together.times > 1
 
     def _read(self, op: SqlExpression) -> Size:
         """How large the columns that it reads are, in what the files have."""
         sizes = [self._size(each) for each in op.inputs]
-        return Size(max((size.times for size in sizes), default=0.0), max((size.fixed for size in sizes), default=0.0))
+        return Size(
+            max((size.times for size in sizes), default=0.0), max((size.fixed for size in sizes), default=0.0)
+        )
 
     def _size(self, op: Any) -> Size:
         """How large a value may be, in what the files have."""
@@ -124,7 +130,7 @@ class Bounded:
                     total = total + self._size(each)
         return total
 
-    # -- how ---------------------------------------------------------------------------------------------------------------
+    # -- how -------------------------------------------------------------------------------------------------
 
     def function(self, bound: Expression, inputs: Sequence[str], answer: str) -> str:
         """A template that calls the cell for what `bound` computes.
@@ -144,17 +150,26 @@ class Bounded:
         def evaluate(*columns: pa.ChunkedArray) -> pa.ChunkedArray:
             return self._evaluate(cell, work, columns)
 
-        parameters = [inspect.Parameter(f"c{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(len(types))]
+        parameters = [
+            inspect.Parameter(f"c{i}", inspect.Parameter.POSITIONAL_ONLY) for i in range(len(types))
+        ]
         evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # DuckDB counts them
         self._duck.create_function(
-            name, evaluate, [self._type(each) for each in types], self._type(answer), type="arrow", null_handling="special",
-            side_effects=True)  # so that DuckDB does not compute it where it only plans
+            name,
+            evaluate,
+            [self._type(each) for each in types],
+            self._type(answer),
+            type="arrow",
+            null_handling="special",
+            side_effects=True,
+        )  # so that DuckDB does not compute it where it only plans
         arguments = ", ".join(f'"${i}"' for i in range(len(bound.columns))) or "0"
         call = f"{name}({arguments})"
         return call if text is None else f"CAST({call} AS {text})"
 
     def describe(self, query: str, text: str) -> list[tuple[str, str]]:
-        """Names and types of a query's columns; DuckDB computes parts of some while it plans, so the cell is asked.
+        """Names and types of a query's columns; DuckDB computes parts of some while it plans, so the cell is
+        asked.
 
         Raises:
             TooDear: it does not fit, or takes too long.
@@ -178,7 +193,8 @@ class Bounded:
             table = pa.table(list(columns), names=[f"${i}" for i in range(len(columns))])
             if work.columns:
                 return _single(cell.evaluate(work, table)["v"])
-            same = cell.evaluate(work, table.slice(0, 1))["v"]  # it reads no column: one row's value is all rows'
+            # it reads no column: one row's value is all rows'
+            same = cell.evaluate(work, table.slice(0, 1))["v"]
             if same.nbytes * table.num_rows > self._answer_bytes():
                 raise cell.too_large(work, rows=table.num_rows, answer=True)
             return _single(same.take(pa.array(np.zeros(table.num_rows, np.int64))))
@@ -200,7 +216,9 @@ class Bounded:
                 raise trouble from error
             raise
 
-    def run(self, work: Callable[[], Any], interrupt: Callable[[], None], *, seconds: float | None = None) -> Any:
+    def run(
+        self, work: Callable[[], Any], interrupt: Callable[[], None], *, seconds: float | None = None
+    ) -> Any:
         """`work`, while this thread may be interrupted.
 
         Args:
@@ -253,5 +271,8 @@ def _single(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _growth(op: SqlExpression) -> Growth:
     if CELL_PREFIX in op.template:
         return Growth(UNKNOWN, UNKNOWN, UNKNOWN)
-    lists = any(not (each.dtype.is_primitive() or each.dtype.is_temporal() or each.dtype.is_decimal()) for each in op.inputs)
+    lists = any(
+        not (each.dtype.is_primitive() or each.dtype.is_temporal() or each.dtype.is_decimal())
+        for each in op.inputs
+    )
     return of_template(op.template, lists=lists)

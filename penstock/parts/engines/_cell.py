@@ -1,9 +1,10 @@
 """A process of its own for expressions that may make much of little, or take long (contracts/sqlsize.py).
 
-DuckDB hears an interrupt only between two vectors of 2,048 rows, and counts neither strings nor lists as memory. So one
-expression such as `repeat(name, n)` can hold gigabytes, and one such as `levenshtein(a, b)` can run for minutes deaf to
-Ctrl-C. Here such an expression runs in a child (`_cell_child.py`): its address space is bounded by the system, and it
-can be killed at any moment. Arrow's IPC travels through two pipes; nothing is pickled, and the child opens no file.
+DuckDB hears an interrupt only between two vectors of 2,048 rows, and counts neither strings nor lists as
+memory. So one expression such as `repeat(name, n)` can hold gigabytes, and one such as `levenshtein(a, b)`
+can run for minutes deaf to Ctrl-C. Here such an expression runs in a child (`_cell_child.py`): its address
+space is bounded by the system, and it can be killed at any moment. Arrow's IPC travels through two pipes;
+nothing is pickled, and the child opens no file.
 
 Rows that do not fit together are tried in parts, so it is a single row's values that must fit.
 """
@@ -89,8 +90,9 @@ class Cell:
                     answer = self._asked(work, piece)
                 except Refused as error:
                     raise ContractError(
-                        f"a row broke an expression of the recipe: {error}. "
-                        f"Use TRY_CAST or TRY(…) where a value may not fit, or keep such rows out with `where`.") from None
+                        f"a row broke an expression of the recipe: {error}. Use TRY_CAST or TRY(…) where a"
+                        " value may not fit, or keep such rows out with `where`."
+                    ) from None
                 except TooDear as error:
                     if error.of_time or piece.num_rows <= 1:
                         raise
@@ -130,7 +132,7 @@ class Cell:
         with self._turn:
             self._drop()
 
-    # -- within ----------------------------------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------------------
 
     def _asked(self, work: Work, table: pa.Table) -> pa.Table:
         if self._stopped:
@@ -159,11 +161,14 @@ class Cell:
         of = "one row" if rows == 1 else f"{rows:,} rows"
         limit = self._answer_bytes if answer else self._memory_bytes
         return TooDear(
-            f"the expression {shortened(work.text)} makes more of {of} than the {limit / 2**20:,.0f} MiB that an "
-            f"expression may {'answer at once' if answer else 'take'}. Make its values smaller (a smaller number to repeat or to pad to, a shorter text), "
-            f"or raise resources.memory.")
+            f"the expression {shortened(work.text)} makes more of {of} than the {limit / 2**20:,.0f} MiB that"
+            f" an expression may {'answer at once' if answer else 'take'}. Make its values smaller (a smaller"
+            " number to repeat or to pad to, a shorter text), or raise resources.memory."
+        )
 
-    def _received(self, child: subprocess.Popen[bytes], work: Work, deadline: float | None) -> tuple[dict[str, Any], pa.Buffer]:
+    def _received(
+        self, child: subprocess.Popen[bytes], work: Work, deadline: float | None
+    ) -> tuple[dict[str, Any], pa.Buffer]:
         assert child.stdout is not None
         head = self._read(child, _HEAD.size, work, deadline)
         first, second = _HEAD.unpack(head)
@@ -179,7 +184,9 @@ class Cell:
                 self._kill()
                 raise TooDear(
                     f"the expression {shortened(work.text)} takes longer than it may. "
-                    f"Give it shorter values, or make it simpler.", of_time=True)
+                    "Give it shorter values, or make it simpler.",
+                    of_time=True,
+                )
             if select.select([number], [], [], _LOOK_SECONDS)[0]:
                 piece = os.read(number, min(count - len(content), 1 << 20))
                 if not piece:
@@ -192,7 +199,12 @@ class Cell:
             return self._child
         self._drop()
         self._child = child = _started()
-        limits = {"memory_bytes": self._memory_bytes, "answer_bytes": self._answer_bytes, "paths": _paths(), "parent": os.getpid()}
+        limits = {
+            "memory_bytes": self._memory_bytes,
+            "answer_bytes": self._answer_bytes,
+            "paths": _paths(),
+            "parent": os.getpid(),
+        }
         try:
             _send(child, limits, b"")
             self._received(child, Work("", "", ()), time.monotonic() + _START_SECONDS)
@@ -200,8 +212,9 @@ class Cell:
             if self._stopped:
                 raise Stopped from None
             raise UserError(
-                "the process that evaluates expressions did not start. Is there memory left, and may more processes be "
-                "started?") from None
+                "the process that evaluates expressions did not start. Is there memory left, and may more"
+                " processes be started?"
+            ) from None
         if self.deadline is not None:  # that a start takes time is no row's fault
             self.deadline = max(self.deadline, time.monotonic() + 1.0)
         return child
@@ -213,7 +226,9 @@ class Cell:
             child.wait()
 
     def _drop(self) -> None:
-        """Kill the child and close its pipes: only whoever has the turn may, since the other end may be in use."""
+        """Kill the child and close its pipes: only whoever has the turn may, since the other end may be in
+        use.
+        """
         self._kill()
         child, self._child = self._child, None
         for pipe in (child.stdin, child.stdout) if child is not None else ():
@@ -224,11 +239,26 @@ class Cell:
 
 def _started() -> subprocess.Popen[bytes]:
     program = Path(__file__).with_name("_cell_child.py")
-    kept = {word: os.environ[word] for word in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR") if word in os.environ}
-    environment = {**kept, "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    kept = {
+        word: os.environ[word]
+        for word in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+        if word in os.environ
+    }
+    environment = {
+        **kept,
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "2",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     return subprocess.Popen(
-        [sys.executable, "-I", str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env=environment, start_new_session=True)
+        [sys.executable, "-I", str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _paths() -> list[str]:
@@ -236,7 +266,9 @@ def _paths() -> list[str]:
     import duckdb
     import numpy as np
 
-    return sorted({str(Path(package.__file__).parents[1]) for package in (duckdb, np, pa) if package.__file__})
+    return sorted(
+        {str(Path(package.__file__).parents[1]) for package in (duckdb, np, pa) if package.__file__}
+    )
 
 
 def _send(child: subprocess.Popen[bytes], told: dict[str, Any], content: bytes | pa.Buffer) -> None:

@@ -1,7 +1,9 @@
-"""The program of a cell's child: SQL over Arrow tables from one pipe, answers to another, within a bounded address space.
+"""The program of a cell's child: SQL over Arrow tables from one pipe, answers to another, within a bounded
+address space.
 
-It is run by its path in an isolated interpreter, so it imports nothing of Penstock, and nothing that lies in the current
-folder. Its parent kills it where it takes too long (`_cell.py`); where its parent dies, it ends by itself.
+It is run by its path in an isolated interpreter, so it imports nothing of Penstock, and nothing that lies in
+the current folder. Its parent kills it where it takes too long (`_cell.py`); where its parent dies, it ends
+by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _LOOK_SECONDS, _STUCK_SECONDS = 1.0, 60.0
 
 
 def _end_with(parent: int) -> None:
-    """End with the parent; and end where no Python may run for a minute, since a library that found no memory may wait for ever."""
+    """End with the parent; and end where no Python may run for a minute, since a library that found no memory
+    may wait for ever.
+    """
     looks = 0
     try:
         with open(os.devnull, "w", encoding="ascii") as nowhere:
@@ -50,8 +54,15 @@ def _bound(memory_bytes: int) -> None:
 def _connection(memory_bytes: int) -> Any:
     import duckdb
 
-    made = duckdb.connect(":memory:", config={
-        "threads": 1, "memory_limit": f"{memory_bytes}B", "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    made = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": 1,
+            "memory_limit": f"{memory_bytes}B",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
     made.execute("SET TimeZone = 'UTC'")
     made.execute("SET temp_directory = ''")
     made.execute("SET enable_external_access = false")
@@ -83,7 +94,8 @@ def _answer(duck: Any, query: str, content: bytes, answer_bytes: int) -> Any:
     """
     import pyarrow as pa
 
-    reader = pa.ipc.open_stream(pa.py_buffer(content))  # not a table, which Arrow would read by threads of its own
+    # not a table, which Arrow would read by threads of its own
+    reader = pa.ipc.open_stream(pa.py_buffer(content))
     duck.register("__p_rows", reader)
     try:
         asked = duck.execute(query)
@@ -122,7 +134,9 @@ def _work(duck: Any, answer_bytes: int) -> None:
 
 
 def _rehearse(duck: Any) -> None:
-    """All that is loaded or started at first use, before the bound: that there is no room for it is no row's fault."""
+    """All that is loaded or started at first use, before the bound: that there is no room for it is no row's
+    fault.
+    """
     import pyarrow as pa
 
     pa.set_cpu_count(1)

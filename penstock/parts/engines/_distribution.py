@@ -1,13 +1,14 @@
 """A sort for rows in the order of a hash: dealt out to buckets by the hash, and each bucket sorted alone.
 
-DuckDB's sort leaves the values of a run where they came in, so that 2,048 rows in the new order may need as many blocks of
-256 KiB at once: rows of some kilobytes cannot be sorted within half a gigabyte (measured on 1.5.6: 300,000 rows of 4.5 kB).
-A hash is uniform, so its first bits tell beforehand where a row belongs (a distribution sort, as in external radix
-sorting; Knuth, The Art of Computer Programming 3, 5.4.9): each row is written twice and read twice, whatever the memory.
-Rows of several parts (splits) are dealt out in the same pass, so the rows need no copy that is read once for each part.
+DuckDB's sort leaves the values of a run where they came in, so that 2,048 rows in the new order may need as
+many blocks of 256 KiB at once: rows of some kilobytes cannot be sorted within half a gigabyte (measured on
+1.5.6: 300,000 rows of 4.5 kB). A hash is uniform, so its first bits tell beforehand where a row belongs (a
+distribution sort, as in external radix sorting; Knuth, The Art of Computer Programming 3, 5.4.9): each row is
+written twice and read twice, whatever the memory. Rows of several parts (splits) are dealt out in the same
+pass, so the rows need no copy that is read once for each part.
 
-Texts that repeat travel as codes of a dictionary, so that moving a row moves 4 bytes a text, and Parquet's own
-dictionaries need no second look at the words (2 M rows of 15 columns: 2 s of CPU less).
+Texts that repeat travel as codes of a dictionary, so that moving a row moves 4 bytes a text, and Parquet's
+own dictionaries need no second look at the words (2 M rows of 15 columns: 2 s of CPU less).
 
 Buckets are sorted and written by several threads, each into files of its own, named in their order.
 """
@@ -62,8 +63,18 @@ class _Bucket:
     """The least that the first half of a key here may be."""
 
 
-def write_in_order(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path, scratch: Path, *, key: str, rows: int, ways: Ways) -> int:
-    """Write all rows to Parquet files in `folder` in the order of `key`, a column of md5 digests; returns how many there were.
+def write_in_order(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    folder: Path,
+    scratch: Path,
+    *,
+    key: str,
+    rows: int,
+    ways: Ways,
+) -> int:
+    """Write all rows to Parquet files in `folder` in the order of `key`, a column of md5 digests; returns how
+    many there were.
 
     Args:
         rows: about how many there will be.
@@ -73,9 +84,18 @@ def write_in_order(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder:
 
 
 def write_parts_in_order(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, folders: Mapping[str, Path], scratch: Path, *, by: str, key: str, rows: int, ways: Ways,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    folders: Mapping[str, Path],
+    scratch: Path,
+    *,
+    by: str,
+    key: str,
+    rows: int,
+    ways: Ways,
 ) -> dict[str, int]:
-    """The same for several parts: a row goes to the folder that its text in the column `by` names, and that column is left out.
+    """The same for several parts: a row goes to the folder that its text in the column `by` names, and that
+    column is left out.
 
     Raises:
         PenstockError: a row names none of them.
@@ -85,7 +105,15 @@ def write_parts_in_order(
 
 
 def _write(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, folders: Mapping[Any, Path], scratch: Path, *, by: str | None, key: str, rows: int, ways: Ways,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    folders: Mapping[Any, Path],
+    scratch: Path,
+    *,
+    by: str | None,
+    key: str,
+    rows: int,
+    ways: Ways,
 ) -> dict[str | None, int]:
     scratch.mkdir(parents=True)
     names = list(folders)
@@ -99,7 +127,10 @@ def _write(
             return places
         part = pc.index_in(table[by].combine_chunks(), value_set=words)
         if part.null_count:
-            raise PenstockError(f"a row belongs to none of {', '.join(map(str, names))}. This is a defect of Penstock; nothing was kept.")
+            raise PenstockError(
+                f"a row belongs to none of {', '.join(map(str, names))}. This is a defect of Penstock;"
+                " nothing was kept."
+            )
         found: np.ndarray = part.to_numpy(zero_copy_only=False).astype(np.int64) * number + places
         return found
 
@@ -109,16 +140,36 @@ def _write(
         tasks: list[tuple[str | None, list[_Bucket], Path]] = []
         for i, name in enumerate(names):
             buckets = [
-                deeper for j, found in enumerate(first[i * number : (i + 1) * number]) if found.rows
-                for deeper in _split(replace(found, first=j * width), width, plan, key=key, ways=ways)]
+                deeper
+                for j, found in enumerate(first[i * number : (i + 1) * number])
+                if found.rows
+                for deeper in _split(replace(found, first=j * width), width, plan, key=key, ways=ways)
+            ]
             count = sum(bucket.rows for bucket in buckets)
-            shares = _shares([bucket.rows for bucket in buckets], 1 if count <= 4 * ways.group_rows else ways.hands)
-            files = ["part-0.parquet"] if len(shares) == 1 else [f"part-{k:03d}.parquet" for k in range(len(shares))]
+            shares = _shares(
+                [bucket.rows for bucket in buckets], 1 if count <= 4 * ways.group_rows else ways.hands
+            )
+            files = (
+                ["part-0.parquet"]
+                if len(shares) == 1
+                else [f"part-{k:03d}.parquet" for k in range(len(shares))]
+            )
             folders[name].mkdir(parents=True, exist_ok=True)
-            tasks += [(name, buckets[share], folders[name] / file) for share, file in zip(shares, files, strict=True)]
+            tasks += [
+                (name, buckets[share], folders[name] / file)
+                for share, file in zip(shares, files, strict=True)
+            ]
         tasks.sort(key=lambda task: -sum(bucket.rows for bucket in task[1]))
         with ThreadPoolExecutor(ways.hands, thread_name_prefix="penstock-sort") as pool:
-            parts = [(name, pool.submit(_written, [bucket.path for bucket in buckets], plan, path, key=key, ways=ways)) for name, buckets, path in tasks]
+            parts = [
+                (
+                    name,
+                    pool.submit(
+                        _written, [bucket.path for bucket in buckets], plan, path, key=key, ways=ways
+                    ),
+                )
+                for name, buckets, path in tasks
+            ]
             done: dict[str | None, int] = dict.fromkeys(names, 0)
             for name, part in parts:
                 done[name] += part.result()
@@ -139,23 +190,53 @@ class _Coding:
 
     def __init__(self, schema: pa.Schema, key: str, by: str | None) -> None:
         self.given, self._by = schema, by
-        self._texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name not in (key, by)]
+        self._texts = [
+            field.name for field in schema if pa.types.is_string(field.type) and field.name not in (key, by)
+        ]
         self.coded: list[str] | None = None
 
     @property
     def schema(self) -> pa.Schema:
         """As rows travel; without the column of parts."""
         coded = self.coded or []
-        return pa.schema([pa.field(f.name, pa.dictionary(pa.int32(), pa.string())) if f.name in coded else pa.field(f.name, f.type) for f in self.given if f.name != self._by])
+        return pa.schema(
+            [
+                (
+                    pa.field(f.name, pa.dictionary(pa.int32(), pa.string()))
+                    if f.name in coded
+                    else pa.field(f.name, f.type)
+                )
+                for f in self.given
+                if f.name != self._by
+            ]
+        )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        encoded = {name: table[name].combine_chunks().dictionary_encode() for name in (self._texts if self.coded is None else self.coded)}
+        encoded = {
+            name: table[name].combine_chunks().dictionary_encode()
+            for name in (self._texts if self.coded is None else self.coded)
+        }
         if self.coded is None:
-            self.coded = [name for name, array in encoded.items() if len(array.dictionary) * _REPEATS <= max(len(table), 1)]
-        return pa.table([encoded[f.name] if f.name in self.coded else table[f.name] for f in self.schema], schema=self.schema)
+            self.coded = [
+                name
+                for name, array in encoded.items()
+                if len(array.dictionary) * _REPEATS <= max(len(table), 1)
+            ]
+        return pa.table(
+            [encoded[f.name] if f.name in self.coded else table[f.name] for f in self.schema],
+            schema=self.schema,
+        )
 
 
-def _dealt(batches: Iterable[pa.RecordBatch], coding: Callable[[pa.Table], pa.Table] | _Coding, folder: Path, *, place: Callable[[pa.Table], np.ndarray], number: int, ways: Ways) -> list[_Bucket]:
+def _dealt(
+    batches: Iterable[pa.RecordBatch],
+    coding: Callable[[pa.Table], pa.Table] | _Coding,
+    folder: Path,
+    *,
+    place: Callable[[pa.Table], np.ndarray],
+    number: int,
+    ways: Ways,
+) -> list[_Bucket]:
     """The rows in `number` files, by `place`."""
     paths = [folder / f"{i:03d}.arrow" for i in range(number)]
     counts = np.zeros(number, np.int64)
@@ -202,11 +283,19 @@ def _split(bucket: _Bucket, width: int, coding: _Coding, *, key: str, ways: Ways
     folder = bucket.path.with_suffix("")
     folder.mkdir()
     found = _dealt(
-        _read(bucket.path), lambda table: table, folder, place=lambda table: _prefixes(table, key, bucket.first, narrower, number), number=number, ways=ways)
+        _read(bucket.path),
+        lambda table: table,
+        folder,
+        place=lambda table: _prefixes(table, key, bucket.first, narrower, number),
+        number=number,
+        ways=ways,
+    )
     bucket.path.unlink()
     for i, deeper in enumerate(found):
         if deeper.rows:
-            yield from _split(replace(deeper, first=bucket.first + i * narrower), narrower, coding, key=key, ways=ways)
+            yield from _split(
+                replace(deeper, first=bucket.first + i * narrower), narrower, coding, key=key, ways=ways
+            )
 
 
 def _gathered(batches: Iterable[pa.RecordBatch], most_bytes: int) -> Iterator[pa.Table]:
@@ -236,7 +325,15 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
 def _shares(rows: list[int], parts: int) -> list[slice]:
     """Neighbouring buckets in `parts` lots of about as many rows; at least one lot."""
     ends = np.cumsum(rows) if rows else np.zeros(0, np.int64)
-    cuts = [0, *(int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1 for i in range(parts - 1)), len(rows)] if rows else [0, 0]
+    cuts = (
+        [
+            0,
+            *(int(np.searchsorted(ends, ends[-1] * (i + 1) / parts)) + 1 for i in range(parts - 1)),
+            len(rows),
+        ]
+        if rows
+        else [0, 0]
+    )
     found = [slice(start, stop) for start, stop in itertools.pairwise(cuts) if stop > start]
     return found or [slice(0, 0)]
 
@@ -244,9 +341,21 @@ def _shares(rows: list[int], parts: int) -> list[slice]:
 def _written(paths: list[Path], coding: _Coding, target: Path, *, key: str, ways: Ways) -> int:
     """Buckets, each sorted, as one Parquet file; small ones share a row group."""
     rows, schema = 0, coding.schema
-    words = [field.name for field in schema if field.name != key and (pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))]
+    words = [
+        field.name
+        for field in schema
+        if field.name != key and (pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
+    ]
     held: list[pa.Table] = []
-    with pq.ParquetWriter(target, schema, compression="zstd", compression_level=1, use_dictionary=words or False, write_statistics=True, store_schema=False) as writer:
+    with pq.ParquetWriter(
+        target,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=words or False,
+        write_statistics=True,
+        store_schema=False,
+    ) as writer:
         for path in paths:
             held.append(_sorted(path, key))
             path.unlink()

@@ -1,12 +1,14 @@
-"""DuckDB under Ibis: the session of the embedded engine, and what Spark's driver and executors ask about a row.
+"""DuckDB under Ibis: the session of the embedded engine, and what Spark's driver and executors ask about a
+row.
 
-`keep` writes Parquet (lz4) to the scratch folder rather than a table of DuckDB: as fast, and memory stays flat (2 M rows of
-22 columns: 1.2 s, where a temporary table took 1.6 s and an on-disk one 2.3 s under the same limit).
+`keep` writes Parquet (lz4) to the scratch folder rather than a table of DuckDB: as fast, and memory stays
+flat (2 M rows of 22 columns: 1.2 s, where a temporary table took 1.6 s and an on-disk one 2.3 s under the
+same limit).
 
-Ibis writes the SQL and DuckDB's own client runs it: Ibis' DuckDB backend is passed over because it calls what DuckDB has
-deprecated (`fetch_arrow_table`), with a warning at every table. Nothing is downloaded, no extension is loaded, and the
-configuration is locked. Quirk: DuckDB tells columns apart
-without regard to case, so files with both `Age` and `age` are refused.
+Ibis writes the SQL and DuckDB's own client runs it: Ibis' DuckDB backend is passed over because it calls what
+DuckDB has deprecated (`fetch_arrow_table`), with a warning at every table. Nothing is downloaded, no
+extension is loaded, and the configuration is locked. Quirk: DuckDB tells columns apart without regard to
+case, so files with both `Age` and `age` are refused.
 """
 
 from __future__ import annotations
@@ -33,22 +35,28 @@ if TYPE_CHECKING:
     from penstock.parts.engines._distribution import Ways
 
 ROW_GROUP = 65_536
-"""Rows in a row group of what is written, or fewer where rows are wide: every thread holds one, and readers hold a few."""
+"""Rows in a row group of what is written, or fewer where rows are wide: every thread holds one, and readers
+hold a few.
+"""
 _LEAST_GROUP = 256
 _GROUP_SHARE = 8
 """Of DuckDB's memory, all threads' row groups in the making take one part in so many."""
 _CACHED_BYTES = 2**30
 """Up to so much is written to the scratch folder as it is; more is compressed."""
 _WIDE_BYTES, _SORTED_SHARE = 1024, 2
-"""DuckDB sorts rows up to so wide, and so many times its memory (_distribution.py says why); it is a third faster there."""
+"""DuckDB sorts rows up to so wide, and so many times its memory (_distribution.py says why); it is a third
+faster there.
+"""
 _SAMPLED = 256
 _ROW_COPIES = 4
 """Forms of a row at once: as read, computed, gathered, written."""
 _VECTOR_BYTES = 16_384
 """DuckDB reserves so much for a column in each step of a query."""
 _FILLED, _RESERVED = 4, 8
-"""Of a query over whole rows: steps that fill what they reserve, at the most, and all of them. A step that passes values on reserves
-as much, and DuckDB counts it, but no page of it is ever touched."""
+"""Of a query over whole rows: steps that fill what they reserve, at the most, and all of them.
+
+A step that passes values on reserves as much, and DuckDB counts it, but no page of it is ever touched.
+"""
 _BESIDE_BYTES = 64
 """Of a row that is put beside another, at the most."""
 _UNKNOWN_BYTES = 32
@@ -56,7 +64,10 @@ _UNKNOWN_BYTES = 32
 
 
 class Session(EngineSession):
-    """One DuckDB connection under Ibis. Tables may be asked for rows from one thread at a time; `compiled` ones from any."""
+    """One DuckDB connection under Ibis.
+
+    Tables may be asked for rows from one thread at a time; `compiled` ones from any.
+    """
 
     def __init__(self, scratch: Path, *, limit_bytes: int, threads: int, bounded: bool = True) -> None:
         """Open a connection.
@@ -65,8 +76,8 @@ class Session(EngineSession):
             scratch: a folder for what does not fit in memory.
             limit_bytes: what DuckDB may hold.
             threads: of DuckDB.
-            bounded: expressions that may make much of little run in a process of their own; False where this session only
-                writes the SQL that others run.
+            bounded: expressions that may make much of little run in a process of their own; False where this
+                session only writes the SQL that others run.
         """
         from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
@@ -93,10 +104,17 @@ class Session(EngineSession):
         import duckdb
 
         with self._plainly():
-            self._duck = duckdb.connect(":memory:", config={
-                "threads": self._threads, "memory_limit": f"{limit_bytes}B", "temp_directory": str(self._scratch / "spill"), "preserve_insertion_order": False,
-                "autoinstall_known_extensions": False, "autoload_known_extensions": False,
-            })
+            self._duck = duckdb.connect(
+                ":memory:",
+                config={
+                    "threads": self._threads,
+                    "memory_limit": f"{limit_bytes}B",
+                    "temp_directory": str(self._scratch / "spill"),
+                    "preserve_insertion_order": False,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
         # GLOBAL: a cursor is a connection of its own, and would have the machine's zone.
         self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
         self._duck.execute("SET lock_configuration = true")
@@ -122,9 +140,15 @@ class Session(EngineSession):
         union = "true" if len(files) > 1 else "false"
         with self._plainly():
             source = f"read_parquet([{listed}], union_by_name = {union}, hive_partitioning = false)"
-            schema = self._schema(f"SELECT {'*' if columns is None else ', '.join(map(_quoted, columns))} FROM {source}")
-            # Every column by its name: DuckDB binds `* REPLACE (…)` in time that grows with the square of the columns.
-            chosen = ", ".join(_one_zero(column) if kind.is_floating() else _quoted(column) for column, kind in schema.items())
+            schema = self._schema(
+                f"SELECT {'*' if columns is None else ', '.join(map(_quoted, columns))} FROM {source}"
+            )
+            # Every column by its name: DuckDB binds `* REPLACE (…)` in time that grows with the square of the
+            # columns.
+            chosen = ", ".join(
+                _one_zero(column) if kind.is_floating() else _quoted(column)
+                for column, kind in schema.items()
+            )
             self._duck.execute(f"CREATE VIEW {name} AS SELECT {chosen} FROM {source}")
         return self._named(name, schema)
 
@@ -150,7 +174,9 @@ class Session(EngineSession):
             rows = pa.Table.from_batches(self.batches(narrow), self._arrow_schema(narrow))
             path = self._scratch / self._name("beside") / "part-0.parquet"
             path.parent.mkdir(parents=True)
-            Beside(rows).write(self.batches(table), self._arrow_schema(table), path, group_rows=self._rows_of(table.columns))
+            Beside(rows).write(
+                self.batches(table), self._arrow_schema(table), path, group_rows=self._rows_of(table.columns)
+            )
         return self.read([path])
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
@@ -165,18 +191,23 @@ class Session(EngineSession):
         types = [self._compiler.type_mapper.to_string(schema[name]) for name in bound.columns]
         rows = ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types)) or "0"
         query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
-        is_dear = self._is_bounded and self._bounded.is_dear(value(table, bound, dt.null).op(), widths=self._widths)
+        is_dear = self._is_bounded and self._bounded.is_dear(
+            value(table, bound, dt.null).op(), widths=self._widths
+        )
         try:
             described = self._bounded.describe(query, expression) if is_dear else self._described(query)
         except (duckdb.Error, Refused, UnicodeDecodeError) as error:
             of = ", ".join(f"{name} is {schema[name]}" for name in bound.columns)
-            raise RecipeError(f"{first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}") from None
+            raise RecipeError(
+                f"{first_line(error, bound.columns)} ({of or 'no columns'}); found {expression!r}"
+            ) from None
         found = held(self._compiler.type_mapper, described[0][1], expression)
         if is_dear:
             answer = self._compiler.type_mapper.to_string(found)
             bound = replace(bound, template=self._bounded.function(bound, types, answer))
         made = value(table, bound, found)
-        return made.cast("string").cast("float64") if found.is_decimal() else made  # by its text: the nearest double
+        # by its text: the nearest double
+        return made.cast("string").cast("float64") if found.is_decimal() else made
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         with self._plainly():
@@ -185,7 +216,11 @@ class Session(EngineSession):
             answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
             rows = min(rows, self._rows_of(table.columns))
             # `to_arrow_reader` is the new name (DuckDB 1.4); the old one warns there.
-            reader = answer.to_arrow_reader(rows) if hasattr(answer, "to_arrow_reader") else answer.fetch_record_batch(rows)
+            reader = (
+                answer.to_arrow_reader(rows)
+                if hasattr(answer, "to_arrow_reader")
+                else answer.fetch_record_batch(rows)
+            )
         while True:
             with self._plainly():
                 batch = self._bounded.run(lambda: next(reader, None), cursor.interrupt)
@@ -203,40 +238,73 @@ class Session(EngineSession):
 
     deals_out = True
 
-    def write_parts(self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int) -> dict[str, int]:
+    def write_parts(
+        self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int
+    ) -> dict[str, int]:
         from penstock.parts.engines._distribution import write_parts_in_order
 
         # One zero, as in what was read: an expression may have made another.
         floating = [name for name, found in table.schema().items() if found.is_floating()]
         wide = is_wide(table)  # there another step of DuckDB's would reserve too much
-        single = table.mutate(**{name: table[name] + 0 for name in floating}) if floating and not wide else table
+        single = (
+            table.mutate(**{name: table[name] + 0 for name in floating}) if floating and not wide else table
+        )
         with self._plainly():
             batches = self.batches(single)
             return write_parts_in_order(
-                map(_with_one_zero, batches) if wide else batches, self._arrow_schema(single), folders, self._scratch / self._name("dealt"), by=by, key=ROW_ID, rows=rows,
-                ways=self._ways(table.columns, rows))
+                map(_with_one_zero, batches) if wide else batches,
+                self._arrow_schema(single),
+                folders,
+                self._scratch / self._name("dealt"),
+                by=by,
+                key=ROW_ID,
+                rows=rows,
+                ways=self._ways(table.columns, rows),
+            )
 
     def _ways(self, columns: Sequence[str], rows: int) -> Ways:
         from penstock.parts.engines._distribution import Ways
 
         return Ways(
-            group_rows=self._rows_of(columns), hands=self._threads, held_bytes=self._limit_bytes // _GROUP_SHARE,
-            compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None)
+            group_rows=self._rows_of(columns),
+            hands=self._threads,
+            held_bytes=self._limit_bytes // _GROUP_SHARE,
+            compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None,
+        )
 
     def _in_order(self, table: ir.Table, folder: Path, rows: int) -> int:
-        """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's own sort."""
+        """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's
+        own sort.
+        """
         from penstock.parts.engines._distribution import write_in_order
 
         with self._plainly():
             folder.mkdir(parents=True, exist_ok=True)
             return write_in_order(
-                self.batches(table), self._arrow_schema(table), folder, self._scratch / self._name("dealt"), key=ROW_ID, rows=rows, ways=self._ways(table.columns, rows))
+                self.batches(table),
+                self._arrow_schema(table),
+                folder,
+                self._scratch / self._name("dealt"),
+                key=ROW_ID,
+                rows=rows,
+                ways=self._ways(table.columns, rows),
+            )
 
     def compiled(
-        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+        self,
+        schema: pa.Schema,
+        build: Callable[[ir.Table], ir.Table],
+        *,
+        seconds: Callable[[int], float] | None = None,
     ) -> Callable[[pa.Table], pa.Table]:
         name, place = self._name("request"), "__p_place"
-        self._duck.register(name, pa.table([*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())], names=[*schema.names, place]))
+        self._duck.register(
+            name,
+            pa.table(
+                [*[pa.nulls(0, f.type) for f in schema], pa.array([], pa.int64())],
+                names=[*schema.names, place],
+            ),
+        )
         built = build(self._named(name))
         query = self._query(built.order_by(place).drop(place))
         self._duck.unregister(name)
@@ -251,11 +319,17 @@ class Session(EngineSession):
 
                 def answered() -> pa.Table:
                     answer = cursor.execute(query)
-                    made: pa.Table = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+                    made: pa.Table = (
+                        answer.to_arrow_table()
+                        if hasattr(answer, "to_arrow_table")
+                        else answer.fetch_arrow_table()
+                    )
                     return made
 
                 try:
-                    made: pa.Table = self._bounded.run(answered, cursor.interrupt, seconds=seconds(len(table)) if seconds else None)
+                    made: pa.Table = self._bounded.run(
+                        answered, cursor.interrupt, seconds=seconds(len(table)) if seconds else None
+                    )
                     refuse_odd(made)
                     return made
                 finally:
@@ -263,14 +337,16 @@ class Session(EngineSession):
 
         return apply
 
-    # -- within --------------------------------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------------------
 
     def _arrow_schema(self, table: ir.Table) -> pa.Schema:
         """As rows come: Ibis' own mapping differs in what may be null and in time zones."""
         cursor = self._duck.cursor()
         query = f"SELECT * FROM ({self._query(table)}) LIMIT 0"
         answer = self._bounded.run(lambda: cursor.execute(query), cursor.interrupt)
-        found: pa.Table = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+        found: pa.Table = (
+            answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+        )
         return found.schema
 
     def _measure(self, files: Sequence[str]) -> None:
@@ -284,19 +360,27 @@ class Session(EngineSession):
                 most_rows = max([most_rows, *(file.metadata.row_group(i).num_rows for i in groups)])
                 for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
                     for column, name in zip(batch.columns, batch.schema.names, strict=True):
-                        self._widths[name] = max(self._widths.get(name, 1), -(-column.nbytes // max(len(column), 1)))
+                        self._widths[name] = max(
+                            self._widths.get(name, 1), -(-column.nbytes // max(len(column), 1))
+                        )
         row_bytes = sum(self._widths.values())
-        # A thread reads one row group at a time, so no more rows than that are together, however wide they are.
+        # A thread reads one row group at a time, so no more rows than that are together, however wide they
+        # are.
         least = min(most_rows, _LEAST_GROUP) * _ROW_COPIES * self._threads * row_bytes
         if least > 2 * self._limit_bytes:
             widest = max(self._widths, key=lambda name: self._widths[name])
             raise UserError(
-                f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most of it in the column "
-                f"{widest!r}, and the embedded engine has {self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest "
-                f"ceiling that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or leave that column out.")
+                f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most"
+                f" of it in the column {widest!r}, and the embedded engine has"
+                f" {self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest ceiling"
+                f" that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or"
+                " leave that column out."
+            )
 
     def _settle(self) -> None:
-        """Where rows are wide: fewer threads, and room for what each step of a query reserves for every column."""
+        """Where rows are wide: fewer threads, and room for what each step of a query reserves for every
+        column.
+        """
         if len(self._widths) <= WIDE_COLUMNS:
             return
         step_bytes = len(self._widths) * _VECTOR_BYTES
@@ -306,7 +390,12 @@ class Session(EngineSession):
 
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""
-        return int(min(max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), 1), ROW_GROUP))
+        return int(
+            min(
+                max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), 1),
+                ROW_GROUP,
+            )
+        )
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
         unknown = self._bounded.row_bytes if self._bounded.is_used else _UNKNOWN_BYTES
@@ -342,7 +431,10 @@ class Session(EngineSession):
             query = self._query(table)
             path = str(folder / "part-0.parquet").replace("'", "''")
             # One file: DuckDB keeps the order of ORDER BY within a file, but not across files.
-            copy = f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE {self._rows_of(table.columns)})"
+            copy = (
+                f"COPY ({query}) TO '{path}' (FORMAT parquet, {compression}, ROW_GROUP_SIZE"
+                f" {self._rows_of(table.columns)})"
+            )
             counted = self._bounded.run(lambda: self._duck.execute(copy).fetchone(), self._duck.interrupt)
         refuse_odd_file(folder / "part-0.parquet")
         return int(counted[0])
@@ -350,17 +442,25 @@ class Session(EngineSession):
     @contextmanager
     def _plainly(self) -> Iterator[None]:
         """DuckDB's refusals as sentences, and the cell's."""
-        with plainly(self._scratch, self._limit_bytes), self._bounded.plainly() if self._bounded is not None else nullcontext():
+        with (
+            plainly(self._scratch, self._limit_bytes),
+            self._bounded.plainly() if self._bounded is not None else nullcontext(),
+        ):
             yield
 
 
 def _one_zero(column: str) -> str:
-    """Of 0.0 and -0.0 a Parquet dictionary of DuckDB's keeps whichever came first; so there is only the one."""
+    """Of 0.0 and -0.0 a Parquet dictionary of DuckDB's keeps whichever came first; so there is only the
+    one.
+    """
     return f"{_quoted(column)} + 0 AS {_quoted(column)}"
 
 
 def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pc.add(column, pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column for column in batch.columns]
+    columns = [
+        pc.add(column, pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column
+        for column in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
@@ -373,7 +473,10 @@ def _refuse_twins(files: Sequence[str]) -> None:
     lower = [name.lower() for name in names]
     twins = [name for name in names if lower.count(name.lower()) > 1]
     if twins:
-        raise SourceError(f"the columns {', '.join(map(repr, twins))} have names that differ in case only, which SQL cannot tell apart. Rename one of them in the source.")
+        raise SourceError(
+            f"the columns {', '.join(map(repr, twins))} have names that differ in case only, which SQL cannot"
+            " tell apart. Rename one of them in the source."
+        )
 
 
 def _quoted(name: str) -> str:

@@ -1,9 +1,9 @@
 """SQL expressions of a recipe as values of Ibis, so that they compose with the rest and move between engines.
 
-Ibis has no public node for "this SQL, over these columns" (`Table.sql` makes a table, not a value). `SqlExpression` is
-one: it holds the checked template and its inputs as ordinary children, so Ibis' own rewriting (merging selections,
-renaming) reaches them, and the engine's compiler puts the compiled inputs in their places. sqlglot then writes the tree
-in the engine's dialect.
+Ibis has no public node for "this SQL, over these columns" (`Table.sql` makes a table, not a value).
+`SqlExpression` is one: it holds the checked template and its inputs as ordinary children, so Ibis' own
+rewriting (merging selections, renaming) reaches them, and the engine's compiler puts the compiled inputs in
+their places. sqlglot then writes the tree in the engine's dialect.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ class SqlExpression(ops.Value):  # type: ignore[misc]
 class WritesExpressions:
     """Mixed into an engine's Ibis compiler: how it writes a `SqlExpression`."""
 
-    def visit_SqlExpression(self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType) -> Any:
+    def visit_SqlExpression(
+        self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType
+    ) -> Any:
         return Expression("", (), template).fill(inputs)
 
 
 def value(table: ir.Table, bound: Expression, found: dt.DataType) -> ir.Value:
     """The expression over `table`, whose type is `found`."""
     inputs: tuple[Any, ...] = tuple(table[name].op() for name in bound.columns)
-    if not inputs:  # a constant still needs a child to take its shape from, or a table could not be filtered by it
+    # a constant still needs a child to take its shape from, or a table could not be filtered by it
+    if not inputs:
         plain = ROW_ID if ROW_ID in table.columns else table.columns[0]
         inputs = (table[plain].op(),)
     return SqlExpression(inputs, bound.template, found).to_expr()

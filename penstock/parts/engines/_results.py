@@ -1,9 +1,10 @@
-"""What comes out of DuckDB: which types an expression's value may have, which values nobody can hold, and its errors.
+"""What comes out of DuckDB: which types an expression's value may have, which values nobody can hold, and its
+errors.
 
-A column of a dataset is Parquet, Arrow and Python's. DuckDB knows more than these: intervals, unions, bits, integers of
-128 bits without a sign, times with a zone (Arrow drops the zone), years up to 290,000 and infinite days. Those of a type
-are refused where the expression is read. Those of a value are looked for where rows leave the engine, and a row that has
-one broke its expression, as one that divides by nothing in a cast.
+A column of a dataset is Parquet, Arrow and Python's. DuckDB knows more than these: intervals, unions, bits,
+integers of 128 bits without a sign, times with a zone (Arrow drops the zone), years up to 290,000 and
+infinite days. Those of a type are refused where the expression is read. Those of a value are looked for where
+rows leave the engine, and a row that has one broke its expression, as one that divides by nothing in a cast.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import pyarrow as pa
 from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
 from penstock.formats.sound import odd_rows, shown
 
-_HELD = frozenset((
-    "BOOLEAN TINYINT SMALLINT INT BIGINT INT128 UTINYINT USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL TEXT VARCHAR VARBINARY DATE TIME TIMESTAMP "
-    "TIMESTAMPNTZ TIMESTAMPTZ TIMESTAMP_NS TIMESTAMP_MS TIMESTAMP_S JSON UUID ENUM STRUCT ARRAY LIST MAP").split())
+_HELD = frozenset(
+    (
+        "BOOLEAN TINYINT SMALLINT INT BIGINT INT128 UTINYINT USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL TEXT"
+        " VARCHAR VARBINARY DATE TIME TIMESTAMP TIMESTAMPNTZ TIMESTAMPTZ TIMESTAMP_NS TIMESTAMP_MS"
+        " TIMESTAMP_S JSON UUID ENUM STRUCT ARRAY LIST MAP"
+    ).split()
+)
 """sqlglot's names of the types that a column may have."""
 _INSTEAD = {
     "INTERVAL": "Take its length: epoch(…) gives seconds, date_diff('day', a, b) whole days",
@@ -55,20 +60,26 @@ def held(mapper: Any, kind: str, expression: str) -> Any:
 
     bad = ""
     try:
-        within = [each.this.name for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)]
+        within = [
+            each.this.name for each in exp.DataType.build(kind, dialect="duckdb").find_all(exp.DataType)
+        ]
         bad = next((each for each in within if each not in _HELD), "")
         if not bad:
             return mapper.from_string(kind)
     except Exception:  # noqa: BLE001 - neither has one error for a type that it does not know, such as fields without names
         pass
-    raise RecipeError(f"the value is {kind[:_LONGEST]}, which cannot be a column. {_INSTEAD.get(bad, _OTHERWISE)}; found {expression!r}")
+    raise RecipeError(
+        f"the value is {kind[:_LONGEST]}, which cannot be a column. {_INSTEAD.get(bad, _OTHERWISE)}; found"
+        f" {expression!r}"
+    )
 
 
-# -- values --------------------------------------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------------------------
 
 
 def refuse_odd(rows: pa.RecordBatch | pa.Table) -> None:
-    """No value is one that nobody after the engine can hold: a moment outside the years 1 to 9999, a time of day beyond 24:00.
+    """No value is one that nobody after the engine can hold: a moment outside the years 1 to 9999, a time of
+    day beyond 24:00.
 
     Raises:
         ContractError: one is.
@@ -99,17 +110,29 @@ def refuse_odd_file(path: Path) -> None:
     leaves = [i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None]
     for group in range(meta.num_row_groups) if leaves else ():
         for leaf in leaves:
-            column, (least, most) = meta.row_group(group).column(leaf), _ends(meta.schema.column(leaf)) or (0, 0)
+            column, (least, most) = (
+                meta.row_group(group).column(leaf),
+                _ends(meta.schema.column(leaf))
+                or (
+                    0,
+                    0,
+                ),
+            )
             said = column.statistics
             if said is None or not said.has_min_max:
                 continue
             for number in (said.min_raw, said.max_raw):
                 if not least <= number <= most:
-                    raise broken_row(f"the column {column.path_in_schema!r} holds {_called(number, meta.schema.column(leaf))}")
+                    raise broken_row(
+                        f"the column {column.path_in_schema!r} holds"
+                        f" {_called(number, meta.schema.column(leaf))}"
+                    )
 
 
 def _ends(leaf: Any) -> tuple[int, int] | None:
-    """The least and the most that a leaf of a Parquet file may hold, in its own unit; None where that is any."""
+    """The least and the most that a leaf of a Parquet file may hold, in its own unit; None where that is
+    any.
+    """
     kind = leaf.logical_type
     if kind.type == "DATE":
         return _DAYS
@@ -121,7 +144,11 @@ def _ends(leaf: Any) -> tuple[int, int] | None:
 
 def _unit(leaf: Any) -> str:
     found = re.search(r'"timeUnit": "(\w+)"', leaf.logical_type.to_json())
-    return {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[found[1]] if found else "SECONDS"
+    return (
+        {"milliseconds": "MILLIS", "microseconds": "MICROS", "nanoseconds": "NANOS"}[found[1]]
+        if found
+        else "SECONDS"
+    )
 
 
 def _called(number: int, leaf: Any) -> str:
@@ -129,11 +156,15 @@ def _called(number: int, leaf: Any) -> str:
     if kind == "TIME":
         return f"a time of day outside 00:00 to 24:00, {number:,} {_unit(leaf).lower()} from midnight"
     numbers = pa.array([number], pa.int64())
-    moments = numbers.cast(pa.int32()).view(pa.date32()) if kind == "DATE" else numbers.view(pa.timestamp(_SHORT[_unit(leaf)]))
+    moments = (
+        numbers.cast(pa.int32()).view(pa.date32())
+        if kind == "DATE"
+        else numbers.view(pa.timestamp(_SHORT[_unit(leaf)]))
+    )
     return f"a moment outside the years 1 to 9999 (in UTC), {shown(moments, 0)!r}"
 
 
-# -- errors --------------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -154,29 +185,38 @@ def plainly(scratch: Path, limit_bytes: int) -> Iterator[None]:
         raise StoreError(f"cannot write to {scratch}: {error.strerror}. {_FREE}") from None
     except duckdb.OutOfMemoryException as error:
         if "max_temp_directory_size" in str(error) and "failed to offload" in str(error):
-            raise StoreError(f"the disk is full: {scratch} has no room for what does not fit in memory. {_FREE}") from None
+            raise StoreError(
+                f"the disk is full: {scratch} has no room for what does not fit in memory. {_FREE}"
+            ) from None
         raise UserError(
-            f"preparing needs more memory than the {limit_bytes / 2**20:.0f} MiB that the embedded engine has. "
-            f"Raise resources.memory, or lower resources.threads."
+            f"preparing needs more memory than the {limit_bytes / 2**20:.0f} MiB that the embedded engine"
+            " has. Raise resources.memory, or lower resources.threads."
         ) from None
     except duckdb.IOException as error:
         text = str(error)
         if "No space left" in text or "disk quota" in text.lower():
-            raise StoreError(f"the disk is full while writing under {scratch}. Nothing half-written was kept. {_FREE}") from None
+            raise StoreError(
+                f"the disk is full while writing under {scratch}. Nothing half-written was kept. {_FREE}"
+            ) from None
         raise SourceError(f"cannot read or write: {first_line(error)}") from None
     except duckdb.InterruptException:
         raise
     except (duckdb.InternalException, duckdb.FatalException) as error:
         raise UserError(
-            f"the embedded engine failed at an expression of the recipe, by a mistake of its own ({first_line(error)}). "
-            f"Write the newest of them in another way.") from None
-    except (duckdb.Error, UnicodeDecodeError) as error:  # what a value breaks has as many names as there are functions
+            "the embedded engine failed at an expression of the recipe, by a mistake of its own"
+            f" ({first_line(error)}). Write the newest of them in another way."
+        ) from None
+    # what a value breaks has as many names as there are functions
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise broken_row(first_line(error)) from None
 
 
 def broken_row(what: str) -> ContractError:
     """What to say when a value breaks an expression."""
-    return ContractError(f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit, or keep such rows out with `where`.")
+    return ContractError(
+        f"a row broke an expression of the recipe: {what}. Use TRY_CAST or TRY(…) where a value may not fit,"
+        " or keep such rows out with `where`."
+    )
 
 
 def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
@@ -185,4 +225,6 @@ def first_line(error: Exception, columns: Sequence[str] = ()) -> str:
     said = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
     text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", said.split("\n")[0].rstrip(".!"))
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return re.sub(r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text)
+    return re.sub(
+        r'"?\$(\d+)"?', lambda m: repr(columns[int(m[1])]) if int(m[1]) < len(columns) else m[0], text
+    )

@@ -1,14 +1,15 @@
 """Ibis expressions as Spark SQL that means what DuckDB means.
 
-Spark and DuckDB agree on relations (joins, groups, windows, orders) and on a small core of values: comparisons, logic,
-CASE, concatenation, md5, whole numbers. On the rest they differ in a hundred small ways: how a double is written as text,
-what a regular expression may be, which texts are times, upper case beyond ASCII, division by zero, overflow. So only
-the core becomes Spark SQL. Whatever else is computed of one row is lifted out of the query as it stands, as large a piece as
-possible, written in DuckDB's SQL, and run on the executors by DuckDB itself over Arrow batches (`_spark_work.evaluate`).
-The SQL of a recipe goes the same way, so none of it has to be translated, and none is refused for being untranslatable.
+Spark and DuckDB agree on relations (joins, groups, windows, orders) and on a small core of values:
+comparisons, logic, CASE, concatenation, md5, whole numbers. On the rest they differ in a hundred small ways:
+how a double is written as text, what a regular expression may be, which texts are times, upper case beyond
+ASCII, division by zero, overflow. So only the core becomes Spark SQL. Whatever else is computed of one row is
+lifted out of the query as it stands, as large a piece as possible, written in DuckDB's SQL, and run on the
+executors by DuckDB itself over Arrow batches (`_spark_work.evaluate`). The SQL of a recipe goes the same way,
+so none of it has to be translated, and none is refused for being untranslatable.
 
-A lifted piece is a `SqlExpression`, the node that a recipe's own SQL already is: Ibis rewrites around it, and the compiler
-writes a call of a function that the session registers with Spark.
+A lifted piece is a `SqlExpression`, the node that a recipe's own SQL already is: Ibis rewrites around it, and
+the compiler writes a call of a function that the session registers with Spark.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ from penstock.parts.engines._expression import SqlExpression
 Register = Callable[[str, tuple[dt.DataType, ...], dt.DataType], str]
 """Template, types of the inputs and of the result → the name by which Spark knows the function."""
 
-_NEVER = (ops.Reduction, ops.Analytic, ops.WindowFunction, ops.WindowBoundary, ops.Subquery, ops.SortKey, ops.Field, ops.Alias, ops.Literal)
+_NEVER = (
+    ops.Reduction,
+    ops.Analytic,
+    ops.WindowFunction,
+    ops.WindowBoundary,
+    ops.Subquery,
+    ops.SortKey,
+    ops.Field,
+    ops.Alias,
+    ops.Literal,
+)
 """Not of one row, or nothing to compute."""
 _LOGIC = (ops.And, ops.Or, ops.Not, ops.IsNull, ops.NotNull)
 _COMPARISONS = (ops.Equals, ops.NotEquals, ops.Less, ops.LessEqual, ops.Greater, ops.GreaterEqual)
@@ -52,16 +63,20 @@ class Compiler(PySparkCompiler):  # type: ignore[misc]
     def translate(self, op: Any, *, params: Any) -> Any:
         return super().translate(lifted(op, self._duck), params=params)
 
-    def visit_SqlExpression(self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType) -> Any:
+    def visit_SqlExpression(
+        self, op: SqlExpression, *, inputs: tuple[Any, ...], template: str, found: dt.DataType
+    ) -> Any:
         name = self._register(template, tuple(each.dtype for each in op.inputs), found)
         return sge.Anonymous(this=name, expressions=list(inputs))
 
     def visit_Field(self, op: Any, *, rel: Any, name: str) -> Any:
-        return sg.column(name, table=rel.alias_or_name, quoted=True)  # Ibis' own asks for options that only its Spark backend sets
+        # Ibis' own asks for options that only its Spark backend sets
+        return sg.column(name, table=rel.alias_or_name, quoted=True)
 
     def visit_NonNullLiteral(self, op: Any, *, value: Any, dtype: dt.DataType) -> Any:
         if dtype.is_floating():
-            return self.cast(sge.Literal.string(repr(float(value))), dtype)  # as text: Spark reads 0.1 as a decimal first
+            # as text: Spark reads 0.1 as a decimal first
+            return self.cast(sge.Literal.string(repr(float(value))), dtype)
         return super().visit_NonNullLiteral(op, value=value, dtype=dtype)
 
 
@@ -70,7 +85,12 @@ def lifted(op: Any, duck: Any) -> Any:
 
     def rewrite(node: Any, changed: dict[str, Any] | None) -> Any:
         now = node.__recreate__(changed) if changed else node
-        if not isinstance(now, ops.Value) or isinstance(now, (*_NEVER, SqlExpression)) or now.shape.is_scalar() or _across_tables(now):
+        if (
+            not isinstance(now, ops.Value)
+            or isinstance(now, (*_NEVER, SqlExpression))
+            or now.shape.is_scalar()
+            or _across_tables(now)
+        ):
             return now
         inner = any(isinstance(child, SqlExpression) for child in _children(now))
         return _lift(now, duck) if inner or not _is_core(now) else now
@@ -108,8 +128,13 @@ def _is_core(op: Any) -> bool:
     if isinstance(op, ops.InValues):
         return _comparable(types)
     if isinstance(op, _CHOICES):
-        # A number's type may widen on the way, so only texts and truths are chosen between, or numbers of one type.
-        kinds = {str(found.copy(nullable=True)) for found in types if not found.is_boolean() and not found.is_null()}
+        # A number's type may widen on the way, so only texts and truths are chosen between, or numbers of one
+        # type.
+        kinds = {
+            str(found.copy(nullable=True))
+            for found in types
+            if not found.is_boolean() and not found.is_null()
+        }
         return all(map(_is_plain, types)) and len(kinds) <= 1
     if isinstance(op, ops.Cast):
         source, target = op.arg.dtype, op.to
@@ -124,11 +149,18 @@ def _is_core(op: Any) -> bool:
 
 
 def _comparable(types: list[dt.DataType]) -> bool:
-    return all(found.is_string() for found in types) or all(found.is_signed_integer() for found in types) or all(found.is_boolean() for found in types) or all(found.is_float64() for found in types)
+    return (
+        all(found.is_string() for found in types)
+        or all(found.is_signed_integer() for found in types)
+        or all(found.is_boolean() for found in types)
+        or all(found.is_float64() for found in types)
+    )
 
 
 def _lift(op: Any, duck: Any) -> Any:
-    """The value as DuckDB's SQL over its leaves: what is no computation of one row, or a core piece that is not worth its own."""
+    """The value as DuckDB's SQL over its leaves: what is no computation of one row, or a core piece that is
+    not worth its own.
+    """
     leaves: dict[Any, int] = {}
 
     def gather(node: Any) -> None:
@@ -147,5 +179,7 @@ def _lift(op: Any, duck: Any) -> Any:
     table = ibis.table(schema, name="__p_rows")
     over = op.replace({leaf: table[f"${i}"].op() for leaf, i in leaves.items()})
     tree = duck.to_sqlglot(table.select(__p_value=over.to_expr()))
-    template = tree.expressions[0].this.transform(lambda node: sg.column(node.name, quoted=True) if isinstance(node, sge.Column) else node)
+    template = tree.expressions[0].this.transform(
+        lambda node: sg.column(node.name, quoted=True) if isinstance(node, sge.Column) else node
+    )
     return SqlExpression(tuple(leaves), template.sql(dialect="duckdb"), op.dtype)

@@ -2,9 +2,10 @@
 
 Which Java, and how it is kept quiet, is said in core.java.
 
-One Spark for a process. Sessions share it (each with settings and views of its own) and the last to close stops it, so
-that a cluster's executors are free while a model is trained, and with it the Java process, whose hundreds of megabytes would
-count against the ceiling of the stages that follow. A Spark that the user started is used as it is, and left running.
+One Spark for a process. Sessions share it (each with settings and views of its own) and the last to close
+stops it, so that a cluster's executors are free while a model is trained, and with it the Java process, whose
+hundreds of megabytes would count against the ceiling of the stages that follow. A Spark that the user started
+is used as it is, and left running.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads
             _ours = _started(sql, master, options, memory_bytes=memory_bytes, threads=threads)
             _users = 0
         elif running.master != _master(master, threads) and running.master != master:
-            raise UserError(f"Spark runs already in this process, on {running.master}, and the recipe says {master}. Stop it first, or say  engine: {{type: spark, master: {running.master}}}")
+            raise UserError(
+                f"Spark runs already in this process, on {running.master}, and the recipe says {master}. Stop"
+                f" it first, or say  engine: {{type: spark, master: {running.master}}}"
+            )
         session = (_ours or sql.SparkSession.builder.getOrCreate()).newSession()
         for word, value in _SETTINGS.items():
             session.conf.set(word, value)
@@ -87,10 +91,18 @@ def stop() -> None:
 
 
 _SETTINGS = {
-    "spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true", "spark.sql.ansi.enabled": "true", "spark.sql.legacy.parquet.nanosAsLong": "true",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "16384", "spark.sql.parquet.compression.codec": "lz4_raw", "spark.sql.autoBroadcastJoinThreshold": str(10 * 2**20),
-    "spark.sql.variable.substitute": "false", "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED", "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
-    "spark.sql.execution.arrow.useLargeVarTypes": "false", "spark.sql.execution.pythonUDF.arrow.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "16384",
+    "spark.sql.parquet.compression.codec": "lz4_raw",
+    "spark.sql.autoBroadcastJoinThreshold": str(10 * 2**20),
+    "spark.sql.variable.substitute": "false",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.execution.arrow.useLargeVarTypes": "false",
+    "spark.sql.execution.pythonUDF.arrow.enabled": "true",
 }
 """What a session must have, so that values mean the same as in DuckDB."""
 
@@ -108,13 +120,20 @@ def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes:
     local = _is_local(master)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    settings = {"spark.app.name": "penstock", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    settings = {
+        "spark.app.name": "penstock",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         cores = threads
         settings |= {
-            "spark.driver.memory": f"{max(memory_bytes // 2 // 2**20, 512)}m", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
-            "spark.sql.shuffle.partitions": str(max(2 * cores, 4)), "spark.default.parallelism": str(max(cores, 1)),
+            "spark.driver.memory": f"{max(memory_bytes // 2 // 2**20, 512)}m",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": str(max(2 * cores, 4)),
+            "spark.default.parallelism": str(max(cores, 1)),
         }
     builder = sql.SparkSession.builder.master(_master(master, threads))
     for word, value in {**settings, **options}.items():
@@ -124,7 +143,9 @@ def _started(sql: Any, master: str, options: Mapping[str, str], *, memory_bytes:
         with interrupt_kept():
             return builder.getOrCreate()
     except _failures() as error:
-        raise UserError(f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}.") from None
+        raise UserError(
+            f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}."
+        ) from None
     finally:
         for name, before in given.items():
             if before is None:
@@ -146,9 +167,15 @@ def _check_executors(session: Any, shared: Path) -> None:
     finally:
         probe.unlink(missing_ok=True)
     if not all(seen for seen, _ in found):
-        raise UserError(f"Spark's executors do not see {shared}, where extracts and rows are written. Put the store on a file system that every machine mounts at the same place (--store).")
+        raise UserError(
+            f"Spark's executors do not see {shared}, where extracts and rows are written. Put the store on a"
+            " file system that every machine mounts at the same place (--store)."
+        )
     if others := sorted({version for _, version in found} - {__version__}):
-        raise UserError(f"Spark's executors have Penstock {', '.join(others)}, and this is {__version__}. Install the same version on every machine.")
+        raise UserError(
+            f"Spark's executors have Penstock {', '.join(others)}, and this is {__version__}. Install the"
+            " same version on every machine."
+        )
 
 
 @contextmanager
@@ -176,19 +203,37 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
 
             return broken_row(message)
         if kind == "disk":
-            return StoreError(f"an executor cannot write or read: {message}. Free some space, or put the store elsewhere with --store.")
+            return StoreError(
+                f"an executor cannot write or read: {message}. Free some space, or put the store elsewhere"
+                " with --store."
+            )
         if kind != "memory":
             for known in (ContractError, SourceError, StoreError, RecipeError):
                 if known.__name__ == kind:
                     return known(message)
             return UserError(message)
-        return UserError("preparing needs more memory than a Python worker of an executor has. Raise  spark.executor.pyspark.memory  in engine.options.")
+        return UserError(
+            "preparing needs more memory than a Python worker of an executor has. Raise "
+            " spark.executor.pyspark.memory  in engine.options."
+        )
     if "No space left on device" in text:
-        return StoreError(f"the disk is full while Spark was writing under {scratch}. Nothing half-written was kept. Free some space, or put the store elsewhere with --store.")
+        return StoreError(
+            f"the disk is full while Spark was writing under {scratch}. Nothing half-written was kept. Free"
+            " some space, or put the store elsewhere with --store."
+        )
     if "OutOfMemoryError" in text or "Java heap space" in text:
-        return UserError("preparing needs more memory than Spark has. Raise resources.memory (on one machine), or  spark.executor.memory  in engine.options.")
+        return UserError(
+            "preparing needs more memory than Spark has. Raise resources.memory (on one machine), or "
+            " spark.executor.memory  in engine.options."
+        )
     if "No module named 'penstock" in text:
-        return UserError(f"the Python of Spark's executors has no Penstock. Install penstock {__version__} on every machine, or set PYSPARK_PYTHON to a Python that has it.")
+        return UserError(
+            f"the Python of Spark's executors has no Penstock. Install penstock {__version__} on every"
+            " machine, or set PYSPARK_PYTHON to a Python that has it."
+        )
     if re.search(r"FileNotFoundException|PATH_NOT_FOUND|does not exist", text):
-        return SourceError(f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system that every machine mounts at the same place (--store).")
+        return SourceError(
+            f"Spark cannot find a file: {first_cause(text)}. On a cluster the store must be on a file system"
+            " that every machine mounts at the same place (--store)."
+        )
     return UserError(f"Spark could not do it: {first_cause(text)}. What it said is in {_java.kept()}.")

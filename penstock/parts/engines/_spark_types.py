@@ -1,7 +1,8 @@
 """What Spark holds in place of each type: a value travels through Spark in a carrier that keeps it whole.
 
-Spark has no unsigned numbers, no time of day, and no nanoseconds. DuckDB has, and a dataset's schema is DuckDB's, so such
-columns travel as a wider number and become what they were where rows are written or looked at.
+Spark has no unsigned numbers, no time of day, and no nanoseconds. DuckDB has, and a dataset's schema is
+DuckDB's, so such columns travel as a wider number and become what they were where rows are written or looked
+at.
 """
 
 from __future__ import annotations
@@ -12,8 +13,18 @@ import pyarrow as pa
 
 from penstock.core.errors import RecipeError
 
-_UNSIGNED = {8: ("smallint", pa.int16(), pa.uint8()), 16: ("int", pa.int32(), pa.uint16()), 32: ("bigint", pa.int64(), pa.uint32()), 64: ("decimal(20,0)", pa.decimal128(20, 0), pa.uint64())}
-_SIGNED = {8: ("tinyint", pa.int8()), 16: ("smallint", pa.int16()), 32: ("int", pa.int32()), 64: ("bigint", pa.int64())}
+_UNSIGNED = {
+    8: ("smallint", pa.int16(), pa.uint8()),
+    16: ("int", pa.int32(), pa.uint16()),
+    32: ("bigint", pa.int64(), pa.uint32()),
+    64: ("decimal(20,0)", pa.decimal128(20, 0), pa.uint64()),
+}
+_SIGNED = {
+    8: ("tinyint", pa.int8()),
+    16: ("smallint", pa.int16()),
+    32: ("int", pa.int32()),
+    64: ("bigint", pa.int64()),
+}
 
 
 class Carried:
@@ -50,10 +61,18 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
         ddl, arrow = _SIGNED[found.nbytes * 8]
         return ddl, arrow, arrow
     if found.is_floating():
-        return ("double", pa.float64(), pa.float64()) if found.is_float64() else ("float", pa.float32(), pa.float32())
+        return (
+            ("double", pa.float64(), pa.float64())
+            if found.is_float64()
+            else ("float", pa.float32(), pa.float32())
+        )
     if found.is_decimal() and (found.precision or 38) <= 38:
         precision, scale = found.precision or 38, found.scale or 0
-        return f"decimal({precision},{scale})", pa.decimal128(precision, scale), pa.decimal128(precision, scale)
+        return (
+            f"decimal({precision},{scale})",
+            pa.decimal128(precision, scale),
+            pa.decimal128(precision, scale),
+        )
     if found.is_timestamp():
         if found.timezone is not None:
             return "timestamp", pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")
@@ -71,10 +90,22 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
     if found.is_struct():
         parts = {name: _three(each) for name, each in found.items()}
         words = ",".join(f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items())
-        return f"struct<{words}>", pa.struct([(n, p[1]) for n, p in parts.items()]), pa.struct([(n, p[2]) for n, p in parts.items()])
-    for word, is_it, arrow in (("string", found.is_string(), pa.string()), ("boolean", found.is_boolean(), pa.bool_()), ("binary", found.is_binary(), pa.binary()), ("date", found.is_date(), pa.date32())):
+        return (
+            f"struct<{words}>",
+            pa.struct([(n, p[1]) for n, p in parts.items()]),
+            pa.struct([(n, p[2]) for n, p in parts.items()]),
+        )
+    for word, is_it, arrow in (
+        ("string", found.is_string(), pa.string()),
+        ("boolean", found.is_boolean(), pa.bool_()),
+        ("binary", found.is_binary(), pa.binary()),
+        ("date", found.is_date(), pa.date32()),
+    ):
         if is_it:
             return word, arrow, arrow
     if found.is_null():
         return "int", pa.int32(), pa.int32()
-    raise RecipeError(f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use  engine: embedded")
+    raise RecipeError(
+        f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use "
+        " engine: embedded"
+    )

@@ -1,6 +1,7 @@
 """What runs on Spark's executors: pure functions over Arrow batches. Nothing here knows a session.
 
-Whatever fails for a reason that can be told is raised as `Told`, whose text survives the way through Spark's own errors.
+Whatever fails for a reason that can be told is raised as `Told`, whose text survives the way through Spark's
+own errors.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _telling() -> Iterator[None]:
         raise Told("memory", "") from None
     except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
         first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n")[0])
-        raise Told("row", re.sub(r" when casting from source column \"?\$\d+\"?", "", first).removesuffix(".")) from None
+        raise Told(
+            "row", re.sub(r" when casting from source column \"?\$\d+\"?", "", first).removesuffix(".")
+        ) from None
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +69,15 @@ def _duck() -> Any:
     """This worker's DuckDB: one thread, nothing loaded, nothing reachable."""
     import duckdb
 
-    made = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False})
+    made = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": 1,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_access": False,
+        },
+    )
     made.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors, too
     made.execute("SET lock_configuration = true")
     return made
@@ -98,7 +109,9 @@ class Evaluate:
 
     def __call__(self, *columns: pa.Array) -> pa.Array:
         with _telling():
-            made = _asked(self._query, [each.out(column) for each, column in zip(self._inputs, columns, strict=True)])["v"].combine_chunks()
+            made = _asked(
+                self._query, [each.out(column) for each, column in zip(self._inputs, columns, strict=True)]
+            )["v"].combine_chunks()
             return self._found.into(made if isinstance(made, pa.Array) else pa.concat_arrays(made.chunks))
 
 
@@ -122,7 +135,8 @@ def _partition() -> int:
 
 
 class Land:
-    """Writes each partition as one Parquet file whose name sorts as partitions do; a task that is run again writes the same file again.
+    """Writes each partition as one Parquet file whose name sorts as partitions do; a task that is run again
+    writes the same file again.
 
     Args:
         folder: must be seen by the executors and by the driver.
@@ -131,13 +145,19 @@ class Land:
         lasting: kept for good (zstd), or only for a while (lz4).
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], types: Sequence[Carried], *, lasting: bool) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], types: Sequence[Carried], *, lasting: bool
+    ) -> None:
         self._folder, self._names, self._types = folder, list(names), list(types)
-        self._how: dict[str, Any] = {"compression": "zstd", "compression_level": 1} if lasting else {"compression": "lz4"}
+        self._how: dict[str, Any] = (
+            {"compression": "zstd", "compression_level": 1} if lasting else {"compression": "lz4"}
+        )
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([pa.field(name, each.plain) for name, each in zip(self._names, self._types, strict=True)])
+        return pa.schema(
+            [pa.field(name, each.plain) for name, each in zip(self._names, self._types, strict=True)]
+        )
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with _telling():
@@ -193,25 +213,37 @@ class Summarise:
                 for i, (each, summary) in enumerate(zip(self._types, self._summaries.values(), strict=True)):
                     summary.update(each.out(batch.column(i + 1)), batch.column(0))
         sender: Any = CPickleSerializer()
-        yield pa.record_batch({"part": pa.array([_partition()], pa.int64()), "state": pa.array([sender.dumps(self._summaries)], pa.binary())})
+        yield pa.record_batch(
+            {
+                "part": pa.array([_partition()], pa.int64()),
+                "state": pa.array([sender.dumps(self._summaries)], pa.binary()),
+            }
+        )
 
 
 _REGISTERS, _MOST = 64, 58
 
 
 class Distinct:
-    """DuckDB's own estimate of distinct values (HyperLogLog), of partitions that are merged: the registers' maxima."""
+    """DuckDB's own estimate of distinct values (HyperLogLog), of partitions that are merged: the registers'
+    maxima.
+    """
 
     def __init__(self, types: Sequence[Carried]) -> None:
         self._types = list(types)
-        states = ", ".join(f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB' for i in range(len(self._types)))
+        states = ", ".join(
+            f'(approx_count_distinct("${i}") EXPORT_STATE)::BLOB' for i in range(len(self._types))
+        )
         self._query = f"SELECT {states} FROM __p_rows"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = np.zeros((len(self._types), _REGISTERS), np.uint8)
         with _telling():
             for batch in batches:
-                found = _asked(self._query, [each.out(column) for each, column in zip(self._types, batch.columns, strict=True)])
+                found = _asked(
+                    self._query,
+                    [each.out(column) for each, column in zip(self._types, batch.columns, strict=True)],
+                )
                 for i, column in enumerate(found.columns):
                     state = column[0].as_py()
                     if state is not None:
@@ -227,8 +259,9 @@ class Distinct:
 
 
 def estimate(registers: np.ndarray) -> int:
-    """How many distinct values left such registers, uint8 `[64]`: the improved raw estimator, as DuckDB has it (Ertl 2017,
-    New cardinality estimation algorithms for HyperLogLog sketches, algorithm 6)."""
+    """How many distinct values left such registers, uint8 `[64]`: the improved raw estimator, as DuckDB has
+    it (Ertl 2017, New cardinality estimation algorithms for HyperLogLog sketches, algorithm 6).
+    """
     counts = np.bincount(registers, minlength=_MOST + 2)
     z = _REGISTERS * _tau((_REGISTERS - int(counts[_MOST + 1])) / _REGISTERS)
     for k in range(_MOST, 0, -1):

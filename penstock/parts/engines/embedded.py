@@ -1,9 +1,10 @@
 """The engine in this process: Ibis on DuckDB, out of core.
 
-Memory. DuckDB keeps its own limit, but a process that runs it holds more: the interpreter and its libraries (about
-250 MB), Arrow batches on their way through Python, and what the allocator has not given back (measured: up to 170 MB
-above a limit of 500 MB while sorting and writing Parquet on two threads). So it gets `_SHARE` of what is left of the
-ceiling after `_BASE_BYTES`. What does not fit is spilled under the scratch folder.
+Memory. DuckDB keeps its own limit, but a process that runs it holds more: the interpreter and its libraries
+(about 250 MB), Arrow batches on their way through Python, and what the allocator has not given back
+(measured: up to 170 MB above a limit of 500 MB while sorting and writing Parquet on two threads). So it gets
+`_SHARE` of what is left of the ceiling after `_BASE_BYTES`. What does not fit is spilled under the scratch
+folder.
 """
 
 from __future__ import annotations

@@ -2,15 +2,18 @@
 
     engine: {type: spark, master: "spark://host:7077", options: {spark.executor.memory: 8g}}
 
-Every table is two: an Ibis expression over tables that Spark holds, and the same tables, empty, in a DuckDB on the driver
-(the shadow). The shadow says what type each column has, checks the SQL of recipes and compiles what bundles serve, so
-all that is what the embedded engine would say, and a recipe can be checked before Spark is started, and without a Java.
+Every table is two: an Ibis expression over tables that Spark holds, and the same tables, empty, in a DuckDB
+on the driver (the shadow). The shadow says what type each column has, checks the SQL of recipes and compiles
+what bundles serve, so all that is what the embedded engine would say, and a recipe can be checked before
+Spark is started, and without a Java.
 
-Rows are read and written as Parquet by the executors. Relations run as Spark SQL; what is computed of one row runs in
-DuckDB on the executors where Spark would not give the very same (`_spark_compile`); values that Spark has no type for
-travel in carriers (`_spark_types`). Summaries are updated on the executors, and merged here in the order of partitions.
+Rows are read and written as Parquet by the executors. Relations run as Spark SQL; what is computed of one row
+runs in DuckDB on the executors where Spark would not give the very same (`_spark_compile`); values that Spark
+has no type for travel in carriers (`_spark_types`). Summaries are updated on the executors, and merged here
+in the order of partitions.
 
-What the executors must see: the store's folder (extracts, scratch, rows) at the same place as the driver does.
+What the executors must see: the store's folder (extracts, scratch, rows) at the same place as the driver
+does.
 """
 
 from __future__ import annotations
@@ -42,17 +45,29 @@ class Spark(Engine):
     """Spark, on this machine or on a cluster. Needs the extra `spark`, and Penstock on every executor."""
 
     master: Annotated[str, AfterValidator(spark_master)] = "local"
-    """`local` (as many threads as `resources.threads`), `local[4]`, `spark://host:7077`, `yarn`, `k8s://https://…`."""
+    """`local` (as many threads as `resources.threads`), `local[4]`, `spark://host:7077`, `yarn`,
+    `k8s://https://…`.
+    """
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Spark's own settings, such as `{spark.executor.memory: 8g}`."""
 
     @field_validator("options")
     @classmethod
     def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
-        problems = [Problem((word,), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
+        problems = [
+            Problem((word,), "is no setting of Spark: their names begin with `spark.`")
+            for word in options
+            if not word.startswith("spark.")
+        ]
         from penstock.parts.engines._spark_start import _SETTINGS
 
-        problems += [Problem((word,), "is set by Penstock, so that rows come out as on the embedded engine; leave it out") for word in options if word in _SETTINGS or word == "spark.master"]
+        problems += [
+            Problem(
+                (word,), "is set by Penstock, so that rows come out as on the embedded engine; leave it out"
+            )
+            for word in options
+            if word in _SETTINGS or word == "spark.master"
+        ]
         if problems:
             raise mistakes(*problems)
         return options
@@ -61,20 +76,29 @@ class Spark(Engine):
         return master_needs_trust("engine: spark", self.master, self.options)
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
-        return Session(scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads)
+        return Session(
+            scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads
+        )
 
     def afar(self, shared: Path, *, memory_bytes: int, threads: int) -> AbstractContextManager[Hands]:
         return Executors(shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads)
 
     def _words(self) -> dict[str, str]:
-        return {word: str(value).lower() if isinstance(value, bool) else str(value) for word, value in self.options.items()}
+        return {
+            word: str(value).lower() if isinstance(value, bool) else str(value)
+            for word, value in self.options.items()
+        }
 
 
 class Executors(Hands):
     """The executors, one task an item. Results come back as Spark itself sends them."""
 
-    def __init__(self, shared: Path, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int) -> None:
-        self._start = partial(_start, master, options, memory_bytes=memory_bytes, threads=threads, shared=shared)
+    def __init__(
+        self, shared: Path, master: str, options: Mapping[str, str], *, memory_bytes: int, threads: int
+    ) -> None:
+        self._start = partial(
+            _start, master, options, memory_bytes=memory_bytes, threads=threads, shared=shared
+        )
         self._spark: Any = None
 
     def __enter__(self) -> Executors:
@@ -92,17 +116,33 @@ class Executors(Hands):
         from penstock.parts.engines._spark_work import Telling
 
         with plainly():
-            return list(self._spark.sparkContext.parallelize(list(items), max(len(items), 1)).map(Telling(work)).collect()) if items else []
+            return (
+                list(
+                    self._spark.sparkContext.parallelize(list(items), max(len(items), 1))
+                    .map(Telling(work))
+                    .collect()
+                )
+                if items
+                else []
+            )
 
 
 class Session(EngineSession):
     """Spark is started when rows are first asked for."""
 
-    def __init__(self, scratch: Path, *, master: str, options: Mapping[str, str], memory_bytes: int, threads: int) -> None:
+    def __init__(
+        self, scratch: Path, *, master: str, options: Mapping[str, str], memory_bytes: int, threads: int
+    ) -> None:
         from penstock.parts.engines._duck import Session as Duck
         from penstock.parts.engines._spark_compile import Compiler
 
-        self._scratch, self._master, self._options, self._memory_bytes, self._threads = scratch, master, options, memory_bytes, threads
+        self._scratch, self._master, self._options, self._memory_bytes, self._threads = (
+            scratch,
+            master,
+            options,
+            memory_bytes,
+            threads,
+        )
         self._shadow = Duck(scratch / "shadow", limit_bytes=_SHADOW_BYTES, threads=1, bounded=False)
         self._compiler: Any = Compiler(self._shadow._compiler, self._function)
         self._numbers = itertools.count()
@@ -120,7 +160,7 @@ class Session(EngineSession):
             self._spark = None
             stop()
 
-    # -- tables --------------------------------------------------------------------------------------------------------
+    # -- tables ----------------------------------------------------------------------------------------------
 
     def read(self, parquet: Sequence[Path | str], columns: Sequence[str] | None = None) -> ir.Table:
         files = [str(path) for path in parquet]
@@ -151,7 +191,7 @@ class Session(EngineSession):
         Carried(value.type())
         return value
 
-    # -- rows ----------------------------------------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------------------------
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
@@ -171,11 +211,21 @@ class Session(EngineSession):
         op = table.op()
         estimated: dict[str, Any] = {}
         if isinstance(op, ops.Aggregate) and not op.groups:
-            estimated = {name: metric for name, metric in op.metrics.items() if isinstance(metric, ops.ApproxCountDistinct) and metric.where is None}
+            estimated = {
+                name: metric
+                for name, metric in op.metrics.items()
+                if isinstance(metric, ops.ApproxCountDistinct) and metric.where is None
+            }
         if not estimated:
             return self._collected(table)
         others = {name: metric for name, metric in op.metrics.items() if name not in estimated}
-        row = dict(zip(estimated, self._distinct(op.parent, [metric.arg for metric in estimated.values()]), strict=True))
+        row = dict(
+            zip(
+                estimated,
+                self._distinct(op.parent, [metric.arg for metric in estimated.values()]),
+                strict=True,
+            )
+        )
         if others:
             row |= self._collected(ops.Aggregate(op.parent, {}, others).to_expr())[0]
         return [{name: row[name] for name in op.metrics}]
@@ -184,17 +234,25 @@ class Session(EngineSession):
         return self._land(table.order_by(list(order)) if order else table, folder, lasting=True)
 
     def compiled(
-        self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table], *, seconds: Callable[[int], float] | None = None,
+        self,
+        schema: pa.Schema,
+        build: Callable[[ir.Table], ir.Table],
+        *,
+        seconds: Callable[[int], float] | None = None,
     ) -> Callable[[pa.Table], pa.Table]:
         return self._shadow.compiled(schema, build, seconds=seconds)
 
     def summarise(self, table: ir.Table, summaries: Mapping[str, Summary]) -> None:
-        """As contracts say; the summaries given must not have seen rows yet, since the executors start from copies of them."""
+        """As contracts say; the summaries given must not have seen rows yet, since the executors start from
+        copies of them.
+        """
         from penstock.parts.engines._spark_work import Summarise
 
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
-        found = self._mapped(chosen, Summarise(summaries, [types[name] for name in summaries]), "part bigint, state binary")
+        found = self._mapped(
+            chosen, Summarise(summaries, [types[name] for name in summaries]), "part bigint, state binary"
+        )
         from pyspark.serializers import CPickleSerializer
 
         sender: Any = CPickleSerializer()
@@ -202,7 +260,7 @@ class Session(EngineSession):
             for name, other in sender.loads(state).items():  # Spark's own way of sending, within one job
                 summaries[name].merge(other)
 
-    # -- within --------------------------------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------------------
 
     def _name(self, word: str) -> str:
         return f"{word}_{next(self._numbers)}"
@@ -218,7 +276,11 @@ class Session(EngineSession):
 
         self._types(schema)
         name = self._name("table")
-        words = ", ".join(f'CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(found)}) AS "{column.replace(chr(34), chr(34) * 2)}"' for column, found in schema.items())
+        words = ", ".join(
+            f"CAST(NULL AS {self._shadow._compiler.type_mapper.to_string(found)}) AS"
+            f' "{column.replace(chr(34), chr(34) * 2)}"'
+            for column, found in schema.items()
+        )
         self._shadow._duck.execute(f"CREATE VIEW {name} AS SELECT {words} WHERE false")
         self._waiting[name] = make
         return ibis.table(schema, name=name)
@@ -232,7 +294,9 @@ class Session(EngineSession):
         if key not in self._functions:
             self._functions[key] = name = f"penstock_{len(self._functions)}"
             result = Carried(found)
-            self._untold.append((name, Evaluate(template, [Carried(each) for each in inputs], result), result.ddl))
+            self._untold.append(
+                (name, Evaluate(template, [Carried(each) for each in inputs], result), result.ddl)
+            )
         return self._functions[key]
 
     def _frame(self, table: ir.Table) -> Any:
@@ -241,7 +305,13 @@ class Session(EngineSession):
 
         query = str(self._compiler.to_sqlglot(table).sql(dialect="spark"))
         if self._spark is None:
-            self._spark = _start(self._master, self._options, memory_bytes=self._memory_bytes, threads=self._threads, shared=self._scratch)
+            self._spark = _start(
+                self._master,
+                self._options,
+                memory_bytes=self._memory_bytes,
+                threads=self._threads,
+                shared=self._scratch,
+            )
         with plainly(self._scratch):
             from pyspark.sql import functions
 
@@ -263,12 +333,17 @@ class Session(EngineSession):
             alike.setdefault(str(pq.read_schema(path).remove_metadata()), []).append(path)
         whole = None
         for group in alike.values():
-            frame = spark.read.option("__globPaths__", "false").parquet(*[path if "://" in path else f"file://{Path(path).absolute()}" for path in group])
+            frame = spark.read.option("__globPaths__", "false").parquet(
+                *[path if "://" in path else f"file://{Path(path).absolute()}" for path in group]
+            )
             here = {name.lower(): name for name in frame.columns}
             picked = []
             for name, each in types.items():
-                value = f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
-                one_zero = f"CAST({value} + 0.0D AS {each.ddl})" if each.ddl in ("double", "float") else value  # as the embedded engine reads
+                value = (
+                    f"CAST({_quoted(here[name.lower()]) if name.lower() in here else 'NULL'} AS {each.ddl})"
+                )
+                # as the embedded engine reads
+                one_zero = f"CAST({value} + 0.0D AS {each.ddl})" if each.ddl in ("double", "float") else value
                 picked.append(f"{one_zero} AS {_quoted(name)}")
             frame = frame.selectExpr(*picked)
             whole = frame if whole is None else whole.union(frame)
@@ -290,11 +365,14 @@ class Session(EngineSession):
 
         frame = self._frame(table)
         with plainly(self._scratch):
-            plainly_named = frame.toDF(*[f"c{i}" for i in range(len(frame.columns))])  # mapInArrow takes a dot in a name for a field
+            # mapInArrow takes a dot in a name for a field
+            plainly_named = frame.toDF(*[f"c{i}" for i in range(len(frame.columns))])
             return plainly_named.mapInArrow(work.__call__, ddl).toArrow()
 
     def _land(self, table: ir.Table, folder: Path, *, lasting: bool) -> int:
-        """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with one."""
+        """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with
+        one.
+        """
         import pyarrow.parquet as pq
 
         from penstock.core.store import told_plainly

@@ -1,9 +1,10 @@
 """Raw columns of whatever type, as canonical numbers or text: what several features of this shelf share.
 
-The same value must mean the same whether it came from Parquet, from CSV as text, or from a JSON request; so every type
-has one reading here, each decided row by row (a row's neighbours never matter). White space around text is no part of
-it, and empty text is a missing value. As text, a number has its shortest spelling and a whole number no decimal point:
-3, 3.0 and Decimal("3.00") are all "3" (text that came as "3.0" stays "3.0": it is taken as written).
+The same value must mean the same whether it came from Parquet, from CSV as text, or from a JSON request; so
+every type has one reading here, each decided row by row (a row's neighbours never matter). White space around
+text is no part of it, and empty text is a missing value. As text, a number has its shortest spelling and a
+whole number no decimal point: 3, 3.0 and Decimal("3.00") are all "3" (text that came as "3.0" stays "3.0": it
+is taken as written).
 
 What this file refuses to know: what is learnt from a column.
 """
@@ -29,10 +30,13 @@ def one(columns: Sequence[pa.Array]) -> pa.Array:
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The column in one piece; dictionaries, extension types, views and null columns as the plain types they stand for."""
+    """The column in one piece; dictionaries, extension types, views and null columns as the plain types they
+    stand for.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # combine_chunks of an empty column, in some versions of Arrow
+        # combine_chunks of an empty column, in some versions of Arrow
+        if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -45,7 +49,12 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list_view(kind))
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+    )
 
 
 def shown(value: object) -> str:
@@ -77,7 +86,11 @@ def together(*refused: Refused) -> Refused:
 def missing_refused(column: pa.Array, refused: Refused) -> Refused:
     """With the missing values refused as well, for `missing: error`."""
     nulls = np.flatnonzero(present(column) == 0)
-    return together(refused, Refused(nulls, ["is missing, and `missing: error` was declared"] * len(nulls))) if len(nulls) else refused
+    return (
+        together(refused, Refused(nulls, ["is missing, and `missing: error` was declared"] * len(nulls)))
+        if len(nulls)
+        else refused
+    )
 
 
 def present(column: pa.Array) -> np.ndarray:
@@ -99,7 +112,12 @@ def stripped(column: pa.Array, na: Sequence[str]) -> pa.Array:
 
 def decoded(column: pa.Array) -> tuple[pa.Array, Refused]:
     """Bytes as the UTF-8 text they hold; other bytes are refused."""
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or pa.types.is_fixed_size_binary(column.type) or pa.types.is_binary_view(column.type)):
+    if not (
+        pa.types.is_binary(column.type)
+        or pa.types.is_large_binary(column.type)
+        or pa.types.is_fixed_size_binary(column.type)
+        or pa.types.is_binary_view(column.type)
+    ):
         return column, NOBODY
     try:
         return column.cast(pa.string()), NOBODY
@@ -112,14 +130,16 @@ def decoded(column: pa.Array) -> tuple[pa.Array, Refused]:
             except UnicodeDecodeError:
                 texts.append(None)
                 bad.append(row)
-        return pa.array(texts, pa.string()), Refused(np.array(bad, np.int64), ["bytes that are not UTF-8 text"] * len(bad))
+        return pa.array(texts, pa.string()), Refused(
+            np.array(bad, np.int64), ["bytes that are not UTF-8 text"] * len(bad)
+        )
 
 
 def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
     """A plain column as doubles `[n]`: null where missing (NaN, the text "nan" and `na` included) or refused.
 
-    Numbers, booleans (0 and 1), decimals and text that is a number are read; infinities are refused, since nothing can
-    be learnt from them and one would spoil every mean.
+    Numbers, booleans (0 and 1), decimals and text that is a number are read; infinities are refused, since
+    nothing can be learnt from them and one would spoil every mean.
     """
     column, undecoded = decoded(column)
     kind = column.type
@@ -130,7 +150,9 @@ def numbers(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused
         return column.cast(pa.int8()).cast(pa.float64()), NOBODY
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         name = str(kind).partition("[")[0].partition("<")[0]
-        return pa.nulls(len(column), pa.float64()), refusing(column, present(column), lambda value: f"a {name} is not a number")
+        return pa.nulls(len(column), pa.float64()), refusing(
+            column, present(column), lambda value: f"a {name} is not a number"
+        )
     found = doubles(column) if pa.types.is_decimal(kind) else pc.cast(column, pa.float64(), safe=False)
     if not pa.types.is_floating(kind):
         return found, NOBODY
@@ -158,14 +180,18 @@ def texts(column: pa.Array, na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
     column, undecoded = decoded(column)
     kind = column.type
     if pa.types.is_nested(kind):
-        return pa.nulls(len(column), pa.string()), refusing(column, present(column), lambda value: f"expected one value, found {shown(value)}")
+        return pa.nulls(len(column), pa.string()), refusing(
+            column, present(column), lambda value: f"expected one value, found {shown(value)}"
+        )
     if not pa.types.is_string(kind):
         column = _spelt(column)
     return stripped(column, na), undecoded
 
 
 def words(columns: Sequence[pa.Array], na: Sequence[str] = ()) -> tuple[pa.Array, Refused]:
-    """The only raw column as text, as `texts` reads it; a column that comes with a dictionary keeps one, and each word is read once."""
+    """The only raw column as text, as `texts` reads it; a column that comes with a dictionary keeps one, and
+    each word is read once.
+    """
     column = columns[0]
     if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) > len(column):
         return texts(one(columns), na)
@@ -174,13 +200,17 @@ def words(columns: Sequence[pa.Array], na: Sequence[str] = ()) -> tuple[pa.Array
         return texts(one(columns), na)
     indices = column.indices
     if found.null_count:
-        places = pc.if_else(found.is_valid(), pa.array(np.arange(len(found), dtype=np.int32)), pa.scalar(None, pa.int32()))
+        places = pc.if_else(
+            found.is_valid(), pa.array(np.arange(len(found), dtype=np.int32)), pa.scalar(None, pa.int32())
+        )
         indices, found = places.take(indices), pc.fill_null(found, "")
     return pa.DictionaryArray.from_arrays(indices, found), NOBODY
 
 
 def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: int) -> np.ndarray:
-    """`what` of each value of a text column: worked out once a word where the column has a dictionary; `missing` for a null."""
+    """`what` of each value of a text column: worked out once a word where the column has a dictionary;
+    `missing` for a null.
+    """
     if not isinstance(column, pa.DictionaryArray):
         return what(column)
     found = what(column.dictionary)
@@ -191,14 +221,19 @@ def by_word(column: pa.Array, what: Callable[[pa.Array], np.ndarray], missing: i
 def _spelt(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_floating(kind):
-        column = pc.cast(column, pa.float64())  # as every source gives it: a number has one spelling, however it is stored
+        # as every source gives it: a number has one spelling, however it is stored
+        column = pc.cast(column, pa.float64())
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         values = np.asarray(pc.fill_null(column, 0.5).to_numpy(zero_copy_only=False), dtype=np.float64)
         with np.errstate(invalid="ignore"):
             whole = (np.abs(values) < 2**53) & (np.floor(values) == values)
         text = pc.cast(column, pa.string())
         if whole.any():
-            text = pc.if_else(pa.array(whole), pc.cast(pa.array(np.where(whole, values, 0).astype(np.int64)), pa.string()), text)
+            text = pc.if_else(
+                pa.array(whole),
+                pc.cast(pa.array(np.where(whole, values, 0).astype(np.int64)), pa.string()),
+                text,
+            )
         return text
     text = pc.cast(column, pa.string())
     if pa.types.is_decimal(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):

@@ -1,17 +1,19 @@
 """Texts → token ids, and hashed bags of n-grams: what the features `text` and `sequence` share.
 
-A batch of texts is joined into one string, so that the regular expression and the Unicode tables are entered once a batch
-and not once a text; NUL keeps the texts apart (it joins no word, composes with nothing and ends a word for Greek sigma), so
-a text is cut alone as in a batch. Token ids: 0 is padding, 1 unknown, and the vocabulary begins at `first`.
+A batch of texts is joined into one string, so that the regular expression and the Unicode tables are entered
+once a batch and not once a text; NUL keeps the texts apart (it joins no word, composes with nothing and ends
+a word for Greek sigma), so a text is cut alone as in a batch. Token ids: 0 is padding, 1 unknown, and the
+vocabulary begins at `first`.
 
-- `words`: runs of letters, digits and inner apostrophes; every other character that is no white space stands alone, and so do
-  Chinese and Japanese characters, which are written without spaces.
+- `words`: runs of letters, digits and inner apostrophes; every other character that is no white space stands
+  alone, and so do Chinese and Japanese characters, which are written without spaces.
 - `characters`: Unicode code points after NFC, so an "é" is one token however it was typed.
-- `bpe` (Sennrich, Haddow and Birch 2016) over bytes and `wordpiece` (Schuster and Nakajima 2012): by the package `tokenizers`, whose
-  JSON is what is learnt.
+- `bpe` (Sennrich, Haddow and Birch 2016) over bytes and `wordpiece` (Schuster and Nakajima 2012): by the
+  package `tokenizers`, whose JSON is what is learnt.
 
-Grams (Weinberger et al. 2009; Joulin et al. 2017): word n-grams and the character n-grams within words, each hashed into one of
-`buckets`. The hash is ours, in 64-bit whole numbers, and never changes: what a bundle learnt of a bucket stays true.
+Grams (Weinberger et al. 2009; Joulin et al. 2017): word n-grams and the character n-grams within words, each
+hashed into one of `buckets`. The hash is ours, in 64-bit whole numbers, and never changes: what a bundle
+learnt of a bucket stays true.
 
 What this file refuses to know: features, fitting, Arrow.
 """
@@ -45,7 +47,9 @@ Ragged = tuple[np.ndarray, np.ndarray]
 
 
 def normalised(texts: Sequence[str], *, lower: bool) -> str:
-    """The texts as one string with NUL between: composed (NFC), curly apostrophes straight, in lower case if asked."""
+    """The texts as one string with NUL between: composed (NFC), curly apostrophes straight, in lower case if
+    asked.
+    """
     joined = NUL.join(texts)
     if joined.count(NUL) != max(len(texts) - 1, 0):
         joined = NUL.join(text.replace(NUL, " ") for text in texts)
@@ -59,7 +63,7 @@ def words_of(texts: Sequence[str], *, lower: bool) -> list[str]:
     return _WORD.findall(normalised(texts, lower=lower))
 
 
-# -- tokenizers --------------------------------------------------------------------------------------------------------
+# -- tokenizers ----------------------------------------------------------------------------------------------
 
 
 class Tokenizer(ABC):
@@ -89,7 +93,10 @@ class Words(Tokenizer):
 
     def ids(self, texts: Sequence[str]) -> Ragged:
         find, unknown = self._ids.get, UNKNOWN
-        return _parted(np.array([find(word, unknown) for word in words_of(texts, lower=self._lower)], np.int64), len(texts))
+        return _parted(
+            np.array([find(word, unknown) for word in words_of(texts, lower=self._lower)], np.int64),
+            len(texts),
+        )
 
     def text(self, ids: Iterable[int]) -> str:
         joined = " ".join(self._vocabulary[i - self.first] for i in ids if self.first <= i < self.cardinality)
@@ -119,7 +126,10 @@ class Characters(Tokenizer):
 
 
 class Pieces(Tokenizer):
-    """What the package `tokenizers` made, from its JSON. Its own ids are moved up by `first`, its unknown token is ours."""
+    """What the package `tokenizers` made, from its JSON.
+
+    Its own ids are moved up by `first`, its unknown token is ours.
+    """
 
     def __init__(self, declared: str, first: int) -> None:
         self._made = _library().Tokenizer.from_str(declared)
@@ -137,13 +147,19 @@ class Pieces(Tokenizer):
         return flat, np.array([len(ids) for ids in found], np.int64)
 
     def text(self, ids: Iterable[int]) -> str:
-        return str(self._made.decode([i - self.first for i in ids if self.first <= i < self.cardinality])).strip()
+        return str(
+            self._made.decode([i - self.first for i in ids if self.first <= i < self.cardinality])
+        ).strip()
 
 
 def _library() -> Any:
     """The package `tokenizers`, kept to one thread: the house chooses its threads, and forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return need("tokenizers", extra="text", why="word pieces (`tokenizer: bpe` or `wordpiece`, or a given one); `tokenizer: words` does without")
+    return need(
+        "tokenizers",
+        extra="text",
+        why="word pieces (`tokenizer: bpe` or `wordpiece`, or a given one); `tokenizer: words` does without",
+    )
 
 
 def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int, lower: bool) -> str:
@@ -159,15 +175,26 @@ def trained(type: str, texts: Sequence[str], *, vocabulary: int, min_count: int,
         made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         made.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
-            vocab_size=max(vocabulary, 256), min_frequency=min_count, show_progress=False, initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet())
+            vocab_size=max(vocabulary, 256),
+            min_frequency=min_count,
+            show_progress=False,
+            initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        )
     else:
         made = library.Tokenizer(library.models.WordPiece(unk_token=_SPECIAL))
         made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         made.decoder = library.decoders.WordPiece()
-        # The trainer numbers the inner characters as it meets them, in an order of chance, and breaks ties by number: number them first.
-        inner = [f"##{char}" for char in sorted(set(normalised(texts, lower=lower)) - {NUL}) if not char.isspace()]
+        # The trainer numbers the inner characters as it meets them, in an order of chance, and breaks ties by
+        # number: number them first.
+        inner = [
+            f"##{char}" for char in sorted(set(normalised(texts, lower=lower)) - {NUL}) if not char.isspace()
+        ]
         trainer = library.trainers.WordPieceTrainer(
-            vocab_size=max(vocabulary, 2 * len(inner) + 1), min_frequency=min_count, show_progress=False, special_tokens=[_SPECIAL, *inner])
+            vocab_size=max(vocabulary, 2 * len(inner) + 1),
+            min_frequency=min_count,
+            show_progress=False,
+            special_tokens=[_SPECIAL, *inner],
+        )
     made.normalizer = library.normalizers.Sequence(steps)
     made.train_from_iterator(texts, trainer, length=len(texts))
     declared = json.loads(made.to_str())
@@ -186,17 +213,26 @@ def read_given(declared: str) -> None:
     try:
         library.Tokenizer.from_str(declared)
     except Exception as error:  # noqa: BLE001 - the package raises bare Exceptions, each with its sentence
-        raise RecipeError(f"the given tokenizer is not one of the package `tokenizers`: {error}. Give its `tokenizer.json` by `given: {{content_of: tokenizer.json}}`.") from None
+        raise RecipeError(
+            f"the given tokenizer is not one of the package `tokenizers`: {error}. Give its `tokenizer.json`"
+            " by `given: {content_of: tokenizer.json}`."
+        ) from None
 
 
-def commonest(type: str, texts: Sequence[str], *, most: int, min_count: int, lower: bool) -> tuple[list[str], int]:
-    """The words (or characters) seen at least `min_count` times, commonest first, ties by spelling, at most `most`; and how many different ones there are."""
+def commonest(
+    type: str, texts: Sequence[str], *, most: int, min_count: int, lower: bool
+) -> tuple[list[str], int]:
+    """The words (or characters) seen at least `min_count` times, commonest first, ties by spelling, at most
+    `most`; and how many different ones there are.
+    """
     counts: Counter[str] = Counter()
     for start in range(0, len(texts), 8_192):
         some = texts[start : start + 8_192]
         counts.update(words_of(some, lower=lower) if type == "words" else normalised(some, lower=lower))
     del counts[NUL]
-    often = sorted((item for item in counts.items() if item[1] >= min_count), key=lambda item: (-item[1], item[0]))
+    often = sorted(
+        (item for item in counts.items() if item[1] >= min_count), key=lambda item: (-item[1], item[0])
+    )
     return [word for word, _ in often[:most]], len(counts)
 
 
@@ -204,8 +240,9 @@ _held: dict[tuple[int, object], tuple[object, Any]] = {}
 
 
 def kept(owner: object, variant: object, make: Callable[[], Any]) -> Any:
-    """What `make` makes, made once for each `owner` (a fitted list or text, told by its identity; held, so that the identity
-    stays its own) and `variant`."""
+    """What `make` makes, made once for each `owner` (a fitted list or text, told by its identity; held, so
+    that the identity stays its own) and `variant`.
+    """
     found = _held.get((id(owner), variant))
     if found is None or found[0] is not owner:
         if len(_held) >= 200:
@@ -214,7 +251,7 @@ def kept(owner: object, variant: object, make: Callable[[], Any]) -> Any:
     return found[1]
 
 
-# -- ragged arrays -----------------------------------------------------------------------------------------------------
+# -- ragged arrays -------------------------------------------------------------------------------------------
 
 
 def _parted(values: np.ndarray, rows: int) -> Ragged:
@@ -252,7 +289,9 @@ def rows_of(ragged: Ragged, dtype: str) -> np.ndarray:
 
 
 def padded(rows: np.ndarray | Rows, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Stored rows side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`); T is at least 1."""
+    """Stored rows side by side: values `[n, T]`, 0 where nothing is, and where something is (bool `[n, T]`);
+    T is at least 1.
+    """
     return (rows if isinstance(rows, Rows) else Rows.of(rows)).padded(dtype)
 
 
@@ -261,11 +300,20 @@ def smallest(cardinality: int) -> str:
     return "uint16" if cardinality <= 1 << 16 else "int32"
 
 
-# -- grams -------------------------------------------------------------------------------------------------------------
+# -- grams ---------------------------------------------------------------------------------------------------
 
 
-def grams(texts: Sequence[str], *, words: Sequence[int], characters: Sequence[int], buckets: int, most: int, lower: bool) -> Ragged:
-    """Each text's n-grams as buckets from 1 to `buckets` - 1: those of words first, then those of characters within words, at most `most`.
+def grams(
+    texts: Sequence[str],
+    *,
+    words: Sequence[int],
+    characters: Sequence[int],
+    buckets: int,
+    most: int,
+    lower: bool,
+) -> Ragged:
+    """Each text's n-grams as buckets from 1 to `buckets` - 1: those of words first, then those of characters
+    within words, at most `most`.
 
     Args:
         words: how many words a word gram has: (1, 2) is single words and pairs.
@@ -274,7 +322,10 @@ def grams(texts: Sequence[str], *, words: Sequence[int], characters: Sequence[in
     place: dict[str, int] = {NUL: 0}
     index = np.array([place.setdefault(word, len(place)) for word in words_of(texts, lower=lower)], np.int64)
     row = np.cumsum(index == 0)
-    hashes = np.array([int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little") for word in place], np.uint64)
+    hashes = np.array(
+        [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little") for word in place],
+        np.uint64,
+    )
     owners, values = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     for size in words:
         starts = np.arange(max(len(index) - size + 1, 0))
@@ -294,7 +345,17 @@ def grams(texts: Sequence[str], *, words: Sequence[int], characters: Sequence[in
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     bucket = (np.concatenate(values)[order] % np.uint64(buckets - 1)).astype(np.int64) + 1
-    return cut((bucket, np.bincount(owner, minlength=len(texts)).astype(np.int64) if len(texts) else np.empty(0, np.int64)), most)
+    return cut(
+        (
+            bucket,
+            (
+                np.bincount(owner, minlength=len(texts)).astype(np.int64)
+                if len(texts)
+                else np.empty(0, np.int64)
+            ),
+        ),
+        most,
+    )
 
 
 def _within_words(words: list[str], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -312,7 +373,9 @@ def _within_words(words: list[str], sizes: Sequence[int]) -> tuple[np.ndarray, n
         owners.append(owner[starts])
         values.append(mixed)
     every = np.concatenate(owners)
-    return np.concatenate(values)[np.argsort(every, kind="stable")], np.bincount(every, minlength=len(words)).astype(np.int64)
+    return np.concatenate(values)[np.argsort(every, kind="stable")], np.bincount(
+        every, minlength=len(words)
+    ).astype(np.int64)
 
 
 def _gathered(flat: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
 """A column with two values, one of them the positive one.
 
-Which value is positive is never an accident of spelling: it is declared, or else chosen by a rule that is said aloud:
-the word that means yes, otherwise the rarer value (what is looked for is usually rare).
+Which value is positive is never an accident of spelling: it is declared, or else chosen by a rule that is
+said aloud: the word that means yes, otherwise the rarer value (what is looked for is usually rare).
 
-Where the two words are a yes and a no, every other spelling of yes and no is understood as well, so that `true` in a
-JSON request is the `"True"` of a CSV file. Any other third value is unseen: as an input it is taken as missing, as a
-target it is refused.
+Where the two words are a yes and a no, every other spelling of yes and no is understood as well, so that
+`true` in a JSON request is the `"True"` of a CSV file. Any other third value is unseen: as an input it is
+taken as missing, as a target it is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Binary(Feature):
     positive: str | int | float | bool | None = None
     """The value whose probability is given; chosen aloud unless declared."""
     missing: Literal["flag", "error"] = "flag"
-    """A missing input: `flag` gives the model 0.5 and tells it that the value was missing; `error` refuses the row."""
+    """A missing input: `flag` gives the model 0.5 and tells it that the value was missing; `error` refuses
+    the row.
+    """
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = _raw.words(columns, self.na)
@@ -49,52 +51,85 @@ class Binary(Feature):
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         values, said = _folded(result["values"])
         if not values:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         if len(values) > 2:
             some = ", ".join(f"{value!r} ({count})" for value, count in values[:5])
             more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-            raise ContractError(f"has {len(values)} values where a binary has two: {some}{more}. Declare `type: category`, or put what stands for a missing value under `na`")
+            raise ContractError(
+                f"has {len(values)} values where a binary has two: {some}{more}. Declare `type: category`, or"
+                " put what stands for a missing value under `na`"
+            )
         if len(values) == 1 and target:
-            raise ContractError(f"is a target with one class, {values[0][0]!r}, in all {values[0][1]} rows of the training split: there is nothing to learn. Check `where` and the split")
+            raise ContractError(
+                f"is a target with one class, {values[0][0]!r}, in all {values[0][1]} rows of the training"
+                " split: there is nothing to learn. Check `where` and the split"
+            )
         total = sum(count for _, count in values)
         words = [value for value, _ in values]
         positive, why = self._positive(values, total)
         if why:
             said.append(why)
         if len(words) == 1:
-            said.append(f"is {words[0]!r} in every row of the training split, so the model cannot learn from it")
+            said.append(
+                f"is {words[0]!r} in every row of the training split, so the model cannot learn from it"
+            )
         negative = next((value for value in words if value != positive), None)
         counts = dict(values)
         return {
-            "positive": positive, "negative": negative, "counts": [counts.get(word, 0) if word is not None else 0 for word in (negative, positive)], "count": total,
-            "missing": result["missing"], "target": target, "said": said,
+            "positive": positive,
+            "negative": negative,
+            "counts": [counts.get(word, 0) if word is not None else 0 for word in (negative, positive)],
+            "count": total,
+            "missing": result["missing"],
+            "target": target,
+            "said": said,
         }
 
     def _positive(self, values: list[tuple[str, int]], total: int) -> tuple[str, str | None]:
         words = [value for value, _ in values]
         if self.positive is not None:
             wanted = _raw.word(self.positive)
-            alike = [w for w in words if w == wanted] or [w for w in words if _meaning(w) is not None and _meaning(w) == _meaning(wanted)]
+            alike = [w for w in words if w == wanted] or [
+                w for w in words if _meaning(w) is not None and _meaning(w) == _meaning(wanted)
+            ]
             if len(words) == 1 and not alike:
                 return wanted, None
             if not alike:
-                raise ContractError(f"never has the declared positive value {wanted!r}; its values are {', '.join(f'{v!r} ({c})' for v, c in values)}.{did_you_mean(wanted, words)}")
+                raise ContractError(
+                    f"never has the declared positive value {wanted!r}; its values are"
+                    f" {', '.join(f'{v!r} ({c})' for v, c in values)}.{did_you_mean(wanted, words)}"
+                )
             return alike[0], None
         truthy = [w for w in words if _meaning(w) is True]
         if len(truthy) == 1:
-            return truthy[0], f"positive is {truthy[0]!r}, the word that means yes; declare `positive` to choose otherwise"
+            return (
+                truthy[0],
+                f"positive is {truthy[0]!r}, the word that means yes; declare `positive` to choose otherwise",
+            )
         if len(words) == 1:
             return words[0], None
         chosen = min(values, key=lambda pair: (pair[1], [-ord(c) for c in pair[0]]))
         share = f"{100 * chosen[1] / total:.1f} % of the training split"
         how = "the rarer value" if values[0][1] != values[1][1] else "the later of two equally common values"
-        return chosen[0], f"positive is {chosen[0]!r}, {how} ({share}); declare `positive` to choose otherwise"
+        return (
+            chosen[0],
+            f"positive is {chosen[0]!r}, {how} ({share}); declare `positive` to choose otherwise",
+        )
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         strange = (_sides(column, fitted) < 0) & _raw.present(column)
         if not strange.any():
             return NOBODY
-        return _raw.refusing(column, strange, lambda value: f"{_raw.shown(value)} is neither {fitted['negative']!r} nor {fitted['positive']!r}, the two classes of the training split")
+        return _raw.refusing(
+            column,
+            strange,
+            lambda value: (
+                f"{_raw.shown(value)} is neither {fitted['negative']!r} nor {fitted['positive']!r}, the two"
+                " classes of the training split"
+            ),
+        )
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         if fitted["target"]:
@@ -106,14 +141,21 @@ class Binary(Feature):
         sides = _sides(column, fitted)
         if fitted["target"]:
             return {"label": (sides == 1).astype(np.float32)}
-        return {"value": np.where(sides < 0, 0.5, sides).astype(np.float32), "missing": (sides < 0).astype(np.float32)}
+        return {
+            "value": np.where(sides < 0, 0.5, sides).astype(np.float32),
+            "missing": (sides < 0).astype(np.float32),
+        }
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         probability = np.asarray(arrays["probability"], np.float32)
         chosen = probability >= np.float32(decision.get("threshold", 0.5))
         negative, positive = fitted["negative"], fitted["positive"]
         words = pc.if_else(pa.array(chosen), pa.scalar(positive), pa.scalar(negative, pa.string()))
-        shares = pa.StructArray.from_arrays([pa.array(np.float32(1) - probability), pa.array(probability)], names=[negative, positive])
+        shares = pa.StructArray.from_arrays(
+            [pa.array(np.float32(1) - probability), pa.array(probability)], names=[negative, positive]
+        )
         return {"": words, "probabilities": shares}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
@@ -137,7 +179,9 @@ def _folded(values: list[list[Any]]) -> tuple[list[tuple[str, int]], list[str]]:
     for value, count in pairs:
         first, so_far = folded.get(_meaning(value), (value, 0))
         folded[_meaning(value)] = (first, so_far + count)
-    return sorted(folded.values(), key=lambda pair: (-pair[1], pair[0])), [f"takes all of {', '.join(repr(v) for v, _ in pairs)} as spellings of yes and no"]
+    return sorted(folded.values(), key=lambda pair: (-pair[1], pair[0])), [
+        f"takes all of {', '.join(repr(v) for v, _ in pairs)} as spellings of yes and no"
+    ]
 
 
 def _sides(column: pa.Array, fitted: Fitted) -> np.ndarray:
@@ -151,7 +195,9 @@ def _sides_of(column: pa.Array, fitted: Fitted) -> np.ndarray:
     sides[_is(column, [positive])] = 1
     if negative is not None:
         sides[_is(column, [negative])] = 0
-    if _meaning(positive) is not None and (negative is None or _meaning(negative) is (not _meaning(positive))):
+    if _meaning(positive) is not None and (
+        negative is None or _meaning(negative) is (not _meaning(positive))
+    ):
         left = sides < 0
         if left.any():
             lower = pc.utf8_lower(column)
@@ -161,4 +207,6 @@ def _sides_of(column: pa.Array, fitted: Fitted) -> np.ndarray:
 
 
 def _is(column: pa.Array, words: Sequence[str]) -> np.ndarray:
-    return np.asarray(pc.is_in(column, value_set=pa.array(list(words))).to_numpy(zero_copy_only=False), dtype=bool)
+    return np.asarray(
+        pc.is_in(column, value_set=pa.array(list(words))).to_numpy(zero_copy_only=False), dtype=bool
+    )

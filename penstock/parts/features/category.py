@@ -1,11 +1,13 @@
 """A column with one of several values: an index into the values of the training split.
 
-As an input, 0 is missing and 1 is unseen; the values follow from 2, commonest first. Values seen fewer than `rare`
-times are pooled with the unseen: what occurred once in training is the best example there is of what will occur for
-the first time later (Good 1953), so that the index 1 is trained and not left as it was initialised.
+As an input, 0 is missing and 1 is unseen; the values follow from 2, commonest first. Values seen fewer than
+`rare` times are pooled with the unseen: what occurred once in training is the best example there is of what
+will occur for the first time later (Good 1953), so that the index 1 is trained and not left as it was
+initialised.
 
-As a target, the classes are in sorted order from 0, and a class that the training split lacks is refused. With `pool`, the
-classes with fewer rows are one, the last, and so is whatever training never saw: it is rarer still.
+As a target, the classes are in sorted order from 0, and a class that the training split lacks is refused.
+With `pool`, the classes with fewer rows are one, the last, and so is whatever training never saw: it is rarer
+still.
 
 A value is text without surrounding white space; the numbers 3 and 3.0 are both "3".
 """
@@ -28,7 +30,9 @@ from penstock.parts.features import _raw
 
 MOST_CLASSES = 10_000
 MOST_NAMED = 100
-"""Up to so many classes have their probabilities answered as a structure by name; beyond, the likeliest are listed."""
+"""Up to so many classes have their probabilities answered as a structure by name; beyond, the likeliest are
+listed.
+"""
 LISTED = 10
 
 
@@ -39,11 +43,17 @@ class Category(Feature):
     decoder: ClassVar[str] = "category"
 
     rare: int | None = Field(None, ge=1)
-    """For an input: values seen fewer times than this in the training split are pooled with the unseen; 2 unless given."""
+    """For an input: values seen fewer times than this in the training split are pooled with the unseen; 2
+    unless given.
+    """
     limit: int = Field(50_000, ge=1)
-    """For an input: the most values that are told apart; the rarer ones beyond are pooled with the unseen, said aloud."""
+    """For an input: the most values that are told apart; the rarer ones beyond are pooled with the unseen,
+    said aloud.
+    """
     pool: int | None = Field(None, ge=2)
-    """For a target: classes with fewer rows than this in the training split are learnt, judged and answered as one."""
+    """For a target: classes with fewer rows than this in the training split are learnt, judged and answered
+    as one.
+    """
     pooled: str = Field("other", min_length=1)
     """What that one class is called."""
     missing: Literal["flag", "error"] = "flag"
@@ -58,79 +68,157 @@ class Category(Feature):
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["values"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         return self._fit_target(result) if target else self._fit_input(result)
 
     def _fit_input(self, result: dict[str, Any]) -> Fitted:
         if self.pool is not None:
-            raise ContractError("is an input, and `pool` is for targets. An input's rare values are pooled by `rare`")
+            raise ContractError(
+                "is an input, and `pool` is for targets. An input's rare values are pooled by `rare`"
+            )
         rare = 2 if self.rare is None else self.rare
         often = [(value, count) for value, count in result["values"] if count >= rare]
         kept, said = often[: self.limit], []
         if len(often) > self.limit or not result["exact"]:
-            said.append(f"has more than {len(kept):,} values; the commonest {len(kept):,} are told apart and the rest are taken as unseen")
+            said.append(
+                f"has more than {len(kept):,} values; the commonest {len(kept):,} are told apart and the rest"
+                " are taken as unseen"
+            )
         if not kept:
-            said.append(f"has {result['distinct']:,} values, none of them seen {rare} times: it looks like an identifier, and the model cannot learn from it")
+            said.append(
+                f"has {result['distinct']:,} values, none of them seen {rare} times: it looks like an"
+                " identifier, and the model cannot learn from it"
+            )
         elif len(kept) == 1 and result["distinct"] == 1 and not result["missing"]:
-            said.append(f"is {kept[0][0]!r} in every row of the training split, so the model cannot learn from it")
+            said.append(
+                f"is {kept[0][0]!r} in every row of the training split, so the model cannot learn from it"
+            )
         counts = [count for _, count in kept]
         return {
-            "values": [value for value, _ in kept], "counts": [result["missing"], result["count"] - sum(counts), *counts], "count": result["count"],
-            "missing": result["missing"], "distinct": result["distinct"], "target": False, "said": said,
+            "values": [value for value, _ in kept],
+            "counts": [result["missing"], result["count"] - sum(counts), *counts],
+            "count": result["count"],
+            "missing": result["missing"],
+            "distinct": result["distinct"],
+            "target": False,
+            "said": said,
         }
 
     def _fit_target(self, result: dict[str, Any]) -> Fitted:
         distinct, count = result["distinct"], result["count"]
         if self.rare is not None:
-            raise ContractError("is a target, and `rare` is for inputs. A target's rare classes are pooled by `pool`")
+            raise ContractError(
+                "is a target, and `rare` is for inputs. A target's rare classes are pooled by `pool`"
+            )
         if distinct == 1:
-            raise ContractError(f"is a target with one class, {result['values'][0][0]!r}, in all {count} rows of the training split: there is nothing to learn. Check `where` and the split")
+            raise ContractError(
+                f"is a target with one class, {result['values'][0][0]!r}, in all {count} rows of the training"
+                " split: there is nothing to learn. Check `where` and the split"
+            )
         counts = {value: n for value, n in result["values"] if n >= (self.pool or 1)}
         classes = sorted(counts, key=_order)
         if len(classes) > MOST_CLASSES:
-            raise ContractError(f"is a target with {len(classes):,} classes; at most {MOST_CLASSES:,} can be learnt. If it is a quantity, declare `type: number`")
+            raise ContractError(
+                f"is a target with {len(classes):,} classes; at most {MOST_CLASSES:,} can be learnt. If it is"
+                " a quantity, declare `type: number`"
+            )
         if len(classes) > 100 and len(classes) > count / 2:
-            raise ContractError(f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot be learnt. If it is a quantity, declare `type: number`")
+            raise ContractError(
+                f"is a target with {distinct:,} classes in {count:,} rows, nearly one class a row: it cannot"
+                " be learnt. If it is a quantity, declare `type: number`"
+            )
         said, rest = [], count - sum(counts.values())
         if rest:
             if self.pooled in counts:
-                raise ContractError(f"has a class {self.pooled!r} of its own, with {counts[self.pooled]} rows, beside the rare ones that `pool` would call so. Name those otherwise with `pooled`")
+                raise ContractError(
+                    f"has a class {self.pooled!r} of its own, with {counts[self.pooled]} rows, beside the"
+                    " rare ones that `pool` would call so. Name those otherwise with `pooled`"
+                )
             if not classes:
-                raise ContractError(f"has {distinct:,} classes, none of them with the {self.pool} rows that `pool` asks for: nothing is left to tell apart")
-            said.append(f"has {distinct - len(classes):,} classes with fewer than {self.pool} rows, {rest:,} rows in all; they are learnt and answered as {self.pooled!r}")
+                raise ContractError(
+                    f"has {distinct:,} classes, none of them with the {self.pool} rows that `pool` asks for:"
+                    " nothing is left to tell apart"
+                )
+            said.append(
+                f"has {distinct - len(classes):,} classes with fewer than {self.pool} rows, {rest:,} rows in"
+                f" all; they are learnt and answered as {self.pooled!r}"
+            )
             classes, counts = [*classes, self.pooled], {**counts, self.pooled: rest}
         return {
-            "values": classes, "counts": [counts[value] for value in classes], "count": count, "missing": result["missing"], "distinct": distinct, "target": True,
-            "pools": bool(rest), "said": said,
+            "values": classes,
+            "counts": [counts[value] for value in classes],
+            "count": count,
+            "missing": result["missing"],
+            "distinct": distinct,
+            "target": True,
+            "pools": bool(rest),
+            "said": said,
         }
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         if fitted.get("pools"):
             return NOBODY
         strange = (_index(column, fitted["values"]) < 0) & _raw.present(column)
-        return _raw.refusing(column, strange, lambda value: f"{_raw.shown(value)} is not among the {len(fitted['values'])} classes of the training split")
+        return _raw.refusing(
+            column,
+            strange,
+            lambda value: (
+                f"{_raw.shown(value)} is not among the {len(fitted['values'])} classes of the training split"
+            ),
+        )
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         if fitted["target"]:
-            return {"index": TensorSpec("int64", role="target", cardinality=len(fitted["values"]), facts={"classes": fitted["values"], "counts": fitted["counts"]})}
-        return {"index": TensorSpec("int64", role="index", cardinality=len(fitted["values"]) + 2, facts={"counts": fitted["counts"]})}
+            return {
+                "index": TensorSpec(
+                    "int64",
+                    role="target",
+                    cardinality=len(fitted["values"]),
+                    facts={"classes": fitted["values"], "counts": fitted["counts"]},
+                )
+            }
+        return {
+            "index": TensorSpec(
+                "int64",
+                role="index",
+                cardinality=len(fitted["values"]) + 2,
+                facts={"counts": fitted["counts"]},
+            )
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         index = _index(column, fitted["values"])
         if fitted["target"]:
-            return {"index": np.where(index >= 0, index, len(fitted["values"]) - 1 if fitted.get("pools") else 0)}
+            return {
+                "index": np.where(index >= 0, index, len(fitted["values"]) - 1 if fitted.get("pools") else 0)
+            }
         return {"index": np.where(index >= 0, index + 2, _raw.present(column).astype(np.int64))}
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         shares = np.asarray(arrays["probabilities"], np.float32)
         words, _ = _lookup(fitted["values"])
         answer = words.take(pa.array(np.argmax(shares, axis=1)))
         if len(words) <= MOST_NAMED:
-            named = pa.StructArray.from_arrays([pa.array(np.ascontiguousarray(shares[:, i])) for i in range(len(words))], names=fitted["values"])
+            named = pa.StructArray.from_arrays(
+                [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(len(words))],
+                names=fitted["values"],
+            )
             return {"": answer, "probabilities": named}
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
-        entries = pa.StructArray.from_arrays([words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())], names=["class", "probability"])
-        return {"": answer, "probabilities": pa.ListArray.from_arrays(pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries)}
+        entries = pa.StructArray.from_arrays(
+            [words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())],
+            names=["class", "probability"],
+        )
+        return {
+            "": answer,
+            "probabilities": pa.ListArray.from_arrays(
+                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries
+            ),
+        }
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         return stored["index"]
@@ -157,7 +245,11 @@ def _lookup(values: list[str]) -> tuple[pa.Array, dict[str, int]]:
     if found is None or found[0] is not values:
         if len(_known) >= 1_000:
             _known.clear()
-        found = _known[id(values)] = (values, pa.array(values, pa.string()), {value: i for i, value in enumerate(values)})
+        found = _known[id(values)] = (
+            values,
+            pa.array(values, pa.string()),
+            {value: i for i, value in enumerate(values)},
+        )
     return found[1], found[2]
 
 
@@ -168,6 +260,11 @@ def _index(column: pa.Array, values: list[str]) -> np.ndarray:
 
 def _places(column: pa.Array, values: list[str]) -> np.ndarray:
     words, places = _lookup(values)
-    if len(column) * 16 < len(words):  # a request against a large vocabulary: hashing it again would cost more
-        return np.array([-1 if value is None else places.get(value, -1) for value in column.to_pylist()], np.int64)
-    return np.asarray(pc.fill_null(pc.index_in(column, value_set=words), -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    # a request against a large vocabulary: hashing it again would cost more
+    if len(column) * 16 < len(words):
+        return np.array(
+            [-1 if value is None else places.get(value, -1) for value in column.to_pylist()], np.int64
+        )
+    return np.asarray(
+        pc.fill_null(pc.index_in(column, value_set=words), -1).to_numpy(zero_copy_only=False), dtype=np.int64
+    )

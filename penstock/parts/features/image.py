@@ -1,19 +1,21 @@
 """A picture: the bytes of a file (JPEG, PNG, …), or the same as base64 text, ↔ pixels of one size.
 
-`accept` decodes: only a picture that was decoded whole is known to be one, and what is refused must be refused before
-anything is stored. Its canonical form is the pixels at the declared size, so nothing is decoded a second time: the
-summary counts them, `encode` stores them. Small pictures wait in the shards as pixels; large ones as JPEG made anew at the
-declared size (a 12-megapixel original is 3 MB, its 224 × 224 picture 30 kB), decoded for each batch by threads. A request
-goes the same way, through the same JPEG, so what is served is what was learnt.
+`accept` decodes: only a picture that was decoded whole is known to be one, and what is refused must be
+refused before anything is stored. Its canonical form is the pixels at the declared size, so nothing is
+decoded a second time: the summary counts them, `encode` stores them. Small pictures wait in the shards as
+pixels; large ones as JPEG made anew at the declared size (a 12-megapixel original is 3 MB, its 224 × 224
+picture 30 kB), decoded for each batch by threads. A request goes the same way, through the same JPEG, so what
+is served is what was learnt.
 
-A picture that comes as a JPEG of just the size it is stored in keeps its bytes: nothing is lost by coding it again. That is how
-`cut_from` likes it: pictures wait a little larger than the model sees them, training cuts the model's size out anywhere, and
-everything else cuts out the middle (Krizhevsky, Sutskever and Hinton 2012). Only the part is kept when a batch is decoded.
+A picture that comes as a JPEG of just the size it is stored in keeps its bytes: nothing is lost by coding it
+again. That is how `cut_from` likes it: pictures wait a little larger than the model sees them, training cuts
+the model's size out anywhere, and everything else cuts out the middle (Krizhevsky, Sutskever and Hinton
+2012). Only the part is kept when a batch is decoded.
 
 Augmentations change pixels in `collate`, in training alone; the i-th of the list has a chance of its own.
 
-Mean and deviation come from an exact histogram of each channel. The model, not this file, scales by them: a program takes
-uint8, which is a quarter of the bytes to move.
+Mean and deviation come from an exact histogram of each channel. The model, not this file, scales by them: a
+program takes uint8, which is a quarter of the bytes to move.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ from penstock.formats.pictures import (
 from penstock.parts.features import _raw
 
 AS_PIXELS = 128 * 128
-"""Pictures of at most so many pixels are stored as they are, unless told otherwise: reading them is quicker than decoding."""
+"""Pictures of at most so many pixels are stored as they are, unless told otherwise: reading them is quicker
+than decoding.
+"""
 _MOST_SIDE = 2048
 _CUT = 1 << 20
 """The salt of where a picture is cut out, apart from those of augmentations."""
@@ -56,9 +60,15 @@ _RAW_BYTES = 32_768
 
 def _shape(value: Any) -> Any:
     sides = (value, value) if isinstance(value, int) else value
-    good = isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE for n in sides)
+    good = (
+        isinstance(sides, (tuple, list))
+        and len(sides) == 2
+        and all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_SIDE for n in sides)
+    )
     if isinstance(value, bool) or not good:
-        raise ValueError(f"expected a side in pixels, or [height, width], each from 1 to {_MOST_SIDE}; found {value!r}")
+        raise ValueError(
+            f"expected a side in pixels, or [height, width], each from 1 to {_MOST_SIDE}; found {value!r}"
+        )
     return value if isinstance(value, int) else tuple(value)
 
 
@@ -71,19 +81,27 @@ class ImageFeature(Feature):
     size: Annotated[int | tuple[int, int], BeforeValidator(_shape)] = 64
     """A side in pixels, or [height, width]: what every picture is brought to."""
     cut_from: Annotated[int | tuple[int, int], BeforeValidator(_shape)] | None = None
-    """A side in pixels, or [height, width], at least `size`: what pictures are brought to and stored in. In training `size` is cut out of
-    it anywhere, otherwise out of the middle: `{type: image, size: 224, cut_from: 256}`. Not given: pictures are brought to `size` itself."""
+    """A side in pixels, or [height, width], at least `size`: what pictures are brought to and stored in.
+
+    In training `size` is cut out of it anywhere, otherwise out of the middle: `{type: image, size: 224,
+    cut_from: 256}`. Not given: pictures are brought to `size` itself.
+    """
     channels: Literal[1, 3] = 3
     """3: red, green, blue; 1: grey."""
     resize: Resize = "crop"
-    """`crop` fills the shape and cuts off evenly what stands over; `fit` shows all of it and pads with grey; `stretch` distorts."""
+    """`crop` fills the shape and cuts off evenly what stands over; `fit` shows all of it and pads with grey;
+    `stretch` distorts.
+    """
     augment: tuple[Augmentation, ...] = ()
     """What is done to pictures in training, one after another: `[flip, {type: rotate, degrees: 15}]`."""
     stored: Literal["auto", "pixels", "jpeg"] = "auto"
-    """How rows wait between epochs: `pixels` as they are; `jpeg` in a sixth of the room, a few levels of 255 away, in training and
-    serving alike; `auto` is pixels up to 128 × 128."""
+    """How rows wait between epochs: `pixels` as they are; `jpeg` in a sixth of the room, a few levels of 255
+    away, in training and serving alike; `auto` is pixels up to 128 × 128.
+    """
     missing: Literal["flag", "error"] = "flag"
-    """A missing picture: `flag` lets the model know (it is shown a learnt vector); `error` refuses the row."""
+    """A missing picture: `flag` lets the model know (it is shown a learnt vector); `error` refuses the
+    row.
+    """
     max_pixels: int = Field(MOST_PIXELS, ge=1, le=500_000_000)
     """A picture with more pixels is refused before it is decoded: a small file may unpack to gigabytes."""
 
@@ -109,7 +127,10 @@ class ImageFeature(Feature):
     @model_validator(mode="after")
     def _covers(self) -> Self:
         if self.held[0] < self.height or self.held[1] < self.width:
-            raise ValueError(f"cut_from ({self.held[0]} × {self.held[1]}) is smaller than size ({self.height} × {self.width}): there would be nothing to cut out")
+            raise ValueError(
+                f"cut_from ({self.held[0]} × {self.held[1]}) is smaller than size ({self.height} ×"
+                f" {self.width}): there would be nothing to cut out"
+            )
         return self
 
     @property
@@ -123,7 +144,7 @@ class ImageFeature(Feature):
     def decodes(self) -> bool:
         return self.as_jpeg or bool(self.augment)
 
-    # -- in ------------------------------------------------------------------------------------------------------------
+    # -- in --------------------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         column, refused = self._bytes(_raw.one(columns))
@@ -132,30 +153,50 @@ class ImageFeature(Feature):
         read = spread(self._read, values)
         wrong = [row for row, found in enumerate(read) if isinstance(found, str)]
         spoilt = Refused(np.array(wrong, np.int64), [str(read[row]) for row in wrong])
-        found = pa.array([pixels if isinstance(pixels, bytes) else None for pixels in read], pa.large_binary())
+        found = pa.array(
+            [pixels if isinstance(pixels, bytes) else None for pixels in read], pa.large_binary()
+        )
         refused = _raw.together(refused, spoilt)
         return found, _raw.missing_refused(found, refused) if self.missing == "error" else refused
 
     def _read(self, data: bytes | None) -> bytes | str | None:
-        """Pixels, and behind them the JPEG that may be stored for them as it came; or the reason why there are none; None if missing."""
+        """Pixels, and behind them the JPEG that may be stored for them as it came; or the reason why there
+        are none; None if missing.
+        """
         if data is None:
             return None
         try:
-            pixels, as_it_is = decode_and_judge(data, *self.held, resize=self.resize, most_pixels=self.max_pixels)
+            pixels, as_it_is = decode_and_judge(
+                data, *self.held, resize=self.resize, most_pixels=self.max_pixels
+            )
         except BadPicture as problem:
             return str(problem)
-        return b"".join((pixels.data, data)) if self.as_jpeg and as_it_is and len(data) < pixels.nbytes else pixels.tobytes()
+        return (
+            b"".join((pixels.data, data))
+            if self.as_jpeg and as_it_is and len(data) < pixels.nbytes
+            else pixels.tobytes()
+        )
 
     def _bytes(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         """The raw column as bytes, null where missing or refused."""
         kind = column.type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # the layout of Hugging Face's data sets
+        # the layout of Hugging Face's data sets
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             return self._bytes(_raw.plain(pc.struct_field(column, "bytes")))
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
+        if (
+            pa.types.is_binary(kind)
+            or pa.types.is_large_binary(kind)
+            or pa.types.is_fixed_size_binary(kind)
+            or pa.types.is_binary_view(kind)
+        ):
             return column, NOBODY
         if not pa.types.is_string(kind):
             name = str(kind).partition("[")[0].partition("<")[0]
-            return pa.nulls(len(column), pa.binary()), _raw.refusing(column, _raw.present(column), lambda value: f"a {name} is not a picture; expected the bytes of a file, or base64 text")
+            return pa.nulls(len(column), pa.binary()), _raw.refusing(
+                column,
+                _raw.present(column),
+                lambda value: f"a {name} is not a picture; expected the bytes of a file, or base64 text",
+            )
         found: list[bytes | None] = []
         wrong: dict[int, str] = {}
         for row, text in enumerate(_raw.stripped(column, self.na).to_pylist()):
@@ -166,27 +207,37 @@ class ImageFeature(Feature):
                 except BadPicture as problem:
                     wrong[row] = str(problem)
             found.append(data)
-        return pa.array(found, pa.large_binary()), Refused(np.array(list(wrong), np.int64), list(wrong.values()))
+        return pa.array(found, pa.large_binary()), Refused(
+            np.array(list(wrong), np.int64), list(wrong.values())
+        )
 
-    # -- what is learnt ------------------------------------------------------------------------------------------------
+    # -- what is learnt --------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         return _Levels(self.channels, math.prod(self.held))
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         said = []
         if not any(result["std"]):
-            said.append("is the same plain picture in every row of the training split, so the model cannot learn from it")
+            said.append(
+                "is the same plain picture in every row of the training split, so the model cannot learn"
+                " from it"
+            )
         return {**result, "said": said}
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         facts = {"mean": fitted["mean"], "std": fitted["std"]}
         shape = (self.channels, self.height, self.width)
-        return {"pixels": TensorSpec("uint8", shape, "pixels", ("channel", "height", "width"), facts=facts), "missing": TensorSpec("float32", role="mask")}
+        return {
+            "pixels": TensorSpec("uint8", shape, "pixels", ("channel", "height", "width"), facts=facts),
+            "missing": TensorSpec("float32", role="mask"),
+        }
 
-    # -- stored, and back ----------------------------------------------------------------------------------------------
+    # -- stored, and back ------------------------------------------------------------------------------------
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         there = _raw.present(column)
@@ -198,7 +249,9 @@ class ImageFeature(Feature):
             return {"jpeg": coded, "missing": missing}
         pixels = np.zeros((len(column), *self.held), np.uint8)
         if there.any():
-            pixels[there] = np.frombuffer(b"".join(row for row in rows if row is not None), np.uint8).reshape(-1, *self.held)
+            pixels[there] = np.frombuffer(b"".join(row for row in rows if row is not None), np.uint8).reshape(
+                -1, *self.held
+            )
         return {"pixels": pixels, "missing": missing}
 
     def _coded(self, row: bytes | None) -> bytes:
@@ -208,7 +261,9 @@ class ImageFeature(Feature):
         size = math.prod(self.held)
         return row[size:] if len(row) > size else to_jpeg(np.frombuffer(row, np.uint8).reshape(self.held))
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         missing = stored["missing"]
         tops, lefts = self._corners(len(missing), keys)
         if "jpeg" in stored:
@@ -233,7 +288,9 @@ class ImageFeature(Feature):
         if keys is None or not (down or across):
             return [down // 2] * rows, [across // 2] * rows
         drawn = uniform(salted(keys, _CUT), 2)
-        return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (drawn[:, 1] * (across + 1)).astype(np.int64).tolist()
+        return (drawn[:, 0] * (down + 1)).astype(np.int64).tolist(), (drawn[:, 1] * (across + 1)).astype(
+            np.int64
+        ).tolist()
 
     def _decoded(self, coded: np.ndarray, tops: list[int], lefts: list[int]) -> np.ndarray:
         pixels = np.empty((len(coded), *self.shape), np.uint8)
@@ -250,7 +307,9 @@ class ImageFeature(Feature):
 
 
 class _Levels(Summary):
-    """How often each of the 256 levels occurs in each channel: exact, so mean and deviation are the same in whatever order."""
+    """How often each of the 256 levels occurs in each channel: exact, so mean and deviation are the same in
+    whatever order.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
         self.count = self.missing = 0
@@ -263,7 +322,9 @@ class _Levels(Summary):
         self.missing += len(column) - len(there)
         channels = len(self._levels)
         for start in range(0, len(there), 256):
-            values = np.frombuffer(b"".join(row[: self._size] for row in there.slice(start, 256).to_pylist()), np.uint8).reshape(-1, channels)
+            values = np.frombuffer(
+                b"".join(row[: self._size] for row in there.slice(start, 256).to_pylist()), np.uint8
+            ).reshape(-1, channels)
             for channel in range(channels):
                 self._levels[channel] += np.bincount(values[:, channel], minlength=256)
 
@@ -280,7 +341,6 @@ class _Levels(Summary):
             first = sum(level * often for level, often in enumerate(levels))
             second = sum(level * level * often for level, often in enumerate(levels))
             mean.append(first / total if total else 0.0)
-            std.append(((second * total - first * first) / (total * total)) ** 0.5 if total else 0.0)  # whole numbers up to the division
+            # whole numbers up to the division
+            std.append(((second * total - first * first) / (total * total)) ** 0.5 if total else 0.0)
         return {"count": self.count, "missing": self.missing, "mean": mean, "std": std}
-
-

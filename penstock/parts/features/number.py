@@ -1,14 +1,17 @@
 """A real-valued column, standardised by the training split's mean and deviation.
 
-As an input it gives `value` and `missing`, so that the model may see that a value was not there. A value further from
-the training range than the range is wide is taken as if it lay at just that distance: a network knows nothing out
-there, and one absurd request (1e300) must not overflow into its neighbours. A constant column gives zeros and says so.
+As an input it gives `value` and `missing`, so that the model may see that a value was not there. A value
+further from the training range than the range is wide is taken as if it lay at just that distance: a network
+knows nothing out there, and one absurd request (1e300) must not overflow into its neighbours. A constant
+column gives zeros and says so.
 
-As a target it gives `value` alone, not clipped; the decoder turns it back into the user's units with `mean` and `std`.
+As a target it gives `value` alone, not clipped; the decoder turns it back into the user's units with `mean`
+and `std`.
 
-`edges` are what a piecewise-linear encoder (Gorishniy et al. 2022, arXiv:2203.05556) cuts the column at. Quantiles of
-a column that is mostly one value (a capital gain, mostly 0) collapse into that value; so a value that would fill
-several bins gets one edge of its own, and the rest of the column shares the others, at least 8 sampled rows a bin.
+`edges` are what a piecewise-linear encoder (Gorishniy et al. 2022, arXiv:2203.05556) cuts the column at.
+Quantiles of a column that is mostly one value (a capital gain, mostly 0) collapse into that value; so a value
+that would fill several bins gets one edge of its own, and the rest of the column shares the others, at least
+8 sampled rows a bin.
 """
 
 from __future__ import annotations
@@ -38,8 +41,10 @@ class Number(Feature):
     canonical: ClassVar[pa.DataType] = pa.float64()
 
     missing: Literal["mean", "median", "zero", "error"] = "mean"
-    """What a missing input is filled with (the model also sees that it was missing): the training split's mean or median, or 0
-    in the column's own units; `error` refuses the row. A missing target is always quarantined."""
+    """What a missing input is filled with (the model also sees that it was missing): the training split's
+    mean or median, or 0 in the column's own units; `error` refuses the row. A missing target is always
+    quarantined.
+    """
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         found, refused = _raw.numbers(_raw.one(columns), self.na)
@@ -51,21 +56,39 @@ class Number(Feature):
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         moments = result["moments"]
         if not moments["count"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         constant = moments["min"] == moments["max"]
         said = []
         if constant and target:
-            raise ContractError(f"is {moments['min']:g} in every row of the training split: there is nothing to learn")
+            raise ContractError(
+                f"is {moments['min']:g} in every row of the training split: there is nothing to learn"
+            )
         if target and self.missing in ("median", "zero"):
-            raise ContractError(f"a target's missing values cannot be filled (`missing: {self.missing}`): their rows are quarantined. Leave `missing` out")
+            raise ContractError(
+                f"a target's missing values cannot be filled (`missing: {self.missing}`): their rows are"
+                " quarantined. Leave `missing` out"
+            )
         largest = max(abs(moments["min"]), abs(moments["max"]))
         if target and largest > 1e37:
-            raise ContractError(f"has values up to {largest:g}; a target is answered in single precision, up to 1e37. Derive it in larger units, or bound it under `expect`")
+            raise ContractError(
+                f"has values up to {largest:g}; a target is answered in single precision, up to 1e37. Derive"
+                " it in larger units, or bound it under `expect`"
+            )
         if largest >= 1e150:  # the squares are no doubles, so neither is the deviation
             moments = {**moments, "std": moments["max"] / 2 - moments["min"] / 2}
         if constant:
-            said.append(f"is {moments['min']:g} in every row of the training split, so the model cannot learn from it")
-        fitted = {**moments, "median": result["quantiles"]["median"], "target": target, "constant": constant, "said": said}
+            said.append(
+                f"is {moments['min']:g} in every row of the training split, so the model cannot learn from it"
+            )
+        fitted = {
+            **moments,
+            "median": result["quantiles"]["median"],
+            "target": target,
+            "constant": constant,
+            "said": said,
+        }
         low, high = _bounds(fitted)
         edges = np.clip(standardised(np.array(result["quantiles"]["edges"]), fitted), low, high)
         return {**fitted, "edges": [float(edge) for edge in np.unique(edges.astype(np.float32))]}
@@ -74,17 +97,27 @@ class Number(Feature):
         facts = {word: fitted[word] for word in ("mean", "std", "min", "max", "median", "edges")}
         if fitted["target"]:
             return {"value": TensorSpec("float32", role="target", facts=facts)}
-        return {"value": TensorSpec("float32", role="values", facts=facts), "missing": TensorSpec("float32", role="mask")}
+        return {
+            "value": TensorSpec("float32", role="values", facts=facts),
+            "missing": TensorSpec("float32", role="mask"),
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         there = _raw.present(column)
         fill = 0.0 if self.missing == "zero" else fitted["median" if self.missing == "median" else "mean"]
-        values = standardised(np.asarray(pc.fill_null(column, fill).to_numpy(zero_copy_only=False), np.float64), fitted)
+        values = standardised(
+            np.asarray(pc.fill_null(column, fill).to_numpy(zero_copy_only=False), np.float64), fitted
+        )
         if fitted["target"]:
             return {"value": values.astype(np.float32)}
-        return {"value": np.clip(values, *_bounds(fitted)).astype(np.float32), "missing": (~there).astype(np.float32)}
+        return {
+            "value": np.clip(values, *_bounds(fitted)).astype(np.float32),
+            "missing": (~there).astype(np.float32),
+        }
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         return {"": pa.array(np.asarray(arrays["value"], np.float64))}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
@@ -102,7 +135,9 @@ class _Edges(Quantiles):
 
 
 def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[float]:
-    """At most `bins + 1` ascending edges for sorted `values`, the least and greatest among them (see the file's head)."""
+    """At most `bins + 1` ascending edges for sorted `values`, the least and greatest among them (see the
+    file's head).
+    """
     if not len(values):
         return []
     distinct, counts = np.unique(values, return_counts=True)
@@ -126,7 +161,9 @@ def edges_of(values: np.ndarray, *, bins: int = BINS, least: int = 8) -> list[fl
 
 
 def standardised(values: np.ndarray, fitted: Fitted) -> np.ndarray:
-    """Doubles in the user's units → deviations from the mean, in doubles that a float32 can hold; zeros if the column is constant."""
+    """Doubles in the user's units → deviations from the mean, in doubles that a float32 can hold; zeros if
+    the column is constant.
+    """
     if not fitted["std"]:
         return np.zeros_like(values)
     with np.errstate(over="ignore"):

@@ -6,9 +6,9 @@
 
 Beside each is a mask, bool [B, T].
 
-Empty items are steps as well (`a,,b` has three, the second unseen): places matter here, unlike in a set. A target has a
-label for every step of its input, no more and no fewer; a row of another length is refused. What a target answers has as
-many labels as its input has steps, `length` of them at most.
+Empty items are steps as well (`a,,b` has three, the second unseen): places matter here, unlike in a set. A
+target has a label for every step of its input, no more and no fewer; a row of another length is refused. What
+a target answers has as many labels as its input has steps, `length` of them at most.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ MOST_CLASSES = 10_000
 
 
 class Sequence(Feature):
-    """A list of items, words, characters or numbers in order; as a target, a label for each step of an input."""
+    """A list of items, words, characters or numbers in order; as a target, a label for each step of an
+    input.
+    """
 
     takes_ragged: ClassVar[bool] = True
     encoder: ClassVar[str] = "rnn"
     decoder: ClassVar[str] = "sequence"
 
     unit: Literal["items", "words", "characters", "numbers"] = "items"
-    """What a step is: an item of a list or delimited text; a word or a character of a text; a number of a list or delimited text."""
+    """What a step is: an item of a list or delimited text; a word or a character of a text; a number of a
+    list or delimited text.
+    """
     delimiter: str = Field(" ", min_length=1)
     """What stands between the items or numbers of a text; with a space, any white space."""
     over: str | None = None
@@ -52,7 +56,10 @@ class Sequence(Feature):
     lower: bool = False
     """Take capitals for small letters."""
     length: int | None = Field(None, ge=1)
-    """The most steps that are read; the rest is cut off. Unless given: the longest row of the training split, 1,024 at most; a target has no limit of its own."""
+    """The most steps that are read; the rest is cut off.
+
+    Unless given: the longest row of the training split, 1,024 at most; a target has no limit of its own.
+    """
 
     @property
     def canonical(self) -> pa.DataType:
@@ -70,7 +77,7 @@ class Sequence(Feature):
     def labels_steps_of(self) -> str | None:
         return self.over
 
-    # -- a row's steps -------------------------------------------------------------------------------------------------
+    # -- a row's steps ---------------------------------------------------------------------------------------
 
     def accept(self, columns: Series[pa.Array]) -> tuple[pa.Array, Refused]:
         column, undecoded = _raw.decoded(_raw.one(columns))
@@ -87,22 +94,37 @@ class Sequence(Feature):
         return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
 
     def _parted(self, text: pa.Array) -> pa.Array:
-        return pc.utf8_split_whitespace(text) if self.delimiter == " " else pc.split_pattern(text, self.delimiter)
+        return (
+            pc.utf8_split_whitespace(text)
+            if self.delimiter == " "
+            else pc.split_pattern(text, self.delimiter)
+        )
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         there = _raw.present(column)
         if pa.types.is_nested(column.type.value_type):
-            return pa.nulls(len(column), self.canonical), _raw.refusing(column, there, lambda value: f"expected a list of {self.unit}, found {_raw.shown(value)}")
+            return pa.nulls(len(column), self.canonical), _raw.refusing(
+                column, there, lambda value: f"expected a list of {self.unit}, found {_raw.shown(value)}"
+            )
         flat = _raw.plain(pc.list_flatten(column))
         values, bad = _raw.numbers(flat) if self.unit == "numbers" else _raw.texts(flat)
         lengths = _lengths(column)
         ends = np.cumsum(lengths)
         found = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), values)
-        found = pa.ListArray.from_arrays(found.offsets, values, mask=pa.array(~there)) if not there.all() else found
+        found = (
+            pa.ListArray.from_arrays(found.offsets, values, mask=pa.array(~there))
+            if not there.all()
+            else found
+        )
         if not len(bad.rows):
             return found.cast(self.canonical), NOBODY
         owner = np.searchsorted(ends, bad.rows, side="right")
-        reasons = {int(row): f"step {place - (ends[row] - lengths[row])}: {reason}" for row, place, reason in reversed(list(zip(owner.tolist(), bad.rows.tolist(), bad.reasons, strict=True)))}
+        reasons = {
+            int(row): f"step {place - (ends[row] - lengths[row])}: {reason}"
+            for row, place, reason in reversed(
+                list(zip(owner.tolist(), bad.rows.tolist(), bad.reasons, strict=True))
+            )
+        }
         rows = sorted(reasons)
         return found.cast(self.canonical), Refused(np.array(rows, np.int64), [reasons[row] for row in rows])
 
@@ -115,86 +137,161 @@ class Sequence(Feature):
                 flat = pc.fill_null(flat, "")
             return flat, _lengths(column)
         texts = [text or "" for text in column.to_pylist()]
-        steps: list[str] = _words.words_of(texts, lower=self.lower) if self.unit == "words" else list(_words.normalised(texts, lower=self.lower))
+        steps: list[str] = (
+            _words.words_of(texts, lower=self.lower)
+            if self.unit == "words"
+            else list(_words.normalised(texts, lower=self.lower))
+        )
         whole = np.array([step != _words.NUL for step in steps], bool)
         ends = np.append(np.flatnonzero(~whole), len(steps))[: len(texts)]
-        return pa.array([step for step in steps if step != _words.NUL], pa.string()), np.diff(ends, prepend=-1) - 1
+        return (
+            pa.array([step for step in steps if step != _words.NUL], pa.string()),
+            np.diff(ends, prepend=-1) - 1,
+        )
 
     def steps(self, column: pa.Array) -> np.ndarray | None:
         return self._flat(column)[1]
 
-    # -- what is learnt ------------------------------------------------------------------------------------------------
+    # -- what is learnt --------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         return _Steps(self)
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["rows"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         if not result["steps"]["count"]:
             raise ContractError("has no step in any row of the training split: nothing can be learnt from it")
         longest = max(int(result["lengths"]["quantiles"][-1]), 1)
-        fitted: Fitted = {"rows": result["rows"], "missing": result["missing"], "target": target, "over": self.over, "said": []}
+        fitted: Fitted = {
+            "rows": result["rows"],
+            "missing": result["missing"],
+            "target": target,
+            "over": self.over,
+            "said": [],
+        }
         if target:
             counts = {value: count for value, count in result["steps"]["values"] if value}
             if len(counts) < 2:
-                raise ContractError(f"is a target with {len(counts)} label{'s' if len(counts) != 1 else ''} in the training split: there is nothing to learn")
+                raise ContractError(
+                    f"is a target with {len(counts)} label{'s' if len(counts) != 1 else ''} in the training"
+                    " split: there is nothing to learn"
+                )
             if len(counts) > MOST_CLASSES:
-                raise ContractError(f"is a target with {len(counts):,} labels; at most {MOST_CLASSES:,} can be learnt")
+                raise ContractError(
+                    f"is a target with {len(counts):,} labels; at most {MOST_CLASSES:,} can be learnt"
+                )
             classes = sorted(counts)
-            return {**fitted, "values": classes, "counts": [counts[value] for value in classes], "length": self.length or max(longest, LONGEST)}
+            return {
+                **fitted,
+                "values": classes,
+                "counts": [counts[value] for value in classes],
+                "length": self.length or max(longest, LONGEST),
+            }
         fitted["length"] = self.length or min(longest, LONGEST)
         if longest > fitted["length"]:
-            fitted["said"].append(f"has rows of up to {longest:,} steps, of which the first {fitted['length']:,} are read")
+            fitted["said"].append(
+                f"has rows of up to {longest:,} steps, of which the first {fitted['length']:,} are read"
+            )
         if self.unit == "numbers":
             return {**fitted, **{word: result["steps"][word] for word in ("mean", "std", "min", "max")}}
-        often = [(value, count) for value, count in result["steps"]["values"] if count >= self.min_count and value]
+        often = [
+            (value, count) for value, count in result["steps"]["values"] if count >= self.min_count and value
+        ]
         kept = often[: self.vocabulary]
         if len(often) > len(kept) or not result["steps"]["exact"]:
-            fitted["said"].append(f"has more than {len(kept):,} different {self.unit}; the commonest {len(kept):,} are told apart")
+            fitted["said"].append(
+                f"has more than {len(kept):,} different {self.unit}; the commonest {len(kept):,} are told"
+                " apart"
+            )
         return {**fitted, "values": [value for value, _ in kept], "counts": [count for _, count in kept]}
 
     def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
         flat, lengths = self._flat(column)
-        strange = np.flatnonzero(~np.asarray(pc.is_in(flat, value_set=self._values(fitted)).to_numpy(zero_copy_only=False), bool))
+        strange = np.flatnonzero(
+            ~np.asarray(pc.is_in(flat, value_set=self._values(fitted)).to_numpy(zero_copy_only=False), bool)
+        )
         if not len(strange):
             return NOBODY
         rows, first = np.unique(np.searchsorted(np.cumsum(lengths), strange, side="right"), return_index=True)
-        return Refused(rows.astype(np.int64), [f"{_raw.shown(flat[int(strange[i])].as_py())} is not among the {len(fitted['values'])} labels of the training split" for i in first])
+        return Refused(
+            rows.astype(np.int64),
+            [
+                f"{_raw.shown(flat[int(strange[i])].as_py())} is not among the {len(fitted['values'])} labels"
+                " of the training split"
+                for i in first
+            ],
+        )
 
     def _values(self, fitted: Fitted) -> pa.Array:
-        found: pa.Array = _words.kept(fitted["values"], "arrow", lambda: pa.array(fitted["values"], pa.string()))
+        found: pa.Array = _words.kept(
+            fitted["values"], "arrow", lambda: pa.array(fitted["values"], pa.string())
+        )
         return found
 
-    # -- arrays --------------------------------------------------------------------------------------------------------
+    # -- arrays ----------------------------------------------------------------------------------------------
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         mask = TensorSpec("bool", (None,), "mask", ("time",))
         if fitted["target"]:
             facts = {"classes": fitted["values"], "counts": fitted["counts"], "over": fitted["over"]}
-            return {"labels": TensorSpec("int64", (None,), "target", ("time",), len(fitted["values"]), facts), "mask": mask}
+            return {
+                "labels": TensorSpec("int64", (None,), "target", ("time",), len(fitted["values"]), facts),
+                "mask": mask,
+            }
         if self.unit == "numbers":
             facts = {word: [fitted[word]] for word in ("mean", "std")}
-            return {"values": TensorSpec("float32", (None, 1), "values", ("time", "variable"), facts=facts), "mask": mask}
-        return {"tokens": TensorSpec("int64", (None,), "index", ("time",), len(fitted["values"]) + 2, {"counts": fitted["counts"], "length": fitted["length"]}), "mask": mask}
+            return {
+                "values": TensorSpec("float32", (None, 1), "values", ("time", "variable"), facts=facts),
+                "mask": mask,
+            }
+        return {
+            "tokens": TensorSpec(
+                "int64",
+                (None,),
+                "index",
+                ("time",),
+                len(fitted["values"]) + 2,
+                {"counts": fitted["counts"], "length": fitted["length"]},
+            ),
+            "mask": mask,
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         flat, lengths = self._flat(column)
         if self.unit == "numbers":
             values = np.asarray(pc.fill_null(flat, float("nan")).to_numpy(zero_copy_only=False), np.float64)
-            inside = np.clip(values, 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"])  # like a number: one training range beyond either end
+            # like a number: one training range beyond either end
+            inside = np.clip(values, 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"])
             scaled = np.nan_to_num((inside - fitted["mean"]) / (fitted["std"] or 1.0))
             return {"values": _words.rows_of(_words.cut((scaled, lengths), fitted["length"]), "float32")}
-        place = np.asarray(pc.fill_null(pc.index_in(flat, value_set=self._values(fitted)), -1).to_numpy(zero_copy_only=False), np.int64)
+        place = np.asarray(
+            pc.fill_null(pc.index_in(flat, value_set=self._values(fitted)), -1).to_numpy(
+                zero_copy_only=False
+            ),
+            np.int64,
+        )
         if fitted["target"]:
-            return {"labels": _words.rows_of(_words.cut((np.maximum(place, 0), lengths), fitted["length"]), "int32")}
+            return {
+                "labels": _words.rows_of(
+                    _words.cut((np.maximum(place, 0), lengths), fitted["length"]), "int32"
+                )
+            }
         ids = np.where(place >= 0, place + 2, _words.UNKNOWN)
-        return {"tokens": _words.rows_of(_words.cut((ids, lengths), fitted["length"]), _words.smallest(len(fitted["values"]) + 2))}
+        return {
+            "tokens": _words.rows_of(
+                _words.cut((ids, lengths), fitted["length"]), _words.smallest(len(fitted["values"]) + 2)
+            )
+        }
 
     def augments(self) -> bool:
         return False
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         ((name, rows),) = stored.items()
         values, mask = _words.padded(rows, "float32" if name == "values" else "int64")
         return {name: values[..., None] if name == "values" else values, "mask": mask}
@@ -207,12 +304,17 @@ class Sequence(Feature):
             labels, mask = _words.padded(stored["labels"], "int64")
         return np.where(mask, labels, -1)
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         shares = np.asarray(arrays["probabilities"], np.float32)
         there = shares.sum(axis=2) > 0.5  # a step that is not there has no probabilities
         ends = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
         labels = self._values(fitted).take(pa.array(shares.argmax(axis=2)[there]))
-        return {"": pa.ListArray.from_arrays(ends, labels), "probabilities": pa.ListArray.from_arrays(ends, pa.array(shares.max(axis=2)[there]))}
+        return {
+            "": pa.ListArray.from_arrays(ends, labels),
+            "probabilities": pa.ListArray.from_arrays(ends, pa.array(shares.max(axis=2)[there])),
+        }
 
 
 class _Steps(Summary):
@@ -240,7 +342,12 @@ class _Steps(Summary):
         self.held.merge(other.held)  # type: ignore[arg-type]
 
     def result(self) -> dict[str, Any]:
-        return {"rows": self.rows, "missing": self.missing, "lengths": self.lengths.result(), "steps": self.held.result()}
+        return {
+            "rows": self.rows,
+            "missing": self.missing,
+            "lengths": self.lengths.result(),
+            "steps": self.held.result(),
+        }
 
 
 def _lengths(column: pa.Array) -> np.ndarray:

@@ -1,15 +1,18 @@
-"""Steps of one or many variables: what was before an anchor (`window`), and what comes from it on (`horizon`).
+"""Steps of one or many variables: what was before an anchor (`window`), and what comes from it on
+(`horizon`).
 
-Two ways to have them. With the recipe's `samples`, a row of the data is one step and `columns` name its variables: every
-step is stored once, and a sample is cut out of them. Without, a row is a whole sample: `columns` are lists, one a variable,
-or `column` is a list of steps, each a list of the variables' values (a plain list of numbers, if there is one variable).
-The last is also how requests have it, always: `{"past": [[5.8, 2.0], [5.7, 2.1], …]}`.
+Two ways to have them. With the recipe's `samples`, a row of the data is one step and `columns` name its
+variables: every step is stored once, and a sample is cut out of them. Without, a row is a whole sample:
+`columns` are lists, one a variable, or `column` is a list of steps, each a list of the variables' values (a
+plain list of numbers, if there is one variable). The last is also how requests have it, always: `{"past":
+[[5.8, 2.0], [5.7, 2.1], …]}`.
 
-Each variable is standardised by the training split's mean and deviation. Far values are bounded at a million deviations,
-for their sake alone: a series with a trend leaves the range it was learnt on, and encoders take each window's own level
-out of it. A missing value is what the variable was before (`previous`), within the same window, at the window's beginning
-what it is after; a step at which nothing was observed is so marked in `mask`. Filling happens in `collate`, so that a
-window cut from stored steps and one that came in a request are filled alike.
+Each variable is standardised by the training split's mean and deviation. Far values are bounded at a million
+deviations, for their sake alone: a series with a trend leaves the range it was learnt on, and encoders take
+each window's own level out of it. A missing value is what the variable was before (`previous`), within the
+same window, at the window's beginning what it is after; a step at which nothing was observed is so marked in
+`mask`. Filling happens in `collate`, so that a window cut from stored steps and one that came in a request
+are filled alike.
 
 As a target, missing values are marked in `present` and count neither in the loss nor in metrics.
 """
@@ -34,7 +37,9 @@ from penstock.parts.features import _raw
 _CANONICAL = pa.list_(pa.float64())
 """A row's steps one after another, each with its variables: `steps · variables` numbers."""
 _FAR = 1e6
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 
 
 class Series(Feature):
@@ -53,26 +58,48 @@ class Series(Feature):
     window: int = Field(0, ge=0)
     """Steps before the anchor."""
     horizon: int = Field(0, ge=0)
-    """Steps from the anchor on: of a target, what is forecast; of an input, what is known ahead (a calendar, a plan)."""
+    """Steps from the anchor on: of a target, what is forecast; of an input, what is known ahead (a calendar,
+    a plan).
+    """
     missing: Literal["previous", "mean", "error"] = "previous"
-    """What a missing input is filled with: what came before it in the window, or the training split's mean; `error` refuses the row."""
+    """What a missing input is filled with: what came before it in the window, or the training split's mean;
+    `error` refuses the row.
+    """
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Of a target: the quantiles answered beside the forecast, ascending; with 0.5, the forecast is the median."""
+    """Of a target: the quantiles answered beside the forecast, ascending; with 0.5, the forecast is the
+    median.
+    """
     season: int | None = Field(None, ge=1)
-    """Of a target: steps after which it repeats itself, for the seasonal naive forecast. Unless given it follows from the distance
-    of the steps where that is known (a day of hours, a week of days), otherwise 1."""
+    """Of a target: steps after which it repeats itself, for the seasonal naive forecast.
+
+    Unless given it follows from the distance of the steps where that is known (a day of hours, a week of
+    days), otherwise 1.
+    """
 
     @model_validator(mode="after")
     def _holds(self) -> Self:
         problems = []
         if self.columns_ and self.column:
-            problems.append(Problem(("column",), "holds all variables; `columns` names a column for each. Leave one of them out"))
+            problems.append(
+                Problem(
+                    ("column",),
+                    "holds all variables; `columns` names a column for each. Leave one of them out",
+                )
+            )
         if self.columns_ and self.variables and len(self.columns_) != len(self.variables):
-            problems.append(Problem(("variables",), f"names {len(self.variables)} variables for {len(self.columns_)} columns"))
+            problems.append(
+                Problem(
+                    ("variables",), f"names {len(self.variables)} variables for {len(self.columns_)} columns"
+                )
+            )
         if len(set(self.names)) < len(self.names):
             problems.append(Problem(("columns",), "has a variable twice"))
         if not self.length:
-            problems.append(Problem(("window",), "or `horizon` is required: how many steps before the anchor, or from it on"))
+            problems.append(
+                Problem(
+                    ("window",), "or `horizon` is required: how many steps before the anchor, or from it on"
+                )
+            )
         if list(self.quantiles) != sorted(set(self.quantiles)):
             problems.append(Problem(("quantiles",), "must be ascending and differ"))
         if self.quantiles and 0.5 not in self.quantiles:
@@ -81,7 +108,7 @@ class Series(Feature):
             raise mistakes(*problems)
         return self
 
-    # -- what it is ------------------------------------------------------------------------------------------------------
+    # -- what it is ------------------------------------------------------------------------------------------
 
     @property
     def length(self) -> int:
@@ -118,37 +145,57 @@ class Series(Feature):
             return "needs `columns`: with `samples`, each variable is a column of the data"
         return None
 
-    # -- in --------------------------------------------------------------------------------------------------------------
+    # -- in --------------------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         rows = len(columns[0])
         values = np.full((rows, self.length, len(self.names)), np.nan)
         gone = np.zeros(rows, bool)  # missing as a whole
-        if self.columns_ or (self.length == 1 and len(self.names) == 1 and not pa.types.is_nested(_raw.one(columns).type)):
+        if self.columns_ or (
+            self.length == 1 and len(self.names) == 1 and not pa.types.is_nested(_raw.one(columns).type)
+        ):
             refused = self._side_by_side(columns, values)
         else:
             refused = self._nested(_raw.one(columns), values, gone)
         if self.missing == "error":
             gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
-            refused = _raw.together(refused, Refused(gaps, ["has a missing value, and `missing: error` was declared"] * len(gaps)))
+            refused = _raw.together(
+                refused, Refused(gaps, ["has a missing value, and `missing: error` was declared"] * len(gaps))
+            )
         gone[refused.rows] = True
         size = self.length * len(self.names)
         kept = values[~gone].ravel()
         lengths = np.where(gone, 0, size)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        found = pa.ListArray.from_arrays(offsets, pa.array(kept, mask=np.isnan(kept)), mask=pa.array(gone) if gone.any() else None)
+        found = pa.ListArray.from_arrays(
+            offsets, pa.array(kept, mask=np.isnan(kept)), mask=pa.array(gone) if gone.any() else None
+        )
         return found, refused
 
     def _side_by_side(self, columns: Sequence[pa.Array], values: np.ndarray) -> Refused:
-        """A column a variable: lists of T numbers, or numbers where there is one step. Fills `values` `[n, T, V]`."""
+        """A column a variable: lists of T numbers, or numbers where there is one step.
+
+        Fills `values` `[n, T, V]`.
+        """
         problems = []
         for place, (name, column) in enumerate(zip(self.names, map(_raw.plain, columns), strict=True)):
             if self.length == 1 and not pa.types.is_nested(column.type):
                 found, some = _raw.numbers(column, self.na)
                 values[:, 0, place] = _doubles(found)
-                problems.append(Refused(some.rows, [f"{name}: {reason}" for reason in some.reasons] if len(self.names) > 1 else some.reasons))
+                problems.append(
+                    Refused(
+                        some.rows,
+                        (
+                            [f"{name}: {reason}" for reason in some.reasons]
+                            if len(self.names) > 1
+                            else some.reasons
+                        ),
+                    )
+                )
             else:
-                problems.append(self._lists(column, values[:, :, place], f"{name}: " if len(self.names) > 1 else ""))
+                problems.append(
+                    self._lists(column, values[:, :, place], f"{name}: " if len(self.names) > 1 else "")
+                )
         return _raw.together(*problems)
 
     def _lists(self, column: pa.Array, values: np.ndarray, prefix: str) -> Refused:
@@ -157,12 +204,20 @@ class Series(Feature):
         if not _is_list(column.type):
             if not there.any():
                 return NOBODY
-            return _raw.refusing(column, there, lambda value: f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}")
+            return _raw.refusing(
+                column,
+                there,
+                lambda value: f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}",
+            )
         lengths = _lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
-        uneven = Refused(wrong, [f"{prefix}has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
-        return _raw.together(uneven, self._numbers(_flat(column, right), np.flatnonzero(right), values, prefix))
+        uneven = Refused(
+            wrong, [f"{prefix}has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()]
+        )
+        return _raw.together(
+            uneven, self._numbers(_flat(column, right), np.flatnonzero(right), values, prefix)
+        )
 
     def _numbers(self, flat: pa.Array, rows: np.ndarray, values: np.ndarray, prefix: str = "") -> Refused:
         """`flat`, all rows' numbers one after another, into `values[rows]`."""
@@ -177,31 +232,53 @@ class Series(Feature):
             step, variable = divmod(at % each, width)
             return f"{prefix}step {step}" + (f", {self.names[variable]}" if width > 1 else "")
 
-        return Refused(rows[bad.rows // each], [f"{place(at)}: {reason}" for at, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)])
+        return Refused(
+            rows[bad.rows // each],
+            [f"{place(at)}: {reason}" for at, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)],
+        )
 
     def _nested(self, column: pa.Array, values: np.ndarray, gone: np.ndarray) -> Refused:
         """One column of steps, each a list of V values (or a number, where V is 1)."""
         there, width = _raw.present(column), len(self.names)
         gone |= ~there
-        expected = f"a list of {self.length} steps, each a list of {width} numbers" if width > 1 else f"a list of {self.length} numbers"
+        expected = (
+            f"a list of {self.length} steps, each a list of {width} numbers"
+            if width > 1
+            else f"a list of {self.length} numbers"
+        )
         if not _is_list(column.type):
-            return _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}") if there.any() else NOBODY
+            return (
+                _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}")
+                if there.any()
+                else NOBODY
+            )
         inner = column.type.value_type
         if not _is_list(inner):
             if width == 1 or pa.types.is_null(inner):
-                return self._lists(column, values[:, :, 0], "") if width == 1 else self._all_gone(column, there, values)
-            return _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}")
+                return (
+                    self._lists(column, values[:, :, 0], "")
+                    if width == 1
+                    else self._all_gone(column, there, values)
+                )
+            return _raw.refusing(
+                column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}"
+            )
         lengths = _lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
-        problems = [Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])]
+        problems = [
+            Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
+        ]
         rows = np.flatnonzero(right)
         steps = _raw.plain(_flat(column, right))  # [rows · T] lists of V
         observed = _raw.present(steps)
         widths = np.where(observed, _lengths(steps), width)
         uneven = widths.reshape(-1, self.length) != width if len(rows) else np.zeros((0, self.length), bool)
         bad = uneven.any(axis=1)
-        reasons = [f"step {int(row.argmax())} has {int(found[row.argmax()])} values, expected {width}" for row, found in zip(uneven[bad], widths.reshape(uneven.shape)[bad], strict=True)]
+        reasons = [
+            f"step {int(row.argmax())} has {int(found[row.argmax()])} values, expected {width}"
+            for row, found in zip(uneven[bad], widths.reshape(uneven.shape)[bad], strict=True)
+        ]
         problems.append(Refused(rows[bad], reasons))
         good = np.repeat(~bad, self.length)
         # A step that is missing as a whole is a step of missing values.
@@ -218,7 +295,7 @@ class Series(Feature):
         wrong = np.flatnonzero(there & (lengths != self.length))
         return Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
 
-    # -- learning --------------------------------------------------------------------------------------------------------
+    # -- learning --------------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         return _Variables(self.length, len(self.names))
@@ -228,30 +305,64 @@ class Series(Feature):
         empty = [name for name, part in zip(self.names, parts, strict=True) if not part["count"]]
         if empty:
             which = "" if len(empty) == len(parts) else f" in {', '.join(empty[:10])}"
-            raise ContractError(f"is missing at every step of the training split{which}: nothing can be learnt from it")
+            raise ContractError(
+                f"is missing at every step of the training split{which}: nothing can be learnt from it"
+            )
         constant = [name for name, part in zip(self.names, parts, strict=True) if part["min"] == part["max"]]
         largest = max(max(abs(part["min"]), abs(part["max"])) for part in parts)
         if largest > 1e37:
-            raise ContractError(f"has values up to {largest:g}; series are answered in single precision, up to 1e37. Derive it in larger units, or bound it under `expect`")
-        said = [f"has variables that never change in the training split: {', '.join(constant[:10])}"] if constant else []
+            raise ContractError(
+                f"has values up to {largest:g}; series are answered in single precision, up to 1e37. Derive"
+                " it in larger units, or bound it under `expect`"
+            )
+        said = (
+            [f"has variables that never change in the training split: {', '.join(constant[:10])}"]
+            if constant
+            else []
+        )
         facts = {word: [part[word] for part in parts] for word in ("mean", "min", "max", "missing")}
         # A variable that never changes keeps its own unit.
-        return {**facts, "std": [part["std"] or 1.0 for part in parts], "naive": result["naive"], "season": self.season or 1, "count": result["count"], "target": target, "said": said}
+        return {
+            **facts,
+            "std": [part["std"] or 1.0 for part in parts],
+            "naive": result["naive"],
+            "season": self.season or 1,
+            "count": result["count"],
+            "target": target,
+            "said": said,
+        }
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         shape, axes = (self.length, len(self.names)), ("time", "variable")
-        facts: dict[str, Any] = {"variables": list(self.names), "mean": fitted["mean"], "std": fitted["std"], "window": self.window, "horizon": self.horizon}
+        facts: dict[str, Any] = {
+            "variables": list(self.names),
+            "mean": fitted["mean"],
+            "std": fitted["std"],
+            "window": self.window,
+            "horizon": self.horizon,
+        }
         if fitted["target"]:
             facts |= {"quantiles": list(self.quantiles), "season": fitted["season"], "naive": fitted["naive"]}
-            return {"values": TensorSpec("float32", shape, "target", axes=axes, facts=facts), "present": TensorSpec("float32", shape, "mask", axes=axes)}
-        return {"values": TensorSpec("float32", shape, "values", axes=axes, facts=facts), "mask": TensorSpec("bool", shape[:1], "mask", axes=axes[:1])}
+            return {
+                "values": TensorSpec("float32", shape, "target", axes=axes, facts=facts),
+                "present": TensorSpec("float32", shape, "mask", axes=axes),
+            }
+        return {
+            "values": TensorSpec("float32", shape, "values", axes=axes, facts=facts),
+            "mask": TensorSpec("bool", shape[:1], "mask", axes=axes[:1]),
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         values, there = matrix(column, self.length, len(self.names))
         scaled = (values - np.array(fitted["mean"])) / np.array(fitted["std"])
-        return {"values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(np.float32), "present": there}
+        return {
+            "values": np.where(there, np.clip(scaled, -_FAR, _FAR), 0.0).astype(np.float32),
+            "present": there,
+        }
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         values, there = np.ascontiguousarray(stored["values"]), stored["present"]
         if fitted["target"]:
             return {"values": values, "present": np.asarray(there, np.float32)}
@@ -259,15 +370,19 @@ class Series(Feature):
             values = filled(values, there)
         return {"values": values, "mask": np.asarray(there.any(axis=2))}
 
-    # -- out -------------------------------------------------------------------------------------------------------------
+    # -- out -------------------------------------------------------------------------------------------------
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
         """`[n, H, V]` in the user's units, not a number where nothing was observed."""
         values = stored["values"].astype(np.float64) * np.array(fitted["std"]) + np.array(fitted["mean"])
         return np.where(stored["present"], values, np.nan)
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
-        """`""`: a list of H steps, each a list of V numbers (H numbers, where V is 1); `quantiles`: the same for each quantile."""
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
+        """`""`: a list of H steps, each a list of V numbers (H numbers, where V is 1); `quantiles`: the same
+        for each quantile.
+        """
         found = {"": nested(np.asarray(arrays["values"], np.float64))}
         if self.quantiles:
             levels = np.asarray(arrays["quantiles"], np.float64)
@@ -277,7 +392,9 @@ class Series(Feature):
 
 
 class _Variables(Summary):
-    """Moments of each variable, and how far it moves from one step to the next (what the naive forecast errs by)."""
+    """Moments of each variable, and how far it moves from one step to the next (what the naive forecast errs
+    by).
+    """
 
     def __init__(self, steps: int, variables: int) -> None:
         self.steps = steps
@@ -297,15 +414,23 @@ class _Variables(Summary):
 
     def merge(self, other: Self) -> None:
         self.count += other.count
-        for mine, theirs in zip([*self.variables, *self.moves], [*other.variables, *other.moves], strict=True):
+        for mine, theirs in zip(
+            [*self.variables, *self.moves], [*other.variables, *other.moves], strict=True
+        ):
             mine.merge(theirs)
 
     def result(self) -> dict[str, Any]:
-        return {"count": self.count, "variables": [moments.result() for moments in self.variables], "naive": [moves.result()["mean"] for moves in self.moves]}
+        return {
+            "count": self.count,
+            "variables": [moments.result() for moments in self.variables],
+            "naive": [moves.result()["mean"] for moves in self.moves],
+        }
 
 
 def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np.ndarray]:
-    """A canonical column as doubles `[n, T, V]`, 0 where missing, and where there is a value (bool `[n, T, V]`)."""
+    """A canonical column as doubles `[n, T, V]`, 0 where missing, and where there is a value (bool `[n, T,
+    V]`).
+    """
     whole = _raw.present(column)
     flat = np.full((len(column), steps * variables), np.nan)
     flat[whole] = _doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
@@ -315,7 +440,9 @@ def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np
 
 
 def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Gaps along axis 1 of `[n, T, V]` filled with the value before, at the beginning with the first one after; 0 where there is none."""
+    """Gaps along axis 1 of `[n, T, V]` filled with the value before, at the beginning with the first one
+    after; 0 where there is none.
+    """
     steps = np.arange(values.shape[1])[None, :, None]
     before = np.maximum.accumulate(np.where(there, steps, -1), axis=1)
     after = np.minimum.accumulate(np.where(there, steps, values.shape[1])[:, ::-1], axis=1)[:, ::-1]
@@ -327,7 +454,11 @@ def nested(values: np.ndarray) -> pa.Array:
     """`[n, T, V]` as lists of lists of numbers; `[n, T, 1]` as lists of numbers."""
     rows, steps, variables = values.shape
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    inner = flat if variables == 1 else pa.ListArray.from_arrays(pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), flat)
+    inner = (
+        flat
+        if variables == 1
+        else pa.ListArray.from_arrays(pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), flat)
+    )
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * steps), inner)
 
 
@@ -336,7 +467,9 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _lengths(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(
+        pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), dtype=np.int64
+    )
 
 
 def _flat(column: pa.Array, rows: np.ndarray) -> pa.Array:

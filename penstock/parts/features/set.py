@@ -1,17 +1,20 @@
-"""A column with any number of labels a row: a list, a text of labels between delimiters, or columns of 0 and 1.
+"""A column with any number of labels a row: a list, a text of labels between delimiters, or columns of 0 and
+1.
 
-The canonical form is the list of a row's different labels in their own order (numbers by size, then words by spelling; by
-`names` where those are given). A row without labels is an answer too ("none of them"), unlike a row where nothing is
-known: an empty list is none; an empty text or cell is missing unless `empty: none` says otherwise.
+The canonical form is the list of a row's different labels in their own order (numbers by size, then words by
+spelling; by `names` where those are given). A row without labels is an answer too ("none of them"), unlike a
+row where nothing is known: an empty list is none; an empty text or cell is missing unless `empty: none` says
+otherwise.
 
     input    members int64 [B, T]  0 is padding, 1 unseen, labels from 2, commonest first;  mask bool [B, T]
     target   labels float32 [B, K]  1 for each label of the row, classes in sorted order
 
-A target is answered label by label: a label is given where its probability reaches its threshold. Thresholds are decided
-on the validation split, each for the F1 of its label; of a label with few examples there the best threshold is mostly
-chance, so in the log-odds it is drawn towards the one that serves all labels together.
+A target is answered label by label: a label is given where its probability reaches its threshold. Thresholds
+are decided on the validation split, each for the F1 of its label; of a label with few examples there the best
+threshold is mostly chance, so in the log-odds it is drawn towards the one that serves all labels together.
 
-`names` may be read from a file by the recipe: `names: {lines_of: labels.txt}`; a label is then a name, or its place from 0.
+`names` may be read from a file by the recipe: `names: {lines_of: labels.txt}`; a label is then a name, or its
+place from 0.
 """
 
 from __future__ import annotations
@@ -59,9 +62,14 @@ class Set(Feature):
     columns_: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field((), alias="columns")
     """The columns of 0 and 1 that are its labels, where it is not one column."""
     names: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
-    """The labels' names, where the column has their places from 0: `{lines_of: labels.txt}` reads them from a file."""
+    """The labels' names, where the column has their places from 0: `{lines_of: labels.txt}` reads them from a
+    file.
+    """
     empty: Literal["missing", "none"] = "missing"
-    """What an empty or missing value means: nothing is known, or the row has no label. (A CSV file cannot tell the two apart.)"""
+    """What an empty or missing value means: nothing is known, or the row has no label.
+
+    (A CSV file cannot tell the two apart.)
+    """
     rare: int | None = Field(None, ge=1)
     """For an input: labels in fewer rows than this are pooled with the unseen; 2 unless given."""
     limit: int = Field(50_000, ge=1)
@@ -71,9 +79,18 @@ class Set(Feature):
     def _one_form(self) -> Self:
         problems = []
         if self.columns_ and self.column:
-            problems.append(Problem(("column",), "is one column of labels; `columns` names one for each label. Leave one of them out"))
+            problems.append(
+                Problem(
+                    ("column",),
+                    "is one column of labels; `columns` names one for each label. Leave one of them out",
+                )
+            )
         if self.columns_ and self.names:
-            problems.append(Problem(("names",), "has no meaning with `columns`, whose names are the labels'. Leave it out"))
+            problems.append(
+                Problem(
+                    ("names",), "has no meaning with `columns`, whose names are the labels'. Leave it out"
+                )
+            )
         for word, given in (("columns", self.columns_), ("names", self.names)):
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
@@ -86,9 +103,13 @@ class Set(Feature):
         return self.columns_ or (self.column or name,)
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
-        return "is a target, whose labels are never pooled: `rare` has no meaning there. Leave it out" if target and self.rare is not None else None
+        return (
+            "is a target, whose labels are never pooled: `rare` has no meaning there. Leave it out"
+            if target and self.rare is not None
+            else None
+        )
 
-    # -- a row's labels ------------------------------------------------------------------------------------------------
+    # -- a row's labels --------------------------------------------------------------------------------------
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         if self.columns_:
@@ -108,19 +129,35 @@ class Set(Feature):
         kind = column.type.value_type
         there = _raw.present(column) | (self.empty == "none")
         if pa.types.is_nested(kind):
-            return pa.nulls(len(column), _CANONICAL), _raw.refusing(column, there, lambda value: f"expected a list of labels, found {_raw.shown(value)}")
+            return pa.nulls(len(column), _CANONICAL), _raw.refusing(
+                column, there, lambda value: f"expected a list of labels, found {_raw.shown(value)}"
+            )
         flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
+        lengths = np.asarray(
+            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
+        )
         owner = np.repeat(np.arange(len(column)), lengths)
         values, ends = flat.to_pylist(), np.cumsum(lengths).tolist()
-        rows = [values[end - length : end] if known else None for end, length, known in zip(ends, lengths.tolist(), there.tolist(), strict=True)]
+        rows = [
+            values[end - length : end] if known else None
+            for end, length, known in zip(ends, lengths.tolist(), there.tolist(), strict=True)
+        ]
         found, refused = self._judged(rows, lambda value: value)
         bad = owner[undecoded.rows] if len(undecoded.rows) else undecoded.rows
-        first = {int(row): reason for row, reason in reversed(list(zip(bad.tolist(), undecoded.reasons, strict=True)))}
-        spoilt = Refused(np.array(sorted(first), np.int64), [first[row] for row in sorted(first)]) if first else NOBODY
+        first = {
+            int(row): reason
+            for row, reason in reversed(list(zip(bad.tolist(), undecoded.reasons, strict=True)))
+        }
+        spoilt = (
+            Refused(np.array(sorted(first), np.int64), [first[row] for row in sorted(first)])
+            if first
+            else NOBODY
+        )
         return _taken(found, np.arange(len(column)), _raw.together(spoilt, refused))
 
-    def _judged(self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None]]) -> tuple[pa.Array, Refused]:
+    def _judged(
+        self, rows: Sequence[Any], parted: Callable[[Any], Sequence[str | None]]
+    ) -> tuple[pa.Array, Refused]:
         """Each row's labels in order, and the rows with one that `names` does not know."""
         places = {name: i for i, name in enumerate(self.names)}
         found: list[list[str] | None] = []
@@ -131,20 +168,31 @@ class Set(Feature):
                 continue
             labels = {label.strip() for label in parted(value) if label is not None} - {""}
             if self.names:
-                wrong = sorted(label for label in labels if label not in places and not _is_place(label, len(places)))
+                wrong = sorted(
+                    label for label in labels if label not in places and not _is_place(label, len(places))
+                )
                 if wrong:
-                    bad[row] = f"{_raw.shown(wrong[0])} is neither one of the {len(places)} `names` nor a place from 0 to {len(places) - 1} among them"
+                    bad[row] = (
+                        f"{_raw.shown(wrong[0])} is neither one of the {len(places)} `names` nor a place from"
+                        f" 0 to {len(places) - 1} among them"
+                    )
                     found.append(None)
                     continue
                 labels = {label if label in places else self.names[int(label)] for label in labels}
                 found.append(sorted(labels, key=places.__getitem__))
             else:
                 found.append(sorted(labels, key=_order))
-        return pa.array(found, _CANONICAL), Refused(np.array(list(bad), np.int64), list(bad.values())) if bad else NOBODY
+        return pa.array(found, _CANONICAL), (
+            Refused(np.array(list(bad), np.int64), list(bad.values())) if bad else NOBODY
+        )
 
     def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         rows = len(columns[0])
-        marked, known, refused = np.zeros((rows, len(columns)), bool), np.zeros((rows, len(columns)), bool), []
+        marked, known, refused = (
+            np.zeros((rows, len(columns)), bool),
+            np.zeros((rows, len(columns)), bool),
+            [],
+        )
         for i, (name, column) in enumerate(zip(self.columns_, columns, strict=True)):
             numbers, bad = _raw.numbers(_raw.plain(column), self.na)
             values = np.asarray(pc.fill_null(numbers, -1.0).to_numpy(zero_copy_only=False), np.float64)
@@ -157,36 +205,66 @@ class Set(Feature):
             marked[:, i], known[:, i] = values == 1, there
         gone = np.isin(np.arange(rows), np.concatenate([some.rows for some in refused]))
         part = known.any(axis=1) & ~known.all(axis=1) & ~gone
-        lacking = [next(name for name, there in zip(self.columns_, known[row], strict=True) if not there) for row in np.flatnonzero(part)]
-        refused.append(Refused(np.flatnonzero(part), [f"{name} is missing, while others of its columns are not" for name in lacking]))
+        lacking = [
+            next(name for name, there in zip(self.columns_, known[row], strict=True) if not there)
+            for row in np.flatnonzero(part)
+        ]
+        refused.append(
+            Refused(
+                np.flatnonzero(part),
+                [f"{name} is missing, while others of its columns are not" for name in lacking],
+            )
+        )
         order = sorted(range(len(self.columns_)), key=lambda i: _order(self.columns_[i]))
-        labels = [[self.columns_[i] for i in order if marked[row, i]] if known[row].all() else None for row in range(rows)]
+        labels = [
+            [self.columns_[i] for i in order if marked[row, i]] if known[row].all() else None
+            for row in range(rows)
+        ]
         return _taken(pa.array(labels, _CANONICAL), np.arange(rows), _raw.together(*refused))
 
-    # -- what is learnt ------------------------------------------------------------------------------------------------
+    # -- what is learnt --------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         return _Labels()
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["rows"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         counts = dict(result["labels"]["values"])
         if not counts:
-            raise ContractError("has no label in any row of the training split: nothing can be learnt from it")
-        fitted: Fitted = {"rows": result["rows"], "missing": result["missing"], "labels_a_row": result["labels"]["count"] / result["rows"], "target": target, "said": []}
+            raise ContractError(
+                "has no label in any row of the training split: nothing can be learnt from it"
+            )
+        fitted: Fitted = {
+            "rows": result["rows"],
+            "missing": result["missing"],
+            "labels_a_row": result["labels"]["count"] / result["rows"],
+            "target": target,
+            "said": [],
+        }
         if not target:
             rare = 2 if self.rare is None else self.rare
             often = [(value, count) for value, count in result["labels"]["values"] if count >= rare]
             kept = often[: self.limit]
             if len(often) > len(kept) or not result["labels"]["exact"]:
-                fitted["said"].append(f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the rest are taken as unseen")
+                fitted["said"].append(
+                    f"has more than {len(kept):,} labels; the commonest {len(kept):,} are told apart and the"
+                    " rest are taken as unseen"
+                )
             if not kept:
-                fitted["said"].append(f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it")
+                fitted["said"].append(
+                    f"has {len(counts):,} labels, none of them in {rare} rows: the model cannot learn from it"
+                )
             return {**fitted, "values": [value for value, _ in kept], "counts": [count for _, count in kept]}
-        known = self.names or (sorted(self.columns_, key=_order) if self.columns_ else sorted(counts, key=_order))
+        known = self.names or (
+            sorted(self.columns_, key=_order) if self.columns_ else sorted(counts, key=_order)
+        )
         if len(known) > MOST_CLASSES:
-            raise ContractError(f"is a target with {len(known):,} labels; at most {MOST_CLASSES:,} can be learnt")
+            raise ContractError(
+                f"is a target with {len(known):,} labels; at most {MOST_CLASSES:,} can be learnt"
+            )
         never = [name for name in known if name not in counts]
         always = [name for name in known if counts.get(name) == result["rows"]]
         for names, what in ((never, "in no row"), (always, "in every row")):
@@ -203,26 +281,44 @@ class Set(Feature):
         places = _places(fitted["values"])
         reasons = {
             row: next(label for label in labels if label not in places)
-            for row, labels in enumerate(column.to_pylist()) if labels is not None and any(label not in places for label in labels)
+            for row, labels in enumerate(column.to_pylist())
+            if labels is not None and any(label not in places for label in labels)
         }
-        return Refused(np.array(list(reasons), np.int64), [
-            f"{_raw.shown(label)} is not among the {len(places)} labels of the training split.{_alike(label, fitted['values'])}" for label in reasons.values()
-        ]) if reasons else NOBODY
+        return (
+            Refused(
+                np.array(list(reasons), np.int64),
+                [
+                    f"{_raw.shown(label)} is not among the {len(places)} labels of the training"
+                    f" split.{_alike(label, fitted['values'])}"
+                    for label in reasons.values()
+                ],
+            )
+            if reasons
+            else NOBODY
+        )
 
-    # -- arrays --------------------------------------------------------------------------------------------------------
+    # -- arrays ----------------------------------------------------------------------------------------------
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         if fitted["target"]:
             facts = {"classes": fitted["values"], "counts": fitted["counts"], "rows": fitted["rows"]}
             return {"labels": TensorSpec("float32", (len(fitted["values"]),), "target", ("label",), 2, facts)}
         facts = {"counts": fitted["counts"]}
-        return {"members": TensorSpec("int64", (None,), "index", ("member",), len(fitted["values"]) + 2, facts), "mask": TensorSpec("bool", (None,), "mask", ("member",))}
+        return {
+            "members": TensorSpec("int64", (None,), "index", ("member",), len(fitted["values"]) + 2, facts),
+            "mask": TensorSpec("bool", (None,), "mask", ("member",)),
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
+        lengths = np.asarray(
+            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
+        )
         places = _places(fitted["values"])
         first, unseen = (0, -1) if fitted["target"] else (2, 1)
-        flat = np.array([places.get(label, unseen - first) + first for label in pc.list_flatten(column).to_pylist()], np.int64)
+        flat = np.array(
+            [places.get(label, unseen - first) + first for label in pc.list_flatten(column).to_pylist()],
+            np.int64,
+        )
         if not fitted["target"]:
             return {"members": _words.rows_of((flat, lengths), _words.smallest(len(places) + 2))}
         labels = np.zeros((len(column), len(places)), np.uint8)
@@ -233,7 +329,9 @@ class Set(Feature):
     def augments(self) -> bool:
         return False
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         if fitted["target"]:
             return {"labels": stored["labels"].astype(np.float32)}
         members, mask = _words.padded(stored["members"], "int64")
@@ -243,9 +341,11 @@ class Set(Feature):
         """1 for each label of the row, uint8 `[n, K]`."""
         return np.asarray(stored["labels"], np.uint8)
 
-    # -- answers -------------------------------------------------------------------------------------------------------
+    # -- answers ---------------------------------------------------------------------------------------------
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         shares, names = np.asarray(arrays["probabilities"], np.float32), fitted["values"]
         decided = decision.get("thresholds", {})
         given = shares >= np.array([decided.get(name, 0.5) for name in names], np.float32)
@@ -254,28 +354,49 @@ class Set(Feature):
         ends = np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int32)
         answer = pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(label)))
         if len(names) <= MOST_NAMED:
-            return {"": answer, "probabilities": pa.StructArray.from_arrays([pa.array(np.ascontiguousarray(shares[:, i])) for i in range(len(names))], names=names)}
+            return {
+                "": answer,
+                "probabilities": pa.StructArray.from_arrays(
+                    [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(len(names))], names=names
+                ),
+            }
         best = np.argsort(-shares, axis=1, kind="stable")[:, :LISTED]
-        entries = pa.StructArray.from_arrays([words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())], names=["label", "probability"])
-        return {"": answer, "probabilities": pa.ListArray.from_arrays(pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries)}
+        entries = pa.StructArray.from_arrays(
+            [words.take(pa.array(best.ravel())), pa.array(np.take_along_axis(shares, best, 1).ravel())],
+            names=["label", "probability"],
+        )
+        return {
+            "": answer,
+            "probabilities": pa.ListArray.from_arrays(
+                pa.array(np.arange(len(shares) + 1, dtype=np.int32) * best.shape[1]), entries
+            ),
+        }
 
-    def decide(self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted) -> dict[str, Any]:
+    def decide(
+        self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted
+    ) -> dict[str, Any]:
         """Each label's threshold, by name."""
         found = thresholds(np.asarray(answers["probabilities"]), np.asarray(truth, bool), weight)
-        return {"thresholds": {name: round(float(value), 6) for name, value in zip(fitted["values"], found, strict=True)}}
+        return {
+            "thresholds": {
+                name: round(float(value), 6) for name, value in zip(fitted["values"], found, strict=True)
+            }
+        }
 
 
 def thresholds(shares: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """The threshold of each label `[K]` that serves its F1 on `shares` `[N, K]`, drawn towards a common one where there are few examples.
+    """The threshold of each label `[K]` that serves its F1 on `shares` `[N, K]`, drawn towards a common one
+    where there are few examples.
 
-    A label without examples gets the common one. Lipton, Elkan and Naryanaswamy 2014 show why the best is about half
-    the best F1, and why it is badly known for a rare label.
+    A label without examples gets the common one. Lipton, Elkan and Naryanaswamy 2014 show why the best is
+    about half the best F1, and why it is badly known for a rare label.
     """
     if not len(shares):
         return np.full(shares.shape[1], 0.5)
     weights = np.ones(len(shares)) if weight is None else np.asarray(weight, np.float64)
     grid = np.linspace(-6.0, 3.0, 181)
-    scores = np.stack([_f1(_odds(shares[:, k]), truth[:, k], weights, grid) for k in range(shares.shape[1])])  # a label at a time: never all as doubles
+    # a label at a time: never all as doubles
+    scores = np.stack([_f1(_odds(shares[:, k]), truth[:, k], weights, grid) for k in range(shares.shape[1])])
     examples = np.array([weights[truth[:, k]].sum() for k in range(shares.shape[1])])
     seen = examples > 0
     if not seen.any():
@@ -303,7 +424,9 @@ def _f1(odds: np.ndarray, truth: np.ndarray, weight: np.ndarray, grid: np.ndarra
 
 
 def _top(grid: np.ndarray, score: np.ndarray) -> float:
-    """The middle of where the score, smoothed over its neighbours, is within a hundredth of its best: a peak of one point is chance."""
+    """The middle of where the score, smoothed over its neighbours, is within a hundredth of its best: a peak
+    of one point is chance.
+    """
     width = 5
     kernel = np.bartlett(2 * width + 1)
     smooth = np.convolve(np.pad(score, width, mode="edge"), kernel / kernel.sum(), mode="valid")
@@ -324,7 +447,9 @@ class _Labels(Summary):
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         self.missing += column.null_count
         self.rows += len(column) - column.null_count
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
+        lengths = np.asarray(
+            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
+        )
         self.labels.update(pc.list_flatten(column), pa.array(np.repeat(sample_keys(row_ids), lengths)))
 
     def merge(self, other: Self) -> None:
@@ -341,14 +466,19 @@ def _not_a_mark(name: str, value: float) -> str:
 
 
 def _places(values: list[str]) -> dict[str, int]:
-    found: dict[str, int] = _words.kept(values, "places", lambda: {value: i for i, value in enumerate(values)})
+    found: dict[str, int] = _words.kept(
+        values, "places", lambda: {value: i for i, value in enumerate(values)}
+    )
     return found
 
 
 def _alike(label: str, values: list[str]) -> str:
-    """A label that differs in case, spaces or punctuation alone: one look-up, since this is asked for every row. A comparison with each
-    label would take hours where a large file has labels of its own."""
-    folded: dict[str, str] = _words.kept(values, "folded", lambda: {_folded(value): value for value in reversed(values)})
+    """A label that differs in case, spaces or punctuation alone: one look-up, since this is asked for every
+    row. A comparison with each label would take hours where a large file has labels of its own.
+    """
+    folded: dict[str, str] = _words.kept(
+        values, "folded", lambda: {_folded(value): value for value in reversed(values)}
+    )
     near = folded.get(_folded(label)) if len(label) <= _LONGEST_LABEL else None
     return "" if near is None else f" Did you mean {near!r}?"
 

@@ -1,16 +1,18 @@
 """A column of texts: token ids, and on request a bag of hashed n-grams beside them.
 
-What is learnt (the vocabulary, or a trained tokenizer, and the length) comes from the `SAMPLED` training rows with the least
-row ids, their first `SEEN` characters each: bounded on any data, and free of order. `penstock.parts.features._words`
-tells how texts are cut into tokens.
+What is learnt (the vocabulary, or a trained tokenizer, and the length) comes from the `SAMPLED` training rows
+with the least row ids, their first `SEEN` characters each: bounded on any data, and free of order.
+`penstock.parts.features._words` tells how texts are cut into tokens.
 
     tokens  int64 [B, T]  0 is padding, 1 unknown, the vocabulary from 2; a text without tokens is all padding
     mask    bool [B, T]   where a token is
     grams   int64 [B, G]  with `grams`: buckets from 1, 0 is padding
 
-As a target (a text to be generated) the vocabulary begins at 4: 2 is the beginning, 3 the end, and every row has both.
+As a target (a text to be generated) the vocabulary begins at 4: 2 is the beginning, 3 the end, and every row
+has both.
 
-A file is never read here: `given: {content_of: tokenizer.json}` is read with the recipe, and its content is declared.
+A file is never read here: `given: {content_of: tokenizer.json}` is read with the recipe, and its content is
+declared.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ LOST = "⟨unk⟩"
 
 
 class Grams(Strict):
-    """A bag of hashed n-grams (Joulin et al. 2017, fastText): cheap, and good at rare words, spellings and endings."""
+    """A bag of hashed n-grams (Joulin et al. 2017, fastText): cheap, and good at rare words, spellings and
+    endings.
+    """
 
     words_: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2), alias="words")
     """How many words a gram has."""
@@ -67,8 +71,9 @@ class Text(Feature):
     answers: ClassVar[tuple[str, ...]] = ("",)
 
     tokenizer: Literal["words", "characters", "bpe", "wordpiece"] = "words"
-    """How a text is cut: `words` and `characters` by a vocabulary of the training split; `bpe` and `wordpiece` are trained on it
-    (and serving then needs the package `tokenizers`)."""
+    """How a text is cut: `words` and `characters` by a vocabulary of the training split; `bpe` and
+    `wordpiece` are trained on it (and serving then needs the package `tokenizers`).
+    """
     given: str | None = None
     """A tokenizer of the package `tokenizers` as its JSON, instead: `{content_of: tokenizer.json}`."""
     vocabulary: int = Field(30_000, ge=1)
@@ -78,16 +83,31 @@ class Text(Feature):
     lower: bool = True
     """Take capitals for small letters."""
     length: int | None = Field(None, ge=1)
-    """The most tokens of a text; the rest is cut off. Unless given, so many that 99 of 100 training texts stay whole, 512 at most."""
-    grams: Annotated[Grams | None, BeforeValidator(lambda value: {} if value is True else None if value is False else value)] = None
+    """The most tokens of a text; the rest is cut off.
+
+    Unless given, so many that 99 of 100 training texts stay whole, 512 at most.
+    """
+    grams: Annotated[
+        Grams | None,
+        BeforeValidator(lambda value: {} if value is True else None if value is False else value),
+    ] = None
     """A bag of hashed n-grams beside the tokens, for encoders that read one; `true`, or how."""
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
         if self.given is not None:
-            changed = [name for name in ("tokenizer", "vocabulary", "min_count", "lower") if getattr(self, name) != type(self).model_fields[name].default]
+            changed = [
+                name
+                for name in ("tokenizer", "vocabulary", "min_count", "lower")
+                if getattr(self, name) != type(self).model_fields[name].default
+            ]
             if changed:
-                raise mistakes(*(Problem((name,), "has no meaning beside `given`, which brings its own. Leave it out") for name in changed))
+                raise mistakes(
+                    *(
+                        Problem((name,), "has no meaning beside `given`, which brings its own. Leave it out")
+                        for name in changed
+                    )
+                )
             try:
                 _words.read_given(self.given)
             except RecipeError as error:
@@ -95,13 +115,19 @@ class Text(Feature):
         return self
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
-        return "is a target, which is answered token by token: `grams` has no meaning there. Leave it out" if target and self.grams else None
+        return (
+            "is a target, which is answered token by token: `grams` has no meaning there. Leave it out"
+            if target and self.grams
+            else None
+        )
 
     def steps(self, column: pa.Array) -> np.ndarray | None:
         if self.given is not None or self.tokenizer not in ("words", "characters"):
             return None
         texts = [text or "" for text in column.to_pylist()]
-        return (_words.Words if self.tokenizer == "words" else _words.Characters)([], END + 1, lower=self.lower).ids(texts)[1]
+        return (_words.Words if self.tokenizer == "words" else _words.Characters)(
+            [], END + 1, lower=self.lower
+        ).ids(texts)[1]
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         return _raw.texts(_raw.one(columns), self.na)
@@ -111,9 +137,16 @@ class Text(Feature):
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         lengths, texts = [n for n, _ in result["sample"]], [text for _, text in result["sample"]]
-        fitted: Fitted = {"count": result["count"], "missing": result["missing"], "target": target, "said": []}
+        fitted: Fitted = {
+            "count": result["count"],
+            "missing": result["missing"],
+            "target": target,
+            "said": [],
+        }
         learnt, words = self._learn(texts)
         fitted |= learnt
         tokenizer = self._tokenizer(fitted)
@@ -122,39 +155,74 @@ class Text(Feature):
         fitted["length"] = self.length or min(whole, LONGEST)
         truncated = float((tokens > fitted["length"]).mean())
         fitted |= {"truncated": truncated, "tokens": float(tokens.mean())}
-        why = "" if self.length else f", as long as 99 % of them{f' but at most {LONGEST}' if whole > LONGEST else ''}"
+        why = (
+            ""
+            if self.length
+            else f", as long as 99 % of them{f' but at most {LONGEST}' if whole > LONGEST else ''}"
+        )
         tail = f"; {truncated:.1%} of them are longer and are cut there" if truncated else "; none is longer"
-        fitted["said"].append(f"has {tokens.mean():.0f} tokens in the average text and keeps {fitted['length']:,} at most{why}{tail}")
+        fitted["said"].append(
+            f"has {tokens.mean():.0f} tokens in the average text and keeps {fitted['length']:,} at"
+            f" most{why}{tail}"
+        )
         if words and not learnt["vocabulary"]:
-            fitted["said"].append(f"has {words:,} different words, none of them seen {self.min_count} times: the model cannot learn from them")
+            fitted["said"].append(
+                f"has {words:,} different words, none of them seen {self.min_count} times: the model cannot"
+                " learn from them"
+            )
         elif words > len(learnt.get("vocabulary", ())):
-            fitted["said"].append(f"tells {len(learnt['vocabulary']):,} of {words:,} different {self.tokenizer} apart; the rarer ones are unknown")
+            fitted["said"].append(
+                f"tells {len(learnt['vocabulary']):,} of {words:,} different {self.tokenizer} apart; the"
+                " rarer ones are unknown"
+            )
         return fitted
 
     def _learn(self, texts: Sequence[str]) -> tuple[Fitted, int]:
         if self.given is not None:
             return {"pieces": self.given}, 0
         if self.tokenizer in ("words", "characters"):
-            vocabulary, different = _words.commonest(self.tokenizer, texts, most=self.vocabulary, min_count=self.min_count, lower=self.lower)
+            vocabulary, different = _words.commonest(
+                self.tokenizer, texts, most=self.vocabulary, min_count=self.min_count, lower=self.lower
+            )
             return {"vocabulary": vocabulary}, different
-        return {"pieces": _words.trained(self.tokenizer, texts, vocabulary=self.vocabulary, min_count=self.min_count, lower=self.lower)}, 0
+        return {
+            "pieces": _words.trained(
+                self.tokenizer, texts, vocabulary=self.vocabulary, min_count=self.min_count, lower=self.lower
+            )
+        }, 0
 
     def _tokenizer(self, fitted: Fitted) -> _words.Tokenizer:
         first = END + 1 if fitted["target"] else _words.UNKNOWN + 1
         if "pieces" in fitted:
-            pieces: _words.Tokenizer = _words.kept(fitted["pieces"], first, lambda: _words.Pieces(fitted["pieces"], first))
+            pieces: _words.Tokenizer = _words.kept(
+                fitted["pieces"], first, lambda: _words.Pieces(fitted["pieces"], first)
+            )
             return pieces
         make = _words.Words if self.tokenizer == "words" else _words.Characters
-        whole: _words.Tokenizer = _words.kept(fitted["vocabulary"], (first, self.lower), lambda: make(fitted["vocabulary"], first, lower=self.lower))
+        whole: _words.Tokenizer = _words.kept(
+            fitted["vocabulary"],
+            (first, self.lower),
+            lambda: make(fitted["vocabulary"], first, lower=self.lower),
+        )
         return whole
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         cardinality = self._tokenizer(fitted).cardinality
         if fitted["target"]:
             facts = {"begin": BEGIN, "end": END, "length": fitted["length"] + 2}
-            return {"tokens": TensorSpec("int64", (None,), "target", ("time",), cardinality, facts), "mask": TensorSpec("bool", (None,), "mask", ("time",))}
+            return {
+                "tokens": TensorSpec("int64", (None,), "target", ("time",), cardinality, facts),
+                "mask": TensorSpec("bool", (None,), "mask", ("time",)),
+            }
         found = {
-            "tokens": TensorSpec("int64", (None,), "index", ("time",), cardinality, {"length": fitted["length"], "first": _words.UNKNOWN + 1}),
+            "tokens": TensorSpec(
+                "int64",
+                (None,),
+                "index",
+                ("time",),
+                cardinality,
+                {"length": fitted["length"], "first": _words.UNKNOWN + 1},
+            ),
             "mask": TensorSpec("bool", (None,), "mask", ("time",)),
         }
         if self.grams:
@@ -166,24 +234,37 @@ class Text(Feature):
         tokenizer = self._tokenizer(fitted)
         flat, lengths = _words.cut(tokenizer.ids(texts), fitted["length"])
         dtype = _words.smallest(tokenizer.cardinality)
-        found = {"tokens": _words.rows_of(_framed(flat, lengths) if fitted["target"] else (flat, lengths), dtype)}
+        found = {
+            "tokens": _words.rows_of(_framed(flat, lengths) if fitted["target"] else (flat, lengths), dtype)
+        }
         if self.grams:
             g = self.grams
-            bag = _words.grams(texts, words=g.words_, characters=g.characters, buckets=g.buckets, most=g.most, lower=self.lower)
+            bag = _words.grams(
+                texts,
+                words=g.words_,
+                characters=g.characters,
+                buckets=g.buckets,
+                most=g.most,
+                lower=self.lower,
+            )
             found["grams"] = _words.rows_of(bag, _words.smallest(g.buckets))
         return found
 
     def augments(self) -> bool:
         return False
 
-    def collate(self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def collate(
+        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         tokens, mask = _words.padded(stored["tokens"], "int64")
         found = {"tokens": tokens, "mask": mask}
         if self.grams:
             found["grams"] = _words.padded(stored["grams"], "int64")[0]
         return found
 
-    def decode(self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]) -> dict[str, pa.Array]:
+    def decode(
+        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
+    ) -> dict[str, pa.Array]:
         return {"": pa.array(self._texts(arrays["tokens"], fitted), pa.string())}
 
     def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
@@ -192,7 +273,9 @@ class Text(Feature):
         return {"text": found}
 
     def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
-        """Texts, with `LOST` for each token that the model does not know: what it cannot say counts against it."""
+        """Texts, with `LOST` for each token that the model does not know: what it cannot say counts against
+        it.
+        """
         found = np.empty(len(stored["tokens"]), object)
         found[:] = self._texts(stored["tokens"], fitted, lost=LOST)
         return found
@@ -229,7 +312,9 @@ class _Sample(Summary):
     def _add(self, keys: np.ndarray, texts: pa.Array, lengths: pa.Array) -> None:
         if len(keys):
             self._keys.append(keys)
-            self._texts.append(pa.StructArray.from_arrays([lengths.cast(pa.int64()), texts], names=["length", "text"]))
+            self._texts.append(
+                pa.StructArray.from_arrays([lengths.cast(pa.int64()), texts], names=["length", "text"])
+            )
             self._held += len(keys)
         if self._held > 2 * SAMPLED:
             self._settle()
@@ -240,7 +325,8 @@ class _Sample(Summary):
         keys, texts = np.concatenate(self._keys), pa.concat_arrays(self._texts)
         order = pc.sort_indices(
             pa.table({"key": keys, "text": texts.field("text"), "length": texts.field("length")}),
-            sort_keys=[("key", "ascending"), ("text", "ascending"), ("length", "ascending")])[:SAMPLED]
+            sort_keys=[("key", "ascending"), ("text", "ascending"), ("length", "ascending")],
+        )[:SAMPLED]
         self._keys, self._texts, self._held = [keys[np.asarray(order)]], [texts.take(order)], len(order)
 
     def merge(self, other: Self) -> None:
@@ -256,11 +342,17 @@ class _Sample(Summary):
             self._texts.append(self._texts[0][:0])
             self._settle()
         rows = self._texts[0].to_pylist() if self._held else []
-        return {"count": self.count, "missing": self.missing, "sample": [[row["length"], row["text"]] for row in rows]}
+        return {
+            "count": self.count,
+            "missing": self.missing,
+            "sample": [[row["length"], row["text"]] for row in rows],
+        }
 
 
 def _counted(tokenizer: _words.Tokenizer, texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
-    """How many tokens each text has; of one that was not seen whole, as many more as it has characters more."""
+    """How many tokens each text has; of one that was not seen whole, as many more as it has characters
+    more.
+    """
     found = [tokenizer.ids(texts[start : start + 8_192])[1] for start in range(0, len(texts), 8_192)]
     seen = np.array([max(len(text), 1) for text in texts])
     return np.asarray(np.ceil(np.concatenate(found) * np.maximum(np.array(lengths), 1) / seen))
@@ -269,4 +361,7 @@ def _counted(tokenizer: _words.Tokenizer, texts: Sequence[str], lengths: Sequenc
 def _framed(flat: np.ndarray, lengths: np.ndarray) -> _words.Ragged:
     """Each row between its beginning and its end."""
     ends = np.cumsum(lengths)
-    return np.insert(flat, np.stack([ends - lengths, ends], 1).ravel(), np.tile([BEGIN, END], len(lengths))), lengths + 2
+    return (
+        np.insert(flat, np.stack([ends - lengths, ends], 1).ravel(), np.tile([BEGIN, END], len(lengths))),
+        lengths + 2,
+    )

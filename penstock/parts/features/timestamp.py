@@ -1,12 +1,12 @@
 """A moment in time, as cyclic parts and as time since.
 
-`cyclic` has the sine and cosine of the hour of day, the day of week, the day of month and the day of year: of those
-parts that vary in the training split, and whose period it spans at least once (a day of year seen in one summer says
-nothing of winter). `since` is the time itself, standardised, and clipped like a number: one training range beyond
-either end. All in UTC; a timestamp without a zone is taken to be in UTC.
+`cyclic` has the sine and cosine of the hour of day, the day of week, the day of month and the day of year: of
+those parts that vary in the training split, and whose period it spans at least once (a day of year seen in
+one summer says nothing of winter). `since` is the time itself, standardised, and clipped like a number: one
+training range beyond either end. All in UTC; a timestamp without a zone is taken to be in UTC.
 
-Sines come from tables by whole second, day and so on: numpy's vectorised sine may differ in its last bit with a value's
-place in the batch, and a row must encode alone as in a batch, bit for bit.
+Sines come from tables by whole second, day and so on: numpy's vectorised sine may differ in its last bit with
+a value's place in the batch, and a row must encode alone as in a batch, bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from penstock.parts.features import _raw
 _DAY = 86_400
 _SECOND_US = 1_000_000
 _UNITS = {"s": _SECOND_US, "ms": 1_000, "us": 1}
-_PERIODS = {"hour_of_day": (_DAY, _DAY), "day_of_week": (7, 7 * _DAY), "day_of_month": (31, 31 * _DAY), "day_of_year": (366, 365 * _DAY)}
+_PERIODS = {
+    "hour_of_day": (_DAY, _DAY),
+    "day_of_week": (7, 7 * _DAY),
+    "day_of_month": (31, 31 * _DAY),
+    "day_of_year": (366, 365 * _DAY),
+}
 """Part → (steps in a turn, seconds that the data must span for the part to be learnt)."""
 _FIRST = int(np.datetime64("0001-01-01", "us").astype(np.int64))
 _LAST = int(np.datetime64("10000-01-01", "us").astype(np.int64)) - 1
@@ -45,18 +50,24 @@ _ISO = (
 
 
 class Timestamp(Feature):
-    """A moment: timestamps, dates, ISO 8601 text, text in a declared `format`, or numbers of a declared `unit` since 1970."""
+    """A moment: timestamps, dates, ISO 8601 text, text in a declared `format`, or numbers of a declared
+    `unit` since 1970.
+    """
 
     encoder: ClassVar[str] = "linear"
     canonical: ClassVar[pa.DataType] = _CANONICAL
 
     format: str | None = None
-    """How text is written, in the words of Python's strptime (`%d.%m.%Y %H:%M`); ISO 8601 unless given. Moments that come as
-    such (Parquet, Arrow), and text in ISO 8601, mean the same moment beside it."""
+    """How text is written, in the words of Python's strptime (`%d.%m.%Y %H:%M`); ISO 8601 unless given.
+
+    Moments that come as such (Parquet, Arrow), and text in ISO 8601, mean the same moment beside it.
+    """
     unit: Literal["s", "ms", "us"] | None = None
     """What numbers count since 1970 (and text that is a number); without it numbers are refused."""
     missing: Literal["flag", "error"] = "flag"
-    """A missing moment: `flag` gives zeros and tells the model that it was missing; `error` refuses the row."""
+    """A missing moment: `flag` gives zeros and tells the model that it was missing; `error` refuses the
+    row.
+    """
 
     @model_validator(mode="after")
     def _one_reading(self) -> Timestamp:
@@ -65,7 +76,13 @@ class Timestamp(Feature):
         if wrong := _bad_format(self.format):
             raise mistakes(Problem(("format",), wrong))
         if self.unit and _PROBES[0].strftime(self.format).isdigit():
-            raise mistakes(Problem(("format",), f"{self.format!r} and `unit: {self.unit}` both read whole numbers, each another way; give one of them"))
+            raise mistakes(
+                Problem(
+                    ("format",),
+                    f"{self.format!r} and `unit: {self.unit}` both read whole numbers, each another way; give"
+                    " one of them",
+                )
+            )
         return self
 
     def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
@@ -83,7 +100,14 @@ class Timestamp(Feature):
             found, refused = _from_arrow(column)
             if self.format is None or _has_year(self.format):
                 return found, refused
-            dated = _raw.refusing(found, _raw.present(found), lambda value: f"{_raw.shown(str(value))} has a date, and text written as {self.format!r} has no year: they cannot mean the same")
+            dated = _raw.refusing(
+                found,
+                _raw.present(found),
+                lambda value: (
+                    f"{_raw.shown(str(value))} has a date, and text written as {self.format!r} has no year:"
+                    " they cannot mean the same"
+                ),
+            )
             return pa.nulls(len(found), _CANONICAL), _raw.together(refused, dated)
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         if number and self.format is not None and not self.unit:
@@ -92,8 +116,14 @@ class Timestamp(Feature):
             values, refused = _raw.numbers(column)
             found, beyond = self._counted(values if not pa.types.is_integer(kind) else column, column)
             return found, _raw.together(refused, beyond)
-        hint = "; declare `unit: s`, `ms` or `us` if it counts since 1970" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else ""
-        return pa.nulls(len(column), _CANONICAL), _raw.refusing(column, _raw.present(column), lambda value: f"{_raw.shown(value)} is not a moment in time{hint}")
+        hint = (
+            "; declare `unit: s`, `ms` or `us` if it counts since 1970"
+            if pa.types.is_integer(kind) or pa.types.is_floating(kind)
+            else ""
+        )
+        return pa.nulls(len(column), _CANONICAL), _raw.refusing(
+            column, _raw.present(column), lambda value: f"{_raw.shown(value)} is not a moment in time{hint}"
+        )
 
     def _in_text(self, text: pa.Array) -> tuple[pa.Array, Refused]:
         if self.format is not None:
@@ -101,24 +131,36 @@ class Timestamp(Feature):
         found, bad = _from_iso(text)
         if not bad.any():
             return found, NOBODY
-        complaint = "is neither an ISO 8601 date nor time, such as 2024-05-31T13:00:00Z; declare `format` if it is written otherwise"
+        complaint = (
+            "is neither an ISO 8601 date nor time, such as 2024-05-31T13:00:00Z; declare `format` if it is"
+            " written otherwise"
+        )
         if self.unit:
             values, _ = _raw.numbers(_raw.without(text, ~bad))
             counted, beyond = self._counted(values, text)
             found = pc.coalesce(found, counted)
             bad = bad & ~_raw.present(values)
             bad[beyond.rows] = False
-            return found, _raw.together(beyond, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}"))
+            return found, _raw.together(
+                beyond, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}")
+            )
         return found, _raw.refusing(text, bad, lambda value: f"{_raw.shown(value)} {complaint}")
 
     def _in_digits(self, column: pa.Array) -> tuple[pa.Array, Refused]:
-        """Whole numbers as the text that they are without a sign or a point: files read `20240531` as a number."""
+        """Whole numbers as the text that they are without a sign or a point: files read `20240531` as a
+        number.
+        """
         values = column if pa.types.is_integer(column.type) else _raw.numbers(column)[0]
         if not pa.types.is_integer(values.type):
             values = _raw.without(values, ~(_raw.present(values) & _whole_numbers(values))).cast(pa.int64())
         found, refused = _with_format(values.cast(pa.string()), self.format or "")
         lost = _raw.present(column) & ~_raw.present(values)
-        return found, _raw.together(refused, _raw.refusing(column, lost, lambda value: f"{_raw.shown(value)} is not written as {self.format!r}"))
+        return found, _raw.together(
+            refused,
+            _raw.refusing(
+                column, lost, lambda value: f"{_raw.shown(value)} is not written as {self.format!r}"
+            ),
+        )
 
     def _counted(self, values: pa.Array, original: pa.Array) -> tuple[pa.Array, Refused]:
         """Numbers of `unit` since 1970; whole numbers stay exact."""
@@ -132,14 +174,18 @@ class Timestamp(Feature):
             numbers = np.asarray(pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False), np.float64)
             outside = (numbers < _FIRST / factor) | (numbers >= _LAST / factor)
             micros = np.floor(np.where(outside, 0, numbers) * factor).astype(np.int64)
-        return _canonical(micros, there & ~outside), _raw.refusing(original, there & outside, lambda value: f"{_raw.shown(value)} lies outside the years 1 to 9999")
+        return _canonical(micros, there & ~outside), _raw.refusing(
+            original, there & outside, lambda value: f"{_raw.shown(value)} lies outside the years 1 to 9999"
+        )
 
     def summary(self) -> Summary:
         return _Moments()
 
     def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
         if not result["count"]:
-            raise ContractError("is missing in every row of the training split: nothing can be learnt from it")
+            raise ContractError(
+                "is missing in every row of the training split: nothing can be learnt from it"
+            )
         span = result["max"] - result["min"]
         parts = [name for name, (_, needed) in _PERIODS.items() if result["parts"][name] and span >= needed]
         said = []
@@ -150,8 +196,16 @@ class Timestamp(Feature):
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         specs = {}
         if fitted["parts"]:
-            specs["cyclic"] = TensorSpec("float32", (2 * len(fitted["parts"]),), "values", axes=("part",), facts={"parts": fitted["parts"]})
-        specs["since"] = TensorSpec("float32", role="values", facts={"mean": fitted["mean"], "std": fitted["std"]})
+            specs["cyclic"] = TensorSpec(
+                "float32",
+                (2 * len(fitted["parts"]),),
+                "values",
+                axes=("part",),
+                facts={"parts": fitted["parts"]},
+            )
+        specs["since"] = TensorSpec(
+            "float32", role="values", facts={"mean": fitted["mean"], "std": fitted["std"]}
+        )
         specs["missing"] = TensorSpec("float32", role="mask")
         return specs
 
@@ -165,7 +219,11 @@ class Timestamp(Feature):
             stored["cyclic"] = np.where(there[:, None], np.concatenate(waves, axis=1), np.float32(0))
         seconds = np.where(there, micros / _SECOND_US, fitted["mean"])
         low, high = 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"]
-        since = (np.clip(seconds, low, high) - fitted["mean"]) / fitted["std"] if fitted["std"] else np.zeros(len(micros))
+        since = (
+            (np.clip(seconds, low, high) - fitted["mean"]) / fitted["std"]
+            if fitted["std"]
+            else np.zeros(len(micros))
+        )
         return {**stored, "since": since.astype(np.float32), "missing": (~there).astype(np.float32)}
 
 
@@ -179,7 +237,9 @@ class _Moments(Summary):
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         there = column.filter(column.is_valid())
         micros = _micros(there)
-        seconds = pa.concat_arrays([pa.array(micros / _SECOND_US), pa.nulls(len(column) - len(there), pa.float64())])
+        seconds = pa.concat_arrays(
+            [pa.array(micros / _SECOND_US), pa.nulls(len(column) - len(there), pa.float64())]
+        )
         self.seconds.update(seconds, row_ids)
         if len(micros):
             for name, turn in _parts(micros).items():
@@ -195,7 +255,10 @@ class _Moments(Summary):
             self._see(name, low, high)
 
     def result(self) -> dict[str, Any]:
-        return {**self.seconds.result(), "parts": {name: low < high for name, (low, high) in self.seen.items()}}
+        return {
+            **self.seconds.result(),
+            "parts": {name: low < high for name, (low, high) in self.seen.items()},
+        }
 
 
 def _canonical(micros: np.ndarray, there: np.ndarray) -> pa.Array:
@@ -213,8 +276,10 @@ def _parts(micros: np.ndarray) -> dict[str, np.ndarray]:
     dates = days.astype("datetime64[D]")
     months, years = dates.astype("datetime64[M]"), dates.astype("datetime64[Y]")
     return {
-        "hour_of_day": seconds - days * _DAY, "day_of_week": (days + 3) % 7,
-        "day_of_month": (dates - months.astype("datetime64[D]")).astype(np.int64), "day_of_year": (dates - years.astype("datetime64[D]")).astype(np.int64),
+        "hour_of_day": seconds - days * _DAY,
+        "day_of_week": (days + 3) % 7,
+        "day_of_month": (dates - months.astype("datetime64[D]")).astype(np.int64),
+        "day_of_year": (dates - years.astype("datetime64[D]")).astype(np.int64),
     }
 
 
@@ -228,15 +293,26 @@ def _circle(steps: int) -> np.ndarray:
 def _from_arrow(column: pa.Array) -> tuple[pa.Array, Refused]:
     """Timestamps and dates of any unit; nanoseconds are cut off, and years beyond 1–9999 are refused."""
     kind = column.type
-    per_unit = {"s": _SECOND_US, "ms": 1_000, "us": 1, "ns": 1}[kind.unit] if pa.types.is_timestamp(kind) else (1_000 if pa.types.is_date64(kind) else _DAY * _SECOND_US)
-    counts = np.asarray(pc.fill_null(column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    per_unit = (
+        {"s": _SECOND_US, "ms": 1_000, "us": 1, "ns": 1}[kind.unit]
+        if pa.types.is_timestamp(kind)
+        else (1_000 if pa.types.is_date64(kind) else _DAY * _SECOND_US)
+    )
+    counts = np.asarray(
+        pc.fill_null(column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()), 0).to_numpy(
+            zero_copy_only=False
+        ),
+        dtype=np.int64,
+    )
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         counts = counts // 1_000
     outside = (counts < _FIRST // per_unit) | (counts > _LAST // per_unit)
     there = _raw.present(column)
     bad = there & outside
     reasons = ["lies outside the years 1 to 9999"] * int(bad.sum())  # Python cannot show such a moment
-    return _canonical(np.where(outside, 0, counts) * per_unit, there & ~outside), Refused(np.flatnonzero(bad), reasons) if reasons else NOBODY
+    return _canonical(np.where(outside, 0, counts) * per_unit, there & ~outside), (
+        Refused(np.flatnonzero(bad), reasons) if reasons else NOBODY
+    )
 
 
 def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -244,18 +320,32 @@ def _from_iso(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     fields = pc.extract_regex(text, _ISO)
     there = _raw.present(text)
     matched = _raw.present(fields)
-    y, m, d, hour, minute, second = (_whole(fields, name, matched, default) for name, default in (("y", 1970), ("m", 1), ("d", 1), ("H", 0), ("M", 0), ("S", 0)))
+    y, m, d, hour, minute, second = (
+        _whole(fields, name, matched, default)
+        for name, default in (("y", 1970), ("m", 1), ("d", 1), ("H", 0), ("M", 0), ("S", 0))
+    )
     fraction = pc.utf8_slice_codeunits(pc.utf8_rpad(_field(fields, "f", matched), 6, "0"), 0, 6)
     micro = np.asarray(pc.cast(fraction, pa.int64()).to_numpy(zero_copy_only=False))
     zone = _field(fields, "z", matched)
     digits = pc.replace_substring_regex(zone, "[^0-9]", "")
     offset = np.asarray(pc.cast(pc.utf8_rpad(digits, 4, "0"), pa.int64()).to_numpy(zero_copy_only=False))
-    offset_minutes = np.where(np.asarray(pc.starts_with(zone, "-").to_numpy(zero_copy_only=False), bool), -1, 1) * (offset // 100 * 60 + offset % 100)
+    offset_minutes = np.where(
+        np.asarray(pc.starts_with(zone, "-").to_numpy(zero_copy_only=False), bool), -1, 1
+    ) * (offset // 100 * 60 + offset % 100)
     month_ok = (m >= 1) & (m <= 12) & (y >= 1)
     month = (np.where(month_ok, y, 1970) - 1970) * 12 + np.where(month_ok, m, 1) - 1
     first = month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     next_first = (month + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    ok = month_ok & (d >= 1) & (d <= next_first - first) & (hour <= 23) & (minute <= 59) & (second <= 59) & (offset // 100 <= 23) & (offset % 100 <= 59)
+    ok = (
+        month_ok
+        & (d >= 1)
+        & (d <= next_first - first)
+        & (hour <= 23)
+        & (minute <= 59)
+        & (second <= 59)
+        & (offset // 100 <= 23)
+        & (offset % 100 <= 59)
+    )
     seconds = (first + d - 1) * _DAY + hour * 3_600 + (minute - offset_minutes) * 60 + second
     micros = np.where(ok, seconds, 0) * _SECOND_US + np.where(ok, micro, 0)
     ok &= (micros >= _FIRST) & (micros <= _LAST)
@@ -276,13 +366,22 @@ def _whole(fields: pa.Array, name: str, matched: np.ndarray, default: int) -> np
 _PROBES = (datetime(2003, 4, 5, 6, 7, 8, tzinfo=UTC), datetime(2003, 4, 5, 12, 7, 8, tzinfo=UTC))
 """Moments whose parts can all be taken for one another."""
 _CLOCKS = ("", "%H", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
-_ZONES = {"": UTC, "Z": UTC, "+01": timezone(timedelta(hours=1)), "+0100": timezone(timedelta(hours=1)), "+01:00": timezone(timedelta(hours=1))}
+_ZONES = {
+    "": UTC,
+    "Z": UTC,
+    "+01": timezone(timedelta(hours=1)),
+    "+0100": timezone(timedelta(hours=1)),
+    "+01:00": timezone(timedelta(hours=1)),
+}
 
 
 @lru_cache
 def _bad_format(pattern: str) -> str | None:
-    """Why text cannot be read by a format: strptime does not know it, or it reads ISO 8601 as another moment. Text in ISO
-    8601 becomes a moment wherever a whole column has it, so that what a value meant would depend on its neighbours."""
+    """Why text cannot be read by a format: strptime does not know it, or it reads ISO 8601 as another moment.
+
+    Text in ISO 8601 becomes a moment wherever a whole column has it, so that what a value meant would depend
+    on its neighbours.
+    """
     try:
         datetime.strptime("", pattern)
     except ValueError as error:
@@ -292,8 +391,9 @@ def _bad_format(pattern: str) -> str | None:
         read = _read(text, pattern)
         if read is not None and read != moment:
             return (
-                f"{pattern!r} reads {text!r} as {read:%Y-%m-%d %H:%M:%S} (UTC), which ISO 8601 reads otherwise, and so do files. "
-                f"Make the moments by `derive`, with strptime(column, {pattern!r}), and say `types: {{column: text}}` of the source"
+                f"{pattern!r} reads {text!r} as {read:%Y-%m-%d %H:%M:%S} (UTC), which ISO 8601 reads"
+                " otherwise, and so do files. Make the moments by `derive`, with strptime(column,"
+                f" {pattern!r}), and say `types: {{column: text}}` of the source"
             )
     return None
 
@@ -314,8 +414,10 @@ def _has_year(pattern: str) -> bool:
 
 
 def _read(text: str, pattern: str) -> datetime | None:
-    """A text by strptime, in UTC; None where it is not written so. Digits alone must be written in full: `1112024` has lost
-    a zero, and may be the first or the eleventh."""
+    """A text by strptime, in UTC; None where it is not written so.
+
+    Digits alone must be written in full: `1112024` has lost a zero, and may be the first or the eleventh.
+    """
     try:
         moment = datetime.strptime(text, pattern)
         if text.isascii() and text.isdigit():
@@ -329,14 +431,18 @@ def _read(text: str, pattern: str) -> datetime | None:
 
 
 def _with_format(text: pa.Array, pattern: str) -> tuple[pa.Array, Refused]:
-    """Text in a declared format, read by Python's strptime (Arrow's knows neither fractions nor zones), once a distinct text.
-    What is not written so may be in ISO 8601, as a moment is where its column holds text as well."""
+    """Text in a declared format, read by Python's strptime (Arrow's knows neither fractions nor zones), once
+    a distinct text. What is not written so may be in ISO 8601, as a moment is where its column holds text as
+    well.
+    """
     distinct = text.dictionary_encode()
     micros: list[int | None] = []
     for value in distinct.dictionary.to_pylist():
         moment = _read(value, pattern)
         gap = None if moment is None else moment - datetime(1970, 1, 1, tzinfo=UTC)
-        micros.append(None if gap is None else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds)
+        micros.append(
+            None if gap is None else (gap.days * _DAY + gap.seconds) * _SECOND_US + gap.microseconds
+        )
     read = pa.array(micros, pa.int64()).cast(_CANONICAL)
     if _has_year(pattern) and read.null_count:
         read = pc.coalesce(read, _from_iso(distinct.dictionary)[0])

@@ -1,7 +1,9 @@
-"""A row of numbers of a fixed length, such as an embedding made elsewhere: a list, or several columns side by side.
+"""A row of numbers of a fixed length, such as an embedding made elsewhere: a list, or several columns side by
+side.
 
-Each component is standardised on its own. A component that is missing is filled; `missing` is 1 for a row in which any
-was. The length is declared, not learnt: a row must be accepted or refused without knowing any other.
+Each component is standardised on its own. A component that is missing is filled; `missing` is 1 for a row in
+which any was. The length is declared, not learnt: a row must be accepted or refused without knowing any
+other.
 """
 
 from __future__ import annotations
@@ -32,19 +34,39 @@ class Vector(Feature):
 
     length: int | None = Field(None, ge=1)
     """How many numbers each list has; a list of another length is refused."""
-    columns_: Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field((), alias="columns")
+    columns_: Annotated[
+        tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = Field((), alias="columns")
     """The columns that are its components, in order, where it is not a column of lists."""
     missing: Literal["mean", "zero", "error"] = "mean"
-    """What a missing component is filled with: its mean over the training split, or 0 in its own units; `error` refuses the row."""
+    """What a missing component is filled with: its mean over the training split, or 0 in its own units;
+    `error` refuses the row.
+    """
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if self.columns_ and self.column:
-            raise mistakes(Problem(("column",), "goes with a column of lists; `columns` names the components. Leave one of them out"))
+            raise mistakes(
+                Problem(
+                    ("column",),
+                    "goes with a column of lists; `columns` names the components. Leave one of them out",
+                )
+            )
         if self.columns_ and self.length not in (None, len(self.columns_)):
-            raise mistakes(Problem(("length",), f"is {self.length}, but `columns` names {len(self.columns_)}. Leave `length` out"))
+            raise mistakes(
+                Problem(
+                    ("length",),
+                    f"is {self.length}, but `columns` names {len(self.columns_)}. Leave `length` out",
+                )
+            )
         if not self.columns_ and self.length is None:
-            raise mistakes(Problem(("length",), "is required for a column of lists: how many numbers each has (or name several `columns`)"))
+            raise mistakes(
+                Problem(
+                    ("length",),
+                    "is required for a column of lists: how many numbers each has (or name several"
+                    " `columns`)",
+                )
+            )
         return self
 
     @property
@@ -59,12 +81,23 @@ class Vector(Feature):
         found, refused = self._side_by_side(columns) if self.columns_ else self._lists(_raw.one(columns))
         if self.missing == "error":
             gaps = np.flatnonzero(_matrix(found, self.size)[1].any(axis=1))
-            refused = _raw.together(refused, Refused(gaps, ["is missing, or has a missing component, and `missing: error` was declared"] * len(gaps)))
+            refused = _raw.together(
+                refused,
+                Refused(
+                    gaps,
+                    ["is missing, or has a missing component, and `missing: error` was declared"] * len(gaps),
+                ),
+            )
         return _raw.without(found, np.isin(np.arange(len(found)), refused.rows)), refused
 
     def _side_by_side(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
         read = [_raw.numbers(_raw.plain(column), self.na) for column in columns]
-        refused = _raw.together(*(Refused(some.rows, [f"{name}: {reason}" for reason in some.reasons]) for name, (_, some) in zip(self.columns_, read, strict=True)))
+        refused = _raw.together(
+            *(
+                Refused(some.rows, [f"{name}: {reason}" for reason in some.reasons])
+                for name, (_, some) in zip(self.columns_, read, strict=True)
+            )
+        )
         rows = len(read[0][0])
         matrix = np.stack([_doubles(found) for found, _ in read], axis=1)
         flat = pa.array(matrix.ravel(), mask=np.isnan(matrix.ravel()))
@@ -73,20 +106,37 @@ class Vector(Feature):
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         there = _raw.present(column)
         kind = column.type
-        if pa.types.is_string(kind) and not there.any():  # a column that is missing in every row has no type of its own
+        # a column that is missing in every row has no type of its own
+        if pa.types.is_string(kind) and not there.any():
             return pa.nulls(len(column), _CANONICAL), NOBODY
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            return pa.nulls(len(column), _CANONICAL), _raw.refusing(column, there, lambda value: f"expected a list of {self.size} numbers, found {_raw.shown(value)}")
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), self.size).to_numpy(zero_copy_only=False), dtype=np.int64)
+            return pa.nulls(len(column), _CANONICAL), _raw.refusing(
+                column,
+                there,
+                lambda value: f"expected a list of {self.size} numbers, found {_raw.shown(value)}",
+            )
+        lengths = np.asarray(
+            pc.fill_null(pc.list_value_length(column), self.size).to_numpy(zero_copy_only=False),
+            dtype=np.int64,
+        )
         wrong = there & (lengths != self.size)
         right = there & ~wrong
         flat, bad = _raw.numbers(_raw.plain(pc.list_flatten(column.filter(pa.array(right)))), self.na)
         rows = np.flatnonzero(right)
-        spoilt = Refused(rows[bad.rows // self.size], [f"component {place % self.size}: {reason}" for place, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)])
+        spoilt = Refused(
+            rows[bad.rows // self.size],
+            [
+                f"component {place % self.size}: {reason}"
+                for place, reason in zip(bad.rows.tolist(), bad.reasons, strict=True)
+            ],
+        )
         places = np.full(len(column), -1, np.int64)
         places[rows] = np.arange(len(rows))
         found = _cut(flat, self.size, len(rows)).take(pa.array(places, mask=places < 0))
-        uneven = Refused(np.flatnonzero(wrong), [f"has {n} components, expected {self.size}" for n in lengths[wrong].tolist()])
+        uneven = Refused(
+            np.flatnonzero(wrong),
+            [f"has {n} components, expected {self.size}" for n in lengths[wrong].tolist()],
+        )
         return found, _raw.together(uneven, spoilt)
 
     def summary(self) -> Summary:
@@ -96,25 +146,45 @@ class Vector(Feature):
         if not all(part["count"] for part in result["components"]):
             empty = [i for i, part in enumerate(result["components"]) if not part["count"]]
             which = "" if len(empty) == self.size else f" in component {', '.join(map(str, empty[:10]))}"
-            raise ContractError(f"is missing in every row of the training split{which}: nothing can be learnt from it")
+            raise ContractError(
+                f"is missing in every row of the training split{which}: nothing can be learnt from it"
+            )
         said = []
         constant = sum(part["min"] == part["max"] for part in result["components"])
         if constant:
-            said.append(f"has {constant} of {self.size} components that are the same in every row of the training split, so the model cannot learn from them")
-        return {**{word: [part[word] for part in result["components"]] for word in ("mean", "std", "min", "max", "missing")}, "count": result["count"], "target": target, "said": said}
+            said.append(
+                f"has {constant} of {self.size} components that are the same in every row of the training"
+                " split, so the model cannot learn from them"
+            )
+        return {
+            **{
+                word: [part[word] for part in result["components"]]
+                for word in ("mean", "std", "min", "max", "missing")
+            },
+            "count": result["count"],
+            "target": target,
+            "said": said,
+        }
 
     def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
         facts = {word: fitted[word] for word in ("mean", "std", "min", "max")}
-        return {"value": TensorSpec("float32", (self.size,), "values", axes=("component",), facts=facts), "missing": TensorSpec("float32", role="mask")}
+        return {
+            "value": TensorSpec("float32", (self.size,), "values", axes=("component",), facts=facts),
+            "missing": TensorSpec("float32", role="mask"),
+        }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         values, gaps = _matrix(column, self.size)
         mean, std, low, high = (np.array(fitted[word], np.float64) for word in ("mean", "std", "min", "max"))
         values = np.where(gaps, 0.0 if self.missing == "zero" else mean, values)
         with np.errstate(over="ignore"):
-            inside = np.clip(values, 2 * low - high, 2 * high - low)  # like a number: one training range beyond either end
+            # like a number: one training range beyond either end
+            inside = np.clip(values, 2 * low - high, 2 * high - low)
             scaled = np.where(std > 0, (inside - mean) / np.where(std > 0, std, 1), 0.0)
-        return {"value": np.clip(scaled, -1e30, 1e30).astype(np.float32), "missing": np.asarray(gaps.any(axis=1), np.float32)}
+        return {
+            "value": np.clip(scaled, -1e30, 1e30).astype(np.float32),
+            "missing": np.asarray(gaps.any(axis=1), np.float32),
+        }
 
 
 class _Components(Summary):
@@ -144,7 +214,9 @@ def _doubles(column: pa.Array) -> np.ndarray:
 
 
 def _cut(flat: pa.Array, size: int, rows: int) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int64) * size).cast(pa.int32()), flat)
+    return pa.ListArray.from_arrays(
+        pa.array(np.arange(rows + 1, dtype=np.int64) * size).cast(pa.int32()), flat
+    )
 
 
 def _matrix(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,4 @@
-"""The shelf of exchanges, how gradients are summed over ranks: one small file a type. Nobody imports a shelf; a recipe names it."""
+"""The shelf of exchanges, how gradients are summed over ranks: one small file a type.
+
+Nobody imports a shelf; a recipe names it.
+"""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class BFloat16(Exchange):
-    """Half the bytes: bfloat16, with the range of float32, so that nothing is too small or too large to send."""
+    """Half the bytes: bfloat16, with the range of float32, so that nothing is too small or too large to
+    send.
+    """
 
     def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:
         return _Exchanging(tensors, wire)
@@ -29,7 +31,9 @@ class _Exchanging:
 
         flat = torch.cat([tensor.reshape(-1).to(torch.bfloat16) for tensor in self._tensors])
         self._wire.add(flat)
-        for tensor, part in zip(self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True):
+        for tensor, part in zip(
+            self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True
+        ):
             tensor.copy_(part.view(tensor.shape))
 
     def let_go(self) -> None:

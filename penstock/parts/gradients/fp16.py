@@ -1,8 +1,8 @@
 """Gradients as float16 on the wire: half the bytes, eleven bits of precision.
 
-float16 ends at 65,504 and loses what is below 6e-8, and gradients may be either; so they are multiplied, before they are
-sent, by a power of two that brings the largest of any rank near the top, and their sum below it. Finding that takes a
-collective of one number; a power of two costs no digit.
+float16 ends at 65,504 and loses what is below 6e-8, and gradients may be either; so they are multiplied,
+before they are sent, by a power of two that brings the largest of any rank near the top, and their sum below
+it. Finding that takes a collective of one number; a power of two costs no digit.
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ class _Exchanging:
         flat = torch.cat([tensor.reshape(-1) for tensor in self._tensors])
         largest = flat.abs().max()
         self._wire.most(largest)
-        # A gradient that is not finite stays so, for the trainer to see. 2^100 is as far as float32 can be scaled up and back.
+        # A gradient that is not finite stays so, for the trainer to see. 2^100 is as far as float32 can be
+        # scaled up and back.
         power = torch.log2(_TOP / (largest * self._wire.size)).floor().clamp(-100, 100)
         scale = torch.where(torch.isfinite(power), torch.exp2(power), torch.ones_like(power))
         halved = (flat * scale).half()
         self._wire.add(halved)
         flat = halved.float() / scale
-        for tensor, part in zip(self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True):
+        for tensor, part in zip(
+            self._tensors, torch.split(flat, [t.numel() for t in self._tensors]), strict=True
+        ):
             tensor.copy_(part.view(tensor.shape))
 
     def let_go(self) -> None:

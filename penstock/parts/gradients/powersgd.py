@@ -1,10 +1,11 @@
-"""Gradients as products of two thin matrices (Vogels, Karimireddy and Jaggi 2019, "PowerSGD: Practical Low-Rank Gradient
-Compression for Distributed Optimization").
+"""Gradients as products of two thin matrices (Vogels, Karimireddy and Jaggi 2019, "PowerSGD: Practical
+Low-Rank Gradient Compression for Distributed Optimization").
 
-A gradient `[n, m]` (of a convolution `[out, in · height · width]`) is sent as P `[n, r]`, then Q `[m, r]`: one step of the
-power method from the Q of the step before, P made orthonormal between. Each rank keeps the difference between its gradient
-and its own share of the product, and adds it to its next one. All P travel in one collective, with the tensors that r would
-not make smaller (biases, norms, thin layers), and all Q in a second.
+A gradient `[n, m]` (of a convolution `[out, in · height · width]`) is sent as P `[n, r]`, then Q `[m, r]`:
+one step of the power method from the Q of the step before, P made orthonormal between. Each rank keeps the
+difference between its gradient and its own share of the product, and adds it to its next one. All P travel in
+one collective, with the tensors that r would not make smaller (biases, norms, thin layers), and all Q in a
+second.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
 
 
 class PowerSGD(Exchange):
-    """Each matrix of gradients is sent as a product of low rank; what it leaves is kept and added to the next gradients."""
+    """Each matrix of gradients is sent as a product of low rank; what it leaves is kept and added to the next
+    gradients.
+    """
 
-    depends: ClassVar[str | None] = "what a product of low rank leaves depends on how the rows were divided among processes"
+    depends: ClassVar[str | None] = (
+        "what a product of low rank leaves depends on how the rows were divided among processes"
+    )
 
     rank: int = Field(2, ge=1)
     """r. Bytes grow with it; 1 to 4 are usual."""
     warm_up: int = Field(100, ge=0)
-    """So many first steps are sent whole: early gradients turn fast, and what is left of them would come too late. They teach the
-    directions that the first product is made of."""
+    """So many first steps are sent whole: early gradients turn fast, and what is left of them would come too
+    late. They teach the directions that the first product is made of.
+    """
 
     def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:
         return _Exchanging(self, tensors, wire)
@@ -50,7 +56,10 @@ class _Exchanging:
         self.errors: dict[str, Tensor] = {str(i): torch.zeros_like(m) for i, m in enumerate(self._matrices)}
         self.shared: dict[str, Tensor] = {
             "steps": torch.zeros((), dtype=torch.int64),
-            **{f"q{i}": torch.randn(m.shape[1], r, generator=chance).to(device) for i, m in enumerate(self._matrices)},
+            **{
+                f"q{i}": torch.randn(m.shape[1], r, generator=chance).to(device)
+                for i, m in enumerate(self._matrices)
+            },
         }
 
     def sum(self) -> None:
@@ -61,10 +70,15 @@ class _Exchanging:
         steps += 1
         if warming:
             self._added([*self._plain, *self._matrices])
-            for i, matrix in enumerate(self._matrices):  # whole gradients are at hand: learn their directions from them
+            # whole gradients are at hand: learn their directions from them
+            for i, matrix in enumerate(self._matrices):
                 self.shared[f"q{i}"].copy_(matrix.T @ torch.linalg.qr(matrix @ self.shared[f"q{i}"]).Q)
             return
-        ps, errors, qs = [], list(self.errors.values()), [self.shared[f"q{i}"] for i in range(len(self._matrices))]
+        ps, errors, qs = (
+            [],
+            list(self.errors.values()),
+            [self.shared[f"q{i}"] for i in range(len(self._matrices))],
+        )
         for matrix, error, q in zip(self._matrices, errors, qs, strict=True):
             error += matrix  # from here on, what there is to say
             ps.append(error @ q)

@@ -1,11 +1,12 @@
-"""The largest gradients only; the rest waits (Stich, Cordonnier and Jaggi 2018, "Sparsified SGD with Memory"; the ramp of the
-share from Lin et al. 2018, "Deep Gradient Compression").
+"""The largest gradients only; the rest waits (Stich, Cordonnier and Jaggi 2018, "Sparsified SGD with Memory";
+the ramp of the share from Lin et al. 2018, "Deep Gradient Compression").
 
-Each rank adds its gradients to what it has not sent yet, sends the entries of largest magnitude, of all tensors together,
-as places and values, and keeps the others. Every rank adds up what all have sent, in order of rank.
+Each rank adds its gradients to what it has not sent yet, sends the entries of largest magnitude, of all
+tensors together, as places and values, and keeps the others. Every rank adds up what all have sent, in order
+of rank.
 
-What was given up: DGC's momentum correction (the optimiser hears of gradients late and does not know), and choosing by
-sampling (`topk` over a few million numbers is fast enough).
+What was given up: DGC's momentum correction (the optimiser hears of gradients late and does not know), and
+choosing by sampling (`topk` over a few million numbers is fast enough).
 """
 
 from __future__ import annotations
@@ -26,12 +27,20 @@ _BYTES = 8
 
 
 class TopK(Exchange):
-    """Only the largest entries are sent, with their places; the others are kept and added to the next gradients."""
+    """Only the largest entries are sent, with their places; the others are kept and added to the next
+    gradients.
+    """
 
-    depends: ClassVar[str | None] = "each process chooses which of its own gradients to send now, so another number of processes sends others"
+    depends: ClassVar[str | None] = (
+        "each process chooses which of its own gradients to send now, so another number of processes sends"
+        " others"
+    )
 
     share: float = Field(0.01, gt=0, le=1)
-    """Of all entries, how many a step sends. Each process gathers what every other sends, so bytes grow with their number."""
+    """Of all entries, how many a step sends.
+
+    Each process gathers what every other sends, so bytes grow with their number.
+    """
     warm_up: int = Field(0, ge=0)
     """Over so many first steps the share falls from 1 to `share`, by an equal factor each."""
 
@@ -60,7 +69,8 @@ class _Exchanging:
         steps += 1
         unsent += torch.cat([tensor.reshape(-1) for tensor in self._tensors])
         kept = max(1, math.ceil(share * len(unsent)))
-        if kept * _BYTES * self._wire.size >= 8 * len(unsent) or kept == len(unsent):  # a sum of all is no longer then: 2 · 4 bytes an entry
+        # a sum of all is no longer then: 2 · 4 bytes an entry
+        if kept * _BYTES * self._wire.size >= 8 * len(unsent) or kept == len(unsent):
             said = unsent.clone()
             self._wire.add(said)
             unsent.zero_()

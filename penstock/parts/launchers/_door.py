@@ -1,8 +1,9 @@
 """The door of a launcher's line: who may come in, and for how long one may stand in it.
 
-Anybody on the network can call a listening port: a scanner, a rank of another job, somebody who says nothing, somebody who
-says one byte a second. So each caller is asked for the key in a thread of its own, within a bounded time, a bounded number
-of bytes and a bounded number of callers, and none of them keeps another waiting.
+Anybody on the network can call a listening port: a scanner, a rank of another job, somebody who says nothing,
+somebody who says one byte a second. So each caller is asked for the key in a thread of its own, within a
+bounded time, a bounded number of bytes and a bounded number of callers, and none of them keeps another
+waiting.
 
 The handshake is that of `multiprocessing.connection`: both ends prove by an HMAC that they know the key.
 """
@@ -67,10 +68,13 @@ class Door:
             except OSError:
                 if self._is_closed:
                     return
-                time.sleep(_DIAL_PAUSE_SECONDS)  # it hung up before it was heard, or there are no descriptors at the moment
+                # it hung up before it was heard, or there are no descriptors at the moment
+                time.sleep(_DIAL_PAUSE_SECONDS)
                 continue
             self._admit(caller)
-            threading.Thread(target=self._receive, args=(caller,), name="penstock-caller", daemon=True).start()
+            threading.Thread(
+                target=self._receive, args=(caller,), name="penstock-caller", daemon=True
+            ).start()
 
     def _admit(self, caller: socket.socket) -> None:
         with self._lock:
@@ -98,7 +102,9 @@ class Door:
 
 
 class _Deadline:
-    """Hangs up on a socket after some seconds, unless the body has ended by then. Whoever reads from it gets an `EOFError` or `OSError`.
+    """Hangs up on a socket after some seconds, unless the body has ended by then.
+
+    Whoever reads from it gets an `EOFError` or `OSError`.
 
     Raises:
         EOFError: the time was up; raised at the end of the body, whatever it had come to.

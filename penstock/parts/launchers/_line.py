@@ -1,13 +1,15 @@
-"""The line home: what a launcher says to ranks that somebody else's cluster runs for it (Ray, Spark), and they to it.
+"""The line home: what a launcher says to ranks that somebody else's cluster runs for it (Ray, Spark), and
+they to it.
 
-A cluster starts n processes and tells each the call: where its launcher listens, a key that both prove to know (HMAC) before
-a byte is read, and its rank. The rank calls, says where it is, and rank 0 opens the store at which all meet (on the address
-that it calls from, so on loopback where the launcher is). Then each gets its task; sends its pulse, which tells a stalled
-rank from one that computes; and one outcome. A line that ends without an outcome is a death at the one end and, at the other,
-a launcher that is gone: the rank ends itself, so that none is left behind whatever becomes of the cluster.
+A cluster starts n processes and tells each the call: where its launcher listens, a key that both prove to
+know (HMAC) before a byte is read, and its rank. The rank calls, says where it is, and rank 0 opens the store
+at which all meet (on the address that it calls from, so on loopback where the launcher is). Then each gets
+its task; sends its pulse, which tells a stalled rank from one that computes; and one outcome. A line that
+ends without an outcome is a death at the one end and, at the other, a launcher that is gone: the rank ends
+itself, so that none is left behind whatever becomes of the cluster.
 
-So errors come back as they were, once, whatever wraps a cluster would put around them; a wish to stop reaches a rank as
-SIGTERM in its main thread, which the trainer understands.
+So errors come back as they were, once, whatever wraps a cluster would put around them; a wish to stop reaches
+a rank as SIGTERM in its main thread, which the trainer understands.
 """
 
 from __future__ import annotations
@@ -60,11 +62,14 @@ class Call:
     """Where the launcher's Python looks for modules, so that the function is found."""
 
 
-# -- the rank's end ----------------------------------------------------------------------------------------------------
+# -- the rank's end ------------------------------------------------------------------------------------------
 
 
 def answer(call: Call, rank: int) -> None:
-    """All that a rank does: call, take the task, do it, send the outcome. Best on a process's main thread, where signals are heard."""
+    """All that a rank does: call, take the task, do it, send the outcome.
+
+    Best on a process's main thread, where signals are heard.
+    """
     sys.path.extend(p for p in call.path if p not in sys.path and os.path.exists(p))
     line = dial(call.host, call.port, call.key)
     here = _own_address(line)
@@ -97,7 +102,8 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
     """The task, and what came of it."""
     home = ""
     try:
-        world, place, home, function, arguments = pickle.loads(data)  # our launcher's words: it has proved to know the key
+        # our launcher's words: it has proved to know the key
+        world, place, home, function, arguments = pickle.loads(data)
         os.environ.update(place["environment"])
         if here.startswith("127."):
             loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
@@ -110,7 +116,11 @@ def _do(data: bytes, store: Any, here: str) -> bytes:
     try:
         return pickle.dumps(outcome)
     except Exception as error:  # noqa: BLE001 - said in the outcome instead
-        what = f"{type(outcome[1]).__name__}: {outcome[1]}" if outcome[0] == "error" else f"its answer cannot be sent ({error})"
+        what = (
+            f"{type(outcome[1]).__name__}: {outcome[1]}"
+            if outcome[0] == "error"
+            else f"its answer cannot be sent ({error})"
+        )
         return pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
 
 
@@ -119,8 +129,9 @@ def _told(error: BaseException, home: str) -> BaseException:
     if away and isinstance(error, (StoreError, FileNotFoundError)):
         said = error.message if isinstance(error, PenstockError) else str(error)
         return StoreError(
-            f"{said} That was on {socket.gethostname()}; training was started on {home}. Every machine that trains must see the store at the same place: "
-            "put it on a shared file system with --store.")
+            f"{said} That was on {socket.gethostname()}; training was started on {home}. Every machine that"
+            " trains must see the store at the same place: put it on a shared file system with --store."
+        )
     if not isinstance(error, PenstockError):
         error.add_note("".join(traceback.format_exception(error)).strip())
     return error
@@ -141,10 +152,15 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
         store = _tcp_store()(place["host"], place["port"], None, False, timeout=patience)
     backend = "nccl" if place["gpus"] and torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
+        dist.init_process_group(
+            backend, store=store, rank=world.rank, world_size=world.size, timeout=patience
+        )
         dist.barrier()  # a rank that had nothing to say would be gone before the others have reached it
     except RuntimeError as error:
-        raise RankLost(f"training process {world.rank} does not reach the others: {next(iter(str(error).splitlines()), '')}") from None
+        raise RankLost(
+            f"training process {world.rank} does not reach the others:"
+            f" {next(iter(str(error).splitlines()), '')}"
+        ) from None
     try:
         yield
     finally:
@@ -163,7 +179,12 @@ def _open_store(host: str) -> tuple[Any, int]:
     listening = socket.create_server((host, 0))
     port = listening.getsockname()[1]
     listener = listening.detach()  # the store closes the descriptor that it is given
-    return _tcp_store()(host, port, None, True, wait_for_workers=False, master_listen_fd=listener, use_libuv=True), port
+    return (
+        _tcp_store()(
+            host, port, None, True, wait_for_workers=False, master_listen_fd=listener, use_libuv=True
+        ),
+        port,
+    )
 
 
 def _own_address(line: Any) -> str:
@@ -196,7 +217,7 @@ def _tell(line: Any, pulse: Path, over: threading.Event, writing: threading.Lock
                 return
 
 
-# -- the launcher's end ------------------------------------------------------------------------------------------------
+# -- the launcher's end --------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -240,7 +261,13 @@ class Line:
 
     @property
     def call(self) -> Call:
-        return Call(self.host, self._door.port, self._key, self.size, tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)))
+        return Call(
+            self.host,
+            self._door.port,
+            self._key,
+            self.size,
+            tuple(dict.fromkeys(os.path.abspath(p) for p in sys.path)),
+        )
 
     def _hear(self, line: Any) -> None:
         rank: _Rank | None = None
@@ -266,13 +293,22 @@ class Line:
             rank.ended = time.monotonic()
 
     def run(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], *, threads: int, gpus: bool, ended: Callable[[], str | None], start_seconds: float,
-        grows: Growth | None = None, room: Callable[[], int] | None = None,
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        threads: int,
+        gpus: bool,
+        ended: Callable[[], str | None],
+        start_seconds: float,
+        grows: Growth | None = None,
+        room: Callable[[], int] | None = None,
     ) -> Any:
         """Give every rank its task when all have called, and return rank 0's value.
 
         Args:
-            ended: why the cluster says that it is over before all have told their outcomes; None while it is not.
+            ended: why the cluster says that it is over before all have told their outcomes; None while it is
+                not.
             start_seconds: how long ranks may take to call.
             grows: leave to stop them for a larger number.
             room: for how many processes the cluster has room, these among them.
@@ -301,24 +337,47 @@ class Line:
                 raise Interrupted("stopped before training had begun; nothing was lost.")
             why = ended()
             if why is None and time.monotonic() > until:
-                why = f"only {len(self._ranks)} of {self.size} processes have called within {start_seconds:.0f} s"
+                why = (
+                    f"only {len(self._ranks)} of {self.size} processes have called within"
+                    f" {start_seconds:.0f} s"
+                )
             if why is not None:
-                raise RankLost(f"the cluster did not start all {self.size} training processes: {why}", tuple(sorted(set(range(self.size)) - set(self._ranks))), size=self.size)
+                raise RankLost(
+                    f"the cluster did not start all {self.size} training processes: {why}",
+                    tuple(sorted(set(range(self.size)) - set(self._ranks))),
+                    size=self.size,
+                )
             time.sleep(_LOOK_SECONDS)
 
-    def _give(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, gpus: bool) -> None:
+    def _give(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, gpus: bool
+    ) -> None:
         on: dict[str, list[int]] = {}
         for number in range(self.size):
             on.setdefault(self._ranks[number].host, []).append(number)
         first = self._ranks[0]
         for rank in self._ranks.values():
             mine = on[rank.host]
-            world = World(rank=rank.number, size=self.size, local_rank=mine.index(rank.number), threads=threads)
+            world = World(
+                rank=rank.number, size=self.size, local_rank=mine.index(rank.number), threads=threads
+            )
             environment = {
-                "RANK": str(rank.number), "WORLD_SIZE": str(self.size), "LOCAL_RANK": str(world.local_rank), "LOCAL_WORLD_SIZE": str(len(mine)),
-                "MASTER_ADDR": first.address, "MASTER_PORT": str(first.port), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive",
+                "RANK": str(rank.number),
+                "WORLD_SIZE": str(self.size),
+                "LOCAL_RANK": str(world.local_rank),
+                "LOCAL_WORLD_SIZE": str(len(mine)),
+                "MASTER_ADDR": first.address,
+                "MASTER_PORT": str(first.port),
+                "OMP_NUM_THREADS": str(threads),
+                "OMP_WAIT_POLICY": "passive",
             }
-            place = {"host": first.address, "port": first.port, "gpus": gpus, "patience_seconds": _PATIENCE * self.stall_seconds, "environment": environment}
+            place = {
+                "host": first.address,
+                "port": first.port,
+                "gpus": gpus,
+                "patience_seconds": _PATIENCE * self.stall_seconds,
+                "environment": environment,
+            }
             rank.heard_at = rank.moved_at = time.monotonic()
             with contextlib.suppress(OSError):
                 rank.line.send_bytes(pickle.dumps((world, place, socket.gethostname(), function, arguments)))
@@ -328,7 +387,10 @@ class Line:
         ranks = list(self._ranks.values())
         while any(rank.ended is None for rank in ranks) and time.monotonic() < deadline:
             now = time.monotonic()
-            if any(rank.ended is not None and (rank.outcome is None or rank.outcome[0] == "error") for rank in ranks):
+            if any(
+                rank.ended is not None and (rank.outcome is None or rank.outcome[0] == "error")
+                for rank in ranks
+            ):
                 deadline = min(deadline, now + _GRACE_SECONDS)
             elif (why := ended()) is not None and deadline == float("inf"):
                 deadline = now + _GRACE_SECONDS  # lines end a moment after
@@ -336,17 +398,28 @@ class Line:
                 stalled, why = self._stalled(ranks, now)
                 if stalled:
                     return stalled, why
-                if not self._is_stopping and (outgrown := room.look(now, max(rank.step for rank in ranks))) is not None:
+                if (
+                    not self._is_stopping
+                    and (outgrown := room.look(now, max(rank.step for rank in ranks))) is not None
+                ):
                     self._outgrown = outgrown
                     self._stop()
             time.sleep(_LOOK_SECONDS)
         return [], ""
 
     def _stalled(self, ranks: list[_Rank], now: float) -> tuple[list[_Rank], str]:
-        """As the local launcher judges: who shows no life; failing that, who is behind where all stand still."""
+        """As the local launcher judges: who shows no life; failing that, who is behind where all stand
+        still.
+        """
         living = [rank for rank in ranks if rank.ended is None]
         if silent := [rank for rank in living if now - rank.heard_at > self.stall_seconds]:
-            return silent, f"has shown no life for {self.stall_seconds:g} s: it was stopped, hangs in native code, or its machine is gone"
+            return (
+                silent,
+                (
+                    f"has shown no life for {self.stall_seconds:g} s: it was stopped, hangs in native code,"
+                    " or its machine is gone"
+                ),
+            )
         still = [rank for rank in living if rank.moves and now - rank.moved_at > self.stall_seconds]
         if not living or len(still) < len(living):
             return [], ""
@@ -355,31 +428,59 @@ class Line:
         computes = any(rank.cpu - rank.cpu_then > _COMPUTING * (now - rank.moved_at) for rank in still)
         if (behind < 0 or computes) and longest < _PATIENCE * self.stall_seconds:
             return [], ""
-        return [rank for rank in still if rank.step == behind], f"has got nowhere for {longest:.0f} s, though it lives"
+        return [
+            rank for rank in still if rank.step == behind
+        ], f"has got nowhere for {longest:.0f} s, though it lives"
 
     def _verdict(self, stalled: list[_Rank], why: str) -> Any:
         """Rank 0's value, or the one error that explains the rest."""
         ranks = sorted(self._ranks.values(), key=lambda rank: rank.number)
         step = max(rank.step for rank in ranks)
-        errors = [rank.outcome[1] for rank in sorted(ranks, key=lambda r: r.ended or float("inf")) if rank.outcome and rank.outcome[0] == "error"]
-        ours = [rank.outcome[1] for rank in ranks if rank.outcome and isinstance(rank.outcome[1], PenstockError)]
+        errors = [
+            rank.outcome[1]
+            for rank in sorted(ranks, key=lambda r: r.ended or float("inf"))
+            if rank.outcome and rank.outcome[0] == "error"
+        ]
+        ours = [
+            rank.outcome[1] for rank in ranks if rank.outcome and isinstance(rank.outcome[1], PenstockError)
+        ]
         parted = [error for error in ours if isinstance(error, RankLost)]  # they tell of somebody else's end
         if own := [error for error in ours if not isinstance(error, RankLost)]:
             raise own[0]
         if stalled:
             names = " and ".join(f"{rank}, in step {max(rank.step, 0)}," for rank in stalled)
-            raise RankLost(f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in stalled), step, self.size)
+            raise RankLost(
+                f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise"
+                " launcher.stall_seconds.",
+                tuple(r.number for r in stalled),
+                step,
+                self.size,
+            )
         if dead := [rank for rank in ranks if rank.ended is not None and rank.outcome is None]:
             if self.asked:
-                raise Interrupted("stopped before training had begun; nothing was lost." if step < 0 else f"{dead[0]} ended while it was being stopped; what was saved before stands.")
+                raise Interrupted(
+                    "stopped before training had begun; nothing was lost."
+                    if step < 0
+                    else f"{dead[0]} ended while it was being stopped; what was saved before stands."
+                )
             if real := [error for error in errors if not isinstance(error, RankLost)]:
                 raise real[0]
             rest = f" The other {self.size - len(dead)} were stopped." if len(dead) < self.size else ""
-            raise RankLost(f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}", tuple(rank.number for rank in dead), step, self.size)
+            raise RankLost(
+                f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}",
+                tuple(rank.number for rank in dead),
+                step,
+                self.size,
+            )
         if errors:
             raise next((error for error in errors if not isinstance(error, RankLost)), None) or parted[0]
         if silent := [rank.number for rank in ranks if rank.ended is None]:
-            raise RankLost(f"the cluster has ended training process {silent[0]} without a word.", tuple(silent), step, self.size)
+            raise RankLost(
+                f"the cluster has ended training process {silent[0]} without a word.",
+                tuple(silent),
+                step,
+                self.size,
+            )
         if self.asked:
             raise KeyboardInterrupt  # the function was over before it heard
         assert ranks[0].outcome is not None
@@ -417,4 +518,3 @@ def address_towards(host: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return str(probe.getsockname()[0])
-

@@ -1,4 +1,6 @@
-"""How many processes a launcher is to start: so many, or from the least to the most; and when there is room for more."""
+"""How many processes a launcher is to start: so many, or from the least to the most; and when there is room
+for more.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +46,22 @@ def only_between(processes: int | tuple[int, int] | str, return_seconds: float) 
         ValueError: the number of processes is fixed.
     """
     if not isinstance(processes, tuple) and return_seconds != RETURN_SECONDS:
-        raise mistakes(Problem(("return_seconds",), f"is how long fewer processes go on before more are taken in, and here their number is fixed ({processes}). Write  processes: [least, most],  or leave it out"))
+        raise mistakes(
+            Problem(
+                ("return_seconds",),
+                "is how long fewer processes go on before more are taken in, and here their number is fixed"
+                f" ({processes}). Write  processes: [least, most],  or leave it out",
+            )
+        )
 
 
 def recovery(processes: int | tuple[int, int] | str, restarts: int, return_seconds: float) -> Recovery:
     """What a launcher with these words does about losses."""
-    return Recovery(restarts=restarts, fewest=processes[0] if isinstance(processes, tuple) else None, return_seconds=return_seconds)
+    return Recovery(
+        restarts=restarts,
+        fewest=processes[0] if isinstance(processes, tuple) else None,
+        return_seconds=return_seconds,
+    )
 
 
 class Room:
@@ -58,8 +70,8 @@ class Room:
     Args:
         size: how many are.
         grows: leave to stop them.
-        room: for how many there is room, these among them. It is asked twice, since what clusters know of themselves lags behind; None:
-            there always is, for all.
+        room: for how many there is room, these among them. It is asked twice, since what clusters know of
+            themselves lags behind; None: there always is, for all.
     """
 
     def __init__(self, size: int, grows: Growth | None, room: Callable[[], int] | None) -> None:
@@ -68,7 +80,9 @@ class Room:
         self._seen = size if room else MOST
 
     def look(self, now: float, step: int) -> Outgrown | None:
-        """What to stop them with, if there is room and it is time; `step` is the last that they have begun, -1 before the first."""
+        """What to stop them with, if there is room and it is time; `step` is the last that they have begun,
+        -1 before the first.
+        """
         grows = self._grows
         if grows is None or grows.to <= self._size or step < 0:
             return None
@@ -79,7 +93,16 @@ class Room:
         self._next = now + LOOK_SECONDS
         before, self._seen = self._seen, self._room() if self._room else grows.to
         room = min(before, self._seen, grows.to)
-        return Outgrown(f"there is room for {room} of {grows.to} processes; at work: {self._size}", room, self._size, step) if room > self._size else None
+        return (
+            Outgrown(
+                f"there is room for {room} of {grows.to} processes; at work: {self._size}",
+                room,
+                self._size,
+                step,
+            )
+            if room > self._size
+            else None
+        )
 
 
 __all__ = ["MOST", "RETURN_SECONDS", "Between", "One", "Room", "fewest", "most", "only_between", "recovery"]

@@ -1,5 +1,5 @@
-"""A process's place, as whoever started it has written it into the environment: torchrun, Kubernetes, Slurm, MPI. Pure: a
-mapping in, a `Place` out, or a sentence that says what is lacking.
+"""A process's place, as whoever started it has written it into the environment: torchrun, Kubernetes, Slurm,
+MPI. Pure: a mapping in, a `Place` out, or a sentence that says what is lacking.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ class Place:
     by: str
     """Who said so, as a user knows them."""
     attempt: str = "0"
-    """Tells this start of the processes from those before it that may have met at the same place, where its starter numbers it alike
-    for all."""
+    """Tells this start of the processes from those before it that may have met at the same place, where its
+    starter numbers it alike for all.
+    """
     is_hosted: bool = False
     """The meeting place is kept by whoever started the processes, not by rank 0."""
 
 
 def place_of(environment: Mapping[str, str]) -> Place:
-    """The place that these variables tell of; the first that are complete count: torchrun's, Kubernetes', Slurm's, MPI's.
+    """The place that these variables tell of; the first that are complete count: torchrun's, Kubernetes',
+    Slurm's, MPI's.
 
     Raises:
         UserError: none are there, some are lacking, or they do not hold.
@@ -42,51 +44,121 @@ def place_of(environment: Mapping[str, str]) -> Place:
     env = {word: value for word, value in environment.items() if value != ""}
     if "RANK" in env:
         size = _number(env, "WORLD_SIZE", "RANK is set")
-        local_size = _number(env, "LOCAL_WORLD_SIZE", "", default=1 if env.get("MASTER_ADDR", "") not in ("127.0.0.1", "localhost", "::1") else size)
+        local_size = _number(
+            env,
+            "LOCAL_WORLD_SIZE",
+            "",
+            default=1 if env.get("MASTER_ADDR", "") not in ("127.0.0.1", "localhost", "::1") else size,
+        )
         return _checked(
-            env, _number(env, "RANK", ""), size, _number(env, "LOCAL_RANK", "", default=0), local_size, "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE",
-            attempt=env.get("TORCHELASTIC_RUN_ID", "0"), is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+            env,
+            _number(env, "RANK", ""),
+            size,
+            _number(env, "LOCAL_RANK", "", default=0),
+            local_size,
+            "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE",
+            attempt=env.get("TORCHELASTIC_RUN_ID", "0"),
+            is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        )
     if "JOB_COMPLETION_INDEX" in env:
-        return _checked(env, _number(env, "JOB_COMPLETION_INDEX", ""), _number(env, "WORLD_SIZE", "Kubernetes set JOB_COMPLETION_INDEX"), 0, 1, "Kubernetes", attempt=env.get("JOB_ATTEMPT", "0"))
+        return _checked(
+            env,
+            _number(env, "JOB_COMPLETION_INDEX", ""),
+            _number(env, "WORLD_SIZE", "Kubernetes set JOB_COMPLETION_INDEX"),
+            0,
+            1,
+            "Kubernetes",
+            attempt=env.get("JOB_ATTEMPT", "0"),
+        )
     if "SLURM_PROCID" in env:
         word = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS"
         size = _number(env, word, "Slurm set SLURM_PROCID")
-        nodes = nodes_of(env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "")
-        tasks = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "")
+        nodes = nodes_of(
+            env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or ""
+        )
+        tasks = re.match(
+            r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or ""
+        )
         local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
         host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
         return _checked(
-            env, _number(env, "SLURM_PROCID", ""), size, _number(env, "SLURM_LOCALID", "", default=0), min(local_size, size), "Slurm", host=host,
-            key=f"{env.get('SLURM_JOB_ID', '0')}{env.get('SLURM_STEP_ID', '0')}", attempt=env.get("SLURM_RESTART_COUNT", "0"))
+            env,
+            _number(env, "SLURM_PROCID", ""),
+            size,
+            _number(env, "SLURM_LOCALID", "", default=0),
+            min(local_size, size),
+            "Slurm",
+            host=host,
+            key=f"{env.get('SLURM_JOB_ID', '0')}{env.get('SLURM_STEP_ID', '0')}",
+            attempt=env.get("SLURM_RESTART_COUNT", "0"),
+        )
     for rank, total, local, local_total, by in (
-        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "Open MPI"),
+        (
+            "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_SIZE",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+            "OMPI_COMM_WORLD_LOCAL_SIZE",
+            "Open MPI",
+        ),
         ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "MPI"),
     ):
         if rank in env:
             size = _number(env, total, f"{by} set {rank}")
             local_size = _number(env, local_total, "", default=1)
-            key = env.get("OMPI_MCA_ess_base_jobid") or env.get("PMIX_NAMESPACE") or env.get("PMI_JOBID") or "0"
-            return _checked(env, _number(env, rank, ""), size, _number(env, local, "", default=0), local_size, by, host="127.0.0.1" if local_size == size else None, key=key)
+            key = (
+                env.get("OMPI_MCA_ess_base_jobid") or env.get("PMIX_NAMESPACE") or env.get("PMI_JOBID") or "0"
+            )
+            return _checked(
+                env,
+                _number(env, rank, ""),
+                size,
+                _number(env, local, "", default=0),
+                local_size,
+                by,
+                host="127.0.0.1" if local_size == size else None,
+                key=key,
+            )
     raise UserError(
-        "launcher: env takes its place from whoever started it, and there is none in the environment: neither RANK and WORLD_SIZE (torchrun, Kubeflow) nor JOB_COMPLETION_INDEX "
-        "(Kubernetes), SLURM_PROCID (srun), OMPI_COMM_WORLD_RANK or PMI_RANK (MPI). Start it with, say,  torchrun --nproc-per-node 2 -m penstock run RECIPE,  or use launcher: local")
+        "launcher: env takes its place from whoever started it, and there is none in the environment: neither"
+        " RANK and WORLD_SIZE (torchrun, Kubeflow) nor JOB_COMPLETION_INDEX (Kubernetes), SLURM_PROCID"
+        " (srun), OMPI_COMM_WORLD_RANK or PMI_RANK (MPI). Start it with, say,  torchrun --nproc-per-node 2 -m"
+        " penstock run RECIPE,  or use launcher: local"
+    )
 
 
 def _checked(
-    env: Mapping[str, str], rank: int, size: int, local_rank: int, local_size: int, by: str, *,
-    host: str | None = None, key: str | None = None, attempt: str = "0", is_hosted: bool = False,
+    env: Mapping[str, str],
+    rank: int,
+    size: int,
+    local_rank: int,
+    local_size: int,
+    by: str,
+    *,
+    host: str | None = None,
+    key: str | None = None,
+    attempt: str = "0",
+    is_hosted: bool = False,
 ) -> Place:
     if size < 1 or not 0 <= rank < size:
-        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}; ranks count from 0 and there is at least one process.")
+        raise UserError(
+            f"launcher: env: by {by} this is rank {rank} of {size}; ranks count from 0 and there is at least"
+            " one process."
+        )
     if size == 1:
         return Place(0, 1, 0, 1, "127.0.0.1", 0, by, attempt)
     host = env.get("MASTER_ADDR") or host
     if host is None:
-        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}, and nothing says where they meet. Set MASTER_ADDR to a name of the machine of rank 0 that the others can reach.")
+        raise UserError(
+            f"launcher: env: by {by} this is rank {rank} of {size}, and nothing says where they meet. Set"
+            " MASTER_ADDR to a name of the machine of rank 0 that the others can reach."
+        )
     if "MASTER_PORT" in env:
         port = _number(env, "MASTER_PORT", "")
     elif key is None:
-        raise UserError(f"launcher: env: by {by} this is rank {rank} of {size}, and MASTER_PORT is not set: a free port on {host}, the same for all of them.")
+        raise UserError(
+            f"launcher: env: by {by} this is rank {rank} of {size}, and MASTER_PORT is not set: a free port"
+            f" on {host}, the same for all of them."
+        )
     else:
         port = _PORTS[0] + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
     return Place(rank, size, local_rank, local_size, host, port, by, attempt, is_hosted)
@@ -95,7 +167,10 @@ def _checked(
 def _number(env: Mapping[str, str], word: str, why: str, *, default: int | None = None) -> int:
     if word not in env:
         if default is None:
-            raise UserError(f"launcher: env: {why}, but {word} is not: how many processes there are. Whoever starts them sets both.")
+            raise UserError(
+                f"launcher: env: {why}, but {word} is not: how many processes there are. Whoever starts them"
+                " sets both."
+            )
         return default
     try:
         return int(env[word])
@@ -104,7 +179,9 @@ def _number(env: Mapping[str, str], word: str, why: str, *, default: int | None 
 
 
 def nodes_of(text: str) -> list[str]:
-    """Slurm's short form of names, written out: `node[01-03,7],gpu1` → node01, node02, node03, node7, gpu1."""
+    """Slurm's short form of names, written out: `node[01-03,7],gpu1` → node01, node02, node03, node7,
+    gpu1.
+    """
     found: list[str] = []
     for word in re.findall(r"[^,\[\]]+(?:\[[^\]]*\][^,\[\]]*)*", text):
         names = [""]

@@ -1,19 +1,20 @@
 """One rank of a world that somebody else started: torchrun, Slurm's srun, Kubernetes, MPI.
 
-All processes run the same command. Rank 0 does it: it prepares, encodes, packs, judges and prints; the others wait for what
-it launches, take part in that, and end as it ends, with the same error and so the same exit code. They meet at a small store
-of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which also carries rank 0's pulse: preparing may take
-hours, and only a rank 0 that shows no life for `stall_seconds` is given up. What is launched goes through it as torch's own
-collectives send objects; nothing else is agreed on beforehand, so no rank has to guess what another has found done.
+All processes run the same command. Rank 0 does it: it prepares, encodes, packs, judges and prints; the others
+wait for what it launches, take part in that, and end as it ends, with the same error and so the same exit
+code. They meet at a small store of torch's (kept by torchrun where it runs them, by rank 0 elsewhere), which
+also carries rank 0's pulse: preparing may take hours, and only a rank 0 that shows no life for
+`stall_seconds` is given up. What is launched goes through it as torch's own collectives send objects; nothing
+else is agreed on beforehand, so no rank has to guess what another has found done.
 
-torchrun keeps its store when it starts the processes anew, and an agent that has just come counts restarts from 0; so what
-was said before is still there, and no number tells it apart. Each process therefore greets rank 0 with a word of its own, and
-is answered with the word under which all speak this time.
+torchrun keeps its store when it starts the processes anew, and an agent that has just come counts restarts
+from 0; so what was said before is still there, and no number tells it apart. Each process therefore greets
+rank 0 with a word of its own, and is answered with the word under which all speak this time.
 
-Whoever started the processes starts them again when some are lost (`torchrun --max-restarts`, a Job's backoffLimit, sbatch
---requeue), or with another number when machines go and come (`torchrun --nnodes 1:4`); so `run` goes on with a training of
-the same that was interrupted (`goes_on`). What is refused here: anything about training, and any number of processes but the
-one that is there.
+Whoever started the processes starts them again when some are lost (`torchrun --max-restarts`, a Job's
+backoffLimit, sbatch --requeue), or with another number when machines go and come (`torchrun --nnodes 1:4`);
+so `run` goes on with a training of the same that was interrupted (`goes_on`). What is refused here: anything
+about training, and any number of processes but the one that is there.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ _GRACE_SECONDS = 3.0
 _LATE_SECONDS = 60.0
 """How long rank 0 waits, when it is done, for those that have not arrived."""
 _PATIENCE = 5
-"""How many times `stall_seconds` one collective may take: others compile, judge, or write a checkpoint meanwhile."""
+"""How many times `stall_seconds` one collective may take: others compile, judge, or write a checkpoint
+meanwhile.
+"""
 _stores: dict[tuple[str, int, str], Any] = {}
-"""The stores that this process has opened: rank 0's stay open as long as it lives, and so may be met at again."""
+"""The stores that this process has opened: rank 0's stay open as long as it lives, and so may be met at
+again.
+"""
 _meetings = 0
 _leading: _Meeting | None = None
 """Where rank 0 of this process does a command."""
@@ -62,7 +67,9 @@ class Env(Launcher):
     start_seconds: float = Field(600.0, ge=1)
     """How long the other processes may take to arrive."""
     stall_seconds: float = Field(120.0, ge=1)
-    """A process that shows no life for so long is taken for lost; one that waits for others in the training, after five times as long."""
+    """A process that shows no life for so long is taken for lost; one that waits for others in the training,
+    after five times as long.
+    """
 
     def limits(self) -> tuple[int | None, int | None]:
         place = place_of(os.environ)
@@ -91,18 +98,35 @@ class Env(Launcher):
             _leading = None
             meeting.close()
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
+    def launch(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        processes: int,
+        threads: int,
+        grows: Growth | None = None,
+    ) -> Any:
         place = place_of(os.environ)
         if processes == 1:
             return function(World(threads=threads), *arguments)
         if processes != place.size:
-            raise UserError(f"launcher: env: {processes} processes are wanted, and {place.by} has started {place.size}. Start the right number.")
-        os.environ.setdefault("LOCAL_WORLD_SIZE", str(place.local_size))  # what a loader's threads share the cores by
+            raise UserError(
+                f"launcher: env: {processes} processes are wanted, and {place.by} has started {place.size}."
+                " Start the right number."
+            )
+        # what a loader's threads share the cores by
+        os.environ.setdefault("LOCAL_WORLD_SIZE", str(place.local_size))
         if _leading is not None:
             return _leading.launch(function, arguments, threads)
-        meeting = _Meeting(place, self.start_seconds, self.stall_seconds)  # every rank calls this with the same function
+        # every rank calls this with the same function
+        meeting = _Meeting(place, self.start_seconds, self.stall_seconds)
         try:
-            return (meeting.follow() if place.rank else meeting.lead(lambda: {"value": meeting.launch(function, arguments, threads)}))["value"]
+            return (
+                meeting.follow()
+                if place.rank
+                else meeting.lead(lambda: {"value": meeting.launch(function, arguments, threads)})
+            )["value"]
         finally:
             meeting.close()
 
@@ -130,8 +154,11 @@ class _Meeting:
         except (RuntimeError, OSError) as error:
             said = next(iter(str(error).splitlines()), "")
             raise TrainingError(
-                f"rank {place.rank} of {place.size} ({place.by}) did not meet the others at {place.host}:{place.port} within {start_seconds:g} s: {said} "
-                "Is MASTER_ADDR a name of rank 0's machine that this one can reach, is MASTER_PORT free there, and were all processes started?") from None
+                f"rank {place.rank} of {place.size} ({place.by}) did not meet the others at"
+                f" {place.host}:{place.port} within {start_seconds:g} s: {said} Is MASTER_ADDR a name of rank"
+                " 0's machine that this one can reach, is MASTER_PORT free there, and were all processes"
+                " started?"
+            ) from None
         self._store.set(self._key(f"host/{place.rank}"), socket.gethostname())
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -141,9 +168,19 @@ class _Meeting:
         place = self._place
         patience = datetime.timedelta(seconds=seconds)
         if place.rank == 0 and not place.is_hosted:
-            listening = socket.create_server(("127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "", place.port))
+            listening = socket.create_server(
+                ("127.0.0.1" if place.host in ("127.0.0.1", "localhost") else "", place.port)
+            )
             listener = listening.detach()
-            return TCPStore(place.host, place.port, None, True, patience, wait_for_workers=False, master_listen_fd=listener)
+            return TCPStore(
+                place.host,
+                place.port,
+                None,
+                True,
+                patience,
+                wait_for_workers=False,
+                master_listen_fd=listener,
+            )
         return TCPStore(place.host, place.port, None, False, patience)
 
     def _hall(self) -> str:
@@ -168,7 +205,9 @@ class _Meeting:
         return str(self._store.get(answer).decode())
 
     def _greet(self) -> None:
-        """Rank 0 answers those that have greeted it since it last looked (and those of before, who are not there to hear it)."""
+        """Rank 0 answers those that have greeted it since it last looked (and those of before, who are not
+        there to hear it).
+        """
         for rank in range(1, self._place.size):
             hello = f"{self._hall()}/hello/{rank}"
             if self._pulse.check([hello]) and (word := self._pulse.get(hello)) != self._greeted.get(rank):
@@ -182,21 +221,29 @@ class _Meeting:
                 if is_first:
                     self._greet()
                 self._pulse.add(self._key(f"beat/{self._place.rank}"), 1)
-                self._over.wait(_LOOK_SECONDS if is_first and len(self._greeted) < self._place.size - 1 else _BEAT_SECONDS)
+                self._over.wait(
+                    _LOOK_SECONDS if is_first and len(self._greeted) < self._place.size - 1 else _BEAT_SECONDS
+                )
 
     def _said(self, word: str) -> Any:
         """What was said under this word, if anything has been."""
         key = self._key(word)
-        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None  # peers' words: whom torch.distributed itself believes (docs/clusters/slurm.md)
+        # peers' words: whom torch.distributed itself believes (docs/clusters/slurm.md)
+        return pickle.loads(self._store.get(key)) if self._store.check([key]) else None
 
     def _say(self, word: str, what: Any) -> None:
         try:
             data = pickle.dumps(what)
         except Exception as error:  # noqa: BLE001 - said instead
-            data = pickle.dumps(("error", TrainingError(f"a training process failed, and what it said cannot be sent: {error}")))
+            data = pickle.dumps(
+                (
+                    "error",
+                    TrainingError(f"a training process failed, and what it said cannot be sent: {error}"),
+                )
+            )
         self._store.set(self._key(word), data)
 
-    # -- rank 0 ------------------------------------------------------------------------------------------------------
+    # -- rank 0 ----------------------------------------------------------------------------------------------
 
     def lead(self, command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do the command, and tell the others how it ended."""
@@ -249,7 +296,9 @@ class _Meeting:
         after = self._beats()
         if silent := [rank for rank in others if rank not in told and after[rank] == before[rank]]:
             names = " and ".join(f"training process {rank} ({self._host(rank)})" for rank in silent)
-            return RankLost(f"{names} ended without a word, or was stopped.", tuple(silent), getattr(error, "step", -1))
+            return RankLost(
+                f"{names} ended without a word, or was stopped.", tuple(silent), getattr(error, "step", -1)
+            )
         return error
 
     def _beats(self) -> list[int]:
@@ -259,7 +308,7 @@ class _Meeting:
         key = self._key(f"host/{rank}")
         return f"on {self._store.get(key).decode()}" if self._store.check([key]) else "which never arrived"
 
-    # -- the others --------------------------------------------------------------------------------------------------
+    # -- the others ------------------------------------------------------------------------------------------
 
     def follow(self) -> dict[str, Any]:
         """Take part in what rank 0 launches until it says how it ended: its value, or its error."""
@@ -277,16 +326,25 @@ class _Meeting:
                 if now != beats:
                     beats, heard_at = now, time.monotonic()
                 elif time.monotonic() - heard_at > self._stall:
-                    raise RankLost(f"rank 0 has shown no life for {self._stall:g} s; rank {self._place.rank} gives up.", (0,))
+                    raise RankLost(
+                        f"rank 0 has shown no life for {self._stall:g} s; rank {self._place.rank} gives up.",
+                        (0,),
+                    )
                 time.sleep(_LOOK_SECONDS)
         except RuntimeError as error:
-            raise RankLost(f"rank 0 is gone, and with it the place where rank {self._place.rank} met it ({next(iter(str(error).splitlines()), '')}).", (0,)) from None
+            raise RankLost(
+                f"rank 0 is gone, and with it the place where rank {self._place.rank} met it"
+                f" ({next(iter(str(error).splitlines()), '')}).",
+                (0,),
+            ) from None
         if outcome[0] == "error":
             raise outcome[1]
         value: dict[str, Any] = outcome[1]
         return value
 
-    def _join_in(self, task: int, home: str, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def _join_in(
+        self, task: int, home: str, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> None:
         self._tasks = task
         try:
             self._take_part(function, arguments, threads)
@@ -295,12 +353,15 @@ class _Meeting:
         except BaseException as error:  # noqa: BLE001 - rank 0 raises it, and then we do
             if isinstance(error, (StoreError, FileNotFoundError)) and socket.gethostname() != home:
                 error = StoreError(
-                    f"{error} That was on {socket.gethostname()}; rank 0 runs on {home}. Every machine that trains must see the store at the same place: put it on a shared file system with --store.")
+                    f"{error} That was on {socket.gethostname()}; rank 0 runs on {home}. Every machine that"
+                    " trains must see the store at the same place: put it on a shared file system with"
+                    " --store."
+                )
             elif not isinstance(error, PenstockError):
                 error.add_note("".join(traceback.format_exception(error)).strip())
             self._say(f"error/{task}/{self._place.rank}", ("error", error))
 
-    # -- all ---------------------------------------------------------------------------------------------------------
+    # -- all -------------------------------------------------------------------------------------------------
 
     def _take_part(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> Any:
         place = self._place
@@ -317,15 +378,30 @@ class _Meeting:
             if loopback:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         # NCCL wants an accelerator for each process; schedulers may show each process only its own.
-        mine = str(torch.cuda.get_device_properties(self._place.local_rank % torch.cuda.device_count()).uuid) if torch.cuda.is_available() else "none"
+        mine = (
+            str(torch.cuda.get_device_properties(self._place.local_rank % torch.cuda.device_count()).uuid)
+            if torch.cuda.is_available()
+            else "none"
+        )
         self._store.set(self._key(f"device/{self._tasks}/{self._place.rank}"), mine)
-        devices = {self._store.get(self._key(f"device/{self._tasks}/{rank}")) for rank in range(self._place.size)}
+        devices = {
+            self._store.get(self._key(f"device/{self._tasks}/{rank}")) for rank in range(self._place.size)
+        }
         backend = "nccl" if len(devices) == self._place.size and b"none" not in devices else "gloo"
         store = dist.PrefixStore(self._key(f"group/{self._tasks}"), self._store)  # type: ignore[attr-defined]
         try:
-            dist.init_process_group(backend, store=store, rank=self._place.rank, world_size=self._place.size, timeout=datetime.timedelta(seconds=_PATIENCE * self._stall))
+            dist.init_process_group(
+                backend,
+                store=store,
+                rank=self._place.rank,
+                world_size=self._place.size,
+                timeout=datetime.timedelta(seconds=_PATIENCE * self._stall),
+            )
         except RuntimeError as error:
-            raise RankLost(f"training process {self._place.rank} does not reach the others: {next(iter(str(error).splitlines()), '')}") from None
+            raise RankLost(
+                f"training process {self._place.rank} does not reach the others:"
+                f" {next(iter(str(error).splitlines()), '')}"
+            ) from None
         try:
             yield
         finally:

@@ -1,18 +1,19 @@
 """Processes on this machine.
 
-One process is a plain call. More are fresh Python processes (not forks: threads and CUDA do not survive those; not
-`multiprocessing`, which would import the user's script again): each gets its function by pickle over its own pipe and
-sends one outcome back over another, its length first: half an outcome is a death. Each child is in a session of its own,
-so Ctrl-C reaches the parent alone, which hands it on once, as SIGTERM; a child whose parent dies is killed by the system
-where that is possible (even if it is stopped), and elsewhere sees its pipe close and ends, so that none is left behind.
+One process is a plain call. More are fresh Python processes (not forks: threads and CUDA do not survive
+those; not `multiprocessing`, which would import the user's script again): each gets its function by pickle
+over its own pipe and sends one outcome back over another, its length first: half an outcome is a death. Each
+child is in a session of its own, so Ctrl-C reaches the parent alone, which hands it on once, as SIGTERM; a
+child whose parent dies is killed by the system where that is possible (even if it is stopped), and elsewhere
+sees its pipe close and ends, so that none is left behind.
 
-Each child has a pulse (`core.pulse`). One whose interpreter shows no life, and one that waits and gets nowhere, for
-`stall_seconds`, are taken for lost and named; one that gets nowhere but computes is given five times as long. What is done
-about lost processes is the trainer's: it starts again from its last checkpoint.
+Each child has a pulse (`core.pulse`). One whose interpreter shows no life, and one that waits and gets
+nowhere, for `stall_seconds`, are taken for lost and named; one that gets nowhere but computes is given five
+times as long. What is done about lost processes is the trainer's: it starts again from its last checkpoint.
 
-Ranks meet through a file (PENSTOCK_RENDEZVOUS) on loopback: no port to be taken by somebody else. OMP_NUM_THREADS and
-OMP_WAIT_POLICY=passive are set before a child starts: spinning OpenMP workers of several processes on the same cores
-cost up to ten times their work.
+Ranks meet through a file (PENSTOCK_RENDEZVOUS) on loopback: no port to be taken by somebody else.
+OMP_NUM_THREADS and OMP_WAIT_POLICY=passive are set before a child starts: spinning OpenMP workers of several
+processes on the same cores cost up to ten times their work.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ _GRACE_SECONDS = 2.0
 """How long the others may take to end by themselves once a rank has failed."""
 _LOOK_SECONDS = 0.2
 _PATIENCE = 5
-"""How many times longer one may take that computes, or has not begun its first step: compiling, fetching weights."""
+"""How many times longer one may take that computes, or has not begun its first step: compiling, fetching
+weights.
+"""
 _COMPUTING = 0.05
 """Cores that a process keeps busy if it computes."""
 
@@ -58,19 +61,25 @@ class Local(Launcher):
     """This machine's cores."""
 
     processes: One | Between | Literal["auto"] = "auto"
-    """`auto`: what a short measurement at the start finds fastest. `[1, 4]`: four, and when some are lost those that are left,
-    down to one; four again after `return_seconds`."""
+    """`auto`: what a short measurement at the start finds fastest.
+
+    `[1, 4]`: four, and when some are lost those that are left, down to one; four again after
+    `return_seconds`.
+    """
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads within an operation, per process; `auto`: measured as well."""
     restarts: int = Field(3, ge=0)
-    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
-    Errors of the model or the data never start it again."""
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes
+    died or stalled. Errors of the model or the data never start it again.
+    """
     return_seconds: float = Field(RETURN_SECONDS, ge=1)
-    """With `processes: [1, 4]`: how long fewer go on after a loss; then they save a checkpoint, and all go on from it. Not
-    while a loss more would leave none of `restarts` for other troubles."""
+    """With `processes: [1, 4]`: how long fewer go on after a loss; then they save a checkpoint, and all go on
+    from it. Not while a loss more would leave none of `restarts` for other troubles.
+    """
     stall_seconds: float = Field(120.0, ge=1)
-    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
-    computes, for five times as long."""
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets
+    nowhere and computes, for five times as long.
+    """
 
     @model_validator(mode="after")
     def _with_a_range(self) -> Self:
@@ -84,8 +93,17 @@ class Local(Launcher):
     def recovery(self) -> Recovery:
         return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
-        if processes == 1 and not isinstance(self.processes, tuple):  # with [1, n] one process can be lost and replaced, too
+    def launch(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        processes: int,
+        threads: int,
+        grows: Growth | None = None,
+    ) -> Any:
+        # with [1, n] one process can be lost and replaced, too
+        if processes == 1 and not isinstance(self.processes, tuple):
             return function(World(threads=threads), *arguments)
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
             ranks: list[_Rank] = []
@@ -126,31 +144,57 @@ class _Rank:
         os.close(self.outcome_pipe)
 
 
-def _start(number: int, processes: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...], folder: Path) -> _Rank:
+def _start(
+    number: int,
+    processes: int,
+    threads: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    folder: Path,
+) -> _Rank:
     reading, writing = os.pipe()
     prepare(folder / f"pulse-{number}")
     environment = {
-        **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive",
-        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        RENDEZVOUS: f"file://{folder / 'rendezvous'}", PULSE: str(folder / f"pulse-{number}"), _PARENT: str(os.getpid()),
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        RENDEZVOUS: f"file://{folder / 'rendezvous'}",
+        PULSE: str(folder / f"pulse-{number}"),
+        _PARENT: str(os.getpid()),
     }
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback:
         environment.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    # SIGTERM stays blocked in the child until whoever can act on it unblocks it (the trainer): one that comes while torch
-    # is still being imported waits, instead of killing a process that would have saved a checkpoint.
+    # SIGTERM stays blocked in the child until whoever can act on it unblocks it (the trainer): one that comes
+    # while torch is still being imported waits, instead of killing a process that would have saved a
+    # checkpoint.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", f"import {__name__} as here; here.child()"],
-            stdin=subprocess.PIPE, stdout=2, pass_fds=(writing,), start_new_session=True,  # stdout stays the parent's alone
-            env={**environment, "PENSTOCK_OUTCOME": str(writing), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            # stdout stays the parent's alone
+            stdin=subprocess.PIPE,
+            stdout=2,
+            pass_fds=(writing,),
+            start_new_session=True,
+            env={
+                **environment,
+                "PENSTOCK_OUTCOME": str(writing),
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            },
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
     rank = _Rank(number, process, reading, pulse=folder / f"pulse-{number}")
-    task = pickle.dumps((World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments))
+    task = pickle.dumps(
+        (World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments)
+    )
     assert process.stdin is not None
     try:
         process.stdin.write(len(task).to_bytes(8, "big") + task)
@@ -180,7 +224,11 @@ def child() -> None:
     try:
         message = pickle.dumps(outcome)
     except Exception as error:  # noqa: BLE001 - said in the outcome instead
-        what = f"{type(outcome[1]).__name__}: {outcome[1]}" if outcome[0] == "error" else f"its answer cannot be sent ({error})"
+        what = (
+            f"{type(outcome[1]).__name__}: {outcome[1]}"
+            if outcome[0] == "error"
+            else f"its answer cannot be sent ({error})"
+        )
         message = pickle.dumps(("error", TrainingError(f"a training process failed: {what}")))
     with os.fdopen(int(os.environ["PENSTOCK_OUTCOME"]), "wb") as pipe:
         pipe.write(len(message).to_bytes(8, "big") + message)
@@ -213,7 +261,8 @@ def _outcome(received: bytes) -> tuple[str, Any] | None:
 
 
 def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None) -> Outgrown | None:
-    """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has stalled.
+    """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has
+    stalled.
 
     Returns:
         Why they were asked to stop, if they were for a larger number: on this machine there always is room.
@@ -239,7 +288,11 @@ def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
             if deadline == float("inf") and watch.look(time.monotonic()):
                 return outgrown
-            if deadline == float("inf") and outgrown is None and (outgrown := room.look(time.monotonic(), watch.step())):
+            if (
+                deadline == float("inf")
+                and outgrown is None
+                and (outgrown := room.look(time.monotonic(), watch.step()))
+            ):
                 asked.pass_on()
     return outgrown
 
@@ -258,8 +311,11 @@ class _Seen:
 
 
 class _Watch:
-    """Tells ranks that are stalled from ranks that compute. In lockstep all stand still when one does, so the one to name is
-    the one that shows no life; failing that, those that are behind."""
+    """Tells ranks that are stalled from ranks that compute.
+
+    In lockstep all stand still when one does, so the one to name is the one that shows no life; failing that,
+    those that are behind.
+    """
 
     def __init__(self, ranks: list[_Rank], stall_seconds: float) -> None:
         self._ranks, self._stall = ranks, stall_seconds
@@ -277,7 +333,11 @@ class _Watch:
             self.stalled = silent
             self.why = f"has shown no life for {self._stall:g} s: it was stopped, or hangs in native code"
             return True
-        still = [rank for rank in living if self._seen[rank.number].moves and now - self._seen[rank.number].moved_at > self._stall]
+        still = [
+            rank
+            for rank in living
+            if self._seen[rank.number].moves and now - self._seen[rank.number].moved_at > self._stall
+        ]
         if not living or len(still) < len(living):
             return False
         behind = min(self._seen[rank.number].step for rank in still)
@@ -292,12 +352,19 @@ class _Watch:
     def _note(self, rank: _Rank, reading: Reading, now: float) -> None:
         seen = self._seen.get(rank.number)
         if seen is None:
-            self._seen[rank.number] = _Seen(reading.beats, reading.moves, reading.step, now, now, _cpu_seconds(rank.process.pid))
+            self._seen[rank.number] = _Seen(
+                reading.beats, reading.moves, reading.step, now, now, _cpu_seconds(rank.process.pid)
+            )
             return
         if reading.beats != seen.beats:
             seen.beats, seen.beat_at = reading.beats, now
         if reading.moves != seen.moves:
-            seen.moves, seen.step, seen.moved_at, seen.cpu = reading.moves, reading.step, now, _cpu_seconds(rank.process.pid)
+            seen.moves, seen.step, seen.moved_at, seen.cpu = (
+                reading.moves,
+                reading.step,
+                now,
+                _cpu_seconds(rank.process.pid),
+            )
 
     def _computes(self, rank: _Rank, now: float) -> bool:
         seen = self._seen[rank.number]
@@ -322,7 +389,9 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
     """Rank 0's value, or the one error that explains the rest."""
     ended = sorted((r for r in ranks if r.ended_order is not None), key=lambda r: r.ended_order or 0)
     errors = [(r, r.outcome[1]) for r in ended if r.outcome and r.outcome[0] == "error"]
-    ours = sorted(((r, e) for r, e in errors if isinstance(e, PenstockError)), key=lambda pair: pair[0].number)
+    ours = sorted(
+        ((r, e) for r, e in errors if isinstance(e, PenstockError)), key=lambda pair: pair[0].number
+    )
     dead = [r for r in ended if r.outcome is None]
     parted = [e for _, e in ours if isinstance(e, RankLost)]  # they tell of somebody else's end
     ours = [(r, e) for r, e in ours if not isinstance(e, RankLost)]
@@ -330,17 +399,34 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
         raise ours[0][1]
     if watch.stalled:
         stalled = " and ".join(
-            f"training process {rank.number} (pid {rank.process.pid}, in step {max(read(rank.pulse).step, 0)})"
+            f"training process {rank.number} (pid {rank.process.pid}, in step"
+            f" {max(read(rank.pulse).step, 0)})"
             for rank in watch.stalled
         )
         raise RankLost(
             f"{stalled} {watch.why}. "
-            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.", tuple(r.number for r in watch.stalled), watch.step(), len(ranks))
+            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.",
+            tuple(r.number for r in watch.stalled),
+            watch.step(),
+            len(ranks),
+        )
     if dead:
         if asked:
-            raise Interrupted("stopped before training had begun; nothing was lost." if watch.step() < 0 else f"{_how_it_died(dead[0])} It was being stopped; what was saved before stands.")
-        others = f" The other {len(ranks) - len(dead)} were stopped." if len(dead) < len(ranks) else f" So were all {len(ranks)}." if len(ranks) > 1 else ""
-        raise RankLost(f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step(), len(ranks))
+            raise Interrupted(
+                "stopped before training had begun; nothing was lost."
+                if watch.step() < 0
+                else f"{_how_it_died(dead[0])} It was being stopped; what was saved before stands."
+            )
+        others = (
+            f" The other {len(ranks) - len(dead)} were stopped."
+            if len(dead) < len(ranks)
+            else f" So were all {len(ranks)}."
+            if len(ranks) > 1
+            else ""
+        )
+        raise RankLost(
+            f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step(), len(ranks)
+        )
     if errors:
         raise next((e for _, e in errors if not isinstance(e, RankLost)), None) or parted[0]
     if asked:
@@ -352,9 +438,19 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
 def _how_it_died(rank: _Rank) -> str:
     code = rank.process.returncode
     if code is not None and code < 0:
-        why = " That is what the system does when memory runs out: train with fewer processes or a smaller batch_size." if -code == signal.SIGKILL else ""
-        return f"training process {rank.number} (pid {rank.process.pid}) was killed by {signal.Signals(-code).name}.{why}"
-    return f"training process {rank.number} (pid {rank.process.pid}) ended with code {code} and without a word."
+        why = (
+            " That is what the system does when memory runs out: train with fewer processes or a smaller"
+            " batch_size."
+            if -code == signal.SIGKILL
+            else ""
+        )
+        return (
+            f"training process {rank.number} (pid {rank.process.pid}) was killed by"
+            f" {signal.Signals(-code).name}.{why}"
+        )
+    return (
+        f"training process {rank.number} (pid {rank.process.pid}) ended with code {code} and without a word."
+    )
 
 
 @dataclass

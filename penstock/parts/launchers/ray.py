@@ -1,13 +1,13 @@
 """Processes of a Ray cluster: one that runs already, by its address, or one started here and stopped here.
 
-Each process is an actor of its own in one placement group, and calls home (`_line`): so the errors of Penstock come back as
-they were, a stalled process is told from one that computes, and a wish to stop reaches the training as SIGTERM on its main
-thread. Ray Train's `TorchTrainer` was weighed and left: it runs the function beside the main thread, where Python hears no
-signals, wraps what is raised, starts a controller of its own (seconds), and restarts by itself what our trainer restarts
-from its own checkpoints.
+Each process is an actor of its own in one placement group, and calls home (`_line`): so the errors of
+Penstock come back as they were, a stalled process is told from one that computes, and a wish to stop reaches
+the training as SIGTERM on its main thread. Ray Train's `TorchTrainer` was weighed and left: it runs the
+function beside the main thread, where Python hears no signals, wraps what is raised, starts a controller of
+its own (seconds), and restarts by itself what our trainer restarts from its own checkpoints.
 
-Ray is kept quiet: no usage statistics, no dashboard, no logs of workers on our screen; a cluster started here listens on
-loopback. What is refused here: anything about training.
+Ray is kept quiet: no usage statistics, no dashboard, no logs of workers on our screen; a cluster started here
+listens on loopback. What is refused here: anything about training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from pydantic import Field, model_validator
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
 from penstock.core.needs import need
-from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, fewest, most, only_between, recovery
+from penstock.parts.launchers._number import (
+    RETURN_SECONDS,
+    Between,
+    One,
+    fewest,
+    most,
+    only_between,
+    recovery,
+)
 
 _WHY = "launcher: ray"
 _OBJECTS_BYTES = 100 * 2**20
@@ -36,18 +44,24 @@ _ANSWER_SECONDS = 10.0
 _ASIDE_SECONDS = 2.0
 """How long Ray may take to set aside what is free."""
 _SETTLE_SECONDS = 30.0
-"""How long to wait for room that Ray says is there, before fewer processes are taken: it finds out that a node is gone within some 15 s."""
+"""How long to wait for room that Ray says is there, before fewer processes are taken: it finds out that a
+node is gone within some 15 s.
+"""
 
 
 class Ray(Launcher):
     """Ray's cores and accelerators."""
 
     address: str | None = None
-    """None starts a cluster on this machine, for this training. `auto` finds the one that runs here (or that RAY_ADDRESS names);
-    `host:6379` or `ray://host:10001` names one."""
+    """None starts a cluster on this machine, for this training.
+
+    `auto` finds the one that runs here (or that RAY_ADDRESS names); `host:6379` or `ray://host:10001` names
+    one.
+    """
     processes: One | Between = 1
-    """`[2, 8]`: eight, or as many as the cluster has room for, down to two; when some are lost, those that are left; and more again
-    when there is room (`return_seconds`)."""
+    """`[2, 8]`: eight, or as many as the cluster has room for, down to two; when some are lost, those that
+    are left; and more again when there is room (`return_seconds`).
+    """
     gpus: int = Field(0, ge=0, le=1)
     """Accelerators for each process."""
     cpus: int = Field(1, ge=1)
@@ -55,14 +69,18 @@ class Ray(Launcher):
     start_seconds: float = Field(180.0, ge=1)
     """How long the cluster may take to make room and to start the processes."""
     restarts: int = Field(3, ge=0)
-    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
-    Errors of the model or the data never start it again."""
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes
+    died or stalled. Errors of the model or the data never start it again.
+    """
     return_seconds: float = Field(RETURN_SECONDS, ge=1)
-    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there is room they then save a
-    checkpoint, and all go on from it. Not while a loss more would leave none of `restarts` for other troubles."""
+    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there is
+    room they then save a checkpoint, and all go on from it. Not while a loss more would leave none of
+    `restarts` for other troubles.
+    """
     stall_seconds: float = Field(120.0, ge=1)
-    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
-    computes, for five times as long."""
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets
+    nowhere and computes, for five times as long.
+    """
 
     @model_validator(mode="after")
     def _with_a_range(self) -> Self:
@@ -80,7 +98,15 @@ class Ray(Launcher):
     def recovery(self) -> Recovery:
         return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
+    def launch(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        processes: int,
+        threads: int,
+        grows: Growth | None = None,
+    ) -> Any:
         from penstock.parts.launchers._line import Line
 
         with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
@@ -91,8 +117,15 @@ class Ray(Launcher):
                 actors += [self._actor(ray, group, number, threads) for number in range(size)]
                 answers = [actor.run.remote(line.call, number) for number, actor in enumerate(actors)]
                 return line.run(
-                    function, arguments, threads=threads, gpus=self.gpus > 0, ended=lambda: _ended(ray, answers), start_seconds=self.start_seconds,
-                    grows=grows, room=lambda: more.room(grows, lambda: self._fits(ray, self._each())))
+                    function,
+                    arguments,
+                    threads=threads,
+                    gpus=self.gpus > 0,
+                    ended=lambda: _ended(ray, answers),
+                    start_seconds=self.start_seconds,
+                    grows=grows,
+                    room=lambda: more.room(grows, lambda: self._fits(ray, self._each())),
+                )
             finally:
                 line.close()
                 for actor in actors:
@@ -100,15 +133,19 @@ class Ray(Launcher):
                         ray.kill(actor)
                 more.close()
 
-    # -- what Ray is asked for ---------------------------------------------------------------------------------------
+    # -- what Ray is asked for -------------------------------------------------------------------------------
 
     @contextmanager
     def _cluster(self, processes: int) -> Iterator[tuple[Any, str]]:
-        """Ray, connected, and the address of this machine that its workers see. What was started here is stopped here."""
+        """Ray, connected, and the address of this machine that its workers see.
+
+        What was started here is stopped here.
+        """
         from penstock.parts.launchers._line import address_towards
 
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning; no process here asks for 0 and wants one
+        # else a warning; no process here asks for 0 and wants one
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray = need("ray", extra="ray", why=_WHY)
         if ray.is_initialized():  # the user's own; it is left running
             yield ray, ray.util.get_node_ip_address()
@@ -117,20 +154,29 @@ class Ray(Launcher):
         try:
             if self.address is None:
                 ray.init(
-                    address="local", include_dashboard=False, num_cpus=max(max(processes, most(self.processes)) * self.cpus, os.cpu_count() or 1),
-                    object_store_memory=_OBJECTS_BYTES, _node_ip_address="127.0.0.1", **quiet)
+                    address="local",
+                    include_dashboard=False,
+                    num_cpus=max(max(processes, most(self.processes)) * self.cpus, os.cpu_count() or 1),
+                    object_store_memory=_OBJECTS_BYTES,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
                 host = "127.0.0.1"
             else:
                 as_client = self.address.startswith("ray://")
                 there = _answering(ray, self.address)
-                ours = {"_node_ip_address": there} if there.startswith("127.") and not as_client else {}  # where several nodes share an address, Ray would not find ours
+                # where several nodes share an address, Ray would not find ours
+                ours = {"_node_ip_address": there} if there.startswith("127.") and not as_client else {}
                 ray.init(address=self.address, **quiet, **ours)
                 host = address_towards(there) if as_client else ray.util.get_node_ip_address()
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             if self.address is None:
                 raise UserError(f"Ray does not start on this machine: {said}") from None
-            raise UserError(f"there is no Ray cluster at {self.address!r}: {said} Start one with  ray start --head,  or leave launcher.address out to have one started for the training.") from None
+            raise UserError(
+                f"there is no Ray cluster at {self.address!r}: {said} Start one with  ray start --head,  or"
+                " leave launcher.address out to have one started for the training."
+            ) from None
         try:
             yield ray, host
         finally:
@@ -150,7 +196,9 @@ class Ray(Launcher):
         size = max(min(processes, self._fits(ray, each)), least)
         group = placement_group([each] * size, strategy="PACK")
         try:
-            is_there = group.wait(min(_SETTLE_SECONDS, self.start_seconds) if least < size else self.start_seconds)
+            is_there = group.wait(
+                min(_SETTLE_SECONDS, self.start_seconds) if least < size else self.start_seconds
+            )
             if not is_there and least < size:
                 remove_placement_group(group)
                 time.sleep(1.0)  # Ray counts what was given back a moment later
@@ -161,8 +209,11 @@ class Ray(Launcher):
                 total = {word: ray.cluster_resources().get(word, 0) for word in each}
                 free = {word: ray.available_resources().get(word, 0) for word in each}
                 raise UserError(
-                    f"the Ray cluster has no room for {size} processes with {_amounts(each)} each: it has {_amounts(total)} in all, {_amounts(free)} free, and made none within "
-                    f"{self.start_seconds:g} s. Ask for fewer (launcher.processes, launcher.cpus, launcher.gpus), or add machines.")
+                    f"the Ray cluster has no room for {size} processes with {_amounts(each)} each: it has"
+                    f" {_amounts(total)} in all, {_amounts(free)} free, and made none within"
+                    f" {self.start_seconds:g} s. Ask for fewer (launcher.processes, launcher.cpus,"
+                    " launcher.gpus), or add machines."
+                )
             yield group, size
         finally:
             with suppress(ray.exceptions.RayError):
@@ -183,14 +234,28 @@ class Ray(Launcher):
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
-        variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-        return ray.remote(_Process).options(
-            num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, scheduling_strategy=where, runtime_env={"env_vars": variables}).remote()
+        variables = {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "passive",
+        }
+        return (
+            ray.remote(_Process)
+            .options(
+                num_cpus=self.cpus,
+                num_gpus=self.gpus,
+                max_restarts=0,
+                scheduling_strategy=where,
+                runtime_env={"env_vars": variables},
+            )
+            .remote()
+        )
 
 
 class _More:
-    """Room for more processes than are at work, set aside until these have made way: what is free in sum need not be free where a process
-    fits, and others ask, too."""
+    """Room for more processes than are at work, set aside until these have made way: what is free in sum need
+    not be free where a process fits, and others ask, too.
+    """
 
     def __init__(self, ray: Any, each: dict[str, int], size: int) -> None:
         self._ray, self._each, self._size = ray, each, size
@@ -200,8 +265,10 @@ class _More:
         """How many could not be set aside when it was last tried."""
 
     def room(self, grows: Growth | None, fits: Callable[[], int]) -> int:
-        """For how many processes there is room, those at work among them. Where not all that are wanted can be set aside, half as many
-        are tried the next time."""
+        """For how many processes there is room, those at work among them.
+
+        Where not all that are wanted can be set aside, half as many are tried the next time.
+        """
         from ray.util.placement_group import placement_group
 
         try:
@@ -242,7 +309,8 @@ class _Process:
 
 
 def _answering(ray: Any, address: str) -> str:
-    """The host at an address, where something answers there within seconds (Ray itself would try for minutes); none for `auto`.
+    """The host at an address, where something answers there within seconds (Ray itself would try for
+    minutes); none for `auto`.
 
     Raises:
         OSError: nothing does.
@@ -252,7 +320,8 @@ def _answering(ray: Any, address: str) -> str:
     if not found.hostname or found.port is None:
         return ""
     host = found.hostname
-    if not found.scheme and host in ("127.0.0.1", "localhost", "::1"):  # by these Ray means this machine's own address
+    # by these Ray means this machine's own address
+    if not found.scheme and host in ("127.0.0.1", "localhost", "::1"):
         host = ray.util.get_node_ip_address()
     try:
         socket.create_connection((host, found.port), _ANSWER_SECONDS).close()
@@ -270,7 +339,9 @@ def _ended(ray: Any, answers: list[Any]) -> str | None:
         except ray.exceptions.RayError as error:
             if "No module named 'penstock" in str(error):
                 return "the Python of its workers has no Penstock; install the same version on every machine"
-            return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            return next(
+                (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+            )
     return None
 
 

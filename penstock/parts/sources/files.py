@@ -6,9 +6,11 @@
     # a column that names pictures
     source: {type: files, path: styles.csv, load: {image: {root: images, ending: .jpg}}}
 
-How bytes become rows is decided in `penstock.formats`; here, only which files, and with which words each is read.
+How bytes become rows is decided in `penstock.formats`; here, only which files, and with which words each is
+read.
 
-A snapshot's files are the tables, then the files that their rows name; to know these, the columns in `load` are read.
+A snapshot's files are the tables, then the files that their rows name; to know these, the columns in `load`
+are read.
 """
 
 from __future__ import annotations
@@ -38,7 +40,17 @@ from penstock.formats.reader import Input
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
 """What is learnt of how files are read, by what files have it."""
 _TEXT_WORDS = _TABLE_WORDS | {"encoding"}
-_CSV_WORDS = _TEXT_WORDS | {"format", "header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip"}
+_CSV_WORDS = _TEXT_WORDS | {
+    "format",
+    "header",
+    "names",
+    "delimiter",
+    "quote",
+    "escape",
+    "skip_rows",
+    "comment",
+    "strip",
+}
 _SAMPLED_FILES = 16
 _SAMPLE_BYTES = 64 << 20
 """Of files that rows name."""
@@ -55,10 +67,14 @@ class Files(Source, Reading):
     """Rows from files: a path, a glob, a folder or a list of them; or a path for each split."""
 
     path: Names = ()
-    """Relative to the recipe's folder, or a URL (s3://, gs://, abfs://, hdfs://, memory://). A folder gives the files below
-    it whose ending names a format."""
+    """Relative to the recipe's folder, or a URL (s3://, gs://, abfs://, hdfs://, memory://).
+
+    A folder gives the files below it whose ending names a format.
+    """
     train: Split = None
-    """Files of the training split, for `split: {by: files}`; a mapping has reading options of its own beside `path`."""
+    """Files of the training split, for `split: {by: files}`; a mapping has reading options of its own beside
+    `path`.
+    """
     validation: Split = None
     test: Split = None
     load_: dict[str, Load] = Field({}, alias="load")
@@ -71,14 +87,27 @@ class Files(Source, Reading):
     def _one_way(self) -> Files:
         splits = [s for s in ("train", "validation", "test") if getattr(self, s) is not None]
         if self.path and splits:
-            raise mistakes(Problem((), f"has `path` and {', '.join(splits)}; give either `path`, or a path for each split"))
+            raise mistakes(
+                Problem(
+                    (), f"has `path` and {', '.join(splits)}; give either `path`, or a path for each split"
+                )
+            )
         if not self.path and not splits:
             raise mistakes(Problem(("path",), "is required but missing (or `train` and `test`)"))
         if splits and self.train is None:
             raise mistakes(Problem(("train",), f"is required beside {', '.join(splits)}"))
         for _, _, reading in self._groups():
-            if missing := [column for column in self.load_ if reading.columns and column not in reading.columns]:
-                raise mistakes(*(Problem(("load", column), f"is not among the `columns` read: {', '.join(reading.columns)}") for column in missing))
+            if missing := [
+                column for column in self.load_ if reading.columns and column not in reading.columns
+            ]:
+                raise mistakes(
+                    *(
+                        Problem(
+                            ("load", column), f"is not among the `columns` read: {', '.join(reading.columns)}"
+                        )
+                        for column in missing
+                    )
+                )
         made = [load.as_.lower() for load in self.load_.values() if load.as_ is not None]
         if len(made) > len(set(made)):
             raise mistakes(Problem(("load",), "makes one column twice; each `as` must differ"))
@@ -106,11 +135,16 @@ class Files(Source, Reading):
                 for file in find(entry, base, format=reading.format):
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
-                        raise SourceError(f"{file.url} is named under both {other} and {split}; a row cannot be in two splits.")
+                        raise SourceError(
+                            f"{file.url} is named under both {other} and {split}; a row cannot be in two"
+                            " splits."
+                        )
         files = [file for file, _ in found.values()]
         names = relative(files)
         known = zip(files, hashes(files, memo), strict=True)
-        made = [SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp) for f, sha in known]
+        made = [
+            SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp) for f, sha in known
+        ]
         tables = tuple(sorted(made, key=lambda f: (f.path, f.url)))
         return Snapshot((*tables, *self._named(tables, base, memo)))
 
@@ -124,13 +158,31 @@ class Files(Source, Reading):
                 made = extract(inputs, Path(scratch), memory_bytes=256 << 20, events=Events())
             except SourceError as error:
                 raise SourceError(error.message.replace("source.columns:", "source.load:")) from None
-            values = {column: pa.chunked_array([pq.read_table(path, columns=[column])[column].combine_chunks() for path in made.parquet]).unique().drop_null().to_pylist() for column in self.load_}
+            values = {
+                column: (
+                    pa.chunked_array(
+                        [
+                            pq.read_table(path, columns=[column])[column].combine_chunks()
+                            for path in made.parquet
+                        ]
+                    )
+                    .unique()
+                    .drop_null()
+                    .to_pylist()
+                )
+                for column in self.load_
+            }
         taken = {file.url for file in tables}
         found: list[SourceFile] = []
         for owner, columns in owners(self.load_).items():
-            mine = survey(owner, {column: (self.load_[column], values[column]) for column in columns}, base, memo)
+            mine = survey(
+                owner, {column: (self.load_[column], values[column]) for column in columns}, base, memo
+            )
             if twice := [f.url for f in mine if f.url in taken]:
-                raise SourceError(f"source.load.{owner}: {twice[0]} is read already, as a table or below another root. Give columns whose files lie together one `root`.")
+                raise SourceError(
+                    f"source.load.{owner}: {twice[0]} is read already, as a table or below another root. Give"
+                    " columns whose files lie together one `root`."
+                )
             taken |= {file.url for file in mine}
             found += mine
         return found
@@ -145,26 +197,43 @@ class Files(Source, Reading):
         return Learnt(self._types) if self._learnt is None and self._types is not None else self._learnt
 
     def like(self, learnt: Learnt) -> Self:
-        """These files, read as the data was that something was learnt from. Words that are said of them stand."""
+        """These files, read as the data was that something was learnt from.
+
+        Words that are said of them stand.
+        """
         found = self.model_copy()
         found._learnt = learnt
         return found
 
     def _learnt_input(self, input: Input) -> Input:
-        """The input with the words that were learnt and make sense for its format, and the names that tell a header."""
+        """The input with the words that were learnt and make sense for its format, and the names that tell a
+        header.
+        """
         learnt = self._learnt
         if learnt is None:
             return input
         format = ending(input.url) if input.reading.format == "auto" else input.reading.format
-        fits = _TEXT_WORDS if format == "jsonl" else _TABLE_WORDS if format in ("parquet", "arrow") else _CSV_WORDS
-        given = {field.alias or name for name, field in type(self).model_fields.items() if name in self.model_fields_set}
+        fits = (
+            _TEXT_WORDS
+            if format == "jsonl"
+            else _TABLE_WORDS
+            if format in ("parquet", "arrow")
+            else _CSV_WORDS
+        )
+        given = {
+            field.alias or name
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+        }
         words = {word: value for word, value in learnt.reading.items() if word in fits and word not in given}
         if format or "format" in given:
             words.pop("format", None)
         rename = words.get("rename") or {}
         known = {name.lower() for name in (*learnt.schema.names, *rename)}
         reading = Reading.model_validate({**input.reading.options(), **words})
-        return replace(input, reading=reading, known=frozenset(known), learnt=learnt.schema, inherited=frozenset(words))
+        return replace(
+            input, reading=reading, known=frozenset(known), learnt=learnt.schema, inherited=frozenset(words)
+        )
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:
         starts = tuple(map(prefix, self.load_))
@@ -172,15 +241,34 @@ class Files(Source, Reading):
 
     def _inputs(self, files: tuple[SourceFile, ...]) -> list[Input]:
         how = {split: reading for split, _, reading in self._groups()}
-        return [self._learnt_input(Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256)) for f in files]
+        return [
+            self._learnt_input(Input(f.path, f.url, how[f.split], f.size_bytes, f.stamp, f.sha256))
+            for f in files
+        ]
 
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         tables = self._tables(snapshot)
         if not self.load_:
-            return extract(self._inputs(tables), scratch, memory_bytes=memory_bytes, events=events, learnt=self._by_types())
+            return extract(
+                self._inputs(tables),
+                scratch,
+                memory_bytes=memory_bytes,
+                events=events,
+                learnt=self._by_types(),
+            )
         inputs = self._inputs(tables)
-        made = extract(inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._by_types())
-        return load_columns(made, self.load_, snapshot.files, scratch, memory_bytes=memory_bytes, events=events, fails=lambda i: inputs[i].reading.on_bad_row == "fail")
+        made = extract(
+            inputs, scratch / "tables", memory_bytes=memory_bytes, events=events, learnt=self._by_types()
+        )
+        return load_columns(
+            made,
+            self.load_,
+            snapshot.files,
+            scratch,
+            memory_bytes=memory_bytes,
+            events=events,
+            fails=lambda i: inputs[i].reading.on_bad_row == "fail",
+        )
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
         tables = self._tables(snapshot)
@@ -189,21 +277,42 @@ class Files(Source, Reading):
         each = max(1, -(-rows // len(files)))
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as folder:
             scratch = Path(folder)
-            made = extract(self._inputs(files), scratch / "tables", memory_bytes=256 << 20, events=Events(), limit=each, limit_bytes=SAMPLE_BYTES // len(files))
+            made = extract(
+                self._inputs(files),
+                scratch / "tables",
+                memory_bytes=256 << 20,
+                events=Events(),
+                limit=each,
+                limit_bytes=SAMPLE_BYTES // len(files),
+            )
             whole = pa.concat_tables([pq.read_table(path) for path in made.parquet])
-            pieces = [whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each) for i in range(len(files))]
+            pieces = [
+                whole.filter(pa.compute.equal(whole[ROW_FILE], i)).slice(0, each) for i in range(len(files))
+            ]
             chosen = pa.concat_tables(pieces)
             if made.cut:
                 chosen = chosen.replace_schema_metadata({SAMPLE_CUT: b"yes"})
             if not self.load_:
                 return chosen.select(made.schema.names)
             pq.write_table(chosen, scratch / "chosen.parquet")
-            seen = load_columns(replace(made, parquet=[scratch / "chosen.parquet"]), self.load_, (*files, *snapshot.files[len(tables) :]), scratch, memory_bytes=256 << 20, events=Events(), fails=lambda i: False, most_bytes=_SAMPLE_BYTES)
+            seen = load_columns(
+                replace(made, parquet=[scratch / "chosen.parquet"]),
+                self.load_,
+                (*files, *snapshot.files[len(tables) :]),
+                scratch,
+                memory_bytes=256 << 20,
+                events=Events(),
+                fails=lambda i: False,
+                most_bytes=_SAMPLE_BYTES,
+            )
             return pq.read_table(seen.parquet, columns=seen.schema.names)
 
 
 def _only(reading: Reading, columns: tuple[str, ...]) -> Reading:
     """The same, for some columns alone; bad rows are told of when all columns are read."""
     options = reading.options()
-    chosen = {word: {name: value for name, value in options[word].items() if name in columns} for word in ("types", "trim_end")}
+    chosen = {
+        word: {name: value for name, value in options[word].items() if name in columns}
+        for word in ("types", "trim_end")
+    }
     return Reading.model_validate({**options, **chosen, "columns": columns, "on_bad_row": "quarantine"})

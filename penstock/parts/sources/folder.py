@@ -4,10 +4,11 @@
     source: {type: folder, path: cifar10.tar.gz, pattern: "cifar10/{split}/{label}/{name}.jpg"}
     source: {type: folder, path: "s3://lake/shards/*.tar", pattern: "**/{label}/*.txt", content: text}
 
-A row has `path` (from the folder's or archive's root), a column for each name in the pattern's braces, and `content`: the
-file's bytes, or its text. Archives are not unpacked: a zip or plain tar is read by offset, a compressed tar in one pass.
-Hidden files and what operating systems leave behind (`__MACOSX`, `.DS_Store`, `Thumbs.db`) are never rows; an empty text
-is a row, an empty picture is not. How it is done is in `penstock.formats.gather`.
+A row has `path` (from the folder's or archive's root), a column for each name in the pattern's braces, and
+`content`: the file's bytes, or its text. Archives are not unpacked: a zip or plain tar is read by offset, a
+compressed tar in one pass. Hidden files and what operating systems leave behind (`__MACOSX`, `.DS_Store`,
+`Thumbs.db`) are never rows; an empty text is a row, an empty picture is not. How it is done is in
+`penstock.formats.gather`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.archive import ARCHIVES, is_archive
 from penstock.formats.folders import is_folder, walk
-from penstock.formats.gather import CONTENT, PATH, Gathering, LeftOut, Some, gather_archives, gather_files, index
+from penstock.formats.gather import (
+    CONTENT,
+    PATH,
+    Gathering,
+    LeftOut,
+    Some,
+    gather_archives,
+    gather_files,
+    index,
+)
 from penstock.formats.members import ParentFolder, Pattern, check_encoding
 from penstock.formats.options import Names
 from penstock.formats.places import Found, find, hashes, relative
@@ -39,23 +49,36 @@ _SAMPLE_STREAM_BYTES = 256 << 20
 
 
 class Folder(Source):
-    """Rows from files: each file of a folder, or of archives, is a row of `path`, what its path tells, and `content`."""
+    """Rows from files: each file of a folder, or of archives, is a row of `path`, what its path tells, and
+    `content`.
+    """
 
     path: Names
-    """A folder, or archives (.tar, .tar.gz, .tar.zst, .tar.bz2, .tar.xz, .zip): one, a list, a glob, or a folder that holds
-    nothing else. Relative to the recipe's folder, or a URL (s3://, gs://, abfs://, hdfs://, memory://)."""
+    """A folder, or archives (.tar, .tar.gz, .tar.zst, .tar.bz2, .tar.xz, .zip): one, a list, a glob, or a
+    folder that holds nothing else. Relative to the recipe's folder, or a URL (s3://, gs://, abfs://, hdfs://,
+    memory://).
+    """
     pattern: str | None = None
-    """Which files, by their path from the folder's or archive's root, and what the path tells: `{split}/{label}/*.jpg`. A
-    name in braces becomes a column and stands for any text within one step, `*` and `?` stay within a step, `**` is any
-    number of steps. Unless given, every file, with `label`, the name of the folder it is in, where there are subfolders."""
+    """Which files, by their path from the folder's or archive's root, and what the path tells:
+    `{split}/{label}/*.jpg`. A name in braces becomes a column and stands for any text within one step, `*`
+    and `?` stay within a step, `**` is any number of steps. Unless given, every file, with `label`, the name
+    of the folder it is in, where there are subfolders.
+    """
     content: Literal["auto", "bytes", "text"] = "auto"
-    """What `content` holds. `auto`: text where the endings of all files are those of text (.txt, .md, .csv, .json, …)."""
+    """What `content` holds.
+
+    `auto`: text where the endings of all files are those of text (.txt, .md, .csv, .json, …).
+    """
     encoding: str = "utf-8"
-    """Of texts: any encoding Python knows, or `auto`: by the byte-order mark, else UTF-8, else Latin-1, aloud."""
+    """Of texts: any encoding Python knows, or `auto`: by the byte-order mark, else UTF-8, else Latin-1,
+    aloud.
+    """
     max_bytes: Bytes = 64 * 2**20
     """A larger file is a bad row."""
     on_bad_row: Literal["quarantine", "fail"] = "quarantine"
-    """What becomes of a file that cannot be a row: empty, too large, damaged, or not text of that encoding."""
+    """What becomes of a file that cannot be a row: empty, too large, damaged, or not text of that
+    encoding.
+    """
 
     @model_validator(mode="after")
     def _sensible(self) -> Folder:
@@ -68,13 +91,25 @@ class Folder(Source):
             except ValueError as error:
                 problems.append(Problem(("pattern",), str(error)))
             else:
-                problems += [Problem(("pattern",), f"{{{name}}} would be a second column of that name; call it something else") for name in dict.fromkeys(columns) if columns.count(name) > 1 or name in (PATH, CONTENT)]
+                problems += [
+                    Problem(
+                        ("pattern",),
+                        f"{{{name}}} would be a second column of that name; call it something else",
+                    )
+                    for name in dict.fromkeys(columns)
+                    if columns.count(name) > 1 or name in (PATH, CONTENT)
+                ]
         if wrong := check_encoding(self.encoding):
             problems.append(Problem(("encoding",), wrong))
         if self.content == "bytes" and self.encoding != "utf-8":
             problems.append(Problem(("encoding",), "is for `content: text`; leave it out"))
         if self.max_bytes > _MOST_BYTES:
-            problems.append(Problem(("max_bytes",), f"must be less than 2GiB, the most that one value can have; found {self.max_bytes:,}"))
+            problems.append(
+                Problem(
+                    ("max_bytes",),
+                    f"must be less than 2GiB, the most that one value can have; found {self.max_bytes:,}",
+                )
+            )
         if problems:
             raise mistakes(*problems)
         return self
@@ -86,9 +121,15 @@ class Folder(Source):
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
         folders = [entry for entry in self.path if is_folder(entry, base)]
         if folders and len(self.path) > 1:
-            raise SourceError(f"source.path: {folders[0]} is a folder among others; name the one folder above them, and say with `pattern` what is meant, or name archives only.")
+            raise SourceError(
+                f"source.path: {folders[0]} is a folder among others; name the one folder above them, and say"
+                " with `pattern` what is meant, or name archives only."
+            )
         found = self._in_folder(folders[0], base) if folders else self._archives(base)
-        files = [SourceFile(path, f.url, f.size_bytes, sha, stamp=f.stamp) for (path, f), sha in zip(found, hashes([f for _, f in found], memo), strict=True)]
+        files = [
+            SourceFile(path, f.url, f.size_bytes, sha, stamp=f.stamp)
+            for (path, f), sha in zip(found, hashes([f for _, f in found], memo), strict=True)
+        ]
         return Snapshot(tuple(sorted(files, key=lambda f: (f.path, f.url))))
 
     def _in_folder(self, entry: str, base: Path) -> list[tuple[str, Found]]:
@@ -102,22 +143,34 @@ class Folder(Source):
         meant = [(path, file) for path, file in files if pattern.match(path) is not None]
         if not meant:
             some = ", ".join(repr(path) for path, _ in files[:5])
-            raise SourceError(f"nothing in {entry} matches `pattern` {self.pattern!r}; its {len(files):,} files are such as {some}.")
+            raise SourceError(
+                f"nothing in {entry} matches `pattern` {self.pattern!r}; its {len(files):,} files are such as"
+                f" {some}."
+            )
         if all(is_archive(path) for path, _ in meant):
-            raise SourceError(f"`pattern` {self.pattern!r} finds archives in {entry}. To read what is in them, name them in `path`, for example {entry.rstrip('/')}/{self.pattern}; the pattern is for the files inside.")
+            raise SourceError(
+                f"`pattern` {self.pattern!r} finds archives in {entry}. To read what is in them, name them in"
+                f" `path`, for example {entry.rstrip('/')}/{self.pattern}; the pattern is for the files"
+                " inside."
+            )
         return meant
 
     def _archives(self, base: Path) -> list[tuple[str, Found]]:
         found = {file.url: file for entry in self.path for file in find(entry, base, format="archive")}
         for url in found:
             if not is_archive(url):
-                raise SourceError(f"{url} is neither a folder nor an archive ({' '.join(ARCHIVES)}). Name the folder that it is in, and say with `pattern` which files are meant.")
+                raise SourceError(
+                    f"{url} is neither a folder nor an archive ({' '.join(ARCHIVES)}). Name the folder that"
+                    " it is in, and say with `pattern` which files are meant."
+                )
         names = relative(found.values())
         return [(names[url], file) for url, file in found.items()]
 
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         if _of_archives(snapshot):
-            return gather_archives(snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events)
+            return gather_archives(
+                snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events
+            )
         self._tell_left_out(snapshot, events)
         return gather_files(snapshot.files, self._how(), scratch, memory_bytes=memory_bytes, events=events)
 
@@ -133,18 +186,40 @@ class Folder(Source):
         left.say(folder.root, events)
 
     def sample(self, snapshot: Snapshot, rows: int) -> pa.Table:
-        """About `rows` files, spread evenly over all (of a compressed tar, over its beginning); fewer where they are large."""
+        """About `rows` files, spread evenly over all (of a compressed tar, over its beginning); fewer where
+        they are large.
+        """
         how = Gathering(self._how().pattern, self.content, self.encoding, self.max_bytes)
         with tempfile.TemporaryDirectory(prefix="penstock-sample-") as scratch:
             if _of_archives(snapshot):
                 names = index(snapshot.files, how, within=_SAMPLE_STREAM_BYTES)
                 some = _some(names.files, names.size_bytes, rows)
-                made = gather_archives(snapshot.files, how, Path(scratch), memory_bytes=256 << 20, events=Events(), names=names, some=some, within=_SAMPLE_STREAM_BYTES)
+                made = gather_archives(
+                    snapshot.files,
+                    how,
+                    Path(scratch),
+                    memory_bytes=256 << 20,
+                    events=Events(),
+                    names=names,
+                    some=some,
+                    within=_SAMPLE_STREAM_BYTES,
+                )
             else:
                 some = _some(len(snapshot.files), sum(f.size_bytes for f in snapshot.files), rows)
-                made = gather_files([f for i, f in enumerate(snapshot.files, 1) if some.has(i)], how, Path(scratch), memory_bytes=256 << 20, events=Events(), named=snapshot.files)
+                made = gather_files(
+                    [f for i, f in enumerate(snapshot.files, 1) if some.has(i)],
+                    how,
+                    Path(scratch),
+                    memory_bytes=256 << 20,
+                    events=Events(),
+                    named=snapshot.files,
+                )
             table = pq.read_table(made.parquet, columns=made.schema.names)
-            return table.replace_schema_metadata({SAMPLE_CUT: b"yes"}) if some.wanted < min(rows, some.files) else table
+            return (
+                table.replace_schema_metadata({SAMPLE_CUT: b"yes"})
+                if some.wanted < min(rows, some.files)
+                else table
+            )
 
 
 def _some(files: int, size_bytes: int, rows: int) -> Some:

@@ -1,7 +1,7 @@
 """TensorBoard: the numbers of a run as event files in its folder (`tensorboard --logdir store/runs`).
 
-Only `measured` events with a `step` are shown, each number under its own name; the diary has the rest. The package is
-imported when the first such event comes, since it takes a second.
+Only `measured` events with a `step` are shown, each number under its own name; the diary has the rest. The
+package is imported when the first such event comes, since it takes a second.
 """
 
 from __future__ import annotations
@@ -38,20 +38,28 @@ class Tensorboard(Tracker):
         if why is None and folder.split("/")[0] in OWN_NAMES:
             why = "it is what the run itself keeps there"
         if why is not None:
-            raise mistakes(Problem((), f"must be a folder below the run's, such as 'tensorboard'; found {shown(folder)}: {why}"))
+            raise mistakes(
+                Problem(
+                    (),
+                    f"must be a folder below the run's, such as 'tensorboard'; found {shown(folder)}: {why}",
+                )
+            )
         return folder
 
     def sink(self, folder: Path) -> Callable[[Event], None]:
         if importlib.util.find_spec("tensorboard") is None:
             raise MissingPackage(
-                "the tracker 'tensorboard' needs the package 'tensorboard', which is not installed. Install it with:  pip install 'penstock[train]', "
-                "or leave the tracker out of the recipe with `trackers: []`."
+                "the tracker 'tensorboard' needs the package 'tensorboard', which is not installed. Install"
+                " it with:  pip install 'penstock[train]', or leave the tracker out of the recipe with"
+                " `trackers: []`."
             )
         return _Sink(below(folder, self.folder, where="the folder of the tracker 'tensorboard'"))
 
 
 class _Sink:
-    """Opens a writer for the first number; each event is on disk when the call returns, so a closed run's files change no more."""
+    """Opens a writer for the first number; each event is on disk when the call returns, so a closed run's
+    files change no more.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,18 +68,25 @@ class _Sink:
     def __call__(self, event: Event) -> None:
         if event.name != "measured" or not isinstance(event.fields.get("step"), int):
             return
-        numbers = {name: float(value) for name, value in event.fields.items() if name not in _AXES and isinstance(value, (int, float)) and not isinstance(value, bool)}
+        numbers = {
+            name: float(value)
+            for name, value in event.fields.items()
+            if name not in _AXES and isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
         try:
             if self._writer is None:
                 self._writer = _open(self._folder)
             for name, value in numbers.items():
                 if math.isfinite(value):
-                    self._writer.add_scalar(name.replace(".", "/"), value, event.fields["step"], walltime=event.time)
+                    self._writer.add_scalar(
+                        name.replace(".", "/"), value, event.fields["step"], walltime=event.time
+                    )
             self._writer.flush()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self._writer = None  # the disk is full, which the trainer says; what comes later goes into another file
+            # the disk is full, which the trainer says; what comes later goes into another file
+            self._writer = None
 
     def close(self) -> None:
         if self._writer is not None:

@@ -1,4 +1,6 @@
-"""What the laws of the learning families share: declarations worth judging, features to judge by, ways to compare."""
+"""What the laws of the learning families share: declarations worth judging, features to judge by, ways to
+compare.
+"""
 
 from __future__ import annotations
 
@@ -22,44 +24,106 @@ WIDTH = 8
 
 
 def declarations(found: type[Any]) -> list[Any]:
-    """The part with its defaults, and for each option that is a word or a yes-or-no, the part with each other choice.
+    """The part with its defaults, and for each option that is a word or a yes-or-no, the part with each other
+    choice.
 
-    So every branch that a recipe can name is judged, and an author writes no specimens. A part with a word that has no default
-    (a folder) declares nothing by itself: its author judges one.
+    So every branch that a recipe can name is judged, and an author writes no specimens. A part with a word
+    that has no default (a folder) declares nothing by itself: its author judges one.
     """
     if any(field.is_required() for field in found.model_fields.values()):
         return []
     made = [found()]
     for name, field in found.model_fields.items():
-        choices: Sequence[Any] = get_args(field.annotation) if get_origin(field.annotation) is Literal else (True, False) if field.annotation is bool else ()
+        choices: Sequence[Any] = (
+            get_args(field.annotation)
+            if get_origin(field.annotation) is Literal
+            else (True, False)
+            if field.annotation is bool
+            else ()
+        )
         made += [found(**{field.alias or name: choice}) for choice in choices if choice != field.default]
     return made
 
 
 def inputs() -> dict[str, FeatureSpecs]:
-    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary, category, timestamp, vector, series, image, text."""
+    """Groups of input features with equal arrays, as the shelf's features describe them: number, binary,
+    category, timestamp, vector, series, image, text.
+    """
     missing = TensorSpec("float32", role="mask")
 
     def number(edges: list[float]) -> dict[str, TensorSpec]:
-        return {"value": TensorSpec("float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}), "missing": missing}
+        return {
+            "value": TensorSpec("float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}),
+            "missing": missing,
+        }
 
     def times() -> dict[str, TensorSpec]:
-        return {"cyclic": TensorSpec("float32", (4,), "values", axes=("part",)), "since": TensorSpec("float32", role="values"), "missing": missing}
+        return {
+            "cyclic": TensorSpec("float32", (4,), "values", axes=("part",)),
+            "since": TensorSpec("float32", role="values"),
+            "missing": missing,
+        }
 
     def words() -> dict[str, TensorSpec]:
-        return {"tokens": TensorSpec("int64", (None,), "index", axes=("time",), cardinality=40), "mask": TensorSpec("bool", (None,), "mask", axes=("time",))}
+        return {
+            "tokens": TensorSpec("int64", (None,), "index", axes=("time",), cardinality=40),
+            "mask": TensorSpec("bool", (None,), "mask", axes=("time",)),
+        }
 
     return {
-        "number": {"age": number([-1.0, 0.0, 1.5]), "fare.paid": number([-2.0, -0.5, 0.0, 0.25, 2.0]), "type": number([0.5])},
-        "binary": {"smokes": {"value": TensorSpec("float32", role="values"), "missing": missing}, "drinks": {"value": TensorSpec("float32", role="values"), "missing": missing}},
-        "category": {"job": {"index": TensorSpec("int64", role="index", cardinality=7)}, "town": {"index": TensorSpec("int64", role="index", cardinality=3)}},
+        "number": {
+            "age": number([-1.0, 0.0, 1.5]),
+            "fare.paid": number([-2.0, -0.5, 0.0, 0.25, 2.0]),
+            "type": number([0.5]),
+        },
+        "binary": {
+            "smokes": {"value": TensorSpec("float32", role="values"), "missing": missing},
+            "drinks": {"value": TensorSpec("float32", role="values"), "missing": missing},
+        },
+        "category": {
+            "job": {"index": TensorSpec("int64", role="index", cardinality=7)},
+            "town": {"index": TensorSpec("int64", role="index", cardinality=3)},
+        },
         "timestamp": {"since": times(), "until": times()},
-        "vector": {"signal": {"value": TensorSpec("float32", (6,), "values", axes=("component",)), "missing": missing}},
-        "series": {"past": {"values": TensorSpec("float32", (12, 3), "values", axes=("time", "variable"), facts={"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], "window": 12}),
-                            "mask": TensorSpec("bool", (12,), "mask", axes=("time",))}},
+        "vector": {
+            "signal": {
+                "value": TensorSpec("float32", (6,), "values", axes=("component",)),
+                "missing": missing,
+            }
+        },
+        "series": {
+            "past": {
+                "values": TensorSpec(
+                    "float32",
+                    (12, 3),
+                    "values",
+                    axes=("time", "variable"),
+                    facts={
+                        "variables": ["a", "b", "c"],
+                        "mean": [0.0, 1.0, -2.0],
+                        "std": [1.0, 3.0, 0.5],
+                        "window": 12,
+                    },
+                ),
+                "mask": TensorSpec("bool", (12,), "mask", axes=("time",)),
+            }
+        },
         "text": {"bio": words()},
-        "image": {"photo": {"pixels": TensorSpec("uint8", (3, 10, 13), "pixels", axes=("channel", "height", "width"), facts={"mean": [120.0, 90.0, 100.0], "std": [60.0, 0.0, 50.0]}), "missing": missing}},
-        "grams": {"bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}},
+        "image": {
+            "photo": {
+                "pixels": TensorSpec(
+                    "uint8",
+                    (3, 10, 13),
+                    "pixels",
+                    axes=("channel", "height", "width"),
+                    facts={"mean": [120.0, 90.0, 100.0], "std": [60.0, 0.0, 50.0]},
+                ),
+                "missing": missing,
+            }
+        },
+        "grams": {
+            "bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}
+        },
     }
 
 
@@ -67,16 +131,35 @@ def targets() -> dict[str, dict[str, TensorSpec]]:
     """Target features' arrays, as the shelf's features describe them."""
     return {
         "number": {"value": TensorSpec("float32", role="target", facts={"mean": 30.0, "std": 12.0})},
-        "binary": {"label": TensorSpec("float32", role="target", facts={"classes": ["no", "yes"], "counts": [70, 30]})},
-        "category": {"index": TensorSpec("int64", role="target", cardinality=4, facts={"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10]})},
+        "binary": {
+            "label": TensorSpec(
+                "float32", role="target", facts={"classes": ["no", "yes"], "counts": [70, 30]}
+            )
+        },
+        "category": {
+            "index": TensorSpec(
+                "int64",
+                role="target",
+                cardinality=4,
+                facts={"classes": ["a", "b", "c", "d"], "counts": [40, 30, 20, 10]},
+            )
+        },
         "series": forecast(),
     }
 
 
 def forecast(**facts: Any) -> dict[str, TensorSpec]:
     shape, axes = (4, 3), ("time", "variable")
-    known: dict[str, Any] = {"variables": ["a", "b", "c"], "mean": [0.0, 1.0, -2.0], "std": [1.0, 3.0, 0.5], **facts}
-    return {"values": TensorSpec("float32", shape, "target", axes=axes, facts=known), "present": TensorSpec("float32", shape, "mask", axes=axes)}
+    known: dict[str, Any] = {
+        "variables": ["a", "b", "c"],
+        "mean": [0.0, 1.0, -2.0],
+        "std": [1.0, 3.0, 0.5],
+        **facts,
+    }
+    return {
+        "values": TensorSpec("float32", shape, "target", axes=axes, facts=known),
+        "present": TensorSpec("float32", shape, "mask", axes=axes),
+    }
 
 
 def built(build: Callable[[], nn.Module], *, seed: int = 0) -> nn.Module:
@@ -96,7 +179,9 @@ def encoded(rows: int, tokens: int, width: int, *, seed: int = 0, padding: int =
 
 def same(law: str, what: str, found: Tensor, wanted: Tensor, *, tolerance: float = TOLERANCE) -> None:
     """Equal shapes, and nowhere further apart than `tolerance`."""
-    assert found.shape == wanted.shape, f"{law}: {what} has shape {list(found.shape)}; expected {list(wanted.shape)}"
+    assert found.shape == wanted.shape, (
+        f"{law}: {what} has shape {list(found.shape)}; expected {list(wanted.shape)}"
+    )
     apart = float((found.detach().double() - wanted.detach().double()).abs().max()) if found.numel() else 0.0
     assert apart <= tolerance, f"{law}: {what} differs by {apart:.3g}; at most {tolerance:g} is allowed"
 
@@ -126,7 +211,9 @@ def projected(*tensors: Tensor) -> Tensor:
 
 
 def reborn(build: Callable[[], nn.Module], module: nn.Module) -> nn.Module:
-    """A module built from another seed that has taken over the first one's weights as a checkpoint keeps them."""
+    """A module built from another seed that has taken over the first one's weights as a checkpoint keeps
+    them.
+    """
     import safetensors.torch
 
     other = built(build, seed=1)
@@ -139,16 +226,26 @@ def declared_again(law: str, part: Part) -> None:
     """Declared → loaded → declared is the identity."""
     again = type(part).family().load(part.declared())
     assert again == part, f"{law}: loaded from its own declaration it is {again!r}; expected {part!r}"
-    assert again.declared() == part.declared(), f"{law}: declares {again.declared()}; expected {part.declared()}"
+    assert again.declared() == part.declared(), (
+        f"{law}: declares {again.declared()}; expected {part.declared()}"
+    )
 
 
 def light_head(law: str, part: Part) -> None:
     """The head of the part's file imports no torch: recipes, plans and schemas stay light."""
     tree = ast.parse(inspect.getsource(sys.modules[type(part).__module__]))
     for node in tree.body:
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         heavy = [n for n in names if n.split(".")[0] == "torch" or n.startswith("penstock.nn")]
-        assert not heavy, f"{law}: the head of {type(part).__module__} imports {', '.join(heavy)}; import it inside `build`"
+        assert not heavy, (
+            f"{law}: the head of {type(part).__module__} imports {', '.join(heavy)}; import it inside `build`"
+        )
 
 
 def rows_of(batch: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:

@@ -1,5 +1,8 @@
-"""The laws of augmentations. `check(Augmentation.load({"type": "acme.blur"}))` judges one over pictures of several shapes; give `rows`
-(arrays `[n, …]`) for one that changes something else."""
+"""The laws of augmentations.
+
+`check(Augmentation.load({"type": "acme.blur"}))` judges one over pictures of several shapes; give `rows`
+(arrays `[n, …]`) for one that changes something else.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,25 @@ def keys(rows: int, seed: int = 0) -> np.ndarray:
 def declared_and_back(augmentation: Augmentation, rows: np.ndarray) -> None:
     """Declared → loaded → declared is the identity, and is JSON."""
     again = Augmentation.load(json.loads(json.dumps(augmentation.declared())))
-    assert again == augmentation and again.declared() == augmentation.declared(), f"declared_and_back: {augmentation.declared()} became {again.declared()}"
+    assert again == augmentation and again.declared() == augmentation.declared(), (
+        f"declared_and_back: {augmentation.declared()} became {again.declared()}"
+    )
 
 
 def keeps_shape(augmentation: Augmentation, rows: np.ndarray) -> None:
     """Shape and dtype are kept, for many rows, for one and for none; a row's array is the caller's own."""
     for count in (len(rows), 1, 0):
         found = augmentation.apply_all(rows[:count], keys(count))
-        assert found.shape == rows[:count].shape and found.dtype == rows.dtype, f"keeps_shape: {rows[:count].shape} {rows.dtype} became {found.shape} {found.dtype}"
+        assert found.shape == rows[:count].shape and found.dtype == rows.dtype, (
+            f"keeps_shape: {rows[:count].shape} {rows.dtype} became {found.shape} {found.dtype}"
+        )
     alone = augmentation.apply(rows[0], 5)
-    assert alone.shape == rows[0].shape and alone.dtype == rows.dtype, f"keeps_shape: one row {rows[0].shape} became {alone.shape} {alone.dtype}"
-    assert alone.flags.writeable and not np.shares_memory(alone, rows), "keeps_shape: the result must not be a view of what came in"
+    assert alone.shape == rows[0].shape and alone.dtype == rows.dtype, (
+        f"keeps_shape: one row {rows[0].shape} became {alone.shape} {alone.dtype}"
+    )
+    assert alone.flags.writeable and not np.shares_memory(alone, rows), (
+        "keeps_shape: the result must not be a view of what came in"
+    )
 
 
 def leaves_what_came(augmentation: Augmentation, rows: np.ndarray) -> None:
@@ -56,13 +67,17 @@ def leaves_what_came(augmentation: Augmentation, rows: np.ndarray) -> None:
 
 
 def key_decides(augmentation: Augmentation, rows: np.ndarray) -> None:
-    """A row's change is a function of the row and its key: alone as in a batch, in any order, whatever chance was drawn before."""
+    """A row's change is a function of the row and its key: alone as in a batch, in any order, whatever chance
+    was drawn before.
+    """
     own = keys(len(rows))
     whole = augmentation.apply_all(rows, own)
     np.random.seed(1)
     for row in range(len(rows)):
         alone = augmentation.apply(rows[row], int(own[row]))
-        assert np.array_equal(alone, whole[row]), f"key_decides: row {row} is changed otherwise alone than in a batch"
+        assert np.array_equal(alone, whole[row]), (
+            f"key_decides: row {row} is changed otherwise alone than in a batch"
+        )
     turned = augmentation.apply_all(rows[::-1], own[::-1])
     assert np.array_equal(turned[::-1], whole), "key_decides: another order of rows gives other changes"
 
@@ -73,7 +88,9 @@ def does_something(augmentation: Augmentation, rows: np.ndarray) -> None:
     if noise[0].size < 16:
         return
     found = augmentation.apply_all(noise, keys(64, seed=2))
-    assert len(np.unique(found.reshape(64, -1), axis=0)) > 1, "does_something: 64 keys gave one and the same picture"
+    assert len(np.unique(found.reshape(64, -1), axis=0)) > 1, (
+        "does_something: 64 keys gave one and the same picture"
+    )
 
 
 LAWS: tuple[Law, ...] = (declared_and_back, keeps_shape, leaves_what_came, key_decides, does_something)

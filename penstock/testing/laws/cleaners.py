@@ -1,5 +1,8 @@
-"""The laws of cleaners. `check(Cleaner.load({"type": "acme.mend", …}))` judges a declared cleaner by all of them, over `TABLE`
-(columns `number`, `whole`, `flag`, `text`, `moment`); give `table` for a cleaner that needs others."""
+"""The laws of cleaners.
+
+`check(Cleaner.load({"type": "acme.mend", …}))` judges a declared cleaner by all of them, over `TABLE`
+(columns `number`, `whole`, `flag`, `text`, `moment`); give `table` for a cleaner that needs others.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,28 @@ def rows(count: int = 60) -> pa.Table:
     """Rows with missing values, NaN, extremes, odd spaces, and some that are equal."""
     texts = ["a", " a", "b  c ", "", None, "Ünïcode\t", "O'Brien", "a"]
     made = [
-        {"number": [1.5, -2.0, None, float("nan"), 1e9, 0.0, 3.25][i % 7], "whole": [3, 2**53 + 1, None, -7][i % 4], "flag": [True, False, None][i % 3], "text": texts[i % 8],
-         "moment": None if i % 5 == 0 else 1_700_000_000_000_000 + 86_400_000_000 * (i % 11)}
+        {
+            "number": [1.5, -2.0, None, float("nan"), 1e9, 0.0, 3.25][i % 7],
+            "whole": [3, 2**53 + 1, None, -7][i % 4],
+            "flag": [True, False, None][i % 3],
+            "text": texts[i % 8],
+            "moment": None if i % 5 == 0 else 1_700_000_000_000_000 + 86_400_000_000 * (i % 11),
+        }
         for i in range(count)
     ]
     made += made[:7]
-    schema = pa.schema([("number", pa.float64()), ("whole", pa.int64()), ("flag", pa.bool_()), ("text", pa.string()), ("moment", pa.timestamp("us"))])
-    return pa.Table.from_pylist(made, schema=schema).add_column(0, ROW_ID, pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(made))]))
+    schema = pa.schema(
+        [
+            ("number", pa.float64()),
+            ("whole", pa.int64()),
+            ("flag", pa.bool_()),
+            ("text", pa.string()),
+            ("moment", pa.timestamp("us")),
+        ]
+    )
+    return pa.Table.from_pylist(made, schema=schema).add_column(
+        0, ROW_ID, pa.array([hashlib.md5(str(i).encode()).hexdigest() for i in range(len(made))])
+    )
 
 
 TABLE = rows()
@@ -37,14 +55,18 @@ TABLE = rows()
 @contextmanager
 def engine() -> Iterator[EngineSession]:
     """The embedded engine with little memory."""
-    with tempfile.TemporaryDirectory(prefix="penstock-laws-") as scratch, Engine.load("embedded").open(Path(scratch), memory_bytes=2**29, threads=2) as session:
+    with (
+        tempfile.TemporaryDirectory(prefix="penstock-laws-") as scratch,
+        Engine.load("embedded").open(Path(scratch), memory_bytes=2**29, threads=2) as session,
+    ):
         yield session
-
 
 
 def _all(cleaner: Cleaner, table: pa.Table, session: EngineSession, facts: dict[str, Any]) -> pa.Table:
     made = cleaner.mend(session.table(table), facts, session)
-    return pa.Table.from_batches(session.batches(made.order_by(ROW_ID).select(*table.column_names)), schema=table.schema)
+    return pa.Table.from_batches(
+        session.batches(made.order_by(ROW_ID).select(*table.column_names)), schema=table.schema
+    )
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -53,37 +75,55 @@ def _sorted(table: pa.Table) -> pa.Table:
 
 def _same(one: pa.Table, other: pa.Table) -> bool:
     # Compared as text, because NaN equals nothing.
-    return [str(row) for row in one.to_pylist()] == [str(row) for row in other.select(one.column_names).to_pylist()]
+    return [str(row) for row in one.to_pylist()] == [
+        str(row) for row in other.select(one.column_names).to_pylist()
+    ]
 
 
 def declared_and_back(cleaner: Cleaner, table: pa.Table) -> None:
     """Declared → loaded → declared is the identity, and is JSON."""
     again = Cleaner.load(json.loads(json.dumps(cleaner.declared())))
-    assert again == cleaner and again.declared() == cleaner.declared(), "declared_and_back: the loaded cleaner is another"
+    assert again == cleaner and again.declared() == cleaner.declared(), (
+        "declared_and_back: the loaded cleaner is another"
+    )
 
 
 def facts_are_plain(cleaner: Cleaner, table: pa.Table) -> None:
-    """What `fit` learns is JSON, and does not depend on the order of rows; a cleaner that learns nothing has no facts."""
+    """What `fit` learns is JSON, and does not depend on the order of rows; a cleaner that learns nothing has
+    no facts.
+    """
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
-        assert json.loads(json.dumps(facts)) == facts, f"facts_are_plain: facts must be plain data; found {facts!r}"
+        assert json.loads(json.dumps(facts)) == facts, (
+            f"facts_are_plain: facts must be plain data; found {facts!r}"
+        )
         other = cleaner.fit(session.table(table.take(pa.array(range(len(table) - 1, -1, -1)))), session)
         assert other == facts, "facts_are_plain: another order of rows taught something else"
-        assert bool(facts) <= cleaner.is_fitted(), "facts_are_plain: `fit` learns, but the cleaner says it does not"
+        assert bool(facts) <= cleaner.is_fitted(), (
+            "facts_are_plain: `fit` learns, but the cleaner says it does not"
+        )
 
 
 def keeps_columns_and_rows(cleaner: Cleaner, table: pa.Table) -> None:
-    """Columns and types stay; `row_id` is untouched; an `expression` keeps every row, a `global` cleaner adds none and mends none it keeps."""
+    """Columns and types stay; `row_id` is untouched; an `expression` keeps every row, a `global` cleaner adds
+    none and mends none it keeps.
+    """
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
         before = session.table(table)
         after = cleaner.mend(before, facts, session)
-        assert set(after.columns) == set(before.columns), f"keeps_columns_and_rows: columns {set(after.columns) ^ set(before.columns)} came or went"
+        assert set(after.columns) == set(before.columns), (
+            f"keeps_columns_and_rows: columns {set(after.columns) ^ set(before.columns)} came or went"
+        )
         for name in before.columns:
-            assert after[name].type() == before[name].type(), f"keeps_columns_and_rows: {name} was {before[name].type()} and is {after[name].type()}"
+            assert after[name].type() == before[name].type(), (
+                f"keeps_columns_and_rows: {name} was {before[name].type()} and is {after[name].type()}"
+            )
         made = _all(cleaner, table, session, facts)
         ids, given = made[ROW_ID].to_pylist(), table[ROW_ID].to_pylist()
-        assert len(set(ids)) == len(ids) and set(ids) <= set(given), "keeps_columns_and_rows: a row id came, or came twice"
+        assert len(set(ids)) == len(ids) and set(ids) <= set(given), (
+            "keeps_columns_and_rows: a row id came, or came twice"
+        )
         if cleaner.form == "expression":
             assert sorted(ids) == sorted(given), "keeps_columns_and_rows: an expression must keep every row"
         else:
@@ -96,7 +136,9 @@ def order_free(cleaner: Cleaner, table: pa.Table) -> None:
     with engine() as session:
         facts = cleaner.fit(session.table(table), session)
         turned = table.take(pa.array(range(len(table) - 1, -1, -1)))
-        assert _same(_all(cleaner, table, session, facts), _all(cleaner, turned, session, facts)), "order_free: another order of rows was mended otherwise"
+        assert _same(_all(cleaner, table, session, facts), _all(cleaner, turned, session, facts)), (
+            "order_free: another order of rows was mended otherwise"
+        )
 
 
 def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
@@ -105,7 +147,9 @@ def twice_is_once(cleaner: Cleaner, table: pa.Table) -> None:
         return
     with engine() as session:
         once = _all(cleaner, table, session, {})
-        assert len(_all(cleaner, once, session, {})) == len(once), "twice_is_once: it drops more when run again"
+        assert len(_all(cleaner, once, session, {})) == len(once), (
+            "twice_is_once: it drops more when run again"
+        )
 
 
 def alone_as_in_a_batch(cleaner: Cleaner, table: pa.Table) -> None:
@@ -116,7 +160,9 @@ def alone_as_in_a_batch(cleaner: Cleaner, table: pa.Table) -> None:
         facts = cleaner.fit(session.table(table), session)
         prepared = _all(cleaner, table, session, facts)
         served = session.compiled(table.schema, lambda t: cleaner.mend(t, facts, session))
-        assert _same(prepared, _sorted(served(table))), "alone_as_in_a_batch: serving mends a batch otherwise than preparing"
+        assert _same(prepared, _sorted(served(table))), (
+            "alone_as_in_a_batch: serving mends a batch otherwise than preparing"
+        )
         alone = pa.concat_tables([served(table.slice(i, 1)) for i in range(0, len(table), 5)])
         some = prepared.filter(pa.compute.is_in(prepared[ROW_ID], value_set=alone[ROW_ID].combine_chunks()))
         assert _same(some, _sorted(alone)), "alone_as_in_a_batch: a row alone is mended otherwise"
@@ -130,10 +176,20 @@ def does_without(cleaner: Cleaner, table: pa.Table) -> None:
         facts = cleaner.fit(session.table(table), session)
         whole = _all(cleaner, table, session, facts)
         less = table.drop_columns([cleaner.needs()[0]])
-        assert _same(_all(cleaner, less, session, facts), whole), "does_without: without one column the others are mended otherwise"
+        assert _same(_all(cleaner, less, session, facts), whole), (
+            "does_without: without one column the others are mended otherwise"
+        )
 
 
-LAWS: tuple[Law, ...] = (declared_and_back, facts_are_plain, keeps_columns_and_rows, order_free, twice_is_once, alone_as_in_a_batch, does_without)
+LAWS: tuple[Law, ...] = (
+    declared_and_back,
+    facts_are_plain,
+    keeps_columns_and_rows,
+    order_free,
+    twice_is_once,
+    alone_as_in_a_batch,
+    does_without,
+)
 
 
 def check(cleaner: Cleaner, table: pa.Table = TABLE) -> None:

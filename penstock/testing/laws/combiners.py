@@ -37,7 +37,11 @@ def _parts(combiner: Combiner, *, padding: int = 0, garbage: float = 0.0) -> lis
     width = _width(combiner)
     words, facts = _.encoded(ROWS, 5, width), _.encoded(ROWS, 3, width, seed=1)
     blank = torch.full((ROWS, padding, width), garbage)
-    words = Encoded(torch.cat([words.tokens, blank], 1), torch.cat([words.mask, torch.zeros(ROWS, padding, dtype=torch.bool)], 1), words.pooled)
+    words = Encoded(
+        torch.cat([words.tokens, blank], 1),
+        torch.cat([words.mask, torch.zeros(ROWS, padding, dtype=torch.bool)], 1),
+        words.pooled,
+    )
     return [words, facts._replace(pooled=facts.tokens.flatten(1))]
 
 
@@ -46,8 +50,15 @@ def shapes(combiner: Combiner) -> None:
     module = _module(combiner)
     out = module(_parts(combiner))
     assert isinstance(out, Encoded), f"shapes: forward must return Encoded; it returned {type(out).__name__}"
-    assert list(out.pooled.shape) == [ROWS, module.width], f"shapes: pooled has shape {list(out.pooled.shape)}; expected {[ROWS, module.width]}"
-    assert out.tokens.dim() == 3 and list(out.mask.shape) == list(out.tokens.shape[:2]) and out.mask.dtype == torch.bool, "shapes: tokens [B, T, W] need a bool mask [B, T]"
+    assert list(out.pooled.shape) == [
+        ROWS,
+        module.width,
+    ], f"shapes: pooled has shape {list(out.pooled.shape)}; expected {[ROWS, module.width]}"
+    assert (
+        out.tokens.dim() == 3
+        and list(out.mask.shape) == list(out.tokens.shape[:2])
+        and out.mask.dtype == torch.bool
+    ), "shapes: tokens [B, T, W] need a bool mask [B, T]"
 
 
 def gradients(combiner: Combiner) -> None:
@@ -63,8 +74,14 @@ def listens(combiner: Combiner) -> None:
     with torch.no_grad():
         before = module(parts).pooled
         for i, part in enumerate(parts):
-            changed = [*parts[:i], part._replace(tokens=part.tokens.flip(0), pooled=part.pooled.flip(0)), *parts[i + 1 :]]
-            assert not torch.allclose(module(changed).pooled, before), f"listens: another part {i} changes nothing"
+            changed = [
+                *parts[:i],
+                part._replace(tokens=part.tokens.flip(0), pooled=part.pooled.flip(0)),
+                *parts[i + 1 :],
+            ]
+            assert not torch.allclose(module(changed).pooled, before), (
+                f"listens: another part {i} changes nothing"
+            )
 
 
 def rows_alone(combiner: Combiner) -> None:
@@ -115,7 +132,17 @@ def light(combiner: Combiner) -> None:
     _.light_head("light", combiner)
 
 
-LAWS: tuple[Law, ...] = (shapes, gradients, listens, rows_alone, padding, deterministic, saved, declared, light)
+LAWS: tuple[Law, ...] = (
+    shapes,
+    gradients,
+    listens,
+    rows_alone,
+    padding,
+    deterministic,
+    saved,
+    declared,
+    light,
+)
 
 
 def check(combiner: Combiner) -> None:

@@ -1,5 +1,8 @@
-"""The laws of decoders. `check(Decoder.load("binary"))` judges a part by the targets it can read; give `target` (array → spec) for
-one that no feature of Penstock has."""
+"""The laws of decoders.
+
+`check(Decoder.load("binary"))` judges a part by the targets it can read; give `target` (array → spec) for one
+that no feature of Penstock has.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,16 @@ def shapes(decoder: Decoder, target: Target) -> None:
     raw = _module(decoder, target)(_.encoded(ROWS, 2, _.WIDTH))
     losses = decoder.loss(raw, _truth(target), target)
     assert raw.shape[0] == ROWS, f"shapes: raw has shape {list(raw.shape)}; expected {ROWS} rows"
-    assert list(losses.shape) == [ROWS] and losses.dtype == torch.float32, f"shapes: losses must be float32 [{ROWS}]; they are {losses.dtype} {list(losses.shape)}"
+    assert list(losses.shape) == [ROWS] and losses.dtype == torch.float32, (
+        f"shapes: losses must be float32 [{ROWS}]; they are {losses.dtype} {list(losses.shape)}"
+    )
     assert bool(torch.isfinite(losses).all()), "shapes: losses must be finite"
     answers = decoder.answer(raw, target)
     assert answers, "shapes: nothing is answered"
     for name, value in answers.items():
-        assert value.shape[0] == ROWS and bool(torch.isfinite(value).all()), f"shapes: the answer {name!r} must have {ROWS} finite rows; it has shape {list(value.shape)}"
+        assert value.shape[0] == ROWS and bool(torch.isfinite(value).all()), (
+            f"shapes: the answer {name!r} must have {ROWS} finite rows; it has shape {list(value.shape)}"
+        )
 
 
 def extremes(decoder: Decoder, target: Target) -> None:
@@ -49,14 +56,20 @@ def extremes(decoder: Decoder, target: Target) -> None:
         raw = torch.full_like(_module(decoder, target)(_.encoded(ROWS, 2, _.WIDTH)), sure).requires_grad_()
         losses = decoder.loss(raw, _truth(target), target)
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        assert raw.grad is not None and bool(torch.isfinite(losses).all() and torch.isfinite(raw.grad).all()), f"extremes: raw {sure:g} gives a loss or gradient that is not finite"
-        assert all(bool(torch.isfinite(v).all()) for v in decoder.answer(raw.detach(), target).values()), f"extremes: raw {sure:g} gives an answer that is not finite"
+        assert raw.grad is not None and bool(
+            torch.isfinite(losses).all() and torch.isfinite(raw.grad).all()
+        ), f"extremes: raw {sure:g} gives a loss or gradient that is not finite"
+        assert all(bool(torch.isfinite(v).all()) for v in decoder.answer(raw.detach(), target).values()), (
+            f"extremes: raw {sure:g} gives an answer that is not finite"
+        )
 
 
 def gradients(decoder: Decoder, target: Target) -> None:
     """Gradients of the loss reach every parameter."""
     module = _module(decoder, target).eval()
-    _.moved("gradients", module, decoder.loss(module(_.encoded(ROWS, 2, _.WIDTH)), _truth(target), target).sum())
+    _.moved(
+        "gradients", module, decoder.loss(module(_.encoded(ROWS, 2, _.WIDTH)), _truth(target), target).sum()
+    )
 
 
 def learns(decoder: Decoder, target: Target) -> None:
@@ -70,7 +83,9 @@ def learns(decoder: Decoder, target: Target) -> None:
         decoder.loss(raw, truth, target).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     last = decoder.loss(raw, truth, target).detach()
-    assert bool((last <= first + 1e-3).all()) and float(last.mean()) < 0.8 * float(first.mean()), f"learns: the mean loss went from {float(first.mean()):.3g} to {float(last.mean()):.3g}"
+    assert bool((last <= first + 1e-3).all()) and float(last.mean()) < 0.8 * float(first.mean()), (
+        f"learns: the mean loss went from {float(first.mean()):.3g} to {float(last.mean()):.3g}"
+    )
 
 
 def rows_alone(decoder: Decoder, target: Target) -> None:
@@ -81,7 +96,12 @@ def rows_alone(decoder: Decoder, target: Target) -> None:
         raw = module(known)
         one = module(type(known)(*(part[2:3] for part in known)))
         _.same("rows_alone", "raw", one, raw[2:3])
-        _.same("rows_alone", "loss", decoder.loss(raw[2:3], _.rows_of(truth, slice(2, 3)), target), decoder.loss(raw, truth, target)[2:3])
+        _.same(
+            "rows_alone",
+            "loss",
+            decoder.loss(raw[2:3], _.rows_of(truth, slice(2, 3)), target),
+            decoder.loss(raw, truth, target)[2:3],
+        )
         for name, value in decoder.answer(raw, target).items():
             _.same("rows_alone", name, decoder.answer(raw[2:3], target)[name], value[2:3])
 
@@ -89,7 +109,9 @@ def rows_alone(decoder: Decoder, target: Target) -> None:
 def deterministic(decoder: Decoder, target: Target) -> None:
     """One seed, one module."""
     known = _.encoded(ROWS, 2, _.WIDTH)
-    _.same("deterministic", "raw", _module(decoder, target)(known), _module(decoder, target)(known), tolerance=0)
+    _.same(
+        "deterministic", "raw", _module(decoder, target)(known), _module(decoder, target)(known), tolerance=0
+    )
 
 
 def saved(decoder: Decoder, target: Target) -> None:
@@ -97,19 +119,29 @@ def saved(decoder: Decoder, target: Target) -> None:
     module = _module(decoder, target).eval()
     known = _.encoded(ROWS, 2, _.WIDTH)
     with torch.no_grad():
-        _.same("saved", "raw", _.reborn(lambda: decoder.build(target, _.WIDTH), module)(known), module(known), tolerance=0)
+        _.same(
+            "saved",
+            "raw",
+            _.reborn(lambda: decoder.build(target, _.WIDTH), module)(known),
+            module(known),
+            tolerance=0,
+        )
 
 
 def measured(decoder: Decoder, target: Target) -> None:
     """It names the metrics that suit its target."""
-    assert decoder.metrics and all(isinstance(name, str) for name in decoder.metrics), "measured: `metrics` is empty: name at least one"
+    assert decoder.metrics and all(isinstance(name, str) for name in decoder.metrics), (
+        "measured: `metrics` is empty: name at least one"
+    )
 
 
 def refuses(decoder: Decoder, target: Target) -> None:
     """`reads` says why in words, and never fails, for every target it cannot answer."""
     for word, spec in _.targets().items():
         why = decoder.reads(spec)
-        assert why is None or (isinstance(why, str) and len(why) > 10), f"refuses: `reads` must say in a sentence why it cannot answer a {word}; it said {why!r}"
+        assert why is None or (isinstance(why, str) and len(why) > 10), (
+            f"refuses: `reads` must say in a sentence why it cannot answer a {word}; it said {why!r}"
+        )
 
 
 def declared(decoder: Decoder, target: Target) -> None:
@@ -122,7 +154,19 @@ def light(decoder: Decoder, target: Target) -> None:
     _.light_head("light", decoder)
 
 
-LAWS: tuple[Law, ...] = (shapes, extremes, gradients, learns, rows_alone, deterministic, saved, measured, refuses, declared, light)
+LAWS: tuple[Law, ...] = (
+    shapes,
+    extremes,
+    gradients,
+    learns,
+    rows_alone,
+    deterministic,
+    saved,
+    measured,
+    refuses,
+    declared,
+    light,
+)
 
 
 def check(decoder: Decoder, target: Target | None = None) -> None:
@@ -132,7 +176,9 @@ def check(decoder: Decoder, target: Target | None = None) -> None:
         AssertionError: it breaks a law, or reads none of the standard targets and none was given.
     """
     specs = readable(decoder) if target is None else {"given": target}
-    assert specs, f"the decoder {decoder.type!r} reads none of {', '.join(_.targets())}; give a `target` that it reads"
+    assert specs, (
+        f"the decoder {decoder.type!r} reads none of {', '.join(_.targets())}; give a `target` that it reads"
+    )
     for spec in specs.values():
         for law in LAWS:
             law(decoder, spec)

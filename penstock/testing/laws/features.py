@@ -1,5 +1,8 @@
-"""The laws of features. `check(Specimen(Feature.load({"type": "acme.colour"}), (column,)))` judges a feature by its author's
-own columns: a feature cannot be judged without data that it understands, so its author brings some."""
+"""The laws of features.
+
+`check(Specimen(Feature.load({"type": "acme.colour"}), (column,)))` judges a feature by its author's own
+columns: a feature cannot be judged without data that it understands, so its author brings some.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,32 @@ class Specimen:
 
     feature: Feature
     columns: tuple[pa.Array, ...]
-    """What it learns from: one array a raw column, all of one length. Good ones have missing values and rows to refuse."""
+    """What it learns from: one array a raw column, all of one length.
+
+    Good ones have missing values and rows to refuse.
+    """
     target: bool = False
     """Judge it as a target."""
     served: tuple[pa.Array, ...] | None = None
     """Other rows that it meets afterwards: unseen values, extremes, other Arrow types."""
     answers: Callable[[Stored, Fitted], Mapping[str, np.ndarray]] | None = None
-    """What a perfect decoder would answer for stored targets; known for the decoders `number`, `binary` and `category`."""
+    """What a perfect decoder would answer for stored targets; known for the decoders `number`, `binary` and
+    `category`.
+    """
 
     def __str__(self) -> str:
-        options = {word: value for word, value in self.feature.declared().items() if word != "type" and value != type(self.feature).model_fields.get(word, _NOTHING).default}
-        return "-".join([self.feature.type, "target" if self.target else "input", *(f"{word}={value}" for word, value in options.items())])
+        options = {
+            word: value
+            for word, value in self.feature.declared().items()
+            if word != "type" and value != type(self.feature).model_fields.get(word, _NOTHING).default
+        }
+        return "-".join(
+            [
+                self.feature.type,
+                "target" if self.target else "input",
+                *(f"{word}={value}" for word, value in options.items()),
+            ]
+        )
 
 
 class _NOTHING:
@@ -72,26 +90,46 @@ def declared_and_back(specimen: Specimen) -> None:
     """Declared, loaded and declared again it is the same; it has an encoder or a decoder, and columns."""
     feature = specimen.feature
     again = Feature.load(json.loads(json.dumps(feature.declared())))
-    assert again == feature and again.declared() == feature.declared(), f"declared_and_back: {feature.declared()} became {again.declared()}"
-    assert feature.encoder or feature.decoder, "declared_and_back: it names neither an encoder nor a decoder, so nothing can use it"
-    assert len(feature.columns("name")) == len(specimen.columns), f"declared_and_back: it reads {feature.columns('name')}, the specimen has {len(specimen.columns)} columns"
+    assert again == feature and again.declared() == feature.declared(), (
+        f"declared_and_back: {feature.declared()} became {again.declared()}"
+    )
+    assert feature.encoder or feature.decoder, (
+        "declared_and_back: it names neither an encoder nor a decoder, so nothing can use it"
+    )
+    assert len(feature.columns("name")) == len(specimen.columns), (
+        f"declared_and_back: it reads {feature.columns('name')}, the specimen has {len(specimen.columns)}"
+        " columns"
+    )
 
 
 def accepted_alone(specimen: Specimen) -> None:
-    """Canonical type (text may keep the dictionary it came with); refused rows ascend, hold null and have a reason each; a row is accepted or refused alone as in a batch."""
+    """Canonical type (text may keep the dictionary it came with); refused rows ascend, hold null and have a
+    reason each; a row is accepted or refused alone as in a batch.
+    """
     feature = specimen.feature
     for columns in _all(specimen):
         found, refused = feature.accept(columns)
         kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
-        assert kind == feature.canonical, f"accepted_alone: accept gave {found.type}, declared is {feature.canonical}"
-        assert len(found) == len(columns[0]) and len(refused.rows) == len(refused.reasons), "accepted_alone: a row or a reason is missing"
+        assert kind == feature.canonical, (
+            f"accepted_alone: accept gave {found.type}, declared is {feature.canonical}"
+        )
+        assert len(found) == len(columns[0]) and len(refused.rows) == len(refused.reasons), (
+            "accepted_alone: a row or a reason is missing"
+        )
         assert (np.diff(refused.rows) > 0).all(), "accepted_alone: refused rows must ascend"
-        assert all(not found[int(row)].is_valid for row in refused.rows), "accepted_alone: a refused row must hold null"
+        assert all(not found[int(row)].is_valid for row in refused.rows), (
+            "accepted_alone: a refused row must hold null"
+        )
         reasons = dict(zip(refused.rows.tolist(), refused.reasons, strict=True))
         for row in range(len(found)):
             alone, alone_refused = feature.accept(_slices(columns, row, row + 1))
-            assert alone.equals(found.slice(row, 1)) or (alone.to_pylist() == found.slice(row, 1).to_pylist()), f"accepted_alone: row {row} is {alone[0]} alone and {found[row]} in a batch"
-            assert alone_refused.reasons == ([reasons[row]] if row in reasons else []), f"accepted_alone: row {row} is refused for {alone_refused.reasons} alone, {reasons.get(row)} in a batch"
+            assert alone.equals(found.slice(row, 1)) or (
+                alone.to_pylist() == found.slice(row, 1).to_pylist()
+            ), f"accepted_alone: row {row} is {alone[0]} alone and {found[row]} in a batch"
+            assert alone_refused.reasons == ([reasons[row]] if row in reasons else []), (
+                f"accepted_alone: row {row} is refused for {alone_refused.reasons} alone, {reasons.get(row)}"
+                " in a batch"
+            )
 
 
 def halves_equal_the_whole(specimen: Specimen) -> None:
@@ -111,7 +149,10 @@ def halves_equal_the_whole(specimen: Specimen) -> None:
             if turned:
                 first, second = second, first
             first.merge(second)
-            assert first.result() == whole, f"halves_equal_the_whole: cut at {cut}, the merged summary is {first.result()}, the whole {whole}"
+            assert first.result() == whole, (
+                f"halves_equal_the_whole: cut at {cut}, the merged summary is {first.result()}, the whole"
+                f" {whole}"
+            )
 
 
 def learns_plain_data(specimen: Specimen) -> None:
@@ -120,9 +161,13 @@ def learns_plain_data(specimen: Specimen) -> None:
     summary = specimen.feature.summary()
     summary.update(column, ids(len(column)))
     fresh = specimen.feature.fit(summary.result(), target=specimen.target)
-    assert specimen.feature.spec(fresh) == specimen.feature.spec(fitted), "learns_plain_data: the spec changes when what was learnt is written and read back"
+    assert specimen.feature.spec(fresh) == specimen.feature.spec(fitted), (
+        "learns_plain_data: the spec changes when what was learnt is written and read back"
+    )
     for name, spec in specimen.feature.spec(fitted).items():
-        assert TensorSpec.load(json.loads(json.dumps(spec.declared()))).declared() == spec.declared(), f"learns_plain_data: the spec of {name} is not plain data"
+        assert TensorSpec.load(json.loads(json.dumps(spec.declared()))).declared() == spec.declared(), (
+            f"learns_plain_data: the spec of {name} is not plain data"
+        )
 
 
 def encoded_alone(specimen: Specimen) -> None:
@@ -133,49 +178,83 @@ def encoded_alone(specimen: Specimen) -> None:
         stored = specimen.feature.encode(column, fitted)
         for row in range(len(column)):
             alone = specimen.feature.encode(column.slice(row, 1), fitted)
-            assert list(alone) == list(stored), f"encoded_alone: arrays {list(alone)} alone, {list(stored)} in a batch"
+            assert list(alone) == list(stored), (
+                f"encoded_alone: arrays {list(alone)} alone, {list(stored)} in a batch"
+            )
             for name, values in alone.items():
-                same = values[0] == stored[name][row] if isinstance(values[0], bytes) else np.array_equal(values[0], stored[name][row])
-                assert values.dtype == stored[name].dtype and same, f"encoded_alone: {name} of row {row} is {values[0]} alone, {stored[name][row]} in a batch"
+                same = (
+                    values[0] == stored[name][row]
+                    if isinstance(values[0], bytes)
+                    else np.array_equal(values[0], stored[name][row])
+                )
+                assert values.dtype == stored[name].dtype and same, (
+                    f"encoded_alone: {name} of row {row} is {values[0]} alone, {stored[name][row]} in a batch"
+                )
 
 
 def keeps_its_spec(specimen: Specimen) -> None:
-    """The arrays of `collate` are those of `spec`, with its dtypes and shapes, finite, below their cardinality; also for no rows."""
+    """The arrays of `collate` are those of `spec`, with its dtypes and shapes, finite, below their
+    cardinality; also for no rows.
+    """
     _, fitted = fit(specimen)
     spec = specimen.feature.spec(fitted)
     roles = {entry.role for entry in spec.values()}
-    assert ("target" in roles) == specimen.target, f"keeps_its_spec: a{' target' if specimen.target else 'n input'} has arrays in the roles {roles}"
+    assert ("target" in roles) == specimen.target, (
+        f"keeps_its_spec: a{' target' if specimen.target else 'n input'} has arrays in the roles {roles}"
+    )
     for columns in _all(specimen):
         for rows in {len(columns[0]), 1, 0}:
             column, _ = specimen.feature.accept(_slices(columns, 0, rows))
             arrays = specimen.feature.collate(specimen.feature.encode(column, fitted), fitted)
-            assert list(arrays) == list(spec), f"keeps_its_spec: the arrays are {list(arrays)}, the spec has {list(spec)}"
+            assert list(arrays) == list(spec), (
+                f"keeps_its_spec: the arrays are {list(arrays)}, the spec has {list(spec)}"
+            )
             for name, entry in spec.items():
                 values = arrays[name]
-                assert values.dtype == np.dtype(entry.dtype), f"keeps_its_spec: {name} is {values.dtype}, the spec says {entry.dtype}"
-                assert len(values) == rows and len(values.shape) == len(entry.shape) + 1, f"keeps_its_spec: {name} has shape {values.shape} for {rows} rows; the spec says {entry.shape}"
-                assert all(size in (None, found) for size, found in zip(entry.shape, values.shape[1:], strict=True)), f"keeps_its_spec: {name} has shape {values.shape}, the spec says {entry.shape}"
+                assert values.dtype == np.dtype(entry.dtype), (
+                    f"keeps_its_spec: {name} is {values.dtype}, the spec says {entry.dtype}"
+                )
+                assert len(values) == rows and len(values.shape) == len(entry.shape) + 1, (
+                    f"keeps_its_spec: {name} has shape {values.shape} for {rows} rows; the spec says"
+                    f" {entry.shape}"
+                )
+                assert all(
+                    size in (None, found) for size, found in zip(entry.shape, values.shape[1:], strict=True)
+                ), f"keeps_its_spec: {name} has shape {values.shape}, the spec says {entry.shape}"
                 if values.dtype.kind == "f":
                     assert np.isfinite(values).all(), f"keeps_its_spec: {name} has values that are not finite"
                 if entry.cardinality is not None and rows:
-                    assert values.min() >= 0 and values.max() < entry.cardinality, f"keeps_its_spec: {name} goes from {values.min()} to {values.max()}, its cardinality is {entry.cardinality}"
+                    assert values.min() >= 0 and values.max() < entry.cardinality, (
+                        f"keeps_its_spec: {name} goes from {values.min()} to {values.max()}, its cardinality"
+                        f" is {entry.cardinality}"
+                    )
 
 
 def decodes_what_it_encodes(specimen: Specimen) -> None:
-    """For a target: the answer of a perfect decoder is the user's own word; truth has a row each; what it learnt from is not unknown."""
+    """For a target: the answer of a perfect decoder is the user's own word; truth has a row each; what it
+    learnt from is not unknown.
+    """
     if not specimen.target:
         return
     feature = specimen.feature
     column, fitted = fit(specimen)
-    assert not len(feature.unknown(column, fitted).rows), "decodes_what_it_encodes: rows it learnt from are unknown to it"
+    assert not len(feature.unknown(column, fitted).rows), (
+        "decodes_what_it_encodes: rows it learnt from are unknown to it"
+    )
     stored = feature.encode(column, fitted)
-    assert len(feature.truth(stored, fitted)) == len(column), "decodes_what_it_encodes: truth must have a row each"
+    assert len(feature.truth(stored, fitted)) == len(column), (
+        "decodes_what_it_encodes: truth must have a row each"
+    )
     answers = (specimen.answers or _perfect(specimen))(stored, fitted)
     decoded = feature.decode(answers, fitted, {})
-    assert "" in decoded and all(len(c) == len(column) for c in decoded.values()), 'decodes_what_it_encodes: the prediction goes under "", with a row each'
+    assert "" in decoded and all(len(c) == len(column) for c in decoded.values()), (
+        'decodes_what_it_encodes: the prediction goes under "", with a row each'
+    )
     _alike(decoded[""].to_pylist(), column.to_pylist())
     none = feature.decode({name: values[:0] for name, values in answers.items()}, fitted, {})
-    assert {word: c.type for word, c in none.items()} == {word: c.type for word, c in decoded.items()}, "decodes_what_it_encodes: no rows decode to other types"
+    assert {word: c.type for word, c in none.items()} == {word: c.type for word, c in decoded.items()}, (
+        "decodes_what_it_encodes: no rows decode to other types"
+    )
 
 
 def _flat(value: Any) -> list[Any]:
@@ -183,13 +262,24 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _alike(found: list[Any], wanted: list[Any]) -> None:
-    if any(isinstance(value, list) and any(isinstance(item, float) for item in _flat(value)) for value in wanted):  # series, whose missing values are answered as well
-        rows = [[pair for pair in zip(_flat(one), _flat(other), strict=True) if pair[1] is not None] for one, other in zip(found, wanted, strict=True)]
+    # series, whose missing values are answered as well
+    if any(
+        isinstance(value, list) and any(isinstance(item, float) for item in _flat(value)) for value in wanted
+    ):
+        rows = [
+            [pair for pair in zip(_flat(one), _flat(other), strict=True) if pair[1] is not None]
+            for one, other in zip(found, wanted, strict=True)
+        ]
         found, wanted = ([pair[side] for row in rows for pair in row] for side in (0, 1))
     numbers = [value for value in wanted if isinstance(value, float)]
-    spread = max(numbers, default=0.0) - min(numbers, default=0.0)  # arrays are float32: exact to so much of the spread
+    # arrays are float32: exact to so much of the spread
+    spread = max(numbers, default=0.0) - min(numbers, default=0.0)
     for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        same = np.isclose(one, other, rtol=1e-5, atol=1e-6 * spread) if isinstance(other, float) else one == other
+        same = (
+            np.isclose(one, other, rtol=1e-5, atol=1e-6 * spread)
+            if isinstance(other, float)
+            else one == other
+        )
         assert same, f"decodes_what_it_encodes: row {row} was {other!r} and is decoded as {one!r}"
 
 
@@ -203,32 +293,58 @@ def _perfect(specimen: Specimen) -> Callable[[Stored, Fitted], Mapping[str, np.n
     def series(stored: Stored, fitted: Fitted) -> Mapping[str, np.ndarray]:
         values = np.nan_to_num(feature.truth(stored, fitted))
         levels = len(feature.spec(fitted)["values"].facts["quantiles"])
-        return {"values": values, "quantiles": np.repeat(values[..., None], levels, axis=-1)} if levels else {"values": values}
+        return (
+            {"values": values, "quantiles": np.repeat(values[..., None], levels, axis=-1)}
+            if levels
+            else {"values": values}
+        )
 
     known: dict[str, Callable[[Stored, Fitted], Mapping[str, np.ndarray]]] = {
-        "number": lambda stored, fitted: {"value": feature.truth(stored, fitted).astype(np.float32)}, "series": series,
-        "binary": lambda stored, fitted: {"probability": stored["label"]}, "category": category,
+        "number": lambda stored, fitted: {"value": feature.truth(stored, fitted).astype(np.float32)},
+        "series": series,
+        "binary": lambda stored, fitted: {"probability": stored["label"]},
+        "category": category,
     }
-    assert feature.decoder in known, f"decodes_what_it_encodes: give the specimen `answers`, since the decoder {feature.decoder!r} is not known here"
+    assert feature.decoder in known, (
+        f"decodes_what_it_encodes: give the specimen `answers`, since the decoder {feature.decoder!r} is not"
+        " known here"
+    )
     return known[feature.decoder]
 
 
 def errors_refuse_the_missing(specimen: Specimen) -> None:
-    """With `missing: error`, where a feature has that word, a missing value is refused and nothing else is."""
+    """With `missing: error`, where a feature has that word, a missing value is refused and nothing else
+    is.
+    """
     if "missing" not in type(specimen.feature).model_fields:
         return
     declared = {**specimen.feature.declared(), "missing": "error"}
     strict = Feature.load(declared)
     for columns in _all(specimen):
-        usual, refused = Feature.load({word: value for word, value in declared.items() if word != "missing"}).accept(columns)
+        usual, refused = Feature.load(
+            {word: value for word, value in declared.items() if word != "missing"}
+        ).accept(columns)
         found, more = strict.accept(columns)
-        assert set(refused.rows.tolist()) <= set(more.rows.tolist()), "errors_refuse_the_missing: a row is no longer refused"
-        assert set(np.flatnonzero(~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)).tolist()) == set(more.rows.tolist()), "errors_refuse_the_missing: a missing row is let through"
-        assert all(usual[row].equals(found[row]) for row in range(len(found)) if found[row].is_valid), "errors_refuse_the_missing: values change"
+        assert set(refused.rows.tolist()) <= set(more.rows.tolist()), (
+            "errors_refuse_the_missing: a row is no longer refused"
+        )
+        assert set(
+            np.flatnonzero(~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), bool)).tolist()
+        ) == set(more.rows.tolist()), "errors_refuse_the_missing: a missing row is let through"
+        assert all(usual[row].equals(found[row]) for row in range(len(found)) if found[row].is_valid), (
+            "errors_refuse_the_missing: values change"
+        )
 
 
 LAWS: tuple[Law, ...] = (
-    declared_and_back, accepted_alone, halves_equal_the_whole, learns_plain_data, encoded_alone, keeps_its_spec, decodes_what_it_encodes, errors_refuse_the_missing,
+    declared_and_back,
+    accepted_alone,
+    halves_equal_the_whole,
+    learns_plain_data,
+    encoded_alone,
+    keeps_its_spec,
+    decodes_what_it_encodes,
+    errors_refuse_the_missing,
 )
 
 

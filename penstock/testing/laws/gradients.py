@@ -1,4 +1,7 @@
-"""The laws of exchanges: `check(Exchange.load({"type": "powersgd", "rank": 4}))`. Ranks are threads here, so that no process is started."""
+"""The laws of exchanges: `check(Exchange.load({"type": "powersgd", "rank": 4}))`.
+
+Ranks are threads here, so that no process is started.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,9 @@ class _Ranks:
         room = _Room(size)
         self.wires = [_Wire(room, rank) for rank in range(size)]
         self.tensors = [[torch.zeros(shape) for shape in SHAPES] for _rank in range(size)]
-        self.at_work: list[Exchanging] = [exchange.open(tensors, wire) for tensors, wire in zip(self.tensors, self.wires, strict=True)]
+        self.at_work: list[Exchanging] = [
+            exchange.open(tensors, wire) for tensors, wire in zip(self.tensors, self.wires, strict=True)
+        ]
 
     def step(self, given: list[list[Tensor]]) -> list[list[Tensor]]:
         for tensors, values in zip(self.tensors, given, strict=True):
@@ -78,7 +83,10 @@ class _Ranks:
 
 def _given(step: int, size: int, *, silent: int | None = None) -> list[list[Tensor]]:
     chance = torch.Generator().manual_seed(step)
-    return [[torch.randn(shape, generator=chance) * (0.0 if rank == silent else 0.01) for shape in SHAPES] for rank in range(size)]
+    return [
+        [torch.randn(shape, generator=chance) * (0.0 if rank == silent else 0.01) for shape in SHAPES]
+        for rank in range(size)
+    ]
 
 
 def alike(exchange: Exchange) -> None:
@@ -87,12 +95,18 @@ def alike(exchange: Exchange) -> None:
     for step in range(STEPS):
         said = ranks.step(_given(step, 3))
         for theirs in said[1:]:
-            assert all(torch.equal(one, other) for one, other in zip(said[0], theirs, strict=True)), f"alike: ranks differ after step {step}"
-            assert all(bool(torch.isfinite(tensor).all()) for tensor in theirs), f"alike: step {step} is not finite"
+            assert all(torch.equal(one, other) for one, other in zip(said[0], theirs, strict=True)), (
+                f"alike: ranks differ after step {step}"
+            )
+            assert all(bool(torch.isfinite(tensor).all()) for tensor in theirs), (
+                f"alike: step {step} is not finite"
+            )
 
 
 def kept(exchange: Exchange) -> None:
-    """What was said and what ranks keep are together what was given; what is rounded away without being kept is less than a hundredth."""
+    """What was said and what ranks keep are together what was given; what is rounded away without being kept
+    is less than a hundredth.
+    """
     ranks = _Ranks(exchange, 2)
     given = [torch.zeros(shape, dtype=torch.float64) for shape in SHAPES]
     said = [torch.zeros(shape, dtype=torch.float64) for shape in SHAPES]
@@ -105,7 +119,9 @@ def kept(exchange: Exchange) -> None:
     left = sum(float(total.sum()) for total in given) - sum(float(total.sum()) for total in said)
     size = sum(float(total.abs().sum()) for total in given)
     keeps = any(one.errors for one in ranks.at_work)
-    assert abs(left - ranks.waiting()) <= (1e-4 if keeps else 1e-2) * size, f"kept: {left:g} was given and not said, and ranks keep {ranks.waiting():g}"
+    assert abs(left - ranks.waiting()) <= (1e-4 if keeps else 1e-2) * size, (
+        f"kept: {left:g} was given and not said, and ranks keep {ranks.waiting():g}"
+    )
     if not keeps:
         for total, found in zip(given, said, strict=True):
             _.same("kept", "the sum of all", found, total, tolerance=0.02 * float(total.abs().max()) + 1e-3)
@@ -117,7 +133,9 @@ def silence(exchange: Exchange) -> None:
     for step in range(STEPS):
         ranks.step(_given(step, 2, silent=1))
     for name, error in ranks.at_work[1].errors.items():
-        assert not bool(error.any()), f"silence: a rank whose gradients are zero keeps something under {name!r}"
+        assert not bool(error.any()), (
+            f"silence: a rank whose gradients are zero keeps something under {name!r}"
+        )
 
 
 def remembered(exchange: Exchange) -> None:
@@ -132,7 +150,9 @@ def remembered(exchange: Exchange) -> None:
                 tensor.copy_(getattr(theirs, part)[name])
     for step in range(STEPS, STEPS + 3):
         first, second = one.step(_given(step, 2)), other.step(_given(step, 2))
-        assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True)), f"remembered: step {step} differs once memory has been taken up"
+        assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True)), (
+            f"remembered: step {step} differs once memory has been taken up"
+        )
 
 
 def let_go(exchange: Exchange) -> None:

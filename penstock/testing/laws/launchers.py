@@ -1,5 +1,7 @@
-"""The laws of launchers: `check(Launcher.load("local"))`. They start real processes, a few seconds each. Where somebody else
-starts the processes (`env`), every one of them checks the laws, in step.
+"""The laws of launchers: `check(Launcher.load("local"))`.
+
+They start real processes, a few seconds each. Where somebody else starts the processes (`env`), every one of
+them checks the laws, in step.
 """
 
 from __future__ import annotations
@@ -49,7 +51,10 @@ def two(launcher: Launcher) -> None:
     """Two processes reach each other; rank 0's value comes back."""
     total, ranks = launcher.launch(_meet, (), processes=2, threads=1)
     assert total == 3.0, f"two: the sum over ranks is 3; found {total}"
-    assert ranks is not None and [rank for rank, _local in ranks] == [0, 1], f"two: expected ranks 0 and 1; found {ranks}"
+    assert ranks is not None and [rank for rank, _local in ranks] == [
+        0,
+        1,
+    ], f"two: expected ranks 0 and 1; found {ranks}"
 
 
 def errors(launcher: Launcher) -> None:
@@ -60,7 +65,9 @@ def errors(launcher: Launcher) -> None:
             launcher.launch(_refuse, (), processes=processes, threads=1)
         except PenstockError as error:
             found = error
-        assert isinstance(found, RecipeError) and "the last rank refuses" in str(found), f"errors: expected the rank's own RecipeError; found {found!r}"
+        assert isinstance(found, RecipeError) and "the last rank refuses" in str(found), (
+            f"errors: expected the rank's own RecipeError; found {found!r}"
+        )
 
 
 def _stopped(world: World) -> None:
@@ -87,7 +94,10 @@ def grows(launcher: Launcher) -> None:
         launcher.launch(_stopped, (), processes=least, threads=1, grows=Growth(most, 0.5))
     except Outgrown as error:
         room = error.room
-    assert least < room <= most, f"grows: expected to be stopped within a minute since there is room for {least + 1} to {most}; found {room or 'that it was not'}"
+    assert least < room <= most, (
+        f"grows: expected to be stopped within a minute since there is room for {least + 1} to {most}; found"
+        f" {room or 'that it was not'}"
+    )
 
 
 def limits(launcher: Launcher) -> None:

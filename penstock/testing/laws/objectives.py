@@ -22,7 +22,9 @@ class _Model(nn.Module):
 
     def __init__(self, decoders: Mapping[str, Decoder], specs: FeatureSpecs) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({name: decoder.build(specs[name], _.WIDTH) for name, decoder in decoders.items()})
+        self.heads = nn.ModuleDict(
+            {name: decoder.build(specs[name], _.WIDTH) for name, decoder in decoders.items()}
+        )
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x = batch["x.value"]
@@ -48,25 +50,41 @@ def _part(batch: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
 
 
 def phases(objective: Objective) -> None:
-    """There is a phase; names differ; the first runs in every step; each has parameters of the model's own."""
+    """There is a phase; names differ; the first runs in every step; each has parameters of the model's
+    own.
+    """
     model, found, _batch = _made(objective)
     names = [phase.name for phase in found]
-    assert found and len(set(names)) == len(names), f"phases: needs at least one, with names that differ; found {names}"
-    assert found[0].every == 1 and all(phase.every >= 1 for phase in found), "phases: the first runs in every step; `every` is at least 1"
+    assert found and len(set(names)) == len(names), (
+        f"phases: needs at least one, with names that differ; found {names}"
+    )
+    assert found[0].every == 1 and all(phase.every >= 1 for phase in found), (
+        "phases: the first runs in every step; `every` is at least 1"
+    )
     own = {id(p) for p in model.parameters()}
     for phase in found:
         moved = list(phase.parameters(model))
-        assert moved and all(id(p) in own for p in moved), f"phases: {phase.name} must move parameters of the model, and some"
+        assert moved and all(id(p) in own for p in moved), (
+            f"phases: {phase.name} must move parameters of the model, and some"
+        )
 
 
 def rows(objective: Objective) -> None:
-    """A loss a row, `[B]`, float32; a row's loss does not depend on the others, so that batches may be cut."""
+    """A loss a row, `[B]`, float32; a row's loss does not depend on the others, so that batches may be
+    cut.
+    """
     model, found, batch = _made(objective)
     for phase in found:
         whole = phase.loss(model, batch)
-        assert list(whole.shape) == [ROWS] and whole.dtype == torch.float32, f"rows: {phase.name} must give float32 [{ROWS}]; it gave {whole.dtype} {list(whole.shape)}"
-        halves = torch.cat([phase.loss(model, _part(batch, slice(0, 5))), phase.loss(model, _part(batch, slice(5, None)))])
-        assert torch.allclose(whole, halves, atol=_.TOLERANCE), f"rows: the losses of {phase.name} change when the batch is cut"
+        assert list(whole.shape) == [ROWS] and whole.dtype == torch.float32, (
+            f"rows: {phase.name} must give float32 [{ROWS}]; it gave {whole.dtype} {list(whole.shape)}"
+        )
+        halves = torch.cat(
+            [phase.loss(model, _part(batch, slice(0, 5))), phase.loss(model, _part(batch, slice(5, None)))]
+        )
+        assert torch.allclose(whole, halves, atol=_.TOLERANCE), (
+            f"rows: the losses of {phase.name} change when the batch is cut"
+        )
 
 
 def weights(objective: Objective) -> None:
@@ -75,7 +93,9 @@ def weights(objective: Objective) -> None:
     weight = torch.arange(ROWS) % 4 * 0.5
     for phase in found:
         plain, weighted = phase.loss(model, batch), phase.loss(model, {**batch, "weight": weight})
-        assert torch.allclose(weighted, plain * weight, atol=_.TOLERANCE), f"weights: {phase.name} must multiply each row's loss with its weight"
+        assert torch.allclose(weighted, plain * weight, atol=_.TOLERANCE), (
+            f"weights: {phase.name} must multiply each row's loss with its weight"
+        )
 
 
 def gradients(objective: Objective) -> None:
@@ -85,14 +105,18 @@ def gradients(objective: Objective) -> None:
         model.zero_grad()
         phase.loss(model, batch).sum().backward()
         for parameter in phase.parameters(model):
-            assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), f"gradients: a parameter of {phase.name} gets none, or one that is not finite"
+            assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), (
+                f"gradients: a parameter of {phase.name} gets none, or one that is not finite"
+            )
 
 
 def learns(objective: Objective) -> None:
     """A few steps down its gradients lower the loss of the first phase."""
     model, found, batch = _made(objective)
     before = float(found[0].loss(model, batch).sum().detach())
-    movers: dict[str, Any] = {phase.name: torch.optim.Adam(list(phase.parameters(model)), lr=0.05) for phase in found}
+    movers: dict[str, Any] = {
+        phase.name: torch.optim.Adam(list(phase.parameters(model)), lr=0.05) for phase in found
+    }
     for step in range(30):
         for phase in found:
             if step % phase.every == 0:

@@ -1,4 +1,7 @@
-"""The laws of runtimes: `check(Runtime.load("onnx"))`. Each runtime makes a small program of its own sort to be judged by."""
+"""The laws of runtimes: `check(Runtime.load("onnx"))`.
+
+Each runtime makes a small program of its own sort to be judged by.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,34 @@ TOLERANCE = 1e-5
 
 def _arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     chance = np.random.default_rng(seed)
-    return {"a.value": chance.normal(size=rows).astype(np.float32), "b.value": chance.normal(size=rows).astype(np.float32)}
+    return {
+        "a.value": chance.normal(size=rows).astype(np.float32),
+        "b.value": chance.normal(size=rows).astype(np.float32),
+    }
 
 
-def _opened(runtime: Runtime, judge: Callable[[Callable[[Any], dict[str, Any]]], None], *, threads: int = 1) -> None:
+def _opened(
+    runtime: Runtime, judge: Callable[[Callable[[Any], dict[str, Any]]], None], *, threads: int = 1
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         judge(runtime.open(Path(name), runtime.specimen(Path(name)), threads=threads))
 
 
 def answers(runtime: Runtime) -> None:
-    """The specimen answers what its contract says: `y.value` is a + 2 b, one a row, as a numpy array of float32."""
+    """The specimen answers what its contract says: `y.value` is a + 2 b, one a row, as a numpy array of
+    float32.
+    """
+
     def judge(run: Callable[[Any], dict[str, Any]]) -> None:
         for rows in (1, 2, 7, 300):
             given = _arrays(rows)
             found = run(given)
             assert list(found) == ["y.value"], f"answers: the outputs are {list(found)}; expected ['y.value']"
-            assert isinstance(found["y.value"], np.ndarray) and found["y.value"].dtype == np.float32 and found["y.value"].shape == (rows,), f"answers: found {found['y.value']!r:.200}"
+            assert (
+                isinstance(found["y.value"], np.ndarray)
+                and found["y.value"].dtype == np.float32
+                and found["y.value"].shape == (rows,)
+            ), f"answers: found {found['y.value']!r:.200}"
             apart = np.abs(found["y.value"] - (given["a.value"] + 2 * given["b.value"])).max()
             assert apart <= TOLERANCE, f"answers: off by {apart}"
 
@@ -42,25 +57,35 @@ def answers(runtime: Runtime) -> None:
 
 def alone(runtime: Runtime) -> None:
     """A row alone is answered as in a batch, within 1e-5, and rows keep their order."""
+
     def judge(run: Callable[[Any], dict[str, Any]]) -> None:
         given = _arrays(50)
         together = run(given)["y.value"]
         for i in range(50):
-            apart = abs(run({name: values[i : i + 1] for name, values in given.items()})["y.value"][0] - together[i])
+            apart = abs(
+                run({name: values[i : i + 1] for name, values in given.items()})["y.value"][0] - together[i]
+            )
             assert apart <= TOLERANCE, f"alone: row {i} differs by {apart}"
 
     _opened(runtime, judge)
 
 
 def pure(runtime: Runtime) -> None:
-    """The same arrays give the same answers again, arrays given are not changed, and more arrays than are asked for do no harm."""
+    """The same arrays give the same answers again, arrays given are not changed, and more arrays than are
+    asked for do no harm.
+    """
+
     def judge(run: Callable[[Any], dict[str, Any]]) -> None:
         given = _arrays(20)
         before = {name: values.copy() for name, values in given.items()}
         first = run(given)["y.value"].copy()
         run(_arrays(33, seed=1))
-        assert np.array_equal(run({**given, "other.value": np.zeros(20)})["y.value"], first), "pure: the answers changed"
-        assert all(np.array_equal(given[name], before[name]) for name in before), "pure: the given arrays were changed"
+        assert np.array_equal(run({**given, "other.value": np.zeros(20)})["y.value"], first), (
+            "pure: the answers changed"
+        )
+        assert all(np.array_equal(given[name], before[name]) for name in before), (
+            "pure: the given arrays were changed"
+        )
 
     _opened(runtime, judge)
 
@@ -70,7 +95,9 @@ def threads(runtime: Runtime) -> None:
     found: list[np.ndarray] = []
     for count in (2, 1):  # one at last: a runtime may set it for the whole process
         _opened(runtime, lambda run: found.append(run(_arrays(100))["y.value"].copy()), threads=count)
-    assert np.abs(found[0] - found[1]).max() <= TOLERANCE, "threads: the answers depend on the number of threads"
+    assert np.abs(found[0] - found[1]).max() <= TOLERANCE, (
+        "threads: the answers depend on the number of threads"
+    )
 
 
 def declared(runtime: Runtime) -> None:

@@ -1,6 +1,9 @@
-"""The laws of sources. `check_source(Source.load({"type": "acme.lake", …}), base)` judges a declared source by all of them.
+"""The laws of sources.
 
-`base` is a folder that the laws may write in: one file of the source is changed by a byte and mended again."""
+`check_source(Source.load({"type": "acme.lake", …}), base)` judges a declared source by all of them.
+
+`base` is a folder that the laws may write in: one file of the source is changed by a byte and mended again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ Law = Callable[[Source, Path], None]
 def _extracted(source: Source, snapshot: Snapshot, scratch: str) -> tuple[Extract, pa.Table, pa.Table]:
     made = source.extract(snapshot, Path(scratch), memory_bytes=MEMORY_BYTES, events=Events())
     rows = pa.concat_tables([pq.read_table(p) for p in made.parquet], promote_options="default")
-    rejects = pa.concat_tables([pq.read_table(p) for p in made.rejects]) if made.rejects else REJECT_SCHEMA.empty_table()
+    rejects = (
+        pa.concat_tables([pq.read_table(p) for p in made.rejects])
+        if made.rejects
+        else REJECT_SCHEMA.empty_table()
+    )
     return made, rows, rejects
 
 
@@ -68,23 +75,34 @@ def snapshot_sees_a_changed_byte(source: Source, base: Path) -> None:
 
 
 def every_row_is_somewhere(source: Source, base: Path) -> None:
-    """The counts are those of the files written; each row has its place; each reject its file, line and reason."""
+    """The counts are those of the files written; each row has its place; each reject its file, line and
+    reason.
+    """
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as scratch:
         made, rows, rejects = _extracted(source, snapshot, scratch)
     assert rows.num_rows == made.rows, f"{rows.num_rows} rows were written, {made.rows} declared"
-    assert rejects.num_rows == made.rejected, f"{rejects.num_rows} rejects were written, {made.rejected} declared"
+    assert rejects.num_rows == made.rejected, (
+        f"{rejects.num_rows} rejects were written, {made.rejected} declared"
+    )
     assert made.rows + made.rejected > 0
     assert rows.schema.field(ROW_FILE).type == pa.int32() and rows.schema.field(ROW_NUMBER).type == pa.int64()
     assert {n for n in rows.column_names if n not in (ROW_FILE, ROW_NUMBER)} <= set(made.schema.names)
     for index in pc.unique(rows[ROW_FILE]).to_pylist():
         assert 0 <= index < len(snapshot.files), f"{ROW_FILE} {index} is no file of the snapshot"
         numbers = rows.filter(pc.equal(rows[ROW_FILE], index))[ROW_NUMBER].to_pylist()
-        assert sorted(numbers) == list(range(len(numbers))), f"the rows of {snapshot.files[index].path} are not numbered 0, 1, 2, …"
+        assert sorted(numbers) == list(range(len(numbers))), (
+            f"the rows of {snapshot.files[index].path} are not numbered 0, 1, 2, …"
+        )
     assert rejects.schema.equals(REJECT_SCHEMA), f"rejects have the schema {rejects.schema}"
     for reject in rejects.to_pylist():
         assert reject["file"] in {f.path for f in snapshot.files}, f"a reject of no file: {reject}"
-        assert reject["line"] >= 1 and reject["stage"] == "read" and reject["reason"] and reject["row"] is not None, f"a reject without its place or reason: {reject}"
+        assert (
+            reject["line"] >= 1
+            and reject["stage"] == "read"
+            and reject["reason"]
+            and reject["row"] is not None
+        ), f"a reject without its place or reason: {reject}"
 
 
 def extract_is_repeatable(source: Source, base: Path) -> None:
@@ -104,11 +122,20 @@ def sample_has_the_columns(source: Source, base: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         made = _extracted(source, snapshot, scratch)[0]
     sample = source.sample(snapshot, 10)
-    assert set(sample.column_names) <= set(made.schema.names), f"a sample of {sample.column_names}, an extract of {made.schema.names}"
+    assert set(sample.column_names) <= set(made.schema.names), (
+        f"a sample of {sample.column_names}, an extract of {made.schema.names}"
+    )
     assert sample.num_rows > 0 or made.rows == 0
 
 
-LAWS: tuple[Law, ...] = (declared_is_loaded, snapshot_is_stable, snapshot_sees_a_changed_byte, every_row_is_somewhere, extract_is_repeatable, sample_has_the_columns)
+LAWS: tuple[Law, ...] = (
+    declared_is_loaded,
+    snapshot_is_stable,
+    snapshot_sees_a_changed_byte,
+    every_row_is_somewhere,
+    extract_is_repeatable,
+    sample_has_the_columns,
+)
 
 
 def check_source(source: Source, base: Path) -> None:
@@ -121,4 +148,6 @@ def check_source(source: Source, base: Path) -> None:
         try:
             law(source, base)
         except AssertionError as error:
-            raise AssertionError(f"{type(source).__name__} breaks the law {law.__name__!r}: {error}") from error
+            raise AssertionError(
+                f"{type(source).__name__} breaks the law {law.__name__!r}: {error}"
+            ) from error

@@ -14,23 +14,44 @@ Law = Callable[[Tracker], None]
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def any_event(tracker: Tracker) -> None:
-    """Any event is taken, also those it does not show: words, nothing, numbers that are not finite, no step."""
+    """Any event is taken, also those it does not show: words, nothing, numbers that are not finite, no
+    step.
+    """
     with tempfile.TemporaryDirectory() as folder:
         sink = tracker.sink(Path(folder))
         for event in (
-            Event("said", 1.0, {"text": "hello"}), Event("progress", 2.0, {"stage": "train", "done": 1, "total": None, "unit": "steps"}),
-            Event("measured", 3.0, {"step": 1, "epoch": 1, "loss": 0.5, "grad_norm": None, "is_best": True, "word": "x", "validation.y/z.f1": 0.1}),
-            Event("measured", 4.0, {"step": 2, "loss": float("nan"), "lr": float("inf")}), Event("measured", 5.0, {"loss": 0.1}), Event("of a room's own", 6.0),
+            Event("said", 1.0, {"text": "hello"}),
+            Event("progress", 2.0, {"stage": "train", "done": 1, "total": None, "unit": "steps"}),
+            Event(
+                "measured",
+                3.0,
+                {
+                    "step": 1,
+                    "epoch": 1,
+                    "loss": 0.5,
+                    "grad_norm": None,
+                    "is_best": True,
+                    "word": "x",
+                    "validation.y/z.f1": 0.1,
+                },
+            ),
+            Event("measured", 4.0, {"step": 2, "loss": float("nan"), "lr": float("inf")}),
+            Event("measured", 5.0, {"loss": 0.1}),
+            Event("of a room's own", 6.0),
         ):
             sink(event)
 
 
 def at_once(tracker: Tracker) -> None:
-    """What is told lies in the run's folder when the call returns, and changes no more: a run is sealed soon after."""
+    """What is told lies in the run's folder when the call returns, and changes no more: a run is sealed soon
+    after.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sink = tracker.sink(folder)
