@@ -38,8 +38,11 @@ long: setup            ## the longest proofs: pictures from scratch, emotions in
 faults: setup          ## the whole fault matrix: kills, stalls, torn checkpoints, full disks, buckets that refuse (minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/matrix
 
-lint: setup            ## style, types, and the floors of the house
+lint: setup            ## style, types, the floors of the house and its rules for files
 	$(BIN)/ruff check penstock tests benchmarks
+	$(BIN)/ruff format --check -q penstock tests benchmarks examples
+	$(BIN)/python -m tests.house
+	$(BIN)/python -m tests.messages --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config importlinter.ini
 
