@@ -40,7 +40,7 @@ from penstock.core.mine import remember
 from penstock.core.needs import need
 from penstock.core.store import Store
 from penstock.data.encoding import Accepted, Encoding
-from penstock.data.steps import SampledDataset, seen
+from penstock.data.sampled_dataset import SampledDataset, seen
 from penstock.recipe.bundled import IDENTITY, bundle_id
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import OwnModel, Recipe

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from penstock.data.chunk import Chunk
 from penstock.data.encoding import Accepted
-
-if TYPE_CHECKING:
-    from penstock.data.steps import Chunk
 
 Refuse = Callable[[pa.Table, list[str]], None]
 """Told of series without a forecast: the last step of each, and why, one a row."""
@@ -44,6 +42,7 @@ class Tally:
 
     @property
     def series(self) -> int:
+        """All series, with a forecast or without."""
         return self.forecast + self.refused
 
 
@@ -162,8 +161,9 @@ class Unforecast:
 
     def _tell_lost(self, going_on: Key | None) -> None:
         """Series whose steps were all refused; not the one that may go on."""
-        found = [key for key in self._lost if key != going_on]
-        if found:
-            told = [self._lost.pop(key) for key in found]
-            self.tally.refused += len(told)
-            self._refuse(pa.concat_tables([table for table, _ in told]), [reason for _, reason in told])
+        ended = [key for key in self._lost if key != going_on]
+        if ended:
+            last_steps = [self._lost.pop(key) for key in ended]
+            self.tally.refused += len(last_steps)
+            reasons = [reason for _, reason in last_steps]
+            self._refuse(pa.concat_tables([table for table, _ in last_steps]), reasons)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
     from penstock.data.dataset import Dataset
     from penstock.data.encoding import Encoding
-    from penstock.data.steps import SampledDataset
+    from penstock.data.sampled_dataset import SampledDataset
     from penstock.evaluate.forecast import Naive
     from penstock.evaluate.trivial import Trivial
 

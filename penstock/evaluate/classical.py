@@ -35,7 +35,7 @@ from penstock.evaluate.training import split_rows
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
-    from penstock.data.steps import SampledDataset
+    from penstock.data.sampled_dataset import SampledDataset
 
 ROWS = 200_000
 CELLS = 40_000_000

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
-from penstock.data.steps import SampledDataset, seen
+from penstock.data.sampled_dataset import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import Classical, classical_model
 from penstock.evaluate.compare import verdict

@@ -26,7 +26,7 @@ from penstock.evaluate.training import split_rows
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.encoding import Encoding
-    from penstock.data.steps import SampledDataset
+    from penstock.data.sampled_dataset import SampledDataset
     from penstock.evaluate.classical import Classical
 
 TERMS = 200_000

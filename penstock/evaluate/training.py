@@ -17,7 +17,7 @@ from penstock.evaluate.sample import Sample
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
-    from penstock.data.steps import SampledDataset
+    from penstock.data.sampled_dataset import SampledDataset
 
 MOST_BYTES = 64 << 20
 """Of the rows at hand."""

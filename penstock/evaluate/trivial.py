@@ -22,7 +22,7 @@ from penstock.metrics.exact import Cells
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
-    from penstock.data.steps import SampledDataset
+    from penstock.data.sampled_dataset import SampledDataset
 
 _ANSWERS = {
     "binary": "probability",

@@ -22,7 +22,8 @@ from penstock.bundle.rows import absent_columns
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.events import Events
 from penstock.data.encoding import Accepted
-from penstock.data.steps import RANK, windows_of
+from penstock.data.forecast_windows import windows_of
+from penstock.data.steps import RANK
 from penstock.data.unforecast import Tally, Unforecast
 from penstock.data.windows import Reach
 from penstock.formats.learnt import KEPT, MISFIT, as_text

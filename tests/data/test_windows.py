@@ -20,9 +20,10 @@ from penstock.core.errors import ContractError, RecipeError
 from penstock.core.events import Events
 from penstock.data import steps as steps_room
 from penstock.data.feed import Feed, feed_id, fit_encoding, write_feed
+from penstock.data.forecast_windows import windows_of
 from penstock.data.loader import Loader
+from penstock.data.sampled_dataset import SampledDataset, seen
 from penstock.data.shards import row_id_halves
-from penstock.data.steps import SampledDataset, seen, windows_of
 from penstock.data.windows import Anchors, Lagged, Reach, broken, season_of, usual_distance
 from tests.data.lake import Lake, adds_up
 

@@ -23,7 +23,7 @@ from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.feed import write_feed
 from penstock.data.prepare import prepare
-from penstock.data.steps import SampledDataset
+from penstock.data.sampled_dataset import SampledDataset
 from penstock.model import Program, build_network, decoders_of
 from penstock.recipe.schema import Serve, load_recipe
 from penstock.serve.server import Serving

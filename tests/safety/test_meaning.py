@@ -19,7 +19,8 @@ import penstock
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
-from penstock.data.steps import RANK, windows_of
+from penstock.data.forecast_windows import windows_of
+from penstock.data.steps import RANK
 from penstock.data.unforecast import Unforecast
 from penstock.formats.extract import extract
 from penstock.formats.learnt import fit
