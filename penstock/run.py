@@ -211,6 +211,7 @@ class Run:
 
     @property
     def key(self) -> str:
+        """The fingerprint of all that decides what is learnt; runs with the same key learn the same."""
         return str(self._facts["key"])
 
     @property
@@ -220,14 +221,17 @@ class Run:
 
     @property
     def dataset(self) -> str:
+        """The dataset's reference, `name@id`."""
         return str(self._facts["dataset"])
 
     @property
     def feed(self) -> str:
+        """The feed's id."""
         return str(self._facts["feed"])
 
     @property
     def parent(self) -> str | None:
+        """The id of the run that this one goes on from; None where it began anew."""
         return self._facts.get("parent")
 
     @property
@@ -300,14 +304,17 @@ class Run:
 
     @property
     def events_path(self) -> Path:
+        """The file with the run's events, one JSON object a line."""
         return self._file("events.jsonl")
 
     @property
     def checkpoints(self) -> Path:
+        """The folder with the run's checkpoints, on this machine's disk."""
         return self._file("checkpoints")
 
     @property
     def report(self) -> Path:
+        """The folder for a report of the run."""
         return self._file("report")
 
     @property

@@ -301,14 +301,17 @@ class Part(Strict):
 
     @classmethod
     def is_family(cls) -> bool:
+        """Whether this class is a family, such as `Feature`, and not a type within one."""
         return "shelf" in cls.__dict__
 
     @classmethod
     def family(cls) -> type[Part]:
+        """The nearest family above this class, or the class itself where it is one."""
         return next(base for base in cls.__mro__ if base.__dict__.get("shelf"))
 
     @property
     def type(self) -> str:
+        """The name that a recipe gives in `type`."""
         return type_of(type(self))
 
     @classmethod

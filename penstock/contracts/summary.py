@@ -115,9 +115,11 @@ class ExactSum:
             self._total = plus(self._total, ((int(highs[i]) << 26) + int(lows[i]), base + int(i) - 53))
 
     def merge(self, other: ExactSum) -> None:
+        """Add what `other` has summed. The order of merges does not matter."""
         self._total = plus(self._total, other._total)
 
     def fraction(self) -> Fraction:
+        """The sum as an exact fraction; nothing is rounded."""
         return fraction(self._total)
 
     def __float__(self) -> float:

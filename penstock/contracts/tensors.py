@@ -35,6 +35,7 @@ class TensorSpec:
     """Fitted facts that an encoder or decoder may use: `edges`, `classes`, `counts`, `mean`, `std`."""
 
     def declared(self) -> dict[str, Any]:
+        """The spec as JSON holds it; `load` reads it back."""
         return {
             "dtype": self.dtype,
             "shape": list(self.shape),
@@ -46,6 +47,7 @@ class TensorSpec:
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> TensorSpec:
+        """The spec that `declared` wrote. Raises KeyError or TypeError for fields that are not its own."""
         return cls(**{**data, "shape": tuple(data["shape"]), "axes": tuple(data["axes"])})
 
 

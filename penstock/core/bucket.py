@@ -95,11 +95,13 @@ class Bucket:
             raise StoreError(f"cannot {what} the store {self.url}: {explain(error, self.url)}") from None
 
     def path(self, key: str) -> str:
+        """The object's name as the file system of the bucket takes it: its root, then `key`."""
         return f"{self.root}/{key}"
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
+        """Whether there is an object at `key`. Raises StoreError where the bucket refuses or stays silent."""
         with self.reaching(f"read {key} from"):
             return persist(
                 lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}"
@@ -213,6 +215,7 @@ class Bucket:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: bytes) -> None:
+        """Put `data` at `key`, whole or not at all; what was there is replaced. Raises StoreError."""
         with self.reaching(f"write {key} to"):
             persist(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
 

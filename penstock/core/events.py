@@ -46,12 +46,18 @@ class Events:
         self._sinks = list(sinks)
 
     def attach(self, sink: Sink) -> None:
+        """Send every later event to `sink` as well."""
         self._sinks.append(sink)
 
     def detach(self, sink: Sink) -> None:
+        """Send no more events to `sink`. Raises ValueError where it is not attached."""
         self._sinks.remove(sink)
 
     def emit(self, name: str, /, **fields: Any) -> None:
+        """Send an event with the time of now to every sink, in the order in which they came.
+
+        Credentials in `fields` are blanked first. What a sink raises is raised here.
+        """
         event = Event(name, time.time(), redacted_data(fields))
         for sink in self._sinks:
             sink(event)

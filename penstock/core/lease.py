@@ -144,12 +144,15 @@ class Leased:
 
     @property
     def folder(self) -> str:
+        """Where the files of this name stand, relative to the store."""
         return f"{FOLDER}/{self.name}"
 
     def key(self, token: int, kind: str) -> str:
+        """The key of a token's file: `json` or `lock`. Ten digits, so that keys sort as tokens do."""
         return f"{self.folder}/{token:010d}.{kind}"
 
     def lock_file(self, token: int) -> Path:
+        """The file that the holder on this machine keeps locked with `flock`."""
         return self.local / self.key(token, "lock")
 
     def top(self) -> int:
@@ -166,6 +169,7 @@ class Leased:
         return self.shelf.read(self.key(token, "json")) if token else None
 
     def holder(self, token: int) -> Holder:
+        """Who holds or held the name with `token`, from what they wrote of themselves."""
         return Holder.of(token, self.record(token))
 
     def check(self, token: int) -> None:

@@ -310,6 +310,7 @@ def answer_of(error: BaseException) -> tuple[int | None, str | None]:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error, redacted, at most 300 characters, without its full stop."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # Redacted before it is cut: half a URL does not show that it holds a password.
     said: str = redacted((text or type(error).__name__).strip().splitlines()[0][:20_000])[:300].rstrip(".")

@@ -150,6 +150,7 @@ class Credential:
 
     @property
     def text(self) -> str:
+        """User and password as they stand in a URL before the `@`."""
         return self.user if self.password is None else f"{self.user}:{self.password}"
 
 
@@ -205,6 +206,7 @@ class Shape:
     walk: Callable[[str], str] | None = None
 
     def blanked(self, text: str) -> str:
+        """`text` with every credential of this shape blanked."""
         return self.walk(text) if self.walk is not None else self.pattern.sub(self.blank, text)
 
 

@@ -31,7 +31,7 @@ class Shelf(Protocol):
         """Remove a file, if it is there."""
 
 
-class FolderShelf:
+class FolderShelf(Shelf):
     """A `Shelf` in a folder."""
 
     def __init__(self, folder: Path) -> None:

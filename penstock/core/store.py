@@ -198,6 +198,7 @@ class Store:
 
     @property
     def is_remote(self) -> bool:
+        """Whether the store is a bucket; a folder otherwise."""
         return self._bucket is not None
 
     def __repr__(self) -> str:

@@ -146,6 +146,7 @@ class Delimited(Reader):
 
     @property
     def delimiter(self) -> bytes:
+        """The one byte between two cells."""
         return self._dialect.delimiter
 
     def cut(self, start: bytes, delimiter: bytes) -> list[Record]:

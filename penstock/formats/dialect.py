@@ -49,6 +49,8 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Record:
+    """One record of a delimited file: its cells, or the reason why it cannot be read."""
+
     line: int
     """From 1."""
     raw: bytes
@@ -281,6 +283,10 @@ def behind_first(careful: Careful, buffer: bytes, line: int, final: bool) -> tup
 
 
 def head_records(text: bytes, dialect: Dialect, *, final: bool, most: int = 200) -> list[Record]:
+    """The first records of `text`, at most `most`, read by the careful parser.
+
+    `final`: whether the file ends where `text` does; otherwise a last record without its end is left out.
+    """
     found = []
     for record in Careful(dialect).records(text, 1, final=final):
         found.append(record)
@@ -290,6 +296,7 @@ def head_records(text: bytes, dialect: Dialect, *, final: bool, most: int = 200)
 
 
 def widths_of(records: list[Record]) -> list[int]:
+    """The number of cells of each record that could be read."""
     return [len(r.cells) for r in records if not r.reason]
 
 

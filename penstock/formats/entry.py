@@ -62,7 +62,8 @@ class Archive(ABC):
         return
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the archive's file. Entries cannot be read any more."""
 
     def __enter__(self) -> Self:
         return self

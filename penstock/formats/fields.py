@@ -160,6 +160,7 @@ class Tree:
         """Columns that are not made of listed objects."""
 
     def new(self) -> _Field:
+        """A new field. Raises TooManyFields where there are `MOST_COLUMNS` already."""
         self.count += 1
         if self.count > MOST_COLUMNS:
             raise TooManyFields

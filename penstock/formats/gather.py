@@ -63,6 +63,7 @@ class Names:
     shown: list[str] = field(default_factory=list)
 
     def add(self, path: str, size_bytes: int) -> None:
+        """Count the file at `path`; the first few are shown to the user by name."""
         self.files += 1
         self.in_folders += "/" in path
         self.texts += is_text(path)
@@ -91,6 +92,7 @@ class Shape:
     text: bool
 
     def schema(self) -> pa.Schema:
+        """The schema of a table of files: path, the pattern's columns, content as text or bytes."""
         content = pa.string() if self.text else pa.binary()
         return pa.schema(
             [(PATH, pa.string()), *((name, pa.string()) for name in self.pattern.columns), (CONTENT, content)]
@@ -105,10 +107,12 @@ class LeftOut:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, what: str, path: str) -> None:
+        """Count the file at `path` as left out. `what`: what such files are called in the sentence."""
         self.counts[what] += 1
         self.first.setdefault(what, path)
 
     def say(self, where: str, events: Events) -> None:
+        """Say in one sentence how many files of each kind were left out of `where`, if there are any."""
         if self.counts:
             told = "; ".join(
                 f"{n:,} {what}, such as {self.first[what]}" for what, n in sorted(self.counts.items())

@@ -47,6 +47,7 @@ class RowGroups:
         self.rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; write a row group once enough rows or bytes are held. Raises OSError of the disk."""
         self._held.append(batch)
         self._held_rows += batch.num_rows
         self._held_bytes += batch.nbytes
@@ -78,12 +79,14 @@ class RowGroups:
             self._writer = None
 
     def close(self) -> list[Path]:
+        """Write what is held; returns all files, at least one, in the order of rows."""
         if self._held or not self.files:
             self._flush()
         self._end()
         return self.files
 
     def abandon(self) -> None:
+        """Drop what is held and delete every file that was written."""
         self._held = []
         self._end()
         for file in self.files:

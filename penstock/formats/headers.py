@@ -47,6 +47,7 @@ class Look:
 
     @property
     def names(self) -> frozenset[str]:
+        """The cells that are not empty, in lower case."""
         return frozenset(cell.lower() for cell in self.cells if cell)
 
 

@@ -156,6 +156,7 @@ class ParentFolder:
         self.columns = ("label",) if folders else ()
 
     def match(self, path: str) -> dict[str, str | None]:
+        """The columns that the path of a file gives: its folder as `label`, None at the top."""
         return {"label": path.rsplit("/", 2)[-2] if "/" in path else None} if self.columns else {}
 
 

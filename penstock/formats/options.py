@@ -18,6 +18,7 @@ Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
 
 
 def one_or_many(value: Any) -> Any:
+    """A text as a list of one; any other value as it is. For words that take one or many."""
     return [value] if isinstance(value, str) else value
 
 

@@ -90,6 +90,7 @@ class Found:
 
 
 def is_remote(url: str) -> bool:
+    """Whether `url` lies in a bucket or on another machine, and not on this one's disk."""
     return "://" in url and not url.startswith("file://")
 
 

@@ -91,6 +91,7 @@ class Context:
     said: set[str] = field(default_factory=set)
 
     def text(self, name: str) -> TextTypes:
+        """What is known of the texts of the column `name`, in any case of letters; begun where it is new."""
         return self.texts.setdefault(name.lower(), TextTypes())
 
     def say(self, path: str, text: str, *, warn: bool = False) -> None:
@@ -146,9 +147,11 @@ class Reader(ABC):
         return
 
     def say(self, text: str, *, warn: bool = False) -> None:
+        """Say `text` of this file to the user, once."""
         self.context.say(self.input.path, text, warn=warn)
 
     def reject(self, reject: Reject) -> None:
+        """Count and record a row that cannot be read. Raises SourceError under `on_bad_row: fail`."""
         self.rejected += 1
         self.context.rejects.add(self.input.path, reject, fail=self.input.reading.on_bad_row == "fail")
 

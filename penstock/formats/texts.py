@@ -180,6 +180,7 @@ class TextStream:
                 return text
 
     def close(self) -> None:
+        """Close the stream of bytes below."""
         self._stream.close()
 
     def __enter__(self) -> TextStream:

@@ -243,6 +243,7 @@ class Pipeline:
         return value
 
     def prepare(self) -> None:
+        """The dataset of the recipe: opened where it is there, else made. Raises UserError or DataError."""
         from penstock.data.prepare import find_dataset, prepare
 
         self.outcome.dataset = self._stage(
@@ -272,6 +273,7 @@ class Pipeline:
             )
 
     def encode(self) -> None:
+        """The feed of the dataset: opened where it is there, else fitted and written. Raises DataError."""
         from penstock.data.feed import feed_id, write_feed
 
         dataset = self.outcome.dataset
@@ -291,6 +293,10 @@ class Pipeline:
         self.outcome.rows()  # they add up, or we stop here
 
     def train(self) -> None:
+        """The run of the recipe on the feed: a finished one, one that goes on, or a new one.
+
+        Raises TrainingError where training fails, Interrupted where a signal ended it.
+        """
         dataset, feed = self.outcome.dataset, self.outcome.feed
         assert dataset is not None and feed is not None
         key = train_key(self.recipe, feed)
@@ -369,6 +375,7 @@ class Pipeline:
             )
 
     def pack(self) -> None:
+        """The bundle of the run: opened where it is there, else exported, replayed and written."""
         run, feed, dataset = self.outcome.run, self.outcome.feed, self.outcome.dataset
         assert run is not None and feed is not None and dataset is not None
 
@@ -412,6 +419,7 @@ class Pipeline:
             return None
 
     def evaluate(self) -> None:
+        """The report of the bundle on the dataset: read where it is there, else measured and written."""
         bundle, dataset = self.outcome.bundle, self.outcome.dataset
         assert bundle is not None and dataset is not None
         self.outcome.report = self._stage(

@@ -22,6 +22,8 @@ def _enough(value: int) -> int:
 
 
 class Resources(Strict):
+    """What a recipe lets the machine spend: memory, threads and cache."""
+
     memory: Annotated[Bytes, AfterValidator(_enough), Field(json_schema_extra={"minimum": LEAST_MEMORY})] = (
         4 * 2**30
     )

@@ -17,6 +17,7 @@ class Dumper(yaml.SafeDumper):
     """
 
     def ignore_aliases(self, data: Any) -> bool:
+        """True: a value that stands twice is written twice, never as an anchor and an alias."""
         return True
 
 

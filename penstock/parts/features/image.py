@@ -107,10 +107,12 @@ class ImageFeature(Feature):
 
     @property
     def height(self) -> int:
+        """Pixels from top to bottom, after resizing."""
         return self.size if isinstance(self.size, int) else self.size[0]
 
     @property
     def width(self) -> int:
+        """Pixels from left to right, after resizing."""
         return self.size if isinstance(self.size, int) else self.size[1]
 
     @property

@@ -63,6 +63,7 @@ class Sequence(Feature):
 
     @property
     def canonical(self) -> pa.DataType:
+        """The Arrow type in which rows hold the feature: lists of texts or of float64, or one text."""
         return {"items": pa.list_(pa.string()), "numbers": pa.list_(pa.float64())}.get(self.unit, pa.string())
 
     def unfit(self, *, target: bool, sampled: bool) -> str | None:
