@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from penstock.core.errors import SourceError
+from penstock.formats.cells import Cells
 from penstock.formats.dialect import (
     LONGEST_RECORD,
     Careful,
@@ -69,9 +70,14 @@ Block = tuple[pa.RecordBatch, list[Reject]]
 class Delimited(Reader):
     """Reads one CSV or TSV file."""
 
-    def __init__(self, input: Input, context: Context) -> None:
+    def __init__(self, input: Input, context: Context, format: str = "") -> None:
+        """
+        Args:
+            format: csv or tsv, where it is known.
+        """
         super().__init__(input, context)
-        self._kept = context.scratch / f"cells-{id(self):x}.arrow"
+        self._format = format
+        self._cells: Cells | None = None
         self._rows = 0
         self._names: list[str] = []
         self._dialect = Dialect()
@@ -92,12 +98,9 @@ class Delimited(Reader):
             self._settle_columns()
             size = 0
             blocks = self._blocks(text, buffer, line, final)
-            with (
-                pa.OSFile(str(self._kept), "wb") as file,
-                pa.ipc.new_file(
-                    file, self._kept_schema(), options=pa.ipc.IpcWriteOptions(compression="lz4")
-                ) as writer,
-            ):
+            own = self.context.scratch / f"cells-{id(self):x}.arrow"
+            self._cells = Cells(self.context.spool, own, self._kept_schema())
+            try:
                 for batch, rejects in blocks:
                     for reject in rejects:
                         self.reject(reject)
@@ -105,7 +108,7 @@ class Delimited(Reader):
                             self.say(_JOINED.format(line=reject.line), warn=True)
                     self.declared = (self.declared or 0) + batch.num_rows + len(rejects)
                     if batch.num_rows:
-                        writer.write_batch(batch)
+                        self._cells.write(batch)
                         self._rows += batch.num_rows
                     size += batch.nbytes
                     if self.context.limit is not None and (
@@ -113,6 +116,9 @@ class Delimited(Reader):
                     ):
                         blocks.close()
                         break
+            finally:
+                self._cells.end()
+        self._again = None  # of a hundred thousand files each would have one
 
     def _text(self) -> TextStream:
         if self._encoding is None:
@@ -254,7 +260,7 @@ class Delimited(Reader):
             return replace(dialect, delimiter=reading.delimiter.encode())
         if self._delimiter:
             return replace(dialect, delimiter=self._delimiter)
-        if reading.format == "tsv" or (reading.format == "auto" and format_of(self.input.url) == "tsv"):
+        if self._named() == "tsv":
             return replace(dialect, delimiter=b"\t")
         start = beginning(buffer, PEEK_BYTES)
         found = sniff_delimiter(start, dialect, final=final and len(buffer) <= len(start))
@@ -262,12 +268,20 @@ class Delimited(Reader):
             self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
         return replace(dialect, delimiter=found or b",")
 
+    def _named(self) -> str:
+        """The format that the recipe, or else the file, names."""
+        declared = self.input.reading.format
+        if declared != "auto":
+            return declared
+        self._format = self._format or format_of(self.input.url)
+        return self._format
+
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
         """The delimiter under which the file has the columns that were learnt: by its first line's names, or
         by their number.
         """
         start = beginning(buffer, PEEK_BYTES)
-        ending = format_of(self.input.url) == "tsv"
+        ending = (self._format or format_of(self.input.url)) == "tsv"
         first = self.input.reading.delimiter or ("\t" if ending else ",")
         best: tuple[int, bytes] = (0, b"")
         for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
@@ -424,7 +438,7 @@ class Delimited(Reader):
         What is looked at is a block's bytes, and twice as much each time where a record does not end in them;
         so one long record makes no others long, and nothing is looked at more than twice.
         """
-        at, reach = 0, self._block_bytes
+        at, reach, is_first = 0, self._block_bytes, True
         while True:
             if len(buffer) - at < reach and not final:
                 more = text.read(reach - (len(buffer) - at))
@@ -440,7 +454,9 @@ class Delimited(Reader):
                 continue
             if cut:
                 block = start[:cut]
-                yield pool.submit(self._fast, block, line)
+                # a file of one block needs no thread, and a source may have a hundred thousand of them
+                is_only = is_first and last and cut == len(start)
+                yield self._fast(block, line) if is_only else pool.submit(self._fast, block, line)
                 at, line = at + cut, line + block.count(b"\n")
             else:
                 careful = Careful(self._dialect)
@@ -453,7 +469,7 @@ class Delimited(Reader):
                 else:
                     reach *= 2
                     continue
-            reach = self._block_bytes
+            reach, is_first = self._block_bytes, False
 
     def _fast(self, block: bytes, line: int) -> Block:
         d, width = self._dialect, len(self._names)
@@ -595,15 +611,12 @@ class Delimited(Reader):
     # -- the second pass -------------------------------------------------------------------------------------
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        if not self._rows:
-            return
-        with pa.memory_map(str(self._kept)) as source:
-            reader = pa.ipc.open_file(source)
-            for i in range(reader.num_record_batches):
-                yield reader.get_batch(i)
+        if self._cells is not None:
+            yield from self._cells.batches()
 
     def close(self) -> None:
-        self._kept.unlink(missing_ok=True)
+        if self._cells is not None:
+            self._cells.close()
 
 
 def _result(block: Future[Block] | Block) -> Block:

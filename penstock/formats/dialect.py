@@ -254,7 +254,7 @@ def sniff_delimiter(text: bytes, dialect: Dialect, *, final: bool) -> bytes | No
     best: tuple[float, bool, int] = (0.0, False, 1)
     found = None
     for candidate in (b",", b"\t", b";", b"|"):
-        if candidate in (dialect.quote, dialect.escape):
+        if candidate in (dialect.quote, dialect.escape) or candidate not in text:
             continue
         widths = widths_of(head_records(text, replace(dialect, delimiter=candidate), final=final))
         if not widths:

@@ -98,7 +98,8 @@ def extract(
             _headers(readers)
             for i, reader in enumerate(readers):
                 reader.scan()
-                events.progress("extract", i + 1, 2 * len(inputs), "files")
+                if _is_told(i + 1, len(inputs)):
+                    events.progress("extract", i + 1, 2 * len(inputs), "files")
             for reader in readers:
                 reader.settle()
             if not readers:
@@ -128,6 +129,12 @@ def extract(
             rejects.close()
             for reader in readers:
                 reader.close()
+            context.spool.close()
+
+
+def _is_told(done: int, total: int) -> bool:
+    """Whether so many files are worth a word of progress: a few hundred a pass are enough."""
+    return done % max(1, total // 200) == 0 or done == total
 
 
 def _no_rows(inputs: Sequence[Input], readers: list[Reader], schema: pa.Schema) -> NoRows:
@@ -154,7 +161,7 @@ def _reader(input: Input, context: Context) -> Reader:
     if declared != "auto" and input.size_bytes == 0:
         raise SourceError(f"{input.url} is empty: it has no rows and no columns.")
     if format in ("csv", "tsv"):
-        return Delimited(input, context)
+        return Delimited(input, context, format if declared == "auto" else "")
     return JsonLines(input, context) if format == "jsonl" else Columnar(input, context, format)
 
 
@@ -402,9 +409,10 @@ def _write(
         try:
             for index, (reader, part) in enumerate(zip(readers, partitions, strict=True)):
                 cut = _write_one(index, reader, part, plan, context, writer, rejects) or cut
-                context.events.progress(
-                    "extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows
-                )
+                if _is_told(index + 1, len(readers)):
+                    context.events.progress(
+                        "extract", len(readers) + index + 1, 2 * len(readers), "files", rows=writer.rows
+                    )
             return _Written(writer.close(), writer.rows, rejects, cut)
         except BaseException as error:
             writer.abandon()

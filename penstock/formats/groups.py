@@ -119,7 +119,25 @@ def _weight(batch: pa.RecordBatch) -> int:
 
 
 def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
-    """The same items, made by another thread, `depth` ahead."""
+    """The same items, made by another thread, `depth` ahead, from the third on.
+
+    Many sources have one item or two (small files), which a thread would cost more than it saves.
+    """
+    iterator, is_long = iter(items), False
+    try:
+        for _ in range(2):
+            item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+        is_long = True
+    finally:
+        if not is_long and hasattr(iterator, "close"):
+            iterator.close()
+    yield from _by_thread(iterator, depth)
+
+
+def _by_thread(iterator: Iterator[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
     made: queue.Queue[tuple[str, object]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -133,7 +151,6 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
         return False
 
     def work() -> None:
-        iterator = iter(items)
         try:
             with until(stop):
                 for item in iterator:

@@ -76,7 +76,7 @@ def decide(looks: Sequence[Look]) -> list[bool]:
     common = Counter(one.cells for one in sure).most_common(1)[0][0]
     reference = next(one for one in sure if one.cells == common)
     for one in looks:
-        if not _belongs(one, reference, certain=one in sure):
+        if not _belongs(one, reference, certain=one.verdict == reference.verdict):
             raise SourceError(_differs(one, reference))
     return [True] * len(looks)
 

@@ -19,6 +19,7 @@ from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
+from penstock.formats.cells import Spool
 from penstock.formats.options import Reading
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.typed import TextTypes
@@ -89,6 +90,11 @@ class Context:
     objects: dict[str, Any] = field(default_factory=dict)
     """What JSON's fields are, over all files that are read alike."""
     said: set[str] = field(default_factory=set)
+    spool: Spool = field(init=False)
+    """Where small files keep what they say between the passes; whoever made the context closes it."""
+
+    def __post_init__(self) -> None:
+        self.spool = Spool(self.scratch / "cells.bin")
 
     def text(self, name: str) -> TextTypes:
         """What is known of the texts of the column `name`, in any case of letters; begun where it is new."""

@@ -126,21 +126,23 @@ def format_of(url: str) -> str:
 
 def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
     """The encoding to read with; `auto` looks at the whole file."""
-    start = head(url, 4)
-    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if declared != "auto":
-        if utf16 and codecs.lookup(declared).name == "utf-8":
+        start = head(url, 4)
+        if start.startswith(marks) and codecs.lookup(declared).name == "utf-8":
             raise SourceError(f"{url} begins with the mark of UTF-16. Set `encoding: utf-16`.")
         if problem := lacks_mark(start, declared):
             raise SourceError(f"{url} {problem}.")
         return declared
-    if utf16:
-        return "utf-16"
     decoder = codecs.getincrementaldecoder("utf-8")()
     with opened(url) as stream:
+        chunk = _read(stream, url, 1 << 20)
+        if chunk.startswith(marks):
+            return "utf-16"
         try:
-            while chunk := _read(stream, url, 1 << 20):
+            while chunk:
                 decoder.decode(chunk)
+                chunk = _read(stream, url, 1 << 20)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from penstock.formats.delimited import Delimited
 from penstock.formats.headers import Look, decide, look
@@ -15,21 +16,33 @@ def settle_together(readers: Sequence[Delimited]) -> None:
     Raises:
         SourceError: a file has another beginning than the others, and cannot be mapped by name.
     """
-    starts = [reader.peek() for reader in readers]
-    common = Counter(reader.delimiter for reader in readers).most_common(1)[0][0]
-    widths = {
-        len(records[0].cells)
-        for reader, start in zip(readers, starts, strict=True)
-        if reader.delimiter == common and (records := reader.cut(start, common))
-    }
-    looks: list[Look] = []
-    delimiters: list[bytes] = []
-    for reader, start in zip(readers, starts, strict=True):
-        delimiter = reader.delimiter
-        as_common = reader.cut(start, common)
-        if delimiter != common and not reader.input.reading.delimiter and len(as_common[0].cells) in widths:
-            delimiter = common
-        delimiters.append(delimiter)
-        looks.append(look(reader.input.path, reader.cut(start, delimiter)))
+    # What a file begins with is read for each in turn, and not held: there may be a hundred thousand of them.
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    looks, widths = [], []
+    for reader in readers:
+        found, width = _looked(reader, reader.peek(), None, known)
+        looks.append(found)
+        widths.append(width)
+    delimiters = [reader.delimiter for reader in readers]
+    common = Counter(delimiters).most_common(1)[0][0]
+    wanted = {width for width, delimiter in zip(widths, delimiters, strict=True) if delimiter == common}
+    for i, reader in enumerate(readers):
+        if delimiters[i] != common and not reader.input.reading.delimiter:
+            found, width = _looked(reader, reader.peek(), common, known)
+            if width in wanted:
+                looks[i], delimiters[i] = found, common
     for reader, header, delimiter in zip(readers, decide(looks), delimiters, strict=True):
         reader.settled(header=header, delimiter=delimiter)
+
+
+def _looked(
+    reader: Delimited, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
+) -> tuple[Look, int]:
+    """A file's look, and how many cells its first line has, cut by `delimiter` (None: by its own).
+
+    Args:
+        cells: first lines that were seen, so that files that begin alike share one.
+    """
+    records = reader.cut(start, delimiter or reader.delimiter)
+    found = look(reader.input.path, records)
+    return replace(found, cells=cells.setdefault(found.cells, found.cells)), len(records[0].cells)

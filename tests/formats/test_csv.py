@@ -298,13 +298,15 @@ def _by_blocks(folder: Path, content: bytes, size: int, reading: dict) -> tuple[
     file.write_bytes(content)
     (folder / "r.parquet").unlink(missing_ok=True)
     rejects = Rejects(folder / "r.parquet")
+    context = Context(folder, rejects, Events(), size, 2)
     reader = delimited.Delimited(
         Input("soup.csv", str(file), Reading.model_validate(reading)),
-        Context(folder, rejects, Events(), size, 2),
+        context,
     )
     reader.scan()
     rows = [tuple(r.values()) for b in reader.batches({}) for r in b.to_pylist()]
     reader.close()
+    context.spool.close()
     bad = [r for p in rejects.close() for r in pq.read_table(p).select(["line", "reason", "row"]).to_pylist()]
     return rows, bad
 

@@ -5,6 +5,7 @@ where and why.
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ import pytest
 
 from penstock.contracts.data import Extract
 from penstock.core.errors import SourceError
-from penstock.core.events import Events
-from penstock.formats import fields
+from penstock.core.events import Event, Events
+from penstock.formats import cells, fields
 from penstock.formats.extract import extract
 from penstock.formats.groups import pieces_of
 from penstock.formats.options import Reading
@@ -357,3 +358,60 @@ def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
     )
     _, refused = Feature.load({"type": "image", "size": 32}).accept([pa.array([picture], pa.binary())])
     assert len(refused.reasons) == 1 and f"{side} × {side} pixels" in refused.reasons[0]
+
+
+# -- many files ----------------------------------------------------------------------------------------------
+
+
+def test_a_small_file_costs_no_thread_and_no_file_of_scratch(tmp_path, monkeypatch):
+    """A source may have a hundred thousand of them."""
+    begun = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (begun.append(self.name), start(self))[1])
+    inputs = []
+    for i in range(300):
+        path = tmp_path / f"part-{i:03}.csv"
+        path.write_text("a;b\n" + "".join(f"{5 * i + j};w{j}\n" for j in range(5)), "utf-8")
+        inputs.append(Input(path.name, str(path)))
+    told, seen = [], []
+
+    def hear(event: Event) -> None:
+        if event.name == "progress":
+            told.append(event.fields["done"])
+            seen.append(len(list((tmp_path / "s").iterdir())))
+
+    made = extract(inputs, tmp_path / "s", memory_bytes=256 << 20, events=Events(hear))
+    assert rows_of(made)["a"].to_pylist() == list(range(1_500)) and not begun and max(seen) <= 3
+    assert told[-1] == 600 and len(told) <= 600
+
+
+def test_cells_wait_in_one_file_or_in_their_own_and_come_back_the_same(tmp_path):
+    schema = pa.schema([("t", pa.string())])
+    spool = cells.Spool(tmp_path / "spool")
+    kept = []
+    for i in range(5):
+        kept.append(cells.Cells(spool, tmp_path / f"own-{i}", schema))
+        for j in range(i):
+            kept[-1].write(pa.record_batch([pa.array([f"{i}.{j}", None])], schema=schema))
+        kept[-1].end()
+    for _ in range(2):
+        for i, one in enumerate(kept):
+            found = [text for batch in one.batches() for text in batch["t"].to_pylist()]
+            assert found == [text for j in range(i) for text in (f"{i}.{j}", None)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["own-2", "own-3", "own-4", "spool"]
+    for one in kept:
+        one.close()
+    spool.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_are_read_below_a_small_ceiling(tmp_path):
+    (tmp_path / "many").mkdir()
+    for i in range(10_000):
+        (tmp_path / "many" / f"{i}.csv").write_text(f"a,b\n{i},w\n", "utf-8")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: many\nsource: {type: files, path: many}\nresources: {memory: 1GiB}\n", "utf-8"
+    )
+    done = penstock(tmp_path, "prepare", "recipe.yaml")
+    assert done.returncode == 0 and "10,000 rows in = " in done.stdout, done.stdout[:2_000]
