@@ -6,7 +6,6 @@ returns the noun it made. Printing is the command line's business.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +20,7 @@ from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
 from penstock.core.making import making
+from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -571,7 +571,8 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str
         }
     if "@" in reference:
         dataset = Dataset.open(where, reference)
-        profile = json.loads(dataset.file("profile.json").read_text("utf-8"))
+        with sound(f"the dataset {dataset.path}"):
+            profile = object_in(dataset.file("profile.json"))
         return {
             "reference": dataset.reference,
             "path": str(dataset.path),
@@ -581,11 +582,8 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str
     for shelf in ("reports", "feeds"):
         if "/" not in reference and reference and where.has(f"{shelf}/{reference}"):
             artefact = where.open(f"{shelf}/{reference}")
-            told = (
-                {"report": json.loads((artefact.path / "report.json").read_text("utf-8"))}
-                if shelf == "reports"
-                else {}
-            )
+            with sound(f"the report {artefact.path}", advice="Delete it, and it is made again"):
+                told = {"report": object_in(artefact.path / "report.json")} if shelf == "reports" else {}
             return {
                 "reference": reference,
                 "path": str(artefact.path),

@@ -38,6 +38,7 @@ from penstock.core.events import Events
 from penstock.core.identity import sha256_file
 from penstock.core.mine import remember
 from penstock.core.needs import need
+from penstock.core.sound import sound
 from penstock.core.store import Store
 from penstock.data.encoding import Accepted, Encoding
 from penstock.data.sampled_dataset import SampledDataset, seen
@@ -83,11 +84,13 @@ def pack(
     from penstock.model import Program, build_network, decoders_of
 
     recipe = recipe or run.recipe()
-    safetensors = need("safetensors.torch", extra="train", why="packing a bundle")
+    need("safetensors.torch", extra="train", why="packing a bundle")
+    from penstock.nn.weights import read_tensors, take_weights
+
     weights = run.verified("model.safetensors")
     encoding = feed.encoding
     network = build_network(recipe, encoding, seed=recipe.seed)
-    network.load_state_dict(safetensors.load_file(str(weights)))
+    take_weights(network, read_tensors(weights), where=f"the weights of {run.id}")
     decoders = decoders_of(recipe, encoding)
     program = Program(network, decoders, encoding)
     inputs, outputs = export.signature(program, encoding.specs("inputs"))
@@ -172,7 +175,7 @@ def pack(
             "source": source,
             "serve": whole["serve"],
             "measured": measured,
-            "validation": _summary(run).get("validation", {}),
+            "validation": _summary(run)["validation"],
         }
         _write_json(folder / "bundle.json", without_secrets(bundle))
         _write_json(folder / "fitted.json", fitted)
@@ -460,7 +463,14 @@ def _array(values: np.ndarray) -> pa.Array:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    return dict(run.facts().get("summary") or {})
+    """What training said at its end, with `validation`, an object.
+
+    Raises:
+        StoreError: the run says something else.
+    """
+    with sound(f"the run {run.path}"):
+        summary = dict(run.summary or {})
+        return {**summary, "validation": dict(summary.get("validation") or {})}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -9,10 +9,12 @@ its traceback.
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from penstock.core.errors import PenstockError, StoreError
 from penstock.core.visible import visible
@@ -85,6 +87,19 @@ def _is_within(error: Exception, folder: Path) -> bool:
 
 def _short(text: str, longest: int = _MOST_WORDS) -> str:
     return visible(text if len(text) <= longest else f"{text[:longest]}…")
+
+
+def object_in(file: Path) -> dict[str, Any]:
+    """What a JSON file of an artefact holds; read within `sound`.
+
+    Raises:
+        TypeError: it is no JSON object.
+        ValueError, RecursionError: it is no JSON.
+    """
+    found = json.loads(file.read_text("utf-8"))
+    if not isinstance(found, dict):
+        raise TypeError(f"{file.name} is no JSON object")
+    return found
 
 
 def number_of(found: object) -> int:

@@ -124,7 +124,10 @@ class Dataset:
         import pyarrow.parquet as pq
 
         with self._sound():
-            return pq.read_schema(next(self._opened("train"))()).remove_metadata()
+            first = next(self._opened("train"), None)
+            if first is None:
+                raise LookupError("its manifest names no rows to train on")
+            return pq.read_schema(first()).remove_metadata()
 
     def _sound(self) -> AbstractContextManager[None]:
         """Within this, what it says of itself, and its rows, are read."""

@@ -29,6 +29,7 @@ from penstock.core.memory import MemoryWatch
 from penstock.core.mine import recall
 from penstock.core.paths import shown
 from penstock.core.remote import heard
+from penstock.core.sound import object_in, sound
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
@@ -515,7 +516,8 @@ def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) 
     if not store.has(name):
         return None
     folder = store.open(name).path
-    found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    with sound(f"the report {folder}", advice="Delete it, and it is made again"):
+        found = object_in(folder / "report.json")
     return {**found, "path": str(folder / "report.md")}
 
 

@@ -23,19 +23,20 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.core.paths import below
+from penstock.core.sound import object_in, sound
 from penstock.core.store import Artefact, seal, told_plainly
+from penstock.nn.weights import read_tensors
 
 MODEL = "model.safetensors"
 AVERAGE = "average.safetensors"
@@ -100,10 +101,20 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """The checkpoint in `path`, which `Checkpoints.newest` has found whole."""
+        """The checkpoint in `path`, which `Checkpoints.newest` has found whole.
+
+        Raises:
+            StoreError: what it holds is no checkpoint's.
+        """
         named = Artefact.open(path).manifest["files"]  # and nothing that lies beside
         files = {name: read_tensors(path / name) for name in sorted(named) if name.endswith(".safetensors")}
-        return cls.of(json.loads((path / STATE).read_text("utf-8")), files)
+        with sound_checkpoint(path):
+            return cls.of(object_in(path / STATE), files)
+
+
+def sound_checkpoint(path: Path) -> AbstractContextManager[None]:
+    """Within this, what a checkpoint says is taken up."""
+    return sound(f"the checkpoint {path}", advice="Delete it, and the one before it is used")
 
 
 class Checkpoints:
@@ -224,19 +235,6 @@ class Snapshot:
             torch.cuda.synchronize()
         self._kept = kept
         return found
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
-
-    Raises:
-        StoreError: it is no such file.
-    """
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"cannot read the weights in {path}: {error}") from None
-    return found
 
 
 def _synced(folder: Path) -> None:

@@ -27,6 +27,7 @@ from penstock.core.pulse import Pulse
 from penstock.core.remote import as_here
 from penstock.core.store import Store
 from penstock.data.loader import Loader
+from penstock.nn.weights import read_tensors
 from penstock.recipe.schema import CheckpointPolicy, Recipe
 from penstock.train.checkpoint import (
     AVERAGE,
@@ -34,7 +35,7 @@ from penstock.train.checkpoint import (
     Checkpoint,
     Checkpoints,
     Snapshot,
-    read_tensors,
+    sound_checkpoint,
     write_weights,
 )
 from penstock.train.checkpoint_uploader import CheckpointUploader
@@ -319,14 +320,8 @@ class CheckpointManager:
             UserError, StoreError: it belongs to another order of rows, or to another model.
         """
         kept = Checkpoint.read(path)
-        self._loader.load_state_dict(kept.state["loader"])
-        tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
-        for text in restore(self._learner, tensors, kept.state["scaler"]):
-            self._events.warn(text)
-        self._early_stopping.recall(kept.state["watch"])
-        if self._plateau and kept.state["plateau"]:
-            self._plateau.recall(kept.state["plateau"])
-        state = TrainState(**kept.state["place"])
+        with sound_checkpoint(path):
+            state = self._taken_up(kept)
         if state.best_step is not None:
             try:
                 self._checkpoints.whole(state.best_step)
@@ -341,6 +336,16 @@ class CheckpointManager:
                 self._early_stopping.recall({**kept.state["watch"], "best_value": None, "best_epoch": None})
         self._spacing.kept(now=time.perf_counter(), step=state.step, pause=0.0)
         return state
+
+    def _taken_up(self, kept: Checkpoint) -> TrainState:
+        self._loader.load_state_dict(kept.state["loader"])
+        tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
+        for text in restore(self._learner, tensors, kept.state["scaler"]):
+            self._events.warn(text)
+        self._early_stopping.recall(kept.state["watch"])
+        if self._plateau and kept.state["plateau"]:
+            self._plateau.recall(kept.state["plateau"])
+        return TrainState(**kept.state["place"])
 
     def go_back(self, state: TrainState, error: NotFinite) -> TrainState:
         """The state of the last whole checkpoint, with what has been left out since; every rank calls.

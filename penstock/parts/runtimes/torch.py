@@ -34,7 +34,9 @@ class Torch(Runtime):
     ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
         torch.set_num_threads(threads)  # torch knows one number for the whole process
-        safetensors = need("safetensors.torch", extra="train", why="reading a bundle's weights")
+        need("safetensors.torch", extra="train", why="reading a bundle's weights")
+        from penstock.nn.weights import read_tensors, take_weights
+
         module = source_module(folder / program["file"])
         specs = {
             side: {
@@ -56,9 +58,14 @@ class Torch(Runtime):
             network = made(**arguments)
         except (AttributeError, TypeError) as error:
             raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
-        weights = safetensors.load_file(str(folder / program["weights"]))
+        weights = read_tensors(folder / program["weights"], error=BundleError)
         prefix = program["prefix"]
-        network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
+        take_weights(
+            network,
+            {name.removeprefix(prefix): tensor for name, tensor in weights.items()},
+            where=f"the weights in {folder}",
+            error=BundleError,
+        )
         network.eval()
         decoders = {target: Decoder.load(declared) for target, declared in program["decoders"].items()}
         names = [entry["name"] for entry in program["inputs"]]
