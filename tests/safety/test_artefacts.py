@@ -37,7 +37,7 @@ from tests.safety.test_hostile import edit, reseal
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "store-1"
 NAMES = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
-QUICK = {"datasets": 12, "feeds": 4, "runs": 6, "bundles": 4, "reports": 3}
+QUICK = {"datasets": 12, "feeds": 12, "runs": 12, "bundles": 8, "reports": 8}
 MANY = {"datasets": 300, "feeds": 300, "runs": 300, "bundles": 300, "reports": 100}
 RESUMED = 16
 """Each packs anew, and many train, which takes seconds."""
@@ -208,7 +208,7 @@ def is_refused(ask: Callable[[], object], what: str) -> bool:
 
 @pytest.mark.parametrize("shelf", SHELVES)
 def test_an_artefact_of_somebody_else_s_making_is_told(shelf, tmp_path):
-    assert tried(shelf, QUICK[shelf], 2, tmp_path) >= 0
+    assert tried(shelf, QUICK[shelf], 2, tmp_path) > 0
 
 
 @pytest.mark.slow

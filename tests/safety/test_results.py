@@ -24,7 +24,7 @@ from penstock.contracts.sql import FUNCTIONS
 
 CHILD = Path(__file__).with_name("results_child.py")
 HANG_SECONDS = 500
-QUICK, MANY = 20, 3_000
+QUICK, MANY = 50, 3_000
 
 TYPES = [  # no column has such a type: the recipe is refused, and is told what else to say
     "t - t",
