@@ -181,18 +181,19 @@ def pack(
         _write_json(folder / "fitted.json", fitted)
         _write_json(folder / "decision.json", decision)
         _write_recipe(folder / "recipe.yaml", recipe, run)
-        (folder / "card.md").write_text(
-            card.write(
-                bundle,
-                recipe=recipe,
-                encoding=encoding,
-                decision=decision,
-                counts=dataset.counts,
-                summary=_summary(run),
-                id="",
-            ),
-            "utf-8",
-        )
+        with sound(f"the run {run.path}"):  # its summary is shown, whoever wrote it
+            (folder / "card.md").write_text(
+                card.write(
+                    bundle,
+                    recipe=recipe,
+                    encoding=encoding,
+                    decision=decision,
+                    counts=dataset.counts,
+                    summary=_summary(run),
+                    id="",
+                ),
+                "utf-8",
+            )
     id = manifest["id"]
     if source:
         remember("bundle", id, {"id": id})
