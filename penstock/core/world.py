@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from penstock.core.cores import usable_cores
 from penstock.core.manifest import FORMAT
 from penstock.core.redact import redacted_words
 
@@ -55,15 +56,10 @@ def world_now() -> dict[str, Any]:
             "host": socket.gethostname(),
             "machine": platform.machine(),
             "processor": _processor(),
-            "cores": cores(),
+            "cores": usable_cores(),
             "memory_bytes": psutil.virtual_memory().total,
         },
     }
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _processor() -> str:

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from penstock.core.lanes import in_one_lane
 from penstock.core.remote import as_here
+from penstock.core.threads import single_threaded
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -71,7 +71,7 @@ def ahead(
 
     Args:
         jobs: asked for by one thread at a time.
-        make: called by several threads at once; each of its calls stays within its thread (`core.lanes`).
+        make: called by several threads at once; each of its calls stays within its thread (`core.threads`).
         threads: how many; with 0, the consumer's own.
         memory_bytes: what may be held in all: being made, waiting, and in the consumer's hands.
         size: bytes that a made job takes.
@@ -102,7 +102,7 @@ def ahead(
 def _as_asked(jobs: Iterator[Job], make: Callable[[Job], Made], timings: Timings | None) -> Iterator[Made]:
     while True:
         began = time.perf_counter()
-        with in_one_lane():
+        with single_threaded():
             job = next(jobs, _END)
             if job is _END:
                 return
@@ -157,7 +157,7 @@ class _Line(Generic[Job, Made]):
     # -- the threads' side -----------------------------------------------------------------------------------
 
     def work(self) -> None:
-        with in_one_lane():
+        with single_threaded():
             while self._admitted():
                 with self._source:
                     number = self._asked

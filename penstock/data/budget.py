@@ -8,10 +8,10 @@ makes a text look small).
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_ID
+from penstock.core.cores import usable_cores
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
@@ -35,7 +35,7 @@ def threads_of(recipe: Recipe) -> int:
     """As declared, or all that this process may use."""
     if recipe.resources.threads:
         return recipe.resources.threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, hands: int) -> int:

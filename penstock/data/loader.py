@@ -28,9 +28,9 @@ from pydantic import ValidationError
 from penstock.contracts.part import flatten
 from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
-from penstock.core.lanes import several
 from penstock.core.memory import keep_freed
 from penstock.core.store import Store
+from penstock.core.threads import threads_per_process
 from penstock.data.ahead import Timings, ahead
 from penstock.data.draws import FULL_BYTES, Rows, check_alike, settle, shard_bytes
 from penstock.data.encoding import WEIGHT
@@ -205,7 +205,7 @@ class Loader:
         if device is not None and numpy:
             raise ValueError("numpy arrays have no device; leave out either numpy=True or device")
         self.device = None if device is None else device_there(device)
-        self.threads = self._worth(several(world)) if threads is None else threads
+        self.threads = self._worth(threads_per_process(world)) if threads is None else threads
         self._staging: Staging | None = None
         self.timings = Timings()
         """Where the seconds went, over all epochs."""

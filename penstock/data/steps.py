@@ -10,7 +10,6 @@ Memory holds a chunk of steps, whatever the length of the series.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER
+from penstock.core.cores import usable_cores
 from penstock.core.errors import ContractError, Problem
 from penstock.data import misfits
 from penstock.data.chunk import Chunk
@@ -75,9 +75,7 @@ def sort_steps(
     """
     import ibis
 
-    threads = recipe.resources.threads or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    threads = recipe.resources.threads or usable_cores()
     with recipe.engine.open(
         scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads
     ) as session:

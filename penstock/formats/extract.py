@@ -14,7 +14,6 @@ scratch folder, which holds CSV cells as compressed Arrow between the passes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.contracts.learnt import Learnt
+from penstock.core.cores import usable_cores
 from penstock.core.errors import NoRows, SourceError
 from penstock.core.events import Events
 from penstock.core.store import told_plainly
@@ -72,9 +72,7 @@ def extract(
     Raises:
         SourceError: a file cannot be read as a whole, or a row is bad and its `on_bad_row` is `fail`.
     """
-    workers = max(
-        1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+    workers = min(4, usable_cores())
     block = min(8 << 20, max(256 << 10, memory_bytes // (96 * workers)))
     with told_plainly(scratch):
         scratch.mkdir(parents=True, exist_ok=True)

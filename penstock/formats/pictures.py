@@ -35,8 +35,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from penstock.core.lanes import lanes
 from penstock.core.needs import need
+from penstock.core.threads import thread_budget
 from penstock.formats.intact import damage, jpeg_damage
 from penstock.formats.intact import simplejpeg as _simplejpeg
 
@@ -439,10 +439,10 @@ _pool: ThreadPoolExecutor | None = None
 
 def spread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
     """`work` on each item, in order, by as many threads as there are cores (up to eight); by this one within
-    `in_one_lane`.
+    `single_threaded`.
     """
     global _pool
-    threads = min(lanes(), 8)
+    threads = min(thread_budget(), 8)
     if len(items) <= _CHUNK or threads == 1:
         return [work(item) for item in items]
     with _lock:

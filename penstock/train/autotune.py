@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from penstock.contracts.learn import World
+from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.core.world import cores
 from penstock.data.feed import Feed, batch_size_for
 from penstock.data.loader import Loader
 from penstock.recipe.schema import Recipe
@@ -90,14 +90,14 @@ def choose(
         return _say(
             Chosen(
                 count,
-                threads or max(1, cores() // count),
+                threads or max(1, usable_cores() // count),
                 "one process for each accelerator, its share of the cores for each",
             ),
             events,
         )
     if processes is not None and processes > 1:
         reason = "as declared" if threads else "processes as declared, its share of the cores for each"
-        return _say(Chosen(processes, threads or max(1, cores() // processes), reason), events)
+        return _say(Chosen(processes, threads or max(1, usable_cores() // processes), reason), events)
     if processes and threads:
         return Chosen(processes, threads, "as declared")
     return _say(_measured(recipe, feed, store_url, processes, threads, events), events)
@@ -106,7 +106,7 @@ def choose(
 def _measured(
     recipe: Recipe, feed: Feed, store_url: str, processes: int | None, threads: int | None, events: Events
 ) -> Chosen:
-    available = cores()
+    available = usable_cores()
     candidates = (
         [threads]
         if threads

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.lanes import in_one_lane, lanes, several
+from penstock.core.threads import single_threaded, thread_budget, threads_per_process
 from penstock.data.ahead import SPARE, Timings, ahead
 
 
@@ -124,13 +124,13 @@ def test_closed_at_once_it_leaves_no_thread() -> None:
 
 
 def test_work_within_the_crew_is_not_spread_again() -> None:
-    assert list(ahead(iter(range(4)), lambda job: lanes(), threads=2)) == [1] * 4
-    with in_one_lane():
-        assert lanes() == several(1) == 1
-        with in_one_lane():
+    assert list(ahead(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
+    with single_threaded():
+        assert thread_budget() == threads_per_process(1) == 1
+        with single_threaded():
             pass
-        assert lanes() == 1
-    assert several(10_000) == 1 and several(1) == lanes()
+        assert thread_budget() == 1
+    assert threads_per_process(10_000) == 1 and threads_per_process(1) == thread_budget()
 
 
 def test_waiting_is_timed_and_having_is_not() -> None:

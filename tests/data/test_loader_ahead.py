@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from penstock.core import lanes as lanes_file
+from penstock.core import threads as threads_file
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.data import loader as loaders
@@ -119,7 +119,7 @@ def test_threads_are_what_is_worth_its_price(
 ) -> None:
     def threads(of: Feed, cores: int, here: str = "", **words: Any) -> int:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
-        monkeypatch.setattr(lanes_file, "lanes", lambda: cores)
+        monkeypatch.setattr(threads_file, "thread_budget", lambda: cores)
         return Loader(of, batch_size=10, **words).threads
 
     assert [threads(feed, cores) for cores in (1, 2, 8)] == [1, 2, 8]

@@ -315,7 +315,7 @@ def test_starting_from_nothing_that_fits_is_refused(trained):
 
 
 def test_threads_are_measured_said_and_recorded(trained, monkeypatch):
-    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "usable_cores", lambda: 2)
     monkeypatch.setattr(measure_file, "_TRY_SECONDS", 0.05)
     before = torch.get_num_threads()
     run, summary, heard = trained(launcher="local", epochs=1)
@@ -330,7 +330,7 @@ def test_threads_are_measured_said_and_recorded(trained, monkeypatch):
 def test_long_trainings_try_more_processes(store, tmp_path, monkeypatch):
     recipe = tiny_recipe(tmp_path, launcher="local", epochs=100_000)
     feed = tiny_feed(store, recipe)
-    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "usable_cores", lambda: 2)
     monkeypatch.setattr(measure_file, "speed", lambda world, *_: 1000.0 / world.threads)
     local = type(recipe.launcher)
 
@@ -417,7 +417,7 @@ def test_declared_numbers_are_obeyed_and_resume_keeps_the_choice(store, tmp_path
 
 
 def test_measuring_leaves_no_trace_in_the_weights(trained, monkeypatch):
-    monkeypatch.setattr(measure_file, "cores", lambda: 2)
+    monkeypatch.setattr(measure_file, "usable_cores", lambda: 2)
     monkeypatch.setattr(measure_file, "_TRY_SECONDS", 0.02)
     speeds = iter([100.0, 1.0])
     real = measure_file.speed

@@ -36,6 +36,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from penstock.contracts.learn import Growth, Launcher, World
+from penstock.core.cores import usable_cores
 from penstock.core.errors import PenstockError, RankLost, StoreError, TrainingError, UserError
 from penstock.core.needs import need
 from penstock.parts.launchers._places import Place, place_of
@@ -73,7 +74,7 @@ class Env(Launcher):
 
     def limits(self) -> tuple[int | None, int | None]:
         place = place_of(os.environ)
-        share = None if place.size == 1 else max(1, _cores() // place.local_size)
+        share = None if place.size == 1 else max(1, usable_cores() // place.local_size)
         return place.size, share if self.threads == "auto" else self.threads
 
     def here(self) -> World:
@@ -410,7 +411,3 @@ class _Meeting:
     def close(self) -> None:
         self._over.set()
         sys.stdout.flush()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

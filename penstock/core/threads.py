@@ -1,7 +1,7 @@
-"""Lanes: a thread that is itself one of several must not start threads of its own.
+"""The budget of threads: a thread that is itself one of several must not start threads of its own.
 
 Whoever decodes or changes many rows spreads them over the cores. A loader that already has a thread for each
-core runs its work `in_one_lane`, so that threads are never multiplied by threads.
+core runs its work `single_threaded`, so that threads are never multiplied by threads.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from penstock.core.cores import usable_cores
+
 _here = threading.local()
 
 
 @contextmanager
-def in_one_lane() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Within it, this thread's work is not spread over others."""
     before = getattr(_here, "one", False)
     _here.one = True
@@ -25,16 +27,16 @@ def in_one_lane() -> Iterator[None]:
         _here.one = before
 
 
-def lanes() -> int:
-    """How many threads work may be spread over here: 1 within `in_one_lane`, otherwise the cores this process
-    may use.
+def thread_budget() -> int:
+    """How many threads work may be spread over here: 1 within `single_threaded`, otherwise the cores this
+    process may use.
     """
     if getattr(_here, "one", False):
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return usable_cores()
 
 
-def several(world: int) -> int:
+def threads_per_process(world: int) -> int:
     """The threads that fall to one of `world` processes, of which those on this machine share it; at least
     one.
 
@@ -42,4 +44,4 @@ def several(world: int) -> int:
     """
     told = os.environ.get("LOCAL_WORLD_SIZE", "")
     here = min(int(told), world) if told.isdecimal() else world
-    return max(1, lanes() // max(here, 1))
+    return max(1, thread_budget() // max(here, 1))
