@@ -713,7 +713,7 @@ def test_a_value_that_names_a_link_out_of_its_root(tmp_path, nothing_outside):
 
 @pytest.mark.parametrize("name", ["../secret.bin", "{outside}/secret.bin", "link.bin"])
 def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
-    """An ONNX program that keeps values in files beside it is refused: no manifest vouches for those files."""
+    """An ONNX program that keeps values in files beside it is refused: no manifest vouches for them."""
     (nothing_outside / "secret.bin").write_bytes(b"\0\0\xe0@")
     folder = nothing_outside / "programs"
     folder.mkdir()
