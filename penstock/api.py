@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.typing import respelt
+from penstock.contracts.data import SAMPLE_CUT, Source
 from penstock.contracts.part import flatten, no_foreign_code
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
@@ -24,11 +25,26 @@ from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed
+from penstock.data.look import look, write_recipe
+from penstock.data.opened import feed_of
+from penstock.data.validate import column_problems
+from penstock.formats.folders import holds_no_tables
 from penstock.pipeline.listing import SHELVES, listed, listed_runs
-from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.pipeline.manifests import rendered
+from penstock.pipeline.plan import make_plan
+from penstock.pipeline.predict import predict_file
+from penstock.pipeline.stages import (
+    Outcome,
+    Pipeline,
+    find_report,
+    resume_advice,
+    train_into,
+    training,
+    write_report,
+)
 from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
-from penstock.recipe.schema import OwnModel, Recipe, load_recipe
+from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe
 from penstock.run import Run
 
 CHECKED_ROWS = 10_000
@@ -69,8 +85,6 @@ def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """A declaration from a path or words; `folder` where files themselves would be the rows, `files` unless
     so.
     """
-    from penstock.formats.folders import holds_no_tables
-
     declaration = dict(source) if isinstance(source, Mapping) else {"path": str(source)}
     if "type" in declaration:
         return declaration
@@ -106,9 +120,6 @@ def init(
         SourceError: nothing can be read there.
         RecipeError: there is no such column.
     """
-    from penstock.contracts.data import SAMPLE_CUT, Source
-    from penstock.data.look import look, write_recipe
-
     declaration = _as_source(source)
     probe = load_recipe({"source": declaration}, name="init")
     reader: Source = probe.source
@@ -146,8 +157,6 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         RecipeError: every mistake, each with its path.
         SourceError: the source cannot be read.
     """
-    from penstock.data.validate import column_problems
-
     checked = as_recipe(recipe, overrides)
     if data:
         sources = [checked.source, *(join.source for join in checked.join)]
@@ -172,8 +181,6 @@ def plan(
     """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
     and time expected.
     """
-    from penstock.pipeline.plan import make_plan
-
     chosen = check(recipe, overrides=overrides, data=False)
     return make_plan(chosen, store_of(chosen, store))
 
@@ -225,8 +232,6 @@ def encode(
         RecipeError, SourceError, StoreError: the input is at fault.
         ContractError: the data holds nothing to learn.
     """
-    from penstock.data.opened import feed_of
-
     if isinstance(data, Dataset):
         if overrides:
             raise UserError("overrides change a recipe; a dataset has none")
@@ -353,8 +358,6 @@ def launch(
     Raises:
         UserError: the recipe or the options do not say enough.
     """
-    from penstock.pipeline.manifests import rendered
-
     text: str = rendered(as_recipe(recipe, overrides), scheduler, store=store, **options)
     return text
 
@@ -390,8 +393,6 @@ def resume(
         UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
             allowed.
     """
-    from penstock.pipeline.stages import resume_advice, train_into, training
-
     where, told = _as_store(store), events or Events()
     found = Run.open(where, reference)
     is_done = found.status == "done"
@@ -438,8 +439,6 @@ def evaluate(
         bundle: a bundle, its reference, or its folder.
         dataset: another dataset, `name@id`, with the columns that the bundle needs.
     """
-    from penstock.pipeline.stages import find_report, write_report
-
     where = _as_store(store)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
     found = Dataset.open(where, dataset or opened.dataset)
@@ -489,8 +488,6 @@ def predict(
     Raises:
         RequestError: the source lacks a column that the bundle needs.
     """
-    from penstock.pipeline.predict import predict_file
-
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declaration = _as_source(source)
     return predict_file(
@@ -519,7 +516,6 @@ def serve(
         options: words of the recipe's `serve` section (`port`, `host`, `max_batch`, …), over those the bundle
             brings.
     """
-    from penstock.recipe.schema import Serve
     from penstock.serve.server import serve as serve_forever
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)

@@ -183,7 +183,5 @@ def _after_giving_back() -> int:
 
         pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):
-        import ctypes
-
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     return held_bytes()

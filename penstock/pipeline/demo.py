@@ -16,7 +16,8 @@ from typing import Any
 
 from penstock.core.events import Events
 from penstock.core.needs import need
-from penstock.core.store import atomic_write
+from penstock.core.store import Store, atomic_write
+from penstock.data.look import look, write_recipe
 from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.schema import Serve, load_recipe
 
@@ -58,7 +59,6 @@ def write_lake(folder: Path) -> Path:
 
 def demo(folder: Path, events: Events) -> Shown:
     """Lake → recipe → dataset → model → bundle → a served answer."""
-    from penstock.data.look import look, write_recipe
     from penstock.serve.server import Serving
 
     folder = folder.resolve()
@@ -73,8 +73,6 @@ def demo(folder: Path, events: Events) -> Shown:
     atomic_write(recipe_path, text)
     events.say(f"looked at the data and wrote {recipe_path}")
     recipe = load_recipe(recipe_path)
-    from penstock.core.store import Store
-
     outcome = Pipeline(recipe, Store(folder / "store"), events).until("evaluate")
     bundle, dataset = outcome.bundle, outcome.dataset
     assert bundle is not None and dataset is not None

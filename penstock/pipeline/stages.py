@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
+from penstock.bundle.pack import pack
 from penstock.core.errors import BundleError, Interrupted, LeaseLost, PenstockError, RecipeError, StoreError
 from penstock.core.events import Events, JsonLines, Sink
 from penstock.core.identity import fingerprint
@@ -32,7 +33,9 @@ from penstock.core.remote import heard
 from penstock.core.sound import object_in, sound
 from penstock.core.store import FORMAT, Store
 from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed
+from penstock.data.feed import Feed, feed_id, write_feed
+from penstock.data.prepare import find_dataset, prepare
+from penstock.evaluate import evaluate, report_markdown
 from penstock.pipeline.ceiling import Limits
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
@@ -245,8 +248,6 @@ class Pipeline:
 
     def prepare(self) -> None:
         """The dataset of the recipe: opened where it is there, else made. Raises UserError or DataError."""
-        from penstock.data.prepare import find_dataset, prepare
-
         self.outcome.dataset = self._stage(
             "prepare",
             lambda: self._dataset_of_run() or find_dataset(self.recipe, self.store),
@@ -275,8 +276,6 @@ class Pipeline:
 
     def encode(self) -> None:
         """The feed of the dataset: opened where it is there, else fitted and written. Raises DataError."""
-        from penstock.data.feed import feed_id, write_feed
-
         dataset = self.outcome.dataset
         assert dataset is not None
 
@@ -381,8 +380,6 @@ class Pipeline:
         assert run is not None and feed is not None and dataset is not None
 
         def make() -> Bundle:
-            from penstock.bundle.pack import pack
-
             bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
             self.store.write_text(_memo(self.recipe, run), bundle.reference)
             return bundle
@@ -538,8 +535,6 @@ def write_report(
 def _reported(
     recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
 ) -> dict[str, Any]:
-    from penstock.evaluate import evaluate, report_markdown
-
     result = evaluate(bundle, dataset, recipe, events)
     name = f"reports/{report_key(recipe, bundle.id, dataset)}"
     with store.draft(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 import textwrap
@@ -253,15 +254,11 @@ def show_screen(found: Mapping[str, Any]) -> str:
     """One artefact."""
     if "card" in found:
         return f"{found['reference']}\n{found['path']}\n\n{found['card']}"
-    import json
-
     return json.dumps(found, indent=2, ensure_ascii=False, default=str)
 
 
 def demo_screen(shown: Shown) -> str:
     """The served answer that ends `penstock demo`."""
-    import json
-
     return "\n".join(
         [
             f"asked    POST {shown.url}/predict  {json.dumps(shown.question, ensure_ascii=False)[:160]}…",

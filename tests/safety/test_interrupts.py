@@ -30,10 +30,10 @@ QUICK = ["--set", "train.epochs=2", "--set", "evaluate.bootstrap=10"]
 BEFORE_A_RUN = [
     "penstock.cli:parser",
     "penstock.api:as_recipe",
-    "penstock.data.prepare:prepare",
+    "penstock.pipeline.stages:prepare",
     "penstock.pipeline.stages:find_report",
-    "penstock.data.feed:write_feed",
-    "penstock.data.feed:write_feed!",
+    "penstock.pipeline.stages:write_feed",
+    "penstock.pipeline.stages:write_feed!",
 ]
 IN_A_RUN = [
     "penstock.run:Run.create!",
@@ -46,7 +46,7 @@ IN_A_RUN = [
     "penstock.train.checkpoint_manager:CheckpointManager.write_weights",
     "penstock.run:Run.finish",
 ]
-AFTER_A_RUN = ["penstock.bundle.pack:pack", "penstock.evaluate:evaluate", "penstock.cli:_print"]
+AFTER_A_RUN = ["penstock.pipeline.stages:pack", "penstock.pipeline.stages:evaluate", "penstock.cli:_print"]
 SLOW = [
     pytest.param(moment, marks=pytest.mark.slow)
     for moment in (
@@ -277,7 +277,7 @@ def test_hashing_a_file_without_an_end_is_left_at_once(tmp_path):
 
 
 def test_json_has_the_sentence_too(place):
-    ended = press(command(place, "--json"), place, moment="penstock.data.prepare:prepare", times=1)
+    ended = press(command(place, "--json"), place, moment="penstock.pipeline.stages:prepare", times=1)
     said = json.loads(ended.output)
     assert said["error"] == "Interrupted"
     assert said["message"].startswith("Stopped. ")

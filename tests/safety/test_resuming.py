@@ -44,7 +44,10 @@ def runs(place: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "moment",
-    ["penstock.bundle.pack:pack", pytest.param("penstock.evaluate:evaluate", marks=pytest.mark.slow)],
+    [
+        "penstock.pipeline.stages:pack",
+        pytest.param("penstock.pipeline.stages:evaluate", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place: Path, moment: str) -> None:
     stopped = run(place, moment=moment, times=1)

@@ -23,10 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, WIDE_COLUMNS, EngineSession, is_wide
 from penstock.contracts.sql import bind, deeper
 from penstock.core.errors import RecipeError, SourceError, UserError
+from penstock.parts.engines._beside import Beside
+from penstock.parts.engines._cell import Refused
+from penstock.parts.engines._distribution import Ways, write_in_order, write_parts_in_order
 from penstock.parts.engines._results import first_line, held, plainly, refuse_odd, refuse_odd_file
 
 if TYPE_CHECKING:
@@ -168,8 +172,6 @@ class Session(EngineSession):
     def beside(self, table: ir.Table, narrow: ir.Table) -> ir.Table:
         if not is_wide(table) or self.count(narrow) * _BESIDE_BYTES > self._limit_bytes:
             return super().beside(table, narrow)
-        from penstock.parts.engines._beside import Beside
-
         with self._plainly():
             rows = pa.Table.from_batches(self.batches(narrow), self._arrow_schema(narrow))
             path = self._scratch / self._name("beside") / "part-0.parquet"
@@ -183,7 +185,6 @@ class Session(EngineSession):
         import duckdb
         import ibis.expr.datatypes as dt
 
-        from penstock.parts.engines._cell import Refused
         from penstock.parts.engines._expression import value
 
         bound = bind(expression, table.columns)
@@ -241,8 +242,6 @@ class Session(EngineSession):
     def write_parts(
         self, table: ir.Table, by: str, folders: Mapping[str, Path], *, rows: int
     ) -> dict[str, int]:
-        from penstock.parts.engines._distribution import write_parts_in_order
-
         # One zero, as in what was read: an expression may have made another.
         floating = [name for name, found in table.schema().items() if found.is_floating()]
         wide = is_wide(table)  # there another step of DuckDB's would reserve too much
@@ -263,8 +262,6 @@ class Session(EngineSession):
             )
 
     def _ways(self, columns: Sequence[str], rows: int) -> Ways:
-        from penstock.parts.engines._distribution import Ways
-
         return Ways(
             group_rows=self._rows_of(columns),
             hands=self._threads,
@@ -276,8 +273,6 @@ class Session(EngineSession):
         """Rows in the order of their ids, which are digests: where they are too many or too wide for DuckDB's
         own sort.
         """
-        from penstock.parts.engines._distribution import write_in_order
-
         with self._plainly():
             folder.mkdir(parents=True, exist_ok=True)
             return write_in_order(
@@ -351,8 +346,6 @@ class Session(EngineSession):
 
     def _measure(self, files: Sequence[str]) -> None:
         """Learn how wide columns are from the beginnings of the first and the last file."""
-        import pyarrow.parquet as pq
-
         most_rows = 1
         for path in {files[0], files[-1]} if "://" not in files[0] else ():
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
@@ -465,8 +458,6 @@ def _with_one_zero(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _refuse_twins(files: Sequence[str]) -> None:
-    import pyarrow.parquet as pq
-
     if "://" in files[0]:
         return
     names = pq.read_schema(files[0]).names

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from penstock.core.errors import ContractError, PenstockError, RecipeError, SourceError, StoreError, UserError
 from penstock.formats.sound import odd_rows, shown
@@ -104,8 +105,6 @@ def refuse_odd_file(path: Path) -> None:
     Raises:
         ContractError: a value cannot be held.
     """
-    import pyarrow.parquet as pq
-
     meta = pq.read_metadata(path)
     leaves = [i for i in range(meta.num_columns) if _ends(meta.schema.column(i)) is not None]
     for group in range(meta.num_row_groups) if leaves else ():

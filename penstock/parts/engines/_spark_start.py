@@ -30,6 +30,7 @@ from penstock.core.errors import (
 )
 from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home
 from penstock.core.needs import need
+from penstock.parts.engines._results import broken_row
 from penstock.parts.engines._spark_work import sees, told
 
 _WHY = "engine: spark"
@@ -199,8 +200,6 @@ def _sentence(text: str, scratch: Path | None) -> PenstockError:
     if found is not None:
         kind, message = found
         if kind == "row":
-            from penstock.parts.engines._results import broken_row
-
             return broken_row(message)
         if kind == "disk":
             return StoreError(

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from penstock._version import __version__
 from penstock.contracts.summary import Summary
 from penstock.core.errors import PenstockError
 from penstock.parts.engines._spark_types import Carried
@@ -293,6 +294,4 @@ def _sigma(x: float) -> float:
 
 def sees(path: str) -> tuple[bool, str]:
     """Whether this executor sees a file, and which Penstock it has."""
-    from penstock._version import __version__
-
     return os.path.exists(path), __version__

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import Field
 
 from penstock.contracts.data import Engine, EngineSession
+from penstock.parts.engines._duck import Session
 
 _BASE_BYTES = 300 * 2**20
 _SHARE = 0.6
@@ -28,7 +29,5 @@ class Embedded(Engine):
     """Share of `resources.memory`, after the interpreter's part, that DuckDB may hold before it spills."""
 
     def open(self, scratch: Path, *, memory_bytes: int, threads: int) -> EngineSession:
-        from penstock.parts.engines._duck import Session
-
         limit = max(int((memory_bytes - _BASE_BYTES) * self.memory_share), _LEAST_BYTES)
         return Session(scratch, limit_bytes=limit, threads=max(1, min(threads, limit // _BYTES_A_THREAD)))

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import AfterValidator, Field, field_validator
 
 from penstock.contracts.data import ROW_ID, Engine, EngineSession, Hands
@@ -34,6 +35,11 @@ from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Summary
 from penstock.core.errors import Problem
 from penstock.core.java import master_needs_trust, spark_master
+from penstock.core.store import told_plainly
+from penstock.parts.engines._duck import Session as Duck
+from penstock.parts.engines._spark_start import _SETTINGS, plainly, start, stop
+from penstock.parts.engines._spark_types import Carried
+from penstock.parts.engines._spark_work import Distinct, Evaluate, Land, Summarise, Telling
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -59,8 +65,6 @@ class Spark(Engine):
             for word in options
             if not word.startswith("spark.")
         ]
-        from penstock.parts.engines._spark_start import _SETTINGS
-
         problems += [
             Problem(
                 (word,), "is set by Penstock, so that rows come out as on the embedded engine; leave it out"
@@ -107,14 +111,9 @@ class Executors(Hands):
         return self
 
     def __exit__(self, *problem: object) -> None:
-        from penstock.parts.engines._spark_start import stop
-
         stop()
 
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        from penstock.parts.engines._spark_start import plainly
-        from penstock.parts.engines._spark_work import Telling
-
         with plainly():
             return (
                 list(
@@ -133,7 +132,6 @@ class Session(EngineSession):
     def __init__(
         self, scratch: Path, *, master: str, options: Mapping[str, str], memory_bytes: int, threads: int
     ) -> None:
-        from penstock.parts.engines._duck import Session as Duck
         from penstock.parts.engines._spark_compile import Compiler
 
         self._scratch, self._master, self._options, self._memory_bytes, self._threads = (
@@ -155,8 +153,6 @@ class Session(EngineSession):
     def close(self) -> None:
         self._shadow.close()
         if self._spark is not None:
-            from penstock.parts.engines._spark_start import stop
-
             self._spark = None
             stop()
 
@@ -185,8 +181,6 @@ class Session(EngineSession):
         return self.read(sorted(folder.glob("*.parquet")))
 
     def sql(self, table: ir.Table, expression: str) -> ir.Value:
-        from penstock.parts.engines._spark_types import Carried
-
         value = self._shadow.sql(table, expression)
         Carried(value.type())
         return value
@@ -194,8 +188,6 @@ class Session(EngineSession):
     # -- rows ------------------------------------------------------------------------------------------------
 
     def batches(self, table: ir.Table, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        import pyarrow.parquet as pq
-
         folder = self._scratch / self._name("streamed")
         try:
             self._land(table, folder, lasting=False)
@@ -246,8 +238,6 @@ class Session(EngineSession):
         """As contracts say; the summaries given must not have seen rows yet, since the executors start from
         copies of them.
         """
-        from penstock.parts.engines._spark_work import Summarise
-
         chosen = table.select(ROW_ID, *summaries)
         types = self._types(chosen.schema())
         found = self._mapped(
@@ -266,8 +256,6 @@ class Session(EngineSession):
         return f"{word}_{next(self._numbers)}"
 
     def _types(self, schema: Any) -> dict[str, Any]:
-        from penstock.parts.engines._spark_types import Carried
-
         return {name: Carried(found) for name, found in schema.items()}
 
     def _held(self, schema: Any, make: Callable[[Any], Any]) -> ir.Table:
@@ -287,9 +275,6 @@ class Session(EngineSession):
 
     def _function(self, template: str, inputs: tuple[Any, ...], found: Any) -> str:
         """The name of a function of the executors; the same for the same."""
-        from penstock.parts.engines._spark_types import Carried
-        from penstock.parts.engines._spark_work import Evaluate
-
         key = (template, tuple(str(each) for each in inputs), str(found))
         if key not in self._functions:
             self._functions[key] = name = f"penstock_{len(self._functions)}"
@@ -301,8 +286,6 @@ class Session(EngineSession):
 
     def _frame(self, table: ir.Table) -> Any:
         """The table as a data frame of Spark."""
-        from penstock.parts.engines._spark_start import plainly
-
         query = str(self._compiler.to_sqlglot(table).sql(dialect="spark"))
         if self._spark is None:
             self._spark = _start(
@@ -325,8 +308,6 @@ class Session(EngineSession):
 
     def _parquet(self, spark: Any, files: Sequence[str], schema: Any) -> Any:
         """Files united by name, with the shadow's types."""
-        import pyarrow.parquet as pq
-
         types = self._types(schema)
         alike: dict[str, list[str]] = {}
         for path in files:
@@ -350,8 +331,6 @@ class Session(EngineSession):
         return whole
 
     def _collected(self, table: ir.Table) -> list[dict[str, Any]]:
-        from penstock.parts.engines._spark_start import plainly
-
         types = self._types(table.schema())
         frame = self._frame(table)
         with plainly(self._scratch):
@@ -361,8 +340,6 @@ class Session(EngineSession):
 
     def _mapped(self, table: ir.Table, work: Any, ddl: str) -> pa.Table:
         """What `work`, a function of a partition's batches, says of each."""
-        from penstock.parts.engines._spark_start import plainly
-
         frame = self._frame(table)
         with plainly(self._scratch):
             # mapInArrow takes a dot in a name for a field
@@ -373,11 +350,6 @@ class Session(EngineSession):
         """Rows as Parquet, written by the executors, in the order of the table's `order_by` if it ends with
         one.
         """
-        import pyarrow.parquet as pq
-
-        from penstock.core.store import told_plainly
-        from penstock.parts.engines._spark_work import Land
-
         schema = self._shadow._schema(self._shadow._query(table))
         types = self._types(schema)
         with told_plainly(folder):
@@ -392,16 +364,12 @@ class Session(EngineSession):
         return int(rows)
 
     def _distinct(self, parent: Any, values: Sequence[Any]) -> list[int]:
-        from penstock.parts.engines._spark_work import Distinct
-
         chosen = parent.to_expr().select(**{f"v{i}": value.to_expr() for i, value in enumerate(values)})
         work = Distinct(list(self._types(chosen.schema()).values()))
         return work.merged(self._mapped(chosen, work, "state binary")["state"].to_pylist())
 
 
 def _start(master: str, options: Mapping[str, str], **how: Any) -> Any:
-    from penstock.parts.engines._spark_start import start
-
     return start(master, options, **how)
 
 

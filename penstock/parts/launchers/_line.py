@@ -15,6 +15,7 @@ a rank as SIGTERM in its main thread, which the trainer understands.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pickle
 import secrets
@@ -142,8 +143,6 @@ def _grouped(world: World, store: Any, place: dict[str, Any]) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    import datetime
-
     import torch
     import torch.distributed as dist
 

@@ -19,6 +19,7 @@ processes on the same cores cost up to ten times their work.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import selectors
@@ -244,8 +245,6 @@ def _die_with_parent(stdin: int) -> None:
 
 def _be_killed_with_parent() -> None:
     """Linux kills us when the parent dies, which reaches a stopped process as well."""
-    import ctypes
-
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != int(os.environ[_PARENT]):

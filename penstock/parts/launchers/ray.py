@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
 from penstock.core.needs import need
+from penstock.parts.launchers._line import Line, address_towards, answer
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
     Between,
@@ -107,8 +108,6 @@ class Ray(Launcher):
         threads: int,
         grows: Growth | None = None,
     ) -> Any:
-        from penstock.parts.launchers._line import Line
-
         with self._cluster(processes) as (ray, host), self._room(ray, processes) as (group, size):
             line = Line(host, size, self.stall_seconds)
             actors: list[Any] = []
@@ -141,8 +140,6 @@ class Ray(Launcher):
 
         What was started here is stopped here.
         """
-        from penstock.parts.launchers._line import address_towards
-
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # else a warning; no process here asks for 0 and wants one
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -303,8 +300,6 @@ class _Process:
     """An actor: a process of Ray's with nothing else in it."""
 
     def run(self, call: Any, rank: int) -> None:
-        from penstock.parts.launchers._line import answer
-
         answer(call, rank)
 
 
@@ -333,9 +328,9 @@ def _answering(ray: Any, address: str) -> str:
 def _ended(ray: Any, answers: list[Any]) -> str | None:
     """Why Ray says that a process is over before its time, if it does."""
     done, _ = ray.wait(answers, num_returns=len(answers), timeout=0)
-    for answer in done:
+    for ref in done:
         try:
-            ray.get(answer)
+            ray.get(ref)
         except ray.exceptions.RayError as error:
             if "No module named 'penstock" in str(error):
                 return "the Python of its workers has no Penstock; install the same version on every machine"

@@ -38,6 +38,7 @@ from penstock.core.java import (
     spark_master,
 )
 from penstock.core.needs import need
+from penstock.parts.launchers._line import Line, answer
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
     Between,
@@ -126,8 +127,6 @@ class Spark(Launcher):
         threads: int,
         grows: Growth | None = None,
     ) -> Any:
-        from penstock.parts.launchers._line import Line
-
         with self._session(processes) as (session, is_own):
             context = session.sparkContext
             size = self._room(context, processes)
@@ -291,8 +290,6 @@ class _Job:
 
 def _process(call: Any) -> None:
     """What the distributor runs in each process."""
-    from penstock.parts.launchers._line import answer
-
     answer(call, int(os.environ["RANK"]))
 
 
