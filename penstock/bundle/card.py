@@ -33,14 +33,19 @@ def write(
         summary: what training returned.
     """
     lines = [f"# {prose(recipe.name or 'Model')} (bundle-{id})", ""]
-    lines += [
-        (
-            f"Answers {_listed(encoding.targets)} from {_listed(encoding.inputs)}. Made by Penstock"
-            f" {bundle['penstock']}."
-        ),
-        "",
-    ]
-    lines += [
+    answers = f"Answers {_listed(encoding.targets)} from {_listed(encoding.inputs)}."
+    lines += [f"{answers} Made by Penstock {bundle['penstock']}.", ""]
+    lines += _origin(bundle, counts)
+    lines += _targets(encoding, decision)
+    lines += _inputs(encoding, bundle)
+    lines += _validation(summary)
+    lines += _making(bundle, summary)
+    lines += _limits(bundle)
+    return "\n".join(lines)
+
+
+def _origin(bundle: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
+    return [
         "## Where it comes from",
         "",
         f"- dataset {code(bundle['dataset'])}",
@@ -48,51 +53,55 @@ def write(
         f"- rows: {', '.join(f'{n:,} {word}' for word, n in counts.items())}",
         "",
     ]
-    lines += ["## Targets", "", "| target | type | answers | decided |", "|---|---|---|---|"]
+
+
+def _targets(encoding: Encoding, decision: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = ["## Targets", "", "| target | type | answers | decided |", "|---|---|---|---|"]
+    specs = encoding.specs("targets")
     for name, feature in encoding.targets.items():
-        classes = next(
-            (
-                spec.facts["classes"]
-                for spec in encoding.specs("targets")[name].values()
-                if spec.facts.get("classes")
-            ),
-            None,
-        )
-        said = (
-            f"{'any' if feature.decoder == 'set' else 'one'} of {len(classes)}:"
-            f" {', '.join(map(str, classes[:8]))}{', …' if len(classes) > 8 else ''}"
-            if classes
-            else "a number"
-        )
-        lines.append(
-            f"| {_cell(name)} | {feature.type} | {_cell(said)} | {_cell(decided(decision.get(name, {})))} |"
-        )
-    lines += ["", "## Inputs", "", "| input | type | columns |", "|---|---|---|"]
-    lines += [
-        f"| {_cell(name)} | {feature.type} | {_cell(', '.join(feature.columns(name)))} |"
-        for name, feature in encoding.inputs.items()
-    ]
-    lines += [
+        of_arrays = (spec.facts.get("classes") for spec in specs[name].values())
+        classes = next((classes for classes in of_arrays if classes), None)
+        answers = "a number"
+        if classes:
+            more = ", …" if len(classes) > 8 else ""
+            count = f"{'any' if feature.decoder == 'set' else 'one'} of {len(classes)}"
+            answers = f"{count}: {', '.join(map(str, classes[:8]))}{more}"
+        cells = (_cell(name), feature.type, _cell(answers), _cell(decided(decision.get(name, {}))))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _inputs(encoding: Encoding, bundle: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Inputs",
+        "",
+        "| input | type | columns |",
+        "|---|---|---|",
+        *(
+            f"| {_cell(name)} | {feature.type} | {_cell(', '.join(feature.columns(name)))} |"
+            for name, feature in encoding.inputs.items()
+        ),
         "",
         "## Required columns of a request",
         "",
         *(f"- {code(name)} ({kind})" for name, kind in bundle["columns"].items()),
         "",
     ]
-    lines += ["## Measured on the validation split", ""]
+
+
+def _validation(summary: Mapping[str, Any]) -> list[str]:
     figures = [
         f"| {_cell(target)} | {metric} | {value:.4g} |"
-        for target, found in (summary.get("validation") or {}).items()
-        if isinstance(found, Mapping)
-        for metric, value in found.items()
+        for target, metrics in (summary.get("validation") or {}).items()
+        if isinstance(metrics, Mapping)
+        for metric, value in metrics.items()
         if isinstance(value, (int, float))
     ]
-    lines += (
-        ["| target | metric | value |", "|---|---|---|", *figures]
-        if figures
-        else ["Nothing was measured there."]
-    )
-    lines += [
+    table = ["| target | metric | value |", "|---|---|---|", *figures]
+    return [
+        "## Measured on the validation split",
+        "",
+        *(table if figures else ["Nothing was measured there."]),
         "",
         (
             "These figures chose the best epoch, so they flatter it a little. `penstock evaluate` measures"
@@ -100,22 +109,29 @@ def write(
         ),
         "",
     ]
+
+
+def _making(bundle: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     facts = [
         f"{word.replace('_', ' ')}: {summary[word]:,}"
         for word in ("parameters", "epochs", "best_epoch", "steps")
         if isinstance(summary.get(word), int)
     ]
-    lines += [
+    measured = bundle["measured"]
+    return [
         "## How it was made",
         "",
         f"- {'; '.join(facts) or 'see the run'}",
         (
-            f"- the exported program answers {bundle['measured']['golden_rows']} golden rows as the trained"
-            f" one does, within {bundle['measured']['difference']:.1e}"
+            f"- the exported program answers {measured['golden_rows']} golden rows as the trained"
+            f" one does, within {measured['difference']:.1e}"
         ),
         "",
     ]
-    lines += [
+
+
+def _limits(bundle: Mapping[str, Any]) -> list[str]:
+    return [
         "## Intended use, and limits",
         "",
         (
@@ -136,23 +152,22 @@ def write(
         ),
         "",
     ]
-    return "\n".join(lines)
 
 
 def decided(decision: Mapping[str, Any]) -> str:
     """What was decided after training, in a few words."""
-    found = []
+    parts = []
     for word, value in decision.items():
         if isinstance(value, Mapping) and value and all(isinstance(v, (int, float)) for v in value.values()):
-            found.append(f"{len(value)} {word}, {min(value.values()):.2g} to {max(value.values()):.2g}")
+            parts.append(f"{len(value)} {word}, {min(value.values()):.2g} to {max(value.values()):.2g}")
         else:
-            found.append(f"{word} {value:g}" if isinstance(value, (int, float)) else f"{word} {value}")
-    return ", ".join(found) or "–"
+            parts.append(f"{word} {value:g}" if isinstance(value, (int, float)) else f"{word} {value}")
+    return ", ".join(parts) or "–"
 
 
 def _listed(names: Any, most: int = 8) -> str:
-    found = [code(name) for name in names]
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+    codes = [code(name) for name in names]
+    return ", ".join(codes[:most]) + (f" and {len(codes) - most} more" if len(codes) > most else "")
 
 
 def _cell(text: str) -> str:

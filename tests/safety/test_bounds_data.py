@@ -250,7 +250,7 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
     """Answers of ten thousand labels are not kept for 200,000 rows."""
     from types import SimpleNamespace
 
-    from penstock.bundle import pack
+    from penstock.bundle import decide
     from penstock.contracts.data import Feature
     from penstock.data.encoding import Encoding
 
@@ -276,11 +276,11 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
         rows.append(len(arrays["tags.labels"]))
         return {"tags.probabilities": np.full((rows[-1], len(labels)), 0.5, np.float32)}
 
-    monkeypatch.setattr(pack.export, "run_torch", answered)
-    monkeypatch.setattr(pack, "_DECIDED_BYTES", 50 * 2**20)
+    monkeypatch.setattr(decide.export, "run_torch", answered)
+    monkeypatch.setattr(decide, "DECIDED_BYTES", 50 * 2**20)
     monkeypatch.setattr(type(feature), "decide", lambda *given: {"thresholds": {}})
     said = SimpleNamespace(say=lambda *words, **more: None, warn=lambda *words: None)
-    pack._decide(
+    decide.decide(
         SimpleNamespace(output_names=["tags.probabilities"]),
         encoding,
         SimpleNamespace(batches=batches, reference="dataset-x"),

@@ -152,9 +152,9 @@ def test_a_raw_body_is_one_column_of_bytes(tmp_path: Any) -> None:
 
 
 def test_golden_rows_stay_small(tmp_path: Any, monkeypatch: Any) -> None:
-    from penstock.bundle import pack
+    from penstock.bundle import golden as golden_rows
 
-    monkeypatch.setattr(pack, "GOLDEN_BYTES", 20_000)
+    monkeypatch.setattr(golden_rows, "GOLDEN_BYTES", 20_000)
     table = pa.table({"photo": pa.array(PHOTOS, pa.binary()), "shape": pa.array(LABELS)})
     bundle, _, _ = made.make(tmp_path, declared("auto"), table)
     golden, _ = bundle.golden()

@@ -1,0 +1,134 @@
+"""Golden rows: a few rows that a bundle must answer alike for ever, and the proof that it does.
+
+They are chosen among the first rows of the test split. The exported program must answer them as torch does
+before a bundle is published; a bundle replays them whenever it opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.bundle import export
+from penstock.bundle.predictor import Predictor
+from penstock.bundle.rows import from_table
+from penstock.contracts.tensors import joined
+from penstock.core.errors import BundleError
+from penstock.data.dataset import Dataset
+from penstock.data.encoding import Accepted, Encoding
+from penstock.data.sampled_dataset import SampledDataset
+
+GOLDEN_ROWS = 64
+FEWEST_GOLDEN = 4
+GOLDEN_BYTES = 4 * 2**20
+"""Golden rows are replayed whenever a bundle opens; with large pictures there are fewer of them."""
+CHOSEN_AMONG = 8_192
+"""Rows among which the golden ones are chosen."""
+
+
+def choose_golden_rows(
+    dataset: Dataset | SampledDataset, columns: list[str], predictor: Predictor
+) -> pa.Table:
+    """Up to 64 rows that the bundle must answer alike for ever: some with missing values, the others spread
+    out.
+
+    Raises:
+        BundleError: no split has a row that the model accepts.
+    """
+    for split in ("test", "validation", "train"):
+        size = predictor.encoding.rows_at_once(CHOSEN_AMONG)
+        batch = next(iter(dataset.batches(split, columns, rows=size)), None)
+        if batch is None or not batch.num_rows:
+            continue
+        table = pa.Table.from_batches([batch]).select(columns)
+        admitted = predictor.admit(from_table(table, predictor.columns))
+        table = table.take(pa.array(admitted.places))
+        if table.num_rows:
+            return _small(table.take(pa.array(_spread(table)))).combine_chunks()
+    raise BundleError(
+        f"{dataset.reference} has no row that the model accepts, so nothing can prove what it answers."
+    )
+
+
+def _spread(table: pa.Table) -> np.ndarray:
+    """The places of at most 64 rows, ascending: up to a quarter of them the first with a missing value, the
+    others evenly spread.
+    """
+    missing = np.zeros(table.num_rows, bool)
+    for column in table.columns:
+        missing |= np.asarray(column.is_null())
+    lacking = np.flatnonzero(missing)[: GOLDEN_ROWS // 4]
+    others = np.setdiff1d(np.arange(table.num_rows), lacking)
+    if len(others):
+        evenly = np.linspace(0, len(others) - 1, GOLDEN_ROWS - len(lacking)).astype(np.int64)
+        others = others[np.unique(evenly)]
+    return np.sort(np.concatenate([lacking, others]))
+
+
+def _small(golden: pa.Table) -> pa.Table:
+    """Every second row again and again, until they are small (large pictures) or few."""
+    while golden.get_total_buffer_size() > GOLDEN_BYTES and golden.num_rows > FEWEST_GOLDEN:
+        golden = golden.take(pa.array(np.arange(0, golden.num_rows, 2)))
+    return golden
+
+
+def prove(
+    golden: pa.Table, torch_alone: Predictor, runtime: Any, encoding: Encoding
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The runtime's answers to the golden rows, in a batch and row by row, against torch's.
+
+    Returns:
+        The answers (`<target>.<answer>` → `[rows, …]`), and what was measured: `difference` (the largest of
+        both comparisons), `difference_row_alone`, `golden_rows`.
+
+    Raises:
+        BundleError: they differ by more than 1e-4.
+    """
+    expected = torch_alone.answers(golden, rows="raw")
+    admitted = torch_alone.admit(from_table(golden, torch_alone.columns))
+    stored = encoding.encode(Accepted(golden.num_rows, admitted.columns))
+    answers = runtime(encoding.collate(dict(stored)))
+    in_batch = export.difference(answers, expected)
+    # Row by row as well: a program whose batch axis was fixed by accident, or that mixes rows, shows here.
+    alone = [
+        runtime(encoding.collate({name: values[row : row + 1] for name, values in stored.items()}))
+        for row in range(golden.num_rows)
+    ]
+    row_alone = export.difference({name: joined([one[name] for one in alone]) for name in answers}, expected)
+    worst = max(in_batch, row_alone)
+    if not worst <= export.TOLERANCE:  # not `>`: a difference that is not a number is none either
+        raise BundleError(
+            "the exported program answers otherwise than torch: the largest difference over"
+            f" {golden.num_rows} golden rows is {worst:.2e}, allowed is {export.TOLERANCE:g}. The bundle was"
+            " not made. Try precision: fp32 and simpler layers, and report it if the layers are Penstock's."
+        )
+    return answers, {"difference": worst, "difference_row_alone": row_alone, "golden_rows": golden.num_rows}
+
+
+def write_golden(path: Path, rows: pa.Table, answers: Mapping[str, np.ndarray]) -> None:
+    """Write golden rows and their answers to an Arrow file of two struct columns, `row` and `answer`."""
+    arrays = {name: _array(values) for name, values in answers.items()}
+    row = pa.StructArray.from_arrays(
+        [column.combine_chunks() for column in rows.columns],
+        fields=[rows.schema.field(i) for i in range(rows.num_columns)],
+    )
+    answer = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
+    table = pa.table({"row": row, "answer": answer})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    """`[rows]` as it is; `[rows, …]` as lists, one a row, flat."""
+    flat = pa.array(values.reshape(-1))
+    if values.ndim == 1:
+        return flat
+    width = int(np.prod(values.shape[1:]))
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat)
+
+
+__all__ = ["GOLDEN_ROWS", "choose_golden_rows", "prove", "write_golden"]
