@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +28,9 @@ from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.data.encoding import Encoding
 from penstock.evaluate.answers import Judged
+from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.forecast import naive_forecast
-from penstock.evaluate.linear import NAME, is_worded, linear_model
+from penstock.evaluate.linear import is_worded, linear_model
 from penstock.evaluate.training import split_rows
 
 if TYPE_CHECKING:
@@ -46,30 +46,12 @@ WIDEST = 512
 """A longer vector is left out: boosting over raw pixels is neither quick nor good."""
 
 
-@dataclass
-class Classical:
-    """The classical model's answers on the judged sample."""
-
-    model: str = "gradient boosting"
-    answers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    rows: int = 0
-    seconds: float = 0.0
-    said: str = ""
-    """What was left out, or why there is no comparison."""
-    thresholds: dict[str, np.ndarray] = field(default_factory=dict)
-    """Of sets: one a label."""
-
-    def threshold(self, target: str) -> Any:
-        return self.thresholds.get(target, 0.5)
-
-
 def classical_model(
     encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int, events: Events
 ) -> Classical:
     """Fit on the training split and answer the judged sample, one model a target; where all targets are
     series, the seasonal naive.
     """
-    started = time.perf_counter()
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
     try:
@@ -80,76 +62,67 @@ def classical_model(
         return Classical(said=str(error))
     if is_worded(encoding, judged):
         with threads.threadpool_limits(1):
-            return linear_model(encoding, dataset, judged, Classical(model=NAME), rows=ROWS, seed=seed)
-    widths = _widths(judged.columns)
-    left_out = [name for name, width in widths.items() if width is None]
+            return linear_model(encoding, dataset, judged, rows=ROWS, seed=seed)
+    with threads.threadpool_limits(1):
+        return _boosting(ensemble, encoding, dataset, judged, seed=seed)
+
+
+def _boosting(
+    ensemble: Any, encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int
+) -> Classical:
+    """Gradient boosting on the columns it reads, one model a target that is a class or a number."""
+    started = time.perf_counter()
+    widths = {name: _width(column) for name, column in judged.columns.items()}
     width = sum(w for w in widths.values() if w)
-    said = (
-        [
-            f"left out {', '.join(left_out)}: gradient boosting does not read"
-            f" {'them' if len(left_out) > 1 else 'it'}"
-        ]
-        if left_out
-        else []
-    )
+    notes: list[str] = []
+    if left_out := [name for name, width_of in widths.items() if width_of is None]:
+        them = "them" if len(left_out) > 1 else "it"
+        notes.append(f"left out {', '.join(left_out)}: gradient boosting does not read {them}")
     if not width:
-        return Classical(said="; ".join([*said, "no input that gradient boosting can read"]))
-    columns, truth, weight = split_rows(
-        encoding, dataset, "train", limit=min(ROWS, max(CELLS // width, 1_000))
-    )
+        return Classical(said="; ".join([*notes, "no input that gradient boosting can read"]))
+    limit = min(ROWS, max(CELLS // width, 1_000))
+    columns, truth, weight = split_rows(encoding, dataset, "train", limit=limit)
     matrix = _Matrix([name for name in widths if widths[name]])
     x = matrix.fit(columns)
     x_judged = matrix.transform(judged.columns)
-    found = Classical(rows=len(x))
-    with threads.threadpool_limits(1):
-        for target, kind in judged.kinds.items():
-            seed_here = derive_seed(seed, "classical", target) % 2**32
-            if kind == "number":
-                model = ensemble.HistGradientBoostingRegressor(
-                    max_iter=200,
-                    categorical_features=matrix.categorical,
-                    early_stopping=len(x) >= 2_000,
-                    max_leaf_nodes=_leaves(len(x)),
-                    random_state=seed_here,
-                )
-                found.answers[target] = {
-                    "value": (
-                        model.fit(x, truth[target], sample_weight=weight).predict(x_judged).astype(np.float64)
-                    )
-                }
-                continue
-            if kind not in ("binary", "category"):
-                said.append(f"{target}: gradient boosting does not answer a {kind}")
-                continue
-            count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
-            answer, why_not = _classes(
-                ensemble,
-                x,
-                truth[target].astype(np.int64),
-                weight,
-                x_judged,
-                count,
-                matrix.categorical,
-                seed_here,
+    result = Classical(rows=len(x))
+    for target, kind in judged.kinds.items():
+        chance = derive_seed(seed, "classical", target) % 2**32
+        if kind == "number":
+            model = ensemble.HistGradientBoostingRegressor(
+                max_iter=200,
+                categorical_features=matrix.categorical,
+                early_stopping=len(x) >= 2_000,
+                max_leaf_nodes=_leaves(len(x)),
+                random_state=chance,
             )
+            model.fit(x, truth[target], sample_weight=weight)
+            result.answers[target] = {"value": model.predict(x_judged).astype(np.float64)}
+        elif kind in ("binary", "category"):
+            count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
+            y = truth[target].astype(np.int64)
+            answer, why_not = _classes(ensemble, x, y, weight, x_judged, count, matrix.categorical, chance)
             if answer is None:
-                said.append(f"{target}: {why_not}")
+                notes.append(f"{target}: {why_not}")
+            elif kind == "binary":
+                result.answers[target] = {"probability": answer[:, 1]}
             else:
-                found.answers[target] = (
-                    {"probability": answer[:, 1]} if kind == "binary" else {"probabilities": answer}
-                )
-    found.said, found.seconds = "; ".join(said), time.perf_counter() - started
-    return found
+                result.answers[target] = {"probabilities": answer}
+        else:
+            notes.append(f"{target}: gradient boosting does not answer a {kind}")
+    result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
+    return result
 
 
 def _seasonal(encoding: Encoding, judged: Judged) -> Classical:
-    naive = {name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds}
-    alone = [name for name, found in naive.items() if found is None]
-    said = f"{', '.join(alone)}: no input holds a whole season of its variables" if alone else ""
+    """The seasonal naive forecast of each target that has one."""
+    forecasts = {name: naive_forecast(encoding, name, seasonal=True) for name in judged.kinds}
+    without = [name for name, forecast in forecasts.items() if forecast is None]
+    said = f"{', '.join(without)}: no input holds a whole season of its variables" if without else ""
     answers = {
-        name: found.answers(judged.sample_rows, judged.columns)
-        for name, found in naive.items()
-        if found is not None
+        name: forecast.answers(judged.sample_rows, judged.columns)
+        for name, forecast in forecasts.items()
+        if forecast is not None
     }
     return Classical("the seasonal naive forecast", answers, judged.sample_rows, said=said)
 
@@ -196,12 +169,8 @@ def _leaves(rows: int) -> int:
     return 31 if rows >= 2_000 else 8
 
 
-def _widths(columns: Mapping[str, pa.Array]) -> dict[str, int | None]:
-    """How many matrix columns each becomes; None if it cannot."""
-    return {name: _width(column) for name, column in columns.items()}
-
-
 def _width(column: pa.Array) -> int | None:
+    """How many matrix columns it becomes; None if it cannot."""
     kind = column.type
     if pa.types.is_temporal(kind):
         return 5 if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else None

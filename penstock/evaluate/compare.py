@@ -14,7 +14,7 @@ import numpy as np
 
 from penstock.core.identity import derive_seed
 from penstock.evaluate.answers import Judged
-from penstock.evaluate.classical import Classical
+from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.forecast import Naive
 from penstock.evaluate.trivial import Trivial
 from penstock.metrics import better, measure, percentiles, resampled

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.events import Events
@@ -20,7 +20,8 @@ from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
 from penstock.data.sampled_dataset import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
-from penstock.evaluate.classical import Classical, classical_model
+from penstock.evaluate.classical import classical_model
+from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
@@ -30,6 +31,7 @@ from penstock.recipe.schema import Recipe
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
     from penstock.data.dataset import Dataset
+    from penstock.data.unsampled import Unsampled
 
 
 def evaluate(
@@ -55,58 +57,112 @@ def evaluate(
     """
     started = time.perf_counter()
     options = recipe.evaluate
-    notes: list[str] = []
     if not isinstance(dataset, SampledDataset):  # steps are as far apart as they were where the bundle learnt
         dataset = seen(dataset, recipe, distance=bundle.distance if recipe.samples is not None else None)
-    overlap = 1
-    if recipe.samples is not None:
-        overlap = max(
-            1,
-            *(
-                -(-feature.reach(target=True)[1] // recipe.samples.stride_eval)
-                for feature in recipe.targets.values()
-            ),
-        )
-        notes.append(
-            "rows are steps of series here, and what is measured are samples: a window with its horizon, from"
-            " each step on"
-            + (
-                ""
-                if recipe.samples.stride_eval == 1
-                else f" that is a multiple of {recipe.samples.stride_eval}"
-            )
-        )
-    encoding = bundle.encoding
-    known = [name for name in dataset.schema.names if not name.startswith("__")]
-    slices_by = []
-    hint = Hints(known)
-    for column in options.slices:
-        if column in known:
-            slices_by.append(column)
-        else:
-            notes.append(
-                f"evaluate.slices: there is no column {column!r} in the dataset, so it was left"
-                f" out.{hint(column)}"
-            )
+    slices_by, unknown = _slice_columns(options.slices, dataset)
     split = "test" if dataset.counts.get("test") else "validation"
+    unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
+    trivial = trivial_answers(bundle.encoding, dataset) if options.baselines else {}
+    judged = answer_split(
+        bundle,
+        dataset,
+        split,
+        trivial=trivial,
+        extra_columns=slices_by,
+        events=events,
+        overlap=_overlap(recipe),
+    )
+    warnings = unknown + _split_notes(split, unsampled) + _judged_notes(judged)
+    for note in warnings:
+        events.warn(note)
+    model = Classical(said="not asked for")
+    if options.baselines and judged.rows:
+        model = classical_model(bundle.encoding, dataset, judged, seed=recipe.seed, events=events)
+    said = verdict(
+        judged,
+        trivial,
+        model,
+        resamples=options.bootstrap,
+        confidence=options.confidence,
+        seed=recipe.seed,
+    )
+    result: dict[str, Any] = {
+        "split": split,
+        "rows": judged.rows,
+        "refused": judged.refused,
+        "refused_reasons": dict(judged.reasons.most_common(10)),
+        "series": None if unsampled is None else _series(unsampled),
+        "metrics": {split: judged.metrics()},
+        "intervals": _intervals(judged, options.bootstrap, options.confidence, recipe.seed),
+        "confidence": options.confidence,
+        "bootstrap": options.bootstrap,
+        "baseline": judged.baseline(),
+        "trivial": {name: answer.text for name, answer in trivial.items()},
+        "classical": _classical(judged, model) if options.baselines else {},
+        "slices": _slices(judged, slices_by),
+        "verdict": said,
+        "overlap": dataset.manifest.get("overlap"),
+        "classes": {name: list(classes) for name, classes in judged.classes.items()},
+        "sampled_rows": judged.sample_rows if judged.sample_rows < judged.rows else None,
+        "notes": _sampling_notes(recipe) + warnings,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    events.say(said, result=True)
+    return {word: _finite(value) for word, value in result.items()}
+
+
+def _overlap(recipe: Recipe) -> int:
+    """How many neighbouring rows share what they answer: 1, but for samples of series, whose horizons
+    overlap.
+    """
+    if recipe.samples is None:
+        return 1
+    stride = recipe.samples.stride_eval
+    return max(1, *(-(-feature.reach(target=True)[1] // stride) for feature in recipe.targets.values()))
+
+
+def _slice_columns(wanted: Sequence[str], dataset: Dataset | SampledDataset) -> tuple[list[str], list[str]]:
+    """Those of the columns wanted for slices that the dataset has, and a note on each other one."""
+    columns = [name for name in dataset.schema.names if not name.startswith("__")]
+    hint = Hints(columns)
+    notes = [
+        f"evaluate.slices: there is no column {column!r} in the dataset, so it was left out.{hint(column)}"
+        for column in wanted
+        if column not in columns
+    ]
+    return [column for column in wanted if column in columns], notes
+
+
+def _sampling_notes(recipe: Recipe) -> list[str]:
+    """What is measured where rows are steps of series. It goes to the report alone: it warns of nothing."""
+    if recipe.samples is None:
+        return []
+    stride = recipe.samples.stride_eval
+    every = "" if stride == 1 else f" that is a multiple of {stride}"
+    return [
+        "rows are steps of series here, and what is measured are samples: a window with its horizon, from"
+        f" each step on{every}"
+    ]
+
+
+def _split_notes(split: str, unsampled: Unsampled | None) -> list[str]:
+    notes: list[str] = []
     if split == "validation":
         notes.append(
             "the test split has no rows, so the validation split was measured instead: it chose the epoch, so"
             " these figures flatter the model"
         )
-
-    unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
     if unsampled is not None:
         notes += unsampled.said(split)
+    return notes
 
-    trivial = trivial_answers(encoding, dataset) if options.baselines else {}
-    judged = answer_split(
-        bundle, dataset, split, trivial=trivial, extra_columns=slices_by, events=events, overlap=overlap
-    )
+
+def _judged_notes(judged: Judged) -> list[str]:
+    notes: list[str] = []
     if judged.refused:
         notes.append(
-            f"{judged.refused:,} rows of the {split} split were refused by a feature and are not measured,"
-            f" most often: {judged.commonest_reason()}"
+            f"{judged.refused:,} rows of the {judged.split} split were refused by a feature and are not"
+            f" measured, most often: {judged.commonest_reason()}"
         )
     if judged.broken:
         notes.append(
@@ -115,56 +171,18 @@ def evaluate(
         )
     if not judged.rows:
         notes.append(
-            f"nothing was measured: no row of the {split} split could be judged. Give `split` a test share,"
-            " or look at the quarantine"
+            f"nothing was measured: no row of the {judged.split} split could be judged. Give `split` a test"
+            " share, or look at the quarantine"
         )
-    for note in notes[recipe.samples is not None :]:
-        events.warn(note)
+    return notes
 
-    model = (
-        classical_model(encoding, dataset, judged, seed=recipe.seed, events=events)
-        if options.baselines and judged.rows
-        else Classical(said="not asked for")
-    )
-    sampled = judged.sample_rows < judged.rows
-    result: dict[str, Any] = {
-        "split": split,
-        "rows": judged.rows,
-        "refused": judged.refused,
-        "refused_reasons": dict(judged.reasons.most_common(10)),
-        "series": (
-            None
-            if unsampled is None
-            else {
-                "all": unsampled.series,
-                "without_samples": unsampled.without,
-                "steps_refused": unsampled.refused,
-            }
-        ),
-        "metrics": {split: judged.metrics()},
-        "intervals": _intervals(judged, options.bootstrap, options.confidence, recipe.seed),
-        "confidence": options.confidence,
-        "bootstrap": options.bootstrap,
-        "baseline": judged.baseline(),
-        "trivial": {name: t.text for name, t in trivial.items()},
-        "classical": _classical(judged, model) if options.baselines else {},
-        "slices": _slices(judged, slices_by),
-        "verdict": verdict(
-            judged,
-            trivial,
-            model,
-            resamples=options.bootstrap,
-            confidence=options.confidence,
-            seed=recipe.seed,
-        ),
-        "overlap": dataset.manifest.get("overlap"),
-        "classes": {name: list(classes) for name, classes in judged.classes.items()},
-        "sampled_rows": judged.sample_rows if sampled else None,
-        "notes": notes,
-        "seconds": round(time.perf_counter() - started, 3),
+
+def _series(unsampled: Unsampled) -> dict[str, Any]:
+    return {
+        "all": unsampled.series,
+        "without_samples": unsampled.without,
+        "steps_refused": unsampled.refused,
     }
-    events.say(result["verdict"], result=True)
-    return {word: _finite(value) for word, value in result.items()}
 
 
 def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> dict[str, Any]:
@@ -194,11 +212,12 @@ def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> 
 
 
 def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
-    found: dict[str, Any] = {"model": model.model, "rows": model.rows, "seconds": round(model.seconds, 3)}
+    """The classical model's metrics by target, and what it is."""
+    facts: dict[str, Any] = {"model": model.model, "rows": model.rows, "seconds": round(model.seconds, 3)}
     if model.said:
-        found["said"] = model.said
+        facts["said"] = model.said
     for name, answers in model.answers.items():
-        found[name] = measure(
+        facts[name] = measure(
             names_for(judged.kinds[name]),
             judged.truth[name],
             answers,
@@ -206,18 +225,18 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
             threshold=model.threshold(name),
             scale=judged.scales.get(name),
         )
-    return found
+    return facts
 
 
-def _slices(judged: Judged, declared: list[str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for name in judged.kinds:
-        if judged.sample_rows and name not in judged.broken:
-            found += declared_slices(judged, name, declared)
-    for name in judged.kinds:
-        if judged.sample_rows and name not in judged.broken:
-            found += worst_slices(judged, name)
-    return found
+def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:
+    """The slices by `columns` of every target, then the worst ones that were searched for."""
+    names = [name for name in judged.kinds if judged.sample_rows and name not in judged.broken]
+    slices: list[dict[str, Any]] = []
+    for name in names:
+        slices += declared_slices(judged, name, columns)
+    for name in names:
+        slices += worst_slices(judged, name)
+    return slices
 
 
 def _finite(value: Any) -> Any:

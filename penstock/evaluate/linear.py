@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 from penstock.core.identity import derive_seed
 from penstock.core.needs import need
 from penstock.evaluate.answers import Judged
+from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.training import split_rows
+from penstock.metrics.names import Kind
 
 if TYPE_CHECKING:
     from penstock.data.dataset import Dataset
     from penstock.data.encoding import Encoding
     from penstock.data.sampled_dataset import SampledDataset
-    from penstock.evaluate.classical import Classical
 
 TERMS = 200_000
 """Words and pairs that are told apart: the commonest."""
@@ -54,76 +55,77 @@ def _is_words(kind: pa.DataType) -> bool:
 
 
 def linear_model(
-    encoding: Encoding,
-    dataset: Dataset | SampledDataset,
-    judged: Judged,
-    found: Classical,
-    *,
-    rows: int,
-    seed: int,
+    encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, rows: int, seed: int
 ) -> Classical:
-    """Fit on at most `rows` training rows and fill `found` with answers to the judged sample, one model a
-    target.
+    """Fit on at most `rows` training rows and answer the judged sample, one model a target.
+
+    Raises:
+        MissingPackage: scikit-learn or scipy is not installed.
     """
     started = time.perf_counter()
+    result = Classical(model=NAME)
     linear = need("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
-    left_out = [name for name, column in judged.columns.items() if not matrix.reads(name, column)]
-    said = (
-        [f"left out {', '.join(left_out)}: it reads words, numbers, categories and times"] if left_out else []
-    )
+    notes: list[str] = []
+    if left_out := [name for name, column in judged.columns.items() if not matrix.reads(name, column)]:
+        notes.append(f"left out {', '.join(left_out)}: it reads words, numbers, categories and times")
     if len(left_out) == len(judged.columns):
-        found.said = "; ".join([*said, "no input that it can read"])
-        return found
+        result.said = "; ".join([*notes, "no input that it can read"])
+        return result
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=rows)
     x = matrix.fit({name: column for name, column in columns.items() if name not in left_out})
     x_judged = matrix.transform(judged.columns)
-    found.model, found.rows = NAME, x.shape[0]
+    result.rows = x.shape[0]
     for target, kind in judged.kinds.items():
         chance = derive_seed(seed, "classical", target) % 2**32
         if kind == "number":
             y = truth[target].astype(np.float64)
-            model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance).fit(
-                x, y, sample_weight=weight
-            )
-            found.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
+            model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance)
+            model.fit(x, y, sample_weight=weight)
+            result.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
         elif kind == "set":
             labels = truth[target]
             if labels.shape[1] > MOST_CLASSES:
-                said.append(f"{target}: {labels.shape[1]:,} labels are too many for a quick model")
+                notes.append(f"{target}: {labels.shape[1]:,} labels are too many for a quick model")
                 continue
             models = [_fitted(linear, x, labels[:, k], weight, chance) for k in range(labels.shape[1])]
-            found.answers[target] = {"probabilities": _answered(models, x_judged)}
+            result.answers[target] = {"probabilities": _answered(models, x_judged)}
             decided = _decided(encoding, dataset, target, matrix, models, rows)
-            found.thresholds[target] = np.array([decided.get(name, 0.5) for name in judged.classes[target]])
+            result.thresholds[target] = np.array([decided.get(name, 0.5) for name in judged.classes[target]])
         elif kind in ("binary", "category"):
             count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
             y = truth[target].astype(np.int64)
-            if count > MOST_CLASSES or len(np.unique(y)) < 2:
-                said.append(
-                    f"{target}: "
-                    + (
-                        f"{count:,} classes are too many for a quick model"
-                        if count > MOST_CLASSES
-                        else "the training sample has one class only"
-                    )
-                )
-                continue
-            shares = _answered(
-                [_fitted(linear, x, y == k, weight, chance) for k in (range(count) if count > 2 else (1,))],
-                x_judged,
-            )
-            if kind == "binary":
-                found.answers[target] = {"probability": shares[:, 0]}
+            if count > MOST_CLASSES:
+                notes.append(f"{target}: {count:,} classes are too many for a quick model")
+            elif len(np.unique(y)) < 2:
+                notes.append(f"{target}: the training sample has one class only")
             else:
-                both = shares if count > 2 else np.concatenate([1 - shares, shares], axis=1)
-                found.answers[target] = {
-                    "probabilities": both / np.maximum(both.sum(axis=1, keepdims=True), 1e-12)
-                }
+                result.answers[target] = _classes(linear, x, y, weight, x_judged, kind, count, chance)
         else:
-            said.append(f"{target}: it does not answer a {kind}")
-    found.said, found.seconds = "; ".join(said), time.perf_counter() - started
-    return found
+            notes.append(f"{target}: it does not answer a {kind}")
+    result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
+    return result
+
+
+def _classes(
+    linear: Any,
+    x: Any,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    x_judged: Any,
+    kind: Kind,
+    count: int,
+    chance: int,
+) -> dict[str, np.ndarray]:
+    """The answers to a target of classes: one logistic regression a class, against the rest; one alone where
+    there are two.
+    """
+    against_rest = range(count) if count > 2 else (1,)
+    shares = _answered([_fitted(linear, x, y == k, weight, chance) for k in against_rest], x_judged)
+    if kind == "binary":
+        return {"probability": shares[:, 0]}
+    shares = shares if count > 2 else np.concatenate([1 - shares, shares], axis=1)
+    return {"probabilities": shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)}
 
 
 def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chance: int) -> Any:
@@ -140,6 +142,7 @@ def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chanc
 
 
 def _answered(models: list[Any], x: Any) -> np.ndarray:
+    """The probability of yes by model `[N, models]`."""
     return np.stack(
         [
             np.full(x.shape[0], model) if isinstance(model, float) else model.predict_proba(x)[:, 1]
@@ -157,6 +160,9 @@ def _decided(
     models: list[Any],
     rows: int,
 ) -> Mapping[str, float]:
+    """A set's thresholds by label, decided on the validation split as the feature decides; none without such
+    rows.
+    """
     columns, truth, weight = split_rows(encoding, dataset, "validation", limit=rows)
     if not len(truth[target]):
         return {}
@@ -166,8 +172,8 @@ def _decided(
         weight,
         encoding.fitted[target],
     )
-    found: Mapping[str, float] = decided.get("thresholds", {})
-    return found
+    thresholds: Mapping[str, float] = decided.get("thresholds", {})
+    return thresholds
 
 
 class _Sparse:
@@ -175,7 +181,7 @@ class _Sparse:
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
-        self._made: dict[str, Any] = {}
+        self._learnt: dict[str, Any] = {}
 
     def reads(self, name: str, column: pa.Array) -> bool:
         kind = column.type
@@ -192,9 +198,9 @@ class _Sparse:
         text = need("sklearn.feature_extraction.text", extra="train", why="comparing with a linear model")
         for name, column in columns.items():
             if _is_words(column.type):
-                self._made[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
+                self._learnt[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
             elif _is_wordy(self._encoding, name, column):
-                self._made[name] = text.TfidfVectorizer(
+                self._learnt[name] = text.TfidfVectorizer(
                     ngram_range=(1, 2),
                     min_df=2 if len(column) > 1_000 else 1,
                     max_features=TERMS,
@@ -204,43 +210,43 @@ class _Sparse:
             elif pa.types.is_string(column.type):
                 counts = pc.value_counts(column.drop_null())
                 order = np.argsort(-np.asarray(counts.field("counts")), kind="stable")[:CATEGORIES]
-                self._made[name] = counts.field("values").take(pa.array(order))
+                self._learnt[name] = counts.field("values").take(pa.array(order))
             else:
                 values = _doubles(column)
                 there = values[np.isfinite(values)]
-                self._made[name] = (
+                self._learnt[name] = (
                     (float(there.mean()), float(there.std()) or 1.0) if len(there) else (0.0, 1.0)
                 )
-            if hasattr(self._made[name], "fit"):
+            if hasattr(self._learnt[name], "fit"):
                 try:
-                    self._made[name].fit(_words(column))
+                    self._learnt[name].fit(_words(column))
                 except ValueError:  # no word at all is left
-                    self._made[name] = None
+                    self._learnt[name] = None
         return self.transform(columns)
 
     def transform(self, columns: Mapping[str, pa.Array]) -> Any:
         sparse = need("scipy.sparse", extra="train", why="comparing with a linear model")
         blocks = []
-        for name, made in self._made.items():
+        for name, fitted in self._learnt.items():
             column = columns[name]
-            if made is None:
+            if fitted is None:
                 continue
-            if isinstance(made, tuple):
-                values = (_doubles(column) - made[0]) / made[1]
+            if isinstance(fitted, tuple):
+                values = (_doubles(column) - fitted[0]) / fitted[1]
                 gone = ~np.isfinite(values)
                 blocks.append(
                     sparse.csr_matrix(np.stack([np.clip(np.where(gone, 0, values), -5, 5), gone], axis=1))
                 )
-            elif isinstance(made, pa.Array):
-                code = np.asarray(pc.fill_null(pc.index_in(column, value_set=made), -1), np.int64)
+            elif isinstance(fitted, pa.Array):
+                code = np.asarray(pc.fill_null(pc.index_in(column, value_set=fitted), -1), np.int64)
                 rows = np.flatnonzero(code >= 0)
                 blocks.append(
                     sparse.csr_matrix(
-                        (np.ones(len(rows)), (rows, code[rows])), shape=(len(column), max(len(made), 1))
+                        (np.ones(len(rows)), (rows, code[rows])), shape=(len(column), max(len(fitted), 1))
                     )
                 )
             else:
-                blocks.append(made.transform(_words(column)))
+                blocks.append(fitted.transform(_words(column)))
         return (
             sparse.hstack(blocks, format="csr")
             if blocks

@@ -64,7 +64,8 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
     """The metrics for each value of each declared column: the eight commonest and all others together;
     numbers with more values by quartile.
     """
-    kind, found = judged.kinds[target], []
+    kind = judged.kinds[target]
+    slices: list[dict[str, Any]] = []
     metric = PRIMARY[kind]
     names = names_for(kind, scalar=True)
     truth, answers = judged.truth[target], judged.answers[target]
@@ -93,7 +94,7 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
         for i, label in enumerate(groups.labels):
             mask = groups.code == i
             values = scores(mask)
-            found.append(
+            slices.append(
                 {
                     "target": target,
                     "column": column,
@@ -106,7 +107,7 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
                     "metrics": values,
                 }
             )
-    return found
+    return slices
 
 
 def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
@@ -128,56 +129,65 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
         (t for t in singles if len(t.groups.labels) <= 16),
         key=lambda t: -float(np.nanmax(t.gap, initial=-np.inf)),
     )[:8]
-    pairs = []
-    for a, b in combinations(telling, 2):
-        x, y = a.groups, b.groups
-        code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
-        both = _tests(
-            Groups(f"{x.column} × {y.column}", code, [f"{i} × {j}" for i in x.labels for j in y.labels]),
-            value,
-            weight,
-            sign,
-            least,
-        )
-        halves = np.fmax(
-            np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels))
-        )
-        both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
-        pairs.append(both)
+    pairs = [_pair(a, b, value, weight, sign, least) for a, b in combinations(telling, 2)]
     tested = sum(int(np.isfinite(t.gap).sum()) for t in [*singles, *pairs])
-    found = []
+    slices = []
     masks: list[np.ndarray] = []
     # singles first: of two slices that are nearly the same rows, the simpler is the better explanation
-    for group in (singles, pairs):
-        candidates = sorted(
-            (
-                (-float(t.gap[i]), n, int(i))
-                for n, t in enumerate(group)
-                for i in np.flatnonzero(t.gap > 0)
-                if t.chance[i] * tested < SIGNIFICANCE
+    for tests in (singles, pairs):
+        for test, i in _most_telling(tests, tested, masks):
+            slices.append(
+                {
+                    "target": target,
+                    "column": test.groups.column,
+                    "value": test.groups.labels[i],
+                    "rows": int(test.rows[i]),
+                    "metric": metric,
+                    "value_of_metric": float(test.mean[i]),
+                    "whole": whole,
+                    "declared": False,
+                    "chance": min(float(test.chance[i]) * tested, 1.0),
+                }
             )
+    return sorted(slices, key=lambda s: -sign * (whole - s["value_of_metric"]))
+
+
+def _pair(a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float, least: int) -> Tests:
+    """The groups of two columns together; only those that are clearly worse than each of their halves have a
+    gap.
+    """
+    x, y = a.groups, b.groups
+    code = np.where((x.code >= 0) & (y.code >= 0), x.code * len(y.labels) + y.code, -1)
+    labels = [f"{i} × {j}" for i in x.labels for j in y.labels]
+    both = _tests(Groups(f"{x.column} × {y.column}", code, labels), value, weight, sign, least)
+    halves = np.fmax(
+        np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels))
+    )
+    both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
+    return both
+
+
+def _most_telling(tests: list[Tests], tested: int, masks: list[np.ndarray]) -> list[tuple[Tests, int]]:
+    """At most WORST significant groups, by their gap; none that is mostly the rows of one taken before, whose
+    rows `masks` holds (those taken here are added).
+    """
+    candidates = sorted(
+        (
+            (-float(test.gap[i]), n, int(i))
+            for n, test in enumerate(tests)
+            for i in np.flatnonzero(test.gap > 0)
+            if test.chance[i] * tested < SIGNIFICANCE
         )
-        taken = 0
-        for _, n, i in candidates:
-            t = group[n]
-            mask = t.groups.code == i
-            if taken < WORST and all((mask & other).sum() < ALIKE * (mask | other).sum() for other in masks):
-                taken += 1
-                masks.append(mask)
-                found.append(
-                    {
-                        "target": target,
-                        "column": t.groups.column,
-                        "value": t.groups.labels[i],
-                        "rows": int(t.rows[i]),
-                        "metric": metric,
-                        "value_of_metric": float(t.mean[i]),
-                        "whole": whole,
-                        "declared": False,
-                        "chance": min(float(t.chance[i]) * tested, 1.0),
-                    }
-                )
-    return sorted(found, key=lambda s: -sign * (whole - s["value_of_metric"]))
+    )
+    taken: list[tuple[Tests, int]] = []
+    for _, n, i in candidates:
+        mask = tests[n].groups.code == i
+        if len(taken) == WORST:
+            break
+        if all((mask & other).sum() < ALIKE * (mask | other).sum() for other in masks):
+            masks.append(mask)
+            taken.append((tests[n], i))
+    return taken
 
 
 def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:

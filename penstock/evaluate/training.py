@@ -12,7 +12,7 @@ from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
 from penstock.data.encoding import Encoding
-from penstock.evaluate.answers import BATCH, read
+from penstock.evaluate.readable import BATCH, read
 from penstock.evaluate.sample import Sample
 
 if TYPE_CHECKING:
@@ -55,17 +55,17 @@ def split_rows(
         encoding.fitted,
         weight=encoding.weight,
     )
-    kept: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
+    sample: Sample[_Rows] = Sample(limit / max(total, 1), MOST_BYTES)
     for batch in (
         dataset.batches(split, [ROW_ID, *light.columns(targets=True)], encoding.rows_at_once(BATCH))
         if total
         else ()
     ):
         table = pa.Table.from_batches([batch])
-        kept.add(_Rows(sample_keys(table.column(ROW_ID).combine_chunks()), table))
+        sample.add(_Rows(sample_keys(table.column(ROW_ID).combine_chunks()), table))
     parts = []
-    while kept.pieces:  # each is let go of once it is read
-        if (some := kept.pieces.pop(0)).rows:
+    while sample.pieces:  # each is let go of once it is read
+        if (some := sample.pieces.pop(0)).rows:
             parts.append(read(light, some.table))
     columns = (
         {name: pa.concat_arrays([p.columns[name] for p in parts]) for name in light.inputs} if parts else {}

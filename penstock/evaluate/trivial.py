@@ -7,7 +7,7 @@ Numbers: the mean. Texts: the commonest. Series: the last value known, for ever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from penstock.contracts.kept import Counts
 from penstock.data.encoding import Encoding
-from penstock.evaluate.answers import facts_of, read
 from penstock.evaluate.forecast import Naive, naive_forecast
+from penstock.evaluate.readable import facts_of, read
 from penstock.metrics.exact import Cells
 
 if TYPE_CHECKING:
@@ -54,11 +54,32 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
     """The trivial answer to each target that is a class or a number, from one pass over the training split's
     targets; of a series the naive repeat.
     """
-    found: dict[str, Trivial | Naive] = {
+    answers: dict[str, Trivial | Naive] = {
         name: naive for name in encoding.targets if (naive := naive_forecast(encoding, name)) is not None
     }
-    if not any(feature.decoder in _ANSWERS for feature in encoding.targets.values()):
-        return found
+    answerable = {name: f.decoder for name, f in encoding.targets.items() if f.decoder in _ANSWERS}
+    if not answerable:
+        return answers
+    sums, texts = _count(encoding, dataset)
+    for name, kind in answerable.items():
+        if kind == "text":
+            answers[name] = _commonest_text(texts[name])
+        elif kind == "number":
+            answers[name] = _mean(sums[name])
+        elif kind == "set":
+            answers[name] = _label_shares(sums[name], facts_of(encoding, name).get("classes") or [])
+        else:
+            classes = facts_of(encoding, name).get("classes") or []
+            answers[name] = _class_shares(sums[name], classes, kind)
+    return answers
+
+
+def _count(
+    encoding: Encoding, dataset: Dataset | SampledDataset
+) -> tuple[dict[str, Cells], dict[str, Counts]]:
+    """The training split's weights by target: of classes, summed by class; of a number, [weight, weight ×
+    value]; of a set, [weight, weight by label …]; of texts, by text.
+    """
     alone = Encoding({}, encoding.targets, encoding.fitted, weight=encoding.weight)
     sums = {name: Cells() for name in encoding.targets}
     texts = {
@@ -80,45 +101,40 @@ def trivial_answers(encoding: Encoding, dataset: Dataset | SampledDataset) -> di
                     sums[name].add(label + 1, weight[row])
             elif feature.decoder in _ANSWERS:
                 sums[name].add(rows.truth[name].astype(np.int64), weight)
-    for name, feature in encoding.targets.items():
-        if feature.decoder not in _ANSWERS:
-            continue
-        if feature.decoder == "text":
-            often = texts[name].held
-            commonest = min(often, key=lambda text: (-often[text], text), default="")
-            found[name] = Trivial(
-                "text",
-                np.array(commonest, object),
-                f"always answering {_short(commonest)!r}, the commonest text",
-            )
-            continue
-        facts = facts_of(encoding, name)
-        if feature.decoder == "number":
-            total = sums[name].fraction(0)
-            mean = float(sums[name].fraction(1) / total) if total else 0.0
-            found[name] = Trivial("value", np.array(mean), f"always answering the mean, {mean:.4g}")
-            continue
-        names = facts.get("classes") or []
-        if feature.decoder == "set":
-            total, *counts_of = sums[name].floats(len(names) + 1)
-            shares = np.array(counts_of) / max(total, 1e-300)
-            most = int(np.argmax(shares))
-            found[name] = Trivial(
-                "probabilities",
-                shares,
-                f"always answering each label's share ({str(names[most])!r}, the commonest,"
-                f" {shares[most]:.1%} of the training rows)",
-            )
-            continue
-        counts = sums[name].floats(len(names) or max(sums[name].highest() + 1, 2))
-        share = counts / max(counts.sum(), 1e-300)
-        top = int(np.argmax(share))
-        called = str(names[top]) if names else f"class {top}"
-        text = f"always answering {called!r} ({share[top]:.1%} of the training rows)"
-        found[name] = Trivial(
-            _ANSWERS[feature.decoder], np.array(share[1]) if feature.decoder == "binary" else share, text
-        )
-    return found
+    return sums, texts
+
+
+def _commonest_text(counts: Counts) -> Trivial:
+    often = counts.held
+    commonest = min(often, key=lambda text: (-often[text], text), default="")
+    words = f"always answering {_short(commonest)!r}, the commonest text"
+    return Trivial("text", np.array(commonest, object), words)
+
+
+def _mean(sums: Cells) -> Trivial:
+    total = sums.fraction(0)
+    mean = float(sums.fraction(1) / total) if total else 0.0
+    return Trivial("value", np.array(mean), f"always answering the mean, {mean:.4g}")
+
+
+def _label_shares(sums: Cells, labels: Sequence[str]) -> Trivial:
+    total, *counts = sums.floats(len(labels) + 1)
+    shares = np.array(counts) / max(total, 1e-300)
+    most = int(np.argmax(shares))
+    words = (
+        f"always answering each label's share ({str(labels[most])!r}, the commonest,"
+        f" {shares[most]:.1%} of the training rows)"
+    )
+    return Trivial("probabilities", shares, words)
+
+
+def _class_shares(sums: Cells, classes: Sequence[str], kind: str) -> Trivial:
+    counts = sums.floats(len(classes) or max(sums.highest() + 1, 2))
+    shares = counts / max(counts.sum(), 1e-300)
+    most = int(np.argmax(shares))
+    named = str(classes[most]) if classes else f"class {most}"
+    words = f"always answering {named!r} ({shares[most]:.1%} of the training rows)"
+    return Trivial(_ANSWERS[kind], np.array(shares[1]) if kind == "binary" else shares, words)
 
 
 def _short(text: str) -> str:

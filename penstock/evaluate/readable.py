@@ -1,0 +1,59 @@
+"""Rows that can be judged: those whose inputs, targets and weight the features accept, with their truths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from penstock.data.encoding import Encoding
+
+BATCH = 8_192
+"""Rows that are read at once, where they are not wide."""
+
+
+@dataclass
+class Readable:
+    """Rows that can be judged."""
+
+    table: pa.Table
+    columns: Mapping[str, pa.Array]
+    """Canonical columns by feature."""
+    truth: dict[str, np.ndarray]
+    weight: np.ndarray | None
+    reasons: list[str]
+    """Why the others were refused, one a row."""
+
+
+def read(encoding: Encoding, table: pa.Table) -> Readable:
+    """The rows of a prepared table whose inputs, targets and weight all are acceptable, with their truths."""
+    accepted = encoding.accept(table, targets=True)
+    reasons = [str(problems[0]) for _, problems in sorted(accepted.refused.items())]
+    if accepted.refused:
+        good = np.ones(len(table), bool)
+        good[list(accepted.refused)] = False
+        table, accepted = table.filter(pa.array(good)), accepted.kept()
+    stored = {
+        f"{name}.{array}": values
+        for name, feature in encoding.targets.items()
+        for array, values in feature.encode(accepted.columns[name], encoding.fitted[name]).items()
+    }
+    return Readable(
+        table,
+        accepted.columns,
+        encoding.truth(stored),
+        None if accepted.weight is None else accepted.weight.astype(np.float64),
+        reasons,
+    )
+
+
+def facts_of(encoding: Encoding, target: str) -> dict[str, Any]:
+    """What a target's arrays tell of themselves: `classes`, `mean`, `std`, `counts` where there are any."""
+    facts: dict[str, Any] = {}
+    for spec in encoding.targets[target].spec(encoding.fitted[target]).values():
+        facts |= spec.facts
+    return facts
