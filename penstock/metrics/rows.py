@@ -118,6 +118,7 @@ class Rows:
         return lost.mean(axis=1) if self.kind == "set" else lost
 
     def error(self) -> np.ndarray:
+        """Of numbers, the answer minus the truth `[N]`."""
         return np.asarray(self.answer - self.truth)
 
     def relative_error(self) -> tuple[np.ndarray, np.ndarray]:
@@ -183,75 +184,109 @@ def prepare(
         answer = answer.astype(np.float64)
     if len(truth) != len(answer):
         raise PenstockError(f"{len(truth)} rows of truth and {len(answer)} answers cannot be compared")
-    weights = np.ones(len(truth)) if weight is None else np.asarray(weight, np.float64)
-    if weights.shape != (len(truth),) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise PenstockError(
-            f"weights must be one finite number that is not negative for each of {len(truth)} rows; found"
-            f" shape {weights.shape}"
-        )
-    keep = weights > 0 if not np.all(weights > 0) else None
-    if keep is not None:
+    weights = _weights(weight, len(truth))
+    keep = weights > 0
+    if not keep.all():
         truth, answer, weights = truth[keep], answer[keep], weights[keep]
+        answers = {name: values[keep] for name, values in answers.items()} if kind == "series" else answers
     if kind == "number":
-        if answer.ndim > 1 or truth.ndim > 1:  # several numbers a row count as so many rows
-            if answer.size != truth.size:
-                raise PenstockError(f"truth {truth.shape} and values {answer.shape} cannot be compared")
-            weights = np.repeat(weights, answer.size // max(len(answer), 1))
-        truth, answer = truth.astype(np.float64).reshape(-1), answer.astype(np.float64).reshape(-1)
-        broken = int((~(np.isfinite(truth) & np.isfinite(answer))).sum())
-        return Rows(kind, truth, answer, weights, np.empty(0, np.int64), 0, broken)
+        return _numbers(truth, answer, weights)
     if kind == "series":
-        if truth.shape != answer.shape or truth.ndim != 3:
-            raise PenstockError(
-                f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps,"
-                " variables]"
-            )
-        answers = {name: values[keep] for name, values in answers.items()} if keep is not None else answers
-        by_row, there, bad = statistics(truth, answers, scale if isinstance(scale, Forecasting) else None)
-        count = int(there.sum())
-        owner = np.arange(count) // (scale.block if isinstance(scale, Forecasting) else 1)
-        nothing = np.zeros(count)
-        return Rows(
-            "series",
-            nothing,
-            nothing,
-            weights[there],
-            np.empty(0, np.int64),
-            0,
-            int(bad.sum()),
-            owner,
-            int(owner[-1]) + 1 if count else 0,
-            {name: values[there] for name, values in by_row.items()},
-        )
+        return _series(truth, answer, answers, weights, scale if isinstance(scale, Forecasting) else None)
     if kind == "text":
-        nothing = np.zeros(len(truth))
-        return Rows(
-            "text",
-            nothing,
-            nothing,
-            weights,
-            np.empty(0, np.int64),
-            0,
-            0,
-            statistics=text_statistics(truth, answer),
-        )
+        return _texts(truth, answer, weights)
     if kind == "set":
-        if truth.shape != answer.shape or not answer.shape[1]:
-            raise PenstockError(
-                f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]"
-            )
-        broken = int((~np.isfinite(answer).all(axis=1)).sum())
-        return Rows(
-            kind,
-            (truth > 0).astype(np.uint8),
-            answer,
-            weights,
-            answer >= np.asarray(threshold, np.float64),
-            answer.shape[1],
-            broken,
-        )
+        return _sets(truth, answer, weights, threshold)
     if kind == "sequence":
         return _steps(truth, answer, weights)
+    return _classes(kind, truth, answer, weights, threshold)
+
+
+def _weights(weight: np.ndarray | None, rows: int) -> np.ndarray:
+    """float64 `[rows]`; 1 where none are given."""
+    weights = np.ones(rows) if weight is None else np.asarray(weight, np.float64)
+    if weights.shape != (rows,) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise PenstockError(
+            f"weights must be one finite number that is not negative for each of {rows} rows; found"
+            f" shape {weights.shape}"
+        )
+    return weights
+
+
+def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
+    """One number a row, or several, which count as so many rows."""
+    if answer.ndim > 1 or truth.ndim > 1:
+        if answer.size != truth.size:
+            raise PenstockError(f"truth {truth.shape} and values {answer.shape} cannot be compared")
+        weights = np.repeat(weights, answer.size // max(len(answer), 1))
+    truth, answer = truth.astype(np.float64).reshape(-1), answer.astype(np.float64).reshape(-1)
+    broken = int((~(np.isfinite(truth) & np.isfinite(answer))).sum())
+    return Rows("number", truth, answer, weights, np.empty(0, np.int64), 0, broken)
+
+
+def _series(
+    truth: np.ndarray,
+    answer: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    scale: Forecasting | None,
+) -> Rows:
+    """Truth and values `[rows, steps, variables]`: only the statistics of rows that have any go on."""
+    if truth.shape != answer.shape or truth.ndim != 3:
+        raise PenstockError(
+            f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]"
+        )
+    by_row, there, broken = statistics(truth, answers, scale)
+    count = int(there.sum())
+    # Neighbouring windows share what they forecast: a resampling that drew them one by one would take them
+    # for independent, and its intervals would be too narrow.
+    owner = np.arange(count) // (scale.block if scale is not None else 1)
+    nothing = np.zeros(count)
+    return Rows(
+        "series",
+        nothing,
+        nothing,
+        weights[there],
+        np.empty(0, np.int64),
+        classes=0,
+        broken=int(broken.sum()),
+        owner=owner,
+        owners=int(owner[-1]) + 1 if count else 0,
+        statistics={name: values[there] for name, values in by_row.items()},
+    )
+
+
+def _texts(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
+    """Texts `[rows]`: only each row's statistics go on."""
+    nothing = np.zeros(len(truth))
+    by_row = text_statistics(truth, answer)
+    return Rows(
+        "text",
+        nothing,
+        nothing,
+        weights,
+        np.empty(0, np.int64),
+        classes=0,
+        broken=0,
+        statistics=by_row,
+    )
+
+
+def _sets(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold) -> Rows:
+    """Truth and probabilities `[rows, labels]`."""
+    if truth.shape != answer.shape or not answer.shape[1]:
+        raise PenstockError(
+            f"a set's truth {truth.shape} and probabilities {answer.shape} must both be [rows, labels]"
+        )
+    broken = int((~np.isfinite(answer).all(axis=1)).sum())
+    predicted = answer >= np.asarray(threshold, np.float64)
+    return Rows("set", (truth > 0).astype(np.uint8), answer, weights, predicted, answer.shape[1], broken)
+
+
+def _classes(
+    kind: Kind, truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold
+) -> Rows:
+    """A class a row: `[rows]` probabilities of the positive one, or `[rows, classes]`."""
     if kind == "binary":
         answer = answer.reshape(-1)
         predicted, classes = (answer >= threshold).astype(np.int64), 2
@@ -260,10 +295,8 @@ def prepare(
         if answer.ndim != 2 or answer.shape[1] == 0:
             raise PenstockError(f"probabilities must be [rows, classes]; found {answer.shape}")
         broken = int((~np.isfinite(answer).all(axis=1)).sum())
-        predicted, classes = (
-            (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(np.int64),
-            answer.shape[1],
-        )
+        predicted = (np.argmax(answer, axis=1) if len(answer) else np.empty(0)).astype(np.int64)
+        classes = answer.shape[1]
     truth = truth.reshape(-1).astype(np.int64)
     if len(truth) and (truth.min() < 0 or truth.max() >= classes):
         raise PenstockError(
