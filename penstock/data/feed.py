@@ -13,26 +13,18 @@ quarantined rows.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from penstock.contracts.data import REJECT_SCHEMA, ROW_ID, Feature, Fitted, Hands
+from penstock.contracts.data import ROW_ID
 from penstock.contracts.part import is_loaded, no_foreign_code
-from penstock.contracts.summary import Summary, sample_keys
-from penstock.core.errors import BundleError, ContractError, Problem, RecipeError, StoreError
+from penstock.core.errors import BundleError, Problem, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.making import made_once
@@ -42,38 +34,23 @@ from penstock.core.sound import sound
 from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
 from penstock.data.budget import rows_within, threads_of
 from penstock.data.cache import Cache
-from penstock.data.encoding import WEIGHT, Accepted, Encoding
+from penstock.data.dataset import SPLITS, Dataset
+from penstock.data.encoding import Encoding
 from penstock.data.far import HELD_BYTES
+from penstock.data.feed_distributed import DistributedWriter
+from penstock.data.feed_fit import fit_encoding
+from penstock.data.feed_local import LocalWriter
+from penstock.data.feed_quarantine import Quarantine
+from penstock.data.feed_series import SeriesWriter
+from penstock.data.feed_writer import FeedJob, FeedWriter
 from penstock.data.inherit import columns_of, inherited, other_sorts
 from penstock.data.order_columns import OrderColumns
-from penstock.data.shards import SHARD_BYTES, Shards, ShardWriter, rows_in
-from penstock.data.spans import (
-    SPAN_ROWS,
-    Encoded,
-    Joined,
-    Summarised,
-    Tally,
-    cuts,
-    kept_ids,
-    shard_rows_for,
-    spans,
-)
-from penstock.data.spread import in_order
-from penstock.data.steps import step_encoding, whole_encoding
+from penstock.data.shards import Shards, rows_in
+from penstock.data.steps import step_encoding
 from penstock.data.windows import WindowShards
 from penstock.recipe.schema import Recipe
 
-if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-
 FORMAT = 1
-SPLITS = ("train", "validation", "test")
-_SHOWN_BYTES = 64
-MOST_REASONS = 200
-"""So many different reasons are counted apart; what comes later is counted by column.
-
-Every row's own is in the quarantine.
-"""
 
 
 class Feed:
@@ -176,12 +153,11 @@ class Feed:
         if split not in self.rows:
             raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
         with self._sound():
-            found = self._shards(split)
-            return (
-                WindowShards(found, self._shards("steps"), self._shards("singles"), self.manifest["windows"])
-                if "windows" in self.manifest
-                else found
-            )
+            shards = self._shards(split)
+            if "windows" not in self.manifest:
+                return shards
+            steps, singles = self._shards("steps"), self._shards("singles")
+            return WindowShards(shards, steps, singles, self.manifest["windows"])
 
     def _shards(self, name: str) -> Shards:
         files = self.manifest["shards"][name]
@@ -271,11 +247,11 @@ def write_feed(
         f"feed {id}",
         events,
         found=lambda: Feed.open(store, id) if store.has(name) else None,
-        make=lambda: _made(recipe, dataset, store, events, encoding, id=id, like=like),
+        make=lambda: _write(recipe, dataset, store, events, encoding, id=id, like=like),
     )
 
 
-def _made(
+def _write(
     recipe: Recipe,
     dataset: Dataset,
     store: Store,
@@ -286,82 +262,65 @@ def _made(
     like: Feed | None,
 ) -> Feed:
     """Fit and encode."""
-    name = f"feeds/{id}"
     if like is None:
         _take_over(recipe, encoding, dataset, store, events)
     else:
         encoding.fitted |= like.encoding.fitted
-    hands = threads_of(recipe)
-    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=hands)
+    threads = threads_of(recipe)
+    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=threads)
+    job = FeedJob(recipe, dataset, encoding, rows_at_once, threads, events)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
-    with ExitStack() as around:
-        # Samples are steps in the order of time, which one process cuts into windows; all else may be done by
-        # many hands.
-        afar = (
-            recipe.engine.afar(store.at(STAGING), memory_bytes=recipe.resources.memory, threads=hands)
-            if recipe.samples is None
-            else None
-        )
-        others = around.enter_context(afar) if afar is not None else None
-        if others is None:
-            _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, hands=hands)
-        else:
-            _fit_afar(encoding, dataset, others, rows_at_once, events)
-        folder = around.enter_context(store.draft(name, manifest))
-        with told_plainly(folder), _Quarantine(folder / "quarantine.parquet") as quarantine:
-            if recipe.samples is None:
-                ordered = OrderColumns.of(recipe)
-                if others is None:
-                    rows, shards = _write_rows(
-                        encoding,
-                        dataset,
-                        folder,
-                        quarantine,
-                        rows_at_once,
-                        events,
-                        hands=hands,
-                        ordered=ordered,
-                    )
-                else:
-                    rows, shards = _write_afar(
-                        encoding,
-                        dataset,
-                        folder,
-                        quarantine,
-                        rows_at_once,
-                        events,
-                        others=others,
-                        ordered=ordered,
-                    )
-                if ordered.columns:
-                    manifest["order"] = ordered.declared()
-            else:
-                from penstock.data.sampled import write_samples
-
-                whole = whole_encoding(recipe)
-                rows, shards, more = write_samples(
-                    recipe, dataset, encoding, whole, folder, quarantine.add, events
-                )
-                manifest.update(more)
-                encoding = whole
-            for split in SPLITS:
-                found = rows[split] + quarantine.by_split[split]
-                if found != dataset.counts[split]:
-                    raise StoreError(
-                        f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of"
-                        f" {split}, but {found} were read; it was changed. Prepare it again."
-                    )
-        atomic_write(folder / "fitted.json", json.dumps(encoding.declared(), indent=1, ensure_ascii=False))
+    with ExitStack() as stack:
+        writer = _writer(job, store, stack)
+        writer.fit()
+        folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
+        with told_plainly(folder), Quarantine(folder / "quarantine.parquet") as quarantine:
+            parts = writer.write(folder, quarantine)
+            _check_all_read(dataset, parts.rows, quarantine.by_split)
+        facts = json.dumps(parts.encoding.declared(), indent=1, ensure_ascii=False)
+        atomic_write(folder / "fitted.json", facts)
+        if recipe.samples is None and (ordered := OrderColumns.of(recipe)).columns:
+            manifest["order"] = ordered.declared()
+        manifest.update(parts.manifest)
         manifest["shard_rows"] = {
-            part: [rows_in(folder / file) for file in files] for part, files in shards.items()
+            name: [rows_in(folder / file) for file in files] for name, files in parts.shards.items()
         }
         manifest.update(
-            rows=rows,
-            shards=shards,
+            rows=parts.rows,
+            shards=parts.shards,
             quarantined={split: quarantine.by_split[split] for split in SPLITS},
             reasons=dict(quarantine.reasons.most_common()),
         )
     feed = Feed.open(store, id)
+    _warn_of_quarantine(feed, events)
+    return feed
+
+
+def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
+    """Who writes: samples are steps in the order of time, which one process cuts into windows; rows may be
+    spread over the engine's executors, if it has any. These run until `stack` closes.
+    """
+    recipe = job.recipe
+    if recipe.samples is not None:
+        return SeriesWriter(job)
+    shared = store.at(STAGING)
+    context = recipe.engine.afar(shared, memory_bytes=recipe.resources.memory, threads=job.threads)
+    executors = None if context is None else stack.enter_context(context)
+    return LocalWriter(job) if executors is None else DistributedWriter(job, executors)
+
+
+def _check_all_read(dataset: Dataset, rows: Mapping[str, int], quarantined: Mapping[str, int]) -> None:
+    """Every row of the dataset is in the feed or in its quarantine."""
+    for split in SPLITS:
+        read = rows[split] + quarantined[split]
+        if read != dataset.counts[split]:
+            raise StoreError(
+                f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of"
+                f" {split}, but {read} were read; it was changed. Prepare it again."
+            )
+
+
+def _warn_of_quarantine(feed: Feed, events: Events) -> None:
     if feed.quarantined:
         often = "; ".join(f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5])
         events.warn(
@@ -369,71 +328,6 @@ def _made(
             rows=feed.quarantined,
             reasons=feed.reasons,
         )
-    return feed
-
-
-def _write_rows(
-    encoding: Encoding,
-    dataset: Dataset,
-    folder: Path,
-    quarantine: _Quarantine,
-    rows_at_once: int,
-    events: Events,
-    *,
-    hands: int,
-    ordered: OrderColumns,
-) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Every split's rows as shards: rows and files by split."""
-    writers = {split: ShardWriter(folder, split) for split in SPLITS}
-    for split, writer in writers.items():
-        with writer:
-            _encode_split(
-                encoding,
-                dataset,
-                split,
-                writer,
-                quarantine,
-                rows_at_once,
-                events,
-                hands=hands,
-                ordered=ordered,
-            )
-    return {split: writer.rows for split, writer in writers.items()}, {
-        split: writer.files for split, writer in writers.items()
-    }
-
-
-def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
-    """The recipe's features fitted to a few rows at hand, to size a model before there is a dataset.
-
-    Raises:
-        ContractError: they cannot be fitted to these rows, or the rows lack a column (a derived or joined
-            one).
-    """
-    if waiting := [
-        name for name, feature in {**recipe.inputs, **recipe.targets}.items() if feature.fitted_from
-    ]:
-        raise ContractError(
-            f"{', '.join(waiting)} take over what a bundle learnt; that is known once the store is open"
-        )
-    encoding = step_encoding(recipe)
-    absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
-    if absent:
-        raise ContractError(
-            f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing"
-        )
-    if ROW_ID not in table.column_names:
-        table = table.append_column(
-            ROW_ID,
-            pa.array(
-                [hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(len(table))],
-                pa.string(),
-            ),
-        )
-    _fit(encoding, iter([table]), Events())
-    whole = whole_encoding(recipe)
-    whole.fitted = encoding.fitted
-    return whole
 
 
 def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
@@ -483,250 +377,4 @@ def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Stor
             events.warn(text, feature=name)
 
 
-# -- the first pass ------------------------------------------------------------------------------------------
-
-
-def _train_batches(
-    encoding: Encoding, dataset: Dataset, rows_at_once: int, events: Events
-) -> Iterator[pa.Table]:
-    done = 0
-    for batch in dataset.batches(
-        "train", columns=encoding.columns(targets=True), rows=rows_at_once, coded=True
-    ):
-        yield pa.Table.from_batches([batch])
-        done += batch.num_rows
-        events.progress("fit", done, dataset.counts["train"], "rows")
-
-
-def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, hands: int = 1) -> None:
-    """Fill `encoding.fitted` from the training split.
-
-    Every column that cannot be learnt from is named at once.
-
-    Summaries are free of order, so batches are taken in as they come, each summary by one thread at a time.
-    """
-    features = _unfitted(encoding)
-    summaries = {name: feature.summary() for name, feature in features.items()}
-    locks = {name: threading.Lock() for name in summaries}
-    tally = Tally()
-
-    def take(numbered: tuple[int, pa.Table]) -> tuple[Accepted, int, float]:
-        number, table = numbered
-        accepted = encoding.accept(table, targets=True)
-        kept = accepted.kept()
-        keys = pa.array(sample_keys(kept_ids(table, accepted)))  # once, not once a feature
-        names = list(summaries)
-        # threads begin at different summaries, so that they seldom wait for each other
-        turn = number * 7 % max(len(names), 1)
-        for name in names[turn:] + names[:turn]:
-            with locks[name]:
-                summaries[name].update(kept.columns[name], keys)
-        return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
-
-    for accepted, rows, weight in in_order(take, enumerate(tables), hands=hands):
-        tally.count(accepted, rows, weight)
-    _learn(encoding, features, summaries, tally, events)
-
-
-def _fit_afar(encoding: Encoding, dataset: Dataset, others: Hands, rows_at_once: int, events: Events) -> None:
-    """The same by other hands: each span's summaries, merged in the order of spans."""
-    features = _unfitted(encoding)
-    summaries = {name: feature.summary() for name, feature in features.items()}
-    tally = Tally()
-    files = dataset.files("train")
-    size = max(-(-dataset.counts["train"] // (4 * others.at_once)), SPAN_ROWS)
-    for found, seen in others.each(Summarised(encoding, tuple(features), rows_at_once), spans(files, size)):
-        for name, other in found.items():
-            summaries[name].merge(other)
-        tally.merge(seen)
-    events.progress("fit", tally.seen, dataset.counts["train"], "rows")
-    _learn(encoding, features, summaries, tally, events)
-
-
-def _unfitted(encoding: Encoding) -> dict[str, Feature]:
-    return {
-        name: feature
-        for name, feature in {**encoding.inputs, **encoding.targets}.items()
-        if name not in encoding.fitted
-    }
-
-
-def _learn(
-    encoding: Encoding,
-    features: Mapping[str, Feature],
-    summaries: Mapping[str, Summary],
-    tally: Tally,
-    events: Events,
-) -> None:
-    """What the summaries of the whole training split teach each feature."""
-    if not tally.seen:
-        raise ContractError(
-            "the training split has no rows: there is nothing to learn from. Check `where`, `expect` and"
-            " `split`"
-        )
-    if not tally.used:
-        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in tally.reasons.most_common(10))
-        raise ContractError(
-            f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is"
-            f" refused, for\n{listed}"
-        )
-    if encoding.weight and not tally.heaviest:
-        raise ContractError(
-            f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to"
-            " learn from"
-        )
-    complaints: list[str] = []
-    for name, feature in features.items():
-        side = "targets" if name in encoding.targets else "inputs"
-        try:
-            fitted: Fitted = feature.fit(summaries[name].result(), target=side == "targets")
-        except ContractError as error:
-            complaints.append(f"{side}.{name} {error.message}")
-            continue
-        encoding.fitted[name] = json.loads(json.dumps(fitted))  # as it will be read back: lists for tuples
-        for text in fitted.get("said", ()):
-            events.say(f"{side}.{name} {text}", feature=name)
-    if complaints:
-        head = (
-            "a column cannot be learnt from"
-            if len(complaints) == 1
-            else f"{len(complaints)} columns cannot be learnt from"
-        )
-        raise ContractError("\n".join([f"{head}:", *(f"  - {text}" for text in complaints)]))
-
-
-# -- the second pass -----------------------------------------------------------------------------------------
-
-
-def _encode_split(
-    encoding: Encoding,
-    dataset: Dataset,
-    split: str,
-    writer: ShardWriter,
-    quarantine: _Quarantine,
-    rows_at_once: int,
-    events: Events,
-    *,
-    hands: int,
-    ordered: OrderColumns,
-) -> None:
-    if not dataset.counts[split]:
-        return
-    done = 0
-    columns = list(dict.fromkeys([*encoding.columns(targets=True), *ordered.columns]))
-    work = Encoded(encoding, ordered, split, Path(), 0, rows_at_once)
-
-    def encoded(batch: pa.RecordBatch) -> tuple[pa.Table, Accepted, dict[str, np.ndarray]]:
-        table = pa.Table.from_batches([batch])
-        return table, *work.encoded(table)
-
-    for table, accepted, arrays in in_order(
-        encoded, dataset.batches(split, columns=columns, rows=rows_at_once, coded=True), hands=hands
-    ):
-        quarantine.add(table, accepted, split)
-        writer.write(arrays)
-        done += accepted.rows
-        events.progress("encode", done, dataset.counts[split], "rows", split=split)
-
-
-def _write_afar(
-    encoding: Encoding,
-    dataset: Dataset,
-    folder: Path,
-    quarantine: _Quarantine,
-    rows_at_once: int,
-    events: Events,
-    *,
-    others: Hands,
-    ordered: OrderColumns,
-) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """The same by other hands: spans of whole shards; cut anew where rows were refused."""
-    rows, shards = dict.fromkeys(SPLITS, 0), {split: list[str]() for split in SPLITS}
-    for split in SPLITS:
-        if not dataset.counts[split]:
-            continue
-        files = dataset.files(split)
-        drafts = folder / f".drafts-{split}"
-        drafts.mkdir()
-        work = Encoded(encoding, ordered, split, drafts, 0, rows_at_once)
-        columns = list(dict.fromkeys([*encoding.columns(targets=True), *ordered.columns]))
-        first = next(iter(spans(files, rows_at_once)[0].batches(columns, rows_at_once)))
-        accepted, arrays = work.encoded(first)
-        shard_rows = shard_rows_for(arrays, accepted.rows - len(accepted.refused), SHARD_BYTES)
-        each = max(-(-dataset.counts[split] // (4 * others.at_once)) // shard_rows, 1) * shard_rows
-        written = others.each(replace(work, shard_rows=shard_rows), spans(files, each))
-        for one in written:
-            for table, accepted in one.refused:
-                quarantine.add(table, accepted, split)
-        cut = cuts(
-            [
-                (file, count)
-                for one in written
-                for file, count in zip(one.files, one.rows_by_file, strict=True)
-            ],
-            shard_rows,
-            split,
-        )
-        rows[split] = sum(others.each(Joined(drafts, folder), cut))
-        shards[split] = [one.target for one in cut]
-        shutil.rmtree(drafts)
-        events.progress("encode", dataset.counts[split], dataset.counts[split], "rows", split=split)
-    return rows, shards
-
-
-class _Quarantine:
-    """Refused rows with their reasons, as Parquet; one entry a row, whatever the number of its problems."""
-
-    def __init__(self, path: Path) -> None:
-        self.by_split: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self._writer = pq.ParquetWriter(path, REJECT_SCHEMA, compression="zstd")
-
-    def __enter__(self) -> _Quarantine:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self._writer.close()
-
-    def add(self, table: pa.Table, accepted: Accepted, split: str) -> None:
-        if not accepted.refused:
-            return
-        order = sorted(accepted.refused)
-        rows = table.take(pa.array(order)).to_pylist()
-        entries = []
-        for row, place in zip(rows, order, strict=True):
-            problems = accepted.refused[place]
-            text = f"{problems[0].path[0]}: {problems[0].text}"
-            self.reasons[
-                (
-                    text
-                    if text in self.reasons or len(self.reasons) < MOST_REASONS
-                    else f"{problems[0].path[0]}: another reason"
-                )
-            ] += 1
-            reason = problems[0].text if len(problems) == 1 else "; ".join(map(str, problems))
-            entries.append(
-                {
-                    "row_id": row.pop(ROW_ID),
-                    "file": None,
-                    "line": None,
-                    "stage": "feature",
-                    "column": str(problems[0].path[0]),
-                    "reason": reason,
-                    "row": json.dumps(row, default=_plain, ensure_ascii=False),
-                }
-            )
-        self._writer.write_table(pa.Table.from_pylist(entries, REJECT_SCHEMA))
-        self.by_split[split] += len(entries)
-
-
-def _plain(value: object) -> str:
-    """What JSON does not know, as text; bytes that are more than a word only by their number and hash (the
-    dataset has them).
-    """
-    if isinstance(value, bytes) and len(value) > _SHOWN_BYTES:
-        return f"{len(value):,} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
-    return str(value)
-
-
-__all__ = ["FORMAT", "SPLITS", "WEIGHT", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]
+__all__ = ["FORMAT", "SPLITS", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]

@@ -199,11 +199,11 @@ def test_an_error_of_the_thread_is_raised_where_batches_are_asked_for(
 def test_several_shards_give_the_same_batches_as_one(
     tmp_path: Path, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.data import feed as feeds
+    from penstock.data import feed_local
     from penstock.data.shards import ShardWriter
 
     monkeypatch.setattr(
-        feeds, "ShardWriter", lambda folder, split: ShardWriter(folder, split, shard_bytes=5_000)
+        feed_local, "ShardWriter", lambda folder, split: ShardWriter(folder, split, shard_bytes=5_000)
     )
     dataset: Any = FakeDataset(
         {

@@ -76,13 +76,13 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
 
 def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, found = [], []
-    make = feeds._made
+    make = feeds._write
 
     def counted(*arguments: Any, **named: Any) -> Any:
         made.append(named["id"])
         return make(*arguments, **named)
 
-    monkeypatch.setattr(feeds, "_made", counted)
+    monkeypatch.setattr(feeds, "_write", counted)
     several = [
         threading.Thread(target=lambda: found.append(penstock.encode(lake / "recipe.yaml").id))
         for _ in range(3)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from penstock.contracts.data import Hands
 from penstock.core.events import Events
-from penstock.data import feed as feeds
+from penstock.data import feed_distributed, feed_fit
 from penstock.data.feed import write_feed
 from penstock.data.shards import row_id_text
 from penstock.data.spans import cuts, spans
@@ -132,8 +132,8 @@ def test_other_hands_make_the_same_feed(lake, tmp_path, monkeypatch, refuses):
     here = write_feed(recipe, dataset, lake.store, Events())
     other = Lake(tmp_path / "other")
     monkeypatch.setattr(type(recipe.engine), "afar", lambda self, shared, **how: Pickled())
-    monkeypatch.setattr(feeds, "SPAN_ROWS", 40)
-    monkeypatch.setattr(feeds, "SHARD_BYTES", 9_000)
+    monkeypatch.setattr(feed_fit, "SPAN_ROWS", 40)
+    monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 9_000)
     there = write_feed(recipe, dataset, other.store, Events())
     assert len(there.shards("train").rows_by_shard) > 2 and bool(here.quarantined) is refuses
     same_feeds(here, there)

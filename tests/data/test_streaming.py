@@ -22,7 +22,7 @@ from penstock.core.events import Event, Events
 from penstock.core.remote import heard
 from penstock.core.store import MANIFEST, Store
 from penstock.data import dataset as dataset_room
-from penstock.data import feed as feed_room
+from penstock.data import feed_local
 from penstock.data.dataset import Dataset
 from penstock.data.feed import Feed, write_feed
 from penstock.data.loader import Loader
@@ -43,7 +43,7 @@ FEATURES: dict[str, Any] = {
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Line]:
     with faulty_s3(monkeypatch, tmp_path) as line:
-        monkeypatch.setattr(feed_room, "ShardWriter", partial(ShardWriter, shard_bytes=12_000))
+        monkeypatch.setattr(feed_local, "ShardWriter", partial(ShardWriter, shard_bytes=12_000))
         yield line
 
 
@@ -282,7 +282,7 @@ def weights(pipeline: Pipeline) -> str:
 def test_training_from_a_bucket_under_faults_gives_the_weights_of_a_disk(
     people: Path, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_room, "ShardWriter", partial(ShardWriter, shard_bytes=4_000))
+    monkeypatch.setattr(feed_local, "ShardWriter", partial(ShardWriter, shard_bytes=4_000))
     chosen = load_recipe(
         people / "recipe.yaml", ["train.epochs=2", "train.order={shuffle: blocks, window: 2}", "trackers=[]"]
     )

@@ -13,7 +13,7 @@ import pytest
 from penstock.contracts.data import Engine
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data import feed as feeds
+from penstock.data import feed_distributed, feed_fit
 from penstock.data.feed import write_feed
 from penstock.data.prepare import prepare
 from penstock.pipeline.stages import Pipeline
@@ -43,8 +43,8 @@ def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
             store = Store(tmp_path / recipe.engine.type)
             dataset = prepare(recipe, store, Events())
             if engine == ENGINE:
-                monkeypatch.setattr(feeds, "SPAN_ROWS", 5_000)
-                monkeypatch.setattr(feeds, "SHARD_BYTES", 500_000)
+                monkeypatch.setattr(feed_fit, "SPAN_ROWS", 5_000)
+                monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 500_000)
             found[recipe.engine.type] = dataset, write_feed(recipe, dataset, store, Events())
     (one, here), (other, there) = found["embedded"], found["spark"]
     assert differences(one, other) == []
@@ -78,8 +78,8 @@ def test_executors_in_processes_of_their_own(tmp_path, monkeypatch):
         lake = Lake(tmp_path / name)
         lake.put("rows.parquet", feature_rows())
         if engine is cluster:
-            monkeypatch.setattr(feeds, "SPAN_ROWS", 60)
-            monkeypatch.setattr(feeds, "SHARD_BYTES", 12_000)
+            monkeypatch.setattr(feed_fit, "SPAN_ROWS", 60)
+            monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 12_000)
         dataset = lake.prepare(engine=engine, **words)
         made.append((dataset, write_feed(lake.recipe(engine=engine, **words), dataset, lake.store, Events())))
     assert differences(made[0][0], made[1][0]) == []
@@ -107,7 +107,7 @@ def test_pictures_and_series_are_the_same_on_spark(what, tmp_path, monkeypatch):
         recipe = load_recipe({**words, "engine": engine}, base=tmp_path)
         outcome = Pipeline(recipe, Store(tmp_path / recipe.engine.type), Events()).until("encode")
         made.append((outcome.dataset, outcome.feed))
-        monkeypatch.setattr(feeds, "SPAN_ROWS", 20)
+        monkeypatch.setattr(feed_fit, "SPAN_ROWS", 20)
     (one, here), (other, there) = made
     assert differences(one, other) == []
     assert sum(here.rows.values()) > 80

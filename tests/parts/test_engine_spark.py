@@ -227,8 +227,8 @@ def test_a_feed_is_fitted_and_written_by_the_executors(spark, tmp_path, monkeypa
     here, there = lakes
     dataset = here.prepare(**words)
     one = write_feed(here.recipe(**words), dataset, here.store, Events())
-    monkeypatch.setattr("penstock.data.feed.SPAN_ROWS", 60)
-    monkeypatch.setattr("penstock.data.feed.SHARD_BYTES", 12_000)
+    monkeypatch.setattr("penstock.data.feed_fit.SPAN_ROWS", 60)
+    monkeypatch.setattr("penstock.data.feed_distributed.SHARD_BYTES", 12_000)
     other = write_feed(there.recipe(engine=ENGINE, **words), dataset, there.store, Events())
     assert len(other.shards("train").rows_by_shard) > 1 and other.quarantined
     same_feeds(one, other)
