@@ -133,7 +133,11 @@ class FakeRun:
         return self.path / name
 
     def facts(self) -> dict[str, Any]:
-        return {"summary": {"parameters": 10, "epochs": 3, "validation": {"pay": {"roc_auc": 0.8}}}}
+        return {"summary": self.summary}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {"parameters": 10, "epochs": 3, "validation": {"pay": {"roc_auc": 0.8}}}
 
 
 def make(
