@@ -71,8 +71,8 @@ class Bundle:
         form = self._facts.get("format", 0)
         if isinstance(form, int) and form > FORMAT:
             raise BundleError(
-                f"{self.path} is a bundle of format {self._facts['format']}; this Penstock reads formats up"
-                f" to {FORMAT}. Upgrade Penstock."
+                f"{self.path} is a bundle of format {str(self._facts['format'])[:40]}; this Penstock reads"
+                f" formats up to {FORMAT}. Upgrade Penstock."
             )
         try:
             self.id = check_bundle(artefact)

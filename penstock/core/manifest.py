@@ -31,8 +31,8 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
         raise unread from None
     if newer:
         raise StoreError(
-            f"{path} has format {manifest['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
-            " Penstock."
+            f"{path} has format {str(manifest['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
+            " Upgrade Penstock."
         )
     if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
         raise unread

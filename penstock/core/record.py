@@ -45,8 +45,8 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
         raise Torn(f"{path} cannot be read as JSON; it was changed after it was written.")
     if number_of(found.get("format", 0)) > FORMAT:
         raise StoreError(
-            f"{path} has format {found['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
-            " Penstock."
+            f"{path} has format {str(found['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
+            " Upgrade Penstock."
         )
     return found
 

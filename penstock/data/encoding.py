@@ -336,8 +336,8 @@ class Encoding:
         """
         if number_of(data.get("format", 0)) > FORMAT:
             raise BundleError(
-                f"the encoding has format {data['format']}; this Penstock reads formats up to {FORMAT}."
-                " Upgrade Penstock."
+                f"the encoding has format {str(data['format'])[:40]}; this Penstock reads formats up to"
+                f" {FORMAT}. Upgrade Penstock."
             )
         try:
             sides = [

@@ -588,8 +588,8 @@ def _open(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[_P
         layout = json.loads((reader.schema.metadata or {})[_LAYOUT])
         if layout["format"] > FORMAT:
             raise StoreError(
-                f"{file} has format {layout['format']}; this Penstock reads formats up to {FORMAT}. Upgrade"
-                " Penstock."
+                f"{file} has format {str(layout['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
+                " Upgrade Penstock."
             )
         places = [
             _Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"])
