@@ -271,7 +271,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         return _failed(options, error)
     except KeyboardInterrupt:
         return _stopped(options)
-    except Exception as error:  # noqa: BLE001 - the last resort: told in a sentence, its traceback kept in a file
+    except Exception as error:  # noqa: BLE001
+        # The last resort: told in a sentence, its traceback kept in a file.
         if interrupts.is_stopping:  # what was interrupted answered with an error of its own
             return _stopped(options)
         return _last_resort(options, error)

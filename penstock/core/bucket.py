@@ -11,6 +11,7 @@ What this file refuses to know: which keys make an artefact.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import secrets
@@ -329,7 +330,8 @@ class Bucket:
         keys = self.below(folder)
         with self.reaching(f"remove {folder} from"):
             for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
-                persist(lambda key=key: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")  # type: ignore[misc]
+                remove = functools.partial(self.system.rm_file, self.path(key))
+                persist(remove, what=f"remove {self.url}/{key}")
 
     def _stamp(self, key: str) -> list[Any]:
         """Size, and what changes when the object does; empty where there is none."""

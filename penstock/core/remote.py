@@ -534,7 +534,8 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - some protocols answer a URL that lacks something with whatever comes
+    except Exception as error:  # noqa: BLE001
+        # Some protocols answer a URL that lacks something with whatever comes.
         raise ValueError(
             f"it is no URL that {url.split('://', 1)[0]}:// can open ({type(error).__name__}: {error})"
         ) from None

@@ -48,7 +48,8 @@ _NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
 """Schemes that name a container before the `@`."""
 _AT = re.compile(r"%(?:25){0,3}40")
 _ENCODED = re.compile(
-    r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
+    r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}"
+    r"%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
     re.IGNORECASE,
 )
 _QUERY = re.compile(r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)""")
@@ -382,7 +383,8 @@ SHAPES: tuple[Shape, ...] = (
         "a header",
         ("authorization", "cookie", "x-"),
         re.compile(
-            r"""(?<![\w.-])((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{0,60}(?:key|token|secret|signature))(\s{0,4}[:=]\s{0,4})"""
+            r"""(?<![\w.-])((?:proxy-)?authorization|(?:set-)?cookie|"""
+            r"""x-[\w-]{0,60}(?:key|token|secret|signature))(\s{0,4}[:=]\s{0,4})"""
             r"""((?:="[^"\n]*"|[^\n"'<>])+)""",
             re.IGNORECASE,
         ),
@@ -475,7 +477,8 @@ SHAPES: tuple[Shape, ...] = (
         "a webhook",
         ("hooks.slack.com", "/api/webhooks/", "webhook.office.com"),
         re.compile(
-            r"((?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/)[\w/@%-]+"
+            r"((?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks|"
+            r"webhook\.office\.com/webhookb2)/)[\w/@%-]+"
         ),
         rf"\1{BLANK}",
     ),

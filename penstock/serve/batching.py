@@ -169,7 +169,8 @@ class Batcher:
         """Answer a batch, or tell each of its requests why not."""
         try:
             outcomes = await self._hand.do(lambda: self._answer(live))
-        except Exception as error:  # noqa: BLE001 - told to the requests of this batch; the worker goes on for the others
+        except Exception as error:  # noqa: BLE001
+            # Told to the requests of this batch; the worker goes on for the others.
             outcomes = [error] * len(live)
         except asyncio.CancelledError:
             for job in live:
@@ -212,7 +213,8 @@ class Batcher:
                 admitted.append((i, one))
             except RequestError as error:
                 outcomes[i] = error
-            except Exception as error:  # noqa: BLE001 - handed to the one request that caused it, which answers 500; the others go on
+            except Exception as error:  # noqa: BLE001
+                # Handed to the one request that caused it, which answers 500; the others go on.
                 outcomes[i] = error
         if admitted:
             self._on_batch(sum(one.rows for _, one in admitted), len(admitted))

@@ -136,7 +136,8 @@ class Decoder:
             raise Malformed('expected {"records": [{field: value, …}, …]}; found something else')
         intake: Callable[[], Intake]
         if len(body) <= AT_ONCE_BYTES:
-            intake = lambda: from_records(records, self._columns)  # noqa: E731 - in the answering thread, with the encoding
+            # In the answering thread, with the encoding.
+            intake = lambda: from_records(records, self._columns)  # noqa: E731
         else:
             taken = from_records(records, self._columns)
             intake = lambda: taken  # noqa: E731

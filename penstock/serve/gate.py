@@ -100,7 +100,8 @@ class Gate:
                     ),
                     (b"retry-after", b"1"),
                 )
-        except Exception as error:  # noqa: BLE001 - the one place where a defect is told; the server goes on for the others
+        except Exception as error:  # noqa: BLE001
+            # The one place where a defect is told; the server goes on for the others.
             self._meters.error("defect")
             self._events.warn(
                 f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}",

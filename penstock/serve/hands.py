@@ -38,7 +38,8 @@ class Hand:
             problem: BaseException | None = None
             try:
                 value = work()
-            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited; the thread goes on
+            except BaseException as error:  # noqa: BLE001
+                # Raised again where it is awaited; the thread goes on.
                 problem = error
             self._since = None  # before anyone hears of the outcome
             try:

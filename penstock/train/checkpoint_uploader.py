@@ -90,7 +90,8 @@ class CheckpointUploader:
             except LeaseLost as error:
                 self.lost = error
                 return
-            except Exception as error:  # noqa: BLE001 - reported and tried again: a thread that ends says nothing to anybody
+            except Exception as error:  # noqa: BLE001
+                # Reported and tried again: a thread that ends says nothing to anybody.
                 failed += 1
                 if failed == 1:
                     self._texts.append(

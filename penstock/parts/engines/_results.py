@@ -67,7 +67,8 @@ def held(mapper: Any, kind: str, expression: str) -> Any:
         bad = next((each for each in within if each not in _HELD), "")
         if not bad:
             return mapper.from_string(kind)
-    except Exception:  # noqa: BLE001 - neither has one error for a type that it does not know, such as fields without names
+    except Exception:  # noqa: BLE001
+        # Neither has one error for a type that it does not know, such as fields without names.
         pass
     raise RecipeError(
         f"the value is {kind[:_LONGEST]}, which cannot be a column. {_INSTEAD.get(bad, _OTHERWISE)}; found"

@@ -277,6 +277,7 @@ class Line:
             with self._lock:
                 self._ranks[number] = rank
             while rank.outcome is None:
+                # Our own rank: it has proved to know the key of this launch (`multiprocessing.connection`).
                 message = pickle.loads(line.recv_bytes())
                 now = time.monotonic()
                 rank.heard_at = now

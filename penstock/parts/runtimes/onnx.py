@@ -48,7 +48,8 @@ class Onnx(Runtime):
             )
         except BundleError:
             raise
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and each means the same here
+        except Exception as error:  # noqa: BLE001
+            # Onnxruntime's errors share no base class, and each means the same here.
             raise BundleError(f"onnxruntime cannot read {path}: {_first_line(error)}") from None
         inputs = [entry["name"] for entry in program["inputs"]]
         outputs = [entry["name"] for entry in program["outputs"]]
