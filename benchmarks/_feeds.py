@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from benchmarks.harness import Cannot
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe
 

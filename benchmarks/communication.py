@@ -37,7 +37,7 @@ from benchmarks.harness import Cannot, Pairs, say
 from penstock.contracts.learn import Exchange, Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.train.communicator import Communicator
@@ -343,7 +343,7 @@ def _pairs(
     """Ours on both ranks, then as many examples by the other: `recipes[1]` on rank 0 alone, or hand-written
     DDP of `recipes[2]` on both.
     """
-    from penstock.data.feed import Feed
+    from penstock.encode.feed import Feed
 
     with joined(world), settled(threads=1, deterministic=False, events=Events()):
         feed = Feed.open(Store(store), feed_id)

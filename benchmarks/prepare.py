@@ -195,8 +195,8 @@ def _measure(declared: dict[str, Any]) -> dict[str, Any]:
     from penstock.core.events import Events
     from penstock.core.memory import MemoryWatch
     from penstock.core.store import Store
-    from penstock.data.feed import write_feed
-    from penstock.data.prepare import prepare
+    from penstock.encode.feed import write_feed
+    from penstock.prepare.prepare import prepare
     from penstock.recipe.schema import load_recipe
 
     recipe = load_recipe(declared)

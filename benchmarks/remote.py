@@ -29,11 +29,11 @@ from benchmarks.harness import Cannot, say
 from penstock.core.events import Events
 from penstock.core.remote import heard
 from penstock.core.store import Store, seal
-from penstock.data.encoding import Encoding
-from penstock.data.feed import Feed, fit_encoding
-from penstock.data.loader import Loader
-from penstock.data.shards import ShardWriter, rows_in
+from penstock.encode.encoding import Encoding
+from penstock.encode.feed import Feed, fit_encoding
+from penstock.loader.loader import Loader
 from penstock.recipe.schema import load_recipe
+from penstock.shards.shards import ShardWriter, rows_in
 
 BYTES = int(float(os.environ.get("BENCH_BYTES", 2e9)))
 LATENCY_SECONDS = 0.02

@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks._feeds import Encoded, tabular
 from benchmarks.harness import say, scratch, size
 from penstock.core.store import Store
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
-from penstock.data.order import Batches, Order
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
+from penstock.order.order import Batches, Order
 
 BATCH, SEED, TIMES, MOST_MS = 4096, 7, 20, 50.0
 

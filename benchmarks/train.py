@@ -16,7 +16,7 @@ import torch
 from benchmarks.harness import interleave, say
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.model import build_network, decoders_of, parameter_count, target_specs
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe

@@ -34,7 +34,7 @@ from benchmarks.peers import Peer
 from benchmarks.peers.shared_training import CLIP, DECAY, LR, Clock, Perceptron, Pictures, Reader, by_hand
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
 from penstock.train import session

@@ -266,7 +266,7 @@ def content(outcome: dict[str, Any]) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     from penstock.core.store import Store
-    from penstock.data.dataset import Dataset
+    from penstock.prepare.dataset import Dataset
     from penstock.run import Run
 
     store = Store(outcome["store"])

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from penstock.contracts.part import Part
     from penstock.core.errors import PenstockError
     from penstock.core.store import Store
-    from penstock.data.dataset import Dataset
-    from penstock.data.feed import Feed
-    from penstock.data.loader import Loader
+    from penstock.encode.feed import Feed
+    from penstock.loader.loader import Loader
+    from penstock.prepare.dataset import Dataset
     from penstock.recipe.schema import Recipe
     from penstock.run import Run
 
@@ -74,9 +74,9 @@ __all__ = [
 
 _NOUNS = {
     "Bundle": "penstock.bundle.bundle",
-    "Dataset": "penstock.data.dataset",
-    "Feed": "penstock.data.feed",
-    "Loader": "penstock.data.loader",
+    "Dataset": "penstock.prepare.dataset",
+    "Feed": "penstock.encode.feed",
+    "Loader": "penstock.loader.loader",
     "Part": "penstock.contracts.part",
     "PenstockError": "penstock.core.errors",
     "Recipe": "penstock.recipe.schema",

@@ -23,12 +23,10 @@ from penstock.core.interrupts import interrupts
 from penstock.core.making import making
 from penstock.core.sound import object_in, sound
 from penstock.core.store import Store
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed
-from penstock.data.look import look, write_recipe
-from penstock.data.opened import feed_of
-from penstock.data.validate import column_problems
+from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
+from penstock.inspect import look, write_recipe
+from penstock.loader.from_recipe import feed_of
 from penstock.pipeline.listing import SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
 from penstock.pipeline.plan import make_plan
@@ -42,6 +40,8 @@ from penstock.pipeline.stages import (
     training,
     write_report,
 )
+from penstock.prepare.dataset import Dataset
+from penstock.prepare.validate import column_problems
 from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe

@@ -16,7 +16,7 @@ import pytest
 
 from penstock.contracts.data import Feature
 from penstock.core.events import Events
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.evaluate import answers as answers_module
 from penstock.evaluate import classical as classical_module
 from penstock.evaluate import evaluate, report_markdown, training
@@ -435,7 +435,7 @@ def _absent(module, **why):
 def test_evaluation_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None; import penstock.evaluate, penstock.metrics,"
-        " penstock.data.look; assert 'sklearn' not in sys.modules"
+        " penstock.inspect; assert 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

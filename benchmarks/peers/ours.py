@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from penstock.core.store import Store
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
 
 PACKAGES = ("torch", "numpy", "pyarrow")
 

@@ -44,7 +44,7 @@ from penstock.core.near import did_you_mean
 from penstock.core.paths import reason as why_refused
 from penstock.core.paths import shown
 from penstock.core.store import Artefact, Store
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.formats.table import read_sound
 from penstock.recipe.bundled import check_bundle
 from penstock.recipe.read import read_recipe

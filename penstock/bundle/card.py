@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.visible import code, prose
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.recipe.schema import Recipe
 
 

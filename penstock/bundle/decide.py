@@ -17,9 +17,9 @@ from penstock.contracts.data import Feature
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
-from penstock.data.dataset import Dataset
-from penstock.data.encoding import Encoding
-from penstock.data.sampled_dataset import SampledDataset
+from penstock.encode.encoding import Encoding
+from penstock.encode.series.sampled_dataset import SampledDataset
+from penstock.prepare.dataset import Dataset
 
 BATCH_ROWS = 8_192
 """Rows that are answered at once, where they are not wide."""

@@ -18,9 +18,9 @@ from penstock.bundle.predictor import Predictor
 from penstock.bundle.rows import from_table
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
-from penstock.data.dataset import Dataset
-from penstock.data.encoding import Accepted, Encoding
-from penstock.data.sampled_dataset import SampledDataset
+from penstock.encode.encoding import Accepted, Encoding
+from penstock.encode.series.sampled_dataset import SampledDataset
+from penstock.prepare.dataset import Dataset
 
 GOLDEN_ROWS = 64
 FEWEST_GOLDEN = 4

@@ -42,16 +42,16 @@ from penstock.core.mine import remember
 from penstock.core.needs import need
 from penstock.core.sound import sound
 from penstock.core.store import Store
-from penstock.data.encoding import Encoding
-from penstock.data.sampled_dataset import SampledDataset, seen
+from penstock.encode.encoding import Encoding
+from penstock.encode.series.sampled_dataset import SampledDataset, seen
 from penstock.recipe.bundled import IDENTITY, bundle_id
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe
 from penstock.recipe.secret import without_secrets
 
 if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-    from penstock.data.feed import Feed
+    from penstock.encode.feed import Feed
+    from penstock.prepare.dataset import Dataset
     from penstock.run import Run
 
 

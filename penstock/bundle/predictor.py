@@ -29,7 +29,7 @@ from penstock.bundle.typing import Typing
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
-from penstock.data.encoding import Accepted, Encoding
+from penstock.encode.encoding import Accepted, Encoding
 from penstock.formats.learnt import KEPT
 from penstock.recipe.names import kept_names
 

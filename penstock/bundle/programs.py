@@ -17,7 +17,7 @@ from penstock.contracts.learn import Decoder
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.recipe.schema import OwnModel, Recipe
 
 

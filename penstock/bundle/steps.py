@@ -29,7 +29,7 @@ from penstock.bundle.rows import Mixed
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem, TooDear
-from penstock.data.clean import derive
+from penstock.prepare.clean import derive
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -169,7 +169,7 @@ class Store:
     Args:
         url: a local path, or any fsspec URL (`s3://team/penstock`, `gs://…`, `memory://…`).
         cache_bytes: for a bucket, the most that copies of its large files take on this machine (see
-            `data.cache`).
+            `shards.cache`).
     """
 
     def __init__(self, url: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:

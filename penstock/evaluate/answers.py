@@ -26,8 +26,8 @@ from penstock.metrics.rows import Scale, Threshold
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
-    from penstock.data.dataset import Dataset
-    from penstock.data.sampled_dataset import SampledDataset
+    from penstock.encode.series.sampled_dataset import SampledDataset
+    from penstock.prepare.dataset import Dataset
 
 SAMPLE = 200_000
 """Rows kept for intervals, slices and the classical model: at that many an interval is a fifth of a per cent

@@ -26,7 +26,7 @@ from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.needs import need
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.forecast import naive_forecast
@@ -34,8 +34,8 @@ from penstock.evaluate.linear import is_worded, linear_model
 from penstock.evaluate.training import split_rows
 
 if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-    from penstock.data.sampled_dataset import SampledDataset
+    from penstock.encode.series.sampled_dataset import SampledDataset
+    from penstock.prepare.dataset import Dataset
 
 ROWS = 200_000
 CELLS = 40_000_000

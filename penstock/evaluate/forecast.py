@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.tensors import TensorSpec
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 
 
 @dataclass

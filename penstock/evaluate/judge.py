@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
-from penstock.data.sampled_dataset import SampledDataset, seen
+from penstock.encode.series.sampled_dataset import SampledDataset, seen
 from penstock.evaluate.answers import Judged, answer_split
 from penstock.evaluate.classical import classical_model
 from penstock.evaluate.classical_answers import Classical
@@ -30,8 +30,8 @@ from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
-    from penstock.data.dataset import Dataset
-    from penstock.data.unsampled import Unsampled
+    from penstock.encode.series.unsampled import Unsampled
+    from penstock.prepare.dataset import Dataset
 
 
 def evaluate(

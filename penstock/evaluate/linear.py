@@ -26,9 +26,9 @@ from penstock.evaluate.training import split_rows
 from penstock.metrics.names import Kind
 
 if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-    from penstock.data.encoding import Encoding
-    from penstock.data.sampled_dataset import SampledDataset
+    from penstock.encode.encoding import Encoding
+    from penstock.encode.series.sampled_dataset import SampledDataset
+    from penstock.prepare.dataset import Dataset
 
 TERMS = 200_000
 """Words and pairs that are told apart: the commonest."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from penstock.data.encoding import Encoding
+    from penstock.encode.encoding import Encoding
 
 BATCH = 8_192
 """Rows that are read at once, where they are not wide."""

@@ -11,13 +11,13 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import lowest, sample_keys
 from penstock.contracts.tensors import joined
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.evaluate.readable import BATCH, read
 from penstock.evaluate.sample import Sample
 
 if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-    from penstock.data.sampled_dataset import SampledDataset
+    from penstock.encode.series.sampled_dataset import SampledDataset
+    from penstock.prepare.dataset import Dataset
 
 MOST_BYTES = 64 << 20
 """Of the rows at hand."""

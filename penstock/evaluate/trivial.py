@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.kept import Counts
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.evaluate.forecast import Naive, naive_forecast
 from penstock.evaluate.readable import facts_of, read
 from penstock.metrics.exact import Cells
 
 if TYPE_CHECKING:
-    from penstock.data.dataset import Dataset
-    from penstock.data.sampled_dataset import SampledDataset
+    from penstock.encode.series.sampled_dataset import SampledDataset
+    from penstock.prepare.dataset import Dataset
 
 _ANSWERS = {
     "binary": "probability",

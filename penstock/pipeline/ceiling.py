@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from penstock.core.errors import UserError
 from penstock.core.events import Event, Events
 from penstock.core.memory import Ceiling, held_bytes
-from penstock.data.budget import BASE_BYTES, TORCH_BYTES
-from penstock.data.feed import Feed, batch_size_for
+from penstock.encode.feed import Feed, batch_size_for
+from penstock.prepare.budget import BASE_BYTES, TORCH_BYTES
 from penstock.recipe.schema import OwnModel, Recipe, Resources
 
 _ALWAYS = ("prepare", "encode")

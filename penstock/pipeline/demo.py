@@ -17,7 +17,7 @@ from typing import Any
 from penstock.core.events import Events
 from penstock.core.needs import need
 from penstock.core.store import Store, atomic_write
-from penstock.data.look import look, write_recipe
+from penstock.inspect import look, write_recipe
 from penstock.pipeline.stages import Outcome, Pipeline
 from penstock.recipe.schema import Serve, load_recipe
 

@@ -21,11 +21,11 @@ from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import absent_columns
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.events import Events
-from penstock.data.encoding import Accepted
-from penstock.data.forecast_windows import windows_of
-from penstock.data.steps import RANK
-from penstock.data.unforecast import Tally, Unforecast
-from penstock.data.windows import Reach
+from penstock.encode.encoding import Accepted
+from penstock.encode.series.forecast_windows import windows_of
+from penstock.encode.series.steps import RANK
+from penstock.encode.series.unforecast import Tally, Unforecast
+from penstock.encode.series.windows import Reach
 from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
 from penstock.recipe.names import REFUSED, kept_names

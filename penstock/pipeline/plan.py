@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
-from penstock.data.clean import derive
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed, batch_size_for, feed_id, fit_encoding
-from penstock.data.prepare import find_dataset
+from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
 from penstock.pipeline.stages import packed, report_key, train_key
+from penstock.prepare.clean import derive
+from penstock.prepare.dataset import Dataset
+from penstock.prepare.prepare import find_dataset
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 

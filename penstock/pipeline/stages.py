@@ -32,11 +32,11 @@ from penstock.core.paths import shown
 from penstock.core.remote import heard
 from penstock.core.sound import object_in, sound
 from penstock.core.store import FORMAT, Store
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed, feed_id, write_feed
-from penstock.data.prepare import find_dataset, prepare
+from penstock.encode.feed import Feed, feed_id, write_feed
 from penstock.evaluate import evaluate, report_markdown
 from penstock.pipeline.ceiling import Limits
+from penstock.prepare.dataset import Dataset
+from penstock.prepare.prepare import find_dataset, prepare
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run

@@ -1,4 +1,4 @@
-"""The words of `train.order`: in which order rows come, and how often. What they cause is `data.draws`'s."""
+"""The words of `train.order`: which order rows come in, how often; `loader.resolve_order` acts on it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mix(Strict):
 
 
 class TrainOrder(Strict):
-    """In which order the training split's rows come, and how often.
+    """in which order the training split's rows come, and how often.
 
     All of it is exact, and resumed at any batch.
 

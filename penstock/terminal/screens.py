@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from penstock.data.feed import Feed
+    from penstock.encode.feed import Feed
     from penstock.pipeline.demo import Shown
     from penstock.pipeline.stages import Outcome
 

@@ -25,8 +25,8 @@ from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.feed import Feed, batch_size_for
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed, batch_size_for
+from penstock.loader.loader import Loader
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.optim import total_steps

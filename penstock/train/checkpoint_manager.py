@@ -26,7 +26,7 @@ from penstock.core.events import Events
 from penstock.core.pulse import Pulse
 from penstock.core.remote import as_here
 from penstock.core.store import Store
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.nn.weights import read_tensors
 from penstock.recipe.schema import CheckpointPolicy, Recipe
 from penstock.train.checkpoint import (

@@ -23,11 +23,11 @@ from penstock.contracts.learn import Decoder, Exchanging, Phase, World
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import TrainingError
 from penstock.core.identity import derive_seed
-from penstock.data.feed import Feed
-from penstock.data.shards import row_id_text
+from penstock.encode.feed import Feed
 from penstock.model import Network, build_network, decoders_of, target_specs
 from penstock.recipe.parallel import Outer
 from penstock.recipe.schema import Recipe
+from penstock.shards.shards import row_id_text
 from penstock.train.averaging import Averaging
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.communicator import Communicator

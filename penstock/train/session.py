@@ -18,8 +18,8 @@ from penstock.core.events import Events
 from penstock.core.pulse import Pulse
 from penstock.core.remote import heard
 from penstock.core.store import Store
-from penstock.data.feed import Feed, batch_size_for
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed, batch_size_for
+from penstock.loader.loader import Loader
 from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe

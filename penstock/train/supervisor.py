@@ -19,7 +19,7 @@ import torch
 from penstock.core.errors import LeaseLost, Outgrown, PenstockError, RankLost, TrainingError, UserError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
-from penstock.data.feed import Feed
+from penstock.encode.feed import Feed
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 from penstock.train.autotune import choose

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstock.data.ahead import Timings
+from penstock.loader.prefetch import Timings
 
 _NOTABLE = 0.1
 """Waiting for less than this share of the time is no matter."""

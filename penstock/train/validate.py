@@ -17,8 +17,8 @@ from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
 from penstock.core.pulse import Pulse
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
 from penstock.metrics import METRICS, Forecasting, Measures
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner

@@ -13,9 +13,9 @@ from pathlib import Path
 from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.dataset import Dataset
-from penstock.data.inherit import columns_of, other_sorts
+from penstock.encode.reuse_fitted import columns_of, other_sorts
 from penstock.nn.weights import read_tensors
+from penstock.prepare.dataset import Dataset
 from penstock.recipe.bundled import open_bundle
 from penstock.recipe.schema import Recipe
 from penstock.run import Run

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from penstock.core.events import Event, Events
 from penstock.core.store import Store, seal
-from penstock.data.encoding import Encoding
+from penstock.encode.encoding import Encoding
 from penstock.model import build_network
 from penstock.recipe.bundled import bundle_id
 from penstock.recipe.schema import load_recipe

@@ -80,7 +80,7 @@ def test_equal_content_is_the_same_bundle(bundle, exported, tmp_path):
 
 def test_derived_columns_and_cleaners_travel(tmp_path):
     from penstock.contracts.data import Engine
-    from penstock.data.clean import derive
+    from penstock.prepare.clean import derive
 
     declared = {
         **OWN,

@@ -8,7 +8,7 @@ import pytest
 from penstock.bundle.steps import Steps, cast
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.core.errors import BundleError
-from penstock.data.clean import derive
+from penstock.prepare.clean import derive
 
 RAW = pa.table(
     {

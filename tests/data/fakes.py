@@ -1,4 +1,4 @@
-"""A dataset version held in memory, with the face that `data.feed` reads."""
+"""A dataset version held in memory, with the face that `encode.feed` reads."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
-from penstock.data.dataset import Dataset
-from penstock.data.prepare import prepare
+from penstock.prepare.dataset import Dataset
+from penstock.prepare.prepare import prepare
 from penstock.recipe.schema import Recipe, load_recipe
 
 SPLITS = ("train", "validation", "test")

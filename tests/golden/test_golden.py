@@ -10,9 +10,9 @@ import pytest
 
 from penstock.bundle.bundle import Bundle
 from penstock.core.store import Artefact, Store
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
+from penstock.prepare.dataset import Dataset
 from penstock.run import Run
 
 STORES = sorted(Path(__file__).parent.glob("store-*"))

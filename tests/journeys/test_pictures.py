@@ -13,8 +13,8 @@ import torch
 
 import penstock
 from penstock.core.store import Store
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
 from tests.parts.pictures_made import SHAPES, album
 
 RECIPE = """

@@ -21,10 +21,10 @@ from penstock.cli import main
 from penstock.core.errors import RequestError
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.feed import write_feed
-from penstock.data.prepare import prepare
-from penstock.data.sampled_dataset import SampledDataset
+from penstock.encode.feed import write_feed
+from penstock.encode.series.sampled_dataset import SampledDataset
 from penstock.model import Program, build_network, decoders_of
+from penstock.prepare.prepare import prepare
 from penstock.recipe.schema import Serve, load_recipe
 from penstock.serve.server import Serving
 

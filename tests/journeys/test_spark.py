@@ -13,14 +13,15 @@ import pytest
 from penstock.contracts.data import Engine
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data import feed_distributed, feed_fit
-from penstock.data.feed import write_feed
-from penstock.data.prepare import prepare
+from penstock.encode import distributed as feed_distributed
+from penstock.encode import fit as feed_fit
+from penstock.encode.feed import write_feed
 from penstock.pipeline.stages import Pipeline
+from penstock.prepare.prepare import prepare
 from penstock.recipe.schema import load_recipe
 from tests.data.lake import SPLITS, Lake
-from tests.data.test_spans import FEATURES, same_feeds
-from tests.data.test_spans import rows as feature_rows
+from tests.encode.test_spans import FEATURES, same_feeds
+from tests.encode.test_spans import rows as feature_rows
 from tests.journeys.test_series import RECIPE as SERIES
 from tests.journeys.test_series import steps
 from tests.parts.pictures_made import album

@@ -24,7 +24,7 @@ from penstock.core.errors import Interrupted, PenstockError
 from penstock.core.events import Events, JsonLines
 from penstock.core.identity import sha256_file
 from penstock.core.store import Store
-from penstock.data.feed import Feed
+from penstock.encode.feed import Feed
 from penstock.nn.weights import read_tensors
 from penstock.recipe.schema import Recipe
 from penstock.run import Run

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.core.identity import sha256_file
 from penstock.core.store import Store
-from penstock.data.feed import Feed
+from penstock.encode.feed import Feed
 from penstock.run import Run
 from penstock.train import checkpoint_uploader
 from penstock.train.learner import Learner

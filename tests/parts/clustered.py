@@ -77,7 +77,7 @@ def _train(folder: Path, words: dict[str, Any]) -> dict[str, Any]:
     from penstock.core.events import Events, JsonLines
     from penstock.core.identity import sha256_file
     from penstock.core.store import Store
-    from penstock.data.feed import Feed
+    from penstock.encode.feed import Feed
     from penstock.run import Run
     from penstock.train.supervisor import train
     from tests.train.tiny import tiny_feed, tiny_recipe, tiny_run

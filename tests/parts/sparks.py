@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.data.dataset import Dataset
+from penstock.prepare.dataset import Dataset
 from tests.data.lake import SPLITS, quarantine
 
 ENGINE = {

@@ -23,12 +23,13 @@ from penstock.contracts.data import Engine
 from penstock.core.errors import ContractError, MissingPackage, RecipeError, SourceError, UserError
 from penstock.core.events import Events
 from penstock.core.java import java
-from penstock.data.feed import write_feed
+from penstock.encode import distributed, fit
+from penstock.encode.feed import write_feed
 from penstock.parts.engines._expression import WritesExpressions
 from penstock.testing.laws import engines as laws
 from tests.data.lake import Lake, adds_up
-from tests.data.test_spans import FEATURES, same_feeds
-from tests.data.test_spans import rows as feature_rows
+from tests.encode.test_spans import FEATURES, same_feeds
+from tests.encode.test_spans import rows as feature_rows
 from tests.parts.sparks import ENGINE, differences, table
 
 pytest.importorskip("pyspark", reason="needs the extra `spark`")
@@ -227,8 +228,8 @@ def test_a_feed_is_fitted_and_written_by_the_executors(spark, tmp_path, monkeypa
     here, there = lakes
     dataset = here.prepare(**words)
     one = write_feed(here.recipe(**words), dataset, here.store, Events())
-    monkeypatch.setattr("penstock.data.feed_fit.SPAN_ROWS", 60)
-    monkeypatch.setattr("penstock.data.feed_distributed.SHARD_BYTES", 12_000)
+    monkeypatch.setattr(fit, "SPAN_ROWS", 60)
+    monkeypatch.setattr(distributed, "SHARD_BYTES", 12_000)
     other = write_feed(there.recipe(engine=ENGINE, **words), dataset, there.store, Events())
     assert len(other.shards("train").rows_by_shard) > 1 and other.quarantined
     same_feeds(one, other)

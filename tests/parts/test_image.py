@@ -266,7 +266,7 @@ def test_options_are_checked(options: dict[str, Any], why: str) -> None:
 
 
 def look_at(column: pa.Array) -> Any:
-    from penstock.data.look.findings import look
+    from penstock.inspect.findings import look
 
     return look(
         pa.table({"photo": column, "label": pa.array((LABELS * len(column))[: len(column)])}), target="label"

@@ -25,10 +25,10 @@ from penstock.contracts.data import Feature
 from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError, PenstockError
 from penstock.core.store import MANIFEST, Store, seal
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed
-from penstock.data.inherit import inherited
+from penstock.encode.feed import Feed
+from penstock.encode.reuse_fitted import inherited
 from penstock.nn.weights import read_tensors
+from penstock.prepare.dataset import Dataset
 from penstock.run import Run
 from penstock.terminal.screens import show_screen
 from penstock.train.warm_start import weights_of

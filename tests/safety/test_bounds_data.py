@@ -252,7 +252,7 @@ def test_packing_decides_on_as_many_rows_as_it_may_hold(monkeypatch):
 
     from penstock.bundle import decide
     from penstock.contracts.data import Feature
-    from penstock.data.encoding import Encoding
+    from penstock.encode.encoding import Encoding
 
     labels = [f"label {i}" for i in range(10_000)]
     feature = Feature.load({"type": "set"})

@@ -19,9 +19,10 @@ import penstock
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER
 from penstock.core.errors import RecipeError, SourceError, UserError
 from penstock.core.events import Events
-from penstock.data.forecast_windows import windows_of
-from penstock.data.steps import RANK
-from penstock.data.unforecast import Unforecast
+from penstock.encode.series import steps
+from penstock.encode.series.forecast_windows import windows_of
+from penstock.encode.series.steps import RANK
+from penstock.encode.series.unforecast import Unforecast
 from penstock.formats.extract import extract
 from penstock.formats.learnt import fit
 from penstock.formats.options import Reading
@@ -319,7 +320,7 @@ def forecast(
 def test_every_series_is_forecast_or_refused(
     tmp_path: Path, every: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.data.steps.CHUNK_ROWS", 7)  # so that series go on from chunk to chunk
+    monkeypatch.setattr(steps, "CHUNK_ROWS", 7)  # so that series go on from chunk to chunk
     whole = [float(h) for h in range(30)]
     gone = [*whole[:20], *(h + 90.0 for h in whole[:4])]
     rows = [
@@ -696,7 +697,7 @@ def _written(path: Path, text: str) -> Path:
 )
 def test_a_lookup_is_typed_like_the_source(tmp_path: Path, ours: list[str], theirs: list[str]) -> None:
     from penstock.core.store import Store
-    from penstock.data.prepare import prepare
+    from penstock.prepare.prepare import prepare
 
     (tmp_path / "rows.csv").write_text(
         "k,n\n" + "".join(f"{key},{i}\n" for i, key in enumerate(ours * 20)), "utf-8"
@@ -748,8 +749,8 @@ def test_a_run_that_goes_on_keeps_its_dataset(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     from penstock.core.store import Store
-    from penstock.data.prepare import prepare
     from penstock.pipeline.stages import Pipeline
+    from penstock.prepare.prepare import prepare
 
     (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"{i},{'uv'[i % 2]}\n" for i in range(60)), "utf-8")
     recipe, store = load_recipe({**PLAIN, "name": "resumed"}, base=tmp_path), Store(tmp_path / "store")

@@ -26,8 +26,8 @@ from penstock.core.making import making
 from penstock.core.paths import Inside, below, plain_all, reason, step
 from penstock.core.remote import heard
 from penstock.core.store import MANIFEST, Artefact, Store, seal
-from penstock.data.dataset import Dataset
-from penstock.data.feed import Feed
+from penstock.encode.feed import Feed
+from penstock.prepare.dataset import Dataset
 from penstock.recipe.schema import load_recipe
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoints

@@ -28,11 +28,11 @@ from penstock.contracts.data import Source
 from penstock.core.errors import BundleError, PenstockError, SourceError
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.prepare import prepare
 from penstock.formats.pages import Chain, check_pages
 from penstock.formats.pictures import BadPicture, decode
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
+from penstock.prepare.prepare import prepare
 from penstock.recipe.schema import load_recipe
 from tests.safety import specimens
 from tests.safety.mutate import mutate

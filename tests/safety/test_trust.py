@@ -27,8 +27,8 @@ from penstock.core import mine
 from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
 from penstock.core.events import Event, Events
 from penstock.core.store import MANIFEST, Store, seal
-from penstock.data.feed import Feed
-from penstock.data.inherit import inherited
+from penstock.encode.feed import Feed
+from penstock.encode.reuse_fitted import inherited
 from penstock.model import build_network
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.bundled import check_bundle

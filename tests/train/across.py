@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from penstock.contracts.learn import Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
-from penstock.data.feed import Feed
-from penstock.data.loader import Loader
+from penstock.encode.feed import Feed
+from penstock.loader.loader import Loader
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.parallel import joined, settled

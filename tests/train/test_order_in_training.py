@@ -11,7 +11,7 @@ import torch
 
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.pipeline.stages import train_key
 from penstock.run import Run
 from penstock.train.supervisor import train

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from penstock.data.ahead import Timings
+from penstock.loader.prefetch import Timings
 from penstock.train.timing import StageTimer, slow
 
 

@@ -9,7 +9,7 @@ import torch
 
 from penstock.contracts.learn import World
 from penstock.core.errors import Outgrown, RankLost, RecipeError, StoreError, TrainingError, UserError
-from penstock.data.loader import Loader
+from penstock.loader.loader import Loader
 from penstock.model import build_network
 from penstock.train import autotune as measure_file
 from penstock.train import checkpoint as checkpoint_file

@@ -13,10 +13,10 @@ import pyarrow as pa
 from penstock.core.events import Event, Events
 from penstock.core.identity import sha256_file
 from penstock.core.store import Store
-from penstock.data.feed import SPLITS, Feed, fit_encoding
-from penstock.data.shards import ShardWriter, row_id_halves
+from penstock.encode.feed import SPLITS, Feed, fit_encoding
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
+from penstock.shards.shards import ShardWriter, row_id_halves
 
 TWO = {"type": "local", "processes": 2, "threads": 1}
 NO_CHANCE = {

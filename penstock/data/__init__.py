@@ -1,1 +1,0 @@
-"""The larder: sources prepared into immutable versions, encoded once, and handed out in order."""

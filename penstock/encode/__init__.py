@@ -1,0 +1,1 @@
+"""From a dataset to a feed: features are fitted on the training split, and every row is encoded once."""

@@ -1,0 +1,380 @@
+"""Feed: a dataset version, encoded for one set of features.
+
+A cache in the store: it may be deleted, and is made again.
+
+Two passes over the dataset, each a stream of batches, spread over threads and put back in order. The first
+summarises the training split and fits the features; the second encodes every split into shards. Rows that
+cannot be encoded (a value that a feature refuses, a target that is missing or of a class the training split
+lacks) go to the feed's own quarantine with their reasons: for each split, dataset rows = feed rows +
+quarantined rows.
+
+    feeds/<id>/  fitted.json   <split>-00000.arrow …   quarantine.parquet   manifest.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.part import is_loaded, no_foreign_code
+from penstock.core.errors import BundleError, Problem, RecipeError, StoreError
+from penstock.core.events import Events
+from penstock.core.identity import fingerprint
+from penstock.core.making import made_once
+from penstock.core.near import Hints
+from penstock.core.paths import below, shown
+from penstock.core.sound import sound
+from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
+from penstock.encode.distributed import DistributedWriter
+from penstock.encode.encoding import Encoding
+from penstock.encode.fit import fit_encoding
+from penstock.encode.local import LocalWriter
+from penstock.encode.order_columns import OrderColumns
+from penstock.encode.quarantine import Quarantine
+from penstock.encode.recipe_encoding import row_encoding
+from penstock.encode.reuse_fitted import columns_of, inherited, other_sorts
+from penstock.encode.series.feed import SeriesWriter
+from penstock.encode.series.windows import WindowShards
+from penstock.encode.writer import FeedJob, FeedWriter
+from penstock.prepare.budget import rows_within, threads_of
+from penstock.prepare.dataset import SPLITS, Dataset
+from penstock.recipe.schema import Recipe
+from penstock.shards.cache import Cache
+from penstock.shards.remote_files import HELD_BYTES
+from penstock.shards.shards import Shards, rows_in
+
+FORMAT = 1
+
+
+class Feed:
+    """One dataset version, encoded.
+
+    Args:
+        path: its folder.
+        manifest: what was written last.
+        far: the bucket in which it lies, if it is not here: its shards are then fetched as they are needed.
+        memory_bytes: the most that shards take in memory where the cache keeps no copies of them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        *,
+        far: Store | None = None,
+        memory_bytes: int = HELD_BYTES,
+    ) -> None:
+        self.path = path
+        self._far, self._memory_bytes = far, memory_bytes
+        self.manifest = manifest
+        with self._sound():
+            self.id: str = manifest["id"]
+            self.dataset: str = manifest["dataset"]
+            """Reference of the dataset version."""
+            self.rows = _counted(manifest["rows"])
+            """Encoded rows by split."""
+            self.samples = None if manifest.get("samples") is None else _counted(manifest["samples"])
+            """Where a row is a step of a series: samples by split. None: a row is a sample."""
+            self.quarantined_by_split = _counted(manifest["quarantined"])
+            self.quarantined = sum(self.quarantined_by_split.values())
+            """Rows that could not be encoded."""
+            self.reasons = _counted(manifest["reasons"])
+            """`column: reason` → rows."""
+
+    def _sound(self) -> AbstractContextManager[None]:
+        """Within this, what it says of itself is read."""
+        return sound(f"the feed {self.path}", advice="Delete it, and it is made again")
+
+    @classmethod
+    def open(cls, store: Store, id: str, *, memory_bytes: int = HELD_BYTES) -> Feed:
+        """The feed `id`. Of one in a bucket only the manifest is read; its shards come as they are needed.
+
+        Args:
+            memory_bytes: the most that shards of a bucket take in memory where the cache
+                (`Store.cache_bytes`) keeps no copies of them.
+
+        Raises:
+            StoreError: it is not there, or was torn or changed.
+        """
+        name = f"feeds/{id}"
+        if store.is_remote and not store.is_here(name):
+            manifest = store.manifest(name)
+            if "shard_rows" in manifest:
+                return cls(store.at(name), manifest, far=store, memory_bytes=memory_bytes)
+        # a feed that does not say the rows of its shards was written by an earlier Penstock
+        artefact: Artefact = store.open(name)
+        return cls(artefact.path, artefact.manifest)
+
+    def _file(self, name: str) -> Path:
+        if self._far is not None:
+            return self._far.file(f"feeds/{self.id}", self._known(name), self.manifest)
+        return below(self.path, self._known(name), where=f"a file of the feed {self.id}")
+
+    def _known(self, name: str) -> str:
+        """A file that the manifest names, and that was checked when the feed was opened."""
+        if name not in self.manifest["files"]:
+            raise StoreError(
+                f"the feed {self.id} has no file {shown(name)} in its manifest: it was changed. Delete it,"
+                " and it is made again."
+            )
+        return name
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """The features as fitted to the training split."""
+        # a feed runs nothing; the user's recipe has brought the modules it names
+        with self._sound(), no_foreign_code(but=is_loaded):
+            try:
+                return Encoding.load(json.loads(self._file("fitted.json").read_text("utf-8")))
+            except BundleError as error:
+                raise StoreError(
+                    f"the feed {self.id} cannot be read: {error.message}. Features of your own are known once"
+                    " their recipe is loaded, or their module imported."
+                ) from None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What there is to learn from by split: samples, which are the rows unless rows are steps."""
+        return self.rows if self.samples is None else self.samples
+
+    def shards(self, split: str) -> Shards | WindowShards:
+        """The encoded rows of a split, or its samples.
+
+        Raises:
+            StoreError: there is no such split, or a shard cannot be read.
+        """
+        if split not in self.rows:
+            raise StoreError(f"the feed {self.id} has the splits {', '.join(self.rows)}; found {split!r}")
+        with self._sound():
+            shards = self._shards(split)
+            if "windows" not in self.manifest:
+                return shards
+            steps, singles = self._shards("steps"), self._shards("singles")
+            return WindowShards(shards, steps, singles, self.manifest["windows"])
+
+    def _shards(self, name: str) -> Shards:
+        files = self.manifest["shards"][name]
+        if self._far is None:
+            return Shards([self._file(file) for file in files])
+        _, members = self._far.members(f"feeds/{self.id}", self.manifest)
+        return Shards.far(
+            [members[self._known(file)] for file in files],
+            self.manifest["shard_rows"][name],
+            Cache(self._far.cache_bytes),
+            memory_bytes=self._memory_bytes,
+        )
+
+    def holes(self, split: str) -> np.ndarray:
+        """The slots of a split whose rows were taken out, sorted: int64. The other rows keep their places."""
+        with self._sound():
+            return np.unique(np.array((self.manifest.get("holes") or {}).get(split, ()), np.int64))
+
+    @property
+    def quarantine(self) -> Path:
+        """A Parquet file of `REJECT_SCHEMA`."""
+        return self._file("quarantine.parquet")
+
+    def __repr__(self) -> str:
+        return f"Feed({self.id!r}, rows={self.rows})"
+
+
+def _counted(words: Mapping[str, int]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in words.items()}
+
+
+def feed_id(recipe: Recipe, dataset: Dataset) -> str:
+    """16 hexadecimal digits of the dataset version and of what is declared of features."""
+    return fingerprint("feed", FORMAT, dataset.id, *_declared(recipe))
+
+
+def _declared(recipe: Recipe) -> list[Any]:
+    sides = [
+        {name: feature.declared() for name, feature in side.items()}
+        for side in (recipe.inputs, recipe.targets)
+    ]
+    # the order of features is the model's order of inputs
+    declared: list[Any] = [[list(side.items()) for side in sides], recipe.weight]
+    if ordered := OrderColumns.of(recipe).declared():
+        declared.append({"order": ordered})
+    return declared if recipe.samples is None else [*declared, recipe.samples.declared()]
+
+
+def batch_size_for(recipe: Recipe, rows: int) -> int:
+    """Rows (or samples) of a global batch for a training split of `rows`: as declared, or about 1/128 of
+    those trained on, as a power of two in 32–1024.
+    """
+    rows = round(rows * (recipe.train.order.fraction or 1))
+    if recipe.train.batch_size != "auto":
+        return recipe.train.batch_size
+    return min(max(1 << max(rows // 128, 1).bit_length() - 1, 32), 1024)
+
+
+def write_feed(
+    recipe: Recipe, dataset: Dataset, store: Store, events: Events, *, like: Feed | None = None
+) -> Feed:
+    """Fit the recipe's features to the training split, and encode every split.
+
+    Returns the finished feed if it is there.
+
+    Args:
+        like: a feed of the same features; they are taken as they were fitted there, and not fitted again.
+
+    Raises:
+        RecipeError: a column that the recipe names is not in the dataset; names them all.
+        ContractError: a column cannot be learnt from, or no row is left to learn from.
+        StoreError: the store cannot be written.
+    """
+    id = (
+        feed_id(recipe, dataset)
+        if like is None
+        else fingerprint(feed_id(recipe, dataset), "like", like.encoding.fingerprint)
+    )
+    name = f"feeds/{id}"
+    if store.has(name) or store.finish(name):
+        return Feed.open(store, id)
+    encoding = row_encoding(recipe)
+    _check_columns(recipe, encoding, dataset)
+    return made_once(
+        store,
+        name,
+        f"feed {id}",
+        events,
+        found=lambda: Feed.open(store, id) if store.has(name) else None,
+        make=lambda: _write(recipe, dataset, store, events, encoding, id=id, like=like),
+    )
+
+
+def _write(
+    recipe: Recipe,
+    dataset: Dataset,
+    store: Store,
+    events: Events,
+    encoding: Encoding,
+    *,
+    id: str,
+    like: Feed | None,
+) -> Feed:
+    """Fit and encode."""
+    if like is None:
+        _take_over(recipe, encoding, dataset, store, events)
+    else:
+        encoding.fitted |= like.encoding.fitted
+    threads = threads_of(recipe)
+    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=threads)
+    job = FeedJob(recipe, dataset, encoding, rows_at_once, threads, events)
+    manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
+    with ExitStack() as stack:
+        writer = _writer(job, store, stack)
+        writer.fit()
+        folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
+        with told_plainly(folder), Quarantine(folder / "quarantine.parquet") as quarantine:
+            parts = writer.write(folder, quarantine)
+            _check_all_read(dataset, parts.rows, quarantine.by_split)
+        facts = json.dumps(parts.encoding.declared(), indent=1, ensure_ascii=False)
+        atomic_write(folder / "fitted.json", facts)
+        if recipe.samples is None and (ordered := OrderColumns.of(recipe)).columns:
+            manifest["order"] = ordered.declared()
+        manifest.update(parts.manifest)
+        manifest["shard_rows"] = {
+            name: [rows_in(folder / file) for file in files] for name, files in parts.shards.items()
+        }
+        manifest.update(
+            rows=parts.rows,
+            shards=parts.shards,
+            quarantined={split: quarantine.by_split[split] for split in SPLITS},
+            reasons=dict(quarantine.reasons.most_common()),
+        )
+    feed = Feed.open(store, id)
+    _warn_of_quarantine(feed, events)
+    return feed
+
+
+def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
+    """Who writes: samples are steps in the order of time, which one process cuts into windows; rows may be
+    spread over the engine's executors, if it has any. These run until `stack` closes.
+    """
+    recipe = job.recipe
+    if recipe.samples is not None:
+        return SeriesWriter(job)
+    shared = store.at(STAGING)
+    context = recipe.engine.afar(shared, memory_bytes=recipe.resources.memory, threads=job.threads)
+    executors = None if context is None else stack.enter_context(context)
+    return LocalWriter(job) if executors is None else DistributedWriter(job, executors)
+
+
+def _check_all_read(dataset: Dataset, rows: Mapping[str, int], quarantined: Mapping[str, int]) -> None:
+    """Every row of the dataset is in the feed or in its quarantine."""
+    for split in SPLITS:
+        read = rows[split] + quarantined[split]
+        if read != dataset.counts[split]:
+            raise StoreError(
+                f"the dataset {dataset.reference} says it has {dataset.counts[split]} rows of"
+                f" {split}, but {read} were read; it was changed. Prepare it again."
+            )
+
+
+def _warn_of_quarantine(feed: Feed, events: Events) -> None:
+    if feed.quarantined:
+        often = "; ".join(f"{reason} ({count})" for reason, count in list(feed.reasons.items())[:5])
+        events.warn(
+            f"{feed.quarantined} rows could not be encoded and are in {feed.quarantine}: {often}",
+            rows=feed.quarantined,
+            reasons=feed.reasons,
+        )
+
+
+def _check_columns(recipe: Recipe, encoding: Encoding, dataset: Dataset) -> None:
+    known = [name for name in dataset.schema.names if name != ROW_ID]
+    there, hint = set(known), Hints(known)
+    problems = [
+        Problem((side, name), f"reads the column {column!r}, which the data lacks.{hint(column)}")
+        for side, features in (("inputs", encoding.inputs), ("targets", encoding.targets))
+        for name, feature in features.items()
+        for column in feature.columns(name)
+        if column not in there
+    ]
+    if recipe.samples:
+        problems += [
+            Problem(("samples", word), f"is the column {column!r}, which the data lacks.{hint(column)}")
+            for word, columns in (("time", (recipe.samples.time,)), ("entity", recipe.samples.entity))
+            for column in columns
+            if column not in known
+        ]
+    if encoding.weight and encoding.weight not in known:
+        problems.append(
+            Problem(
+                ("weight",),
+                f"is the column {encoding.weight!r}, which the data lacks.{hint(encoding.weight)}",
+            )
+        )
+    problems += OrderColumns.of(recipe).problems(known)
+    if problems:
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}" if recipe.name else "the recipe")
+
+
+def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Store, events: Events) -> None:
+    """What features take over from earlier bundles; they are not fitted again."""
+    where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
+    taken = {
+        **inherited(recipe.inputs, "inputs", store, where=where),
+        **inherited(recipe.targets, "targets", store, where=where),
+    }
+    encoding.fitted |= taken
+    for name in taken:
+        feature = (recipe.inputs | recipe.targets)[name]
+        events.say(f"{name} takes over what {feature.fitted_from} learnt", feature=name)
+        assert feature.fitted_from is not None
+        for text in other_sorts(
+            {name: feature}, dataset.schema, columns_of(store, feature.fitted_from), feature.fitted_from
+        ):
+            events.warn(text, feature=name)
+
+
+__all__ = ["FORMAT", "SPLITS", "Feed", "batch_size_for", "feed_id", "fit_encoding", "write_feed"]

@@ -1,0 +1,192 @@
+"""The first pass over a dataset: summaries of the training split, and what they teach each feature.
+
+Summaries are free of order and can be merged, so that batches may be summarised by threads or elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+
+import pyarrow as pa
+
+from penstock.contracts.data import ROW_ID, Feature, Fitted, Hands
+from penstock.contracts.summary import Summary, sample_keys
+from penstock.core.errors import ContractError
+from penstock.core.events import Events
+from penstock.encode.encoding import Accepted, Encoding
+from penstock.encode.recipe_encoding import row_encoding, sample_encoding
+from penstock.encode.spans import SPAN_ROWS, Summarised, Tally, kept_ids, spans
+from penstock.encode.spread import in_order
+from penstock.prepare.dataset import Dataset
+from penstock.recipe.schema import Recipe
+
+
+def fit_encoding(recipe: Recipe, table: pa.Table) -> Encoding:
+    """The recipe's features fitted to a few rows at hand, to size a model before there is a dataset.
+
+    Raises:
+        ContractError: they cannot be fitted to these rows, or the rows lack a column (a derived or joined
+            one).
+    """
+    if waiting := [
+        name for name, feature in {**recipe.inputs, **recipe.targets}.items() if feature.fitted_from
+    ]:
+        raise ContractError(
+            f"{', '.join(waiting)} take over what a bundle learnt; that is known once the store is open"
+        )
+    encoding = row_encoding(recipe)
+    absent = [column for column in encoding.columns(targets=True) if column not in table.column_names]
+    if absent:
+        raise ContractError(
+            f"the sample does not have {', '.join(map(repr, absent))}; such columns come with preparing"
+        )
+    if ROW_ID not in table.column_names:
+        table = table.append_column(
+            ROW_ID,
+            pa.array(
+                [hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(len(table))],
+                pa.string(),
+            ),
+        )
+    _fit(encoding, iter([table]), Events())
+    whole = sample_encoding(recipe)
+    whole.fitted = encoding.fitted
+    return whole
+
+
+def fit_here(
+    encoding: Encoding, dataset: Dataset, rows_at_once: int, events: Events, *, threads: int
+) -> None:
+    """Fill `encoding.fitted` from the training split, by threads of this process.
+
+    Raises:
+        ContractError: a column cannot be learnt from; names them all.
+    """
+    _fit(encoding, _train_batches(encoding, dataset, rows_at_once, events), events, threads=threads)
+
+
+def fit_distributed(
+    encoding: Encoding, dataset: Dataset, executors: Hands, rows_at_once: int, events: Events
+) -> None:
+    """The same by executors: each span's summaries, merged in the order of spans.
+
+    Raises:
+        ContractError: a column cannot be learnt from; names them all.
+    """
+    features = _unfitted(encoding)
+    summaries = {name: feature.summary() for name, feature in features.items()}
+    tally = Tally()
+    files = dataset.files("train")
+    size = max(-(-dataset.counts["train"] // (4 * executors.at_once)), SPAN_ROWS)
+    for span_summaries, span_tally in executors.each(
+        Summarised(encoding, tuple(features), rows_at_once), spans(files, size)
+    ):
+        for name, summary in span_summaries.items():
+            summaries[name].merge(summary)
+        tally.merge(span_tally)
+    events.progress("fit", tally.seen, dataset.counts["train"], "rows")
+    _learn(encoding, features, summaries, tally, events)
+
+
+def _train_batches(
+    encoding: Encoding, dataset: Dataset, rows_at_once: int, events: Events
+) -> Iterator[pa.Table]:
+    """The training split, with progress told after each batch."""
+    done = 0
+    for batch in dataset.batches(
+        "train", columns=encoding.columns(targets=True), rows=rows_at_once, coded=True
+    ):
+        yield pa.Table.from_batches([batch])
+        done += batch.num_rows
+        events.progress("fit", done, dataset.counts["train"], "rows")
+
+
+def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, threads: int = 1) -> None:
+    """Fill `encoding.fitted` from the training split.
+
+    Every column that cannot be learnt from is named at once.
+
+    Summaries are free of order, so batches are taken in as they come, each summary by one thread at a time.
+    """
+    features = _unfitted(encoding)
+    summaries = {name: feature.summary() for name, feature in features.items()}
+    locks = {name: threading.Lock() for name in summaries}
+    tally = Tally()
+
+    def take(numbered: tuple[int, pa.Table]) -> tuple[Accepted, int, float]:
+        number, table = numbered
+        accepted = encoding.accept(table, targets=True)
+        kept = accepted.kept()
+        keys = pa.array(sample_keys(kept_ids(table, accepted)))  # once, not once a feature
+        names = list(summaries)
+        # threads begin at different summaries, so that they seldom wait for each other
+        turn = number * 7 % max(len(names), 1)
+        for name in names[turn:] + names[:turn]:
+            with locks[name]:
+                summaries[name].update(kept.columns[name], keys)
+        return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
+
+    for accepted, rows, weight in in_order(take, enumerate(tables), hands=threads):
+        tally.count(accepted, rows, weight)
+    _learn(encoding, features, summaries, tally, events)
+
+
+def _unfitted(encoding: Encoding) -> dict[str, Feature]:
+    """The features that no earlier bundle or feed has fitted."""
+    return {
+        name: feature
+        for name, feature in {**encoding.inputs, **encoding.targets}.items()
+        if name not in encoding.fitted
+    }
+
+
+def _learn(
+    encoding: Encoding,
+    features: Mapping[str, Feature],
+    summaries: Mapping[str, Summary],
+    tally: Tally,
+    events: Events,
+) -> None:
+    """What the summaries of the whole training split teach each feature."""
+    _check_rows_left(encoding, tally)
+    complaints: list[str] = []
+    for name, feature in features.items():
+        side = "targets" if name in encoding.targets else "inputs"
+        try:
+            fitted: Fitted = feature.fit(summaries[name].result(), target=side == "targets")
+        except ContractError as error:
+            complaints.append(f"{side}.{name} {error.message}")
+            continue
+        encoding.fitted[name] = json.loads(json.dumps(fitted))  # as it will be read back: lists for tuples
+        for text in fitted.get("said", ()):
+            events.say(f"{side}.{name} {text}", feature=name)
+    if complaints:
+        head = (
+            "a column cannot be learnt from"
+            if len(complaints) == 1
+            else f"{len(complaints)} columns cannot be learnt from"
+        )
+        raise ContractError("\n".join([f"{head}:", *(f"  - {text}" for text in complaints)]))
+
+
+def _check_rows_left(encoding: Encoding, tally: Tally) -> None:
+    """There must be rows to learn from, and one of them must count."""
+    if not tally.seen:
+        raise ContractError(
+            "the training split has no rows: there is nothing to learn from. Check `where`, `expect` and"
+            " `split`"
+        )
+    if not tally.used:
+        listed = "\n".join(f"  - {reason} ({count} rows)" for reason, count in tally.reasons.most_common(10))
+        raise ContractError(
+            f"nothing is left to learn from: every one of the {tally.seen} rows of the training split is"
+            f" refused, for\n{listed}"
+        )
+    if encoding.weight and not tally.heaviest:
+        raise ContractError(
+            f"the weight {encoding.weight!r} is 0 in every row of the training split: there is nothing to"
+            " learn from"
+        )

@@ -1,0 +1,1 @@
+"""Rows that are steps of series: sorted and stored once, and cut into samples when they are read."""

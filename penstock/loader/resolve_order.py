@@ -1,0 +1,337 @@
+"""What an order's words mean for feeds at hand: `TrainOrder` + feeds → `Draws`, and what must stay equal for
+a position to mean the same.
+
+The one place where order meets data: how many rows a shard has, which class a row is of, what weighs how
+much. Columns are read once, when a loader is made, and only where the words name one; taking up a position
+reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.core.errors import UserError
+from penstock.core.near import did_you_mean
+from penstock.encode.order_columns import MIX, WEIGHTS, group_of
+from penstock.encode.series.windows import WindowShards
+from penstock.order.length_buckets import SPAN, Bucketed, Lengths
+from penstock.order.mixture import LONGEST_PERIOD, Group, Mixture, members, order_within
+from penstock.order.order import Order, Shuffle
+from penstock.order.samplers import NO_HOLES, Drawn, Draws, Once, Replaced, Subset, running_sums
+from penstock.recipe.order import TrainOrder
+
+if TYPE_CHECKING:
+    from penstock.encode.feed import Feed
+    from penstock.shards.shards import Shards
+
+FULL_BYTES = 4 * 2**30
+"""Up to so many bytes of shards `auto` is `full`: rows from everywhere are then rows from the page cache, on
+any machine that trains.
+"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One feed's split."""
+
+    feed: Feed
+    shards: Shards | WindowShards
+    holes: np.ndarray = field(default_factory=NO_HOLES.copy)
+    weight: float = 1.0
+    """Its share of a mixture."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An order over feeds at hand."""
+
+    draws: Draws
+    shuffle: Shuffle
+    why: str | None
+    """Why `auto` became `blocks`, if it did."""
+    identity: dict[str, Any]
+    """What must be equal for a position to mean the same; words that say nothing are left out."""
+
+
+def settle(
+    order: TrainOrder,
+    parts: Sequence[Rows],
+    split: str,
+    seed: int,
+    *,
+    batch_size: int,
+    shuffle: Shuffle | None = None,
+) -> Settled:
+    """The draws that an order means.
+
+    Args:
+        parts: the feeds; several are a mixture by their weights.
+        batch_size: rows of a global batch, for `bucket`.
+        shuffle: what `auto` is taken as; decided by the bytes of the shards unless given.
+
+    Raises:
+        UserError: the feeds do not have what the order names.
+    """
+    chosen, why = _shuffle(order, parts, split, shuffle)
+    subsets = [Subset.fraction(part.shards.rows, order.fraction, seed) for part in parts]
+    orders = [
+        Order(subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window)
+        for part, subset in zip(parts, subsets, strict=True)
+    ]
+    drawn = order.draws
+    if len(parts) > 1 and drawn:
+        raise UserError(
+            f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
+            " of them out"
+        )
+    if order.epoch_rows is not None and not drawn and len(parts) == 1:
+        raise UserError(
+            "epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several"
+            " feeds); otherwise an epoch has each row once"
+        )
+    draws: Draws
+    if len(parts) > 1:
+        groups = [
+            Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots)
+            for part, subset, own in zip(parts, subsets, orders, strict=True)
+        ]
+        draws = Mixture.of(
+            groups, [part.weight for part in parts], rows=order.epoch_rows, seed=seed, of_feeds=True
+        )
+    elif drawn in ("mix", "balance"):
+        draws = _grouped(order, parts[0], subsets[0], orders[0], seed)
+    elif drawn in ("weights", "replacement"):
+        draws = _replaced(order, parts[0], subsets[0], seed)
+    else:
+        draws = Once(subsets[0], orders[0], parts[0].holes)
+    if order.bucket:
+        draws = Bucketed(
+            draws,
+            batch_size=batch_size,
+            span=SPAN if order.bucket is True else order.bucket,
+            seed=seed,
+            lengths=_lengths(parts),
+        )
+    identity: dict[str, Any] = {"shuffle": chosen if drawn not in ("weights", "replacement") else "drawn"}
+    if identity["shuffle"] == "blocks":
+        identity |= {
+            "block": [own.block for own in orders] if len(parts) > 1 else orders[0].block,
+            "window": order.window,
+        }
+    identity |= {
+        word: value
+        for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
+        if (value := order.declared()[word]) != _USUAL[word]
+    }
+    return Settled(draws, chosen, why, identity)
+
+
+_USUAL = TrainOrder().declared()
+
+
+def _shuffle(
+    order: TrainOrder, parts: Sequence[Rows], split: str, given: Shuffle | None
+) -> tuple[Shuffle, str | None]:
+    if order.shuffle != "auto":
+        return order.shuffle, None
+    if given is not None:
+        return given, None
+    size = sum(shard_bytes(part.feed, split) for part in parts)
+    if size <= FULL_BYTES or order.draws in ("weights", "replacement"):
+        return "full", None
+    return (
+        "blocks",
+        (
+            f"the shards of {split} have {size / 2**30:.1f} GiB, more than the {FULL_BYTES / 2**30:g} up to"
+            " which rows are shuffled one by one"
+        ),
+    )
+
+
+def shard_bytes(feed: Feed, split: str) -> int:
+    """Of all the shards that a split's rows are gathered from."""
+    names = ("steps", "singles", split) if feed.samples is not None else (split,)
+    files = feed.manifest.get("files", {})
+    return sum(
+        int(files[file]["size_bytes"])
+        for name in names
+        for file in feed.manifest["shards"].get(name, ())
+        if file in files
+    )
+
+
+def _block(order: TrainOrder, shards: Shards | WindowShards, subset: Subset) -> int:
+    """Rows of a block: those of a shard, or as much less as the subset is smaller."""
+    rows = order.block if order.block != "auto" else max(shards.rows_by_shard, default=1)
+    return max(rows * subset.rows // max(subset.of, 1), 1)
+
+
+def _lengths(parts: Sequence[Rows]) -> Lengths:
+    """How long rows are: the values of all their ragged arrays together, from the shards' offsets."""
+    arrays = [part.shards.ragged() for part in parts]
+    if not all(arrays) and any(part.shards.rows for part in parts):
+        raise UserError(
+            "bucket puts rows of like length together, but no feature has a length of its own (texts, sets"
+            " and sequences have); leave it out"
+        )
+
+    def lengths(drawn: Drawn) -> np.ndarray:
+        found = np.zeros(len(drawn.slots), np.int64)
+        for number, part in enumerate(parts):
+            mine = (
+                np.flatnonzero(drawn.source == number)
+                if drawn.source is not None
+                else np.arange(len(drawn.slots))
+            )
+            for array in arrays[number]:
+                found[mine] += part.shards.lengths(drawn.slots[mine], array)
+        return found
+
+    return lengths
+
+
+# -- rows that are drawn -------------------------------------------------------------------------------------
+
+
+def _replaced(order: TrainOrder, part: Rows, subset: Subset, seed: int) -> Replaced:
+    sums = None
+    if order.weights is not None:
+        if order.weights == part.feed.encoding.weight:
+            raise UserError(
+                f"{order.weights!r} is what rows count by already; drawn by it too, each would come more"
+                " often and count more as well"
+            )
+        _stored(part.feed, "weights", order.weights)
+        sums = running_sums(lambda: column(part.shards, WEIGHTS), subset)
+    return Replaced(subset, order.epoch_rows or subset.rows, seed, part.holes, sums)
+
+
+def _grouped(order: TrainOrder, part: Rows, subset: Subset, whole: Order, seed: int) -> Mixture | Replaced:
+    if order.mix is not None:
+        _stored(part.feed, "mix", order.mix.by)
+        names = list(order.mix.weights)
+        weights = [order.mix.weights[name] for name in names]
+        found = _members_of_values(part, subset, order.mix.by, names)
+    else:
+        names, found = _members_of_classes(part, subset, order.balance or "")
+        weights = [1.0] * len(names)
+    if not subset.rows:  # an empty split has no groups, and an empty epoch
+        return Replaced(subset, order.epoch_rows or 0, seed)
+    groups = [
+        Group(name, len(slots), order_within(whole, len(slots), subset.rows), slots.__getitem__)
+        for name, slots in zip(names, found, strict=True)
+    ]
+    return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed)
+
+
+def _stored(feed: Feed, word: str, name: str) -> None:
+    """That the feed's rows have what the order goes by."""
+    has = feed.manifest.get("order", {}).get(word)
+    if has != name:
+        held = f"; it holds {has!r}" if has else ""
+        raise UserError(
+            f"the feed {feed.id} does not hold the column {name!r} to draw rows by{held}. Name it when it is"
+            f" encoded: `train.order.{word}` of the recipe, or penstock.encode(…, {word}=…)"
+        )
+
+
+def _members_of_values(part: Rows, subset: Subset, by: str, names: list[str]) -> list[np.ndarray]:
+    hashes = np.array([group_of(name.strip()) for name in names], np.int64)
+    if len(np.unique(hashes)) < len(hashes):
+        raise UserError(f"mix.weights names a value of {by!r} twice")
+    ranked = np.argsort(hashes)
+
+    def codes() -> Iterator[np.ndarray]:
+        for values in column(part.shards, MIX):
+            at = np.minimum(np.searchsorted(hashes[ranked], values), len(hashes) - 1)
+            yield np.where(hashes[ranked][at] == values, ranked[at], -1)
+
+    found = members(codes, len(names), subset)
+    if others := subset.rows - sum(map(len, found)):
+        raise UserError(
+            f"mix.weights names the values {', '.join(names)} of {by!r}, but {others:,} of {subset.rows:,}"
+            " rows have another or none. Give each a weight (0 leaves its rows out), or filter them with"
+            " `where`"
+        )
+    return found
+
+
+def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str], list[np.ndarray]]:
+    encoding = part.feed.encoding
+    features = {**encoding.inputs, **encoding.targets}
+    able = [each for each, feature in features.items() if feature.type in ("category", "binary")]
+    if name not in able:
+        raise UserError(
+            f"balance is {name!r}, which is no category or binary feature of the feed"
+            f" {part.feed.id}.{did_you_mean(name, able)} Those are: {', '.join(able) or 'none'}"
+        )
+    specs = features[name].spec(encoding.fitted[name])
+    array = next(each for each in ("index", "label", "value") if each in specs)
+    scale = 1 if array == "index" else 2  # a binary input that is missing is a half
+
+    def codes() -> Iterator[np.ndarray]:
+        for values in column(part.shards, f"{name}.{array}"):
+            yield (np.asarray(values) * scale).astype(np.int64)
+
+    classes = (specs[array].cardinality or 0) if array == "index" else 3
+    found = members(codes, classes, subset)
+    there = [number for number, slots in enumerate(found) if len(slots)]
+    if len(there) > LONGEST_PERIOD:
+        raise UserError(
+            f"balance: {name!r} has {len(there):,} classes; at most {LONGEST_PERIOD:,} can be drawn equally"
+            " often"
+        )
+    return [f"class {number} of {name}" for number in there], [found[number] for number in there]
+
+
+def column(shards: Shards | WindowShards, name: str) -> Iterator[np.ndarray]:
+    """One dense array of all rows, shard by shard."""
+    if isinstance(shards, WindowShards):
+        yield shards.column(name)
+        return
+    for shard in range(len(shards.rows_by_shard)):
+        yield shards.views(shard)[name]
+
+
+# -- several feeds -------------------------------------------------------------------------------------------
+
+
+def check_alike(feeds: Sequence[Feed]) -> None:
+    """That batches may have rows of all these feeds.
+
+    Raises:
+        UserError: they are encoded otherwise; names the first that differs.
+    """
+    first = feeds[0].encoding
+    for feed in feeds[1:]:
+        other, between = feed.encoding, f"the feeds {feeds[0].id} and {feed.id} cannot be mixed:"
+        for side in ("inputs", "targets"):
+            ours, theirs = getattr(first, side), getattr(other, side)
+            if list(ours) != list(theirs):
+                raise UserError(
+                    f"{between} the {side} of one are {', '.join(ours) or 'none'}, of the other"
+                    f" {', '.join(theirs) or 'none'}"
+                )
+            for name in ours:
+                if ours[name].declared() != theirs[name].declared():
+                    raise UserError(f"{between} {side}.{name} is declared otherwise in each")
+                here, there = first.fitted[name], other.fitted[name]
+                if differing := sorted(
+                    fact for fact in {*here, *there} - {"said"} if here.get(fact) != there.get(fact)
+                ):
+                    shown = f"{_short(here.get(differing[0]))} and {_short(there.get(differing[0]))}"
+                    raise UserError(
+                        f"{between} {side}.{name} learnt another {differing[0]!r} in each ({shown}). Encode"
+                        " one like the other: penstock.encode(…, like=feed)"
+                    )
+        if first.weight != other.weight:
+            raise UserError(f"{between} the weight of one is {first.weight!r}, of the other {other.weight!r}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:37]}…"

@@ -1,0 +1,97 @@
+"""Buckets: rows of like length in one batch, so that less of a batch is padding (as in Khomenko et al. 2016).
+Position in, position out.
+
+The order is cut into spans of so many global batches. Within a span rows are sorted by length and dealt to
+its batches one run after another, and the batches then come in an order of chance. So every row stays in its
+span, the span's rows are those of the order beneath, and an epoch has the rows it had, each as often. It is a
+function of seed, epoch, span and lengths alone: a world of any size and a resumed run see the same. A batch
+that is not full stays the epoch's last, of rows of a length chosen by chance.
+
+What this file refuses to know: where lengths come from, shards, tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from penstock.contracts.chance import mix
+from penstock.core.identity import derive_seed
+from penstock.order.samplers import Drawn, Draws, around
+
+SPAN = 32
+"""Global batches of a span, unless told otherwise: most of what sorting all rows would save, and batches
+still of rows from anywhere.
+"""
+
+Lengths = Callable[[Drawn], np.ndarray]
+"""The length of each row drawn, int64 `[k]`."""
+
+
+def dealt(lengths: np.ndarray, batch_size: int, key: int) -> np.ndarray:
+    """The rows of one span, by their place in it, in the order they come: int64 `[n]`, a permutation.
+
+    Args:
+        lengths: of each row of the span `[n]`.
+        batch_size: rows of a batch; the last has what is left.
+        key: decides the order of the batches, and which rows the last has if it is not full.
+    """
+    rows = len(lengths)
+    full, left = divmod(rows, batch_size)
+    ranked = np.argsort(lengths, kind="stable").astype(np.int64)
+    chance = mix(np.arange(1, full + 2, dtype=np.uint64) + np.uint64(key))
+    gap = int(chance[full] % np.uint64(full + 1)) * batch_size if left else 0
+    runs = np.concatenate([ranked[:gap], ranked[gap + left :]]).reshape(full, batch_size)
+    return np.concatenate(
+        [runs[np.argsort(chance[:full], kind="stable")].reshape(-1), ranked[gap : gap + left]]
+    )
+
+
+class Bucketed:
+    """Draws, dealt anew within spans.
+
+    Args:
+        draws: the order beneath.
+        batch_size: rows of a global batch.
+        span: global batches of a span.
+        lengths: of the rows drawn.
+    """
+
+    def __init__(self, draws: Draws, *, batch_size: int, span: int, seed: int, lengths: Lengths) -> None:
+        self._draws, self._batch_size, self._seed, self._lengths = draws, batch_size, seed, lengths
+        self._span_rows = batch_size * span
+        self._last: tuple[tuple[int, int], np.ndarray] | None = None
+        """The span that was asked for last, and how its rows come: most questions go on where the last one
+        ended.
+        """
+
+    @property
+    def rows(self) -> int:
+        """Positions of an epoch."""
+        return self._draws.rows
+
+    def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
+        """What each position draws."""
+        turn, positions = around(np.asarray(positions, np.int64), self.rows)
+        moved = np.empty(len(positions), np.int64)
+        span = positions // self._span_rows
+        for number in np.unique(span).tolist():
+            mine = np.flatnonzero(span == number)
+            start = number * self._span_rows
+            moved[mine] = start + self._order(epoch, number)[positions[mine] - start]
+        return self._draws.draw(epoch, moved + turn * self.rows)
+
+    def _order(self, epoch: int, span: int) -> np.ndarray:
+        held = self._last
+        if held is not None and held[0] == (epoch, span):
+            return held[1]
+        start = span * self._span_rows
+        drawn = self._draws.draw(epoch, np.arange(start, min(start + self._span_rows, self.rows)))
+        found = dealt(self._lengths(drawn), self._batch_size, derive_seed(self._seed, "bucket", epoch, span))
+        self._last = (epoch, span), found
+        return found
+
+    def empty(self, epoch: int) -> np.ndarray | None:
+        """The positions whose slot was taken out: known by drawing."""
+        return None

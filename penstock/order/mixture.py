@@ -1,0 +1,213 @@
+"""Mixtures: groups of rows drawn by weights, exactly. Position in, (group, place in the group) out.
+
+Weights become whole numbers that sum to a period; in every period each group comes exactly so often, in an
+order permuted anew. The d-th draw of a group of n rows is the place `d mod n` of the group's own epoch `d div
+n`, under an order of its own: each of its rows comes once before any comes twice, however the epochs of the
+mixture fall. Draws are counted through all epochs.
+
+A group is a feed, or those rows of a feed that share a class or a value (`members`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from penstock.core.errors import UserError
+from penstock.core.identity import derive_seed
+from penstock.order.order import Order
+from penstock.order.permutation import many, permute
+from penstock.order.samplers import Drawn, Subset, around, held
+
+LONGEST_PERIOD = 10_000
+"""Weights are kept exactly if a period up to this holds them, and otherwise to within one part of it."""
+_WHOLE = 4_096
+"""A group of fewer rows than this is shuffled whole, where larger ones are by blocks: it is less than a
+block.
+"""
+
+
+def apportion(weights: Sequence[float]) -> list[int]:
+    """How often each group comes in a period: whole numbers as the weights, at least 1 for a weight above 0.
+
+    Raises:
+        UserError: a weight is negative or not a number, none is above 0, or one is too small beside the
+            others.
+    """
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
+        raise UserError(
+            "the weights of a mixture must be numbers from 0, and one above 0; found"
+            f" {', '.join(f'{w:g}' for w in weights)}"
+        )
+    exactly = [Fraction(repr(float(weight))) for weight in weights]
+    shares = [weight / sum(exactly) for weight in exactly]
+    if any(0 < share * LONGEST_PERIOD < Fraction(1, 2) for share in shares):
+        raise UserError(
+            f"the weights of a mixture differ by more than a period of {LONGEST_PERIOD:,} draws holds; found"
+            f" {', '.join(f'{w:g}' for w in weights)}"
+        )
+    # a third, though 0.3333333333333333 was written
+    simple = [share.limit_denominator(LONGEST_PERIOD) for share in shares]
+    if sum(simple) == 1 and all(
+        abs(near - share) < 1e-12 for near, share in zip(simple, shares, strict=True)
+    ):
+        period = math.lcm(*(share.denominator for share in simple))
+        if period <= LONGEST_PERIOD:
+            return [int(share * period) for share in simple]
+    exact = [share * LONGEST_PERIOD for share in shares]
+    found = [max(int(count), 1) if count else 0 for count in exact]
+    # those furthest below what is due come first
+    by_rest = sorted(range(len(exact)), key=lambda i: found[i] - exact[i])
+    for i in range(LONGEST_PERIOD - sum(found)):
+        found[by_rest[i % len(found)]] += 1
+    while sum(found) > LONGEST_PERIOD:  # ones that were raised to 1 are taken from the largest
+        found[found.index(max(found))] -= 1
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are drawn together."""
+
+    name: str
+    rows: int
+    order: Order
+    """Over its rows; its epoch is set by drawing."""
+    slots: Callable[[np.ndarray], np.ndarray]
+    """The slot of each of its rows."""
+
+    def at(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The slot of each draw (counted from 0), and which time that row is drawn."""
+        epochs, places = np.divmod(draws, self.rows)
+        order = self.order
+        distinct, at = np.unique(epochs, return_inverse=True)
+        if len(distinct) == 1:
+            found = replace(order, epoch=int(distinct[0])).slots(places)
+        # a small group has many epochs in a batch: one call for all
+        elif order.shuffle in (True, "full") and order.rows > 1:
+            seeds = np.array(
+                [derive_seed(order.seed, "order", epoch) for epoch in distinct.tolist()], np.uint64
+            )[at]
+            found = permute(places.astype(np.uint64), order.rows, seeds).astype(np.int64)
+        else:
+            found = np.empty(len(draws), np.int64)
+            for number, epoch in enumerate(distinct.tolist()):
+                found[at == number] = replace(order, epoch=epoch).slots(places[at == number])
+        return self.slots(found), epochs
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Groups drawn by weights."""
+
+    groups: tuple[Group, ...]
+    counts: tuple[int, ...]
+    """How often each comes in a period."""
+    rows: int
+    """Positions of an epoch."""
+    seed: int = 0
+    of_feeds: bool = False
+    """A group is a feed of its own; otherwise all are of one."""
+
+    @classmethod
+    def of(
+        cls,
+        groups: Sequence[Group],
+        weights: Sequence[float],
+        *,
+        rows: int | None = None,
+        seed: int = 0,
+        of_feeds: bool = False,
+    ) -> Mixture:
+        """A mixture whose epoch is as long as its groups together, unless `rows` is given.
+
+        Raises:
+            UserError: a group with a weight has no rows; or see `apportion`.
+        """
+        counts = apportion(weights)
+        if bare := [
+            group.name for group, count in zip(groups, counts, strict=True) if count and not group.rows
+        ]:
+            raise UserError(
+                f"{', '.join(bare)} of the mixture {'has' if len(bare) == 1 else 'have'} no rows to draw;"
+                " give it the weight 0, or leave it out"
+            )
+        length = sum(group.rows for group, count in zip(groups, counts, strict=True) if count)
+        return cls(tuple(groups), tuple(counts), length if rows is None else rows, seed, of_feeds)
+
+    @property
+    def period(self) -> int:
+        return sum(self.counts)
+
+    def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
+        turn, positions = around(positions, self.rows)
+        group, draws = self.turns(epoch * self.rows + positions)
+        slots, occurrence = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
+        for number in np.unique(group).tolist():
+            mine = np.flatnonzero(group == number)
+            slots[mine], occurrence[mine] = self.groups[number].at(draws[mine])
+        return Drawn(slots, occurrence + turn * 2**40, group if self.of_feeds else None)
+
+    def turns(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For draws counted through all epochs: the group of each, and which of the group's own draws it is;
+        int64 `[k]` both.
+        """
+        period, place = np.divmod(times, self.period)
+        if self.period > 1:
+            place = permute(
+                place.astype(np.uint64), self.period, many(derive_seed(self.seed, "mixture"), period)
+            ).astype(np.int64)
+        ends = np.cumsum(self.counts)
+        group = np.searchsorted(ends, place, side="right")
+        counts = np.array(self.counts, np.int64)
+        return group, period * counts[group] + place - (ends - counts)[group]
+
+    def empty(self, epoch: int) -> np.ndarray | None:
+        return None
+
+
+def order_within(order: Order, rows: int, of: int) -> Order:
+    """The order of a group of `rows` out of `of`: its blocks hold as large a share of it, and a small one is
+    shuffled whole.
+    """
+    if order.shuffle != "blocks":
+        return replace(order, rows=rows)
+    if rows < _WHOLE:
+        return replace(order, rows=rows, shuffle="full")
+    return replace(order, rows=rows, block=max(order.block * rows // max(of, 1), 1))
+
+
+def members(codes: Callable[[], Iterable[np.ndarray]], groups: int, subset: Subset) -> list[np.ndarray]:
+    """The slots of each group, sorted: int64 arrays that lie in one list of all (in a file, if it is large).
+
+    Args:
+        codes: opens the group of each slot, in pieces; a code outside [0, groups) is of none.
+    """
+
+    def pieces() -> Iterable[tuple[int, np.ndarray]]:
+        slot = 0
+        for piece in codes():
+            code = np.asarray(piece, np.int64)
+            if not subset.is_all:
+                code = np.where(subset.numbers(np.arange(slot, slot + len(code)))[1], code, -1)
+            yield slot, np.where((code >= 0) & (code < groups), code, groups)
+            slot += len(code)
+
+    counts = np.zeros(groups + 1, np.int64)
+    for _, code in pieces():
+        counts += np.bincount(code, minlength=groups + 1)
+    ends = np.cumsum(counts[:groups])
+    found = held(int(ends[-1]) if groups else 0, np.dtype(np.int64))
+    filled = ends - counts[:groups]
+    for slot, code in pieces():
+        by_group = np.argsort(code, kind="stable")
+        edges = np.searchsorted(code[by_group], np.arange(groups + 1))
+        for group in np.flatnonzero(np.diff(edges)).tolist():
+            mine = by_group[edges[group] : edges[group + 1]] + slot
+            found[filled[group] : filled[group] + len(mine)] = mine
+            filled[group] += len(mine)
+    return [found[end - count : end] for end, count in zip(ends.tolist(), counts.tolist(), strict=False)]

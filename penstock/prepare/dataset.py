@@ -1,0 +1,333 @@
+"""Dataset: one immutable version of clean, split rows, in Parquet, with lineage.
+
+    datasets/<name>/<id>/
+        rows/split=train/part-0.parquet …   in the order of row_id
+        quarantine/part-0.parquet           rows put aside, with their reasons
+        profile.json                        each column of the training split, summarised
+        manifest.json                       counts, lineage, schema, facts, checksums; written last
+
+One in a bucket is opened by its manifest; `batches` streams its rows from where they lie, and `files` copies
+them here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.contracts.data import ROW_ID, Engine
+from penstock.core.errors import StoreError, UserError
+from penstock.core.near import did_you_mean
+from penstock.core.paths import below
+from penstock.core.remote import tell
+from penstock.core.sound import sound
+from penstock.core.store import Artefact, Member, Store
+from penstock.shards.cache import Cache
+from penstock.shards.remote_files import Ranges, read_whole
+
+SPLITS = ("train", "validation", "test")
+WHOLE_BYTES = 256 * 2**20
+"""A file in a bucket up to this size is fetched whole, checked and kept in the cache; a larger one is read by
+ranges.
+"""
+_DIFF_BYTES = 2**30
+_DIFF_SHOWN = 20
+_BATCH_BYTES = 64 * 2**20
+_MEASURED_ROWS = 256
+
+
+class Dataset:
+    """One version.
+
+    Args:
+        artefact: its folder and manifest.
+        store: the store it is of; the one around its folder unless given.
+        far: whether it lies in that store, a bucket, and its rows are not in the folder.
+    """
+
+    def __init__(self, artefact: Artefact, *, store: Store | None = None, far: bool = False) -> None:
+        self.store = store or Store(artefact.path.parent.parent.parent)
+        self._far = self.store if far else None
+        self.path = artefact.path
+        self.manifest = artefact.manifest
+        with self._sound():
+            self.name: str = artefact.manifest["name"]
+            self.id: str = artefact.manifest["id"]
+
+    @classmethod
+    def open(cls, store: Store, reference: str, *, verify: bool = False) -> Dataset:
+        """The version `name@id`, or the newest one called `name`.
+
+        Raises:
+            StoreError: it is not there, or was changed.
+        """
+        name, _, id = reference.partition("@")
+        shelf = f"datasets/{name}"
+        if not id:
+            return cls.at(store, _newest(store, name), verify=verify)
+        if not store.has(f"{shelf}/{id}"):
+            raise StoreError(f"the store {store.url} has no dataset {reference}.{_near(store, name)}")
+        return cls.at(store, f"{shelf}/{id}", verify=verify)
+
+    @classmethod
+    def at(cls, store: Store, name: str, *, verify: bool = False) -> Dataset:
+        """The version `datasets/<name>/<id>`; of one in a bucket only the manifest is read, unless it is to
+        be verified.
+
+        Raises:
+            StoreError: it is not there, or was changed.
+        """
+        if store.is_remote and not verify and not store.is_here(name):
+            return cls(Artefact(store.at(name), store.manifest(name)), store=store, far=True)
+        return cls(store.open(name, verify=verify), store=store)
+
+    @property
+    def _name(self) -> str:
+        return f"datasets/{self.name}/{self.id}"
+
+    def file(self, name: str) -> Path:
+        """One of its files, on this machine."""
+        if self._far is not None:
+            return self._far.file(self._name, name, self.manifest)
+        return below(self.path, name, where=f"a file of the dataset {self.reference}")
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.reference!r})"
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.id}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows: `in`, and the headings that add up to it: train, validation, test, quarantined, duplicates,
+        filtered.
+        """
+        with self._sound():
+            return {str(word): int(rows) for word, rows in self.manifest["counts"].items()}
+
+    @property
+    def facts(self) -> dict[int, dict[str, Any]]:
+        """What fitted cleaners learnt, by their places in the recipe."""
+        with self._sound():
+            return {int(place): dict(facts) for place, facts in self.manifest["facts"].items()}
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """`row_id`, then the columns."""
+        import pyarrow.parquet as pq
+
+        with self._sound():
+            first = next(self._opened("train"), None)
+            if first is None:
+                raise LookupError("its manifest names no rows to train on")
+            return pq.read_schema(first()).remove_metadata()
+
+    def _sound(self) -> AbstractContextManager[None]:
+        """Within this, what it says of itself, and its rows, are read."""
+        return sound(f"the dataset {self.path}", advice="Fetch it again, or delete it and prepare it again")
+
+    def files(self, split: str) -> list[Path]:
+        """The Parquet files of a split; their rows in the order of the files' names are in the order of
+        `row_id`. A dataset in a bucket is copied here for it, whole.
+        """
+        _check_split(split)
+        if self._far is not None:
+            self._far.open(self._name)
+            self._far = None
+        return [self.file(name) for name in self._rows(split, self.manifest["files"])]
+
+    def _rows(self, split: str, files: Iterable[str]) -> list[str]:
+        """The files of a split's rows: what the manifest names, and so was checked, and nothing that lies
+        beside it.
+        """
+        return sorted(
+            name for name in files if name.startswith(f"rows/split={split}/") and name.endswith(".parquet")
+        )
+
+    def _opened(self, split: str) -> Iterator[Callable[[], Any]]:
+        """The same files, one after another, as what opens them for a Parquet reader.
+
+        From a bucket they come through the node's cache, or by ranges if they are large, since often only
+        their beginning is wanted.
+        """
+        if self._far is None:
+            yield from (partial(Path, path) for path in self.files(split))
+            return
+        _check_split(split)
+        cache = Cache(self._far.cache_bytes)
+        _, members = self._far.members(self._name, self.manifest)
+        for name in self._rows(split, members):
+            member = members[name]
+            if member.size_bytes > WHOLE_BYTES:
+                yield partial(_ranged, member)
+                continue
+            content = cache.open(member)
+            whole = read_whole(member) if content is None else content
+            yield partial(pa.BufferReader, whole)
+
+    def batches(
+        self, split: str, columns: Sequence[str] | None = None, rows: int = 65_536, *, coded: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """A split's rows, streamed in stored order.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            columns: all unless given; `row_id` always comes first.
+            rows: the most in one batch; fewer where rows are wide, so that a batch is 64 MiB at most or so.
+            coded: text columns that are stored with a dictionary come as Arrow dictionaries, which is many
+                times faster to read.
+
+        Raises:
+            UserError: there is no such split or column.
+        """
+        wanted = self._columns(columns)
+        batches = self._batches(split, wanted, rows, coded)
+        while True:
+            with self._sound():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _batches(self, split: str, wanted: list[str], rows: int, coded: bool) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        for source in self._opened(split):
+            with pq.ParquetFile(
+                source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None
+            ) as file:
+                for batch in file.iter_batches(rows, columns=wanted):
+                    yield batch.select(wanted)
+
+    def table(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A split in memory."""
+        wanted = self._columns(columns)
+        fields = pa.schema([self.schema.field(name) for name in wanted])
+        with self._sound():
+            return pa.Table.from_batches(self.batches(split, columns), schema=fields)
+
+    def _columns(self, columns: Sequence[str] | None) -> list[str]:
+        known = self.schema.names
+        for name in columns or ():
+            if name not in known:
+                raise UserError(
+                    f"the dataset {self.reference} has no column {name!r}.{did_you_mean(name, known)}"
+                    f" Columns: {', '.join(known)}."
+                )
+        return list(dict.fromkeys([ROW_ID, *(known if columns is None else columns)]))
+
+    def diff(self, other: Dataset) -> dict[str, Any]:
+        """What `other` has that this version has not, and the reverse: schema, counts, rows by id.
+
+        Rows are compared by id alone, on disk, so versions larger than memory can be compared.
+        """
+        ours, theirs = ({f.name: str(f.type) for f in d.schema} for d in (self, other))
+        with (
+            tempfile.TemporaryDirectory(prefix="penstock-diff-") as scratch,
+            Engine.load("embedded").open(Path(scratch), memory_bytes=_DIFF_BYTES, threads=2) as session,
+        ):
+            here, there = (
+                session.read([p for split in SPLITS for p in d.files(split)]).select(ROW_ID)
+                for d in (self, other)
+            )
+            rows = {}
+            for word, some, others in (("added", there, here), ("removed", here, there)):
+                only = session.keep(some.anti_join(others, ROW_ID))
+                rows[word] = {
+                    "count": session.count(only),
+                    "first": [row[ROW_ID] for row in session.rows(only.order_by(ROW_ID).limit(_DIFF_SHOWN))],
+                }
+        return {
+            "from": self.reference,
+            "to": other.reference,
+            "columns": {
+                "added": sorted(theirs.keys() - ours.keys()),
+                "removed": sorted(ours.keys() - theirs.keys()),
+                "changed": {
+                    name: [ours[name], theirs[name]]
+                    for name in ours
+                    if name in theirs and ours[name] != theirs[name]
+                },
+            },
+            "counts": {heading: [count, other.counts[heading]] for heading, count in self.counts.items()},
+            "rows": rows,
+        }
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise UserError(
+            f"there is no split {split!r}; expected train, validation or"
+            f" test.{did_you_mean(split, list(SPLITS))}"
+        )
+
+
+def _ranged(member: Member) -> pa.PythonFile:
+    return pa.PythonFile(Ranges(member), "r")
+
+
+def _coded(source: Any, names: Sequence[str]) -> list[str]:
+    """The text columns that the file's first row group stores with a dictionary."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file:
+        if not file.num_row_groups:
+            return []
+        group, schema = file.metadata.row_group(0), file.schema_arrow
+        chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
+    return [
+        n
+        for n in names
+        if pa.types.is_string(schema.field(n).type) and n in chunks and chunks[n].has_dictionary_page
+    ]
+
+
+def _newest(store: Store, name: str) -> str:
+    """The newest version called `name` whose manifest can be read; those that cannot are left aside, aloud.
+
+    Raises:
+        StoreError: there is none.
+    """
+    found: list[tuple[str, str]] = []
+    problems: dict[str, str] = {}
+    for version in store.names(f"datasets/{name}"):
+        try:
+            found.append((str(store.manifest(version).get("created", "")), version))
+        except StoreError as error:
+            problems[f"{name}@{version.rsplit('/', 1)[1]}"] = error.message
+    if not found and problems:
+        told = " ".join(f"{reference}: {problem}" for reference, problem in problems.items())
+        raise StoreError(
+            f"the store {store.url} has no version of the dataset {name!r} that can be read. {told}"
+        )
+    if not found:
+        raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
+    newest = max(found)[1]
+    for reference, problem in problems.items():
+        tell(
+            f"{reference} cannot be read and is left aside ({problem.rstrip('.')});"
+            f" {name}@{newest.rsplit('/', 1)[1]} is taken",
+            version=reference,
+        )
+    return newest
+
+
+def _near(store: Store, name: str) -> str:
+    names = [folder.removeprefix("datasets/") for folder in store.folders("datasets")]
+    versions = (
+        [f"{name}@{n.rsplit('/', 1)[1]}" for n in store.names(f"datasets/{name}")] if name in names else []
+    )
+    if versions:
+        return f" Versions: {', '.join(versions)}."
+    return did_you_mean(name, names) or (
+        f" Datasets: {', '.join(names)}."
+        if names
+        else " It has none yet; `penstock prepare RECIPE` makes one."
+    )

@@ -1,0 +1,200 @@
+"""The ledger of a preparation: every row that comes in is written down under exactly one heading.
+
+rows in = train + validation + test + quarantined + duplicates + filtered. A quarantined row is kept with its
+reason, its file and row, and its values as JSON, so that it can be mended and replayed.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+import math
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
+from penstock.core.errors import ContractError, PenstockError
+from penstock.core.store import told_plainly
+from penstock.prepare.blob_store import Aside
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+HEADINGS = ("train", "validation", "test", "quarantined", "duplicates", "filtered")
+COLUMN, REASON = "__p_column", "__p_reason"
+_JSON_ROWS = 8_192
+_JSON_CELLS = 1 << 19
+"""Values that are plain Python at once."""
+_REJECT_BYTES = 16 << 20
+_LARGE_ROWS = 32
+"""At once, where rows have pictures."""
+_OWN = (ROW_ID, *PLACE)
+
+
+class Ledger:
+    """Counts, and the quarantine file."""
+
+    def __init__(self, folder: Path, paths: Sequence[str]) -> None:
+        """
+        Args:
+            folder: where `part-0.parquet` of the quarantine goes; made when the first row comes.
+            paths: the source's files, by `ROW_FILE`.
+        """
+        self.counts = dict.fromkeys(HEADINGS, 0)
+        self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
+        self.aside: Aside | None = None
+        """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
+        themselves.
+        """
+        self._folder = folder
+        self._paths = paths
+        self._writer: Any = None
+        self._first: dict[tuple[str, str], tuple[int, int]] = {}
+        """By reason: the place of its example."""
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._writer is not None:
+            with told_plainly(self._folder):
+                self._writer.close()
+
+    def rejects(self, files: Iterable[Path]) -> int:
+        """Rows that the source could not read."""
+        import pyarrow.parquet as pq
+
+        taken = 0
+        for path in files:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_rows_within(file, _REJECT_BYTES, _JSON_ROWS)):
+                    self._write(
+                        pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+                    )
+                    taken += len(batch)
+        return taken
+
+    def sift(self, session: EngineSession, table: ir.Table, stage: str) -> ir.Table:
+        """Quarantine the rows of `table` that have a `REASON` (with `COLUMN`); the others, without the two
+        columns.
+
+        The table is computed twice (once where no row has a reason), which is cheaper than keeping it.
+        """
+        bad = table.filter(table[REASON].notnull())
+        if not is_wide(table):
+            bad = bad.order_by(list(PLACE))  # so that the first example is the same wherever it runs
+        most = _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS
+        for batch in session.batches(bad, min(most, max(_JSON_CELLS // len(table.columns), 1))):
+            rows = pa.Table.from_batches([batch])
+            self._write(self._told(rows, stage), rows.select(PLACE))
+        return table.filter(table[REASON].isnull()).drop(COLUMN, REASON)
+
+    def _told(self, rows: pa.Table, stage: str) -> pa.Table:
+        values = rows.drop_columns([name for name in (*_OWN, COLUMN, REASON) if name in rows.column_names])
+        numbers = rows[ROW_NUMBER].to_pylist()
+        return pa.table(
+            {
+                "row_id": (
+                    rows[ROW_ID].cast(pa.string())
+                    if ROW_ID in rows.column_names
+                    else pa.nulls(len(rows), pa.string())
+                ),
+                "file": [self._paths[i] for i in rows[ROW_FILE].to_pylist()],
+                "line": [number + 1 for number in numbers],
+                "stage": [stage] * len(rows),
+                "column": rows[COLUMN].cast(pa.string()),
+                "reason": rows[REASON].cast(pa.string()),
+                "row": [
+                    json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False)
+                    for row in values.to_pylist()
+                ],
+            },
+            schema=REJECT_SCHEMA,
+        )
+
+    def _write(self, rows: pa.Table, places: pa.Table | None = None) -> None:
+        """
+        Args:
+            places: of the rows, where they do not come in their order: a reason's example is of the first row
+                that has it.
+        """
+        import pyarrow.parquet as pq
+
+        if not len(rows):
+            return
+        with told_plainly(self._folder):
+            if self._writer is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._writer = pq.ParquetWriter(
+                    self._folder / "part-0.parquet", REJECT_SCHEMA, compression="zstd"
+                )
+            self._writer.write_table(rows)
+        self.counts["quarantined"] += len(rows)
+        spots = (
+            list(zip(*(places[name].to_pylist() for name in PLACE), strict=True))
+            if places is not None
+            else [None] * len(rows)
+        )
+        told = zip(
+            rows["stage"].to_pylist(),
+            rows["column"].to_pylist(),
+            rows["reason"].to_pylist(),
+            spots,
+            strict=True,
+        )
+        for stage, column, reason, spot in told:
+            key = (stage, column or "")
+            entry = self.reasons.setdefault(
+                key, {"stage": stage, "column": column, "rows": 0, "example": reason}
+            )
+            entry["rows"] += 1
+            if spot is not None and spot <= self._first.setdefault(key, spot):
+                self._first[key], entry["example"] = spot, reason
+
+    def balance(self, rows_in: int) -> dict[str, int]:
+        """The counts, with `in`.
+
+        Raises:
+            PenstockError: they do not add up; a row was lost, which is a defect of ours.
+        """
+        if sum(self.counts.values()) != rows_in:
+            raise PenstockError(
+                f"rows do not add up: {rows_in:,} came in, but {self.sentence()} makes"
+                f" {sum(self.counts.values()):,}. This is a defect of Penstock; nothing was written."
+            )
+        return {"in": rows_in, **self.counts}
+
+    def sentence(self) -> str:
+        return " + ".join(f"{count:,} {heading}" for heading, count in self.counts.items())
+
+
+def _rows_within(file: Any, most_bytes: int, most_rows: int) -> int:
+    """How many rows of a Parquet file have about `most_bytes`, by its largest row group."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(most_bytes // max(widest, 1), 1), most_rows))
+
+
+def plain(value: Any) -> Any:
+    """A row's value as JSON has it, nothing lost: exact decimals and times as text, bytes as base64."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (decimal.Decimal, datetime.timedelta, uuid.UUID)):
+        return str(value)
+    raise ContractError(f"a value of type {type(value).__name__} cannot be written to the quarantine")

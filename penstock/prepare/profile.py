@@ -1,0 +1,190 @@
+"""The profile of a dataset version: each column of the training split, summarised in one pass and one sample.
+
+Counts, least, greatest, mean and deviation are of all rows. Distinct values are HyperLogLog's estimate (an
+estimate that does not depend on the order of rows); quantiles and the commonest values come from the rows
+with the smallest row ids (a uniform sample, and the first rows of the file), all of them where there are no
+more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.contracts.data import ROW_ID, EngineSession
+from penstock.contracts.summary import interpolated
+from penstock.prepare.ledger import plain
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+SAMPLE = 20_000
+_TOP = 20
+_AT = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+_SHOWN = 200
+_DIGITS = 12
+"""A mean is given to so many significant digits: beyond them the order of summation shows."""
+_BATCH_BYTES = 32 * 2**20
+_AT_ONCE = 128
+"""Columns of one query."""
+_LARGEST = 1e150
+"""Mean and deviation are of numbers up to so large: the square of a larger one is no double."""
+
+
+def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
+    """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles,
+    top.
+    """
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(files[0])
+    columns = [name for name in schema.names if name != ROW_ID]
+    measured: dict[str, Any] = {"rows": 0}
+    for start in range(0, len(columns) or 1, _AT_ONCE):
+        # Only these columns are read: a query costs as much as the table that it names is wide.
+        batch = dict(itertools.islice(enumerate(columns), start, start + _AT_ONCE))
+        table = session.read(files, list(batch.values()) or [ROW_ID])
+        measured |= session.measure(table, {"rows": table.count(), **_measures(table, batch)})
+    sampled, sample = _sample(files, columns)
+    rows = int(measured["rows"])
+    return {
+        "split": "train",
+        "rows": rows,
+        "sampled": sampled,
+        "columns": {
+            name: {"type": str(schema.field(name).type), **_column(i, name, measured, rows), **sample[name]}
+            for i, name in enumerate(columns)
+        },
+    }
+
+
+def _measures(table: ir.Table, columns: Mapping[int, str]) -> dict[str, Any]:
+    """The aggregates of some columns; each name ends with its column's number."""
+    import ibis
+
+    made: dict[str, Any] = {}
+    for i, name in columns.items():
+        column, found = table[name], table[name].type()
+        if found.is_floating():
+            column = (column.isnan() | column.isinf()).ifelse(ibis.null(found), column)
+        made[f"present{i}"] = column.count()
+        if found.is_nested() or found.is_binary():
+            continue
+        made[f"distinct{i}"] = column.approx_nunique()
+        if not found.is_boolean():
+            # cut afterwards: the beginning of the least text is the least beginning
+            ends = column.min(), column.max()
+            made[f"min{i}"], made[f"max{i}"] = (
+                (end.substr(0, _SHOWN) for end in ends) if found.is_string() else ends
+            )
+        if found.is_numeric() and not found.is_boolean():
+            number = column.cast("float64")
+            # Not `where=`: each filtered aggregate of DuckDB's holds a copy of every column of the query.
+            usual = number.between(-_LARGEST, _LARGEST).ifelse(number, ibis.null("float64"))
+            made[f"mean{i}"], made[f"std{i}"] = usual.mean(), usual.std(how="pop")
+    return made
+
+
+def _column(i: int, name: str, measured: dict[str, Any], rows: int) -> dict[str, Any]:
+    present = int(measured[f"present{i}"])
+    said: dict[str, Any] = {"missing": rows - present}
+    if f"distinct{i}" in measured:
+        said["distinct"] = min(int(measured[f"distinct{i}"] or 0), present)
+    for word in ("min", "max"):
+        if f"{word}{i}" in measured:
+            said[word] = plain(measured[f"{word}{i}"])
+    for word in ("mean", "std"):
+        if f"{word}{i}" in measured:
+            value = measured[f"{word}{i}"]
+            said[word] = None if value is None else float(f"{value:.{_DIGITS}g}")
+    return said
+
+
+def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The number of rows in the sample, and what it says of each column.
+
+    Memory: a batch; numbers and times as they are; of texts, words with their counts, long ones cut.
+    """
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(files[0])
+    texts: dict[str, dict[Any, list[Any]]] = {
+        name: {} for name in columns if pa.types.is_string(schema.field(name).type)
+    }
+    others: dict[str, list[pa.Array]] = {
+        name: [] for name in columns if name not in texts and not _opaque(schema.field(name).type)
+    }
+    taken = 0
+    for path in files:
+        # Words come as codes: a text that repeats is held once.
+        with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
+            for batch in file.iter_batches(_rows_of(file), columns=[ROW_ID, *texts, *others]):
+                batch = batch.slice(0, SAMPLE - taken)
+                taken += len(batch)
+                for name, counted in texts.items():
+                    _count(batch.column(name), counted)
+                for name, held in others.items():
+                    held.append(batch.column(name))
+                if taken == SAMPLE:
+                    break
+        if taken == SAMPLE:
+            break
+    found: dict[str, dict[str, Any]] = {name: {} for name in columns}
+    for name, counted in texts.items():
+        found[name] = {"top": _top([(shown, count) for shown, count in counted.values()])}
+    for name, held in others.items():
+        found[name] = _from_sample(pa.chunked_array(held, schema.field(name).type).combine_chunks())
+    return taken, found
+
+
+def _opaque(found: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(found) or pa.types.is_binary(found) or pa.types.is_large_binary(found))
+
+
+def _rows_of(file: Any) -> int:
+    """Rows of a batch."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(_BATCH_BYTES // max(widest, 1), 64), 4_096))
+
+
+def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
+    """Add a batch's words to `counted`: by word (a long one by its digest), as it is shown, and how often."""
+    codes = column.indices.drop_null().to_numpy(zero_copy_only=False)
+    counts = np.bincount(codes, minlength=len(column.dictionary))
+    present = np.flatnonzero(counts)
+    for word, count in zip(
+        column.dictionary.take(pa.array(present)).to_pylist(), counts[present].tolist(), strict=True
+    ):
+        key = word if len(word) <= _SHOWN else hashlib.sha256(word.encode()).digest()
+        counted.setdefault(key, [word[:_SHOWN], 0])[1] += count
+
+
+def _from_sample(column: pa.Array) -> dict[str, Any]:
+    """Of a column of anything but texts."""
+    found = column.type
+    said: dict[str, Any] = {}
+    present = column.drop_null()
+    if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
+        numbers = np.asarray(pc.cast(present, pa.float64(), safe=False))
+        numbers = numbers[np.isfinite(numbers)]
+        said["quantiles"] = (
+            {f"{at:g}": float(v) for at, v in zip(_AT, interpolated(numbers, np.array(_AT)), strict=True)}
+            if len(numbers)
+            else {}
+        )
+    counts = pc.value_counts(present)
+    said["top"] = _top([(entry["values"], entry["counts"]) for entry in counts.to_pylist()])
+    return said
+
+
+def _top(pairs: list[tuple[Any, int]]) -> list[list[Any]]:
+    pairs.sort(key=lambda pair: (-pair[1], str(pair[0])))
+    return [[plain(value), count] for value, count in pairs[:_TOP]]

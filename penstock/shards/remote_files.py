@@ -1,0 +1,289 @@
+"""Files that lie far away, opened one by one as they are needed, and fetched ahead of need.
+
+`get` gives a file, opened; it waits for it if it must. `want` says what will be needed soon, in order: a few
+threads fetch that in the background, never more than fits. They end when there is nothing to do, so none is
+left behind.
+
+A file is mapped from the node's cache (`shards.cache`), or held in memory where the cache can keep no copy.
+Either way only so many are held open, the most recently used: a mapping of an evicted copy still takes its
+place on the disk.
+
+What this file refuses to know: what is in the files; who needs them when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.core.remote import as_here, tell
+from penstock.core.store import Member
+from penstock.shards.cache import Cache
+
+Opened = TypeVar("Opened")
+
+HELD_BYTES = 2**30
+"""What files may take in memory, where the cache keeps no copies, unless told otherwise."""
+THREADS = 4
+"""Files on their way at once."""
+
+
+class Far(Generic[Opened]):
+    """Files of an artefact in a bucket.
+
+    Args:
+        members: the files; they are known by their places in this list.
+        cache: the node's copies.
+        opens: what is made of a file's content, by `get`'s first caller; called by any thread.
+        memory_bytes: the most that content takes in memory where the cache keeps no copy; one file is always
+            held.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        cache: Cache,
+        opens: Callable[[Member, pa.Buffer], Opened],
+        *,
+        memory_bytes: int = HELD_BYTES,
+    ) -> None:
+        self.members, self.cache = list(members), cache
+        self.size_bytes = sum(m.size_bytes for m in members)
+        self._opens, self._memory_bytes = opens, memory_bytes
+        self._gate = threading.Lock()
+        self._held: OrderedDict[int, tuple[Opened, bool]] = OrderedDict()
+        """Opened files and whether they take memory; the least recently used first."""
+        self._taken = {True: 0, False: 0}
+        """Bytes of held files: in memory, and mapped."""
+        self._under_way: dict[int, Future[Opened]] = {}
+        self._coming: deque[int] = deque()
+        self._ahead: dict[int, int] = {}
+        """Bytes of files that were, or are being, fetched ahead and are not used yet."""
+        self._in_use: Counter[int] = Counter()
+        self._workers = 0
+        self._fetched: set[int] = set()
+        self._told = False
+
+    # -- who needs them --------------------------------------------------------------------------------------
+
+    def get(self, place: int) -> Opened:
+        """A file, opened.
+
+        Raises:
+            StoreError: it cannot be fetched, or is damaged.
+        """
+        with self._gate:
+            if (found := self._held.get(place)) is not None:
+                self._held.move_to_end(place)
+                if self._ahead.pop(place, None) is not None:
+                    self._send()
+                return found[0]
+            future = self._under_way.get(place)
+            mine = future is None
+            if future is None:
+                future = self._under_way[place] = Future()
+        if mine:
+            self._fetch(place, future)
+        opened = future.result()
+        with self._gate:
+            if self._ahead.pop(place, None) is not None:
+                self._send()
+        return opened
+
+    @contextmanager
+    def using(self, places: Sequence[int]) -> Iterator[None]:
+        """These are needed now: they are fetched at once, before what is wanted later, and kept open for as
+        long as the body runs if that is within the bounds.
+        """
+        with self._gate:
+            self._in_use.update(places)
+            lacking = [p for p in places if p not in self._held and p not in self._under_way]
+            if len(lacking) > 1 or (lacking and self._coming):
+                rest = [p for p in self._coming if p not in set(lacking)]
+                self._coming = deque([*lacking, *rest])
+                self._send()
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._in_use.subtract(places)
+
+    def want(self, places: Iterable[int]) -> None:
+        """These are needed soon, in this order; what was wanted before, and is not among them, no longer
+        is.
+        """
+        with self._gate:
+            wanted = list(dict.fromkeys(places))
+            keep = set(wanted)
+            self._ahead = {p: size for p, size in self._ahead.items() if p in keep}
+            self._coming = deque(p for p in wanted if p not in self._held and p not in self._under_way)
+            self._send()
+
+    # -- fetching (`_gate` is held in those that say so) -----------------------------------------------------
+
+    def _budget(self) -> int:
+        """The most that is fetched ahead: half of what can be kept, so that it does not push out what is in
+        use.
+        """
+        return (self.cache.limit_bytes if self.cache.is_on else self._memory_bytes) // 2
+
+    def _next(self) -> int | None:
+        """Under the gate: what is fetched next, if there is room for it.
+
+        Until the first file is here it has the line for itself.
+        """
+        if not self._fetched and self._under_way:
+            return None
+        while self._coming:
+            place = self._coming[0]
+            if place in self._held or place in self._under_way:
+                self._coming.popleft()
+                continue
+            if self._ahead and sum(self._ahead.values()) + self.members[place].size_bytes > self._budget():
+                return None
+            return self._coming.popleft()
+        return None
+
+    def _send(self) -> None:
+        """Under the gate: as many threads as there is work for."""
+        crew = THREADS if self._fetched else int(not self._under_way)
+        for _ in range(min(crew - self._workers, len(self._coming))):
+            self._workers += 1
+            threading.Thread(target=as_here(self._work), name="penstock-far", daemon=True).start()
+
+    def _work(self) -> None:
+        gone = False
+        try:
+            while True:
+                with self._gate:
+                    place = self._next()
+                    if place is None:
+                        self._workers -= 1  # under this very gate: whoever comes next sends another
+                        gone = True
+                        return
+                    future: Future[Opened] = Future()
+                    self._under_way[place] = future
+                    self._ahead[place] = self.members[place].size_bytes
+                self._fetch(place, future)
+        finally:
+            if not gone:  # whoever listens may raise
+                with self._gate:
+                    self._workers -= 1
+
+    def _fetch(self, place: int, future: Future[Opened]) -> None:
+        """Its outcome, good or bad, goes to whoever waits for it; what failed is tried anew when it is needed
+        again.
+        """
+        member = self.members[place]
+        try:
+            content = self.cache.open(member)
+            in_memory = content is None
+            opened = self._opens(member, read_whole(member) if content is None else content)
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that needs the file
+            with self._gate:
+                del self._under_way[place]
+                self._ahead.pop(place, None)
+            future.set_exception(error)
+            return
+        with self._gate:
+            del self._under_way[place]
+            self._held[place] = (opened, in_memory)
+            self._taken[in_memory] += member.size_bytes
+            again = (
+                in_memory
+                and place in self._fetched
+                and not (self.cache.is_on and member.size_bytes <= self.cache.limit_bytes)
+            )
+            self._fetched.add(place)
+            self._let_go()
+            self._send()
+            again, self._told = again and not self._told, self._told or again
+        future.set_result(opened)
+        if again:
+            tell(
+                f"files of {member.url.rsplit('/', 1)[0]} are fetched more than once: the cache keeps no"
+                f" copies of them, and memory holds {self._memory_bytes:,} of their {self.size_bytes:,}"
+                " bytes. Give the cache room (`resources.cache`, PENSTOCK_CACHE), or shuffle by `blocks`"
+                " with a smaller window."
+            )
+
+    def _let_go(self) -> None:
+        """Under the gate: close what was not used for longest, but what is still to be used last of all, and
+        never the newest.
+        """
+        most = {
+            True: self._memory_bytes,
+            False: (
+                self.cache.limit_bytes
+                if self.size_bytes <= self.cache.limit_bytes
+                else self.cache.limit_bytes // 2
+            ),
+        }
+        for in_memory in (True, False):
+            while self._taken[in_memory] > most[in_memory]:
+                newest = next(reversed(self._held))
+                some = [p for p, (_, kind) in self._held.items() if kind is in_memory and p != newest]
+                if not some:
+                    break
+                # the first of the least wanted
+                oldest = min(some, key=lambda p: (self._in_use[p] > 0, p in self._ahead))
+                del self._held[oldest]
+                self._taken[in_memory] -= self.members[oldest].size_bytes
+
+
+def read_whole(member: Member) -> pa.Buffer:
+    """A file's content in memory, checked; damaged content is fetched again once.
+
+    Raises:
+        StoreError: it cannot be fetched, or is damaged.
+    """
+    content = np.empty(member.size_bytes, np.uint8)
+    found = ""
+    for _ in range(2):
+        digest, at = hashlib.sha256(), 0
+        for piece in member.pieces():
+            digest.update(piece)
+            content[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+        if (found := digest.hexdigest()) == member.sha256:
+            return pa.py_buffer(content)
+    raise member.damaged(found)
+
+
+class Ranges(io.RawIOBase):
+    """A file far away that is read by ranges, for readers that need a part of it: what comes is checked by
+    its size alone.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member, self._at = member, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._member.size_bytes}[whence]
+        )
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._member.size_bytes if size < 0 else min(self._at + size, self._member.size_bytes)
+        found = self._member.range(self._at, stop) if stop > self._at else b""
+        self._at += len(found)
+        return found
