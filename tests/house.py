@@ -74,7 +74,7 @@ class Finding(NamedTuple):
     rule: str
     """`file`, `function`, `nested`, `import`, `docstring` or `knot`; the table of the exceptions' file."""
     place: str
-    """What breaks it, as exceptions name it: `penstock/cli.py` or `penstock/cli.py::parser`."""
+    """What breaks it, as exceptions name it: `penstock/api.py` or `penstock/api.py::check`."""
     line: int
     text: str
 

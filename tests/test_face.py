@@ -59,6 +59,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
             "errors",
             "interrupts",
             "last_resort",
+            "near",
             "redact",
             "secret_names",
             "secret_shapes",
@@ -70,11 +71,22 @@ def test_nothing_heavy_is_imported_at_the_door(start):
         "penstock",
         "penstock._version",
         "penstock.cli",
+        "penstock.cli.grammar",
+        "penstock.cli.output",
         "penstock.core",
         "penstock.terminal",
         "penstock.terminal.streams",
         *core,
     }
+
+
+def test_every_command_has_a_function():
+    """The grammar names them as texts, so that `--help` does not import them."""
+    from penstock.cli import commands, grammar
+
+    choices = grammar.parser()._subparsers._group_actions[0].choices
+    for name, command in choices.items():
+        assert callable(getattr(commands, command.get_default("handler"))), name
 
 
 def test_rooms_do_not_hide_verbs():

@@ -46,7 +46,11 @@ IN_A_RUN = [
     "penstock.train.checkpoint_manager:CheckpointManager.write_weights",
     "penstock.run:Run.finish",
 ]
-AFTER_A_RUN = ["penstock.pipeline.stages:pack", "penstock.pipeline.stages:evaluate", "penstock.cli:_print"]
+AFTER_A_RUN = [
+    "penstock.pipeline.stages:pack",
+    "penstock.pipeline.stages:evaluate",
+    "penstock.cli.commands:print_result",
+]
 SLOW = [
     pytest.param(moment, marks=pytest.mark.slow)
     for moment in (
@@ -100,7 +104,7 @@ def holds(ended: Ended, place: Path) -> None:
 @pytest.mark.parametrize("moment", RING)
 def test_ctrl_c_at_any_moment_ends_in_the_sentence(place, moment, times):
     ended = press(command(place), place, moment=moment, times=times)
-    if moment == "penstock.cli:_print" or (
+    if moment == "penstock.cli.commands:print_result" or (
         moment == "penstock.train.checkpoint_manager:CheckpointManager.interrupted" and not ended.reached
     ):
         assert "Traceback" not in ended.errors
@@ -117,7 +121,7 @@ def test_what_was_stopped_goes_on_when_the_same_is_asked_for_again(place, number
     holds(ended, place)
     (run,) = unfinished(place)
     assert "A checkpoint is saved" in ended.errors
-    again = press(command(place, "--json"), place, moment="penstock.cli:_print", times=0)
+    again = press(command(place, "--json"), place, moment="penstock.cli.commands:print_result", times=0)
     assert again.code == 0, again.errors
     assert f"{run} of the same recipe and data was interrupted: going on with it" in again.errors
     assert json.loads(again.output)["run"] == run
@@ -210,7 +214,9 @@ def drained(file: int) -> None:
 def test_fresh_begins_a_new_run(place):
     press(command(place), place, moment="penstock.train.learner:Learner.step", after=3, times=1)
     (run,) = unfinished(place)
-    again = press(command(place, "--json", "--fresh"), place, moment="penstock.cli:_print", times=0)
+    again = press(
+        command(place, "--json", "--fresh"), place, moment="penstock.cli.commands:print_result", times=0
+    )
     assert again.code == 0, again.errors
     assert json.loads(again.output)["run"] != run
     assert unfinished(place) == [run]
@@ -219,10 +225,14 @@ def test_fresh_begins_a_new_run(place):
 @pytest.mark.slow
 def test_a_run_that_failed_is_named_and_a_new_one_begins(place, monkeypatch):
     recipe = [*command(place), "--set", "train.on_nan=stop"]
-    failed = press([*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli:_print", times=0)
+    failed = press(
+        [*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli.commands:print_result", times=0
+    )
     assert failed.code == 4, failed.errors
     (run,) = unfinished(place)
-    again = press([*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli:_print", times=0)
+    again = press(
+        [*recipe, "--set", "train.lr=1e30"], place, moment="penstock.cli.commands:print_result", times=0
+    )
     assert again.code == 4
     assert (
         f"{run} of the same recipe and data failed" in again.errors

@@ -27,7 +27,11 @@ def place(people: Path, tmp_path: Path) -> Path:
 
 
 def command(
-    place: Path, *words: str, moment: str = "penstock.cli:_print", times: int = 0, after: int = 1
+    place: Path,
+    *words: str,
+    moment: str = "penstock.cli.commands:print_result",
+    times: int = 0,
+    after: int = 1,
 ) -> Ended:
     return press(
         [*words, "--store", str(place / "kept"), "--json"], place, moment=moment, times=times, after=after

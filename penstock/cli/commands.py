@@ -1,0 +1,257 @@
+"""What each command does: call the verb of `api`, print what it returns.
+
+`grammar` names these functions by their names. The module loads all of Penstock, so it is imported once a
+command is known and the process has the memory for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from penstock import api
+from penstock.cli.output import print_result
+from penstock.core.errors import RecipeError
+from penstock.core.events import Events
+from penstock.core.regular import lasting_output, local_output
+from penstock.core.remote import heard
+from penstock.core.store import atomic_write
+from penstock.pipeline import demo as demonstration
+from penstock.recipe.read import parse_value
+from penstock.recipe.schema import Recipe
+from penstock.terminal.console import Console
+from penstock.terminal.screens import (
+    demo_screen,
+    facts_screen,
+    feed_screen,
+    list_screen,
+    outcome_screen,
+    plan_screen,
+    report_screen,
+    rows_screen,
+    show_screen,
+)
+
+Options = argparse.Namespace
+
+
+def init(options: Options) -> None:
+    """`penstock init`: look at data, and write or print a recipe for it."""
+    source = _source(options.source, options.overrides)
+    shown_path = options.source
+    if "://" not in options.source:
+        # A recipe's paths start from the recipe's own folder.
+        output = options.output and os.path.abspath(options.output.removeprefix("file://"))
+        folder = os.path.dirname(output) if output else os.getcwd()
+        shown_path = os.path.relpath(source["path"], folder)
+    text = api.init(source, target=options.target, rows=options.rows, shown_path=shown_path)
+    if not options.output:
+        print_result(options, {"text": text}, lambda: text)
+        return
+    atomic_write(Path(local_output(options.output)), text, option="-o")
+    print_result(
+        options,
+        {"recipe": options.output},
+        lambda: f"wrote {options.output}. Read it, then: penstock run {options.output}",
+    )
+
+
+def check(options: Options) -> None:
+    """`penstock check`: every mistake of a recipe at once."""
+    recipe = api.check(options.recipe, overrides=_overrides(options))
+    print_result(
+        options,
+        {"ok": True, "name": recipe.name, "fingerprint": recipe.fingerprint()},
+        lambda: f"{options.recipe} holds: {len(recipe.inputs)} inputs, {len(recipe.targets)} targets.",
+    )
+
+
+def plan(options: Options) -> None:
+    """`penstock plan`: what would run, what is done already, what it costs."""
+    stages = api.plan(options.recipe, overrides=_overrides(options), store=options.store)
+    print_result(options, stages, lambda: plan_screen(stages))
+
+
+def prepare(options: Options) -> None:
+    """`penstock prepare`: a dataset version."""
+    dataset = api.prepare(_recipe(options), store=options.store, events=_events(options))
+    print_result(
+        options,
+        {"dataset": dataset.reference, "rows": dataset.counts, "path": str(dataset.path)},
+        lambda: f"{rows_screen(dataset.counts)}\ndataset  {dataset.reference}\n         {dataset.path}",
+    )
+
+
+def encode(options: Options) -> None:
+    """`penstock encode`: a feed."""
+    feed = api.encode(_recipe(options), store=options.store, events=_events(options))
+    data = {
+        "feed": feed.id,
+        "dataset": feed.dataset,
+        "rows": feed.rows,
+        "samples": feed.samples,
+        "quarantined": feed.quarantined_by_split,
+        "path": str(feed.path),
+    }
+    print_result(options, data, lambda: feed_screen(feed))
+
+
+def train(options: Options) -> None:
+    """`penstock train`: a run."""
+    run = api.train(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
+    print_result(
+        options,
+        {"run": run.id, "path": str(run.path), "training": run.summary},
+        lambda: facts_screen({"run": run.id, "folder": str(run.path), **(run.summary or {})}),
+    )
+
+
+def run(options: Options) -> None:
+    """`penstock run`: every stage."""
+    outcome = api.run(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
+    print_result(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
+
+
+def resume(options: Options) -> None:
+    """`penstock resume`: an interrupted run, to its end."""
+    recipe = api.recipe_of(options.run, store=options.store, trust=options.trust)
+    options.follows = not api.leads(recipe)
+    outcome = api.resume(options.run, store=options.store, trust=options.trust, events=_events(options))
+    print_result(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
+
+
+def launch(options: Options) -> None:
+    """`penstock launch`: a manifest or script for a scheduler."""
+    words = {
+        word: getattr(options, word)
+        for word in ("image", "processes", "gpus", "claim", "hours")
+        if getattr(options, word) is not None
+    }
+    text = api.launch(
+        options.recipe,
+        scheduler=options.scheduler,
+        overrides=_overrides(options),
+        store=options.store,
+        secrets=options.secrets,
+        **words,
+    )
+    print_result(options, {"text": text}, lambda: text.rstrip("\n"))
+
+
+def evaluate(options: Options) -> None:
+    """`penstock evaluate`: a report on the test split."""
+    report = api.evaluate(
+        options.bundle,
+        dataset=options.dataset,
+        store=options.store,
+        trust=options.trust,
+        events=_events(options),
+    )
+    print_result(options, report, lambda: report_screen(report))
+
+
+def predict(options: Options) -> None:
+    """`penstock predict`: the answer to every row of a file, in a file."""
+    facts = api.predict(
+        options.bundle,
+        _source(options.input, options.overrides),
+        lasting_output(options.output),
+        keep=options.keep,
+        every=options.every,
+        memory=options.memory,
+        store=options.store,
+        trust=options.trust,
+        events=_events(options),
+    )
+    print_result(options, facts, lambda: facts_screen(facts))
+
+
+def serve(options: Options) -> None:
+    """`penstock serve`: answers over HTTP until it is stopped."""
+    api.serve(
+        options.bundle,
+        store=options.store,
+        trust=options.trust,
+        events=_events(options),
+        host=options.host,
+        port=options.port,
+        max_batch=options.max_batch,
+        wait_ms=options.wait_ms,
+        token_env=options.token_env,
+    )
+
+
+def list_artefacts(options: Options) -> None:
+    """`penstock list`: what is on one shelf of a store."""
+    with heard(_events(options)):
+        rows = api.list_artefacts(options.shelf, store=options.store)
+    print_result(options, rows, lambda: list_screen(options.shelf, rows, options.store or "./store"))
+
+
+def show(options: Options) -> None:
+    """`penstock show`: one artefact."""
+    with heard(_events(options)):
+        facts = api.show(options.reference, store=options.store)
+    print_result(options, facts, lambda: show_screen(facts))
+
+
+def schema(options: Options) -> None:
+    """`penstock schema`: the JSON Schema of recipes, which is JSON with `--json` and without."""
+    text = json.dumps(api.schema(), indent=1, ensure_ascii=False)
+    if options.output:
+        atomic_write(Path(local_output(options.output)), text + "\n", option="-o")
+    else:
+        print(text)
+
+
+def demo(options: Options) -> None:
+    """`penstock demo`: the whole journey on real data."""
+    shown = demonstration.demo(Path(options.folder), _events(options))
+    print_result(
+        options,
+        {**shown.outcome.declared(), "answer": shown.answer},
+        lambda: f"{outcome_screen(shown.outcome, store=None)}\n\n{demo_screen(shown)}",
+    )
+
+
+# -- what several commands do --------------------------------------------------------------------------------
+
+
+def _recipe(options: Options) -> Recipe:
+    """The recipe; notes whether this process follows another that was started with it, which then prints."""
+    recipe = api.as_recipe(options.recipe, _overrides(options))
+    options.follows = not api.leads(recipe)
+    return recipe
+
+
+def _overrides(options: Options) -> list[str]:
+    """`--set` and `--sample`, as words of the recipe."""
+    overrides = list(options.overrides)
+    if options.sample is not None:
+        overrides.append(f"sample={options.sample}")
+    return overrides
+
+
+def _events(options: Options) -> Events:
+    """Events that are shown on standard error; by nobody in a process that follows another."""
+    if getattr(options, "follows", False):
+        return Events()
+    return Events(Console(sys.stderr, results=options.json))
+
+
+def _source(path: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A source with reading options from `--set word=YAML`; a path given on the command line starts from
+    here.
+    """
+    source: dict[str, Any] = {"path": path if "://" in path else os.path.abspath(path)}
+    for override in overrides:
+        word, equals, value = override.partition("=")
+        if not equals:
+            raise RecipeError(f"--set takes WORD=YAML; found {override!r}")
+        source[word] = parse_value(value, where=f"--set {override}")
+    return source

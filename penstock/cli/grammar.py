@@ -1,0 +1,292 @@
+"""Which commands and options there are: one function a command.
+
+A command names the function in `commands` that runs it (`handler`) instead of importing it: all of Penstock
+would be loaded to print `--help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, TypeAlias
+
+from penstock._version import __version__
+from penstock.cli.output import print_error
+from penstock.core.near import nearest
+from penstock.core.redact import redacted
+
+EXAMPLES = """\
+examples:
+  penstock demo                                   the whole journey on real data, in a minute
+  penstock init people.csv --target income -o recipe.yaml
+  penstock check recipe.yaml
+  penstock run recipe.yaml --set train.epochs=3 --sample 1000
+  penstock predict bundle-0123456789abcdef new.parquet -o answers.csv
+  penstock serve bundle-0123456789abcdef --port 8080
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with a "did you mean" for commands and options."""
+
+    json = False
+    """Whether `--json` is among the arguments: a mistake in the others is then printed as JSON too. It stands
+    here since argparse reports the mistake before it has read them all.
+    """
+
+    def error(self, message: str) -> Any:
+        """Print what is wrong with the arguments, with the nearest name that exists, and exit with 2."""
+        wrong = re.search(r"invalid choice: '([^']*)'", message) or re.search(
+            r"unrecognized arguments: (\S+)", message
+        )
+        commands = [*(self._subparsers._group_actions[0].choices or {})] if self._subparsers else []
+        names = [*commands, *self._option_string_actions]
+        near = nearest(wrong[1].split("=")[0], names) if wrong else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        # argparse would list every command; the examples of `--help` say more.
+        if wrong and "invalid choice" in message and self._subparsers:
+            message = f"there is no command {wrong[1]!r}."
+        sentence = redacted(f"{message.rstrip('.')}.{hint} See `{self.prog} --help`.")
+        if self.json:
+            print_error("UsageError", sentence)
+        self.exit(2, f"penstock: {sentence}\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""Where a command is added; argparse has no public name for it."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; commands come in the order of a project's life, as `--help` lists them."""
+    top = Parser(
+        prog="penstock",
+        description="Deep learning on big data: from raw files in a lake to a live, trusted model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"penstock {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    _init(commands)
+    _check(commands)
+    _plan(commands)
+    _prepare(commands)
+    _encode(commands)
+    _train(commands)
+    _run(commands)
+    _resume(commands)
+    _launch(commands)
+    _evaluate(commands)
+    _predict(commands)
+    _serve(commands)
+    _list(commands)
+    _show(commands)
+    _schema(commands)
+    _demo(commands)
+    return top
+
+
+# -- what several commands have ------------------------------------------------------------------------------
+
+
+def _command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+    """A command with the options that all have. `handler`: its function in `commands`."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    command.set_defaults(handler=handler)
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else on standard output"
+    )
+    command.add_argument(
+        "--store",
+        metavar="URL",
+        help="a folder or bucket for datasets, runs and bundles (default: the recipe's, or ./store)",
+    )
+    return command
+
+
+def _recipe_command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+    """A command that reads a recipe."""
+    command = _command(commands, name, help, handler=handler)
+    command.add_argument("recipe", metavar="RECIPE", help="a recipe (.yaml, .toml, .json)")
+    _overrides(command, metavar="A.B=YAML", help="override a word of the recipe; may be given often")
+    command.add_argument(
+        "--sample", type=int, metavar="N", help="use N rows only, chosen by the hash of their ids"
+    )
+    return command
+
+
+def _bundle_command(commands: Commands, name: str, help: str, *, handler: str) -> argparse.ArgumentParser:
+    """A command that opens a bundle."""
+    command = _command(commands, name, help, handler=handler)
+    command.add_argument("bundle", metavar="BUNDLE", help="bundle-<id>, or a bundle's folder")
+    command.add_argument("--trust", action="store_true", help="run code that came with the bundle")
+    return command
+
+
+def _overrides(command: argparse.ArgumentParser, *, metavar: str, help: str) -> None:
+    command.add_argument("--set", action="append", default=[], metavar=metavar, dest="overrides", help=help)
+
+
+def _fresh(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fresh", action="store_true", help="begin a new run, also where an interrupted one could go on"
+    )
+
+
+# -- one function a command ----------------------------------------------------------------------------------
+
+
+def _init(commands: Commands) -> None:
+    command = _command(commands, "init", "look at data and write a commented recipe for it", handler="init")
+    command.add_argument("source", metavar="SOURCE", help="a file, folder, glob or URL")
+    command.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write the recipe (default: standard output)"
+    )
+    command.add_argument(
+        "--rows", type=int, default=20_000, metavar="N", help="how many rows to look at (default: 20000)"
+    )
+    _overrides(command, metavar="WORD=YAML", help="a reading option of the source, such as header=false")
+
+
+def _check(commands: Commands) -> None:
+    _recipe_command(commands, "check", "find every mistake of a recipe at once", handler="check")
+
+
+def _plan(commands: Commands) -> None:
+    _recipe_command(commands, "plan", "tell what would run and what is done already", handler="plan")
+
+
+def _prepare(commands: Commands) -> None:
+    what = "read, validate, clean and split the data into a dataset version"
+    _recipe_command(commands, "prepare", what, handler="prepare")
+
+
+def _encode(commands: Commands) -> None:
+    what = "prepare if need be, and write the rows as arrays that training and `penstock.Loader` read"
+    _recipe_command(commands, "encode", what, handler="encode")
+
+
+def _train(commands: Commands) -> None:
+    _fresh(_recipe_command(commands, "train", "prepare if need be, and train", handler="train"))
+
+
+def _run(commands: Commands) -> None:
+    what = "all stages: prepare, encode, train, pack, evaluate"
+    _fresh(_recipe_command(commands, "run", what, handler="run"))
+
+
+def _resume(commands: Commands) -> None:
+    command = _command(commands, "resume", "go on with an interrupted run", handler="resume")
+    command.add_argument("run", metavar="RUN")
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the code that the run's recipe names, and reach the machines it names",
+    )
+
+
+def _launch(commands: Commands) -> None:
+    what = "print what a scheduler needs to run a recipe on its machines"
+    command = _recipe_command(commands, "launch", what, handler="launch")
+    command.add_argument(
+        "--print",
+        choices=["kubernetes", "slurm"],
+        required=True,
+        dest="scheduler",
+        help="a Kubernetes manifest, or a batch script for Slurm",
+    )
+    command.add_argument("--image", help="the container image, with Penstock in it (Kubernetes)")
+    command.add_argument(
+        "--processes", type=int, metavar="N", help="how many processes (default: the launcher's, else 1)"
+    )
+    command.add_argument("--gpus", type=int, choices=[0, 1], help="accelerators for each process")
+    command.add_argument(
+        "--claim",
+        metavar="NAME",
+        help="the volume claim, to be mounted by all, with the data and the store (Kubernetes)",
+    )
+    command.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="secrets",
+        help="a Secret whose keys become environment variables (Kubernetes); may be given often",
+    )
+    command.add_argument("--hours", type=int, metavar="N", help="how long it may take at most (default: 24)")
+
+
+def _evaluate(commands: Commands) -> None:
+    command = _bundle_command(commands, "evaluate", "measure a bundle on the test split", handler="evaluate")
+    command.add_argument("--dataset", metavar="NAME@ID", help="another dataset version than the bundle's own")
+
+
+def _predict(commands: Commands) -> None:
+    command = _bundle_command(commands, "predict", "answer every row of a file", handler="predict")
+    command.add_argument("input", metavar="INPUT", help="a file, folder, glob or URL with the rows")
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        required=True,
+        help="where to write the answers: .parquet, .csv or .jsonl",
+    )
+    command.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="carry this column along; may be given often",
+    )
+    command.add_argument(
+        "--every",
+        action="store_true",
+        help="where rows are steps of series: forecast from every step, not from the latest window alone",
+    )
+    command.add_argument(
+        "--memory",
+        metavar="AMOUNT",
+        help="the ceiling of memory, such as 1GiB (default: that of the bundle's recipe)",
+    )
+    _overrides(command, metavar="WORD=YAML", help="a reading option of the input, such as header=false")
+
+
+def _serve(commands: Commands) -> None:
+    command = _bundle_command(commands, "serve", "answer over HTTP", handler="serve")
+    command.add_argument("--host", help="address to bind (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to bind; 0 takes a free one (default: 8080)")
+    command.add_argument("--max-batch", type=int, metavar="ROWS")
+    command.add_argument("--wait-ms", type=float, metavar="MS")
+    command.add_argument(
+        "--token-env",
+        metavar="NAME",
+        help="the environment variable with the bearer token that requests must bring",
+    )
+
+
+def _list(commands: Commands) -> None:
+    command = _command(commands, "list", "name what is in a store", handler="list_artefacts")
+    command.add_argument("shelf", choices=["datasets", "runs", "bundles", "feeds", "reports"])
+
+
+def _show(commands: Commands) -> None:
+    what = "all that is known of a dataset, run or bundle"
+    command = _command(commands, "show", what, handler="show")
+    command.add_argument("reference", metavar="REFERENCE")
+
+
+def _schema(commands: Commands) -> None:
+    what = "the JSON Schema of a recipe, for editors"
+    command = _command(commands, "schema", what, handler="schema")
+    command.add_argument("-o", "--output", metavar="FILE")
+
+
+def _demo(commands: Commands) -> None:
+    what = "the whole journey on real data, ending with a served answer"
+    command = _command(commands, "demo", what, handler="demo")
+    command.add_argument(
+        "--folder",
+        default="demo",
+        metavar="FOLDER",
+        help="where to put the lake, the recipe and the store (default: demo)",
+    )
