@@ -316,9 +316,14 @@ def _groups(specs: FeatureSpecs, encoders: Mapping[str, Encoder]) -> list[tuple[
     return found
 
 
+_ESCAPES = str.maketrans({character: f"%{ord(character):02X}" for character in '%."\n\r\0'})
+
+
 def _key(name: str) -> str:
-    """A name that `nn.ModuleDict` takes: no dot, and never one of its own attributes."""
-    return ":" + name.replace("%", "%25").replace(".", "%2E")
+    """A name that `nn.ModuleDict` takes: no dot, and never one of its own attributes. Neither has it what
+    ends the texts that `torch.export` puts such names into.
+    """
+    return ":" + name.translate(_ESCAPES)
 
 
 def _where(recipe: Recipe) -> str:

@@ -51,7 +51,7 @@ def evaluate(
         not measured), `series` (where rows are steps: `all` of the split, those `without_samples`, and
         `steps_refused`; else null), `metrics` {split: {target: {metric: value}}}, `intervals` {target:
         {metric: [low, high]}}, `baseline` {target: {metric: value}} (the trivial answer, described in
-        `trivial`), `classical` {`model`, `rows`, `seconds`, target: {metric: value}} (or `said`: why not),
+        `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}} (or `said`: why not),
         `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
         `verdict` (a sentence a target), `overlap` (of train and test, from the dataset), `notes`, `seconds`.
     """
@@ -212,12 +212,13 @@ def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> 
 
 
 def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
-    """The classical model's metrics by target, and what it is."""
-    facts: dict[str, Any] = {"model": model.model, "rows": model.rows, "seconds": round(model.seconds, 3)}
-    if model.said:
-        facts["said"] = model.said
-    for name, answers in model.answers.items():
-        facts[name] = measure(
+    """The classical model's metrics by target, and what it is.
+
+    Metrics are in `metrics`, where a target may be called `rows` as well; and, as earlier reports had
+    them, beside the facts, where it may not.
+    """
+    metrics = {
+        name: measure(
             names_for(judged.kinds[name]),
             judged.truth[name],
             answers,
@@ -225,7 +226,12 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
             threshold=model.threshold(name),
             scale=judged.scales.get(name),
         )
-    return facts
+        for name, answers in model.answers.items()
+    }
+    facts: dict[str, Any] = {"model": model.model, "rows": model.rows, "seconds": round(model.seconds, 3)}
+    if model.said:
+        facts["said"] = model.said
+    return {**metrics, **facts, "metrics": metrics}
 
 
 def _slices(judged: Judged, columns: list[str]) -> list[dict[str, Any]]:

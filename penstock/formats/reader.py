@@ -194,6 +194,12 @@ class Reader(ABC):
                 )
             self.raw_names.add(clean)
             wanted = rename.get(found) or rename.get(clean) or clean or f"column_{i + 1}"
+            if "\0" in wanted:
+                raise SourceError(
+                    f"{self.input.path} has a column whose name holds the character NUL"
+                    f" ({ascii(wanted[:60])}), which no engine takes as a name. Give it another with"
+                    " `source.rename`, or write the file anew."
+                )
             name, n = wanted, next_number.get(wanted.lower(), 2)
             while name.lower() in taken:
                 name, n = f"{wanted}_{n}", n + 1

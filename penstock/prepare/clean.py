@@ -48,5 +48,5 @@ def derive(table: ir.Table, expressions: Mapping[str, str], session: EngineSessi
         if value.type().is_floating():
             # there is one zero, as in what is read (EngineSession.read)
             value = value + ibis.literal(0, type=value.type())
-        table = table.mutate(**{name: value})
+        table = table.mutate(value.name(name))  # by name, since a column may be called `self`
     return table

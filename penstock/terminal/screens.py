@@ -118,6 +118,7 @@ def report_screen(report: Mapping[str, Any]) -> str:
     """Metrics with their intervals beside the baselines; the slices; the verdict."""
     things: list[Any] = []
     classical = report.get("classical") or {}
+    by_target = classical.get("metrics", classical)  # earlier reports had them among the facts
     split = next(iter(report.get("metrics", {})), "test")
     for target, metrics in report.get("metrics", {}).get(split, {}).items():
         table = _table(
@@ -140,7 +141,7 @@ def report_screen(report: Mapping[str, Any]) -> str:
                 metric,
                 number(value),
                 interval,
-                number((classical.get(target) or {}).get(metric)),
+                number((by_target.get(target) or {}).get(metric)),
                 number((report.get("baseline", {}).get(target) or {}).get(metric)),
             )
         things.append(table)

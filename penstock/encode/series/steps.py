@@ -66,7 +66,10 @@ def sort_steps(
         table = tables[0] if len(tables) == 1 else ibis.union(*tables)
         for name in texts:
             text = ibis.coalesce(table[MISFIT + name], table[name].cast("string"))
-            table = table.mutate(**{KEPT + name: text, **({name: text} if name in samples.entity else {})})
+            values = [text.name(KEPT + name)]
+            if name in samples.entity:
+                values.append(text.name(name))
+            table = table.mutate(values)
         places = [name for name in (ROW_ID, ROW_FILE, ROW_NUMBER) if name in table.columns]
         order = [*samples.entity, samples.time, *places]
         session.write(table, scratch / "steps", order=order)

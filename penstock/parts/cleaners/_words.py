@@ -4,7 +4,7 @@ has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
@@ -26,6 +26,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 def present(table: ir.Table, columns: Sequence[str]) -> list[str]:
     """Those of `columns` that the table has: a request need not carry every column that training had."""
     return [name for name in columns if name in table.columns]
+
+
+def replaced(table: ir.Table, values: Mapping[str, ir.Value]) -> ir.Table:
+    """The table with `values` in the place of its columns of these names.
+
+    They are no keyword arguments, since a column may be called `self`.
+    """
+    return table.mutate([value.name(name) for name, value in values.items()]) if values else table
 
 
 def refuse_type(cleaner: str, table: ir.Table, column: str, wanted: str) -> ContractError:

@@ -18,7 +18,7 @@ from penstock.contracts.data import Cleaner, EngineSession
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Quantiles
 from penstock.core.errors import ContractError, Problem
-from penstock.parts.cleaners._words import Names, present, refuse_type
+from penstock.parts.cleaners._words import Names, present, refuse_type, replaced
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -103,4 +103,4 @@ class ClipOutliers(Cleaner):
             )
             # NaN is missing, not far out
             mended[name] = column.isnan().ifelse(column, inside) if found.is_floating() else inside
-        return table.mutate(**mended) if mended else table
+        return replaced(table, mended)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from penstock.contracts.data import Cleaner, EngineSession
 from penstock.core.errors import ContractError
-from penstock.parts.cleaners._words import present
+from penstock.parts.cleaners._words import present, replaced
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -59,4 +59,4 @@ class Fill(Cleaner):
                 # NaN is missing, as everywhere in the house
                 column = column.isnan().ifelse(ibis.null(found), column)
             mended[name] = column.fill_null(ibis.literal(value, type=found))
-        return table.mutate(**mended) if mended else table
+        return replaced(table, mended)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from penstock.contracts.data import Cleaner, EngineSession
 from penstock.core.errors import ContractError
-from penstock.parts.cleaners._words import Names, present
+from penstock.parts.cleaners._words import Names, present, replaced
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -36,10 +36,8 @@ class Replace(Cleaner):
         return self.columns
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        return (
-            table.mutate(**{name: self._mended(table, name) for name in present(table, self.columns)})
-            if present(table, self.columns)
-            else table
+        return replaced(
+            table, {name: self._mended(table, name) for name in present(table, self.columns)}
         )
 
     def _mended(self, table: ir.Table, name: str) -> ir.Value:

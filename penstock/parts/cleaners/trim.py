@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from penstock.contracts.data import ROW_ID, Cleaner, EngineSession
-from penstock.parts.cleaners._words import Names, present
+from penstock.parts.cleaners._words import Names, present, replaced
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -45,4 +45,4 @@ class Trim(Cleaner):
                 text = text.re_replace(f"{_SPACE}+", " ")
             text = text.re_replace(f"^{_SPACE}+|{_SPACE}+$", "")
             mended[name] = {"keep": text, "lower": text.lower(), "upper": text.upper()}[self.case]
-        return table.mutate(**mended) if mended else table
+        return replaced(table, mended)

@@ -246,7 +246,9 @@ class Session(EngineSession):
         floating = [name for name, found in table.schema().items() if found.is_floating()]
         wide = is_wide(table)  # there another step of DuckDB's would reserve too much
         single = (
-            table.mutate(**{name: table[name] + 0 for name in floating}) if floating and not wide else table
+            table.mutate([(table[name] + 0).name(name) for name in floating])
+            if floating and not wide
+            else table
         )
         with self._plainly():
             batches = self.batches(single)

@@ -35,7 +35,7 @@ class Tensorboard(Tracker):
     @classmethod
     def _is_below(cls, folder: str) -> str:
         why = reason(folder)
-        if why is None and folder.split("/")[0] in OWN_NAMES:
+        if why is None and folder.split("/")[0].casefold() in OWN_NAMES:
             why = "it is what the run itself keeps there"
         if why is not None:
             raise mistakes(
