@@ -51,7 +51,8 @@ def evaluate(
         not measured), `series` (where rows are steps: `all` of the split, those `without_samples`, and
         `steps_refused`; else null), `metrics` {split: {target: {metric: value}}}, `intervals` {target:
         {metric: [low, high]}}, `baseline` {target: {metric: value}} (the trivial answer, described in
-        `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}} (or `said`: why not),
+        `trivial`), `classical` {`model`, `rows`, `seconds`, `metrics` {target: {metric: value}}}
+        (or `said`: why not),
         `slices` [{`target`, `column`, `value`, `rows`, `metric`, `value_of_metric`, `whole`, `declared`}],
         `verdict` (a sentence a target), `overlap` (of train and test, from the dataset), `notes`, `seconds`.
     """

@@ -197,7 +197,7 @@ class Reader(ABC):
             if "\0" in wanted:
                 raise SourceError(
                     f"{self.input.path} has a column whose name holds the character NUL"
-                    f" ({ascii(wanted[:60])}), which no engine takes as a name. Give it another with"
+                    f" ({wanted[:60]!a}), which no engine takes as a name. Give it another with"
                     " `source.rename`, or write the file anew."
                 )
             name, n = wanted, next_number.get(wanted.lower(), 2)

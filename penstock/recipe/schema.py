@@ -424,7 +424,7 @@ class Recipe(Strict):
             for name, feature in features.items():
                 if not re.fullmatch(r"[^/<>]+", name):
                     problems.append(
-                        Problem((side, name), "a feature's name must not be empty or have / < >; say `column`")
+                        Problem((side, name), "a feature's name must not be empty or have / < > in it")
                     )
                 if side == "inputs" and not feature.encoder:
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))

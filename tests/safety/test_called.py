@@ -84,6 +84,7 @@ def test_a_name_with_nul_is_told_where_it_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["Run.json", "CHECKPOINTS/x", "Model.SafeTensors"])
 def test_a_tracker_takes_no_name_of_the_runs_in_other_letters(folder: str) -> None:
-    recipe = {"source": {"type": "files", "path": "a.csv"}, "trackers": [{"type": "tensorboard", "folder": folder}]}
+    source = {"type": "files", "path": "a.csv"}
+    recipe = {"source": source, "trackers": [{"type": "tensorboard", "folder": folder}]}
     with pytest.raises(UserError, match="it is what the run itself keeps there"):
         penstock.check(recipe, data=False)
