@@ -36,9 +36,7 @@ class Replace(Cleaner):
         return self.columns
 
     def mend(self, table: ir.Table, facts: Mapping[str, Any], session: EngineSession) -> ir.Table:
-        return replaced(
-            table, {name: self._mended(table, name) for name in present(table, self.columns)}
-        )
+        return replaced(table, {name: self._mended(table, name) for name in present(table, self.columns)})
 
     def _mended(self, table: ir.Table, name: str) -> ir.Value:
         import ibis
