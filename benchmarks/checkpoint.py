@@ -17,7 +17,7 @@ import torch
 from benchmarks.harness import Pairs, say
 from penstock.contracts.learn import World
 from penstock.core.events import Events
-from penstock.core.pulse import Pulse
+from penstock.core.heartbeat import Heartbeat
 from penstock.recipe.schema import load_recipe
 from penstock.train import checkpoint_manager
 from penstock.train.checkpoint_manager import CheckpointManager
@@ -77,7 +77,7 @@ def _bench(folder: Path) -> None:
             None,
             Events(),
             World(),
-            Pulse(None),
+            Heartbeat(None),
         )
 
     ours, other = keeper("thread", True), keeper("at once", False)

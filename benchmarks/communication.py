@@ -34,7 +34,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from benchmarks.harness import Cannot, Pairs, say
-from penstock.contracts.learn import Exchange, Launcher, World
+from penstock.contracts.learn import GradientCompressor, Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
@@ -136,7 +136,7 @@ def _resnet_bytes(world: World, steps: int) -> tuple[float, float, float]:
     with joined(world), settled(threads=1, deterministic=False, events=Events()):
         torch.manual_seed(0)
         network, peers = resnet18(), Communicator(world)
-        exchange = Exchange.load({"type": "powersgd", "rank": 2, "warm_up": 2})
+        exchange = GradientCompressor.load({"type": "powersgd", "rank": 2, "warm_up": 2})
         gradients = Gradients(list(network.parameters()), peers, torch.device("cpu"), exchange)
         sent = []
         for _ in range(2 + steps):
@@ -281,11 +281,11 @@ def _beside(model: str, what: str, pairs: int) -> None:
             size = recipe.train.batch_size
             assert isinstance(size, int)
             local = Recipe.model_validate(
-                {**recipe.declared(), "parallel": {"strategy": "local_sgd", "every": 16}}
+                {**recipe.to_dict(), "parallel": {"strategy": "local_sgd", "every": 16}}
             )
             for other_size, goal in ((size // 2, 1.6), (size, None)):
                 alone = Recipe.model_validate(
-                    {**recipe.declared(), "train": {**recipe.declared()["train"], "batch_size": other_size}}
+                    {**recipe.to_dict(), "train": {**recipe.to_dict()["train"], "batch_size": other_size}}
                 )
                 wall, cpu, ours, other = Launcher.load("local").launch(
                     _pairs,

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from benchmarks.harness import Cannot, say
 from penstock.core.events import Events
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.store import Store, seal
 from penstock.encode.encoding import Encoding
 from penstock.encode.feed import Feed, fit_encoding
@@ -104,7 +104,7 @@ def _cold(folder: Path, work: Callable[[Store], Iterator[None]]) -> float:
     os.environ["PENSTOCK_CACHE"] = str(folder / "cache")
     os.sync()
     start = time.perf_counter()
-    with heard(Events()):
+    with listening(Events()):
         working = work(Store("s3://team/store", cache_bytes=4 * BYTES))
         next(working)
         seconds = time.perf_counter() - start
@@ -156,7 +156,7 @@ def _feed(store: Path) -> str:
     encoding: Encoding = fit_encoding(recipe, sample)
     folder = store / "feeds" / "0123456789abcdef"
     folder.mkdir(parents=True)
-    (folder / "fitted.json").write_text(json.dumps(encoding.declared()))
+    (folder / "fitted.json").write_text(json.dumps(encoding.to_dict()))
     rows = 65_536
     with ShardWriter(folder, "train") as writer:
         written = 0

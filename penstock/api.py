@@ -60,7 +60,7 @@ def as_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(recipe, Recipe):
         if overrides:
             with nullcontext() if recipe.is_given else no_foreign_code():
-                return load_recipe(recipe.declared(), overrides, base=recipe.base)
+                return load_recipe(recipe.to_dict(), overrides, base=recipe.base)
         return recipe
     return load_recipe(recipe, overrides)
 
@@ -520,9 +520,9 @@ def serve(
 
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
     declared = {**opened.serve_options, **{k: v for k, v in options.items() if v is not None}}
-    unknown = sorted(set(declared) - set(Serve.words()))
+    unknown = sorted(set(declared) - set(Serve.field_names()))
     if unknown:
-        raise RecipeError(f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.words())}")
+        raise RecipeError(f"serve has no {', '.join(unknown)}; it has {', '.join(Serve.field_names())}")
     try:
         chosen = Serve.model_validate(declared)
     except ValidationError as error:

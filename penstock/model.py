@@ -304,7 +304,7 @@ def _groups(specs: FeatureSpecs, encoders: Mapping[str, Encoder]) -> list[tuple[
     for name, encoder in encoders.items():
         shape = [[array, spec.dtype, list(spec.shape), spec.role] for array, spec in specs[name].items()]
         groups.setdefault(
-            canonical([encoder.declared(), shape, None if encoder.together else name]), []
+            canonical([encoder.to_dict(), shape, None if encoder.together else name]), []
         ).append(name)
     found: list[tuple[str, Encoder, list[str]]] = []
     taken: dict[str, int] = {}

@@ -38,7 +38,7 @@ from penstock.core.paths import below
 from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
 from penstock.core.redact import redacted_data
 from penstock.core.remote import as_here
-from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, atomic_write, seal, told_plainly
+from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, as_store_error, atomic_write, seal
 from penstock.core.world import this_process, world_now
 from penstock.recipe.code import code_of, modules_of, reaching, source_digest
 from penstock.recipe.schema import Recipe, load_recipe
@@ -89,7 +89,7 @@ class Run:
             StoreError: the store cannot be written.
         """
         id = f"run-{new_ulid()}"
-        with told_plainly(store.folder):
+        with as_store_error(store.folder):
             lease = take(store.leased(id))
         path = store.workspace(f"runs/{id}")
         atomic_write(path / "recipe.yaml", recipe_text(recipe))
@@ -415,7 +415,7 @@ class Run:
         lease = mine(leased)
         if lease is None or lease.token != self._token or lease.is_active:
             try:
-                with told_plainly(self.store.folder):
+                with as_store_error(self.store.folder):
                     lease = take(
                         leased,
                         least=int(self._facts.get("token", 0)),

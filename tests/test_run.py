@@ -42,7 +42,7 @@ def test_a_run_remembers_what_was_declared_and_where(store, tmp_path):
         store, recipe, dataset="tiny@0123456789abcdef", feed="f" * 16, key="k" * 16, parent="run-x"
     )
     again = Run.open(store, run.id)
-    assert again.recipe().declared() == recipe.declared()
+    assert again.recipe().to_dict() == recipe.to_dict()
     assert again.recipe().base == recipe.base
     assert (again.status, again.dataset, again.feed, again.key, again.parent, again.name) == (
         "running",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import BundleError, PenstockError
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 TOLERANCE = 1e-4
 """The most that an answer may differ between torch and the exported program, as a share of 1 or of its own
@@ -61,10 +61,10 @@ def write_onnx(program: Any, path: Path) -> None:
         NotExportable: torch or ONNX cannot express it; the message has their reason.
         MissingPackage: onnx or onnxscript is not installed.
     """
-    torch = need("torch", extra="train", why="packing a bundle")
-    need("onnx", extra="train", why="packing a bundle")
+    torch = require("torch", extra="train", why="packing a bundle")
+    require("onnx", extra="train", why="packing a bundle")
     with _quiet() as said:
-        need("onnxscript", extra="train", why="packing a bundle")
+        require("onnxscript", extra="train", why="packing a bundle")
         try:
             exported = torch.export.export(
                 program, program.example(), dynamic_shapes=program.dynamic_shapes(), strict=False
@@ -149,7 +149,7 @@ def _quiet() -> Iterator[Callable[[], list[str]]]:
 
 def run_torch(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The program's answers by torch itself, by output name."""
-    torch = need("torch", extra="train", why="packing a bundle")
+    torch = require("torch", extra="train", why="packing a bundle")
     with torch.inference_mode():
         found = program(
             *(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in program.input_names)

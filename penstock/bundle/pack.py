@@ -39,7 +39,7 @@ from penstock.contracts.learn import Decoder, Runtime
 from penstock.core.events import Events
 from penstock.core.identity import sha256_file
 from penstock.core.mine import remember
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.sound import sound
 from penstock.core.store import Store
 from penstock.encode.encoding import Encoding
@@ -123,7 +123,7 @@ def _gather(run: Run, feed: Feed, dataset: Dataset, recipe: Recipe, events: Even
     """The trained program, what a request must have, and what was decided on."""
     from penstock.model import Program, build_network, decoders_of
 
-    need("safetensors.torch", extra="train", why="packing a bundle")
+    require("safetensors.torch", extra="train", why="packing a bundle")
     from penstock.nn.weights import read_tensors, take_weights
 
     weights = run.verified("model.safetensors")
@@ -194,9 +194,9 @@ def _write(contents: _Contents, folder: Path, events: Events) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     inputs, outputs = contents.signature
     main = shipped.facts | {"inputs": inputs, "outputs": outputs}
-    declared = encoding.declared()
+    declared = encoding.to_dict()
     fitted = declared.pop("fitted")  # a file of its own, for people and tools
-    source = shipped.sources | copy_sources_of_types([declared, contents.steps.declared()], folder)
+    source = shipped.sources | copy_sources_of_types([declared, contents.steps.to_dict()], folder)
 
     torch_alone = _torch_alone(contents)
     golden = choose_golden_rows(contents.rows, list(contents.columns), torch_alone)
@@ -282,9 +282,9 @@ def _bundle_json(
         "schema": encode_schema(contents.columns),
         "keep": list(recipe.keep),
         "learnt": _learnt(dataset, contents.feed, recipe),
-        "steps": contents.steps.declared(),
+        "steps": contents.steps.to_dict(),
         "source": source,
-        "serve": without_secrets(recipe.declared())["serve"],
+        "serve": without_secrets(recipe.to_dict())["serve"],
         "measured": measured,
         "validation": validation,
     }
@@ -311,7 +311,7 @@ def _write_recipe(path: Path, recipe: Recipe, run: Run) -> None:
     mistakes.
     """
     own = run.path / "recipe.yaml"
-    declared = without_secrets(recipe.declared())
+    declared = without_secrets(recipe.to_dict())
     if read_recipe(own) == json.loads(json.dumps(declared)):
         shutil.copyfile(own, path)
     else:

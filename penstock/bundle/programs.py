@@ -85,7 +85,7 @@ def _write_source(
         "given": given,
         "weights": "weights.safetensors",
         "prefix": "module.",
-        "decoders": {target: decoder.declared() for target, decoder in decoders.items()},
+        "decoders": {target: decoder.to_dict() for target, decoder in decoders.items()},
         "specs": _declared(encoding.specs("inputs")),
         "targets": _declared(target_specs(recipe, encoding)),
     }
@@ -94,9 +94,7 @@ def _write_source(
 
 def _declared(specs: FeatureSpecs) -> dict[str, dict[str, Any]]:
     """Specs by feature and array, as plain data."""
-    return {
-        name: {array: spec.declared() for array, spec in arrays.items()} for name, arrays in specs.items()
-    }
+    return {name: {array: spec.to_dict() for array, spec in arrays.items()} for name, arrays in specs.items()}
 
 
 def copy_source(module: str, folder: Path) -> str:

@@ -115,11 +115,11 @@ class Steps:
         reads = tuple(name for name in raw if everything or name in touched)
         return cls(made, kept, {name: schema[name] for name in reads}, blank), required
 
-    def declared(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {
             "derive": self.derive,
-            "clean": [{"cleaner": cleaner.declared(), "facts": facts} for cleaner, facts in self.clean],
+            "clean": [{"cleaner": cleaner.to_dict(), "facts": facts} for cleaner, facts in self.clean],
             "reads": base64.b64encode(pa.schema(list(self.reads.items())).serialize().to_pybytes()).decode(),
             "blank": list(self.blank),
         }

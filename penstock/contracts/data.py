@@ -170,8 +170,10 @@ class Engine(Part):
             threads: the most it may use.
         """
 
-    def afar(self, shared: Path, *, memory_bytes: int, threads: int) -> AbstractContextManager[Hands] | None:
-        """Hands on other machines for pure functions, or None (the default): this process does it all itself.
+    def executors(
+        self, shared: Path, *, memory_bytes: int, threads: int
+    ) -> AbstractContextManager[Executors] | None:
+        """Executors on other machines, for pure functions; None (the default) where this process does it all.
 
         Args:
             shared: a folder that they must see.
@@ -179,7 +181,7 @@ class Engine(Part):
         return None
 
 
-class Hands(ABC):
+class Executors(ABC):
     """Pure functions, run elsewhere."""
 
     at_once: int = 1

@@ -1,5 +1,5 @@
-"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, Exchange, Tracker,
-Runtime.
+"""What the learning side promises: Encoder, Combiner, Decoder, Objective, Launcher, GradientCompressor,
+Tracker, Runtime.
 
 The head of a part's file imports no torch, so that recipes, plans and schemas stay light; `build` imports it.
 Shapes: B batch, T tokens, W width, F features, K classes.
@@ -266,7 +266,7 @@ class Wire(Protocol):
 
 
 class Exchanging(Protocol):
-    """An `Exchange` at work on some tensors."""
+    """A `GradientCompressor` at work on some tensors."""
 
     errors: dict[str, Tensor]
     """By name, what this rank has not been able to say yet; float32.
@@ -289,7 +289,7 @@ class Exchanging(Protocol):
         """
 
 
-class Exchange(Part):
+class GradientCompressor(Part):
     """How gradients (with `local_sgd`, movements) are summed over ranks: in fewer bytes than float32 takes.
 
     Laws (penstock.testing.laws.gradients): every rank gets the same bytes; what was not sent is kept; a rank
@@ -378,7 +378,7 @@ __all__ = [
     "Decoder",
     "Encoded",
     "Encoder",
-    "Exchange",
+    "GradientCompressor",
     "Exchanging",
     "Growth",
     "Launcher",

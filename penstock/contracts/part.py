@@ -244,12 +244,9 @@ class Strict(BaseModel):
             if isinstance(data, cls):
                 return data
             shown = "nothing" if data is None else repr(data)
-            raise mistakes(
-                Problem(
-                    (), f"expected a mapping with {', '.join(cls.words()) or 'nothing in it'}; found {shown}"
-                )
-            )
-        known = cls.words()
+            words = ", ".join(cls.field_names()) or "nothing in it"
+            raise mistakes(Problem((), f"expected a mapping with {words}; found {shown}"))
+        known = cls.field_names()
         hint, listed = Hints(known), ", ".join(known) or "none"
         problems = [
             Problem((str(word),), f"is not a word known here.{hint(str(word))} Known: {listed}.")
@@ -282,11 +279,11 @@ class Strict(BaseModel):
         return value
 
     @classmethod
-    def words(cls) -> list[str]:
+    def field_names(cls) -> list[str]:
         """The fields as a recipe spells them."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
-    def declared(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain data, aliases as in a recipe, defaults included: `declared → loaded → declared` is the
         identity.
         """
@@ -421,7 +418,7 @@ class Part(Strict):
             return handler(source)
         return core_schema.no_info_plain_validator_function(
             cls.load,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.declared()),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.to_dict()),
         )
 
     @classmethod
@@ -457,8 +454,8 @@ class Part(Strict):
             options.append(option)
         return options
 
-    def declared(self) -> dict[str, Any]:
-        return {"type": self.type, **super().declared()}
+    def to_dict(self) -> dict[str, Any]:
+        return {"type": self.type, **super().to_dict()}
 
     def needs_trust(self) -> str | None:
         """What it would do that a recipe from elsewhere may not ask for, in words (`hands code to

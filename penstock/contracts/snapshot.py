@@ -34,7 +34,7 @@ class Snapshot:
 
     files: tuple[SourceFile, ...]
 
-    def declared(self) -> list[dict[str, Any]]:
+    def to_dict(self) -> list[dict[str, Any]]:
         """What of it enters a dataset's identity: content and names, not places or times."""
         return [{"path": f.path, "sha256": f.sha256, "split": f.split} for f in self.files]
 

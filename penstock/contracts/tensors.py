@@ -34,7 +34,7 @@ class TensorSpec:
     facts: dict[str, Any] = field(default_factory=dict, hash=False)
     """Fitted facts that an encoder or decoder may use: `edges`, `classes`, `counts`, `mean`, `std`."""
 
-    def declared(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The spec as JSON holds it; `load` reads it back."""
         return {
             "dtype": self.dtype,

@@ -32,12 +32,12 @@ from penstock.core.remote import (
     as_here,
     explain,
     is_taken,
-    persist,
+    notify,
     reach,
     read_pieces,
     read_range,
     refusals,
-    tell,
+    retry,
 )
 
 _SETTLE_SECONDS, _SETTLE_TIMES = 2.0, 3.0
@@ -104,9 +104,7 @@ class Bucket:
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`. Raises StoreError where the bucket refuses or stays silent."""
         with self.reaching(f"read {key} from"):
-            return persist(
-                lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}"
-            )
+            return retry(lambda: objects.is_file(self.system, self.path(key)), what=f"read {self.url}/{key}")
 
     def read(self, key: str, *, json_whole: bool = False) -> bytes | None:
         """A small object, or None where there is none.
@@ -126,7 +124,7 @@ class Bucket:
 
         with self.reaching(f"read {key} from"):
             try:
-                return persist(ask, what=f"read {self.url}/{key}", is_read=True)
+                return retry(ask, what=f"read {self.url}/{key}", is_read=True)
             except FileNotFoundError as error:
                 if objects.is_absent(error):
                     return None
@@ -150,7 +148,7 @@ class Bucket:
                 self.system.invalidate_cache()
                 return objects.entries(self.system, self.path(shelf))
 
-            found = persist(ask, what=f"list {self.url}/{shelf}")
+            found = retry(ask, what=f"list {self.url}/{shelf}")
         keys = (self._key(entry["name"]) for entry in found if entry["type"] == "directory")
         return {key for key in keys if key is not None}
 
@@ -173,7 +171,7 @@ class Bucket:
                 self.system.invalidate_cache()
                 return objects.below(self.system, self.path(folder))
 
-            found = persist(ask, what=f"list {self.url}/{folder}")
+            found = retry(ask, what=f"list {self.url}/{folder}")
         keys = ((self._key(name), entry) for name, entry in found.items() if entry["type"] == "file")
         return {key: int(entry["size"]) for key, entry in keys if key is not None}
 
@@ -192,7 +190,7 @@ class Bucket:
             why = reason(text) or ""
         if not why:
             return text
-        tell(
+        notify(
             f"{self.url} lists {shown(text)}, and that is left out: {why}. Whoever wrote it there did not do"
             " so with Penstock; remove it.",
             key=shown(text),
@@ -218,12 +216,12 @@ class Bucket:
     def write(self, key: str, data: bytes) -> None:
         """Put `data` at `key`, whole or not at all; what was there is replaced. Raises StoreError."""
         with self.reaching(f"write {key} to"):
-            persist(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
+            retry(lambda: self.system.pipe_file(self.path(key), data), what=f"write {self.url}/{key}")
 
     def drop(self, key: str) -> None:
         """Remove an object, if it is there."""
         with self.reaching(f"remove {key} from"), contextlib.suppress(FileNotFoundError):
-            persist(lambda: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")
+            retry(lambda: self.system.rm_file(self.path(key)), what=f"remove {self.url}/{key}")
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small object that must not be there yet; `data` must be unlike anybody else's.
@@ -263,7 +261,7 @@ class Bucket:
         """Put an object unless it is there. Whether it was put."""
         words = _conditional(self.system)
         try:
-            persist(
+            retry(
                 lambda: self.system.pipe_file(self.path(key), data, **words), what=f"write {self.url}/{key}"
             )
         except FileExistsError:
@@ -307,7 +305,7 @@ class Bucket:
                 return
             # in parts, which bounds memory
             more = {"chunksize": RANGE_BYTES} if self.url.startswith("s3") else {}
-            persist(
+            retry(
                 lambda: self.system.put_file(str(file), self.path(key), **more),
                 what=f"write {self.url}/{key}",
             )
@@ -331,12 +329,12 @@ class Bucket:
         with self.reaching(f"remove {folder} from"):
             for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
                 remove = functools.partial(self.system.rm_file, self.path(key))
-                persist(remove, what=f"remove {self.url}/{key}")
+                retry(remove, what=f"remove {self.url}/{key}")
 
     def _stamp(self, key: str) -> list[Any]:
         """Size, and what changes when the object does; empty where there is none."""
         try:
-            info = persist(lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}")
+            info = retry(lambda: self.system.info(self.path(key)), what=f"read {self.url}/{key}")
         except FileNotFoundError as error:
             if not objects.is_absent(error):
                 raise

@@ -26,7 +26,7 @@ from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.interrupts import interrupts
 from penstock.core.lease import FOLDER, Held, Holder, Lease, Leased, take
-from penstock.core.store import Store, told_plainly
+from penstock.core.store import Store, as_store_error
 
 PREFIX = "making-"
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
@@ -103,7 +103,7 @@ def _taken(
     looks, wait = 0, _FIRST_WAIT
     while True:
         try:
-            with told_plainly(store.folder):
+            with as_store_error(store.folder):
                 lease = take(leased, watching=watching, is_active=True)
             if said is not None:
                 events.say(f"{said} is no longer at work on {what}")

@@ -15,7 +15,7 @@ after so many, 120) say when. A training has more to lose than somebody at a ter
 `heard(…, waiting=…)` is bound by the seconds alone, unless attempts are set. (What it writes, checkpoints,
 waits nowhere: `train.afar` sends them again.)
 
-Whoever listens (`heard`) is told of retries, once in a while; without a listener it is a Python warning.
+Whoever listens (`listening`) is told of retries, once in a while; without a listener it is a Python warning.
 """
 
 from __future__ import annotations
@@ -203,12 +203,12 @@ class GaveUp(OSError):
     """What kept failing in passing ways until the bound."""
 
 
-def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None, is_read: bool = False) -> T:
+def retry(ask: Callable[[], T], *, what: str, patience: Patience | None = None, is_read: bool = False) -> T:
     """`ask()`, asked again while it fails in a way that passes.
 
     Args:
         what: told when it is tried again: `read s3://team/penstock/…`.
-        is_read: somebody waits for what is read; see `heard`.
+        is_read: somebody waits for what is read; see `listening`.
 
     Raises:
         GaveUp: it still failed at the bound.
@@ -231,7 +231,7 @@ def persist(ask: Callable[[], T], *, what: str, patience: Patience | None = None
                     f"{first_line(error)} (given up after {tries} attempt{'s' if tries > 1 else ''} in"
                     f" {gone:.0f} s)"
                 ) from error
-            _tell_retry(f"could not {what} ({first_line(error)}); trying again", tries)
+            _notify_retry(f"could not {what} ({first_line(error)}); trying again", tries)
             if waiting is not None:
                 waiting()
             time.sleep(wait)
@@ -392,7 +392,7 @@ def in_silence() -> Iterator[None]:
 
 
 @contextmanager
-def heard(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def listening(events: Events, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Tell `events` what happens far away while the body runs: in this thread, and in threads that work for
     it (`as_here`).
 
@@ -448,7 +448,7 @@ def _listener() -> _Listener | None:
         return _active[-1] if len(roots) == 1 else None
 
 
-def tell(text: str, **fields: object) -> None:
+def notify(text: str, **fields: object) -> None:
     """Warn the innermost listener; without one it is a Python warning."""
     listener = _listener()
     if listener is not None:
@@ -457,7 +457,7 @@ def tell(text: str, **fields: object) -> None:
         warnings.warn(redacted(text), RuntimeWarning, stacklevel=2)
 
 
-def _tell_retry(text: str, tries: int) -> None:
+def _notify_retry(text: str, tries: int) -> None:
     listener = None if _is_silent.get() else _listener()
     if listener is None:  # it passes in silence: nothing is lost, and the bound has its own error
         return
@@ -495,7 +495,7 @@ def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:
     listings; and the path in it.
 
     Args:
-        patient: for readers that hand the file system on to others' code, where `persist` has no place: s3://
+        patient: for readers that hand the file system on to others' code, where `retry` has no place: s3://
             then tries again by itself, at most four times three requests (s3fs those bodies that end too
             soon, botocore what a server refuses).
 
@@ -570,7 +570,7 @@ def read_range(
             raise Torn(f"{len(found):,} bytes came where {stop - start:,} were asked for")
         return found
 
-    return persist(ask, what=what, patience=patience, is_read=True)
+    return retry(ask, what=what, patience=patience, is_read=True)
 
 
 def read_pieces(
@@ -592,7 +592,7 @@ def read_pieces(
                 raise Torn(f"{len(found):,} bytes came where its manifest says {size_bytes:,}")
             return found
 
-        yield persist(ask, what=what, is_read=True)
+        yield retry(ask, what=what, is_read=True)
         return
     waiting: deque[Future[bytes]] = deque()
     pool = _ranges()

@@ -43,8 +43,8 @@ from penstock.core.paths import below, plain, step
 from penstock.core.redact import redacted_url
 from penstock.core.remote import refusals as refusals
 from penstock.core.shelf import FolderShelf, Shelf
+from penstock.core.writing import as_store_error as as_store_error
 from penstock.core.writing import atomic_write as atomic_write
-from penstock.core.writing import told_plainly as told_plainly
 
 STAGING = ".staging"
 """The folder of a store for what is being written."""
@@ -187,7 +187,7 @@ class Store:
             self.folder = cache_folder() / "mirror" / fingerprint(address(self.url))
         else:
             self.folder = Path(text.removeprefix("file://")).expanduser().absolute()
-            with told_plainly(self.folder):
+            with as_store_error(self.folder):
                 there = next(
                     (part for part in (self.folder, *self.folder.parents) if part.exists()), self.folder
                 )
@@ -359,7 +359,7 @@ class Store:
         if self._bucket is None or self.is_here(name):
             return
         manifest, members = self.members(name)
-        with self._draft_folder() as draft, told_plainly(self.at(name)):
+        with self._draft_folder() as draft, as_store_error(self.at(name)):
             wrong = members
             for last in (False, True):
                 self._bucket.get(
@@ -407,7 +407,7 @@ class Store:
             yield folder
             if callable(name):
                 name = name(folder)
-            with told_plainly(self.at(name)):
+            with as_store_error(self.at(name)):
                 manifest.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
                 seal(folder, manifest)
                 self._settle(folder, name)
@@ -430,7 +430,7 @@ class Store:
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
-        with told_plainly(self.folder / STAGING), draft_folder(self.at(STAGING)) as draft:
+        with as_store_error(self.folder / STAGING), draft_folder(self.at(STAGING)) as draft:
             yield draft
 
     @contextmanager
@@ -441,7 +441,7 @@ class Store:
         Raises:
             StoreError: the disk is full or the store may not be written.
         """
-        with told_plainly(self.folder / STAGING):
+        with as_store_error(self.folder / STAGING):
             draft = Draft(self.at(STAGING), prefix)
         with contextlib.closing(draft):
             yield draft.path
@@ -488,7 +488,7 @@ class Store:
         if self._bucket is not None and not self.is_here(name):
             self._renew(name, path, was_here)
         if not path.is_dir():
-            with told_plainly(path):
+            with as_store_error(path):
                 path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -505,7 +505,7 @@ class Store:
         is_old = top == 0 and path.exists()  # begun by a Penstock without leases: nobody knows which is newer
         if is_old:
             return
-        with self._draft_folder() as draft, told_plainly(path):
+        with self._draft_folder() as draft, as_store_error(path):
             if is_own and path.exists():
                 mirror.complete(self._bucket, name, path, draft)
             else:

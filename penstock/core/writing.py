@@ -30,7 +30,7 @@ def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> No
     """
     data = content.encode() if isinstance(content, str) else content
     refuse_output(path)
-    with told_plainly(path, option=option):
+    with as_store_error(path, option=option):
         make_folder(path.parent)
         with temporary_file(path) as (handle, name):
             rest = memoryview(data)
@@ -43,7 +43,7 @@ def atomic_write(path: Path, content: str | bytes, *, option: str = STORE) -> No
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they are there; within `told_plainly`.
+    """Make a folder and those above it, unless they are there; within `as_store_error`.
 
     Raises:
         OSError: what the system refuses; that a part of the path is a file is `NotADirectoryError`.
@@ -59,7 +59,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def told_plainly(path: Path, *, option: str = STORE) -> Iterator[None]:
+def as_store_error(path: Path, *, option: str = STORE) -> Iterator[None]:
     """Turn the operating system's refusals (full, read-only, forbidden) into a `StoreError` that says what to
     do.
 

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from penstock.contracts.data import Hands
+from penstock.contracts.data import Executors
 from penstock.encode.fit import fit_distributed
 from penstock.encode.order_columns import OrderColumns
 from penstock.encode.quarantine import Quarantine
@@ -34,7 +34,7 @@ class DistributedWriter(FeedWriter):
         executors: they see the folder of the feed.
     """
 
-    def __init__(self, job: FeedJob, executors: Hands) -> None:
+    def __init__(self, job: FeedJob, executors: Executors) -> None:
         super().__init__(job)
         self._executors = executors
 

@@ -315,12 +315,12 @@ class Encoding:
 
     # -- as data ---------------------------------------------------------------------------------------------
 
-    def declared(self) -> dict[str, Any]:
-        """All of it as plain data: `Encoding.load(encoding.declared())` is equal to it."""
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data: `Encoding.load(encoding.to_dict())` is equal to it."""
         return {
             "format": FORMAT,
-            "inputs": {name: feature.declared() for name, feature in self.inputs.items()},
-            "targets": {name: feature.declared() for name, feature in self.targets.items()},
+            "inputs": {name: feature.to_dict() for name, feature in self.inputs.items()},
+            "targets": {name: feature.to_dict() for name, feature in self.targets.items()},
             "weight": self.weight,
             "fitted": self.fitted,
         }
@@ -355,10 +355,10 @@ class Encoding:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the features and of what they learnt."""
-        return fingerprint(self.declared())
+        return fingerprint(self.to_dict())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Encoding) and self.declared() == other.declared()
+        return isinstance(other, Encoding) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 

@@ -31,7 +31,7 @@ from penstock.core.making import made_once
 from penstock.core.near import Hints
 from penstock.core.paths import below, shown
 from penstock.core.sound import sound
-from penstock.core.store import STAGING, Artefact, Store, atomic_write, told_plainly
+from penstock.core.store import STAGING, Artefact, Store, as_store_error, atomic_write
 from penstock.encode.distributed import DistributedWriter
 from penstock.encode.encoding import Encoding
 from penstock.encode.fit import fit_encoding
@@ -39,7 +39,7 @@ from penstock.encode.local import LocalWriter
 from penstock.encode.order_columns import OrderColumns
 from penstock.encode.quarantine import Quarantine
 from penstock.encode.recipe_encoding import row_encoding
-from penstock.encode.reuse_fitted import columns_of, inherited, other_sorts
+from penstock.encode.reuse_fitted import columns_of, other_sorts, reuse_fitted
 from penstock.encode.series.feed import SeriesWriter
 from penstock.encode.series.windows import WindowShards
 from penstock.encode.writer import FeedJob, FeedWriter
@@ -196,14 +196,14 @@ def feed_id(recipe: Recipe, dataset: Dataset) -> str:
 
 def _declared(recipe: Recipe) -> list[Any]:
     sides = [
-        {name: feature.declared() for name, feature in side.items()}
+        {name: feature.to_dict() for name, feature in side.items()}
         for side in (recipe.inputs, recipe.targets)
     ]
     # the order of features is the model's order of inputs
     declared: list[Any] = [[list(side.items()) for side in sides], recipe.weight]
-    if ordered := OrderColumns.of(recipe).declared():
+    if ordered := OrderColumns.of(recipe).to_dict():
         declared.append({"order": ordered})
-    return declared if recipe.samples is None else [*declared, recipe.samples.declared()]
+    return declared if recipe.samples is None else [*declared, recipe.samples.to_dict()]
 
 
 def batch_size_for(recipe: Recipe, rows: int) -> int:
@@ -267,20 +267,20 @@ def _write(
     else:
         encoding.fitted |= like.encoding.fitted
     threads = threads_of(recipe)
-    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, hands=threads)
+    rows_at_once = rows_within(dataset, encoding, memory_bytes=recipe.resources.memory, num_workers=threads)
     job = FeedJob(recipe, dataset, encoding, rows_at_once, threads, events)
     manifest: dict[str, Any] = {"type": "feed", "id": id, "dataset": dataset.reference}
     with ExitStack() as stack:
         writer = _writer(job, store, stack)
         writer.fit()
         folder = stack.enter_context(store.draft(f"feeds/{id}", manifest))
-        with told_plainly(folder), Quarantine(folder / "quarantine.parquet") as quarantine:
+        with as_store_error(folder), Quarantine(folder / "quarantine.parquet") as quarantine:
             parts = writer.write(folder, quarantine)
             _check_all_read(dataset, parts.rows, quarantine.by_split)
-        facts = json.dumps(parts.encoding.declared(), indent=1, ensure_ascii=False)
+        facts = json.dumps(parts.encoding.to_dict(), indent=1, ensure_ascii=False)
         atomic_write(folder / "fitted.json", facts)
         if recipe.samples is None and (ordered := OrderColumns.of(recipe)).columns:
-            manifest["order"] = ordered.declared()
+            manifest["order"] = ordered.to_dict()
         manifest.update(parts.manifest)
         manifest["shard_rows"] = {
             name: [rows_in(folder / file) for file in files] for name, files in parts.shards.items()
@@ -304,7 +304,7 @@ def _writer(job: FeedJob, store: Store, stack: ExitStack) -> FeedWriter:
     if recipe.samples is not None:
         return SeriesWriter(job)
     shared = store.at(STAGING)
-    context = recipe.engine.afar(shared, memory_bytes=recipe.resources.memory, threads=job.threads)
+    context = recipe.engine.executors(shared, memory_bytes=recipe.resources.memory, threads=job.threads)
     executors = None if context is None else stack.enter_context(context)
     return LocalWriter(job) if executors is None else DistributedWriter(job, executors)
 
@@ -363,8 +363,8 @@ def _take_over(recipe: Recipe, encoding: Encoding, dataset: Dataset, store: Stor
     """What features take over from earlier bundles; they are not fitted again."""
     where = f"the recipe {recipe.name!r}" if recipe.name else "the recipe"
     taken = {
-        **inherited(recipe.inputs, "inputs", store, where=where),
-        **inherited(recipe.targets, "targets", store, where=where),
+        **reuse_fitted(recipe.inputs, "inputs", store, where=where),
+        **reuse_fitted(recipe.targets, "targets", store, where=where),
     }
     encoding.fitted |= taken
     for name in taken:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
-from penstock.contracts.data import ROW_ID, Feature, Fitted, Hands
+from penstock.contracts.data import ROW_ID, Executors, Feature, Fitted
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
@@ -69,7 +69,7 @@ def fit_here(
 
 
 def fit_distributed(
-    encoding: Encoding, dataset: Dataset, executors: Hands, rows_at_once: int, events: Events
+    encoding: Encoding, dataset: Dataset, executors: Executors, rows_at_once: int, events: Events
 ) -> None:
     """The same by executors: each span's summaries, merged in the order of spans.
 
@@ -129,7 +129,7 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, thre
                 summaries[name].update(kept.columns[name], keys)
         return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
 
-    for accepted, rows, weight in in_order(take, enumerate(tables), hands=threads):
+    for accepted, rows, weight in in_order(take, enumerate(tables), num_workers=threads):
         tally.count(accepted, rows, weight)
     _learn(encoding, features, summaries, tally, events)
 

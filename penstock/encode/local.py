@@ -46,7 +46,7 @@ class LocalWriter(FeedWriter):
             return table, *work.encoded(table)
 
         batches = job.dataset.batches(split, columns=columns, rows=job.rows_at_once, coded=True)
-        for table, accepted, arrays in in_order(encoded, batches, hands=job.threads):
+        for table, accepted, arrays in in_order(encoded, batches, num_workers=job.threads):
             quarantine.add(table, accepted, split)
             writer.write(arrays)
             done += accepted.rows

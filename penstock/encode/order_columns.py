@@ -43,7 +43,7 @@ class OrderColumns:
     def columns(self) -> list[str]:
         return [column for column in (self.mix, self.weights) if column is not None]
 
-    def declared(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """As plain data; empty where an order goes by no column."""
         return {
             word: column
@@ -58,7 +58,7 @@ class OrderColumns:
             Problem(
                 paths[word], f"is the column {column!r}, which the data lacks.{did_you_mean(column, known)}"
             )
-            for word, column in self.declared().items()
+            for word, column in self.to_dict().items()
             if column not in known
         ]
 

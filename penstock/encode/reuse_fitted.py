@@ -25,7 +25,7 @@ _MAY_DIFFER = frozenset({"column", "na", "augment", "fitted_from"})
 """What changes neither arrays nor their meaning."""
 
 
-def inherited(
+def reuse_fitted(
     features: Mapping[str, Feature], side: Literal["inputs", "targets"], store: Store, *, where: str
 ) -> dict[str, Fitted]:
     """By feature, what the bundle that it names has fitted for the feature of the same name and declaration.
@@ -122,7 +122,7 @@ def _taken(
         )
         return None
     with no_foreign_code(but=is_loaded):
-        there, here = Feature.load(theirs).declared(), feature.declared()
+        there, here = Feature.load(theirs).to_dict(), feature.to_dict()
     differing = [word for word in here if word not in _MAY_DIFFER and here[word] != there[word]]
     problems += [
         Problem(

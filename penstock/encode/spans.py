@@ -1,5 +1,5 @@
 """Encoding on many machines: pure functions over spans of a dataset's rows, for an engine that has other
-hands (`Engine.afar`).
+hands (`Engine.executors`).
 
 Fitting: every span is summarised by itself, and summaries are merged in the order of spans. They are exact
 and free of order, so what is learnt is to the bit what one machine learns.

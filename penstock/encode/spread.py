@@ -17,22 +17,22 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, hands: int) -> Iterator[Made]:
+def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, num_workers: int) -> Iterator[Made]:
     """`work(item)` for each item, in order; items are taken by the caller's thread, at most `hands + 1` are
     under way.
 
     >>> list(in_order(lambda x: x * x, range(5), hands=2))
     [0, 1, 4, 9, 16]
     """
-    if hands < 2:
+    if num_workers < 2:
         yield from map(work, items)
         return
     under_way: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(hands, thread_name_prefix="penstock-encode") as pool:
+    with ThreadPoolExecutor(num_workers, thread_name_prefix="penstock-encode") as pool:
         try:
             for item in items:
                 under_way.append(pool.submit(as_here(work), item))
-                if len(under_way) > hands:
+                if len(under_way) > num_workers:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()

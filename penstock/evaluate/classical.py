@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.encode.encoding import Encoding
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
@@ -55,8 +55,8 @@ def classical_model(
     if judged.kinds and all(kind == "series" for kind in judged.kinds.values()):
         return _seasonal(encoding, judged)
     try:
-        ensemble = need("sklearn.ensemble", extra="train", why="comparing with gradient boosting")
-        threads = need("threadpoolctl", extra="train", why="comparing with gradient boosting")
+        ensemble = require("sklearn.ensemble", extra="train", why="comparing with gradient boosting")
+        threads = require("threadpoolctl", extra="train", why="comparing with gradient boosting")
     except MissingPackage as error:
         events.say(f"no classical comparison: {error}")
         return Classical(said=str(error))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.core.identity import derive_seed
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.training import split_rows
@@ -64,7 +64,7 @@ def linear_model(
     """
     started = time.perf_counter()
     result = Classical(model=NAME)
-    linear = need("sklearn.linear_model", extra="train", why="comparing with a linear model")
+    linear = require("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
     notes: list[str] = []
     if left_out := [name for name, column in judged.columns.items() if not matrix.reads(name, column)]:
@@ -195,7 +195,7 @@ class _Sparse:
         return bool(flat or _is_words(kind))
 
     def fit(self, columns: Mapping[str, pa.Array]) -> Any:
-        text = need("sklearn.feature_extraction.text", extra="train", why="comparing with a linear model")
+        text = require("sklearn.feature_extraction.text", extra="train", why="comparing with a linear model")
         for name, column in columns.items():
             if _is_words(column.type):
                 self._learnt[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
@@ -225,7 +225,7 @@ class _Sparse:
         return self.transform(columns)
 
     def transform(self, columns: Mapping[str, pa.Array]) -> Any:
-        sparse = need("scipy.sparse", extra="train", why="comparing with a linear model")
+        sparse = require("scipy.sparse", extra="train", why="comparing with a linear model")
         blocks = []
         for name, fitted in self._learnt.items():
             column = columns[name]

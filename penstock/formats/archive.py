@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from penstock.core.errors import SourceError
-from penstock.formats.entry import Archive, DamagedMember, Entry
-from penstock.formats.places import open_bytes, plainly
+from penstock.formats.archive_entry import Archive, DamagedMember, Entry
+from penstock.formats.files import open_bytes, plainly
 from penstock.formats.tars import Tar
 from penstock.formats.zips import Zip
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.core.errors import SourceError
+from penstock.formats.files import is_remote, open_bytes, plainly
 from penstock.formats.frames import Frames, walk
 from penstock.formats.groups import pieces_of
 from penstock.formats.pages import check_pages
-from penstock.formats.places import is_remote, open_bytes, plainly
 from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
 from penstock.formats.rejects import Reject
 from penstock.formats.sound import odd_rows, shown, validated, without

@@ -27,7 +27,7 @@ from penstock.contracts.learnt import Learnt
 from penstock.core.cores import usable_cores
 from penstock.core.errors import NoRows, SourceError
 from penstock.core.events import Events
-from penstock.core.store import told_plainly
+from penstock.core.store import as_store_error
 from penstock.formats.columnar import Columnar
 from penstock.formats.delimited import Delimited
 from penstock.formats.groups import GROUP_BYTES, RowGroups, ahead, pieces_of
@@ -74,7 +74,7 @@ def extract(
     """
     workers = min(4, usable_cores())
     block = min(8 << 20, max(256 << 10, memory_bytes // (96 * workers)))
-    with told_plainly(scratch):
+    with as_store_error(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         rejects = Rejects(scratch / "rejects.parquet")
         context = Context(

@@ -13,9 +13,8 @@ from pathlib import Path
 from penstock.core import objects
 from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
-from penstock.formats.members import hidden
-from penstock.formats.places import (
-    Found,
+from penstock.formats.files import (
+    FileInfo,
     ending,
     filesystem,
     found_remote,
@@ -25,6 +24,7 @@ from penstock.formats.places import (
     stamp_of,
     utf8,
 )
+from penstock.formats.path_pattern import hidden
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Folder:
     """A folder's files, sorted by path."""
 
     root: str
-    files: list[tuple[str, Found]] = field(default_factory=list)
+    files: list[tuple[str, FileInfo]] = field(default_factory=list)
     """Path from the root, with `/`, and the file."""
     odd: list[str] = field(default_factory=list)
     """Paths that cannot be read as files: links that lead nowhere, sockets, devices."""
@@ -101,7 +101,7 @@ def _walk_local(
             if not path.isascii():
                 utf8(path, folder)
             if names_only and entry.is_file(follow_symlinks=False):
-                found.files.append((path, Found(entry.path, found.root, 0, "")))
+                found.files.append((path, FileInfo(entry.path, found.root, 0, "")))
                 continue
             try:
                 is_dir = entry.is_dir()
@@ -114,7 +114,7 @@ def _walk_local(
                 if place not in above:
                     _walk_local(entry.path, f"{path}/", (*above, place), found, names_only)
             elif entry.is_file():
-                found.files.append((path, Found(entry.path, found.root, info.st_size, stamp_of(info))))
+                found.files.append((path, FileInfo(entry.path, found.root, info.st_size, stamp_of(info))))
             else:
                 found.odd.append(path)
 

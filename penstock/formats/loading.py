@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, SourceFile
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.core.store import told_plainly
+from penstock.core.store import as_store_error
 from penstock.formats.archive import Archive, DamagedMember, Entry, is_archive, open_archive
+from penstock.formats.file_columns import UNREAD, FileColumn, owners, prefix
+from penstock.formats.files import is_remote
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.learnt import MISFIT
-from penstock.formats.loads import UNREAD, Load, owners, prefix
-from penstock.formats.members import decoded, safe
-from penstock.formats.places import is_remote
+from penstock.formats.path_pattern import decoded, safe
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.steady import check_file, whole
 from penstock.formats.tars import Tar
@@ -43,7 +43,7 @@ _LOOK_BYTES = 256 << 20
 class _Place(ABC):
     """Where one column's files are."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: FileColumn) -> None:
         self.load = load
 
     @abstractmethod
@@ -60,7 +60,7 @@ class _Place(ABC):
 
 
 class _Loose(_Place):
-    def __init__(self, load: Load, files: Mapping[str, SourceFile]) -> None:
+    def __init__(self, load: FileColumn, files: Mapping[str, SourceFile]) -> None:
         super().__init__(load)
         self._files = files
 
@@ -87,7 +87,7 @@ class _Loose(_Place):
 class _Packed(_Place):
     """In an archive that is read by offset."""
 
-    def __init__(self, load: Load, archive: Archive) -> None:
+    def __init__(self, load: FileColumn, archive: Archive) -> None:
         super().__init__(load)
         self._archive = archive
         self._entries: dict[str, Entry] = {}
@@ -118,7 +118,7 @@ class _Packed(_Place):
 class _Held(_Place):
     """Held in memory: what a look found in the beginning of a compressed tar."""
 
-    def __init__(self, load: Load, archive: Archive, wanted: set[str], most_bytes: int) -> None:
+    def __init__(self, load: FileColumn, archive: Archive, wanted: set[str], most_bytes: int) -> None:
         super().__init__(load)
         self._held: dict[str, bytes] = {}
         size = 0
@@ -144,7 +144,7 @@ class _Held(_Place):
 
 def _place(
     column: str,
-    load: Load,
+    load: FileColumn,
     start: str,
     files: Sequence[SourceFile],
     made: Extract,
@@ -179,7 +179,7 @@ def _place(
         " scratch (as one plain tar). A zip or plain tar needs no such copy."
     )
     copy = scratch / f"unpacked-{column.encode().hex()[:100]}.tar"
-    with told_plainly(copy), open(copy, "wb") as target:
+    with as_store_error(copy), open(copy, "wb") as target:
         archive.copy_to(target)
     stack.callback(copy.unlink)
     return _Packed(load, stack.enter_context(open_archive(str(copy))))
@@ -190,7 +190,7 @@ def _place(
 
 def load_columns(
     made: Extract,
-    loads: Mapping[str, Load],
+    loads: Mapping[str, FileColumn],
     files: Sequence[SourceFile],
     scratch: Path,
     *,
@@ -220,7 +220,7 @@ def load_columns(
         .append(pa.field(ROW_FILE, pa.int32()))
         .append(pa.field(ROW_NUMBER, pa.int64()))
     )
-    with told_plainly(scratch), ExitStack() as stack:
+    with as_store_error(scratch), ExitStack() as stack:
         scratch.mkdir(parents=True, exist_ok=True)
         pool = stack.enter_context(
             ThreadPoolExecutor(
@@ -270,7 +270,7 @@ def load_columns(
     )
 
 
-def _schema(schema: pa.Schema, loads: Mapping[str, Load]) -> pa.Schema:
+def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
     for column, load in loads.items():
         kind = schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
-from penstock.formats.members import check_encoding
+from penstock.formats.path_pattern import check_encoding
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
 

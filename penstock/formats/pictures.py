@@ -35,7 +35,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.threads import thread_budget
 from penstock.formats.intact import damage, jpeg_damage
 from penstock.formats.intact import simplejpeg as _simplejpeg
@@ -98,7 +98,7 @@ def pillow() -> Any:
     Raises:
         MissingPackage: Pillow is not installed.
     """
-    return need("PIL.Image", extra="images", why="reading pictures")
+    return require("PIL.Image", extra="images", why="reading pictures")
 
 
 def from_text(text: str) -> bytes:

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
-from penstock.formats.entry import Archive, Entry, said
-from penstock.formats.places import plainly
+from penstock.formats.archive_entry import Archive, Entry, said
+from penstock.formats.files import plainly
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
-from penstock.formats.members import lacks_mark
-from penstock.formats.places import PACKED, ending, open_bytes, plainly
+from penstock.formats.files import PACKED, ending, open_bytes, plainly
+from penstock.formats.path_pattern import lacks_mark
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
 _MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from penstock.core.errors import StoreError, UserError
 from penstock.core.regular import refuse_output
 from penstock.core.remote import explain, refusals
-from penstock.core.writing import OUTPUT, make_folder, told_plainly
-from penstock.formats.places import ENDINGS, PACKED, ending, filesystem, is_remote
+from penstock.core.writing import OUTPUT, as_store_error, make_folder
+from penstock.formats.files import ENDINGS, PACKED, ending, filesystem, is_remote
 from penstock.formats.typed import to_text
 
 
@@ -81,7 +81,7 @@ class TableWriter:
     def _told(self) -> Iterator[None]:
         """Refusals of the system or of a bucket, in a sentence."""
         if not is_remote(self.path):
-            with told_plainly(Path(self.path), option=OUTPUT):
+            with as_store_error(Path(self.path), option=OUTPUT):
                 yield
             return
         try:

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from penstock.core.errors import SourceError
-from penstock.formats.entry import Archive, DamagedMember, Entry, said
-from penstock.formats.places import plainly
+from penstock.formats.archive_entry import Archive, DamagedMember, Entry, said
+from penstock.formats.files import plainly
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

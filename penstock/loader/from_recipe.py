@@ -158,8 +158,8 @@ def feed_of(
             )
         encoding = like.encoding
         words = {
-            "inputs": {name: feature.declared() for name, feature in encoding.inputs.items()},
-            "targets": {name: feature.declared() for name, feature in encoding.targets.items()},
+            "inputs": {name: feature.to_dict() for name, feature in encoding.inputs.items()},
+            "targets": {name: feature.to_dict() for name, feature in encoding.targets.items()},
             "weight": encoding.weight,
         }
         if like.samples is not None:
@@ -214,9 +214,9 @@ def device_there(device: Any) -> Any:
     Raises:
         UserError: there is no such device, or none of its kind.
     """
-    from penstock.core.needs import need
+    from penstock.core.optional import require
 
-    torch = need("torch", extra="train", why="batches on a device")
+    torch = require("torch", extra="train", why="batches on a device")
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:

@@ -36,8 +36,8 @@ from penstock.encode.feed import batch_size_for
 from penstock.encode.order_columns import MIX, WEIGHTS
 from penstock.loader.from_recipe import Data, Features, check_whole, device_there, opened, place_in_world
 from penstock.loader.lookahead import advise, shards_ahead
-from penstock.loader.prefetch import Timings, ahead
-from penstock.loader.resolve_order import FULL_BYTES, Rows, check_alike, settle, shard_bytes
+from penstock.loader.prefetch import Timings, prefetch
+from penstock.loader.resolve_order import FULL_BYTES, Rows, check_alike, resolve_order, shard_bytes
 from penstock.loader.staging import Sent, Staging
 from penstock.order.order import Batches, augmentation_keys, share
 from penstock.order.samplers import Drawn, is_in
@@ -217,7 +217,7 @@ class Loader:
         """Decide what the order means for these feeds; `shuffle` is what `auto` was, for a state that
         knows.
         """
-        self._settled = settle(
+        self._settled = resolve_order(
             self.order, self._parts, self.split, self.seed, batch_size=self.batch_size, shuffle=shuffle
         )
         self.shuffle = self._settled.shuffle
@@ -379,7 +379,7 @@ class Loader:
         keep_freed()  # a batch's memory is the next one's
         if self._staging is None and self.device is not None and self.device.type == "cuda":
             self._staging = Staging(self.device, slots=max(self.threads, 1) + 1)
-        blocks = ahead(
+        blocks = prefetch(
             self._blocks(epoch, start),
             partial(self._made, epoch),
             threads=self.threads,
@@ -577,9 +577,9 @@ def _as_order(order: TrainOrder | Mapping[str, Any] | str, *, mixed: bool) -> Tr
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    from penstock.core.needs import need
+    from penstock.core.optional import require
 
-    torch = need(
+    torch = require(
         "torch", extra="train", why="batches as tensors (ask the Loader for numpy=True to do without)"
     )
     return {name: torch.from_numpy(values) for name, values in arrays.items()}

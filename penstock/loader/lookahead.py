@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from penstock.core.remote import tell
+from penstock.core.remote import notify
 from penstock.order.samplers import Draws, Once
 from penstock.shards.shards import Shards
 
@@ -57,7 +57,7 @@ def shards_ahead(
 def advise(shards: Shards, shuffle: str, split: str) -> None:
     """Say so where rows are wanted from everywhere, and everywhere is far away."""
     if shuffle == "full" and (why := shards.beyond_cache()):
-        tell(
+        notify(
             f"rows of {split} are shuffled one by one over shards in a bucket, and {why}: shards are fetched"
             " again and again. Shuffle by `blocks` (`train.order: blocks`), or raise `resources.cache`."
         )

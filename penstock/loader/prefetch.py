@@ -58,7 +58,7 @@ class Timings:
             return dict(self._seconds)
 
 
-def ahead(
+def prefetch(
     jobs: Iterator[Job],
     make: Callable[[Job], Made],
     *,

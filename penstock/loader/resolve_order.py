@@ -46,7 +46,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedOrder:
     """An order over feeds at hand."""
 
     draws: Draws
@@ -57,7 +57,7 @@ class Settled:
     """What must be equal for a position to mean the same; words that say nothing are left out."""
 
 
-def settle(
+def resolve_order(
     order: TrainOrder,
     parts: Sequence[Rows],
     split: str,
@@ -65,7 +65,7 @@ def settle(
     *,
     batch_size: int,
     shuffle: Shuffle | None = None,
-) -> Settled:
+) -> ResolvedOrder:
     """The draws that an order means.
 
     Args:
@@ -125,12 +125,12 @@ def settle(
     identity |= {
         word: value
         for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
-        if (value := order.declared()[word]) != _USUAL[word]
+        if (value := order.to_dict()[word]) != _USUAL[word]
     }
-    return Settled(draws, chosen, why, identity)
+    return ResolvedOrder(draws, chosen, why, identity)
 
 
-_USUAL = TrainOrder().declared()
+_USUAL = TrainOrder().to_dict()
 
 
 def _shuffle(
@@ -317,7 +317,7 @@ def check_alike(feeds: Sequence[Feed]) -> None:
                     f" {', '.join(theirs) or 'none'}"
                 )
             for name in ours:
-                if ours[name].declared() != theirs[name].declared():
+                if ours[name].to_dict() != theirs[name].to_dict():
                     raise UserError(f"{between} {side}.{name} is declared otherwise in each")
                 here, there = first.fitted[name], other.fitted[name]
                 if differing := sorted(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 TEXT = ("rouge_l",)
 """Means over rows."""
@@ -31,7 +31,7 @@ def statistics(truth: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
     counts = np.zeros((len(truth), len(COUNTS)))
     if len(truth):
         counts[:] = _bleu()._extract_corpus_statistics(list(answers), [list(truth)])
-    rouge = need("rouge_score.rouge_scorer", extra="text-metrics", why=_WHY).RougeScorer(
+    rouge = require("rouge_score.rouge_scorer", extra="text-metrics", why=_WHY).RougeScorer(
         ["rougeL"], tokenizer=_Words()
     )
     found = {name: counts[:, i] for i, name in enumerate(COUNTS)}
@@ -56,4 +56,4 @@ def bleu(sums: np.ndarray) -> float | None:
 
 
 def _bleu() -> Any:
-    return need("sacrebleu.metrics", extra="text-metrics", why=_WHY).BLEU()
+    return require("sacrebleu.metrics", extra="text-metrics", why=_WHY).BLEU()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.events import Events
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.store import Store, atomic_write
 from penstock.inspect import look, write_recipe
 from penstock.pipeline.stages import Outcome, Pipeline
@@ -38,7 +38,7 @@ class Shown:
 
 def write_lake(folder: Path) -> Path:
     """Write the lake: a few CSV files with one torn line among them, as lakes have."""
-    sklearn_data = need("sklearn.datasets", extra="train", why="the demonstration")
+    sklearn_data = require("sklearn.datasets", extra="train", why="the demonstration")
     found = sklearn_data.load_breast_cancer()
     names = [str(n).replace(" ", "_") for n in found.feature_names]
     lake = folder / "lake"

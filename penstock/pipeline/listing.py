@@ -11,7 +11,7 @@ from typing import Any
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
 from penstock.core.paths import reason, shown
-from penstock.core.remote import heard, tell
+from penstock.core.remote import listening, notify
 from penstock.core.store import Store
 from penstock.run import Run
 
@@ -46,11 +46,11 @@ def _left_out() -> Iterator[list[dict[str, Any]]]:
         elif (row := {"reference": event.fields["key"], "problem": event.fields["text"]}) not in rows:
             rows.append(row)
 
-    with heard(Events(take)):
+    with listening(Events(take)):
         yield rows
     for event in others:
         if event.name == "warned":
-            tell(event.fields["text"])
+            notify(event.fields["text"])
 
 
 def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

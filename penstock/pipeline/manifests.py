@@ -95,7 +95,7 @@ def rendered(
             " machine's own files and the environment that sbatch is started in. Leave it out, or print for"
             " kubernetes."
         )
-    declared = recipe.declared()
+    declared = recipe.to_dict()
     launcher = declared.get("launcher", {})
     asked = launcher.get("processes", 1)
     count = (
@@ -113,7 +113,7 @@ def rendered(
     declared = {**declared, "launcher": {"type": "env"}, **({"store": store} if store else {})}
     sent = load_recipe(declared, base=recipe.base, name=recipe.name)
     text = recipe_text(sent)
-    if without_secrets(sent.declared()) != json.loads(json.dumps(sent.declared())):
+    if without_secrets(sent.to_dict()) != json.loads(json.dumps(sent.to_dict())):
         raise UserError(
             "the recipe has a password inside a URL, or another secret, and a manifest is read by others."
             f" Write {BLANK} in its place, and give it by the environment ({VARIABLE}: see docs/security.md),"
@@ -135,7 +135,7 @@ def rendered(
 
 def _local_paths(recipe: Recipe) -> list[str]:
     """What the recipe names that is no URL: every machine must have it."""
-    declared = recipe.declared()
+    declared = recipe.to_dict()
     paths: list[str] = []
     for source in (declared["source"], *(join["source"] for join in declared.get("join", ()))):
         for part in (source, *(source.get(word) for word in ("train", "validation", "test"))):

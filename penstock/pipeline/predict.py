@@ -22,7 +22,7 @@ from penstock.contracts.data import Extract, Source
 from penstock.contracts.part import flatten
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
-from penstock.core.writing import OUTPUT, make_folder, told_plainly
+from penstock.core.writing import OUTPUT, as_store_error, make_folder
 from penstock.formats.learnt import KEPT, MISFIT, as_text
 from penstock.formats.write import TableWriter
 from penstock.pipeline.ceiling import over
@@ -97,7 +97,7 @@ def _predict(
     beside: str | None = None
     if "://" not in output:
         beside = os.path.dirname(os.path.abspath(output))
-        with told_plainly(Path(output), option=OUTPUT):
+        with as_store_error(Path(output), option=OUTPUT):
             make_folder(Path(beside))
     with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
         if all(file.size_bytes == 0 for file in snapshot.files):

@@ -29,7 +29,7 @@ from penstock.core.making import made_once
 from penstock.core.memory import MemoryWatch
 from penstock.core.mine import recall
 from penstock.core.paths import shown
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.sound import object_in, sound
 from penstock.core.store import FORMAT, Store
 from penstock.encode.feed import Feed, feed_id, write_feed
@@ -106,7 +106,7 @@ class Outcome:
             )
         return counts
 
-    def declared(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
         report = self.report or {}
         return {
@@ -130,9 +130,9 @@ class Outcome:
 
 def train_key(recipe: Recipe, feed: Feed) -> str:
     """What decides a training's answer."""
-    whole = recipe.declared()
+    whole = recipe.to_dict()
     # came later: left out where it says nothing, so that what was trained before is found
-    usual = {"order": TrainOrder().declared()}
+    usual = {"order": TrainOrder().to_dict()}
     train = {
         word: value
         for word, value in whole["train"].items()
@@ -150,7 +150,7 @@ def training(key: str) -> str:
 
 def pack_key(recipe: Recipe, run: Run) -> str:
     """What decides a bundle's content, beside the weights."""
-    whole = recipe.declared()
+    whole = recipe.to_dict()
     return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
 
 
@@ -176,7 +176,7 @@ def _memo(recipe: Recipe, run: Run) -> str:
 
 def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
     """What decides an evaluation's result; `bundle` is the bundle's id."""
-    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.declared()["evaluate"])
+    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.to_dict()["evaluate"])
 
 
 class Pipeline:
@@ -210,7 +210,7 @@ class Pipeline:
         return self.outcome
 
     def _all(self, needs: int) -> Outcome:
-        with heard(self.events), interrupts.installed(), MemoryWatch() as watch:
+        with listening(self.events), interrupts.installed(), MemoryWatch() as watch:
             try:
                 for name in STAGES[:needs]:
                     with interrupts.advice(

@@ -38,7 +38,7 @@ _GROUP_BYTES = 64 << 20
 _GROUP_ROWS = 65_536
 
 
-class Aside:
+class BlobStore:
     """The values set aside of one preparation."""
 
     def __init__(self, folder: Path, *, memory_bytes: int) -> None:

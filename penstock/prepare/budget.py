@@ -38,11 +38,11 @@ def threads_of(recipe: Recipe) -> int:
     return usable_cores()
 
 
-def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, hands: int) -> int:
+def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int) -> int:
     """How many rows a batch may have, where `hands + 2` batches are in memory and each is encoded."""
     free = max(memory_bytes - BASE_BYTES - _WRITING_BYTES, 16 * 2**20) // 2
     per_row = row_bytes(dataset, encoding.columns(targets=True)) * _COPIES
-    fits = max(free // (hands + 2) // max(per_row, 1), LEAST_ROWS)
+    fits = max(free // (num_workers + 2) // max(per_row, 1), LEAST_ROWS)
     return min(encoding.rows_at_once(BATCH_ROWS), even_part(fits))
 
 

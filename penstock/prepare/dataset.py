@@ -25,7 +25,7 @@ from penstock.contracts.data import ROW_ID, Engine
 from penstock.core.errors import StoreError, UserError
 from penstock.core.near import did_you_mean
 from penstock.core.paths import below
-from penstock.core.remote import tell
+from penstock.core.remote import notify
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
 from penstock.shards.cache import Cache
@@ -311,7 +311,7 @@ def _newest(store: Store, name: str) -> str:
         raise StoreError(f"the store {store.url} has no dataset called {name!r}.{_near(store, name)}")
     newest = max(found)[1]
     for reference, problem in problems.items():
-        tell(
+        notify(
             f"{reference} cannot be read and is left aside ({problem.rstrip('.')});"
             f" {name}@{newest.rsplit('/', 1)[1]} is taken",
             version=reference,

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
 from penstock.core.errors import ContractError, PenstockError
-from penstock.core.store import told_plainly
-from penstock.prepare.blob_store import Aside
+from penstock.core.store import as_store_error
+from penstock.prepare.blob_store import BlobStore
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -48,7 +48,7 @@ class Ledger:
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
-        self.aside: Aside | None = None
+        self.aside: BlobStore | None = None
         """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
         themselves.
         """
@@ -63,7 +63,7 @@ class Ledger:
 
     def __exit__(self, *problem: object) -> None:
         if self._writer is not None:
-            with told_plainly(self._folder):
+            with as_store_error(self._folder):
                 self._writer.close()
 
     def rejects(self, files: Iterable[Path]) -> int:
@@ -128,7 +128,7 @@ class Ledger:
 
         if not len(rows):
             return
-        with told_plainly(self._folder):
+        with as_store_error(self._folder):
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._writer = pq.ParquetWriter(

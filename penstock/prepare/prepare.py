@@ -42,8 +42,8 @@ from penstock.core.events import Events
 from penstock.core.identity import fingerprint
 from penstock.core.making import made_once
 from penstock.core.redact import redacted_url
-from penstock.core.store import Store, told_plainly
-from penstock.prepare.blob_store import Aside, large_columns
+from penstock.core.store import Store, as_store_error
+from penstock.prepare.blob_store import BlobStore, large_columns
 from penstock.prepare.budget import threads_of
 from penstock.prepare.clean import around_split, derive, moved
 from penstock.prepare.dataset import SPLITS, Dataset
@@ -97,7 +97,7 @@ def _made(recipe: Recipe, store: Store, events: Events, survey: _Survey, name: s
     manifest: dict[str, Any] = {}
     with store.scratch("scratch-") as scratch, store.draft(name, manifest) as folder:
         work = _Work(recipe, events, folder, scratch, survey)
-        with told_plainly(folder):
+        with as_store_error(folder):
             work.extract()
             with recipe.engine.open(
                 scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads_of(recipe)
@@ -137,12 +137,12 @@ def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
 def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
     """16 hexadecimal digits: equal if and only if the same rows would come out."""
     identity = recipe.data_identity()
-    identity["join"] = [{**join.declared(), "source": _reading(join.source)} for join in recipe.join]
+    identity["join"] = [{**join.to_dict(), "source": _reading(join.source)} for join in recipe.join]
     return fingerprint(
         "dataset",
         FORMAT,
-        snapshot.declared(),
-        [other.declared() for other in joined],
+        snapshot.to_dict(),
+        [other.to_dict() for other in joined],
         _reading(recipe.source),
         identity,
     )
@@ -162,7 +162,7 @@ def _reading(source: Source) -> dict[str, Any]:
             for column, how in loads.items()
         }
 
-    declared = without_path(source.declared())
+    declared = without_path(source.to_dict())
     if isinstance(declared.get("load"), Mapping):
         declared["load"] = without_roots(declared["load"])
     return {
@@ -201,7 +201,7 @@ class _Work:
     survey: _Survey
     main: Extract = field(init=False)
     lookups: list[Extract] = field(init=False)
-    aside: Aside = field(init=False)
+    aside: BlobStore = field(init=False)
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -243,7 +243,7 @@ class _Work:
         if problems:
             raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
 
-        self.aside = Aside(self.scratch / "aside", memory_bytes=memory)
+        self.aside = BlobStore(self.scratch / "aside", memory_bytes=memory)
         self.main = self.aside.take(
             self.main, large_columns(self.recipe, self.main), "source", owned=self.scratch
         )
@@ -569,7 +569,7 @@ class _Work:
     def _save(self, name: str, data: dict[str, Any]) -> None:
         import json
 
-        with told_plainly(self.folder / name):
+        with as_store_error(self.folder / name):
             (self.folder / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
 
     def _why(self) -> str:
@@ -640,7 +640,7 @@ def _lineage(recipe: Recipe, survey: _Survey, work: _Work) -> dict[str, Any]:
             for s, e in zip(survey.joined, work.lookups, strict=True)
         ],
         "declared": without_secrets(recipe.data_identity()),
-        "reading": without_secrets(recipe.source.declared()),
-        "engine": without_secrets(recipe.engine.declared()),
+        "reading": without_secrets(recipe.source.to_dict()),
+        "engine": without_secrets(recipe.engine.to_dict()),
         "penstock": __version__,
     }

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def modules_of(recipe: Recipe) -> list[str]:
     """The modules behind every dotted `type`, sorted."""
-    return sorted(
-        {word.partition(":")[0] for word in _types(recipe.declared()) if "." in word or ":" in word}
-    )
+    return sorted({word.partition(":")[0] for word in _types(recipe.to_dict()) if "." in word or ":" in word})
 
 
 def _types(value: Any) -> Iterator[str]:

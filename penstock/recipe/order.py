@@ -40,7 +40,7 @@ class Mix(Strict):
 
 
 class TrainOrder(Strict):
-    """in which order the training split's rows come, and how often.
+    """In which order the training split's rows come, and how often.
 
     All of it is exact, and resumed at any batch.
 

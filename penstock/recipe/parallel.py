@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.learn import Exchange
+from penstock.contracts.learn import GradientCompressor
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem
 
@@ -58,7 +58,7 @@ class Parallel(Strict):
     """For local_sgd: steps between averages, 16 unless given; the end of an epoch is always one."""
     outer: Annotated[Outer | None, BeforeValidator(named)] = None
     """For local_sgd: `average` unless given, or `nesterov`."""
-    gradients: Exchange | None = None
+    gradients: GradientCompressor | None = None
     """How gradients (with local_sgd, the movements that are averaged) are sent; float32 unless given.
 
     Not for fsdp.

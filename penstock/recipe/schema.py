@@ -570,7 +570,7 @@ class Recipe(Strict):
 
     def data_identity(self) -> dict[str, Any]:
         """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""
-        whole = self.declared()
+        whole = self.to_dict()
         chosen = {
             word: whole[word]
             for word in ("join", "where", "sample", "key", "derive", "expect", "clean", "split")
@@ -579,7 +579,7 @@ class Recipe(Strict):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits of everything declared."""
-        return fingerprint(redacted_urls(self.declared()))
+        return fingerprint(redacted_urls(self.to_dict()))
 
 
 def load_recipe(

@@ -32,5 +32,5 @@ for _first in "-+0123456789":
 def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML that our loader reads back as the same, with its secrets blanked."""
     return str(
-        yaml.dump(without_secrets(recipe.declared()), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        yaml.dump(without_secrets(recipe.to_dict()), Dumper=Dumper, sort_keys=False, allow_unicode=True)
     )

@@ -3,7 +3,7 @@
 The room cannot be entered without its packages, so their absence is told at the door, in a sentence.
 """
 
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 for _package in ("fastapi", "uvicorn", "prometheus_client"):
-    need(_package, extra="serve", why="answering over HTTP")
+    require(_package, extra="serve", why="answering over HTTP")

@@ -27,7 +27,7 @@ import pyarrow as pa
 from penstock.bundle.rows import Intake, refusal
 from penstock.core.errors import RequestError
 from penstock.serve.bodies import Busy
-from penstock.serve.hands import Hand
+from penstock.serve.num_workers import Hand
 
 if TYPE_CHECKING:
     from penstock.bundle.predictor import Admitted, Predictor

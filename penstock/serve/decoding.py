@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from penstock.bundle.rows import Intake, from_records
 from penstock.recipe.names import kept_names
 from penstock.serve import protocol
-from penstock.serve.hands import Hand
+from penstock.serve.num_workers import Hand
 from penstock.serve.protocol import Question
 from penstock.serve.reading import Malformed, most_bytes, read_json
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from penstock.core.locks import locked
-from penstock.core.remote import tell
+from penstock.core.remote import notify
 from penstock.core.store import Member, cache_folder
 
 _POLL_SECONDS = 0.02
@@ -120,7 +120,7 @@ class Cache:
     def _say(self, what: str, text: str) -> None:
         if what not in self._told:
             self._told.add(what)
-            tell(text, cache=str(self.folder))
+            notify(text, cache=str(self.folder))
 
     # -- reading ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ place of it. Then the matrix of a split is one array, and a batch one `take`.
 Pages can only be laid whole: all pieces but the last must begin at a page of their file and be whole pages
 (`ShardWriter` writes them so). The last piece, of fewer rows, is copied into memory if it begins elsewhere:
 no more than one shard. Where pieces do not lie so (older feeds, other page sizes, systems without mmap),
-`one_array` says None, and shards are gathered one by one.
+`mmap_concat` says None, and shards are gathered one by one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Run:
         self._finalizer = weakref.finalize(self, free, address, size)
 
 
-def one_array(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarray | None:
+def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndarray | None:
     """The pieces, one after another, as one matrix `[rows, width]` that may not be written to.
 
     Args:

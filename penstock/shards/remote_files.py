@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from penstock.core.remote import as_here, tell
+from penstock.core.remote import as_here, notify
 from penstock.core.store import Member
 from penstock.shards.cache import Cache
 
@@ -37,7 +37,7 @@ THREADS = 4
 """Files on their way at once."""
 
 
-class Far(Generic[Opened]):
+class RemoteFiles(Generic[Opened]):
     """Files of an artefact in a bucket.
 
     Args:
@@ -209,7 +209,7 @@ class Far(Generic[Opened]):
             again, self._told = again and not self._told, self._told or again
         future.set_result(opened)
         if again:
-            tell(
+            notify(
                 f"files of {member.url.rsplit('/', 1)[0]} are fetched more than once: the cache keeps no"
                 f" copies of them, and memory holds {self._memory_bytes:,} of their {self.size_bytes:,}"
                 " bytes. Give the cache room (`resources.cache`, PENSTOCK_CACHE), or shuffle by `blocks`"
@@ -273,7 +273,7 @@ class Ranges(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
+    def notify(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

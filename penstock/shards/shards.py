@@ -28,10 +28,10 @@ from penstock.contracts.ragged import Ragged
 from penstock.contracts.summary import id_halves
 from penstock.core.errors import StoreError
 from penstock.core.sound import sound
-from penstock.core.store import Member, told_plainly
+from penstock.core.store import Member, as_store_error
 from penstock.shards.cache import Cache
-from penstock.shards.mmap_concat import PAGE_BYTES, Piece, one_array
-from penstock.shards.remote_files import HELD_BYTES, Far
+from penstock.shards.mmap_concat import PAGE_BYTES, Piece, mmap_concat
+from penstock.shards.remote_files import HELD_BYTES, RemoteFiles
 
 SHARD_BYTES = 64 * 2**20
 _LAYOUT = b"penstock.layout"
@@ -212,7 +212,11 @@ class ShardWriter:
         if self._full is not None and self._full % _ALIGN_ROWS == 0:
             schema = _paged(schema, [column.slice(0, 1) for column in columns])
         path = self._folder / name
-        with told_plainly(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        with (
+            as_store_error(path),
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
             writer.write_batch(pa.record_batch(columns, schema=schema))
         self.files.append(name)
         self.rows_by_file.append(rows)
@@ -240,7 +244,7 @@ class Shards:
         self._places: list[_Place] = []
         self._widths: dict[str, int] = {}
         """Columns of the matrix of each dtype."""
-        self._far: Far[Held] | None = None
+        self._far: RemoteFiles[Held] | None = None
         self._maps: list[Held] = []
         self._whole: Arrays = {}
         """The matrix of each dtype over all shards, where pages allow it."""
@@ -254,7 +258,7 @@ class Shards:
         if len(files) > 1:
             pieces = [_pieces(str(file), list(self._widths)) for file in files]
             found = {
-                name: one_array([piece[name] for piece in pieces], _held(name), width)
+                name: mmap_concat([piece[name] for piece in pieces], _held(name), width)
                 for name, width in self._widths.items()
             }
             self._whole = {name: whole for name, whole in found.items() if whole is not None}
@@ -285,7 +289,7 @@ class Shards:
             return _held_of(batch, places)
 
         if members:
-            shards._far = Far(members, cache, opens, memory_bytes=memory_bytes)
+            shards._far = RemoteFiles(members, cache, opens, memory_bytes=memory_bytes)
         shards._set_rows(rows)
         return shards
 

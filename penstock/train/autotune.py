@@ -50,7 +50,7 @@ class Chosen:
     speeds: dict[str, float] = field(default_factory=dict)
     """Examples a second by `<processes>x<threads>`, where measured."""
 
-    def declared(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the run keeps of it, as JSON."""
         return {
             "processes": self.processes,
@@ -198,7 +198,7 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
 
 def _say(chosen: Chosen, events: Events) -> Chosen:
     events.say(
-        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})", **chosen.declared()
+        f"training with {_said(chosen.processes, chosen.threads)} ({chosen.reason})", **chosen.to_dict()
     )
     return chosen
 

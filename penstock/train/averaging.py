@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from penstock.contracts.learn import Exchange
+from penstock.contracts.learn import GradientCompressor
 from penstock.recipe.parallel import Outer
 from penstock.train.communicator import Communicator
 from penstock.train.gradients import Flags, Flat
@@ -36,7 +36,7 @@ class Averaging:
         device: torch.device,
         *,
         outer: Outer,
-        exchange: Exchange | None,
+        exchange: GradientCompressor | None,
     ) -> None:
         self._network, self._peers, self._outer = network, peers, outer
         self._names = {name: p for name, p in network.named_parameters() if p.requires_grad}

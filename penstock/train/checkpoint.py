@@ -35,7 +35,7 @@ from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.core.paths import below
 from penstock.core.sound import object_in, sound
-from penstock.core.store import Artefact, seal, told_plainly
+from penstock.core.store import Artefact, as_store_error, seal
 from penstock.nn.weights import read_tensors
 
 MODEL = "model.safetensors"
@@ -156,7 +156,7 @@ class Checkpoints:
         """
         target = self.path(step)
         draft = self.folder / f".{target.name}.{uuid.uuid4().hex}"
-        with told_plainly(target):
+        with as_store_error(target):
             try:
                 draft.mkdir(parents=True)
                 known = {
@@ -329,7 +329,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
         StoreError: the disk is full or may not be written.
     """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with told_plainly(path):
+    with as_store_error(path):
         try:
             write_tensors(draft, tensors)
             os.replace(draft, path)

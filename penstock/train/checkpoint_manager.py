@@ -23,7 +23,7 @@ from torch import Tensor
 from penstock.contracts.learn import World
 from penstock.core.errors import Interrupted, StoreError
 from penstock.core.events import Events
-from penstock.core.pulse import Pulse
+from penstock.core.heartbeat import Heartbeat
 from penstock.core.remote import as_here
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
@@ -126,13 +126,13 @@ class CheckpointManager:
         plateau: Plateau | None,
         events: Events,
         world: World,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
         *,
         token: int = 0,
     ) -> None:
         self._learner, self._loader = learner, loader
         self._early_stopping, self._plateau = early_stopping, plateau
-        self._events, self._world, self._pulse = events, world, pulse
+        self._events, self._world, self._heartbeat = events, world, heartbeat
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
         # a path may be relative to elsewhere
@@ -264,7 +264,7 @@ class CheckpointManager:
                 self._unwritten = None
             if self._uploader is not None:
                 self._uploader.push()
-        self._pulse.move()
+        self._heartbeat.progress()
         self._written.append(_Written(step, time.perf_counter() - began, error))
 
     def wait(self) -> None:

@@ -6,10 +6,10 @@ tensors, and the loss, the weights of the rows and the flags to stop and to save
 collective. A rank with an empty slice of a small last batch just adds zeros, where DDP would hang or weigh it
 wrongly.
 
-With an `Exchange` the four numbers go first, alone: what is compressed is then the gradient as the optimiser
-will have it (weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for later is
-in units that do not change from step to step, and a gradient that is not finite is seen before it spoils that
-memory.
+With a `GradientCompressor` the four numbers go first, alone: what is compressed is then the gradient as the
+optimiser will have it (weighted by all ranks' rows, the loss scale taken off), so that what a rank keeps for
+later is in units that do not change from step to step, and a gradient that is not finite is seen before it
+spoils that memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from penstock.contracts.learn import Exchange, Exchanging
+from penstock.contracts.learn import Exchanging, GradientCompressor
 from penstock.train.communicator import Communicator
 
 _ALIGN = 16
@@ -34,8 +34,8 @@ class Flat:
     """Tensors like these, as views into one buffer a dtype; a little room stays before the float32 ones.
 
     Each has its entries in the order that its parameter has them in memory (`channels_last`, say): else torch
-    would have to turn every gradient round. An `Exchange` has them as they are named: what it keeps goes on
-    where memory may be laid out otherwise.
+    would have to turn every gradient round. A `GradientCompressor` has them as they are named: what it keeps
+    goes on where memory may be laid out otherwise.
     """
 
     def __init__(self, like: list[nn.Parameter], device: torch.device) -> None:
@@ -61,7 +61,7 @@ class Flat:
         self.parts = [part for part in parts if part.numel()] or parts
         """The buffers without the room."""
 
-    def exchanging(self, exchange: Exchange | None, peers: Communicator) -> Exchanging | None:
+    def exchanging(self, exchange: GradientCompressor | None, peers: Communicator) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are.
 
         With one process it only lets go of what more have left.
@@ -111,7 +111,7 @@ class Gradients:
         parameters: list[nn.Parameter],
         peers: Communicator,
         device: torch.device,
-        exchange: Exchange | None = None,
+        exchange: GradientCompressor | None = None,
     ) -> None:
         self._peers = peers
         self._on_cpu = device.type == "cpu"

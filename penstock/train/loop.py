@@ -83,7 +83,7 @@ class Loop:
     def _train_batch(self, position: int, batch: Any) -> None:
         """One step: take it, count it, tell of it, and keep a checkpoint or stop where that was asked for."""
         session, state = self._session, self._state
-        session.pulse.move(state.step)
+        session.heartbeat.progress(state.step)
         if state.step in state.left_out:
             state.step, state.position = state.step + 1, position + 1
             return
@@ -154,7 +154,7 @@ class Loop:
                 session.recipe,
                 session.world,
                 session.batch_size,
-                session.pulse,
+                session.heartbeat,
             )
         value = value_of(verdict, session.watched, session.events)
         epoch = state.epoch + 1

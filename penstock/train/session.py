@@ -15,8 +15,8 @@ from typing import Any
 
 from penstock.contracts.learn import World
 from penstock.core.events import Events
-from penstock.core.pulse import Pulse
-from penstock.core.remote import heard
+from penstock.core.heartbeat import Heartbeat
+from penstock.core.remote import listening
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
@@ -81,9 +81,9 @@ class Session:
             settled(threads=world.threads, deterministic=options.deterministic, events=self.events)
         )
         self.began = time.perf_counter()
-        self.pulse = Pulse.here()
-        self.pulse.move()
-        stack.enter_context(heard(self.events, waiting=self.pulse.move))
+        self.heartbeat = Heartbeat.here()
+        self.heartbeat.progress()
+        stack.enter_context(listening(self.events, waiting=self.heartbeat.progress))
         self.feed = Feed.open(
             Store(job.store, cache_bytes=recipe.resources.cache),
             job.feed,
@@ -119,7 +119,7 @@ class Session:
             self.plateau,
             self.events,
             world,
-            self.pulse,
+            self.heartbeat,
             token=job.token,
         )
         stack.callback(self.checkpoints.close)

@@ -78,7 +78,7 @@ class _Supervisor:
         earlier = run.world().get("chosen") if resume else None
         self._chosen = choose(recipe, feed, run.store.url, events, earlier=earlier)
         if not earlier:
-            run.choose({**self._chosen.declared(), "accelerators": _accelerators()})
+            run.choose({**self._chosen.to_dict(), "accelerators": _accelerators()})
 
         self._recovery = recipe.launcher.recovery()
         (run.path / ".events").unlink(missing_ok=True)  # of a launcher that was killed

@@ -15,8 +15,8 @@ from typing import Any
 from penstock.contracts.learn import World
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.events import Events
+from penstock.core.heartbeat import Heartbeat
 from penstock.core.near import did_you_mean
-from penstock.core.pulse import Pulse
 from penstock.encode.feed import Feed
 from penstock.loader.loader import Loader
 from penstock.metrics import METRICS, Forecasting, Measures
@@ -57,7 +57,12 @@ def watched_of(recipe: Recipe, learner: Learner) -> str:
 
 
 def validate(
-    learner: Learner, feed: Feed, recipe: Recipe, world: World, batch_size: int, pulse: Pulse | None = None
+    learner: Learner,
+    feed: Feed,
+    recipe: Recipe,
+    world: World,
+    batch_size: int,
+    heartbeat: Heartbeat | None = None,
 ) -> dict[str, Any]:
     """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the
     same at every rank.
@@ -83,8 +88,8 @@ def validate(
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
         for position, batch in loader.batches(0):
-            if pulse is not None:
-                pulse.move()
+            if heartbeat is not None:
+                heartbeat.progress()
             learner.accompany(batch, loader.global_rows(position))
             if not len(batch["row_id"]):
                 continue

@@ -124,7 +124,7 @@ class FakeRun:
             {k: v.contiguous().clone() for k, v in made.state_dict().items()},
             str(folder / "model.safetensors"),
         )
-        (folder / "recipe.yaml").write_text(json.dumps(recipe.declared()), "utf-8")
+        (folder / "recipe.yaml").write_text(json.dumps(recipe.to_dict()), "utf-8")
 
     def recipe(self) -> Any:
         return self._recipe

@@ -64,7 +64,7 @@ def test_the_folder_is_whole(bundle):
         "score": "number",
     }
     assert "roc_auc" in bundle.card and "Intended use" in bundle.card
-    assert bundle.recipe().declared()["inputs"].keys() == made.DECLARED["inputs"].keys()
+    assert bundle.recipe().to_dict()["inputs"].keys() == made.DECLARED["inputs"].keys()
 
 
 def test_golden_rows_hold_missing_values_and_their_answers(bundle):

@@ -116,9 +116,9 @@ def test_as_data_and_back(schema):
         (Cleaner.load({"type": "clip_outliers", "columns": ["a", "answer"]}), LIMITS),
         (Cleaner.load("trim"), {}),
     )
-    again = Steps.load(made.declared())
-    assert again.declared() == made.declared() and again.apply(RAW)[0].equals(made.apply(RAW)[0])
-    assert not Steps.load(Steps().declared())
+    again = Steps.load(made.to_dict())
+    assert again.to_dict() == made.to_dict() and again.apply(RAW)[0].equals(made.apply(RAW)[0])
+    assert not Steps.load(Steps().to_dict())
 
 
 def test_a_cleaner_that_needs_all_rows_cannot_be_packed(schema):

@@ -30,8 +30,8 @@ def test_a_word_a_mapping_and_an_instance_are_the_same_part():
     by_instance = Holder.model_validate({"combiner": Combiner.load("mlp")})
     assert by_word == by_mapping == by_instance
     assert by_word.combiner.type == "mlp"
-    assert by_word.declared()["combiner"]["type"] == "mlp"
-    assert Holder.model_validate(by_word.declared()) == by_word
+    assert by_word.to_dict()["combiner"]["type"] == "mlp"
+    assert Holder.model_validate(by_word.to_dict()) == by_word
 
 
 def test_parts_are_frozen_hashable_and_cross_processes():
@@ -87,8 +87,8 @@ def stranger(tmp_path, monkeypatch):
 def test_a_strangers_part_enters_by_the_same_door():
     one = Combiner.load({"type": "acme_parts.ghost", "width": 9})
     assert one.type == "acme_parts.ghost"
-    assert one.declared() == {"type": "acme_parts.ghost", "width": 9}
-    assert Combiner.load(one.declared()) == one
+    assert one.to_dict() == {"type": "acme_parts.ghost", "width": 9}
+    assert Combiner.load(one.to_dict()) == one
 
 
 @pytest.mark.usefixtures("stranger")

@@ -7,7 +7,7 @@ import pytest
 from penstock.core.errors import MissingPackage
 from penstock.core.events import Events, JsonLines
 from penstock.core.memory import MemoryWatch, held_bytes
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 
 def test_a_stage_is_bracketed_even_when_it_fails(tmp_path):
@@ -34,8 +34,8 @@ def test_the_diary_is_lines_of_json_without_progress(tmp_path):
 
 def test_an_absent_package_is_a_sentence():
     with pytest.raises(MissingPackage, match=r"pip install 'penstock\[train\]'"):
-        need("nosuchpackage.inner", extra="train", why="flying")
-    assert need("json", extra="train", why="x") is json
+        require("nosuchpackage.inner", extra="train", why="flying")
+    assert require("json", extra="train", why="x") is json
 
 
 def test_memory_held_is_seen():

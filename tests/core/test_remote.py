@@ -24,10 +24,10 @@ from penstock.core.remote import (
     Patience,
     Torn,
     explain,
-    heard,
     in_silence,
-    persist,
+    listening,
     read_pieces,
+    retry,
     transient,
 )
 from penstock.core.store import MANIFEST, Store
@@ -57,15 +57,15 @@ def test_housekeeping_in_a_thread_that_is_nobodys_tells_no_run_of_its_retries() 
 
     def keep_house() -> None:
         with in_silence():
-            persist(lambda failures=_fails_once(): ask(failures), what="write a beat", patience=QUICK)
+            retry(lambda failures=_fails_once(): ask(failures), what="write a beat", patience=QUICK)
 
-    with heard(Events(told.append)):
+    with listening(Events(told.append)):
         thread = threading.Thread(target=keep_house)
         thread.start()
         thread.join()
         assert not told
         failures = _fails_once()
-        persist(lambda: ask(failures), what="write a row", patience=QUICK)
+        retry(lambda: ask(failures), what="write a row", patience=QUICK)
     assert len(told) == 1
 
 
@@ -121,26 +121,26 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
     alive: list[int] = []
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     ask = Refusing(29)
-    with heard(Events(), waiting=lambda: alive.append(ask.tries)):
-        assert persist(ask, what="read x", is_read=True) == "there"
+    with listening(Events(), waiting=lambda: alive.append(ask.tries)):
+        assert retry(ask, what="read x", is_read=True) == "there"
         assert alive == list(range(1, 30))
         with pytest.raises(GaveUp, match="after 8 attempts"):  # what is written is sent again by others
-            persist(Refusing(29), what="write x")
+            retry(Refusing(29), what="write x")
         assert len(alive) == 29
         monkeypatch.setenv("PENSTOCK_REMOTE_ATTEMPTS", "3")
         with pytest.raises(GaveUp, match="after 3 attempts"):
-            persist(Refusing(29), what="read x", is_read=True)
+            retry(Refusing(29), what="read x", is_read=True)
     monkeypatch.delenv("PENSTOCK_REMOTE_ATTEMPTS")
     with pytest.raises(GaveUp, match="after 8 attempts"):
-        persist(Refusing(29), what="read x", is_read=True)
+        retry(Refusing(29), what="read x", is_read=True)
 
 
 def test_what_passes_is_tried_again_and_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_told", {})
     told: list[Event] = []
     ask = Refusing(3)
-    with heard(Events(told.append)):
-        assert persist(ask, what="read x", patience=QUICK) == "there"
+    with listening(Events(told.append)):
+        assert retry(ask, what="read x", patience=QUICK) == "there"
     assert ask.tries == 4 and [e.fields["text"] for e in told] == ["could not read x (gone); trying again"]
 
 
@@ -149,9 +149,9 @@ def test_the_bound_holds_in_attempts_and_in_seconds() -> None:
         raise TimeoutError("slow")
 
     with pytest.raises(GaveUp, match=r"slow \(given up after 4 attempts"):
-        persist(ask, what="read x", patience=QUICK)
+        retry(ask, what="read x", patience=QUICK)
     with pytest.raises(GaveUp) as caught:
-        persist(
+        retry(
             ask,
             what="read x",
             patience=Patience(
@@ -445,7 +445,7 @@ def test_an_unfinished_run_is_taken_over_from_another_machine(
 
 @pytest.mark.parametrize("fault", ["503", "SlowDown", "reset", "torn", "stall"])
 def test_a_source_in_a_bucket_is_read_through_faults(line: Line, tmp_path: Path, fault: str) -> None:
-    from penstock.formats.places import filesystem, find, open_bytes, read_whole
+    from penstock.formats.files import filesystem, find, open_bytes, read_whole
 
     text = b"a,b\n" + b"1,2\n" * 1_000
     system, path = filesystem(f"s3://{line.bucket}/lake/x.csv")

@@ -14,7 +14,7 @@ from penstock.core import objects
 from penstock.core import store as store_room
 from penstock.core.errors import SourceError, StoreError
 from penstock.core.store import MANIFEST, Artefact, Store, atomic_write
-from penstock.formats.places import find
+from penstock.formats.files import find
 from penstock.prepare.dataset import Dataset
 
 

@@ -110,7 +110,7 @@ def test_answers_are_decoded_in_the_users_words(encoding: Encoding) -> None:
 
 
 def test_declared_and_loaded_it_is_the_same(encoding: Encoding) -> None:
-    again = Encoding.load(json.loads(json.dumps(encoding.declared())))
+    again = Encoding.load(json.loads(json.dumps(encoding.to_dict())))
     assert again == encoding and again.fingerprint == encoding.fingerprint
     one, other = (e.encode(e.accept(ROWS, targets=True)) for e in (encoding, again))
     assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -119,7 +119,7 @@ def test_declared_and_loaded_it_is_the_same(encoding: Encoding) -> None:
 
 
 def test_a_changed_or_foreign_or_newer_encoding_is_refused(encoding: Encoding) -> None:
-    declared = encoding.declared()
+    declared = encoding.to_dict()
     with pytest.raises(BundleError, match="format 99"):
         Encoding.load({**declared, "format": 99})
     with pytest.raises(BundleError, match="cannot be read"):

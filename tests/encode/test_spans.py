@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.data import Hands
+from penstock.contracts.data import Executors
 from penstock.core.events import Events
 from penstock.encode import distributed as feed_distributed
 from penstock.encode import fit as feed_fit
@@ -24,7 +24,7 @@ from penstock.shards.shards import row_id_text
 from tests.data.lake import SPLITS, Lake
 
 
-class Pickled(Hands):
+class Pickled(Executors):
     """Hands in this process that get everything as if it came over a wire."""
 
     at_once = 3

@@ -14,7 +14,7 @@ from penstock.prepare.budget import BATCH_ROWS, even_part
 
 
 @pytest.mark.parametrize("hands", [1, 2, 5])
-def test_results_come_in_order_and_few_are_under_way(hands) -> None:
+def test_results_come_in_order_and_few_are_under_way(num_workers) -> None:
     lock, under_way, most = threading.Lock(), [0], [0]
 
     def work(i: int) -> int:
@@ -26,8 +26,8 @@ def test_results_come_in_order_and_few_are_under_way(hands) -> None:
             under_way[0] -= 1
         return i * i
 
-    assert list(in_order(work, range(20), hands=hands)) == [i * i for i in range(20)]
-    assert most[0] <= hands
+    assert list(in_order(work, range(20), num_workers=num_workers)) == [i * i for i in range(20)]
+    assert most[0] <= num_workers
 
 
 def test_the_first_failure_is_raised() -> None:
@@ -37,7 +37,7 @@ def test_the_first_failure_is_raised() -> None:
         return i
 
     with pytest.raises(ValueError, match="3"):
-        list(in_order(work, range(9), hands=3))
+        list(in_order(work, range(9), num_workers=3))
 
 
 @settings(deadline=None)

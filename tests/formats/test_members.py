@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.formats.members import ParentFolder, Pattern, check_encoding, decoded, hidden, is_text, safe
+from penstock.formats.path_pattern import (
+    ParentFolder,
+    Pattern,
+    check_encoding,
+    decoded,
+    hidden,
+    is_text,
+    safe,
+)
 
 STEP = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6).filter(
     lambda s: s not in (".", "..")

@@ -76,7 +76,7 @@ def main() -> int:
         assert outcome.bundle is not None
         rows = {"id": [1, 2], "age": [30, None], "city": ["Oslo", "Paris"], "seen": ["2026-01-02", None]}
         expected = {
-            "dataset": outcome.declared()["dataset"],
+            "dataset": outcome.to_dict()["dataset"],
             "feed": outcome.feed.id,
             "run": outcome.run.id,
             "bundle": outcome.bundle.reference,

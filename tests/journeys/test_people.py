@@ -28,7 +28,7 @@ def journey(people, tmp_path_factory):
     """(folder, outcome of the first run)"""
     folder = tmp_path_factory.mktemp("journey") / "people"
     shutil.copytree(people, folder)
-    return folder, penstock.run(folder / "recipe.yaml").declared()
+    return folder, penstock.run(folder / "recipe.yaml").to_dict()
 
 
 def test_every_row_is_accounted_for(journey):

@@ -50,7 +50,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
         folder / "album.parquet",
     )
     (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
-    return folder, penstock.run(folder / "recipe.yaml").declared()
+    return folder, penstock.run(folder / "recipe.yaml").to_dict()
 
 
 def test_shapes_are_learnt_and_every_row_is_accounted_for(journey: tuple[Path, dict]) -> None:
@@ -94,7 +94,7 @@ def test_again_it_is_the_same_to_the_last_bit(journey: tuple[Path, dict], tmp_pa
     folder, first = journey
     (tmp_path / "album.parquet").write_bytes((folder / "album.parquet").read_bytes())
     (tmp_path / "recipe.yaml").write_text(RECIPE, "utf-8")
-    again = penstock.run(tmp_path / "recipe.yaml").declared()
+    again = penstock.run(tmp_path / "recipe.yaml").to_dict()
     assert again["bundle"] == first["bundle"], "a bundle's id is the fingerprint of its weights, among others"
 
 

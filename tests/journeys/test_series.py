@@ -85,7 +85,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     folder = tmp_path_factory.mktemp("series")
     csv.write_csv(steps(), folder / "steps.csv")
     (folder / "recipe.json").write_text(json.dumps(RECIPE), "utf-8")
-    return folder, penstock.run(folder / "recipe.json", store=folder / "store").declared()
+    return folder, penstock.run(folder / "recipe.json", store=folder / "store").to_dict()
 
 
 def test_rows_and_samples_are_both_told(journey: tuple[Path, dict[str, Any]]) -> None:
@@ -262,7 +262,7 @@ def test_rows_that_are_whole_samples(tmp_path: Path) -> None:
     }
     del recipe["samples"]
     outcome = penstock.run(recipe, store=tmp_path / "store")
-    found = outcome.declared()
+    found = outcome.to_dict()
     assert (
         found["samples"] is None
         and found["metrics"]["test"]["after"]["mse_standardised"]

@@ -39,7 +39,7 @@ def test_adult_is_the_same_on_spark(tmp_path, shared_data, monkeypatch):
         held.rows(held.table(pa.table({"a": [1]})))
         for engine in ("embedded", ENGINE):
             recipe = load_recipe(
-                ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).declared()}"]
+                ROOT / "recipes" / "adult.yaml", overrides=[f"engine={Engine.load(engine).to_dict()}"]
             )
             store = Store(tmp_path / recipe.engine.type)
             dataset = prepare(recipe, store, Events())

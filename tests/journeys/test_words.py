@@ -107,7 +107,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], B
         "evaluate": {"bootstrap": 20},
     }
     (folder / "recipe.json").write_text(json.dumps(recipe), "utf-8")
-    outcome = penstock.run(folder / "recipe.json").declared()
+    outcome = penstock.run(folder / "recipe.json").to_dict()
     return outcome, Bundle.open(outcome["bundle"], folder / "store")
 
 
@@ -127,7 +127,7 @@ def test_it_learns_and_every_row_is_accounted_for(journey: Any) -> None:
         set(bundle.decision["moods"]["thresholds"]) == {"joy", "anger", "fear"}
         and "3 thresholds" in bundle.card
     )
-    assert bundle.encoding.targets["moods"].declared()["names"] == ["joy", "anger", "fear"]
+    assert bundle.encoding.targets["moods"].to_dict()["names"] == ["joy", "anger", "fear"]
 
 
 def test_a_row_with_too_few_labels_is_quarantined(journey: Any) -> None:

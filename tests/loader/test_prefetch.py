@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.threads import single_threaded, thread_budget, threads_per_process
-from penstock.loader.prefetch import SPARE, Timings, ahead
+from penstock.loader.prefetch import SPARE, Timings, prefetch
 
 
 def crew() -> list[threading.Thread]:
@@ -32,7 +32,11 @@ def test_whatever_threads_and_memory_all_comes_in_order(
 
     numbered = list(enumerate(jobs))
     assert (
-        list(ahead(iter(numbered), make, threads=threads, memory_bytes=memory, size=lambda made: 1 + made[1]))
+        list(
+            prefetch(
+                iter(numbered), make, threads=threads, memory_bytes=memory, size=lambda made: 1 + made[1]
+            )
+        )
         == numbered
     )
     assert not crew()
@@ -49,7 +53,7 @@ def test_an_error_comes_in_its_turn_and_ends_all(threads: int) -> None:
 
     seen: list[int] = []
     with pytest.raises(OSError, match="the disk went away"):
-        seen.extend(ahead(iter(range(100)), make, threads=threads))
+        seen.extend(prefetch(iter(range(100)), make, threads=threads))
     assert seen == [0, 1, 2, 3, 4] and not crew()
 
 
@@ -59,7 +63,7 @@ def test_an_error_of_the_jobs_comes_after_what_was_asked_for_before(threads: int
         yield from (1, 2)
         raise ValueError("no third")
 
-    found = ahead(jobs(), str, threads=threads)
+    found = prefetch(jobs(), str, threads=threads)
     assert [next(found), next(found)] == ["1", "2"]
     with pytest.raises(ValueError, match="no third"):
         next(found)
@@ -77,7 +81,7 @@ def test_an_earlier_error_wins_over_a_later_one_that_came_sooner() -> None:
         raise ValueError("second")
 
     with pytest.raises(ValueError, match="first"):
-        list(ahead(iter(range(2)), make, threads=2))
+        list(prefetch(iter(range(2)), make, threads=2))
 
 
 class Scale:
@@ -104,7 +108,7 @@ def test_no_more_is_held_than_there_is_room_for(memory: int | None, most: int) -
     """Being made, waiting and in the consumer's hands: at least one is made ahead of what it holds."""
     scale = Scale()
     for i, _ in enumerate(
-        ahead(iter(range(40)), scale.make, threads=3, memory_bytes=memory, size=lambda made: 100)
+        prefetch(iter(range(40)), scale.make, threads=3, memory_bytes=memory, size=lambda made: 100)
     ):
         if i < 5:
             time.sleep(0.02)  # let them run as far as they may
@@ -113,18 +117,18 @@ def test_no_more_is_held_than_there_is_room_for(memory: int | None, most: int) -
 
 
 def test_closed_at_once_it_leaves_no_thread() -> None:
-    found: Any = ahead(iter(range(1000)), lambda job: job, threads=4)
+    found: Any = prefetch(iter(range(1000)), lambda job: job, threads=4)
     next(found)
     assert len(crew()) == 4
     found.close()
     assert not crew()
-    for _ in ahead(iter(range(1000)), lambda job: job, threads=2):
+    for _ in prefetch(iter(range(1000)), lambda job: job, threads=2):
         break
     assert not crew(), "let go of, it ends too"
 
 
 def test_work_within_the_crew_is_not_spread_again() -> None:
-    assert list(ahead(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
+    assert list(prefetch(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
     with single_threaded():
         assert thread_budget() == threads_per_process(1) == 1
         with single_threaded():
@@ -135,5 +139,5 @@ def test_work_within_the_crew_is_not_spread_again() -> None:
 
 def test_waiting_is_timed_and_having_is_not() -> None:
     timings = Timings()
-    list(ahead(iter(range(3)), lambda job: time.sleep(0.02), timings=timings, size=lambda made: 0))
+    list(prefetch(iter(range(3)), lambda job: time.sleep(0.02), timings=timings, size=lambda made: 0))
     assert timings.seconds()["wait"] > 0.01 and timings.seconds()["read"] == 0

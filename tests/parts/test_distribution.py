@@ -44,7 +44,7 @@ def test_files_by_name_hold_all_rows_in_order(
 ) -> None:
     whole, out = table(rows), tmp_path / "out"
     out.mkdir()
-    ways = Ways(group_rows=group_rows, hands=2, held_bytes=40_000, compression=compression)
+    ways = Ways(group_rows=group_rows, num_workers=2, held_bytes=40_000, compression=compression)
     told = expected or rows  # a guess that is far too small only deals the rows out once more
     assert (
         write_in_order(
@@ -73,7 +73,7 @@ def test_parts_are_dealt_out_in_one_pass(tmp_path: Path, group_rows, expected) -
         "long", pa.array([f"unlike {i}" if i > 700 else "first alike" for i in range(5_000)])
     ).append_column("split", pa.array([["a", "b"][i % 10 == 0] for i in range(5_000)]))
     folders = {name: tmp_path / name for name in "abc"}
-    ways = Ways(group_rows=group_rows, hands=2, held_bytes=40_000, compression=None)
+    ways = Ways(group_rows=group_rows, num_workers=2, held_bytes=40_000, compression=None)
     made = write_parts_in_order(
         whole.to_batches(max_chunksize=700),
         whole.schema,
@@ -99,7 +99,7 @@ def test_parts_are_dealt_out_in_one_pass(tmp_path: Path, group_rows, expected) -
 
 def test_a_row_of_no_part_is_no_lost_row(tmp_path: Path) -> None:
     whole = table(3).append_column("split", pa.array(["a", "a", "x"]))
-    ways = Ways(group_rows=10, hands=1, held_bytes=40_000, compression=None)
+    ways = Ways(group_rows=10, num_workers=1, held_bytes=40_000, compression=None)
     with pytest.raises(PenstockError, match="belongs to none of a"):
         write_parts_in_order(
             whole.to_batches(),

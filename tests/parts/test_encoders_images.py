@@ -38,7 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vit": {"width": 16, "depth": 1, "heads": 2},
 }
 DECLARED = [
-    Encoder.load({**part.declared(), **SMALL[type]})
+    Encoder.load({**part.to_dict(), **SMALL[type]})
     for type in TYPES
     for part in declarations(Encoder.find(type))
 ]

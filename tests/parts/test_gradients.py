@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.learn import Exchange, World
+from penstock.contracts.learn import GradientCompressor, World
 from penstock.testing.laws import gradients as laws
 from penstock.train.communicator import Communicator
 
@@ -26,18 +26,18 @@ DECLARED = [
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("declared", DECLARED, ids=str)
 def test_laws(declared, law):
-    law(Exchange.load(declared))
+    law(GradientCompressor.load(declared))
 
 
 def test_every_type_on_the_shelf_is_judged():
-    assert {d if isinstance(d, str) else d["type"] for d in DECLARED} == set(Exchange.types())
+    assert {d if isinstance(d, str) else d["type"] for d in DECLARED} == set(GradientCompressor.types())
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.floats(-20, 20), st.integers(0, 5))
 def test_fp16_keeps_what_is_small_and_what_is_large(power, seed):
     values = torch.randn(50, generator=torch.Generator().manual_seed(seed)) * 10**power
-    ranks = laws._Ranks(Exchange.load("fp16"), 2)
+    ranks = laws._Ranks(GradientCompressor.load("fp16"), 2)
     given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
     for rank in given_:
         rank[1].copy_(values[:40])
@@ -47,7 +47,7 @@ def test_fp16_keeps_what_is_small_and_what_is_large(power, seed):
 
 def test_a_product_of_low_rank_is_sent_as_it_is():
     chance = torch.Generator().manual_seed(0)
-    ranks = laws._Ranks(Exchange.load({"type": "powersgd", "rank": 3, "warm_up": 0}), 2)
+    ranks = laws._Ranks(GradientCompressor.load({"type": "powersgd", "rank": 3, "warm_up": 0}), 2)
     matrix = torch.randn(24, 3, generator=chance) @ torch.randn(3, 40, generator=chance)
     given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
     given_[0][0].copy_(0.3 * matrix)
@@ -64,7 +64,7 @@ def test_the_warm_up_teaches_the_directions_of_the_first_product():
     best = float(torch.linalg.svdvals(matrix)[2:].square().sum().sqrt())
 
     def off(warm_up: int) -> float:
-        ranks = laws._Ranks(Exchange.load({"type": "powersgd", "rank": 2, "warm_up": warm_up}), 2)
+        ranks = laws._Ranks(GradientCompressor.load({"type": "powersgd", "rank": 2, "warm_up": warm_up}), 2)
         for _ in range(warm_up + 1):
             given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
             for rank in given_:
@@ -76,7 +76,7 @@ def test_the_warm_up_teaches_the_directions_of_the_first_product():
 
 
 def test_the_largest_go_first_and_the_rest_later():
-    ranks = laws._Ranks(Exchange.load({"type": "topk", "share": 0.001}), 2)
+    ranks = laws._Ranks(GradientCompressor.load({"type": "topk", "share": 0.001}), 2)
     given_ = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
     given_[0][0].view(-1)[:3] = torch.tensor([1.0, 3.0, -2.0])
     nothing = [[torch.zeros(shape) for shape in laws.SHAPES] for _ in range(2)]
@@ -85,7 +85,7 @@ def test_the_largest_go_first_and_the_rest_later():
 
 
 def test_the_share_falls_by_equal_factors():
-    topk = Exchange.load({"type": "topk", "share": 0.01, "warm_up": 2})
+    topk = GradientCompressor.load({"type": "topk", "share": 0.01, "warm_up": 2})
     assert [topk.share_at(step) for step in range(4)] == pytest.approx([1.0, 0.1, 0.01, 0.01])
 
 

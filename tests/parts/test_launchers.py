@@ -86,11 +86,11 @@ def wait_for_term(world, path):
 
 def linger(world, path):
     """At work; once asked to stop, takes its time over it, as a checkpoint does."""
-    from penstock.core.pulse import Pulse
+    from penstock.core.heartbeat import Heartbeat
     from penstock.train.stop import Stop
 
     with Stop() as stop:
-        Pulse.here().move(0)
+        Heartbeat.here().progress(0)
         while not stop.asked:
             time.sleep(0.02)
         with open(path, "w") as file:
@@ -100,11 +100,11 @@ def linger(world, path):
 
 
 def finish(world):
-    from penstock.core.pulse import Pulse
+    from penstock.core.heartbeat import Heartbeat
     from penstock.train.stop import Stop
 
     with Stop() as stop:
-        Pulse.here().move(0)
+        Heartbeat.here().progress(0)
         while not stop.asked:
             time.sleep(0.02)
         return "done all the same"

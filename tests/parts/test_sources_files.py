@@ -114,7 +114,7 @@ def test_a_folder_is_its_tables_sorted(lake, tmp_path):
         "a/1.csv",
         "b/2.csv",
     ]
-    assert files(str(lake)).snapshot(Path("/")).declared() == snapshot.declared()
+    assert files(str(lake)).snapshot(Path("/")).to_dict() == snapshot.to_dict()
 
 
 def test_memo_is_used_and_kept(lake, tmp_path):
@@ -167,8 +167,8 @@ def test_mistakes_in_words(words, said):
 
 def test_declared_is_what_was_given_for_a_split():
     source = files(train="a.csv", test={"path": "b.csv", "quote": None, "types": {"x": "text"}})
-    assert source.declared()["test"] == {"path": ["b.csv"], "quote": None, "types": {"x": "text"}}
-    assert Source.load(json.loads(json.dumps(source.declared()))) == source
+    assert source.to_dict()["test"] == {"path": ["b.csv"], "quote": None, "types": {"x": "text"}}
+    assert Source.load(json.loads(json.dumps(source.to_dict()))) == source
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_memory_url(lake, tmp_path):
         made.rows,
         made.rejected,
     ) == (5, 1)
-    assert snapshot.declared() == files("lake").snapshot(tmp_path).declared()
+    assert snapshot.to_dict() == files("lake").snapshot(tmp_path).to_dict()
     assert table["a"].to_pylist() == [1.0, 2.0, 3.0, 4.0, 5.5]
     assert [f.path for f in files("memory://pond/*/*.csv").snapshot(tmp_path).files] == ["a/1.csv", "b/2.csv"]
     system.rm("/pond", recursive=True)
@@ -262,7 +262,7 @@ def test_bucket(lake, tmp_path, monkeypatch):
         source = files("s3://lake/in")
         snapshot = source.snapshot(tmp_path, memo)
         assert snapshot == source.snapshot(tmp_path, memo)
-        assert snapshot.declared() == files("lake").snapshot(tmp_path).declared()
+        assert snapshot.to_dict() == files("lake").snapshot(tmp_path).to_dict()
         made = source.extract(snapshot, tmp_path / "s", memory_bytes=1 << 28, events=Events())
         assert (made.rows, made.rejected) == (5, 1) and pq.read_table(made.parquet)["a"].to_pylist() == [
             1.0,

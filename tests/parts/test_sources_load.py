@@ -140,12 +140,12 @@ def test_what_is_loaded_is_part_of_the_identity(lake):
         "<image>/sub/3.jpg",
     ]
     (lake / "images/unnamed.jpg").write_bytes(b"still nobody")
-    assert declared.snapshot(lake, memo).declared() == before.declared()
+    assert declared.snapshot(lake, memo).to_dict() == before.to_dict()
     (lake / "images/2.jpg").write_bytes(b"\xff\xd8TWO")
     changed = declared.snapshot(lake, memo)
-    assert changed.declared() != before.declared()
+    assert changed.to_dict() != before.to_dict()
     (lake / "images/none.jpg").write_bytes(b"now there")
-    assert declared.snapshot(lake, memo).declared() != changed.declared()
+    assert declared.snapshot(lake, memo).to_dict() != changed.to_dict()
     (lake / "images/1.jpg").write_bytes(b"other length")
     with pytest.raises(SourceError, match="has changed"):
         declared.extract(before, lake / "s", memory_bytes=1 << 28, events=Events())
@@ -167,9 +167,9 @@ def test_the_place_of_the_files_is_no_part_of_the_identity(lake, tmp_path_factor
 
 
 def test_without_load_nothing_is_declared_that_was_not_before(lake):
-    assert "load" not in Source.load({"type": "files", "path": "t.csv"}).declared()
+    assert "load" not in Source.load({"type": "files", "path": "t.csv"}).to_dict()
     whole = source({"image": {"root": "images", "as": "photo"}})
-    assert whole.declared()["load"]["image"]["as"] == "photo" and Source.load(whole.declared()) == whole
+    assert whole.to_dict()["load"]["image"]["as"] == "photo" and Source.load(whole.to_dict()) == whole
 
 
 def test_beside_the_column_with_an_ending_as_text(lake):

@@ -72,8 +72,8 @@ def test_what_the_manifest_asks_for(tmp_path):
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
     assert name == "penstock-tumours-v2"
     sent = load_recipe(yaml.safe_load(config["data"]["recipe.yaml"]), base=tmp_path)
-    assert sent.declared() == {**recipe(tmp_path).declared(), "launcher": sent.declared()["launcher"]}
-    assert sent.declared()["launcher"]["type"] == "env"
+    assert sent.to_dict() == {**recipe(tmp_path).to_dict(), "launcher": sent.to_dict()["launcher"]}
+    assert sent.to_dict()["launcher"]["type"] == "env"
     assert container["command"] == ["penstock", "run", "/penstock/recipe.yaml"]
 
 
@@ -135,7 +135,7 @@ def test_the_batch_script(tmp_path):
     ):
         assert line in text.splitlines()
     inside = text.split("<<'END OF THE RECIPE'\n")[1].split("\nEND OF THE RECIPE")[0]
-    assert load_recipe(yaml.safe_load(inside), base=tmp_path).declared()["launcher"]["type"] == "env"
+    assert load_recipe(yaml.safe_load(inside), base=tmp_path).to_dict()["launcher"]["type"] == "env"
     bash = shutil.which("bash")
     if bash:
         assert subprocess.run([bash, "-n"], input=text, text=True, capture_output=True).returncode == 0

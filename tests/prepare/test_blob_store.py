@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from penstock.api import prepare
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
 from penstock.core.errors import PenstockError
-from penstock.prepare.blob_store import Aside, large_columns
+from penstock.prepare.blob_store import BlobStore, large_columns
 from penstock.recipe.schema import load_recipe
 
 VALUES = st.lists(
@@ -46,7 +46,7 @@ def extract_of(folder: Path, **columns: list) -> Extract:
 @given(VALUES, st.randoms())
 def test_values_come_back_in_any_order(tmp_path_factory, values, random):
     folder = tmp_path_factory.mktemp("aside")
-    aside = Aside(folder / "aside", memory_bytes=1 << 20)
+    aside = BlobStore(folder / "aside", memory_bytes=1 << 20)
     light = aside.take(
         extract_of(folder / "x", photo=values, n=list(range(len(values)))), ["photo"], "source", owned=folder
     )
@@ -63,7 +63,7 @@ def test_values_come_back_in_any_order(tmp_path_factory, values, random):
 
 
 def test_a_changed_stand_in_is_a_defect(tmp_path):
-    aside = Aside(tmp_path / "aside", memory_bytes=1 << 20)
+    aside = BlobStore(tmp_path / "aside", memory_bytes=1 << 20)
     light = aside.take(extract_of(tmp_path / "x", photo=[b"a", b"b"]), ["photo"], "source", owned=tmp_path)
     table = pq.read_table(light.parquet[0])
     pq.write_table(

@@ -16,5 +16,5 @@ def test_the_page_is_up_to_date():
 
 def test_every_section_is_on_it():
     text = describe()
-    for word in Recipe.words():
+    for word in Recipe.field_names():
         assert f"| `{word}` |" in text

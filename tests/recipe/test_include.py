@@ -25,9 +25,9 @@ def test_lines_and_content_are_declared_in_place_of_the_file(tmp_path: Path) -> 
     (tmp_path / "labels.txt").write_text(" joy \n\nänger\n", "utf-8")
     (tmp_path / "r.json").write_text(json.dumps(recipe({"lines_of": "labels.txt"})), "utf-8")
     found = load_recipe(tmp_path / "r.json")
-    assert found.targets["labels"].declared()["names"] == ["joy", "änger"]
+    assert found.targets["labels"].to_dict()["names"] == ["joy", "änger"]
     # what is declared needs no file
-    assert load_recipe(found.declared(), base=Path("/nowhere")).targets == found.targets
+    assert load_recipe(found.to_dict(), base=Path("/nowhere")).targets == found.targets
     with pytest.raises(RecipeError, match="given: the given tokenizer is not one"):
         load_recipe(
             recipe(["a"]) | {"inputs": {"text": {"type": "text", "given": {"content_of": "labels.txt"}}}},

@@ -23,10 +23,10 @@ def text_of(error) -> str:
 def test_a_small_recipe_and_its_round_trip():
     recipe = load_recipe(SMALL, name="adult")
     assert recipe.name == "adult"
-    again = load_recipe(recipe.declared())
+    again = load_recipe(recipe.to_dict())
     assert again == recipe
     assert again.fingerprint() == recipe.fingerprint()
-    assert json.loads(json.dumps(recipe.declared())) == recipe.declared()
+    assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
     assert hash(recipe.inputs["age"]) == hash(again.inputs["age"])
 
 
@@ -46,7 +46,7 @@ def test_the_same_recipe_in_three_languages(tmp_path, ending):
     recipe = load_recipe(path)
     assert recipe.name == "people"
     assert recipe.base == tmp_path.resolve()
-    assert recipe.declared() == load_recipe(SMALL, name="people").declared()
+    assert recipe.to_dict() == load_recipe(SMALL, name="people").to_dict()
 
 
 def test_numbers_and_words_are_what_people_mean(tmp_path):
@@ -118,7 +118,7 @@ def test_what_does_not_hold_together_is_told():
 def test_a_users_own_module_is_told_by_its_type():
     recipe = load_recipe({**SMALL, "model": {"type": "acme.net:Net", "arguments": {"width": 3}}})
     assert recipe.model.type == "acme.net:Net"
-    assert load_recipe(recipe.declared()) == recipe
+    assert load_recipe(recipe.to_dict()) == recipe
     with pytest.raises(
         RecipeError, match=r"model\.argument: is not a word known here\. Did you mean 'arguments'"
     ):
@@ -158,7 +158,7 @@ def test_a_lone_character_is_itself_and_a_quoted_step_may_have_dots():
     )
     for character in ",;|#":
         assert (
-            load_recipe({**SMALL, "source": source}, [f"source.delimiter={character}"]).source.declared()[
+            load_recipe({**SMALL, "source": source}, [f"source.delimiter={character}"]).source.to_dict()[
                 "delimiter"
             ]
             == character
@@ -166,7 +166,7 @@ def test_a_lone_character_is_itself_and_a_quoted_step_may_have_dots():
     assert (
         load_recipe({**SMALL, "inputs": {"a.x": "number"}, "targets": {}}, ['inputs."a.x".missing=median'])
         .inputs["a.x"]
-        .declared()["missing"]
+        .to_dict()["missing"]
         == "median"
     )
 
@@ -309,7 +309,7 @@ def test_a_word_of_another_optimiser_is_not_ignored():
     with pytest.raises(RecipeError, match=r"train\.optimiser\.betas: means nothing to sgd"):
         load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "betas": [0.5, 0.9]}}})
     recipe = load_recipe({**SMALL, "train": {"optimiser": {"type": "sgd", "momentum": 0.5}}})
-    assert load_recipe(recipe.declared()) == recipe
+    assert load_recipe(recipe.to_dict()) == recipe
 
 
 @pytest.mark.parametrize(

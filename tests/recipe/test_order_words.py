@@ -26,8 +26,8 @@ def test_a_word_is_how_to_shuffle() -> None:
         loaded("blocks").train.order == TrainOrder(shuffle="blocks")
         and load_recipe(BASE).train.order == TrainOrder()
     )
-    declared = loaded({"mix": {"by": "lang", "weights": {"en": 1}}, "epoch_rows": 9}).declared()
-    assert load_recipe(declared).declared() == declared
+    declared = loaded({"mix": {"by": "lang", "weights": {"en": 1}}, "epoch_rows": 9}).to_dict()
+    assert load_recipe(declared).to_dict() == declared
 
 
 @pytest.mark.parametrize(

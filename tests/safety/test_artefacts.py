@@ -26,7 +26,7 @@ from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError, PenstockError
 from penstock.core.store import MANIFEST, Store, seal
 from penstock.encode.feed import Feed
-from penstock.encode.reuse_fitted import inherited
+from penstock.encode.reuse_fitted import reuse_fitted
 from penstock.nn.weights import read_tensors
 from penstock.prepare.dataset import Dataset
 from penstock.run import Run
@@ -91,7 +91,7 @@ def of_bundle(store: Store) -> Iterator[Callable[[], object]]:
     yield lambda: Bundle.open(path, trust=True).predict([{"age": 40}])
     yield lambda: read_tensors(weights_of(reference, store))
     for name, kind in (("age", "number"), ("city", "category"), ("seen", "timestamp")):
-        yield lambda n=name, k=kind: inherited(
+        yield lambda n=name, k=kind: reuse_fitted(
             {n: Feature.load({"type": k, "fitted_from": reference})}, "inputs", store, where="x"
         )  # type: ignore[misc]
 

@@ -18,7 +18,7 @@ import pytest
 from penstock.contracts.data import Source
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.formats.gather import Writer
+from penstock.formats.file_rows import Writer
 from penstock.parts.sources.files import Files
 from penstock.parts.sources.folder import Folder
 from tests.safety import specimens
@@ -249,8 +249,8 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
     def refused(place: object, *how: object, **words: object) -> object:
         raise PermissionError(13, "Permission denied", str(place))
 
-    monkeypatch.setattr("penstock.formats.places.open_regular", refused)
-    monkeypatch.setattr("penstock.formats.places.os.open", refused)
+    monkeypatch.setattr("penstock.formats.files.open_regular", refused)
+    monkeypatch.setattr("penstock.formats.files.os.open", refused)
     for ask in (
         lambda: source.snapshot(tmp_path),
         lambda: source.extract(snapshot, tmp_path / "scratch", memory_bytes=256 << 20, events=Events()),

@@ -24,7 +24,7 @@ from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreE
 from penstock.core.events import Event, Events
 from penstock.core.making import making
 from penstock.core.paths import Inside, below, plain_all, reason, step
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.encode.feed import Feed
 from penstock.prepare.dataset import Dataset
@@ -461,7 +461,7 @@ def test_a_key_that_a_bucket_lists(key, nothing_outside, monkeypatch):
     )
     monkeypatch.setattr(Bucket, "pieces", lambda self, key, size: iter([b"planted"]))
     heard_here: list[Event] = []
-    with heard(Events(heard_here.append)):
+    with listening(Events(heard_here.append)):
         assert store.names("bundles") == ["bundles/good"] and store.folders("bundles") == ["bundles/good"]
         assert list(store._bucket.below("runs/run-x")) == ["runs/run-x/good"]
     assert heard_here and all(

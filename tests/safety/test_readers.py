@@ -671,7 +671,7 @@ def test_the_memo_of_hashes_sees_a_change_at_the_same_size_and_time(kind: str, t
     assert source.snapshot(tmp_path, memo) == first
     _change(path)
     second = source.snapshot(tmp_path, memo)
-    assert second.declared() != first.declared()
+    assert second.to_dict() != first.to_dict()
     source.extract(second, tmp_path / "scratch", memory_bytes=256 << 20, events=Events())
 
 

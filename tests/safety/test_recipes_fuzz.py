@@ -170,7 +170,7 @@ def test_what_is_within_bounds_is_read_as_before() -> None:
     }
     assert parse_value(",", where="t") == ","
     refuse_unbounded({"a": ["x"] * 200_000, "b": {1: None, "x": 2.5}}, where="t")
-    assert load_recipe(VALID).declared() == load_recipe(json.loads(json.dumps(VALID))).declared()
+    assert load_recipe(VALID).to_dict() == load_recipe(json.loads(json.dumps(VALID))).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,13 @@ WAYS: dict[str, str] = {
         "penstock.check({**VALID, 'inputs': {'a': {'type': 'category', 'values': {'lines_of': path}}}})"
     ),
     "init": "penstock.init(path)",
-    "opened": "penstock.formats.places.open_bytes(path)",
-    "read whole": "penstock.formats.places.read_whole(path)",
+    "opened": "penstock.formats.files.open_bytes(path)",
+    "read whole": "penstock.formats.files.read_whole(path)",
 }
 PROGRAM = """
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-import penstock, penstock.formats.places, penstock.recipe.schema
+import penstock, penstock.formats.files, penstock.recipe.schema
 from penstock.core.errors import UserError
 VALID = json.loads(sys.argv[1])
 for path in json.loads(sys.argv[2]):

@@ -26,7 +26,7 @@ import penstock.api
 from penstock.core import drafts
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import Patience, as_here, heard, persist, tell
+from penstock.core.remote import Patience, as_here, listening, notify, retry
 from penstock.core.store import MANIFEST, Store, atomic_write
 from penstock.parts.launchers import _door
 from penstock.parts.launchers._door import Door, dial
@@ -202,14 +202,14 @@ def test_two_trainings_in_one_process_hear_each_of_its_own() -> None:
             if (error := next(tries)) is not None:
                 raise error
 
-        persist(ask, what=f"read {name}", patience=Patience(first_wait_seconds=0.001), is_read=True)
-        tell(f"{name} was read")
+        retry(ask, what=f"read {name}", patience=Patience(first_wait_seconds=0.001), is_read=True)
+        notify(f"{name} was read")
 
     def training(name: str) -> None:
         def count() -> None:
             waited[name] += 1
 
-        with heard(Events(lambda event: texts[name].append(event.fields["text"])), waiting=count):
+        with listening(Events(lambda event: texts[name].append(event.fields["text"])), waiting=count):
             both.wait()
             read(name)
             helper = threading.Thread(target=as_here(read), args=(name,))
@@ -233,8 +233,8 @@ def test_two_trainings_in_one_process_hear_each_of_its_own() -> None:
 
 def test_a_thread_without_a_listener_is_heard_by_the_only_one_there_is() -> None:
     texts: list[str] = []
-    with heard(Events(lambda event: texts.append(event.fields["text"]))):
-        thread = threading.Thread(target=tell, args=("hello",))
+    with listening(Events(lambda event: texts.append(event.fields["text"]))):
+        thread = threading.Thread(target=notify, args=("hello",))
         thread.start()
         thread.join()
     assert texts == ["hello"]

@@ -28,7 +28,7 @@ from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreE
 from penstock.core.events import Event, Events
 from penstock.core.store import MANIFEST, Store, seal
 from penstock.encode.feed import Feed
-from penstock.encode.reuse_fitted import inherited
+from penstock.encode.reuse_fitted import reuse_fitted
 from penstock.model import build_network
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.bundled import check_bundle
@@ -211,7 +211,7 @@ def interrupted(store: Store, base: Path, **words: Any) -> str:
     folder = store.folder / "runs" / EXPECTED["run"]
     (folder / MANIFEST).unlink(missing_ok=True)
     change(folder / "run.json", status="interrupted", base=str(base))
-    recipe = Run.open(store, EXPECTED["run"]).recipe().declared()
+    recipe = Run.open(store, EXPECTED["run"]).recipe().to_dict()
     (folder / "recipe.yaml").write_text(json.dumps({**recipe, **words}))
     return EXPECTED["run"]
 
@@ -463,7 +463,7 @@ def test_weights_and_features_are_not_taken_from_a_changed_bundle(how, home, no_
         weights_of(f"bundle-{id}", store)
     age = Feature.load({"type": "number", "fitted_from": f"bundle-{id}"})
     with pytest.raises(StoreError, match="it was changed after it was packed"):
-        inherited({"age": age}, "inputs", store, where="x")
+        reuse_fitted({"age": age}, "inputs", store, where="x")
 
 
 def test_a_feed_runs_nothing(home, no_marker, tmp_path):

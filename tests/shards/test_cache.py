@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.store import Member
 from penstock.shards import cache as cache_room
 from penstock.shards.cache import Cache
-from penstock.shards.remote_files import Far, read_whole
+from penstock.shards.remote_files import RemoteFiles, read_whole
 
 
 class Shelf:
@@ -70,7 +70,7 @@ def told() -> Iterator[list[str]]:
     def sink(event: Event) -> None:
         said.append(event.fields["text"])
 
-    with heard(Events(sink)):
+    with listening(Events(sink)):
         yield said
 
 
@@ -126,7 +126,7 @@ def test_it_stays_below_its_limit_whatever_is_read(
 ) -> None:
     cache = Cache(limit, tmp_path_factory.mktemp("cache"))
     shelf = Shelf(sizes)
-    with heard(Events()):
+    with listening(Events()):
         for place in data.draw(st.lists(st.integers(0, len(sizes) - 1), max_size=30)):
             content = cache.open(shelf.members[place])
             assert (content is None) == (sizes[place] > limit)
@@ -234,7 +234,9 @@ def test_a_full_disk_degrades_to_streaming_and_says_so_once(small_disk: Path, to
     (small_disk / "others").write_bytes(b"x" * 900_000)
     shelf = Shelf([60_000, 200_000, 200_000])
     cache = Cache(2**30, small_disk / "cache")
-    far = Far(shelf.members, cache, lambda member, content: content.to_pybytes(), memory_bytes=300_000)
+    far = RemoteFiles(
+        shelf.members, cache, lambda member, content: content.to_pybytes(), memory_bytes=300_000
+    )
     assert [far.get(i) for i in (0, 1, 2)] == list(shelf.contents.values())
     assert len(told) == 1 and "the disk is full" in told[0] and "PENSTOCK_CACHE" in told[0]
     assert not cache.is_on and not list((small_disk / "cache").glob("*.part"))
@@ -310,11 +312,11 @@ def test_a_stuck_process_is_not_waited_for_for_ever(
 # -- ahead of need -------------------------------------------------------------------------------------------
 
 
-def far_of(shelf: Shelf, cache: Cache, **words: Any) -> Far[bytes]:
-    return Far(shelf.members, cache, lambda member, content: content.to_pybytes(), **words)
+def far_of(shelf: Shelf, cache: Cache, **words: Any) -> RemoteFiles[bytes]:
+    return RemoteFiles(shelf.members, cache, lambda member, content: content.to_pybytes(), **words)
 
 
-def idle(far: Far[bytes]) -> None:
+def idle(far: RemoteFiles[bytes]) -> None:
     """Until no thread fetches ahead."""
     limit = time.monotonic() + 20
     while far._workers:

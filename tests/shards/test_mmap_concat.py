@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.shards.mmap_concat import PAGE_BYTES, Piece, one_array
+from penstock.shards.mmap_concat import PAGE_BYTES, Piece, mmap_concat
 from penstock.shards.shards import Shards, ShardWriter
 
 
@@ -29,7 +29,7 @@ def written(folder: Path, sizes: list[int], offset: int = 0) -> tuple[list[Piece
 
 def test_pieces_are_one_array(tmp_path: Path):
     pieces, whole = written(tmp_path, [PAGE_BYTES * 3, PAGE_BYTES, PAGE_BYTES * 2 + 40], offset=PAGE_BYTES)
-    found = one_array(pieces, np.dtype("int64"), 1)
+    found = mmap_concat(pieces, np.dtype("int64"), 1)
     assert found is not None
     assert found.tobytes() == whole
     part = found[5:90]
@@ -43,7 +43,7 @@ def test_pieces_are_one_array(tmp_path: Path):
 def test_a_last_piece_may_begin_anywhere(tmp_path: Path):
     pieces, whole = written(tmp_path, [PAGE_BYTES * 2], offset=0)
     (tmp_path / "last").write_bytes(b"head" + bytes(range(80)))
-    found = one_array([*pieces, Piece(str(tmp_path / "last"), 4, 80)], np.dtype("uint8"), 16)
+    found = mmap_concat([*pieces, Piece(str(tmp_path / "last"), 4, 80)], np.dtype("uint8"), 16)
     assert found is not None
     assert found.shape == (PAGE_BYTES * 2 // 16 + 5, 16)
     assert found.tobytes() == whole + bytes(range(80))
@@ -51,17 +51,17 @@ def test_a_last_piece_may_begin_anywhere(tmp_path: Path):
 
 def test_what_cannot_be_laid_so_is_none(tmp_path: Path):
     pieces, _ = written(tmp_path, [PAGE_BYTES, PAGE_BYTES])
-    assert one_array([], np.dtype("uint8"), 1) is None
-    assert one_array([Piece(pieces[0].file, 8, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
+    assert mmap_concat([], np.dtype("uint8"), 1) is None
+    assert mmap_concat([Piece(pieces[0].file, 8, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
         "begins within a page"
     )
-    assert one_array([Piece(pieces[0].file, 0, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
+    assert mmap_concat([Piece(pieces[0].file, 0, 80), pieces[1]], np.dtype("uint8"), 1) is None, (
         "ends within a page"
     )
-    assert one_array([pieces[0], Piece(pieces[1].file, 0, PAGE_BYTES * 2)], np.dtype("uint8"), 1) is None, (
+    assert mmap_concat([pieces[0], Piece(pieces[1].file, 0, PAGE_BYTES * 2)], np.dtype("uint8"), 1) is None, (
         "the file is shorter"
     )
-    assert one_array(pieces, np.dtype("float64"), 3) is None, "no whole rows"
+    assert mmap_concat(pieces, np.dtype("float64"), 3) is None, "no whole rows"
 
 
 @settings(deadline=None, max_examples=15)

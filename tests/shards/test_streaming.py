@@ -19,7 +19,7 @@ import pytest
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.store import MANIFEST, Store
 from penstock.encode import local
 from penstock.encode.feed import Feed, write_feed
@@ -54,7 +54,7 @@ def told() -> Iterator[list[str]]:
     def sink(event: Event) -> None:
         said.append(event.fields["text"])
 
-    with heard(Events(sink)):
+    with listening(Events(sink)):
         yield said
 
 

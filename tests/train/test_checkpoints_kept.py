@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from penstock.contracts.learn import World
-from penstock.core import pulse as pulse_file
+from penstock.core import heartbeat as pulse_file
 from penstock.core.errors import RankLost, RecipeError, StoreError, TrainingError
-from penstock.core.pulse import Pulse, Reading, prepare, read
+from penstock.core.heartbeat import Heartbeat, Reading, prepare, read
 from penstock.recipe.schema import CheckpointPolicy
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import Snapshot, write_tensors
@@ -194,19 +194,19 @@ def test_a_pulse_is_read_as_it_is_written(tmp_path, monkeypatch):
     path = tmp_path / "pulse"
     prepare(path)
     assert read(path) == Reading()
-    pulse = Pulse(str(path))
-    pulse.move()
-    pulse.move(7)
+    heartbeat = Heartbeat(str(path))
+    heartbeat.progress()
+    heartbeat.progress(7)
     assert (read(path).moves, read(path).step) == (2, 7)
     monkeypatch.setattr(pulse_file, "BEAT_SECONDS", 0.005)
-    pulse.start()
+    heartbeat.start()
     until = time.monotonic() + 5
     while read(path).beats < 3:
         assert time.monotonic() < until
         time.sleep(0.005)
-    pulse._map = None  # the thread ends
+    heartbeat._map = None  # the thread ends
     assert read(tmp_path / "none") == Reading()
-    Pulse(None).start().move(3)  # nobody looks
+    Heartbeat(None).start().progress(3)  # nobody looks
 
 
 # -- troubles ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from penstock.contracts.learn import Exchange, World
+from penstock.contracts.learn import GradientCompressor, World
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
 from penstock.recipe.schema import Schedule, Train
@@ -204,7 +204,7 @@ def test_gradients_lie_in_memory_as_their_parameters_do(exchange):
         list(ours.parameters()),
         TwoAlike(),
         torch.device("cpu"),
-        Exchange.load(exchange) if exchange else None,
+        GradientCompressor.load(exchange) if exchange else None,
     )
     gradients.clear()
     loss = ours(pictures.to(memory_format=torch.channels_last)).square().mean()

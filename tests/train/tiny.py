@@ -104,7 +104,7 @@ def tiny_feed(
         "reasons": {},
     }
     with store.draft(f"feeds/{id}", manifest) as folder:
-        (folder / "fitted.json").write_text(json.dumps(encoding.declared()))
+        (folder / "fitted.json").write_text(json.dumps(encoding.to_dict()))
         manifest["rows"], manifest["shards"], manifest["shard_rows"] = {}, {}, {}
         for split, table in tables.items():
             accepted = encoding.accept(table, targets=True)

@@ -200,7 +200,7 @@ def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: E
         if not feature.spans:
             continue
         facts = whole.fitted[name]
-        if feature.declared().get("season") is None:
+        if feature.to_dict().get("season") is None:
             facts["season"] = season_of(distance_us)
             if facts["season"] > 1:
                 events.say(

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_ID, Feature
 from penstock.core.drafts import Draft
-from penstock.core.store import STAGING, told_plainly
+from penstock.core.store import STAGING, as_store_error
 from penstock.encode.encoding import Accepted
 from penstock.encode.recipe_encoding import row_encoding
 from penstock.encode.series.chunk import Chunk
@@ -147,7 +147,7 @@ class SampledDataset:
     @cached_property
     def _sorted(self) -> list[Path]:
         staging = self.steps.path.parents[2] / STAGING  # on the store's disk, where the rows found room
-        with told_plainly(staging):
+        with as_store_error(staging):
             draft = Draft(staging, "scratch-")
         weakref.finalize(self, draft.close)
         return sort_steps(

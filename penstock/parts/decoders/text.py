@@ -13,7 +13,7 @@ from pydantic import Field
 
 from penstock.contracts.learn import Decoder
 from penstock.contracts.tensors import TensorSpec
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,7 +62,7 @@ class TextDecoder(Decoder):
         from penstock.nn.generate import Teller
 
         for package in ("sacrebleu", "rouge_score"):  # now, and not when the first epoch is to be judged
-            need(package, extra="text-metrics", why="judging generated texts")
+            require(package, extra="text-metrics", why="judging generated texts")
         tokens = spec["tokens"]
         return Teller(
             width,

@@ -19,7 +19,7 @@ from pydantic import Field
 from penstock.contracts.learn import Encoder
 from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.core.errors import UserError
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.regular import refuse_special
 from penstock.parts.encoders._pictures import not_pictures
 from penstock.parts.encoders._sequences import unreadable
@@ -123,7 +123,9 @@ class PretrainedEncoder(Encoder):
 
         ((name, spec),) = features.items()
         config = self._config()
-        transformers = need("transformers", extra="pretrained", why="an encoder that was trained elsewhere")
+        transformers = require(
+            "transformers", extra="pretrained", why="an encoder that was trained elsewhere"
+        )
         try:
             model = transformers.AutoModel.from_pretrained(
                 self.path, local_files_only=True, trust_remote_code=False, use_safetensors=True

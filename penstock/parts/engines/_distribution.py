@@ -47,7 +47,7 @@ class Ways:
 
     group_rows: int
     """Of a row group, and about of a bucket."""
-    hands: int
+    num_workers: int
     """Threads; each sorts a bucket."""
     held_bytes: int
     """Rows that are gathered before they are dealt out."""
@@ -147,7 +147,7 @@ def _write(
             ]
             count = sum(bucket.rows for bucket in buckets)
             shares = _shares(
-                [bucket.rows for bucket in buckets], 1 if count <= 4 * ways.group_rows else ways.hands
+                [bucket.rows for bucket in buckets], 1 if count <= 4 * ways.group_rows else ways.num_workers
             )
             files = (
                 ["part-0.parquet"]
@@ -160,7 +160,7 @@ def _write(
                 for share, file in zip(shares, files, strict=True)
             ]
         tasks.sort(key=lambda task: -sum(bucket.rows for bucket in task[1]))
-        with ThreadPoolExecutor(ways.hands, thread_name_prefix="penstock-sort") as pool:
+        with ThreadPoolExecutor(ways.num_workers, thread_name_prefix="penstock-sort") as pool:
             parts = [
                 (
                     name,

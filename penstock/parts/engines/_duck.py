@@ -266,7 +266,7 @@ class Session(EngineSession):
     def _ways(self, columns: Sequence[str], rows: int) -> Ways:
         return Ways(
             group_rows=self._rows_of(columns),
-            hands=self._threads,
+            num_workers=self._threads,
             held_bytes=self._limit_bytes // _GROUP_SHARE,
             compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None,
         )

@@ -29,7 +29,7 @@ from penstock.core.errors import (
     UserError,
 )
 from penstock.core.java import JavaFolder, end_java, first_cause, interrupt_kept, java_home
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.parts.engines._results import broken_row
 from penstock.parts.engines._spark_work import sees, told
 
@@ -51,8 +51,8 @@ def start(master: str, options: Mapping[str, str], *, memory_bytes: int, threads
         UserError: Spark does not start or cannot be reached, or its executors lack something.
     """
     global _users, _ours
-    sql = need("pyspark.sql", extra="spark", why=_WHY)
-    core = need("pyspark", extra="spark", why=_WHY)
+    sql = require("pyspark.sql", extra="spark", why=_WHY)
+    core = require("pyspark", extra="spark", why=_WHY)
     with _lock, plainly():
         running = core.SparkContext._active_spark_context
         if running is None:

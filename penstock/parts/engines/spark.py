@@ -30,12 +30,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, Field, field_validator
 
-from penstock.contracts.data import ROW_ID, Engine, EngineSession, Hands
+from penstock.contracts.data import ROW_ID, Engine, EngineSession, Executors
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Summary
 from penstock.core.errors import Problem
 from penstock.core.java import master_needs_trust, spark_master
-from penstock.core.store import told_plainly
+from penstock.core.store import as_store_error
 from penstock.parts.engines._duck import Session as Duck
 from penstock.parts.engines._spark_start import _SETTINGS, plainly, start, stop
 from penstock.parts.engines._spark_types import Carried
@@ -84,8 +84,10 @@ class Spark(Engine):
             scratch, master=self.master, options=self._words(), memory_bytes=memory_bytes, threads=threads
         )
 
-    def afar(self, shared: Path, *, memory_bytes: int, threads: int) -> AbstractContextManager[Hands]:
-        return Executors(shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads)
+    def executors(
+        self, shared: Path, *, memory_bytes: int, threads: int
+    ) -> AbstractContextManager[Executors]:
+        return SparkExecutors(shared, self.master, self._words(), memory_bytes=memory_bytes, threads=threads)
 
     def _words(self) -> dict[str, str]:
         return {
@@ -94,7 +96,7 @@ class Spark(Engine):
         }
 
 
-class Executors(Hands):
+class SparkExecutors(Executors):
     """The executors, one task an item. Results come back as Spark itself sends them."""
 
     def __init__(
@@ -105,7 +107,7 @@ class Executors(Hands):
         )
         self._spark: Any = None
 
-    def __enter__(self) -> Executors:
+    def __enter__(self) -> SparkExecutors:
         self._spark = self._start()
         self.at_once = max(self._spark.sparkContext.defaultParallelism, 1)
         return self
@@ -352,11 +354,11 @@ class Session(EngineSession):
         """
         schema = self._shadow._schema(self._shadow._query(table))
         types = self._types(schema)
-        with told_plainly(folder):
+        with as_store_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
         work = Land(folder, list(types), list(types.values()), lasting=lasting)
         rows = sum(self._mapped(table, work, "rows bigint")["rows"].to_pylist())
-        with told_plainly(folder):
+        with as_store_error(folder):
             for left in folder.glob(".draft-*"):  # of tasks that were lost on their way
                 left.unlink(missing_ok=True)
             if not any(folder.glob("*.parquet")):

@@ -34,7 +34,7 @@ import numpy as np
 
 from penstock.contracts.ragged import Ragged as Rows
 from penstock.core.errors import RecipeError
-from penstock.core.needs import need
+from penstock.core.optional import require
 
 PADDING, UNKNOWN = 0, 1
 NUL = "\x00"
@@ -155,7 +155,7 @@ class Pieces(Tokenizer):
 def _library() -> Any:
     """The package `tokenizers`, kept to one thread: the house chooses its threads, and forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return need(
+    return require(
         "tokenizers",
         extra="text",
         why="word pieces (`tokenizer: bpe` or `wordpiece`, or a given one); `tokenizer: words` does without",

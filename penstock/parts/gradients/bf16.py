@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.contracts.learn import Exchange, Exchanging, Wire
+from penstock.contracts.learn import Exchanging, GradientCompressor, Wire
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class BFloat16(Exchange):
+class BFloat16(GradientCompressor):
     """Half the bytes: bfloat16, with the range of float32, so that nothing is too small or too large to
     send.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.contracts.learn import Exchange, Exchanging, Wire
+from penstock.contracts.learn import Exchanging, GradientCompressor, Wire
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ _TOP = 32_768.0
 """Half of float16's largest: sums are rounded on their way, and may end a little higher."""
 
 
-class Float16(Exchange):
+class Float16(GradientCompressor):
     """Half the bytes: float16, scaled so that the largest gradient fits and small ones live."""
 
     def open(self, tensors: Sequence[Tensor], wire: Wire) -> Exchanging:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from penstock.contracts.learn import Exchange, Exchanging, Wire
+from penstock.contracts.learn import Exchanging, GradientCompressor, Wire
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class PowerSGD(Exchange):
+class PowerSGD(GradientCompressor):
     """Each matrix of gradients is sent as a product of low rank; what it leaves is kept and added to the next
     gradients.
     """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from penstock.contracts.learn import Exchange, Exchanging, Wire
+from penstock.contracts.learn import Exchanging, GradientCompressor, Wire
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ _BYTES = 8
 """Of a place (int32) and a value (float32)."""
 
 
-class TopK(Exchange):
+class TopK(GradientCompressor):
     """Only the largest entries are sent, with their places; the others are kept and added to the next
     gradients.
     """

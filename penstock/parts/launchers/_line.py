@@ -35,8 +35,8 @@ from typing import Any
 
 from penstock.contracts.learn import Growth, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, StoreError, TrainingError
+from penstock.core.heartbeat import HEARTBEAT, Heartbeat, prepare, read
 from penstock.core.interrupts import interrupts
-from penstock.core.pulse import PULSE, Pulse, prepare, read
 from penstock.parts.launchers._door import Door, dial
 from penstock.parts.launchers._number import Room
 
@@ -81,16 +81,16 @@ def answer(call: Call, rank: int) -> None:
     except EOFError:
         return  # called off
     with tempfile.TemporaryDirectory(prefix="penstock-rank-") as folder:
-        prepare(pulse := Path(folder) / "pulse")
-        os.environ[PULSE] = str(pulse)
-        Pulse.here().start()
+        prepare(heartbeat := Path(folder) / "pulse")
+        os.environ[HEARTBEAT] = str(heartbeat)
+        Heartbeat.here().start()
         over = threading.Event()
         writing = threading.Lock()
         blocked = threading.current_thread() is threading.main_thread()
         if blocked:  # until the trainer can act on it
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_listen, args=(line, over), daemon=True).start()
-        threading.Thread(target=_tell, args=(line, pulse, over, writing), daemon=True).start()
+        threading.Thread(target=_tell, args=(line, heartbeat, over, writing), daemon=True).start()
         outcome = _do(data, store, here)
         with writing, contextlib.suppress(OSError):
             line.send_bytes(outcome)
@@ -206,9 +206,9 @@ def _listen(line: Any, over: threading.Event) -> None:
             return
 
 
-def _tell(line: Any, pulse: Path, over: threading.Event, writing: threading.Lock) -> None:
+def _tell(line: Any, heartbeat: Path, over: threading.Event, writing: threading.Lock) -> None:
     while not over.wait(_BEAT_SECONDS):
-        reading = read(pulse)
+        reading = read(heartbeat)
         with writing:
             try:
                 line.send(("pulse", reading.moves, reading.step, sum(os.times()[:2])))

@@ -38,7 +38,7 @@ from pydantic import Field
 from penstock.contracts.learn import Growth, Launcher, World
 from penstock.core.cores import usable_cores
 from penstock.core.errors import PenstockError, RankLost, StoreError, TrainingError, UserError
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.parts.launchers._places import Place, place_of
 
 _LOOK_SECONDS = 0.2
@@ -136,7 +136,7 @@ class _Meeting:
     """Where ranks meet: who has work says so, all say that they live, and rank 0 says how it ended."""
 
     def __init__(self, place: Place, start_seconds: float, stall_seconds: float) -> None:
-        need("torch", extra="train", why="training in several processes")
+        require("torch", extra="train", why="training in several processes")
         self._place, self._start, self._stall = place, start_seconds, stall_seconds
         self._over = threading.Event()
         global _meetings

@@ -7,7 +7,7 @@ child is in a session of its own, so Ctrl-C reaches the parent alone, which hand
 child whose parent dies is killed by the system where that is possible (even if it is stopped), and elsewhere
 sees its pipe close and ends, so that none is left behind.
 
-Each child has a pulse (`core.pulse`). One whose interpreter shows no life, and one that waits and gets
+Each child has a pulse (`core.heartbeat`). One whose interpreter shows no life, and one that waits and gets
 nowhere, for `stall_seconds`, are taken for lost and named; one that gets nowhere but computes is given five
 times as long. What is done about lost processes is the trainer's: it starts again from its last checkpoint.
 
@@ -41,8 +41,8 @@ from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, TrainingError
+from penstock.core.heartbeat import HEARTBEAT, Heartbeat, Reading, prepare, read
 from penstock.core.interrupts import interrupts
-from penstock.core.pulse import PULSE, Pulse, Reading, prepare, read
 from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, Room, only_between, recovery
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
@@ -134,7 +134,7 @@ class _Rank:
     received: bytearray = field(default_factory=bytearray)
     outcome: tuple[str, Any] | None = None
     ended_order: int | None = None
-    pulse: Path = Path()
+    heartbeat: Path = Path()
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -165,7 +165,7 @@ def _start(
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         RENDEZVOUS: f"file://{folder / 'rendezvous'}",
-        PULSE: str(folder / f"pulse-{number}"),
+        HEARTBEAT: str(folder / f"pulse-{number}"),
         _PARENT: str(os.getpid()),
     }
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
@@ -192,7 +192,7 @@ def _start(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
-    rank = _Rank(number, process, reading, pulse=folder / f"pulse-{number}")
+    rank = _Rank(number, process, reading, heartbeat=folder / f"pulse-{number}")
     task = pickle.dumps(
         (World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments)
     )
@@ -208,7 +208,7 @@ def _start(
 def child() -> None:
     """What a child process runs: read the task, do it, send the outcome."""
     _be_killed_with_parent()
-    Pulse.here().start()
+    Heartbeat.here().start()
     for number in (signal.SIGINT, signal.SIGHUP):  # one that reaches us anyhow: the parent hands on its own
         signal.signal(number, signal.SIG_IGN)
     stdin = sys.stdin.buffer
@@ -326,7 +326,7 @@ class _Watch:
         """Whether somebody is stalled."""
         living = [rank for rank in self._ranks if rank.ended_order is None]
         for rank in living:
-            self._note(rank, read(rank.pulse), now)
+            self._note(rank, read(rank.heartbeat), now)
         silent = [rank for rank in living if now - self._seen[rank.number].beat_at > self._stall]
         if silent:
             self.stalled = silent
@@ -371,7 +371,7 @@ class _Watch:
 
     def step(self) -> int:
         """The last step that was begun."""
-        return max((read(rank.pulse).step for rank in self._ranks), default=-1)
+        return max((read(rank.heartbeat).step for rank in self._ranks), default=-1)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -399,7 +399,7 @@ def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
     if watch.stalled:
         stalled = " and ".join(
             f"training process {rank.number} (pid {rank.process.pid}, in step"
-            f" {max(read(rank.pulse).step, 0)})"
+            f" {max(read(rank.heartbeat).step, 0)})"
             for rank in watch.stalled
         )
         raise RankLost(

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.parts.launchers._line import Line, address_towards, answer
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
@@ -143,7 +143,7 @@ class Ray(Launcher):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # else a warning; no process here asks for 0 and wants one
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray = need("ray", extra="ray", why=_WHY)
+        ray = require("ray", extra="ray", why=_WHY)
         if ray.is_initialized():  # the user's own; it is left running
             yield ray, ray.util.get_node_ip_address()
             return

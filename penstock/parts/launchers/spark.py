@@ -37,7 +37,7 @@ from penstock.core.java import (
     master_needs_trust,
     spark_master,
 )
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.parts.launchers._line import Line, answer
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
@@ -154,9 +154,9 @@ class Spark(Launcher):
     @contextmanager
     def _session(self, processes: int) -> Iterator[tuple[Any, bool]]:
         """A session, and whether it was started here."""
-        sql = need("pyspark.sql", extra="spark", why=_WHY)
-        core = need("pyspark", extra="spark", why=_WHY)
-        need("torch", extra="train", why=_WHY)
+        sql = require("pyspark.sql", extra="spark", why=_WHY)
+        core = require("pyspark", extra="spark", why=_WHY)
+        require("torch", extra="train", why=_WHY)
         running = core.SparkContext._active_spark_context
         master = f"local[{processes}]" if self.master == "local" else self.master
         if running is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.visible import visible
 from penstock.parts.runtimes._protobuf import reads_files
 
@@ -26,7 +26,7 @@ class Onnx(Runtime):
     def open(
         self, folder: Path, program: Mapping[str, Any], *, threads: int
     ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        ort = need("onnxruntime", extra="serve", why="answering with a bundle")
+        ort = require("onnxruntime", extra="serve", why="answering with a bundle")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -76,7 +76,7 @@ class Onnx(Runtime):
         return run
 
     def specimen(self, folder: Path) -> dict[str, Any]:
-        onnx = need("onnx", extra="train", why="making an ONNX program")
+        onnx = require("onnx", extra="train", why="making an ONNX program")
         helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
         graph = helper.make_graph(
             [

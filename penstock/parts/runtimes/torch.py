@@ -18,7 +18,7 @@ from penstock.contracts.tensors import TensorSpec
 from penstock.core.credentials import option_again
 from penstock.core.errors import BundleError
 from penstock.core.identity import sha256_file
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.redact import BLANK
 
 
@@ -32,9 +32,9 @@ class Torch(Runtime):
     def open(
         self, folder: Path, program: Mapping[str, Any], *, threads: int
     ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
+        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
         torch.set_num_threads(threads)  # torch knows one number for the whole process
-        need("safetensors.torch", extra="train", why="reading a bundle's weights")
+        require("safetensors.torch", extra="train", why="reading a bundle's weights")
         from penstock.nn.weights import read_tensors, take_weights
 
         module = source_module(folder / program["file"])
@@ -86,8 +86,8 @@ class Torch(Runtime):
         return run
 
     def specimen(self, folder: Path) -> dict[str, Any]:
-        torch = need("torch", extra="train", why="running a bundle whose module could not be exported")
-        safetensors = need("safetensors.torch", extra="train", why="writing a bundle's weights")
+        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
+        safetensors = require("safetensors.torch", extra="train", why="writing a bundle's weights")
         (folder / "net.py").write_text(_SPECIMEN, "utf-8")
         safetensors.save_file({"module.two": torch.tensor(2.0)}, str(folder / "weights.safetensors"))
         entries: list[dict[str, Any]] = [
@@ -105,7 +105,7 @@ class Torch(Runtime):
             "outputs": entries[2:],
             "decoders": {"y": {"type": "number"}},
             "specs": {},
-            "targets": {"y": {"value": target.declared()}},
+            "targets": {"y": {"value": target.to_dict()}},
         }
 
 

@@ -31,10 +31,10 @@ from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.extract import SAMPLE_BYTES, extract
+from penstock.formats.file_columns import FileColumn, owners, prefix, survey
+from penstock.formats.files import FileInfo, ending, find, hashes, relative
 from penstock.formats.loading import load_columns
-from penstock.formats.loads import Load, owners, prefix, survey
 from penstock.formats.options import FilesAs, Names, Reading
-from penstock.formats.places import Found, ending, find, hashes, relative
 from penstock.formats.reader import Input
 
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
@@ -77,7 +77,7 @@ class Files(Source, Reading):
     """
     validation: Split = None
     test: Split = None
-    load_: dict[str, Load] = Field({}, alias="load")
+    load_: dict[str, FileColumn] = Field({}, alias="load")
     """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
 
     _learnt: Learnt | None = PrivateAttr(None)
@@ -113,8 +113,8 @@ class Files(Source, Reading):
             raise mistakes(Problem(("load",), "makes one column twice; each `as` must differ"))
         return self
 
-    def declared(self) -> dict[str, Any]:
-        whole = super().declared()
+    def to_dict(self) -> dict[str, Any]:
+        whole = super().to_dict()
         if not self.load_:
             del whole["load"]  # so that datasets made before there was this word keep their ids
         return whole
@@ -129,7 +129,7 @@ class Files(Source, Reading):
                 yield split, own.path, own.over(self)
 
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
-        found: dict[str, tuple[Found, str | None]] = {}
+        found: dict[str, tuple[FileInfo, str | None]] = {}
         for split, paths, reading in self._groups():
             for entry in paths:
                 for file in find(entry, base, format=reading.format):

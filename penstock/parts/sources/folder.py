@@ -8,7 +8,7 @@ A row has `path` (from the folder's or archive's root), a column for each name i
 `content`: the file's bytes, or its text. Archives are not unpacked: a zip or plain tar is read by offset, a
 compressed tar in one pass. Hidden files and what operating systems leave behind (`__MACOSX`, `.DS_Store`,
 `Thumbs.db`) are never rows; an empty text is a row, an empty picture is not. How it is done is in
-`penstock.formats.gather`.
+`penstock.formats.file_rows`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from penstock.contracts.part import mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.archive import ARCHIVES, is_archive
-from penstock.formats.folders import is_folder, walk
-from penstock.formats.gather import (
+from penstock.formats.file_rows import (
     CONTENT,
     PATH,
     Gathering,
@@ -38,9 +37,10 @@ from penstock.formats.gather import (
     gather_files,
     index,
 )
-from penstock.formats.members import ParentFolder, Pattern, check_encoding
+from penstock.formats.files import FileInfo, find, hashes, relative
+from penstock.formats.folders import is_folder, walk
 from penstock.formats.options import Names
-from penstock.formats.places import Found, find, hashes, relative
+from penstock.formats.path_pattern import ParentFolder, Pattern, check_encoding
 
 _MOST_BYTES = 2**31 - 2**20
 """A batch of Arrow's binary values holds two GiB."""
@@ -132,7 +132,7 @@ class Folder(Source):
         ]
         return Snapshot(tuple(sorted(files, key=lambda f: (f.path, f.url))))
 
-    def _in_folder(self, entry: str, base: Path) -> list[tuple[str, Found]]:
+    def _in_folder(self, entry: str, base: Path) -> list[tuple[str, FileInfo]]:
         """The files meant, or, in a folder of nothing but archives, the archives."""
         files = walk(entry, base).files
         if not files:
@@ -155,7 +155,7 @@ class Folder(Source):
             )
         return meant
 
-    def _archives(self, base: Path) -> list[tuple[str, Found]]:
+    def _archives(self, base: Path) -> list[tuple[str, FileInfo]]:
         found = {file.url: file for entry in self.path for file in find(entry, base, format="archive")}
         for url in found:
             if not is_archive(url):

@@ -224,11 +224,9 @@ def reborn(build: Callable[[], nn.Module], module: nn.Module) -> nn.Module:
 
 def declared_again(law: str, part: Part) -> None:
     """Declared → loaded → declared is the identity."""
-    again = type(part).family().load(part.declared())
+    again = type(part).family().load(part.to_dict())
     assert again == part, f"{law}: loaded from its own declaration it is {again!r}; expected {part!r}"
-    assert again.declared() == part.declared(), (
-        f"{law}: declares {again.declared()}; expected {part.declared()}"
-    )
+    assert again.to_dict() == part.to_dict(), f"{law}: declares {again.to_dict()}; expected {part.to_dict()}"
 
 
 def light_head(law: str, part: Part) -> None:

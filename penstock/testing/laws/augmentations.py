@@ -35,9 +35,9 @@ def keys(rows: int, seed: int = 0) -> np.ndarray:
 
 def declared_and_back(augmentation: Augmentation, rows: np.ndarray) -> None:
     """Declared → loaded → declared is the identity, and is JSON."""
-    again = Augmentation.load(json.loads(json.dumps(augmentation.declared())))
-    assert again == augmentation and again.declared() == augmentation.declared(), (
-        f"declared_and_back: {augmentation.declared()} became {again.declared()}"
+    again = Augmentation.load(json.loads(json.dumps(augmentation.to_dict())))
+    assert again == augmentation and again.to_dict() == augmentation.to_dict(), (
+        f"declared_and_back: {augmentation.to_dict()} became {again.to_dict()}"
     )
 
 

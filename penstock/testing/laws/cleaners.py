@@ -82,8 +82,8 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
 
 def declared_and_back(cleaner: Cleaner, table: pa.Table) -> None:
     """Declared → loaded → declared is the identity, and is JSON."""
-    again = Cleaner.load(json.loads(json.dumps(cleaner.declared())))
-    assert again == cleaner and again.declared() == cleaner.declared(), (
+    again = Cleaner.load(json.loads(json.dumps(cleaner.to_dict())))
+    assert again == cleaner and again.to_dict() == cleaner.to_dict(), (
         "declared_and_back: the loaded cleaner is another"
     )
 

@@ -41,7 +41,7 @@ class Specimen:
     def __str__(self) -> str:
         options = {
             word: value
-            for word, value in self.feature.declared().items()
+            for word, value in self.feature.to_dict().items()
             if word != "type" and value != type(self.feature).model_fields.get(word, _NOTHING).default
         }
         return "-".join(
@@ -89,9 +89,9 @@ def _all(specimen: Specimen) -> list[tuple[pa.Array, ...]]:
 def declared_and_back(specimen: Specimen) -> None:
     """Declared, loaded and declared again it is the same; it has an encoder or a decoder, and columns."""
     feature = specimen.feature
-    again = Feature.load(json.loads(json.dumps(feature.declared())))
-    assert again == feature and again.declared() == feature.declared(), (
-        f"declared_and_back: {feature.declared()} became {again.declared()}"
+    again = Feature.load(json.loads(json.dumps(feature.to_dict())))
+    assert again == feature and again.to_dict() == feature.to_dict(), (
+        f"declared_and_back: {feature.to_dict()} became {again.to_dict()}"
     )
     assert feature.encoder or feature.decoder, (
         "declared_and_back: it names neither an encoder nor a decoder, so nothing can use it"
@@ -165,7 +165,7 @@ def learns_plain_data(specimen: Specimen) -> None:
         "learns_plain_data: the spec changes when what was learnt is written and read back"
     )
     for name, spec in specimen.feature.spec(fitted).items():
-        assert TensorSpec.load(json.loads(json.dumps(spec.declared()))).declared() == spec.declared(), (
+        assert TensorSpec.load(json.loads(json.dumps(spec.to_dict()))).to_dict() == spec.to_dict(), (
             f"learns_plain_data: the spec of {name} is not plain data"
         )
 
@@ -318,7 +318,7 @@ def errors_refuse_the_missing(specimen: Specimen) -> None:
     """
     if "missing" not in type(specimen.feature).model_fields:
         return
-    declared = {**specimen.feature.declared(), "missing": "error"}
+    declared = {**specimen.feature.to_dict(), "missing": "error"}
     strict = Feature.load(declared)
     for columns in _all(specimen):
         usual, refused = Feature.load(

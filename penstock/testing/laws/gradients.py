@@ -1,4 +1,4 @@
-"""The laws of exchanges: `check(Exchange.load({"type": "powersgd", "rank": 4}))`.
+"""The laws of gradient compressors: `check(GradientCompressor.load({"type": "powersgd", "rank": 4}))`.
 
 Ranks are threads here, so that no process is started.
 """
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from penstock.contracts.learn import Exchange, Exchanging
+from penstock.contracts.learn import Exchanging, GradientCompressor
 from penstock.testing.laws import _learning as _
 
-Law = Callable[[Exchange], None]
+Law = Callable[[GradientCompressor], None]
 SHAPES = ((24, 40), (40,), (16, 3, 3, 3), (1,))
 STEPS = 130
 """Beyond the warm-up of every built-in."""
@@ -59,7 +59,7 @@ class _Wire:
 class _Ranks:
     """An exchange at work on several ranks."""
 
-    def __init__(self, exchange: Exchange, size: int) -> None:
+    def __init__(self, exchange: GradientCompressor, size: int) -> None:
         room = _Room(size)
         self.wires = [_Wire(room, rank) for rank in range(size)]
         self.tensors = [[torch.zeros(shape) for shape in SHAPES] for _rank in range(size)]
@@ -89,7 +89,7 @@ def _given(step: int, size: int, *, silent: int | None = None) -> list[list[Tens
     ]
 
 
-def alike(exchange: Exchange) -> None:
+def alike(exchange: GradientCompressor) -> None:
     """Every rank gets the same bytes, and a sum of the right size: what was given or is still to be said."""
     ranks = _Ranks(exchange, 3)
     for step in range(STEPS):
@@ -103,7 +103,7 @@ def alike(exchange: Exchange) -> None:
             )
 
 
-def kept(exchange: Exchange) -> None:
+def kept(exchange: GradientCompressor) -> None:
     """What was said and what ranks keep are together what was given; what is rounded away without being kept
     is less than a hundredth.
     """
@@ -127,7 +127,7 @@ def kept(exchange: Exchange) -> None:
             _.same("kept", "the sum of all", found, total, tolerance=0.02 * float(total.abs().max()) + 1e-3)
 
 
-def silence(exchange: Exchange) -> None:
+def silence(exchange: GradientCompressor) -> None:
     """A rank with nothing to say adds nothing, and keeps nothing."""
     ranks = _Ranks(exchange, 2)
     for step in range(STEPS):
@@ -138,7 +138,7 @@ def silence(exchange: Exchange) -> None:
         )
 
 
-def remembered(exchange: Exchange) -> None:
+def remembered(exchange: GradientCompressor) -> None:
     """What another takes up of its memory goes on the same, to the bit."""
     one = _Ranks(exchange, 2)
     for step in range(STEPS):
@@ -155,7 +155,7 @@ def remembered(exchange: Exchange) -> None:
         )
 
 
-def let_go(exchange: Exchange) -> None:
+def let_go(exchange: GradientCompressor) -> None:
     """What it lets go of is what it kept, and then it keeps nothing."""
     ranks = _Ranks(exchange, 2)
     for step in range(STEPS):
@@ -171,7 +171,7 @@ def let_go(exchange: Exchange) -> None:
     assert ranks.waiting() == 0, "let_go: something is kept still"
 
 
-def fewer(exchange: Exchange) -> None:
+def fewer(exchange: GradientCompressor) -> None:
     """Beyond its warm-up it sends fewer bytes than float32 would take."""
     ranks = _Ranks(exchange, 2)
     for step in range(STEPS):
@@ -187,12 +187,12 @@ def _whole(exchange: Any) -> bool:
     return getattr(exchange, "share", 0) == 1 or getattr(exchange, "rank", 0) >= 16
 
 
-def declared(exchange: Exchange) -> None:
+def declared(exchange: GradientCompressor) -> None:
     """Declared → loaded → declared is the identity."""
     _.declared_again("declared", exchange)
 
 
-def light(exchange: Exchange) -> None:
+def light(exchange: GradientCompressor) -> None:
     """The head of its file imports no torch."""
     _.light_head("light", exchange)
 
@@ -200,7 +200,7 @@ def light(exchange: Exchange) -> None:
 LAWS: tuple[Law, ...] = (alike, kept, silence, remembered, let_go, fewer, declared, light)
 
 
-def check(exchange: Exchange) -> None:
+def check(exchange: GradientCompressor) -> None:
     """Judge one exchange by every law.
 
     Raises:

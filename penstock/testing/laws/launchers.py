@@ -71,11 +71,11 @@ def errors(launcher: Launcher) -> None:
 
 
 def _stopped(world: World) -> None:
-    from penstock.core.pulse import Pulse
+    from penstock.core.heartbeat import Heartbeat
     from penstock.train.stop import Stop
 
     with Stop() as stop:
-        Pulse.here().move(0)  # at work
+        Heartbeat.here().progress(0)  # at work
         until = time.monotonic() + 60.0
         while time.monotonic() < until:
             if stop.asked:

@@ -36,9 +36,9 @@ def _extracted(source: Source, snapshot: Snapshot, scratch: str) -> tuple[Extrac
 
 def declared_is_loaded(source: Source, base: Path) -> None:
     """Declared → loaded → declared is the identity, and equal declarations are equal sources."""
-    again = Source.load(source.declared())
+    again = Source.load(source.to_dict())
     assert again == source, f"loading what {source!r} declares gives {again!r}"
-    assert again.declared() == source.declared()
+    assert again.to_dict() == source.to_dict()
 
 
 def snapshot_is_stable(source: Source, base: Path) -> None:
@@ -71,7 +71,7 @@ def snapshot_sees_a_changed_byte(source: Source, base: Path) -> None:
         finally:
             file.write_bytes(content)
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-        assert after.declared() != before.declared(), f"a byte of {file} changed and the snapshot did not"
+        assert after.to_dict() != before.to_dict(), f"a byte of {file} changed and the snapshot did not"
 
 
 def every_row_is_somewhere(source: Source, base: Path) -> None:

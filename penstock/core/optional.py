@@ -10,7 +10,7 @@ from types import ModuleType
 from penstock.core.errors import MissingPackage
 
 
-def need(module: str, *, extra: str, why: str) -> ModuleType:
+def require(module: str, *, extra: str, why: str) -> ModuleType:
     """Import `module`, which belongs to the extra `extra`.
 
     Args:

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, TypeVar
 from penstock.core import objects
 from penstock.core.errors import SourceError, StoreError
 from penstock.core.near import nearest
-from penstock.core.needs import need
+from penstock.core.optional import require
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_special
 from penstock.core.remote import as_here, explain, first_line, reach
@@ -77,7 +77,7 @@ _PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Found:
+class FileInfo:
     """A file, as it is now."""
 
     url: str
@@ -135,7 +135,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol = url.split("://", 1)[0]
     if protocol in _PACKAGES:
         module, extra = _PACKAGES[protocol]
-        need(module, extra=extra, why=f"reading {protocol}:// URLs")
+        require(module, extra=extra, why=f"reading {protocol}:// URLs")
     try:
         with plainly(url):
             system, path = reach(url, patient=True)
@@ -228,7 +228,7 @@ def spread(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def look(url: str) -> Found:
+def look(url: str) -> FileInfo:
     """A file as it is now.
 
     Raises:
@@ -240,7 +240,7 @@ def look(url: str) -> Found:
             system.invalidate_cache()
             return found_remote(system, {"name": path, **system.info(path)}, url)
         info = os.stat(url.removeprefix("file://"))
-        return Found(url, url, info.st_size, stamp_of(info))
+        return FileInfo(url, url, info.st_size, stamp_of(info))
 
 
 def stamp_of(info: os.stat_result) -> str:
@@ -250,7 +250,7 @@ def stamp_of(info: os.stat_result) -> str:
     return f"{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
 
 
-def settle(found: Iterable[Found]) -> None:
+def settle(found: Iterable[FileInfo]) -> None:
     """Wait until the clocks of file systems have ticked since local files changed last, some milliseconds at
     most: from then on another change gives another stamp.
     """
@@ -272,7 +272,7 @@ def _unsettled(stamp: str, now: int) -> int:
 # -- finding -------------------------------------------------------------------------------------------------
 
 
-def find(entry: str, base: Path, *, format: str = "auto") -> list[Found]:
+def find(entry: str, base: Path, *, format: str = "auto") -> list[FileInfo]:
     """The files that a path, glob, folder or URL names, sorted.
 
     A folder gives the files below it whose ending names a format (all, where `format` is given); files and
@@ -334,7 +334,7 @@ def utf8(path: str, folder: str) -> None:
         ) from None
 
 
-def _stat(path: str, root: str) -> Found:
+def _stat(path: str, root: str) -> FileInfo:
     utf8(path, root)
     with plainly(path):
         stat = os.stat(path)
@@ -343,7 +343,7 @@ def _stat(path: str, root: str) -> Found:
             raise SourceError(
                 f"{path} may not be read by you. Give yourself the permission, for example with chmod u+r."
             )
-        return Found(path, root, stat.st_size, stamp_of(stat))
+        return FileInfo(path, root, stat.st_size, stamp_of(stat))
 
 
 def _visible(path: str) -> bool:
@@ -353,7 +353,7 @@ def _visible(path: str) -> bool:
     )
 
 
-def _sift(entry: str, root: str, found: list[Found], format: str) -> list[Found]:
+def _sift(entry: str, root: str, found: list[FileInfo], format: str) -> list[FileInfo]:
     if not found:
         raise SourceError(f"the folder {entry} ({root}) has no files. Name a folder with data in it.")
     tables = [f for f in found if format != "auto" or ending(f.url)]
@@ -389,7 +389,7 @@ def _near_glob(path: str) -> str:
     return "" if glob.has_magic(folder) else near(folder, os.path.basename(path))
 
 
-def _find_remote(entry: str, format: str) -> list[Found]:
+def _find_remote(entry: str, format: str) -> list[FileInfo]:
     system, path = filesystem(entry)
     with plainly(entry):
         system.invalidate_cache()
@@ -429,7 +429,7 @@ def _find_remote(entry: str, format: str) -> list[Found]:
     return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)
 
 
-def found_remote(system: Any, info: dict[str, Any], root: str) -> Found:
+def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:
     """A file as an fsspec listing tells of it."""
     stamp = next(
         (
@@ -448,12 +448,12 @@ def found_remote(system: Any, info: dict[str, Any], root: str) -> Found:
         ),
         "",
     )
-    return Found(
+    return FileInfo(
         system.unstrip_protocol(info["name"]), system.unstrip_protocol(root), int(info["size"]), stamp
     )
 
 
-def relative(found: Iterable[Found]) -> dict[str, str]:
+def relative(found: Iterable[FileInfo]) -> dict[str, str]:
     """By URL: the path from the root that all were looked for under, with `/`."""
     files = list(found)
     roots = {redacted_url(f.root).replace(os.sep, "/").rstrip("/") for f in files}
@@ -494,7 +494,7 @@ def digest_of(url: str, size_bytes: int) -> str:
     return sha.hexdigest()
 
 
-def hashes(found: list[Found], memo: Path | None) -> list[str]:
+def hashes(found: list[FileInfo], memo: Path | None) -> list[str]:
     """The SHA-256 of each file; what `memo` knows of (url, size, stamp) is not read again.
 
     Raises:
@@ -503,7 +503,7 @@ def hashes(found: list[Found], memo: Path | None) -> list[str]:
     known = _known(memo)
     settle(found)
 
-    def digest(file: Found) -> str:
+    def digest(file: FileInfo) -> str:
         entry = known.get(redacted_url(file.url))
         if (
             isinstance(entry, dict)

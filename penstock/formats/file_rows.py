@@ -25,11 +25,11 @@ import pyarrow as pa
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, SourceFile
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.core.store import told_plainly
+from penstock.core.store import as_store_error
 from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
+from penstock.formats.files import is_remote, spread
 from penstock.formats.groups import RowGroups, ahead
-from penstock.formats.members import ParentFolder, Pattern, decoded, hidden, is_text, safe
-from penstock.formats.places import is_remote, spread
+from penstock.formats.path_pattern import ParentFolder, Pattern, decoded, hidden, is_text, safe
 from penstock.formats.rejects import Reject, Rejects
 from penstock.formats.steady import check_file, whole
 
@@ -396,7 +396,7 @@ class Writer:
 
     def write(self, items: Iterable[Item], events: Events, *, files: int) -> Extract:
         """All items; an extract of them."""
-        with told_plainly(self._scratch):
+        with as_store_error(self._scratch):
             self._scratch.mkdir(parents=True, exist_ok=True)
             groups = RowGroups(self._scratch, self.schema, self._block, large=(PATH, CONTENT))
             try:

@@ -1,4 +1,4 @@
-"""`Load`: the words with which a recipe says that a column names files, and which files those are now."""
+"""`FileColumn`: the words with which a recipe says that a column names files, and which files they are."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem, SourceError
 from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
-from penstock.formats.folders import is_folder, local_path, walk
-from penstock.formats.members import check_encoding
-from penstock.formats.places import (
-    Found,
+from penstock.formats.files import (
+    FileInfo,
     filesystem,
     find,
     found_remote,
@@ -29,6 +27,8 @@ from penstock.formats.places import (
     plainly,
     stamp_of,
 )
+from penstock.formats.folders import is_folder, local_path, walk
+from penstock.formats.path_pattern import check_encoding
 
 UNREAD = ""
 """In the place of a SHA-256: the file is there, but could not be read when the snapshot was taken."""
@@ -36,7 +36,7 @@ _PROTOCOLS = ("http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", 
 _MOST_BYTES = 2**31 - 2**20
 
 
-class Load(Strict):
+class FileColumn(Strict):
     """A column whose values name files; what is in them takes its place, or stands beside it."""
 
     root: str = "."
@@ -61,7 +61,7 @@ class Load(Strict):
     """A larger file is a bad row."""
 
     @model_validator(mode="after")
-    def _sensible(self) -> Load:
+    def _sensible(self) -> FileColumn:
         problems: list[Problem] = []
         if self.urls and "root" in self.model_fields_set and self.root != ".":
             problems.append(Problem(("root",), "is for paths; with `urls: true` leave it out"))
@@ -104,7 +104,7 @@ class Load(Strict):
         return name if self.urls or self.root in (".", "./") else f"{self.root.rstrip('/')}/{name}"
 
 
-def owners(loads: Mapping[str, Load]) -> dict[str, list[str]]:
+def owners(loads: Mapping[str, FileColumn]) -> dict[str, list[str]]:
     """Columns whose files have one root, by the first of them: a file that several name is one file."""
     made: dict[str, list[str]] = {}
     firsts: dict[tuple[str, bool], str] = {}
@@ -122,7 +122,7 @@ def prefix(owner: str) -> str:
 
 
 def survey(
-    owner: str, columns: Mapping[str, tuple[Load, Sequence[Any]]], base: Path, memo: Path | None
+    owner: str, columns: Mapping[str, tuple[FileColumn, Sequence[Any]]], base: Path, memo: Path | None
 ) -> list[SourceFile]:
     """The files that the values of columns with one root name and that are there now; one for a whole
     archive.
@@ -164,7 +164,9 @@ def survey(
     return [*files, *(SourceFile(prefix(owner) + name, url, 0, UNREAD) for name, url in unread.items())]
 
 
-def _below(column: str, load: Load, names: list[str], base: Path) -> tuple[dict[str, Found], dict[str, str]]:
+def _below(
+    column: str, load: FileColumn, names: list[str], base: Path
+) -> tuple[dict[str, FileInfo], dict[str, str]]:
     if not is_folder(load.root, base):
         if is_remote(load.root):
             raise SourceError(f"source.load.{column}.root: there is no folder {load.root}.")
@@ -174,7 +176,7 @@ def _below(column: str, load: Load, names: list[str], base: Path) -> tuple[dict[
         return {name: listed[name] for name in names if name in listed}, {}
     root = local_path(load.root, base)
     is_below = Inside(root)
-    found: dict[str, Found] = {}
+    found: dict[str, FileInfo] = {}
     unread: dict[str, str] = {}
     for name in names:
         path = os.path.join(root, name)
@@ -190,14 +192,14 @@ def _below(column: str, load: Load, names: list[str], base: Path) -> tuple[dict[
             continue
         if stat.S_ISREG(info.st_mode):
             if os.access(path, os.R_OK):
-                found[name] = Found(path, root, info.st_size, stamp_of(info))
+                found[name] = FileInfo(path, root, info.st_size, stamp_of(info))
             else:
                 unread[name] = path
     return found, unread
 
 
-def _urls(names: list[str]) -> tuple[dict[str, Found], dict[str, str]]:
-    def look(url: str) -> Found | str | None:
+def _urls(names: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
+    def look(url: str) -> FileInfo | str | None:
         try:
             with plainly(url):
                 system, path = filesystem(url)
@@ -211,6 +213,6 @@ def _urls(names: list[str]) -> tuple[dict[str, Found], dict[str, str]]:
     with ThreadPoolExecutor(16) as pool:
         looked = list(pool.map(look, names))
     pairs = list(zip(names, looked, strict=True))
-    return {n: Found(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, Found)}, {
+    return {n: FileInfo(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, FileInfo)}, {
         n: f for n, f in pairs if isinstance(f, str)
     }

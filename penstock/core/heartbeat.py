@@ -21,7 +21,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-PULSE = "PENSTOCK_PULSE"
+HEARTBEAT = "PENSTOCK_PULSE"
 """The variable that names the file; without it nobody looks, and nothing is written."""
 BEAT_SECONDS = 0.5
 _FORM = struct.Struct("<QQq")
@@ -36,7 +36,7 @@ class Reading:
     step: int = -1
 
 
-class Pulse:
+class Heartbeat:
     """The writing end; with no path every call does nothing."""
 
     def __init__(self, path: str | None) -> None:
@@ -51,24 +51,24 @@ class Pulse:
                 os.close(handle)
 
     @classmethod
-    def here(cls) -> Pulse:
+    def here(cls) -> Heartbeat:
         """This process's, as its launcher arranged it."""
-        return cls(os.environ.get(PULSE))
+        return cls(os.environ.get(HEARTBEAT))
 
-    def start(self) -> Pulse:
+    def start(self) -> Heartbeat:
         """Begin to beat, in a thread."""
         if self._map is not None:
-            threading.Thread(target=self._beat, name="penstock-pulse", daemon=True).start()
+            threading.Thread(target=self._tick, name="penstock-pulse", daemon=True).start()
         return self
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         pause = threading.Event()
         while self._map is not None:
             self._beats += 1
             _put(self._map, 0, self._beats)
             pause.wait(BEAT_SECONDS)
 
-    def move(self, step: int | None = None) -> None:
+    def progress(self, step: int | None = None) -> None:
         """Something was done; `step` is the one it is in now."""
         if self._map is None:
             return
