@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from penstock.bundle.rows import Intake, from_records
 from penstock.recipe.names import kept_names
 from penstock.serve import protocol
-from penstock.serve.num_workers import Hand
 from penstock.serve.protocol import Question
 from penstock.serve.reading import Malformed, most_bytes, read_json
+from penstock.serve.worker_thread import WorkerThread
 
 AT_ONCE_BYTES = 16 * 2**10
 """A body up to this is read in the event loop: at worst two milliseconds, where a thread costs a tenth of one
@@ -79,7 +79,7 @@ class Decoder:
         self._keep = list(keep)
         self._max_rows = max_rows
         self._most = most_bytes(max_request_bytes)
-        self._hand = Hand("penstock-bodies")
+        self._worker = WorkerThread("penstock-bodies")
 
     async def records(self, body: Body, content_type: str) -> Rows:
         """The rows of a `/predict` body.
@@ -116,13 +116,13 @@ class Decoder:
 
     async def write(self, rows: int, work: Callable[[], T]) -> T:
         """`work()`, which writes the answer to so many rows."""
-        return work() if rows <= AT_ONCE_ROWS else await self._hand.do(work)
+        return work() if rows <= AT_ONCE_ROWS else await self._worker.do(work)
 
     def close(self) -> None:
-        self._hand.stop()
+        self._worker.stop()
 
     async def _do(self, size: int, work: Callable[[], T]) -> T:
-        return work() if size <= AT_ONCE_BYTES else await self._hand.do(work)
+        return work() if size <= AT_ONCE_BYTES else await self._worker.do(work)
 
     def _records(self, body: Body) -> Rows:
         # If no column is called `records`, that word can only mean the wrapping.

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Hand:
+class WorkerThread:
     """A worker thread, started with the first thing to do."""
 
     def __init__(self, name: str) -> None:
