@@ -284,9 +284,7 @@ class Strict(BaseModel):
         return [field.alias or name for name, field in cls.model_fields.items()]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, aliases as in a recipe, defaults included: `declared → loaded → declared` is the
-        identity.
-        """
+        """As plain data, aliases as in a recipe, defaults included: loading it gives an equal one."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -295,6 +293,11 @@ class Part(Strict):
 
     shelf: ClassVar[str] = ""
     """Set by each family: the package its types live in."""
+
+    @classmethod
+    def family_name(cls) -> str:
+        """What one of the family is called in a sentence: `gradient compressor` for `GradientCompressor`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
 
     @classmethod
     def is_family(cls) -> bool:
@@ -329,7 +332,7 @@ class Part(Strict):
             MissingPackage: the file imports a package that is not installed.
         """
         name = type if "." in type else f"{cls.shelf}.{type}"
-        word = cls.__name__.lower()
+        word = cls.family_name()
         if "." in type and not may_import(type):
             raise RecipeError(
                 f"the {word} {type!r} is code that did not come with Penstock; it is run only with --trust"
@@ -382,7 +385,7 @@ class Part(Strict):
         """
         if isinstance(value, cls):
             return value
-        word = cls.__name__.lower()
+        word = cls.family_name()
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):

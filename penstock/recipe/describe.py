@@ -119,7 +119,8 @@ def _takes(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if inspect.isclass(annotation) and issubclass(annotation, Part):
-        return f"[{annotation.__name__.lower()}](#{annotation.__name__.lower()}s)"
+        kind = annotation.family_name()
+        return f"[{kind}](#{kind.replace(' ', '-')}s)"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         title = _title(annotation).lower()
         return f"[{title}](#{title.replace(' ', '-')})"
@@ -147,11 +148,11 @@ def _default(field: FieldInfo) -> str:
 
 def _family(family: type[Part]) -> str:
     purpose = " ".join(_prose(inspect.cleandoc(family.__doc__ or "")).split())
-    lines = [f"## {family.__name__}s", "", purpose, ""]
+    lines = [f"## {family.family_name().capitalize()}s", "", purpose, ""]
     for name in family.types():
         part = family.find(name)
         text = inspect.cleandoc(part.__doc__ or "").strip()
-        lines += [f"### `{name}` ({family.__name__.lower()})", "", " ".join(_prose(text).split()), ""]
+        lines += [f"### `{name}` ({family.family_name()})", "", " ".join(_prose(text).split()), ""]
         if part.model_fields:
             lines += [
                 "| word | takes | default | meaning |",

@@ -86,7 +86,7 @@ class Batcher:
         self._company = 1
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
-        self._worker = WorkerThread("penstock-answers")
+        self._worker_thread = WorkerThread("penstock-answers")
 
     def start(self) -> None:
         """Begin to answer, in the running event loop."""
@@ -97,7 +97,7 @@ class Batcher:
     def alive(self) -> bool:
         """Whether what is asked now can be answered."""
         working = self._worker is not None and not self._worker.done()
-        return working and not self._closing and self._worker.busy_seconds < self._stuck_seconds
+        return working and not self._closing and self._worker_thread.busy_seconds < self._stuck_seconds
 
     async def close(self) -> None:
         """Answer what is queued, then stop; within `CLOSE_SECONDS`."""
@@ -108,7 +108,7 @@ class Batcher:
             self._worker.cancel()
         while self._queue:
             _tell(self._queue.popleft(), Busy("the server is stopping; ask another, or later"))
-        self._worker.stop()
+        self._worker_thread.stop()
 
     def stop(self) -> None:
         """Answer nothing more, and replace no worker: the event loop is about to end."""
@@ -168,7 +168,7 @@ class Batcher:
     async def _answer_all(self, live: list[Job]) -> None:
         """Answer a batch, or tell each of its requests why not."""
         try:
-            outcomes = await self._worker.do(lambda: self._answer(live))
+            outcomes = await self._worker_thread.do(lambda: self._answer(live))
         except Exception as error:  # noqa: BLE001
             # Told to the requests of this batch; the worker goes on for the others.
             outcomes = [error] * len(live)

@@ -79,7 +79,7 @@ class Decoder:
         self._keep = list(keep)
         self._max_rows = max_rows
         self._most = most_bytes(max_request_bytes)
-        self._worker = WorkerThread("penstock-bodies")
+        self._worker_thread = WorkerThread("penstock-bodies")
 
     async def records(self, body: Body, content_type: str) -> Rows:
         """The rows of a `/predict` body.
@@ -116,13 +116,13 @@ class Decoder:
 
     async def write(self, rows: int, work: Callable[[], T]) -> T:
         """`work()`, which writes the answer to so many rows."""
-        return work() if rows <= AT_ONCE_ROWS else await self._worker.do(work)
+        return work() if rows <= AT_ONCE_ROWS else await self._worker_thread.do(work)
 
     def close(self) -> None:
-        self._worker.stop()
+        self._worker_thread.stop()
 
     async def _do(self, size: int, work: Callable[[], T]) -> T:
-        return work() if size <= AT_ONCE_BYTES else await self._worker.do(work)
+        return work() if size <= AT_ONCE_BYTES else await self._worker_thread.do(work)
 
     def _records(self, body: Body) -> Rows:
         # If no column is called `records`, that word can only mean the wrapping.
