@@ -19,7 +19,7 @@ from penstock.cli.output import print_result
 from penstock.core.errors import RecipeError
 from penstock.core.events import Events
 from penstock.core.regular import lasting_output, local_output
-from penstock.core.remote import heard
+from penstock.core.remote import listening
 from penstock.core.store import atomic_write
 from penstock.pipeline import demo as demonstration
 from penstock.recipe.read import parse_value
@@ -114,7 +114,7 @@ def train(options: Options) -> None:
 def run(options: Options) -> None:
     """`penstock run`: every stage."""
     outcome = api.run(_recipe(options), store=options.store, events=_events(options), fresh=options.fresh)
-    print_result(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
+    print_result(options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store))
 
 
 def resume(options: Options) -> None:
@@ -122,7 +122,7 @@ def resume(options: Options) -> None:
     recipe = api.recipe_of(options.run, store=options.store, trust=options.trust)
     options.follows = not api.leads(recipe)
     outcome = api.resume(options.run, store=options.store, trust=options.trust, events=_events(options))
-    print_result(options, outcome.declared(), lambda: outcome_screen(outcome, store=options.store))
+    print_result(options, outcome.to_dict(), lambda: outcome_screen(outcome, store=options.store))
 
 
 def launch(options: Options) -> None:
@@ -188,14 +188,14 @@ def serve(options: Options) -> None:
 
 def list_artefacts(options: Options) -> None:
     """`penstock list`: what is on one shelf of a store."""
-    with heard(_events(options)):
+    with listening(_events(options)):
         rows = api.list_artefacts(options.shelf, store=options.store)
     print_result(options, rows, lambda: list_screen(options.shelf, rows, options.store or "./store"))
 
 
 def show(options: Options) -> None:
     """`penstock show`: one artefact."""
-    with heard(_events(options)):
+    with listening(_events(options)):
         facts = api.show(options.reference, store=options.store)
     print_result(options, facts, lambda: show_screen(facts))
 
@@ -214,7 +214,7 @@ def demo(options: Options) -> None:
     shown = demonstration.demo(Path(options.folder), _events(options))
     print_result(
         options,
-        {**shown.outcome.declared(), "answer": shown.answer},
+        {**shown.outcome.to_dict(), "answer": shown.answer},
         lambda: f"{outcome_screen(shown.outcome, store=None)}\n\n{demo_screen(shown)}",
     )
 
