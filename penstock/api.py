@@ -158,20 +158,25 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         SourceError: the source cannot be read.
     """
     checked = as_recipe(recipe, overrides)
-    if data:
-        sources = [checked.source, *(join.source for join in checked.join)]
+    own = name_problems(checked)
+    if not data:
+        if own:
+            raise RecipeError.of(own, where=f"the recipe {checked.name!r}")
+        return checked
+    try:
         columns = [
-            source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names for source in sources
+            source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names
+            for source in (checked.source, *(join.source for join in checked.join))
         ]
-        if problems := column_problems(checked, columns[0], columns[1:]):
-            raise RecipeError.of(
-                problems,
-                where=(
-                    f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"
-                ),
-            )
-    elif problems := name_problems(checked):
-        raise RecipeError.of(problems, where=f"the recipe {checked.name!r}")
+    except SourceError as error:
+        if own:  # what is wrong with the recipe whatever its source holds
+            raise RecipeError.of(own, where=f"the recipe {checked.name!r}") from error
+        raise
+    if problems := column_problems(checked, columns[0], columns[1:]):
+        raise RecipeError.of(
+            problems,
+            where=(f"the recipe {checked.name!r}, held against the first {CHECKED_ROWS:,} rows of its data,"),
+        )
     return checked
 
 
@@ -358,7 +363,8 @@ def launch(
     Raises:
         UserError: the recipe or the options do not say enough.
     """
-    text: str = rendered(as_recipe(recipe, overrides), scheduler, store=store, **options)
+    chosen = check(recipe, overrides=overrides, data=False)
+    text: str = rendered(chosen, scheduler, store=store, **options)
     return text
 
 

@@ -2,12 +2,18 @@
 
 A device such as /dev/zero never ends, and a named pipe waits for a writer that may never come. So a name is
 asked what it is before it is opened, it is opened without waiting, and what was opened is asked again.
+
+Files of /proc, /sys and their like call themselves regular, and are made up while they are read: they have no
+size, another content at each reading, and some wait for ever (/proc/kmsg). What is hashed would not be what
+is read, so they are refused by their file system, and elsewhere where an empty file gives bytes after all.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +25,15 @@ _WORDS = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
+)
+_SYSTEMS = frozenset(
+    {"proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup", "cgroup2", "mqueue", "pstore"}
+    | {"bpf", "efivarfs", "selinuxfs", "fusectl", "binfmt_misc", "devpts", "rpc_pipefs", "nsfs"}
+)
+"""File systems of Linux whose files are made up while they are read."""
+_MADE_UP = (
+    "{path} is made up by the system while it is read ({why}), so it has no content of its own. Copy what it"
+    " says into a file first, and name that."
 )
 _FLAGS = (
     os.O_RDONLY
@@ -43,7 +58,20 @@ def refuse_special(path: str | Path, *, error: type[UserError] = SourceError) ->
         UserError: of the type `error`.
         OSError: it is not there, or may not be asked.
     """
-    _refuse(path, os.stat(path).st_mode, error)
+    _refuse(path, os.stat(path), error)
+
+
+def where_link_ends(path: str | Path) -> str | None:
+    """What is wrong with a link that cannot be followed, as a sentence; None where `path` is no such link."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if not os.path.islink(path):
+            return None
+        if error.errno == errno.ELOOP:
+            return f"{path} is a link that leads in a circle. Let it name a file."
+        return f"{path} is a link to {os.readlink(path)}, which cannot be reached. Mend it, or name the file."
+    return None
 
 
 def refuse_output(path: str | Path) -> None:
@@ -100,7 +128,10 @@ def open_regular(path: str | Path, *, error: type[UserError] = SourceError, buff
     refuse_special(path, error=error)
     handle = os.open(path, _FLAGS)
     try:
-        _refuse(path, os.fstat(handle).st_mode, error)
+        info = os.fstat(handle)
+        _refuse(path, info, error)
+        if not info.st_size and (why := _gives_after_all(handle)) is not None:
+            raise error(_MADE_UP.format(path=path, why=why))
         return os.fdopen(handle, "rb", buffering)
     except BaseException:
         os.close(handle)
@@ -121,7 +152,41 @@ def read_regular(path: str | Path, *, most_bytes: int, error: type[UserError] = 
     return content
 
 
-def _refuse(path: str | Path, mode: int, error: type[UserError]) -> None:
-    what = special(mode)
+def _refuse(path: str | Path, info: os.stat_result, error: type[UserError]) -> None:
+    what = special(info.st_mode)
     if what is not None:
         raise error(f"{path} is {what}, not a file. Write what comes from it to a file first, and name that.")
+    system = _made_up_systems().get(info.st_dev)
+    if system is not None:
+        raise error(_MADE_UP.format(path=path, why=f"it lies in {system}"))
+
+
+def _gives_after_all(handle: int) -> str | None:
+    """Why an open file of no bytes is none that is empty; None where it is empty.
+
+    It was opened without waiting, so what has nothing to say yet says that.
+    """
+    try:
+        return "it has no size, and gives bytes" if os.pread(handle, 1, 0) else None
+    except BlockingIOError:
+        return "it has no size, and waits"
+
+
+@lru_cache(maxsize=1)
+def _made_up_systems() -> dict[int, str]:
+    """Number of a device → file system, of those that make up their files. None but on Linux.
+
+    Asked once: these are mounted when a machine starts.
+    """
+    found: dict[int, str] = {}
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        # 36 35 98:0 /root /where options [fields …] - type source options
+        ours, _, theirs = line.partition(b" - ")
+        device, system = ours.split()[2].split(b":"), theirs.split(b" ", 1)[0].decode("ascii", "replace")
+        if system in _SYSTEMS:
+            found[os.makedev(int(device[0]), int(device[1]))] = system
+    return found

@@ -28,7 +28,7 @@ from penstock.core.errors import SourceError, StoreError
 from penstock.core.near import nearest
 from penstock.core.optional import require
 from penstock.core.redact import redacted_url
-from penstock.core.regular import open_regular, refuse_special
+from penstock.core.regular import open_regular, refuse_special, where_link_ends
 from penstock.core.remote import as_here, explain, first_line, reach
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
@@ -299,6 +299,8 @@ def find(entry: str, base: Path, *, format: str = "auto") -> list[FileInfo]:
         if not names:
             raise SourceError(f"nothing matches {entry} (looked in {root}).{_near_glob(path)}")
         return [_stat(n, root) for n in names]
+    if (problem := where_link_ends(path)) is not None:
+        raise SourceError(problem)
     raise SourceError(f"there is no {path}.{near(os.path.dirname(path), os.path.basename(path))}")
 
 

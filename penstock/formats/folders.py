@@ -5,6 +5,7 @@ Unlike tables (`places.find`), names with a leading underscore are data here: ca
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from penstock.formats.files import (
     utf8,
 )
 from penstock.formats.path_pattern import hidden
+
+_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
+"""What following a link ends in that leads to nothing, in a circle, or below a file."""
 
 
 @dataclass
@@ -106,7 +110,9 @@ def _walk_local(
             try:
                 is_dir = entry.is_dir()
                 info = entry.stat()
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in _NOWHERE:
+                    raise
                 found.odd.append(path)
                 continue
             if is_dir:

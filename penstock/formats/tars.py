@@ -8,85 +8,25 @@ joined end to end are read on.
 
 from __future__ import annotations
 
-import bz2
 import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from penstock.core.errors import SourceError
 from penstock.formats.archive_entry import Archive, Entry, said
 from penstock.formats.files import plainly
+from penstock.formats.unpack import unpacked
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
 _CHUNK = 1 << 20
-_PACKED_BYTES = 1 << 16
 _NAMES_BYTES = 1 << 20
 """A longer name or header is a sign of damage."""
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, ValueError)
-
-
-_UNPACKERS: dict[str, Callable[[], Any]] = {"xz": lzma.LZMADecompressor, "bz2": bz2.BZ2Decompressor}
-
-
-class _Unpacked:
-    """bzip2 or xz, of one stream or several, each whole.
-
-    The standard library takes what follows the first and is no stream for rubbish, and says nothing: it may
-    be a stream whose beginning is damaged.
-    """
-
-    def __init__(self, raw: BinaryIO, packing: str) -> None:
-        self._raw = raw
-        self._new = _UNPACKERS[packing]
-        self._padded = packing == "xz"
-        self._stream: Any = self._new()
-        self._packed = b""
-        self._ended = False
-
-    def read(self, size: int) -> bytes:
-        """Some bytes; none only at the end.
-
-        Raises:
-            EOFError: a stream is cut short.
-            OSError, LZMAError: it is damaged, or followed by what is none.
-        """
-        while not self._ended:
-            if self._stream.eof:
-                self._next()
-                continue
-            if self._stream.needs_input and not self._packed:
-                self._packed = self._raw.read(_PACKED_BYTES)
-                if not self._packed:
-                    raise EOFError("it ends before its end mark")
-            found = self._stream.decompress(self._packed, size)
-            self._packed = b""
-            if found:
-                return bytes(found)
-        return b""
-
-    def _next(self) -> None:
-        """The stream behind the one that ended, if there is one; xz may have zeros between them."""
-        rest = self._stream.unused_data or self._raw.read(_PACKED_BYTES)
-        while self._padded and rest and not rest.strip(b"\0"):
-            rest = self._raw.read(_PACKED_BYTES)
-        self._packed = rest.lstrip(b"\0") if self._padded else rest
-        self._ended = not rest
-        self._stream = self._new()
-
-    def close(self) -> None:
-        self._stream = self._new()
-
-
-def unpacked(raw: BinaryIO, packing: str) -> Any:
-    """A stream of the unpacked bytes."""
-    if packing in _UNPACKERS:
-        return _Unpacked(raw, packing)
-    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)
 
 
 class _Stream:

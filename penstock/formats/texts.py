@@ -10,11 +10,10 @@ import codecs
 from collections.abc import Callable
 from typing import BinaryIO
 
-import pyarrow as pa
-
 from penstock.core.errors import SourceError
 from penstock.formats.files import PACKED, ending, open_bytes, plainly
 from penstock.formats.path_pattern import lacks_mark
+from penstock.formats.unpack import unpacked
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
 _MARK = _NOT_UTF8.encode("utf-8", "surrogatepass")
@@ -60,7 +59,7 @@ def opened(url: str) -> BinaryIO:
                 f" bytes ({magic!r}) are of neither. Fetch it again."
             )
         return raw
-    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), packing)  # type: ignore[no-any-return]
+    return unpacked(raw, packing)  # type: ignore[no-any-return]
 
 
 def _is_binary(start: bytes) -> bool:

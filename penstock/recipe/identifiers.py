@@ -25,21 +25,29 @@ Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 
 
 def shelf_name(name: str) -> str:
-    """A name that becomes a folder of the store."""
+    """A name that becomes a folder of the store; that every system can hold it is `unportable`'s business."""
     if name.startswith("."):
         raise ValueError(f"names a folder of the store, so it must not begin with a dot; found {shown(name)}")
-    if name.endswith("."):
-        raise ValueError(
-            "names a folder of the store, so it must not end with a dot, which Windows drops; found"
-            f" {shown(name)}"
-        )
-    if name.split(".", 1)[0].upper() in _DEVICES:
-        raise ValueError(
-            f"names a folder of the store, and {shown(name)} is a device of Windows, with an ending as well;"
-            f" call it otherwise, such as {shown('my-' + name)}"
-        )
     if len(name) > _LONGEST_NAME:
         raise ValueError(
             f"names a folder of the store, so it has at most {_LONGEST_NAME} characters; found {len(name)}"
         )
     return name
+
+
+def unportable(name: str) -> str | None:
+    """Why a store with a folder of this name cannot be copied to every system; None where it can.
+
+    Asked of what is to be made. What an earlier version has made under such a name opens as ever.
+    """
+    if name.endswith("."):
+        return (
+            "names a folder of the store, so it must not end with a dot, which Windows drops; found"
+            f" {shown(name)}"
+        )
+    if name.split(".", 1)[0].upper() in _DEVICES:
+        return (
+            f"names a folder of the store, and {shown(name)} is a device of Windows, with an ending as well;"
+            f" call it otherwise, such as {shown('my-' + name)}"
+        )
+    return None

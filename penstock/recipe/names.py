@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_ID, Feature
 from penstock.core.errors import Problem
+from penstock.recipe.identifiers import unportable
 
 if TYPE_CHECKING:
     from penstock.recipe.schema import Recipe
@@ -36,8 +37,12 @@ def answer_names(targets: Mapping[str, Feature]) -> dict[str, str]:
 
 
 def name_problems(recipe: Recipe) -> list[Problem]:
-    """Every clash of names that the recipe makes by itself."""
+    """Every clash of names that the recipe makes by itself, and a name of its own that some systems cannot
+    hold.
+    """
     problems = _alike(recipe.inputs, recipe.targets) + _derived(recipe.derive)
+    if (why := unportable(recipe.name)) is not None:
+        problems.append(Problem(("name",), why))
     seen: dict[str, tuple[str, str]] = {}
     for target, feature in recipe.targets.items():
         for column in (f"{target}_{word}" if word else target for word in feature.answers):

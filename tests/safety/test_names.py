@@ -28,6 +28,7 @@ from penstock.core.remote import listening
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.encode.feed import Feed
 from penstock.prepare.dataset import Dataset
+from penstock.recipe import names
 from penstock.recipe.schema import load_recipe
 from penstock.run import Run
 from penstock.train.checkpoint import Checkpoints
@@ -731,3 +732,59 @@ def test_a_program_s_own_files_lie_beside_it(name, tmp_path, nothing_outside):
         Runtime.load("onnx").open(
             folder, {"file": "main.onnx", "inputs": entries[:1], "outputs": entries[1:]}, threads=1
         )
+
+
+# -- names that not every system can hold --------------------------------------------------------------------
+
+
+def _named(name: str, folder: Path) -> dict[str, object]:
+    rows = "".join(f"{i % 17},{'yes' if i % 17 > 8 else 'no'}\n" for i in range(80))
+    (folder / "rows.csv").write_text("a,y\n" + rows)
+    return {
+        "name": name,
+        "source": {"type": "files", "path": str(folder / "rows.csv")},
+        "inputs": {"a": "number"},
+        "targets": {"y": "category"},
+        "train": {"epochs": 1},
+        "evaluate": {"bootstrap": 10},
+    }
+
+
+@pytest.mark.parametrize("name", ["con", "a.", "NUL.csv", "lpt1"])
+def test_a_name_that_not_every_system_holds_is_refused_where_something_is_made(
+    name: str, nothing_outside: Path
+) -> None:
+    recipe = _named(name, nothing_outside)
+    load_recipe(recipe)  # whoever only opens what was made is not asked
+    for make in (
+        lambda: api.check(recipe),
+        lambda: api.check(recipe, data=False),
+        lambda: api.plan(recipe, store=nothing_outside / "store"),
+        lambda: api.prepare(recipe, store=nothing_outside / "store"),
+        lambda: api.launch(recipe, scheduler="slurm", store="/mnt/store"),
+    ):
+        with pytest.raises(RecipeError, match="names a folder of the store"):
+            make()
+
+
+@pytest.mark.parametrize("name", ["con", "a."])
+def test_what_an_earlier_version_made_under_such_a_name_opens(
+    name: str, nothing_outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = nothing_outside / "store"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(names, "unportable", lambda name: None)
+        outcome = api.run(_named(name, nothing_outside), store=root)
+    store = Store(root)
+    assert Dataset.open(store, f"{name}@{outcome.dataset.id}").name == name
+    assert Run.open(store, outcome.run.id).recipe().name == name
+    bundle = Bundle.open(f"bundle-{outcome.bundle.id}", store)
+    assert bundle.recipe().name == name
+    api.predict(bundle.path, nothing_outside / "rows.csv", nothing_outside / "answers.csv", store=root)
+    assert (nothing_outside / "answers.csv").read_text().count("\n") == 81
+    api.evaluate(bundle.path, store=root)
+    assert cli.main(["list", "bundles", "--store", str(root)]) == 0
+    with pytest.raises(UserError, match="there is nothing to resume"):
+        api.resume(outcome.run.id, store=root)
+    for reference in (outcome.run.id, f"bundle-{outcome.bundle.id}", f"{name}@{outcome.dataset.id}"):
+        assert cli.main(["show", reference, "--store", str(root)]) == 0
