@@ -21,7 +21,7 @@ Errors, warnings and what is said in passing, by file, in the order of the code.
 Made by `python -m tests.messages > docs/messages.md`.
 """
 
-SPOKEN = {"say", "warn", "note", "reject", "Problem", "Reject", "Refused", "SystemExit"}
+SPOKEN = {"say", "warn", "note", "reject", "Problem", "Reject", "Refused", "SystemExit", "_refusal"}
 """Functions and records, beside errors, whose texts reach a user."""
 
 

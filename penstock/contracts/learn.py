@@ -93,7 +93,7 @@ class Decoder(Part):
     """The metrics that suit its target, best known first; the first is watched by early stopping unless the
     recipe says.
     """
-    told: ClassVar[bool] = False
+    teacher_forced: ClassVar[bool] = False
     """True: where the target's arrays are in the batch, as in training, its module is given them (`target`),
     and its raw is what `loss` wants; elsewhere it is not, and its raw is what `answer` wants.
     """

@@ -457,7 +457,7 @@ class Learner:
             losses = self.phases[0].declared.loss(once, batch)
             raw = once(batch)
             # an answer is what is said without being told
-            if any(decoder.told for decoder in self.decoders.values()):
+            if any(decoder.teacher_forced for decoder in self.decoders.values()):
                 raw = self.model(
                     {
                         name: array

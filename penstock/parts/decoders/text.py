@@ -28,7 +28,7 @@ class TextDecoder(Decoder):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "rouge_l")
-    told: ClassVar[bool] = True
+    teacher_forced: ClassVar[bool] = True
 
     hidden: int = Field(256, ge=1)
     """Of the recurrent state."""
