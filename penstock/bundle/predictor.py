@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from penstock.bundle import rows as rowing
-from penstock.bundle.rows import Intake, Mixed
+from penstock.bundle.frames import read, slices
+from penstock.bundle.mixed import Mixed
+from penstock.bundle.rows import Intake, absent_columns, from_table, refusal
 from penstock.bundle.typing import Typing
+from penstock.bundle.value_kinds import carried
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.tensors import joined
 from penstock.core.errors import Problem
@@ -123,24 +125,20 @@ class Predictor:
         for name, feature in self.encoding.inputs.items():
             alone = Encoding({name: feature}, {}, self.encoding.fitted)
             columns = feature.columns(name)
+            # One label for each combination of types that the feature's raw columns have in a row.
             labels = np.zeros(table.num_rows, np.int64)
             for column in columns:
                 if column in mixed:
                     labels = labels * len(mixed[column].pieces) + mixed[column].labels
             parts = []
             for label in np.unique(labels):
-                found = np.flatnonzero(labels == label)
-                taken = pa.array(found)
-                one = alone.accept(
-                    pa.table(
-                        {c: mixed[c].take(found) if c in mixed else table[c].take(taken) for c in columns}
-                    ),
-                    targets=False,
-                )
-                for row, problems in one.refused.items():
-                    whole.refused.setdefault(int(found[row]), []).extend(problems)
-                parts.append((found, one.columns[name]))
-            order = np.argsort(np.concatenate([found for found, _ in parts]), kind="stable")
+                at = np.flatnonzero(labels == label)
+                raw = {c: mixed[c].take(at) if c in mixed else table[c].take(pa.array(at)) for c in columns}
+                accepted = alone.accept(pa.table(raw), targets=False)
+                for row, problems in accepted.refused.items():
+                    whole.refused.setdefault(int(at[row]), []).extend(problems)
+                parts.append((at, accepted.columns[name]))
+            order = np.argsort(np.concatenate([at for at, _ in parts]), kind="stable")
             whole.columns[name] = pa.concat_arrays([column for _, column in parts]).take(pa.array(order))
         return whole
 
@@ -207,7 +205,7 @@ class Predictor:
             if not refused:
                 pieces.append(self.run(admitted.columns, len(admitted.places)))
         if refused:
-            raise rowing.refusal(refused, rows=table.num_rows)
+            raise refusal(refused, rows=table.num_rows)
         if not pieces:
             self._intake(table, rows)
             return self._no_answers()
@@ -237,21 +235,21 @@ class Predictor:
             if not refused:
                 pieces.append(self._with_kept(piece, self.answer([admitted])[0], keep))
         if refused:
-            raise rowing.refusal(refused, rows=table.num_rows)
+            raise refusal(refused, rows=table.num_rows)
         return pa.concat_tables(pieces)
 
     def predict(self, rows: Any, keep: Sequence[str] | None = None) -> Any:
         """Raw rows of any kind → answers of the same kind (see `Bundle.predict`)."""
-        intake, back = rowing.read(rows, self.columns, [*self.keep, *(keep or ())])
+        intake, back = read(rows, self.columns, [*self.keep, *(keep or ())])
         if not intake.mixed and not intake.refused:
             return back(self.predict_table(intake.table, keep))
         admitted = self.admit(intake)
         if admitted.refused:
-            raise rowing.refusal(admitted.refused, rows=admitted.rows)
-        kept = intake.table
+            raise refusal(admitted.refused, rows=admitted.rows)
+        table = intake.table
         for name in {*self.keep, *(keep or ())} & intake.mixed.keys():
-            kept = kept.append_column(name, rowing.carried(intake.mixed[name].joined(_as_text)))
-        return back(self._with_kept(kept, self.answer([admitted])[0], keep))
+            table = table.append_column(name, carried(intake.mixed[name].joined(_as_text)))
+        return back(self._with_kept(table, self.answer([admitted])[0], keep))
 
     def predict_stream(
         self,
@@ -273,10 +271,10 @@ class Predictor:
             RequestError: a column is absent, or, with `raise`, rows were refused.
         """
         seen = 0
-        for piece in rowing.slices(batches, self._chunk):
+        for piece in slices(batches, self._chunk):
             admitted = self.admit(self._intake(piece, rows), rows=rows)
             if admitted.refused and on_refused == "raise":
-                raise rowing.refusal(
+                raise refusal(
                     {seen + row: problems for row, problems in admitted.refused.items()},
                     rows=seen + piece.num_rows,
                 )
@@ -287,15 +285,13 @@ class Predictor:
             seen += piece.num_rows
 
     def _intake(self, table: pa.Table, rows: Literal["raw", "prepared"]) -> Intake:
-        return rowing.from_table(
-            table, self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null())
-        )
+        return from_table(table, self.columns if rows == "raw" else dict.fromkeys(self._prepared, pa.null()))
 
     def _with_kept(self, table: pa.Table, answered: pa.Table, keep: Sequence[str] | None) -> pa.Table:
         names = [name for name in self.keep if name in table.column_names]
         extra = [name for name in keep or () if name not in names]
         if absent := [name for name in extra if name not in table.column_names]:
-            raise rowing.absent_columns(absent, table.column_names)
+            raise absent_columns(absent, table.column_names)
         written = kept_names([*names, *extra], self.answer_schema.names)
         present = set(table.column_names)
         kept = {own: table[KEPT + name if KEPT + name in present else name] for name, own in written.items()}

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.bundle.rows import Mixed
+from penstock.bundle.mixed import Mixed
 from penstock.contracts.data import ROW_ID, Cleaner, Engine
 from penstock.contracts.sql import bind
 from penstock.core.errors import BundleError, ContractError, Problem, TooDear

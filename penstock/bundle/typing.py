@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.bundle.rows import Mixed
+from penstock.bundle.mixed import Mixed
 from penstock.contracts.learnt import Learnt
 from penstock.formats.learnt import KEPT, MISFIT, fit, learnt_type
 

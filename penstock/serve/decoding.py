@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from penstock.bundle.rows import Intake, from_records
 from penstock.recipe.names import kept_names
 from penstock.serve import protocol
+from penstock.serve.datatypes import is_bytes
 from penstock.serve.protocol import Question
 from penstock.serve.reading import Malformed, most_bytes, read_json
 from penstock.serve.worker_thread import WorkerThread
@@ -163,7 +164,7 @@ class Decoder:
             Malformed: the model reads more than one column, or none of bytes.
         """
         only = next(iter(self._columns), "")
-        if len(self._columns) != 1 or not protocol.is_bytes(self._columns[only]):
+        if len(self._columns) != 1 or not is_bytes(self._columns[only]):
             expected = ", ".join(f"{name} ({type})" for name, type in self._columns.items())
             raise Malformed(
                 f"a body of {kind[:80]} is one column of bytes, but the model reads {expected}; send JSON,"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from penstock.bundle.bundle import Bundle
 from penstock.recipe.names import kept_names
 from penstock.recipe.schema import Serve
-from penstock.serve.protocol import DATATYPES, LONGEST_AXIS, is_bytes
+from penstock.serve.datatypes import DATATYPES, LONGEST_AXIS, is_bytes
 
 _MOST_EXAMPLE_BYTES = 4_096
 
@@ -241,72 +241,80 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
 
 def _tensor_schemas(options: Serve) -> Json:
     """What goes over the Open Inference Protocol."""
-    parameters: Json = {"type": ["object", "null"]}
-    value: Json = {"type": [*_SCALAR, "array"]}
-    axis: Json = {"type": "integer", "minimum": 0, "maximum": LONGEST_AXIS}
-    datatype: Json = {"type": "string", "enum": list(DATATYPES)}
-    tensor: Json = {
-        "type": "object",
-        "required": ["name", "shape", "datatype"],
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": axis, "minItems": 1},
-            "datatype": datatype,
-            "data": {"type": "array", "items": value},
-            "parameters": parameters,
-        },
-    }
-    output: Json = {
-        "type": "object",
-        "required": ["name"],
-        "properties": {"name": {"type": "string"}, "parameters": parameters},
-    }
-    answered: Json = {**tensor, "properties": {**tensor["properties"], "parameters": {"type": "object"}}}
-    described: Json = {
-        "type": "object",
-        "required": ["name", "datatype", "shape"],
-        "properties": {
-            "name": {"type": "string"},
-            "datatype": datatype,
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
-        },
-    }
-    texts = {"type": "string"}
+    text: Json = {"type": "string"}
     return {
-        "InferenceRequest": {
-            "type": "object",
-            "required": ["inputs"],
-            "description": (
-                f"Tensors of at most {options.max_rows} rows. In the binary extension, bytes follow the JSON,"
-                " whose length is in Inference-Header-Content-Length."
-            ),
-            "properties": {
-                "id": {"type": ["string", "null"]},
-                "parameters": parameters,
-                "inputs": {"type": "array", "items": tensor},
-                "outputs": {"type": ["array", "null"], "items": output},
-            },
-        },
+        "InferenceRequest": _inference_request(options.max_rows),
         "InferenceAnswer": {
             "type": "object",
             "required": ["model_name", "model_version", "outputs"],
             "properties": {
-                "model_name": texts,
-                "model_version": texts,
-                "id": texts,
-                "outputs": {"type": "array", "items": answered},
+                "model_name": text,
+                "model_version": text,
+                "id": text,
+                "outputs": {"type": "array", "items": _tensor({"type": "object"})},
             },
         },
         "ModelMetadata": {
             "type": "object",
             "required": ["name", "versions", "platform", "inputs", "outputs"],
             "properties": {
-                "name": texts,
-                "versions": {"type": "array", "items": texts},
-                "platform": texts,
-                "inputs": {"type": "array", "items": described},
-                "outputs": {"type": "array", "items": described},
+                "name": text,
+                "versions": {"type": "array", "items": text},
+                "platform": text,
+                "inputs": {"type": "array", "items": _TENSOR_METADATA},
+                "outputs": {"type": "array", "items": _TENSOR_METADATA},
             },
+        },
+    }
+
+
+_DATATYPE: Json = {"type": "string", "enum": list(DATATYPES)}
+_PARAMETERS: Json = {"type": ["object", "null"]}
+_TENSOR_METADATA: Json = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string"},
+        "datatype": _DATATYPE,
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
+    },
+}
+
+
+def _inference_request(max_rows: int) -> Json:
+    output: Json = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS},
+    }
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "description": (
+            f"Tensors of at most {max_rows} rows. In the binary extension, bytes follow the JSON,"
+            " whose length is in Inference-Header-Content-Length."
+        ),
+        "properties": {
+            "id": {"type": ["string", "null"]},
+            "parameters": _PARAMETERS,
+            "inputs": {"type": "array", "items": _tensor(_PARAMETERS)},
+            "outputs": {"type": ["array", "null"], "items": output},
+        },
+    }
+
+
+def _tensor(parameters: Json) -> Json:
+    """A tensor as a request brings it, or as an answer does, whose parameters are never null."""
+    axis: Json = {"type": "integer", "minimum": 0, "maximum": LONGEST_AXIS}
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": axis, "minItems": 1},
+            "datatype": _DATATYPE,
+            "data": {"type": "array", "items": {"type": [*_SCALAR, "array"]}},
+            "parameters": parameters,
         },
     }
 

@@ -26,6 +26,8 @@ from penstock.core.errors import RequestError
 
 WINDOW = 1 << 16
 """Bytes decoded in one call of the C decoder: about 10 ms of the interpreter's lock at the very worst."""
+SHOWN = 80
+"""Characters of a value that an error repeats."""
 DEEPEST = 64
 """Levels of lists and objects in one another."""
 LEAST_BYTES = 64 * 2**20
@@ -44,6 +46,18 @@ class Malformed(RequestError):
 
 class TooLarge(RequestError):
     """More than is taken at once: a 413 over HTTP."""
+
+
+def shown(value: Any) -> str:
+    """A value as an error repeats it: never longer than a line, whatever was sent."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a whole number of more than 77 digits"
+    short = value[:SHOWN] if isinstance(value, (str, list)) else value
+    try:
+        text = repr(short)
+    except RecursionError:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def most_bytes(max_request_bytes: int) -> int:

@@ -14,9 +14,10 @@ from penstock._version import __version__
 from penstock.bundle.bundle import Bundle
 from penstock.core.events import Events
 from penstock.recipe.schema import Serve
-from penstock.serve import protocol
+from penstock.serve import output_tensors, protocol
 from penstock.serve.batching import Batcher
 from penstock.serve.bodies import Budget, body_of, bytes_in_flight
+from penstock.serve.datatypes import describe
 from penstock.serve.decoding import Decoder, predictions_of
 from penstock.serve.failures import reply
 from penstock.serve.metering import Meters
@@ -139,7 +140,7 @@ class Service:
                 table = await self._batcher.answer(question.intake, question.rows)
                 content, head = await self._decoder.write(
                     question.rows,
-                    lambda: protocol.answer(
+                    lambda: output_tensors.answer(
                         table, question.wanted, model=self.name, version=self._bundle.id, id=question.id
                     ),
                 )
@@ -196,7 +197,7 @@ class Service:
     async def model_metadata(self, model: str, version: str | None = None) -> Response:
         """The tensors of the model, of the Open Inference Protocol."""
         self._check_named(model, version)
-        inputs, outputs = protocol.describe(self._columns, self._answers)
+        inputs, outputs = describe(self._columns, self._answers)
         return reply(
             {
                 "name": self.name,

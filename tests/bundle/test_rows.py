@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.bundle import rows
+from penstock.bundle import frames, rows
 from penstock.core.errors import RequestError
 
 TYPES = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
@@ -122,20 +122,20 @@ def test_lengths_must_agree():
 
 def test_pandas_nan_in_an_object_column_is_missing():
     frame = pd.DataFrame({"s": ["a", np.nan, None], "n": [1.0, np.nan, 3.0]})
-    intake, back = rows.read(frame, {"s": pa.string(), "n": pa.int64()}, ())
+    intake, back = frames.read(frame, {"s": pa.string(), "n": pa.int64()}, ())
     assert intake.table["s"].to_pylist() == ["a", None, None]
     assert list(back(pa.table({"y": [1, 2, 3]})).index) == [0, 1, 2]
 
 
 def test_no_rows_at_all_of_no_kind():
     with pytest.raises(RequestError, match="found int"):
-        rows.read(5, {}, ())
+        frames.read(5, {}, ())
 
 
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 5))
 def test_slices_keep_every_row(sizes, most):
     tables = [pa.table({"a": list(range(n))}) for n in sizes]
-    pieces = list(rows.slices(tables, most))
+    pieces = list(frames.slices(tables, most))
     assert all(0 < p.num_rows <= most for p in pieces)
     assert [v for p in pieces for v in p["a"].to_pylist()] == [v for t in tables for v in t["a"].to_pylist()]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import RequestError
-from penstock.serve import protocol
+from penstock.serve import datatypes, output_tensors, protocol
 from penstock.serve.protocol import Malformed, TooLarge
 
 COLUMNS = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "v": pa.list_(pa.float64())}
@@ -213,7 +213,7 @@ def test_answers_in_json_and_in_bytes():
             "z": [1.5, float("nan")],
         }
     )
-    content, head = protocol.answer(
+    content, head = output_tensors.answer(
         table, {"y": False, "y_probabilities": False}, model="m", version="1", id="7"
     )
     found = json.loads(content)
@@ -225,7 +225,7 @@ def test_answers_in_json_and_in_bytes():
         "shape": [2, 2],
         "data": [0.25, 0.75, 1.0, 0.0],
     }
-    content, head = protocol.answer(
+    content, head = output_tensors.answer(
         table, {"y": True, "z": True, "y_probabilities": False}, model="m", version="1", id=None
     )
     outputs = json.loads(content[:head])["outputs"]
@@ -241,7 +241,7 @@ def test_answers_in_json_and_in_bytes():
 
 
 def test_metadata():
-    inputs, outputs = protocol.describe(COLUMNS, ANSWERS)
+    inputs, outputs = datatypes.describe(COLUMNS, ANSWERS)
     assert [(i["name"], i["datatype"], i["shape"]) for i in inputs] == [
         ("n", "INT64", [-1]),
         ("x", "FP64", [-1]),

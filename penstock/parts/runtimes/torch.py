@@ -37,27 +37,8 @@ class Torch(Runtime):
         require("safetensors.torch", extra="train", why="reading a bundle's weights")
         from penstock.nn.weights import read_tensors, take_weights
 
-        module = source_module(folder / program["file"])
-        specs = {
-            side: {
-                name: {array: TensorSpec.load(spec) for array, spec in arrays.items()}
-                for name, arrays in program[side].items()
-            }
-            for side in ("specs", "targets")
-        }
-        offered = {"specs": specs["specs"], "targets": specs["targets"]}
-        given = {
-            name: option_again(name, strict=True) if value == BLANK else value
-            for name, value in program["arguments"].items()
-        }
-        arguments = {**given, **{word: offered[word] for word in program["given"]}}
-        try:
-            made = getattr(module, program["class"])
-            if not (isinstance(made, type) and issubclass(made, torch.nn.Module)):
-                raise TypeError(f"{program['class']} is no torch.nn.Module")
-            network = made(**arguments)
-        except (AttributeError, TypeError) as error:
-            raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
+        specs = {side: _specs(program[side]) for side in ("specs", "targets")}
+        network = self._network(folder, program, specs)
         weights = read_tensors(folder / program["weights"], error=BundleError)
         prefix = program["prefix"]
         take_weights(
@@ -79,11 +60,31 @@ class Torch(Runtime):
                 }
             return {
                 f"{target}.{name}": tensor.numpy()
-                for target, found in answers.items()
-                for name, tensor in found.items()
+                for target, tensors in answers.items()
+                for name, tensor in tensors.items()
             }
 
         return run
+
+    def _network(self, folder: Path, program: Mapping[str, Any], specs: Mapping[str, Any]) -> Any:
+        """The user's module, built from its source with the arguments of the recipe; its weights are those of
+        chance.
+        """
+        torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
+        module = source_module(folder / program["file"])
+        # What was blanked as a credential when the bundle was packed is asked for again.
+        arguments = {
+            name: option_again(name, strict=True) if value == BLANK else value
+            for name, value in program["arguments"].items()
+        }
+        arguments.update({word: specs[word] for word in program["given"]})
+        try:
+            module_class = getattr(module, program["class"])
+            if not (isinstance(module_class, type) and issubclass(module_class, torch.nn.Module)):
+                raise TypeError(f"{program['class']} is no torch.nn.Module")
+            return module_class(**arguments)
+        except (AttributeError, TypeError) as error:
+            raise BundleError(f"the module in {folder / program['file']} cannot be built: {error}") from None
 
     def specimen(self, folder: Path) -> dict[str, Any]:
         torch = require("torch", extra="train", why="running a bundle whose module could not be exported")
@@ -107,6 +108,14 @@ class Torch(Runtime):
             "specs": {},
             "targets": {"y": {"value": target.to_dict()}},
         }
+
+
+def _specs(features: Mapping[str, Any]) -> dict[str, dict[str, TensorSpec]]:
+    """By feature and array, the specs that `bundle.json` has as objects."""
+    return {
+        name: {array: TensorSpec.load(spec) for array, spec in arrays.items()}
+        for name, arrays in features.items()
+    }
 
 
 _SPECIMEN = """

@@ -1,0 +1,219 @@
+"""How Python values become Arrow arrays: a value's kind, and the array that values of one kind make.
+
+The kind of a value follows from the value and the declared type of its column alone, never from its
+neighbours; values of one kind go into one array. What is brought to the declared type is only what loses
+nothing (39.0 in a column of whole numbers is 39); whether 39.5 or "abc" is acceptable there is the feature's
+to say.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.formats.typed import text_of
+
+_NUMBERS = {"int", "float", "huge", "null"}
+_ROWS = {"odd", "null"}
+"""The kinds of the parts of a list of lists: a list is odd where one value is expected."""
+ODD = "odd"
+"""The kind of a value that no column of the declared type could hold."""
+_ARROW = {
+    "bool": pa.bool_(),
+    "str": pa.string(),
+    "bytes": pa.binary(),
+    "list": pa.list_(pa.string()),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us"),
+    "instant": pa.timestamp("us", "UTC"),
+}
+
+
+def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | None:
+    """All values as one array if each would be taken so alone; None if rows must part ways.
+
+    pyarrow would read `[0.5, False]` as two numbers; so what goes together is decided by Python types first.
+    The usual cases are decided by the types alone; only what is left over looks at each value.
+    """
+    types = set(map(type, values)) - {type(None)}
+    if not types:
+        return pa.nulls(len(values), declared)
+    if types == {str}:
+        try:
+            return pa.array(values, pa.string())
+        except UnicodeEncodeError:  # half of a surrogate pair, which is no text: its row alone is refused
+            return None
+    if types == {bool}:
+        return pa.array(values, pa.bool_())
+    try:
+        if types == {int} and not pa.types.is_floating(declared):
+            return _fitting(pa.array(values, pa.int64()), declared)
+        if types == {float} and not pa.types.is_integer(declared):
+            return _fitting(pa.array(values, pa.float64()), declared)
+        if types <= {int, float} and pa.types.is_floating(declared):
+            doubles = pa.array([None if v is None else float(v) for v in values], pa.float64())
+            return doubles.cast(declared, safe=False)
+    except OverflowError:
+        return None
+    if types == {list} and pa.types.is_nested(declared) and (kind := _kind_of_lists(values)) is not None:
+        return array_of_kind(values, kind, declared)
+    kinds = {kind_of(value, declared) for value in values} - {"null"}
+    return array_of_kind(values, kinds.pop(), declared) if len(kinds) == 1 and ODD not in kinds else None
+
+
+def _kind_of_lists(values: list[Any]) -> str | None:
+    """`numbers` or `matrix` if the types say so already; None where each value must be looked at."""
+    numbers = {int, float, type(None)}
+    inner = {type(v) for value in values if value is not None for v in value}
+    if inner <= numbers:
+        return "numbers"
+    if inner <= {list, type(None)}:
+        rows = [row for value in values if value is not None for row in value if row is not None]
+        if {type(v) for row in rows for v in row} <= numbers:
+            return "matrix"
+    return None
+
+
+def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Array:
+    """Values of one kind, nulls among them, as an array whose type follows from the kind and the declared
+    type alone.
+    """
+    if kind == "null":
+        return pa.nulls(len(values), declared)
+    if kind == "int":
+        return pa.array([None if v is None or v != v else int(v) for v in values], pa.int64())
+    if kind == "float":
+        return _fitting(pa.array(_doubles(values), pa.float64()), declared)
+    if kind == "numbers":
+        rows = [None if value is None else _doubles(value) for value in values]
+        return pa.array(rows, pa.list_(pa.float64()))
+    if kind == "matrix":
+        matrices = [None if value is None else _rows_of_doubles(value) for value in values]
+        return pa.array(matrices, pa.list_(pa.list_(pa.float64())))
+    if kind in ("huge", "decimal"):
+        if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
+            return pa.array(_doubles(values), pa.float64())
+        return pa.array([None if v is None else _spelt(v) for v in values], pa.string())
+    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], _ARROW[kind])
+
+
+def _doubles(values: Any) -> list[float | None]:
+    return [None if value is None else as_double(value) for value in values]
+
+
+def _rows_of_doubles(matrix: Any) -> list[list[float | None] | None]:
+    return [None if row is None else _doubles(row) for row in matrix]
+
+
+def _fitting(array: pa.Array, declared: pa.DataType) -> pa.Array:
+    """Doubles as the declared kind of floats; what is declared as no float is left as it came."""
+    both = pa.types.is_floating(declared) and pa.types.is_floating(array.type)
+    return array.cast(declared, safe=False) if both else array
+
+
+def kind_of(value: Any, declared: pa.DataType) -> str:
+    """A word for how a value is taken in a column of the type `declared`; equal words go into one array."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        if pa.types.is_floating(declared):
+            return "float"
+        return "int" if -(2**63) <= value < 2**63 else "huge"
+    if isinstance(value, float):
+        if pa.types.is_integer(declared):
+            if value != value:  # NaN, as frames write what is missing
+                return "null"
+            return "int" if abs(value) < 2**53 and value.is_integer() else "float"
+        return "float"
+    if isinstance(value, str):
+        return "str" if value.isascii() or _is_text(value) else ODD
+    if isinstance(value, bytes):
+        return "bytes"
+    if isinstance(value, decimal.Decimal):
+        return "decimal"
+    if isinstance(value, datetime.datetime):
+        return "datetime" if value.tzinfo is None else "instant"
+    if isinstance(value, datetime.date):
+        return "date"
+    if isinstance(value, (list, tuple, np.ndarray)) and pa.types.is_nested(declared):
+        return _kind_of_list(value)
+    return ODD
+
+
+def _kind_of_list(values: Any) -> str:
+    inner = {kind_of(value, pa.null()) for value in values}
+    if inner <= _NUMBERS:
+        return "numbers"
+    if inner <= {"str", "null"}:
+        return "list"
+    is_matrix = all(value is None or isinstance(value, (list, tuple, np.ndarray)) for value in values)
+    if is_matrix and inner <= _ROWS:
+        deep = {kind_of(v, pa.null()) for row in values if row is not None for v in row}
+        return "matrix" if deep <= _NUMBERS else ODD
+    return ODD
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which no encoding can say."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _spelt(value: Any) -> str | None:
+    """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it
+    is read as.
+    """
+    is_whole = not isinstance(value, decimal.Decimal) or value.as_tuple().exponent == 0
+    return str(value) if is_whole else text_of(float(value))
+
+
+def as_double(value: Any) -> float:
+    """A number as a double; a whole number beyond any double is as infinite as it is to the model."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def carried(values: list[Any] | pa.Array) -> pa.Array:
+    """A column that is only carried along: as it is, or as text if one column cannot hold it."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.array([None if v is None else str(v) for v in values])
+    except UnicodeEncodeError:  # half of a surrogate pair: it is written as Python would escape it
+        return pa.array(
+            [None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values]
+        )
+
+
+def expected(declared: pa.DataType) -> str:
+    """What a column of this type takes, as an error says it."""
+    if pa.types.is_integer(declared) or pa.types.is_floating(declared) or pa.types.is_decimal(declared):
+        return "a number"
+    if pa.types.is_nested(declared):
+        return "a list"
+    if pa.types.is_binary(declared) or pa.types.is_large_binary(declared):
+        return "bytes, or base64 text"
+    if pa.types.is_temporal(declared):
+        return "a date or time"
+    return "true or false" if pa.types.is_boolean(declared) else "one text, number or truth value"
+
+
+def shown(value: Any) -> str:
+    """A value as an error repeats it, on one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
