@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from penstock.core.secret_clients import ATTACHED, ATTACHED_HINTS, BEHIND, BEHIND_HINTS
 from penstock.core.secret_names import IN_QUERIES, is_ordinary, is_plain, is_secret_name
 
 BLANK = "***"
@@ -38,9 +39,19 @@ _BROKEN_URL = re.compile(
 """A password with a space or a quote in it, or broken over a line: it ends at the `@`."""
 _BARE = re.compile(
     r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
-    r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/])"""
+    r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/]|"""
+    r"""([A-Za-z][\w-]{0,60})(?:[\s"'`,;)\]}>!?]|\.(?:\s|\Z)|\Z))"""
 )
-"""A credential and its host without the scheme, as drivers of databases tell it."""
+"""A credential and its host without the scheme, as drivers of databases tell it. A host of one word says
+little, so the password must look like one (`_blank_bare`).
+"""
+_NO_USERS = frozenset(
+    {"acct", "bcc", "cc", "docker", "file", "from", "git", "image", "im", "mailto", "npm", "oci", "pip"}
+    | {"pkg", "pres", "reply-to", "sip", "sips", "to", "xmpp"}
+)
+"""Words before the colon of an address, or of a package, that is no credential."""
+_VERSION = re.compile(r"v?\d+(?:[.:_-]\d+)*[a-z]{0,5}\d{0,3}\Z", re.IGNORECASE)
+_WEAK_LENGTH = 6
 _PORT = re.compile(r"\d{1,5}\Z")
 _USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
 """What looks like a person's name is kept; an access key is not."""
@@ -271,7 +282,31 @@ def _blank_said(match: re.Match[str]) -> str:
 
 
 def _blank_bare(match: re.Match[str]) -> str:
-    return match[0] if is_ordinary(match[2]) or match[2] == BLANK else f"{match[1]}:{BLANK}@"
+    user, password, host = match[1], match[2], match[3]
+    if is_ordinary(password) or password == BLANK or user.lower() in _NO_USERS:
+        return match[0]
+    if host is not None and not (user[:1].isalpha() and _is_mixed(password)):
+        return match[0]
+    return f"{user}:{BLANK}@"
+
+
+def _is_mixed(value: str) -> bool:
+    """Whether a word looks like a password, where nothing beside it says so: no version, time or name."""
+    kinds = (str.islower, str.isupper, str.isdigit, lambda letter: not letter.isalnum())
+    is_several = sum(any(map(kind, value)) for kind in kinds) > 1
+    return len(value) >= _WEAK_LENGTH and is_several and not _VERSION.match(value) and not _is_column(value)
+
+
+def _blank_given(match: re.Match[str]) -> str:
+    return match[0] if BLANK in match[2] else f"{match[1]}{_inside(match[2])}"
+
+
+_COLUMN = re.compile(r"[a-z]+(?:[_-][a-z0-9]+)+\Z|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+\Z")
+
+
+def _is_column(value: str) -> bool:
+    """Whether a word is written as columns and packages are: `user_name`, `userName`, `react-dom`."""
+    return _COLUMN.match(value) is not None
 
 
 def _blank_encoded_query(match: re.Match[str]) -> str:
@@ -294,18 +329,40 @@ _VALUE = re.compile(
 )
 
 
-def _blank_fields(text: str) -> str:
-    """Fields of YAML, TOML and the like: a telling name, a mark, and a value that is no plain word."""
+_CELL_NAME = re.compile(rf"""(?:(?<![^\n\t"'])|(?<=\\t))({_FIELD})[ ]{{0,4}}(?:\t|\\{{1,4}}t)[\t ]{{0,8}}""")
+_CELL = re.compile(r"""([^\s\\"'<>`]{3,400})(?=[\t\n\r"'\\]|[ ]{1,8}(?:[\t\n\r]|\Z)|\Z)""")
+
+
+def _blank_after(
+    text: str, names: re.Pattern[str], values: re.Pattern[str], is_harmless: Callable[[str], bool]
+) -> str:
+    """A text with each value blanked that stands behind a telling name.
+
+    Args:
+        names: a name, and what is between it and its value.
+        values: a value, as its first group.
+        is_harmless: whether a value is none.
+    """
     parts, at = [], 0
-    for named in _NAMED.finditer(text):
+    for named in names.finditer(text):
         if named.start() < at or not is_secret_name(named[1]):
             continue
-        value = _VALUE.match(text, named.end())
-        if value is None or is_plain(value[1]) or BLANK in value[1]:
+        value = values.match(text, named.end())
+        if value is None or is_harmless(value[1]) or BLANK in value[1]:
             continue
         parts += [text[at : value.start(1)], _inside(value[1])]
         at = value.end(1)
     return "".join([*parts, text[at:]])
+
+
+def _blank_fields(text: str) -> str:
+    """Fields of YAML, TOML and the like: a telling name, a mark, and a value that is no plain word."""
+    return _blank_after(text, _NAMED, _VALUE, is_plain)
+
+
+def _blank_cells(text: str) -> str:
+    """Cells of a table with tabulators: a telling name, and behind it a value that is no word or column."""
+    return _blank_after(text, _CELL_NAME, _CELL, lambda value: is_plain(value) or _is_column(value))
 
 
 _KNOWN = (
@@ -422,6 +479,9 @@ SHAPES: tuple[Shape, ...] = (
         re.compile(r"""(?<!\S)((?:-u|--user|--proxy-user)[ \t=]+[^\s:"']{1,80}:)()([^\s"']{1,200})"""),
         _blank_said,
     ),
+    Shape("-pPASSWORD of a client", ATTACHED_HINTS, ATTACHED, _blank_given),
+    Shape("-p PASSWORD of a client", BEHIND_HINTS, BEHIND, _blank_given),
+    Shape("name, tabulator, value", ("\t", "\\t"), _CELL_NAME, walk=_blank_cells),
     Shape(
         "'name': 'value'",
         ("':", '":', "' :", '" :'),

@@ -32,6 +32,7 @@ from penstock.recipe.schema import CheckpointPolicy, Recipe
 from penstock.train.checkpoint import (
     AVERAGE,
     MODEL,
+    OPTIMISER,
     Checkpoint,
     Checkpoints,
     Snapshot,
@@ -40,6 +41,7 @@ from penstock.train.checkpoint import (
 )
 from penstock.train.checkpoint_uploader import CheckpointUploader
 from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.foreign_state import remembers
 from penstock.train.learner import Learner
 from penstock.train.nonfinite import NotFinite
 from penstock.train.parallel import shared
@@ -338,6 +340,12 @@ class CheckpointManager:
         return state
 
     def _taken_up(self, kept: Checkpoint) -> TrainState:
+        place = TrainState(**kept.state["place"])
+        if place.step > len(place.left_out) and not kept.optimiser and remembers(self._learner):
+            raise StoreError(
+                f"the checkpoint of step {place.step} has no {OPTIMISER}, which its optimiser needs to go on:"
+                " it was changed since. Delete it, and the one before it is used, or train anew."
+            )
         self._loader.load_state_dict(kept.state["loader"])
         tensors = StateDict(kept.model, kept.optimiser, kept.average, kept.extra)
         for text in restore(self._learner, tensors, kept.state["scaler"]):
@@ -345,7 +353,7 @@ class CheckpointManager:
         self._early_stopping.recall(kept.state["watch"])
         if self._plateau and kept.state["plateau"]:
             self._plateau.recall(kept.state["plateau"])
-        return TrainState(**kept.state["place"])
+        return place
 
     def go_back(self, state: TrainState, error: NotFinite) -> TrainState:
         """The state of the last whole checkpoint, with what has been left out since; every rank calls.

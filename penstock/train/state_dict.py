@@ -25,6 +25,7 @@ from torch import Tensor
 from penstock.core.errors import StoreError
 from penstock.nn.weights import differing, some
 from penstock.train.checkpoint import flatten_optimiser, restore_optimiser
+from penstock.train.foreign_state import refuse_foreign
 from penstock.train.learner import Learner
 
 
@@ -96,7 +97,8 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     """The inverse of `capture`; every rank calls, with all of it. Returns what the user should hear.
 
     Raises:
-        StoreError: its tensors are not this model's: other code built it.
+        StoreError: its tensors are not this model's, or what it remembers is not this training's: other code
+            wrote it.
     """
     if others := differing(learner.network, state.model):
         raise StoreError(
@@ -105,6 +107,7 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
             " the run began; its world.json says which commit and packages it was. Go back to those, or"
             " train anew."
         )
+    refuse_foreign(learner, optimiser=state.optimiser, average=state.average, extra=state.extra)
     said: list[str] = []
     load_weights(learner, state.model)
     optimiser = _moments(learner, state, said)

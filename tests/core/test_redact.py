@@ -159,6 +159,85 @@ def test_a_secret_is_seen_in_no_shape(text):
 @pytest.mark.parametrize(
     "text",
     [
+        # clients: the password beside its letter, behind it, in a list of arguments
+        "mysql -u root -p{} db",
+        "mysqldump -h h -p'{}' db",
+        "mariadb-dump -p{}",
+        "['mysql', '-u', 'root', '-p{}']",
+        "sshpass -p {} ssh h",
+        "redis-cli -h h -a {}",
+        "['redis-cli', '-a', '{}']",
+        "mongosh -u me -p {}",
+        "docker login -u me -p {} registry",
+        "ldapsearch -x -w {}",
+        "unzip -P {} a.zip",
+        "7z x -p{} a.7z",
+        # cells of a table with tabulators, as they are and in a repr
+        "password\t{}",
+        "user\tme\npassword\t{}\nhost\tdb",
+        "me\tpassword\t{}\tx",
+        "API_KEY \t {}",
+        "'password\\t{}'",
+        # without a scheme, and the host is one word
+        "cannot connect to me:{}@db",
+        "me:{}@db.",
+        "('me:{}@db', 3306)",
+        "me:{}@h: timed out",
+    ],
+)
+@pytest.mark.parametrize("secret", [P, "hunter22", "S3cret!x"])
+def test_a_secret_of_a_client_a_cell_or_a_host_of_one_word_is_known(text, secret):
+    said = redacted(text.format(secret))
+    assert secret not in said and "***" in said
+    assert redacted(said) == said
+
+
+@pytest.mark.parametrize("text", ["mysql -psecret", "mysql -u a -ptrain", "sshpass -p secret ssh h"])
+def test_behind_a_client_s_letter_an_ordinary_word_is_a_secret(text):
+    assert "***" in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql -u root -p",
+        "mysql -p db",
+        "mysql is slow, and cp -pR a b is not",
+        "the mysql table has -1 and a -p value",
+        "mkdir -p Folder2x",
+        "docker run -p8080:80 image",
+        "ssh -p 2222 host",
+        "zip -r a b",
+        "password\tsecret",
+        "password\tage\tcity",
+        "login\tpassword\ttoken",
+        "password\tuser_name\tage_2",
+        "password\tuserName",
+        "password\t12",
+        "password\tis required here",
+        "tokens\tFolder2x",
+        "C:\\secret\\temp2",
+        "at 10:30@noon",
+        "image:latest@registry",
+        "mailto:john22x@host",
+        "mailto:john22x@host.example",
+        "cc:a.b@c",
+        "torch:2.1.0@cpu",
+        "numpy:1.26.4rc1@conda",
+        "npm:react-dom18@next",
+        "git:feature-12@main",
+        "line 3:column12@file",
+        "key:value@pos",
+        "2026-01-01T10:00:00@host",
+    ],
+)
+def test_text_that_looks_a_little_like_one_stays(text):
+    assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "https://host:8080/a@b.csv",
         "abfs://container@account.dfs.core.windows.net/x",
         "sftp://me@host/x",

@@ -1,0 +1,131 @@
+"""Whether what a checkpoint remembers beside the weights is this training's: asked of all of it, before any
+of it is taken up.
+
+Whoever made a checkpoint can compute its checksums, and torch compares nothing here: `copy_` repeats a
+smaller tensor over a larger one, and an optimiser takes moments of any shape, to fail in its next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from penstock.core.errors import StoreError
+from penstock.core.visible import visible
+from penstock.nn.weights import some
+from penstock.train.learner import Learner
+
+_STEP = "step"
+_MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", _STEP),
+    torch.optim.SGD: ("momentum_buffer",),
+}
+"""What an optimiser of `train.optim` remembers of a parameter: all of it or nothing."""
+
+
+def refuse_foreign(
+    learner: Learner,
+    *,
+    optimiser: Mapping[str, Tensor],
+    average: Mapping[str, Tensor],
+    extra: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Refuse tensors of a checkpoint that are not what this learner remembers.
+
+    Args:
+        optimiser: `<phase>/<parameter>/<state>` → tensor, whole.
+        average: the moving average, by the names of the network's tensors; empty where none is kept.
+        extra: by file, what a strategy or a compression remembers (see `state_dict`).
+
+    Raises:
+        StoreError: naming the file, and some of what differs.
+    """
+    _refuse("optimiser", _odd_moments(learner, optimiser))
+    if learner.average is not None:
+        shapes = {name: tensor.shape for name, tensor in learner.network.state_dict().items()}
+        wanted = {name: shapes[name] for name in learner.average.tensors}
+        _refuse("average", sorted(wanted.keys() - average.keys()) + _odd_shapes(average, wanted))
+    _refuse("ranks", _odd_ranks(learner, extra.get("ranks", {})))
+    if learner.averaging is not None:
+        velocity = {name: tensor.shape for name, tensor in learner.averaging.memory().items()}
+        _refuse("outer", _odd_shapes(extra.get("outer", {}), velocity))
+    _refuse("exchange", _odd_exchanges(learner, extra.get("exchange", {})))
+
+
+def remembers(learner: Learner) -> bool:
+    """Whether any of its optimisers remembers something from its first step on."""
+    return any(
+        group["params"] and (not isinstance(phase.optimiser, torch.optim.SGD) or group["momentum"])
+        for phase in learner.phases
+        for group in phase.optimiser.param_groups
+    )
+
+
+def _refuse(file: str, names: list[str]) -> None:
+    if names:
+        raise StoreError(
+            f"the checkpoint's {file}.safetensors is of another training: {len(names)} of its tensors are not"
+            f" what this one remembers ({visible(some(names))}). It was changed, or the code has changed"
+            " since the run began. Delete the checkpoint, and the one before it is used, or train anew."
+        )
+
+
+def _odd_moments(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
+    wanted: dict[str, torch.Size] = {}
+    whole: dict[str, tuple[str, ...]] = {}
+    for phase in learner.phases:
+        words = _MOMENTS[type(phase.optimiser)]
+        for group in phase.optimiser.param_groups:
+            for parameter in group["params"]:
+                place = f"{phase.declared.name}/{learner.names[id(parameter)]}"
+                whole[place] = words
+                shape = parameter.shape
+                wanted |= {f"{place}/{word}": torch.Size() if word == _STEP else shape for word in words}
+    torn = [
+        f"{place}/{word}"
+        for place, words in whole.items()
+        for word in words
+        if f"{place}/{word}" not in tensors and any(f"{place}/{other}" in tensors for other in words)
+    ]
+    return _odd_shapes(tensors, wanted) + torn
+
+
+def _odd_ranks(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Moments of ranks above 0, by `<rank>/<phase>/<parameter>/<state>`."""
+    by_rank: dict[str, dict[str, Tensor]] = {}
+    odd: list[str] = []
+    for name, tensor in tensors.items():
+        rank, _, rest = name.partition("/")
+        if not rank.isdecimal():
+            odd.append(name)
+        by_rank.setdefault(rank, {})[rest] = tensor
+    return odd + [
+        f"{rank}/{name}" for rank, theirs in by_rank.items() for name in _odd_moments(learner, theirs)
+    ]
+
+
+def _odd_exchanges(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
+    """What is remembered by `<whose>/<rank or shared>/<name>`; what nobody asks for is left."""
+    return [name for name, shape in _exchanged(learner, tensors) if tensors[name].shape != shape]
+
+
+def _exchanged(learner: Learner, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, torch.Size]]:
+    for whose, exchanging in learner.exchangings().items():
+        for name in tensors:
+            if not name.startswith(f"{whose}/"):
+                continue
+            rank, _, word = name.removeprefix(f"{whose}/").partition("/")
+            known = exchanging.shared if rank == "shared" else exchanging.errors
+            if word in known and (rank == "shared" or rank.isdecimal()):
+                yield name, known[word].shape
+
+
+def _odd_shapes(tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
+    """The names of tensors that nobody wants, or not in this shape, or that are no numbers."""
+    return sorted(
+        name
+        for name, tensor in tensors.items()
+        if name not in wanted or tensor.shape != wanted[name] or tensor.is_complex()
+    )

@@ -1,0 +1,159 @@
+"""A checkpoint whose optimiser, average or exchange is damaged or another training's ends in a sentence,
+though its checksums are right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from penstock.core.errors import PenstockError
+from penstock.core.identity import sha256_file
+from penstock.core.store import MANIFEST, Store
+from penstock.nn.weights import read_tensors
+from penstock.run import Run
+from penstock.train.checkpoint import write_tensors
+from penstock.train.supervisor import train
+from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
+
+Tensors = dict[str, Tensor]
+
+
+def _first(tensors: Tensors, word: str = "") -> str:
+    return next(name for name in sorted(tensors) if name.endswith(word) and tensors[name].numel() > 1)
+
+
+def _smaller(tensors: Tensors) -> None:
+    name = _first(tensors)
+    tensors[name] = tensors[name].reshape(-1)[:1].clone()
+
+
+def _turned(tensors: Tensors) -> None:
+    name = next(name for name in sorted(tensors) if tensors[name].ndim == 2)
+    tensors[name] = tensors[name].T.contiguous()
+
+
+def _renamed(tensors: Tensors) -> None:
+    name = _first(tensors)
+    tensors[f"{name}_more"] = tensors.pop(name)
+
+
+def _another_optimiser(tensors: Tensors) -> None:
+    for name in sorted(tensors):
+        place = name.rpartition("/")[0]
+        tensors.pop(name)
+        tensors[f"{place}/square_avg"] = torch.zeros(3)
+
+
+def _without_a_part(tensors: Tensors) -> None:
+    del tensors[_first(tensors)]
+
+
+def _another_phase(tensors: Tensors) -> None:
+    tensors["generator/a/b"] = torch.zeros(1)
+
+
+def _of_no_place(tensors: Tensors) -> None:
+    tensors["x"] = torch.zeros(1)
+
+
+def _complex(tensors: Tensors) -> None:
+    name = _first(tensors)
+    tensors[name] = tensors[name].to(torch.complex64)
+
+
+def _reseal(folder: Path, file: str, tensors: Tensors | None) -> None:
+    """Write another file of tensors, with the checksums that it then has."""
+    path, manifest = folder / file, json.loads((folder / MANIFEST).read_text())
+    path.unlink()
+    del manifest["files"][file]
+    if tensors is not None:
+        write_tensors(path, tensors)
+        manifest["files"][file] = {"size_bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Callable[..., tuple[Callable[[], None], Path]]:
+    """A run that has learnt for two epochs and has a third to go: what goes on, and its newest checkpoint."""
+
+    def make(**words: object) -> tuple[Callable[[], None], Path]:
+        recipe, longer = (tiny_recipe(tmp_path, epochs=epochs, **words) for epochs in (2, 3))
+        store = Store(tmp_path / "store")
+        feed = tiny_feed(store, recipe)
+        run: Run = tiny_run(store, recipe, feed)
+        train(recipe, feed, run, Heard().events)
+        newest = sorted(run.checkpoints.glob("step-*"))[-1]
+        state = json.loads((newest / "state.json").read_text())
+        state["place"]["ended"] = None
+        (newest / "state.json").write_text(json.dumps(state))
+        manifest = json.loads((newest / MANIFEST).read_text())
+        whole = newest / "state.json"
+        manifest["files"]["state.json"] = {
+            "size_bytes": whole.stat().st_size,
+            "sha256": sha256_file(whole),
+        }
+        (newest / MANIFEST).write_text(json.dumps(manifest))
+        return lambda: train(longer, feed, run, Heard().events, resume=True), newest
+
+    return make
+
+
+DAMAGES = [
+    _smaller,
+    _turned,
+    _renamed,
+    _another_optimiser,
+    _another_phase,
+    _of_no_place,
+    _complex,
+]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, _without_a_part], ids=lambda damage: damage.__name__)
+def test_an_optimiser_of_another_training_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+    go_on, newest = stopped()
+    tensors = read_tensors(newest / "optimiser.safetensors")
+    damage(tensors)
+    _reseal(newest, "optimiser.safetensors", tensors)
+    with pytest.raises(PenstockError, match=r"optimiser\.safetensors is of another training") as told:
+        go_on()
+    assert "Delete the checkpoint" in told.value.message
+
+
+@pytest.mark.parametrize("damage", [_smaller, _renamed], ids=lambda damage: damage.__name__)
+def test_momentum_of_another_training_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+    go_on, newest = stopped(optimiser="sgd", lr=0.05)
+    tensors = read_tensors(newest / "optimiser.safetensors")
+    damage(tensors)
+    _reseal(newest, "optimiser.safetensors", tensors)
+    with pytest.raises(PenstockError, match=r"optimiser\.safetensors is of another training"):
+        go_on()
+
+
+@pytest.mark.parametrize("damage", [_smaller, _renamed, _without_a_part], ids=lambda d: d.__name__)
+def test_an_average_of_another_model_is_refused(stopped, damage: Callable[[Tensors], None]) -> None:
+    go_on, newest = stopped(ema=0.9)
+    tensors = read_tensors(newest / "average.safetensors")
+    damage(tensors)
+    _reseal(newest, "average.safetensors", tensors)
+    with pytest.raises(PenstockError, match=r"average\.safetensors is of another training"):
+        go_on()
+
+
+def test_a_checkpoint_without_its_optimiser_is_refused(stopped) -> None:
+    go_on, newest = stopped()
+    _reseal(newest, "optimiser.safetensors", None)
+    with pytest.raises(PenstockError, match=r"has no optimiser\.safetensors"):
+        go_on()
+
+
+@pytest.mark.parametrize("words", [{}, {"optimiser": "sgd", "lr": 0.05}, {"ema": 0.9}], ids=str)
+def test_its_own_is_taken_up(stopped, words: dict[str, object]) -> None:
+    go_on, _ = stopped(**words)
+    go_on()
