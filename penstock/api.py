@@ -41,7 +41,7 @@ from penstock.pipeline.stages import (
     write_report,
 )
 from penstock.prepare.dataset import Dataset
-from penstock.prepare.validate import column_problems
+from penstock.prepare.recipe_columns import column_problems
 from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe

@@ -48,7 +48,7 @@ class Ledger:
         """
         self.counts = dict.fromkeys(HEADINGS, 0)
         self.reasons: dict[tuple[str, str], dict[str, Any]] = {}
-        self.aside: BlobStore | None = None
+        self.blobs: BlobStore | None = None
         """Where values wait that a row has stand-ins for; a quarantined row is kept with the values
         themselves.
         """
@@ -89,7 +89,7 @@ class Ledger:
         bad = table.filter(table[REASON].notnull())
         if not is_wide(table):
             bad = bad.order_by(list(PLACE))  # so that the first example is the same wherever it runs
-        most = _LARGE_ROWS if self.aside is not None and self.aside.columns else _JSON_ROWS
+        most = _LARGE_ROWS if self.blobs is not None and self.blobs.columns else _JSON_ROWS
         for batch in session.batches(bad, min(most, max(_JSON_CELLS // len(table.columns), 1))):
             rows = pa.Table.from_batches([batch])
             self._write(self._told(rows, stage), rows.select(PLACE))
@@ -111,7 +111,7 @@ class Ledger:
                 "column": rows[COLUMN].cast(pa.string()),
                 "reason": rows[REASON].cast(pa.string()),
                 "row": [
-                    json.dumps(plain(self.aside.whole(row) if self.aside else row), ensure_ascii=False)
+                    json.dumps(plain(self.blobs.whole(row) if self.blobs else row), ensure_ascii=False)
                     for row in values.to_pylist()
                 ],
             },

@@ -24,7 +24,7 @@ from penstock.api import prepare
 from penstock.contracts.data import Source
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.prepare.prepare import dataset_id
+from penstock.prepare.survey import dataset_id
 from penstock.recipe.schema import load_recipe
 from penstock.testing.laws import sources as laws
 

@@ -372,7 +372,7 @@ def test_unreadable_rows_count_as_in_and_quarantined(lake):
 def test_a_failed_preparation_leaves_nothing(lake, monkeypatch):
     import errno
 
-    from penstock.prepare import prepare as module
+    from penstock.prepare import preparation as module
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

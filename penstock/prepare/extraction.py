@@ -1,0 +1,126 @@
+"""Every source of a recipe as plain Parquet, and all that is wrong with the recipe's columns, at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.contracts.data import PLACE, ROW_FILE, ROW_NUMBER, Extract
+from penstock.core.errors import ContractError, Problem, RecipeError, SourceError
+from penstock.core.events import Events
+from penstock.prepare.blob_store import BlobStore, large_columns
+from penstock.prepare.join import other_types
+from penstock.prepare.recipe_columns import column_problems
+from penstock.prepare.row_ids import column_names
+from penstock.prepare.survey import Survey
+from penstock.recipe.schema import Recipe
+
+
+@dataclass
+class Extracts:
+    """What was read: rows in Parquet, with stand-ins for large values."""
+
+    main: Extract
+    lookups: list[Extract]
+    """Of each joined source, in order."""
+    blobs: BlobStore
+
+
+def extract(recipe: Recipe, survey: Survey, scratch: Path, events: Events) -> Extracts:
+    """Read every source, and judge the recipe's columns by what was read.
+
+    Args:
+        scratch: an empty folder; what is read lies there as long as rows are worked on.
+
+    Raises:
+        SourceError: data that cannot be read, or columns with names that are kept for Penstock.
+        ContractError: the source has no rows.
+        RecipeError: columns are named that are not there, or splits that the source does not give; names all
+            of them.
+    """
+    memory = recipe.resources.memory
+    main = recipe.source.extract(survey.snapshot, scratch / "source", memory_bytes=memory, events=events)
+    lookups = [
+        join.source.extract(snapshot, scratch / f"join-{i}", memory_bytes=memory, events=events)
+        for i, (join, snapshot) in enumerate(zip(recipe.join, survey.joined, strict=True))
+    ]
+    lookups = _typed_lookups(recipe, survey, main, lookups, scratch, events)
+    _check_rows(main, survey)
+    _check_names([main, *lookups])
+    problems = column_problems(recipe, column_names(main), [column_names(lookup) for lookup in lookups])
+    problems += _split_problems(recipe, survey)
+    if problems:
+        raise RecipeError.of(problems, where=f"the recipe {recipe.name!r}")
+    # Large values leave the rows only now: a recipe that is wrong should not cost the copying of pictures.
+    blobs = BlobStore(scratch / "aside", memory_bytes=memory)
+    main = blobs.take(main, large_columns(recipe, main), "source", owned=scratch)
+    lookups = [
+        blobs.take(lookup, large_columns(recipe, lookup), f"join-{i}", prefix=join.prefix, owned=scratch)
+        for i, (join, lookup) in enumerate(zip(recipe.join, lookups, strict=True))
+    ]
+    return Extracts(main, lookups, blobs)
+
+
+def _typed_lookups(
+    recipe: Recipe, survey: Survey, main: Extract, lookups: list[Extract], scratch: Path, events: Events
+) -> list[Extract]:
+    """The joined sources, with keys read as ours are where only one of the two is text.
+
+    What is written `007` or `1.50` would be another text once it had been taken for a number, and the rows
+    would not find each other.
+    """
+    typed = list(lookups)
+    for i, join in enumerate(recipe.join):
+        types = other_types(join, main.schema, lookups[i].schema)
+        if not types:
+            continue
+        named = ", ".join(f"{field.name!r} as {field.type}" for field in types)
+        events.say(f"join[{i}]: the joined source is read with {named}, as it is here", join=i)
+        typed[i] = join.source.typed(types).extract(
+            survey.joined[i],
+            scratch / f"join-{i}-typed",
+            memory_bytes=recipe.resources.memory,
+            events=Events(),  # what is to be said of these files was said when they were read first
+        )
+    return typed
+
+
+def _check_rows(main: Extract, survey: Survey) -> None:
+    if main.rows:
+        return
+    files = ", ".join(file.path for file in survey.snapshot.files[:5])
+    unread = f" {main.rejected:,} rows could not be read." if main.rejected else ""
+    raise ContractError(
+        f"there are no rows to learn from in {files}.{unread} Check the path, and how the files are read."
+    )
+
+
+def _check_names(extracts: list[Extract]) -> None:
+    names = [name for extract in extracts for name in extract.schema.names]
+    reserved = [name for name in names if name.startswith("__p_") or name in PLACE]
+    if reserved:
+        raise SourceError(
+            f"the columns {', '.join(map(repr, reserved))} have names that Penstock keeps for itself"
+            f" ({ROW_FILE}, {ROW_NUMBER}, and what begins with __p_). Rename them in the source."
+        )
+
+
+def _split_problems(recipe: Recipe, survey: Survey) -> list[Problem]:
+    given = [file.split for file in survey.snapshot.files]
+    if recipe.split.by == "files" and "train" not in given:
+        return [
+            Problem(
+                ("split", "by"),
+                "is `files`, but the source names no file under `train`; give it `train:` and `test:`"
+                " instead of `path:`",
+            )
+        ]
+    if recipe.split.by != "files" and any(given):
+        return [
+            Problem(
+                ("split", "by"),
+                f"is `{recipe.split.by}`, but the source gives files for each split; say `by: files`, or"
+                " list all files under `path` to mix them",
+            )
+        ]
+    return []

@@ -1,0 +1,381 @@
+"""The steps of a preparation, from extracts to written rows.
+
+Each step is an Ibis expression on the recipe's engine; nothing runs before it must. The rows are computed
+once, on disk (`keep`), when their split is known; what stands before is scanned a second time only where a
+count is owed (`where`, `expect`, a row to quarantine).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.contracts.data import PLACE, ROW_FILE, ROW_ID, Cleaner, EngineSession, is_wide
+from penstock.contracts.digest import md5, row_digests
+from penstock.core.errors import ContractError, PenstockError, Problem, RecipeError
+from penstock.core.events import Events
+from penstock.core.store import as_store_error
+from penstock.prepare.clean import around_split, derive, moved
+from penstock.prepare.dataset import SPLITS
+from penstock.prepare.extraction import Extracts
+from penstock.prepare.join import ToOne
+from penstock.prepare.ledger import COLUMN, REASON, Ledger
+from penstock.prepare.profile import profile
+from penstock.prepare.recipe_columns import typed_problems
+from penstock.prepare.row_ids import by_key, by_place, read_extract
+from penstock.prepare.split import SPLIT, assign
+from penstock.prepare.survey import Survey
+from penstock.prepare.validate import expect
+from penstock.recipe.schema import Join, Recipe
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+_OVERLAP_MEANS = "rows whose values all equal those of a training row"
+_WHYS = 5
+"""Reasons of the quarantine that one sentence gives."""
+
+
+@dataclass
+class Preparation:
+    """One preparation under way: `run` takes the steps in their order."""
+
+    recipe: Recipe
+    events: Events
+    folder: Path
+    """Of the draft: what is written here becomes the dataset."""
+    scratch: Path
+    survey: Survey
+    extracts: Extracts
+    session: EngineSession
+
+    def __post_init__(self) -> None:
+        self.files = self.survey.snapshot.files
+        self.paths = [file.path for file in self.files]
+        self.ledger = Ledger(self.folder / "quarantine", self.paths)
+        self.ledger.blobs = self.extracts.blobs
+        self._steps = 1  # extracting was the first
+
+    def run(self) -> dict[str, Any]:
+        """From extracts to written rows; what the manifest says of them."""
+        recipe, ledger = self.recipe, self.ledger
+        with ledger:
+            rejected = ledger.rejects(self.extracts.main.rejects)
+            table = self._identify()
+            for i, join in enumerate(recipe.join):
+                table = self._join(table, i, join)
+            table = self._where(table)
+            table = self._sample(table)
+            table = self._derive(table)
+            table = self._expect(table)
+            table = self._clean(table)
+            kept = self._split(table)
+            final, facts = self._fitted(kept)
+            written = self._write(final, counted=any(ledger.counts[name] for name in SPLITS))
+        self._step("profile")
+        train = sorted((written / "split=train").glob("*.parquet"))
+        self._save("profile.json", profile(self.session, train))
+        manifest: dict[str, Any] = {
+            "counts": ledger.balance(self.extracts.main.rows + rejected),
+            "quarantine": list(ledger.reasons.values()),
+            "schema": {name: str(kind) for name, kind in self.session.read(train).schema().items()},
+            "facts": {str(place): learnt for place, learnt in facts.items()},
+        }
+        if recipe.split.by in ("files", "column"):
+            manifest["overlap"] = self._overlap(final)
+        self._warn_of_quarantine()
+        return manifest
+
+    def _identify(self) -> ir.Table:
+        self._step("row ids")
+        if ROW_ID in self.extracts.main.schema.names:
+            self.events.say(
+                f"the source has a column {ROW_ID!r}, which is Penstock's own word; it is called"
+                f" 'source_{ROW_ID}' here"
+            )
+        table = read_extract(self.session, self.extracts.main)
+        return (
+            by_key(self.session, table, list(self.recipe.key), self.ledger)
+            if self.recipe.key
+            else by_place(self.session, table, self.files)
+        )
+
+    def _join(self, table: ir.Table, number: int, join: Join) -> ir.Table:
+        self._step(f"join {number}")
+        extract = self.extracts.lookups[number]
+        if extract.rejected:
+            # rows of another source: kept, but no rows of ours
+            folder = self.folder / f"quarantine-join-{number}"
+            with Ledger(folder, [file.path for file in self.survey.joined[number].files]) as quarantine:
+                quarantine.rejects(extract.rejects)
+            self.events.warn(
+                f"join[{number}]: {extract.rejected:,} rows of the joined source could not be read; they"
+                f" bring nothing, and are in {folder.name}",
+                rows=extract.rejected,
+            )
+        return ToOne(self.session, join, extract, word=f"join[{number}]").onto(
+            table, self.ledger, self.events, self.paths
+        )
+
+    def _where(self, table: ir.Table) -> ir.Table:
+        if self.recipe.where is None:
+            return table
+        self._step("where")
+        self._typed(table, [(("where",), self.recipe.where)], condition=True)
+        keeps = self.session.sql(table, self.recipe.where).fill_null(False)
+        self.ledger.counts["filtered"] += int(
+            self.session.rows(table.aggregate(n=(~keeps).cast("int64").sum()))[0]["n"] or 0
+        )
+        return table.filter(keeps)
+
+    def _sample(self, table: ir.Table) -> ir.Table:
+        """The rows with the smallest digests; as row ids differ, exactly so many."""
+        if self.recipe.sample is None:
+            return table
+        self._step("sample")
+        chance = md5(table[ROW_ID] + f"|sample:{self.recipe.seed}")
+        rows = self.session.count(table)
+        if rows <= self.recipe.sample:
+            return table
+        chosen = table.select(__p_chance=chance).order_by("__p_chance").limit(self.recipe.sample)
+        last = self.session.rows(chosen.aggregate(last=chosen["__p_chance"].max()))[0]["last"]
+        self.ledger.counts["filtered"] += rows - self.recipe.sample
+        return table.filter(chance <= last)
+
+    def _derive(self, table: ir.Table) -> ir.Table:
+        problems: list[Problem] = []
+        for name, text in self.recipe.derive.items():
+            found = typed_problems(self.session, table, [(("derive", name), text)], condition=False)
+            problems += found
+            if not found:
+                table = derive(table, {name: text}, self.session)
+        if problems:
+            raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
+        return table
+
+    def _expect(self, table: ir.Table) -> ir.Table:
+        if not self.recipe.expect:
+            return table
+        self._step("expect")
+        judged = expect(table, self.recipe.expect, session=self.session, events=self.events, paths=self.paths)
+        return self.ledger.sift(self.session, judged, "expect") if REASON in judged.columns else judged
+
+    def _clean(self, table: ir.Table) -> ir.Table:
+        """Cleaners that learn nothing; what the global ones drop is counted."""
+        before, _ = around_split(self.recipe.clean)
+        if said := moved(self.recipe.clean):
+            self.events.say(said)
+        known: int | None = None
+        for i, cleaner in before:
+            self._step(f"clean {cleaner.type}")
+            self._typed(
+                table,
+                [(("clean", i, word), text) for word, text in cleaner.expressions().items()],
+                condition=True,
+            )
+            if cleaner.form != "global":
+                table = _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
+                continue
+            known = self.session.count(table) if known is None else known
+            table = self._mend_all(cleaner, table)
+            left = self.session.count(table)
+            self.ledger.counts[cleaner.drops] += known - left
+            known = left
+        return table
+
+    def _mend_all(self, cleaner: Cleaner, table: ir.Table) -> ir.Table:
+        """A global cleaner over all rows; over training rows alone where it removes duplicates and files give
+        the splits.
+        """
+        if cleaner.drops != "duplicates" or self.recipe.split.by != "files":
+            return _same_columns(cleaner, table, cleaner.mend(table, {}, self.session))
+        given = [i for i, file in enumerate(self.files) if file.split in ("validation", "test")]
+        ours = table.filter(~table[ROW_FILE].isin(given))
+        mended = cleaner.mend(ours, {}, self.session)
+        return (
+            table
+            if mended is ours
+            else _same_columns(cleaner, table, mended).union(table.filter(table[ROW_FILE].isin(given)))
+        )
+
+    def _split(self, table: ir.Table) -> ir.Table:
+        """Rows with their split: computed once and kept, unless they can be written at once."""
+        self._step("split")
+        recipe = self.recipe
+        seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
+        assigned = assign(
+            table,
+            recipe.split,
+            seed=seed,
+            files=[file.split for file in self.files],
+            session=self.session,
+            events=self.events,
+        )
+        if self._at_once(assigned):
+            return assigned.drop(COLUMN, REASON)
+        if is_wide(table):
+            # A wide table is not sorted or copied for the sake of three columns: they are kept beside it.
+            placed = self.session.keep(assigned.select(*PLACE, SPLIT, COLUMN, REASON))
+            table_with_split = self.session.beside(table, placed)
+        else:
+            table_with_split = self.session.keep(assigned)
+        sifted = self.ledger.sift(self.session, table_with_split, "split")
+        counts = self.session.rows(sifted.group_by(SPLIT).aggregate(n=sifted.count()))
+        self._placed({row[SPLIT]: row["n"] for row in counts})
+        return sifted
+
+    def _at_once(self, table: ir.Table) -> bool:
+        """Whether nothing needs a second look at the rows: the split places each row by itself, no step needs
+        all rows, and values are of types that come back from Parquet as they went.
+        """
+        clean, split = self.recipe.clean, self.recipe.split
+        simple = (
+            split.by == "hash"
+            and not split.stratify
+            and not around_split(clean)[1]
+            and all(cleaner.form != "global" for cleaner in clean)
+        )
+        return self.session.deals_out and simple and all(_lasting(kind) for kind in table.schema().values())
+
+    def _placed(self, counts: Mapping[str, int]) -> None:
+        """Write down how many rows each split has.
+
+        Raises:
+            ContractError: none is left to train on.
+        """
+        recipe = self.recipe
+        self.ledger.counts |= {name: int(counts.get(name, 0)) for name in SPLITS}
+        if not counts.get("train"):
+            raise ContractError(
+                f"no row is left to train on: {self.ledger.sentence()}. Look at `where`, `expect` and"
+                f" `split`; the quarantine would say why rows were put aside: {self._why()}"
+            )
+        for name, share in (("validation", recipe.split.validation), ("test", recipe.split.test)):
+            if not counts.get(name) and share and recipe.split.by != "files":
+                self.events.warn(f"no row fell to {name}, with {sum(counts.values()):,} rows in all")
+
+    def _fitted(self, table: ir.Table) -> tuple[ir.Table, dict[int, dict[str, Any]]]:
+        """Cleaners that learn from the training split; each sees what those before it mended."""
+        facts: dict[int, dict[str, Any]] = {}
+        for i, cleaner in around_split(self.recipe.clean)[1]:
+            self._step(f"clean {cleaner.type}")
+            facts[i] = cleaner.fit(table.filter(table[SPLIT] == "train"), self.session)
+            table = _same_columns(cleaner, table, cleaner.mend(table, facts[i], self.session))
+        return table, facts
+
+    def _write(self, table: ir.Table, *, counted: bool) -> Path:
+        """Every split in the order of row ids.
+
+        Returns the folder of what the engine wrote, with stand-ins for large values.
+
+        Args:
+            counted: the ledger knows already how many rows each split has.
+        """
+        self._step("write")
+        columns, rows = _written(table), self.folder / "rows"
+        made = self.scratch / "written" if self.extracts.blobs.columns & set(columns) else rows
+        folders = {name: made / f"split={name}" for name in SPLITS}
+        count = sum(self.ledger.counts[name] for name in SPLITS) if counted else self.extracts.main.rows
+        written = self.session.write_parts(table.select(*columns, SPLIT), SPLIT, folders, rows=count)
+        if not counted:
+            self._placed(written)
+        for name, folder in folders.items():
+            if made != rows:
+                written[name] = self.extracts.blobs.give_back(
+                    sorted(folder.glob("*.parquet")), rows / folder.name / "part-0.parquet"
+                )
+            if written[name] != self.ledger.counts[name]:
+                raise PenstockError(
+                    f"{self.ledger.counts[name]:,} rows belong to {name}, but {written[name]:,} were written."
+                    " This is a defect of Penstock; nothing was kept."
+                )
+        return made
+
+    def _overlap(self, table: ir.Table) -> dict[str, Any]:
+        """How many rows of the given splits have an equal in train; nothing is removed."""
+        columns = [name for name in _written(table) if name != ROW_ID]
+        digested = row_digests(self.session, table, columns, [ROW_ID, SPLIT]).drop(ROW_ID)
+        train = digested.filter(digested[SPLIT] == "train").select("__p_digest").distinct()
+        given = digested.filter(digested[SPLIT] != "train").semi_join(train, "__p_digest")
+        counts = {
+            row[SPLIT]: int(row["n"])
+            for row in self.session.rows(given.group_by(SPLIT).aggregate(n=given.count()))
+        }
+        overlap = {name: counts.get(name, 0) for name in ("validation", "test")}
+        if overlap["test"]:
+            self.events.say(
+                f"{overlap['test']:,} of {self.ledger.counts['test']:,} rows of the given test split are also"
+                " in train; the test split is left as it was given",
+                overlap=overlap,
+            )
+        return {**overlap, "means": _OVERLAP_MEANS}
+
+    # -- small change ----------------------------------------------------------------------------------------
+
+    def _typed(
+        self,
+        table: ir.Table,
+        expressions: list[tuple[tuple[str | int, ...], str]],
+        *,
+        condition: bool,
+    ) -> None:
+        if problems := typed_problems(self.session, table, expressions, condition=condition):
+            raise RecipeError.of(problems, where=f"the recipe {self.recipe.name!r}")
+
+    def _step(self, step: str) -> None:
+        self._steps += 1
+        self.events.progress("prepare", self._steps, None, "steps", step=step)
+
+    def _save(self, name: str, data: dict[str, Any]) -> None:
+        with as_store_error(self.folder / name):
+            (self.folder / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), "utf-8")
+
+    def _why(self) -> str:
+        reasons = [
+            f"{entry['rows']:,} at {entry['stage']}"
+            + (f" ({entry['column']}: {entry['example']})" if entry["column"] else f" ({entry['example']})")
+            for entry in self.ledger.reasons.values()
+        ]
+        return "; ".join(reasons[:_WHYS]) or "none were"
+
+    def _warn_of_quarantine(self) -> None:
+        if self.ledger.counts["quarantined"]:
+            self.events.warn(
+                f"{self.ledger.counts['quarantined']:,} rows are in quarantine: {self._why()}",
+                rows=self.ledger.counts["quarantined"],
+            )
+
+
+def _written(table: ir.Table) -> list[str]:
+    """The columns of a dataset: `row_id` first."""
+    return [ROW_ID, *(name for name in table.columns if name not in (ROW_ID, SPLIT, *PLACE))]
+
+
+def _lasting(kind: Any) -> bool:
+    """Whether values of a type come back from Parquet in that type, on every engine."""
+    if kind.is_array():
+        return _lasting(kind.value_type)
+    if kind.is_timestamp():
+        return kind.scale in (None, 6)
+    return bool(
+        kind.is_integer()
+        or kind.is_floating()
+        or kind.is_boolean()
+        or kind.is_string()
+        or kind.is_binary()
+        or kind.is_date()
+        or kind.is_null()
+    )
+
+
+def _same_columns(cleaner: Cleaner, before: ir.Table, after: ir.Table) -> ir.Table:
+    """A cleaner mends values; it must not change what columns there are."""
+    if set(after.columns) != set(before.columns):
+        raise PenstockError(
+            f"the cleaner {cleaner.type!r} changed the columns:"
+            f" {sorted(set(after.columns) ^ set(before.columns))}. It may only mend values."
+        )
+    return after.select(*before.columns)

@@ -1,0 +1,146 @@
+"""Do the columns exist that the recipe names, and do its expressions hold on them?
+
+Names are judged by themselves, so that `check` may ask with the schema of a sample; every mistake is found at
+once. Types are judged on a table, by the engine that would compute them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession
+from penstock.contracts.sql import bind
+from penstock.core.errors import Problem, RecipeError
+from penstock.core.near import Hints, listed
+from penstock.recipe.names import name_problems
+from penstock.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+OWN = (ROW_ID, ROW_FILE, ROW_NUMBER)
+
+
+def column_problems(
+    recipe: Recipe, columns: Sequence[str], joined: Sequence[Sequence[str]] = ()
+) -> list[Problem]:
+    """Every column that the recipe names and that is not there, and every expression that does not hold.
+
+    Args:
+        columns: of the source.
+        joined: of each joined source, in order.
+    """
+    problems: list[Problem] = []
+    here = list(columns)
+    hints: dict[int, Hints] = {}
+
+    def miss(path: tuple[str | int, ...], name: str, known: Sequence[str]) -> None:
+        if name not in known:
+            hint = hints.setdefault(id(known), Hints(known))
+            problems.append(
+                Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {listed(known)}.")
+            )
+
+    def express(path: tuple[str | int, ...], text: str) -> None:
+        try:
+            bind(text, here)
+        except RecipeError as error:
+            problems.append(Problem(path, error.message))
+
+    for i, name in enumerate(recipe.key):
+        miss(("key", i), name, here)
+    for i, (join, theirs) in enumerate(zip(recipe.join, joined, strict=False)):
+        pairs = join.on if isinstance(join.on, dict) else {name: name for name in join.on}
+        for ours, other in pairs.items():
+            miss(("join", i, "on"), ours, here)
+            miss(("join", i, "on"), other, theirs)
+        for name in join.columns or ():
+            miss(("join", i, "columns"), name, theirs)
+        brought = [
+            join.prefix + name
+            for name in join.columns or [n for n in theirs if n not in pairs.values()]
+            if name in theirs
+        ]
+        twice = [name for name in brought if name in here]
+        if twice:
+            problems.append(
+                Problem(
+                    ("join", i, "prefix"),
+                    f"would bring {', '.join(map(repr, twice))}, which is there already; set `prefix`, or"
+                    " name the `columns` to bring",
+                )
+            )
+        here += [name for name in brought if name not in here]
+    if recipe.where is not None:
+        express(("where",), recipe.where)
+    for name, text in recipe.derive.items():
+        if name.lower() in {each.lower() for each in (*here, *OWN)}:
+            problems.append(Problem(("derive", name), "is a column already; give the new one another name"))
+        express(("derive", name), text)
+        here.append(name)
+    for name in recipe.expect:
+        miss(("expect", name), name, here)
+    for i, cleaner in enumerate(recipe.clean):
+        for name in cleaner.needs():
+            miss(("clean", i), name, here)
+        for word, text in cleaner.expressions().items():
+            express(("clean", i, word), text)
+    for name in recipe.split.on or ():
+        miss(("split", "on"), name, here)
+    if recipe.split.stratify:
+        miss(("split", "stratify"), recipe.split.stratify, here)
+    return problems + learning_problems(recipe, here)
+
+
+def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
+    """Every column that is not there of those that are named for what follows preparing: they are no part of
+    a dataset's identity, so a dataset that is there already must be asked again.
+
+    Args:
+        columns: of the prepared rows.
+    """
+    problems: list[Problem] = []
+    known, hint, some = set(columns), Hints(columns), listed(columns)
+
+    def miss(path: tuple[str | int, ...], name: str) -> None:
+        if name not in known:
+            problems.append(Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {some}."))
+
+    for side, features in (("inputs", recipe.inputs), ("targets", recipe.targets)):
+        for name, feature in features.items():
+            for column in feature.columns(name):
+                miss((side, name) if column == name else (side, name, "column"), column)
+    if recipe.weight:
+        miss(("weight",), recipe.weight)
+    order = recipe.train.order
+    if order.weights:
+        miss(("train", "order", "weights"), order.weights)
+    if order.mix:
+        miss(("train", "order", "mix", "by"), order.mix.by)
+    for name in recipe.keep:
+        miss(("keep",), name)
+    for name in recipe.evaluate.slices:
+        miss(("evaluate", "slices"), name)
+    return problems + name_problems(recipe)
+
+
+def typed_problems(
+    session: EngineSession,
+    table: ir.Table,
+    expressions: Iterable[tuple[tuple[str | int, ...], str]],
+    *,
+    condition: bool,
+) -> list[Problem]:
+    """Expressions whose names are right but whose types do not fit; a condition must be true or false."""
+    problems: list[Problem] = []
+    for path, text in expressions:
+        try:
+            value = session.sql(table, text)
+            if condition and not value.type().is_boolean():
+                problems.append(
+                    Problem(path, f"a condition must be true or false; this is {value.type()}: {text!r}")
+                )
+        except RecipeError as error:
+            problems.append(Problem(path, error.message))
+    return problems

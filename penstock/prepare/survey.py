@@ -1,0 +1,116 @@
+"""What a preparation would read, what its result is called, and where it came from.
+
+The id is the fingerprint of the snapshots (names and content, no places or times), of what the recipe says of
+data, of how sources are read (without their paths), and of the format. Where rows lie, engine, threads and
+memory do not enter: they change no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock._version import __version__
+from penstock.contracts.data import Extract, Snapshot, Source
+from penstock.core.identity import fingerprint
+from penstock.core.redact import redacted_url
+from penstock.core.store import Store
+from penstock.prepare.dataset import SPLITS
+from penstock.recipe.schema import Recipe
+from penstock.recipe.secret import without_secrets
+
+FORMAT = 1
+"""Of what is written. It enters every dataset's id: raise it when the same recipe would give other rows."""
+_MEMO = "index/hashes.json"
+"""In the store: hashes of files that have not changed since."""
+
+
+@dataclass
+class Survey:
+    """What would be read, and what it is called."""
+
+    snapshot: Snapshot
+    joined: list[Snapshot]
+    id: str
+
+
+def survey(recipe: Recipe, store: Store) -> Survey:
+    """Look at every source as it is now.
+
+    Raises:
+        SourceError: a source cannot be found or read.
+    """
+    memo = store.at(_MEMO)
+    snapshot = recipe.source.snapshot(recipe.base, memo)
+    joined = [join.source.snapshot(recipe.base, memo) for join in recipe.join]
+    return Survey(snapshot, joined, dataset_id(recipe, snapshot, joined))
+
+
+def dataset_id(recipe: Recipe, snapshot: Snapshot, joined: list[Snapshot]) -> str:
+    """16 hexadecimal digits: equal if and only if the same rows would come out."""
+    identity = recipe.data_identity()
+    identity["join"] = [{**join.to_dict(), "source": _reading(join.source)} for join in recipe.join]
+    return fingerprint(
+        "dataset",
+        FORMAT,
+        snapshot.to_dict(),
+        [other.to_dict() for other in joined],
+        _reading(recipe.source),
+        identity,
+    )
+
+
+def _reading(source: Source) -> dict[str, Any]:
+    """How a source is read: all it declares but the places, for which the snapshot stands with names and
+    content.
+    """
+
+    def without_path(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {word: value for word, value in options.items() if word != "path"}
+
+    def without_roots(loads: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            column: {word: value for word, value in how.items() if word != "root"}
+            for column, how in loads.items()
+        }
+
+    declared = without_path(source.to_dict())
+    if isinstance(declared.get("load"), Mapping):
+        declared["load"] = without_roots(declared["load"])
+    return {
+        word: without_path(value) if word in SPLITS and isinstance(value, Mapping) else value
+        for word, value in declared.items()
+    }
+
+
+def lineage(recipe: Recipe, survey: Survey, lookups: Sequence[Extract]) -> dict[str, Any]:
+    """Where the rows of a dataset came from, for its manifest; without secrets.
+
+    Args:
+        lookups: the joined sources as they were read.
+    """
+
+    def files(snapshot: Snapshot) -> list[dict[str, Any]]:
+        return [
+            {
+                "path": f.path,
+                "url": redacted_url(f.url),
+                "size_bytes": f.size_bytes,
+                "sha256": f.sha256,
+                "split": f.split,
+            }
+            for f in snapshot.files
+        ]
+
+    return {
+        "source": files(survey.snapshot),
+        "joined": [
+            {"files": files(s), "rows": e.rows, "rejected": e.rejected}
+            for s, e in zip(survey.joined, lookups, strict=True)
+        ],
+        "declared": without_secrets(recipe.data_identity()),
+        "reading": without_secrets(recipe.source.to_dict()),
+        "engine": without_secrets(recipe.engine.to_dict()),
+        "penstock": __version__,
+    }
