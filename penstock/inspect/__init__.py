@@ -8,8 +8,8 @@ that says why.
 knows better changes the recipe.
 """
 
-from penstock.inspect.columns import Finding
 from penstock.inspect.draft import write_recipe
 from penstock.inspect.findings import Findings, look
+from penstock.inspect.raw_column import Finding
 
 __all__ = ["Finding", "Findings", "look", "write_recipe"]

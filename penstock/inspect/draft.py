@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.inspect.columns import Finding, key, quoted, shown
 from penstock.inspect.findings import Findings
+from penstock.inspect.raw_column import Finding
+from penstock.inspect.wording import key, quoted, shown
 
 STRATIFY_BELOW = 50_000
 """Rows of the sample; in more, chance alone keeps the classes' shares."""

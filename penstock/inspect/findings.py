@@ -8,19 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER, Feature
-from penstock.core.errors import ContractError, Problem, RecipeError
+from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import nearest
-from penstock.inspect.columns import Finding, Look, judge, quoted, shown
-from penstock.inspect.labels import delimited, listed
+from penstock.inspect.columns import judge
 from penstock.inspect.pictures import LOOKED_AT, pictures
+from penstock.inspect.raw_column import Finding, Look
 from penstock.inspect.relations import LEAK, STRONG, duplicates, foretells
 from penstock.inspect.steps import note
-
-CLASSES = 10
-"""A target of whole numbers with at most so many different ones is taken for classes."""
-_SAID = 200
-"""Characters of a value that a recipe repeats."""
-YES = frozenset({"1", "true", "yes", "y", "t", "on", "positive", "pos"})
+from penstock.inspect.target import SAID, judge_target
+from penstock.inspect.wording import quoted, shown
 
 
 @dataclass
@@ -42,10 +38,12 @@ class Findings:
 
     @property
     def inputs(self) -> list[Finding]:
+        """The columns that are proposed as inputs."""
         return [f for f in self.columns if f.type is not None]
 
     @property
     def left_out(self) -> list[Finding]:
+        """The columns that are not, each with its reason."""
         return [f for f in self.columns if f.type is None]
 
 
@@ -74,7 +72,7 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
     findings = Findings(table.num_rows, [])
     aim = looks.get(target) if target is not None else None
     if aim is not None:
-        findings.target, findings.classes = _target(aim)
+        findings.target, findings.classes = judge_target(aim)
     findings.columns = [pictures(look) or judge(look) for name, look in looks.items() if name != target]
     if aim is not None and findings.target is not None:
         findings.columns = [_against_target(f, looks[f.column], aim, findings) for f in findings.columns]
@@ -89,131 +87,6 @@ def look(table: pa.Table, *, target: str | None = None) -> Findings:
         f.column: expected for f in findings.inputs if (expected := _expected(f, looks[f.column]))
     }
     return findings
-
-
-def _target(look: Look) -> tuple[Finding, dict[str, int]]:
-    name = look.name
-    if not look.rows:
-        raise ContractError(f"the source has no rows, so nothing can be said of the target {name!r}.")
-    several = (
-        listed(look.raw)
-        if pa.types.is_list(look.type) or pa.types.is_large_list(look.type)
-        else delimited(look.present, look.filled)
-        if look.is_text
-        else None
-    )
-    if several and (found := judge(look)).type == "set":
-        counted = several[1] if isinstance(several, tuple) else several
-        few = sum(count < 10 for count in counted.values())
-        rare = f"; {few} labels are in fewer than 10 rows here" if few else ""
-        return (
-            Finding(
-                name,
-                "set",
-                f"{found.why}{rare}; rows that lack it are quarantined, unless `empty: none` says that they"
-                " have no label",
-                found.options,
-            ),
-            {},
-        )
-    if pa.types.is_nested(look.type):
-        raise ContractError(
-            f"the target {name!r} is a {look.type}; no feature of this version answers that. Derive a number"
-            " or a class from it, with `derive`."
-        )
-    if look.filled == 0:
-        raise ContractError(
-            f"the target {name!r} is missing in all {look.rows:,} rows looked at{look.na_words()}. Choose"
-            " another column, or mend the source."
-        )
-    if look.distinct == 1:
-        raise ContractError(
-            f"the target {name!r} has one class, {shown(next(iter(look.present)))}, in all {look.filled:,}"
-            " rows looked at: there is nothing to learn. Look at `where`, or choose another column."
-        )
-    if pa.types.is_temporal(look.type):
-        raise ContractError(
-            f"the target {name!r} is a moment in time; no feature of this version answers that. Derive a"
-            " number from it, such as the days until it, with `derive`."
-        )
-    gone = (
-        f"; the {look.rows - look.filled:,} rows without it are quarantined"
-        if look.filled < look.rows
-        else ""
-    )
-    counts = {str(v) if not isinstance(v, bool) else str(v).lower(): c for v, c in look.present.most_common()}
-    if look.distinct == 2:
-        positive, why = _positive(look)
-        return (
-            Finding(
-                name,
-                "binary",
-                f"two values: {_shares(counts, look.filled)}; positive is {why}{look.na_words()}{gone}",
-                {"positive": positive, **look.na()},
-            ),
-            counts,
-        )
-    if look.numeric_share >= 0.9:
-        if (
-            look.numeric_share == 1
-            and look.whole
-            and (look.distinct <= CLASSES or look.named_id)
-            and look.filled >= 5 * look.distinct
-        ):
-            counts = {f"{float(v):.0f}": c for v, c in look.present.most_common()}
-            named = ", and named like an identifier" if look.named_id else ""
-            return (
-                Finding(
-                    name,
-                    "category",
-                    f"{look.distinct} different whole numbers{named}; if they are quantities rather than"
-                    f" classes, say number{look.na_words()}{gone}",
-                    look.na(),
-                ),
-                counts,
-            )
-        found = judge(look)
-        values = look.numbers[np.isfinite(look.numbers)]
-        why = (
-            f"{'whole ' if look.whole else ''}numbers, {values.min():,.4g} to {values.max():,.4g}, mean"
-            f" {values.mean():,.4g}, {look.distinct:,} different{look.na_words()}{gone}"
-        )
-        return Finding(name, "number", found.why if found.loud else why, look.na(), loud=found.loud), {}
-    found = judge(look)
-    if found.type != "category":
-        what = found.why if found.type is None else f"a {found.type}"
-        raise ContractError(
-            f"the target {name!r} cannot be learnt as it is: {what}. Choose another column, or derive a class"
-            " or a number from it."
-        )
-    few = sum(c < 10 for c in look.present.values())
-    rare = f"; {few} classes have fewer than 10 rows here" if few else ""
-    return Finding(name, "category", f"{found.why}{rare}{gone}", look.na(), loud=found.loud), counts
-
-
-def _positive(look: Look) -> tuple[object, str]:
-    """The positive value, and why that one."""
-    values = look.present.most_common()
-    yes = [v for v, _ in values if str(v).strip().lower().removesuffix(".0") in YES]
-    if len(yes) == 1:
-        chosen, why = yes[0], "the word that means yes"
-    else:
-        chosen, why = (
-            min(values, key=lambda pair: (pair[1], [-ord(c) for c in str(pair[0])]))[0],
-            "the rarer, since what is looked for is usually rare",
-        )
-    if isinstance(chosen, float) and chosen == int(chosen):
-        chosen = int(chosen)
-    if not isinstance(chosen, (str, int, float, bool)):
-        chosen = str(chosen)
-    return chosen, f"{shown(chosen)}, {why}"
-
-
-def _shares(counts: dict[str, int], filled: int) -> str:
-    return ", ".join(
-        f"{quoted(v if len(v) <= _SAID else f'{v[:_SAID]}…')} {c / filled:.1%}"
-        for v, c in list(counts.items())[:4]
-    )
 
 
 def _against_target(finding: Finding, look: Look, target: Look, findings: Findings) -> Finding:
@@ -278,7 +151,7 @@ def _expected(finding: Finding, look: Look) -> str:
         finding.type in ("category", "binary")
         and look.is_text
         and look.distinct <= 8
-        and max(map(len, look.present), default=0) <= _SAID
+        and max(map(len, look.present), default=0) <= SAID
     ):
         return "{allowed: [" + ", ".join(quoted(str(v)) for v, _ in look.present.most_common()) + "]}"
     return ""

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from penstock.core.errors import MissingPackage
 from penstock.formats.pictures import BadPicture, looks_like_picture, size_of
-from penstock.inspect.columns import Finding, Look
+from penstock.inspect.raw_column import Finding, Look
 
 LOOKED_AT = 200
 """Pictures whose headers are read."""

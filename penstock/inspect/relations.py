@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.summary import interpolated
-from penstock.inspect.columns import Finding, Look
+from penstock.inspect.raw_column import Finding, Look
 
 LEAK = 0.98
 """The share of the errors of always answering the commonest class that a column alone must undo to be called

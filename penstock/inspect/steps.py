@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.encode.series.windows import broken, usual_distance
-from penstock.inspect.columns import Finding, key
+from penstock.inspect.raw_column import Finding
+from penstock.inspect.wording import key
 
 LEAST = 100
 """Rows that must be looked at before anything is said of their distances."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, Engine
 from penstock.core.errors import StoreError, UserError
@@ -102,6 +103,7 @@ class Dataset:
 
     @property
     def reference(self) -> str:
+        """`NAME@ID`, as commands and recipes take it."""
         return f"{self.name}@{self.id}"
 
     @property
@@ -121,8 +123,6 @@ class Dataset:
     @cached_property
     def schema(self) -> pa.Schema:
         """`row_id`, then the columns."""
-        import pyarrow.parquet as pq
-
         with self._sound():
             first = next(self._opened("train"), None)
             if first is None:
@@ -197,8 +197,6 @@ class Dataset:
             yield batch
 
     def _batches(self, split: str, wanted: list[str], rows: int, coded: bool) -> Iterator[pa.RecordBatch]:
-        import pyarrow.parquet as pq
-
         for source in self._opened(split):
             with pq.ParquetFile(
                 source(), pre_buffer=False, read_dictionary=_coded(source(), wanted) if coded else None
@@ -275,8 +273,6 @@ def _ranged(member: Member) -> pa.PythonFile:
 
 def _coded(source: Any, names: Sequence[str]) -> list[str]:
     """The text columns that the file's first row group stores with a dictionary."""
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(source) as file:
         if not file.num_row_groups:
             return []

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_NUMBER, EngineSession, is_wide
 from penstock.core.errors import ContractError, PenstockError
@@ -68,8 +69,6 @@ class Ledger:
 
     def rejects(self, files: Iterable[Path]) -> int:
         """Rows that the source could not read."""
-        import pyarrow.parquet as pq
-
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
@@ -124,8 +123,6 @@ class Ledger:
             places: of the rows, where they do not come in their order: a reason's example is of the first row
                 that has it.
         """
-        import pyarrow.parquet as pq
-
         if not len(rows):
             return
         with as_store_error(self._folder):
@@ -171,6 +168,7 @@ class Ledger:
         return {"in": rows_in, **self.counts}
 
     def sentence(self) -> str:
+        """All counts as one sum, for people: `30,000 train + 2 quarantined`."""
         return " + ".join(f"{count:,} {heading}" for heading, count in self.counts.items())
 
 

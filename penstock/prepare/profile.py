@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.contracts.summary import interpolated
@@ -42,8 +43,6 @@ def profile(session: EngineSession, files: list[Path]) -> dict[str, Any]:
     """Rows, the size of the sample, and by column: type, missing, distinct, min, max, mean, std, quantiles,
     top.
     """
-    import pyarrow.parquet as pq
-
     schema = pq.read_schema(files[0])
     columns = [name for name in schema.names if name != ROW_ID]
     measured: dict[str, Any] = {"rows": 0}
@@ -112,8 +111,6 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
 
     Memory: a batch; numbers and times as they are; of texts, words with their counts, long ones cut.
     """
-    import pyarrow.parquet as pq
-
     schema = pq.read_schema(files[0])
     texts: dict[str, dict[Any, list[Any]]] = {
         name: {} for name in columns if pa.types.is_string(schema.field(name).type)
