@@ -44,10 +44,18 @@ def describe() -> str:
                 if inner not in shown:
                     shown.add(inner)
                     sections.append(_section(_title(inner), inner, level=3))
-    for family in sorted(Part.__subclasses__(), key=lambda f: f.__name__):
-        if family.__module__.startswith("penstock.contracts"):
-            sections.append(_family(family))
+    sections += [_family(family) for family in sorted(_families(Part), key=lambda f: f.__name__)]
     return "\n".join(sections)
+
+
+def _families(base: type[Part]) -> list[type[Part]]:
+    """The families below a class that come with Penstock; some share a base between them and `Part`."""
+    families = []
+    for part in base.__subclasses__():
+        if not part.__module__.startswith("penstock.contracts"):
+            continue
+        families += [part] if part.is_family() else _families(part)
+    return families
 
 
 def _title(record: type[BaseModel]) -> str:
@@ -120,13 +128,17 @@ def _takes(annotation: Any) -> str:
         return "null"
     if inspect.isclass(annotation) and issubclass(annotation, Part):
         kind = annotation.family_name()
-        return f"[{kind}](#{kind.replace(' ', '-')}s)"
+        return f"[{kind}](#{_plural(kind).replace(' ', '-')})"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         title = _title(annotation).lower()
         return f"[{title}](#{title.replace(' ', '-')})"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
         getattr(annotation, "__name__", ""), "anything"
     )
+
+
+def _plural(word: str) -> str:
+    return f"{word[:-1]}ies" if word.endswith("gy") else f"{word}s"
 
 
 def _default(field: FieldInfo) -> str:
@@ -148,7 +160,7 @@ def _default(field: FieldInfo) -> str:
 
 def _family(family: type[Part]) -> str:
     purpose = " ".join(_prose(inspect.cleandoc(family.__doc__ or "")).split())
-    lines = [f"## {family.family_name().capitalize()}s", "", purpose, ""]
+    lines = [f"## {_plural(family.family_name()).capitalize()}", "", purpose, ""]
     for name in family.types():
         part = family.find(name)
         text = inspect.cleandoc(part.__doc__ or "").strip()

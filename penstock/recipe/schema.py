@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Feature, Source
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
+from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import (
     Strict,
     flatten,
@@ -34,8 +35,6 @@ from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
-from penstock.recipe.moving import Optimiser as Optimiser
-from penstock.recipe.moving import Schedule as Schedule
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.parallel import Parallel
 from penstock.recipe.read import include, override, read_recipe
@@ -179,10 +178,6 @@ class CheckpointPolicy(Strict):
     """How many of the best epochs' are kept."""
 
 
-def _named(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
-
-
 class Start(Strict):
     """Where weights start."""
 
@@ -223,8 +218,10 @@ class Train(Strict):
     """Never scaled in silence."""
     weight_decay: float = Field(1e-4, ge=0)
     """Not applied to biases, norms and embeddings."""
-    optimiser: Annotated[Optimiser, BeforeValidator(_named)] = Optimiser()
-    schedule: Annotated[Schedule, BeforeValidator(_named)] = Schedule()
+    optimiser: Optimiser = Field(part("adamw"), validate_default=True)
+    """How weights move by their gradients."""
+    schedule: Schedule = Field(part("cosine"), validate_default=True)
+    """How the learning rate moves over training."""
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the whole gradient; null for none."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from penstock.contracts.learn import World
+from penstock.contracts.optim import RateScale
 from penstock.core.errors import Interrupted, StoreError
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
@@ -40,7 +41,7 @@ from penstock.train.checkpoint import (
     write_weights,
 )
 from penstock.train.checkpoint_uploader import CheckpointUploader
-from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.early_stopping import EarlyStopping
 from penstock.train.foreign_state import remembers
 from penstock.train.learner import Learner
 from penstock.train.nonfinite import NotFinite
@@ -125,7 +126,7 @@ class CheckpointManager:
         learner: Learner,
         loader: Loader,
         early_stopping: EarlyStopping,
-        plateau: Plateau | None,
+        rate_scale: RateScale | None,
         events: Events,
         world: World,
         heartbeat: Heartbeat,
@@ -133,7 +134,7 @@ class CheckpointManager:
         token: int = 0,
     ) -> None:
         self._learner, self._loader = learner, loader
-        self._early_stopping, self._plateau = early_stopping, plateau
+        self._early_stopping, self._rate_scale = early_stopping, rate_scale
         self._events, self._world, self._heartbeat = events, world, heartbeat
         self._policy = recipe.train.checkpoint
         self._folder, self._run = folder, run
@@ -221,7 +222,7 @@ class CheckpointManager:
         facts = {
             "place": asdict(state),
             "watch": self._early_stopping.memory(),
-            "plateau": self._plateau.memory() if self._plateau else None,
+            "plateau": self._rate_scale.memory() if self._rate_scale is not None else None,
             "scaler": scaler.state_dict() if scaler else None,
             "loader": self._loader.state_dict(),
             "processes": self._world.size,
@@ -351,8 +352,8 @@ class CheckpointManager:
         for text in restore(self._learner, tensors, kept.state["scaler"]):
             self._events.warn(text)
         self._early_stopping.recall(kept.state["watch"])
-        if self._plateau and kept.state["plateau"]:
-            self._plateau.recall(kept.state["plateau"])
+        if self._rate_scale is not None and kept.state["plateau"]:
+            self._rate_scale.recall(kept.state["plateau"])
         return place
 
     def go_back(self, state: TrainState, error: NotFinite) -> TrainState:

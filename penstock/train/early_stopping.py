@@ -1,4 +1,5 @@
-"""What the validation split's verdicts lead to: which epoch is best, when to stop, when to lower the rate.
+"""What the validation split's verdicts lead to: which epoch is best, and when to stop.
+What they make of the rate is the schedule's business (`penstock.contracts.optim`).
 
 Pure: numbers in, decisions out; the whole memory is plain data and travels in checkpoints.
 """
@@ -64,40 +65,3 @@ class EarlyStopping:
             memory["best_epoch"],
             memory["waited"],
         )
-
-
-@dataclass
-class Plateau:
-    """Multiplies the rate with `factor` when the validation loss has not improved for `patience` epochs, down
-    to `floor`.
-    """
-
-    factor: float
-    patience: int
-    floor: float
-    scale: float = 1.0
-    best: float | None = None
-    waited: int = 0
-
-    def see(self, loss: float | None) -> bool:
-        """Whether the rate was lowered."""
-        if loss is None:
-            return False
-        if self.best is None or loss < self.best:
-            self.best, self.waited = loss, 0
-            return False
-        self.waited += 1
-        if self.waited < self.patience:
-            return False
-        self.waited = 0
-        lower = max(self.scale * self.factor, self.floor)
-        changed, self.scale = lower < self.scale, lower
-        return changed
-
-    def memory(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON."""
-        return {"scale": self.scale, "best": self.best, "waited": self.waited}
-
-    def recall(self, memory: dict[str, Any]) -> None:
-        """The inverse of `memory`."""
-        self.scale, self.best, self.waited = memory["scale"], memory["best"], memory["waited"]

@@ -35,7 +35,7 @@ from penstock.train.freezing import freeze
 from penstock.train.gradients import Flags, Gradients
 from penstock.train.microbatches import Microbatches
 from penstock.train.nonfinite import NotFinite
-from penstock.train.optim import MovingAverage, make_optimiser, rate
+from penstock.train.optim import MovingAverage, build_optimiser
 from penstock.train.parallel import Precision, compiled, depends, device_of, shared
 from penstock.train.snapshot import StepSnapshot
 
@@ -185,7 +185,7 @@ class Learner:
         return _Phase(
             phase,
             gradients,
-            make_optimiser(self.recipe.train, self.network, parameters, divided=self.is_sharded),
+            build_optimiser(self.recipe.train, self.network, parameters, is_divided=self.is_sharded),
         )
 
     def to_train(self) -> None:
@@ -215,7 +215,7 @@ class Learner:
             batch: this rank's slice of the global batch.
             rows: of the global batch, over all ranks.
             step: from 0; `total` are planned.
-            scale: what a plateau made of the rate.
+            scale: what the verdicts of epochs made of the rate (`RateScale`).
             stop: this rank asks to stop after this step.
             save: it asks for a checkpoint of this step.
             wants_norm: compute the gradient's norm even where no clipping needs it.
@@ -239,7 +239,7 @@ class Learner:
             padding=padding,
             rows=rows,
             divisor=divisor,
-            learning_rate=train.lr * rate(train.schedule, step, total, scale),
+            learning_rate=train.lr * (train.schedule.rate(step, total) * scale),
             flags=(stop, save),
             checks_now=self._on_cpu or snapshot is not None,
             wants_norm=wants_norm or train.clip is not None or train.on_nan != "stop",

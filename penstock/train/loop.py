@@ -99,7 +99,7 @@ class Loop:
                 rows=rows,
                 step=state.step,
                 total=session.total_steps,
-                scale=session.plateau.scale if session.plateau else 1.0,
+                scale=session.rate_scale.scale if session.rate_scale else 1.0,
                 stop=session.stop.asked,
                 save=not is_last and session.checkpoints.is_due(state, now),
                 wants_norm=tells,
@@ -161,10 +161,10 @@ class Loop:
         is_best = session.early_stopping.see(epoch, value) or state.best_step is None
         is_higher = session.early_stopping.better == "higher"
         state.ranking = ranked(state, value, higher=is_higher, keep=options.checkpoint.keep_best)
-        if session.plateau and session.plateau.see(verdict["loss"] if verdict else None):
+        if session.rate_scale and session.rate_scale.see(verdict["loss"] if verdict else None):
             session.events.say(
                 f"epoch {epoch}: the validation loss has not improved; the rate is now"
-                f" {options.lr * session.plateau.scale:.2g}"
+                f" {options.lr * session.rate_scale.scale:.2g}"
             )
         train_loss = state.loss / max(state.weight, 1e-30)
         state.epoch, state.position, state.loss, state.weight = epoch, 0, 0.0, 0.0

@@ -1,12 +1,11 @@
-"""How weights move: optimisers, the rate's schedule, the moving average.
+"""What moves weights, put together: parameters in groups for the declared optimiser, the moving average.
 
-The schedule is a pure function of the step, so a checkpoint keeps no state of it (a plateau's scale is the
-watch's).
+Optimisers and schedules themselves are parts (`penstock.contracts.optim`). A schedule is a pure function of
+the step, so a checkpoint keeps nothing of it, but for what follows the validation loss (`RateScale`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,28 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from penstock.recipe.schema import Schedule, Train
+from penstock.recipe.schema import Train
 
 
 def total_steps(train: Train, steps_an_epoch: int) -> int:
     """The optimiser steps that the recipe asks for (early stopping may end sooner)."""
     steps = train.epochs * steps_an_epoch
     return steps if train.max_steps is None else min(steps, train.max_steps)
-
-
-def rate(schedule: Schedule, step: int, total: int, scale: float = 1.0) -> float:
-    """The learning rate of step `step` (from 0) of `total`, as a share of the declared one.
-
-    Args:
-        scale: what a plateau has made of the rate so far; the other schedules take 1.
-    """
-    warm = round(schedule.warmup * total)
-    if step < warm:
-        return (step + 1) / (warm + 1) * scale  # never 0: a step that moves nothing is wasted
-    if schedule.type != "cosine":
-        return scale
-    part = (step - warm) / max(total - warm, 1)
-    return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
 
 
 def decay_groups(
@@ -60,27 +44,16 @@ def decay_groups(
     ]
 
 
-def make_optimiser(
-    train: Train, model: nn.Module, parameters: list[nn.Parameter], *, divided: bool = False
+def build_optimiser(
+    train: Train, model: nn.Module, parameters: list[nn.Parameter], *, is_divided: bool = False
 ) -> torch.optim.Optimizer:
-    """The declared optimiser in torch's fused form (one kernel over all weights), on the device the weights
-    are on.
+    """The declared optimiser of these parameters, on the device the weights are on.
 
     Args:
-        divided: the parameters are divided among ranks; torch has no fused SGD for those.
+        is_divided: the parameters are divided among ranks.
     """
     groups = decay_groups(model, parameters, train.weight_decay)
-    chosen = train.optimiser
-    if chosen.type == "sgd":
-        # Nesterov without momentum means nothing, and torch refuses it.
-        return torch.optim.SGD(
-            groups,
-            lr=train.lr,
-            momentum=chosen.momentum,
-            nesterov=chosen.nesterov and chosen.momentum > 0,
-            fused=not divided,
-        )
-    return torch.optim.AdamW(groups, lr=train.lr, betas=chosen.betas, fused=True)
+    return train.optimiser.build(groups, lr=train.lr, is_divided=is_divided)
 
 
 class MovingAverage:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contracts.learn import World
+from penstock.contracts.optim import RateScale
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
 from penstock.core.remote import listening
@@ -24,7 +25,7 @@ from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
 from penstock.train.checkpoint_manager import CheckpointManager
-from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.early_stopping import EarlyStopping
 from penstock.train.errors import explaining_errors
 from penstock.train.event_forwarding import telling
 from penstock.train.learner import Learner
@@ -107,7 +108,7 @@ class Session:
         self.watched = watched_of(recipe, self.learner)
         self.total_steps = total_steps(options, len(self.loader))
         self.has_validation = bool(self.feed.sizes.get("validation"))
-        self.early_stopping, self.plateau = self._deciders()
+        self.early_stopping, self.rate_scale = self._deciders()
         self.checkpoints = CheckpointManager(
             recipe,
             Path(job.folder),
@@ -116,7 +117,7 @@ class Session:
             self.learner,
             self.loader,
             self.early_stopping,
-            self.plateau,
+            self.rate_scale,
             self.events,
             world,
             self.heartbeat,
@@ -124,20 +125,18 @@ class Session:
         )
         stack.callback(self.checkpoints.close)
 
-    def _deciders(self) -> tuple[EarlyStopping, Plateau | None]:
+    def _deciders(self) -> tuple[EarlyStopping, RateScale | None]:
         """What the verdicts of epochs lead to."""
-        early_stop, schedule = self.recipe.train.early_stop, self.recipe.train.schedule
-        if not self.has_validation and (early_stop or schedule.type == "plateau"):
+        early_stop, rate_scale = self.recipe.train.early_stop, self.recipe.train.schedule.follow()
+        if not self.has_validation and (early_stop or rate_scale is not None):
             self.events.warn(
-                "the validation split has no rows: no early stopping, no plateau; the last epoch's weights"
-                " are taken"
+                "the validation split has no rows: no early stopping, no rate that follows the validation"
+                " loss; the last epoch's weights are taken"
             )
         early_stopping = EarlyStopping(better(self.watched.rsplit(".", 1)[-1]))
         if early_stop and self.has_validation:
             early_stopping.patience, early_stopping.min_delta = early_stop.patience, early_stop.min_delta
-        if schedule.type != "plateau":
-            return early_stopping, None
-        return early_stopping, Plateau(schedule.factor, schedule.patience, schedule.floor)
+        return early_stopping, rate_scale
 
     def start_state(self) -> TrainState:
         """Where training is to begin: at a checkpoint, with the weights of an earlier model, or at step 0."""
@@ -154,6 +153,9 @@ class Session:
             )
         for text in self.learner.depends():
             self.events.warn(text)
+        schedule = self.recipe.train.schedule
+        for word in schedule.unheeded:
+            self.events.warn(f"train.schedule.{word} means nothing to {schedule.type} and changes nothing")
         if self.job.checkpoint is None:
             self._announce()
             if self.recipe.train.on_nan == "rollback":

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from penstock.train.learner import StepResult
-from penstock.train.optim import rate
 from penstock.train.session import Session
 from penstock.train.state import TrainState
 from penstock.train.timing import StageTimer
@@ -48,12 +47,13 @@ class Telemetry:
             sent = {f"communication_{word}": value for word, value in session.learner.communication().items()}
         epoch = state.epoch + 1
         session.events.progress("train", state.step, session.total_steps, "steps", epoch=epoch, **measured)
-        scale = session.plateau.scale if session.plateau else 1.0
+        share = options.schedule.rate(state.step - 1, session.total_steps)
+        scale = session.rate_scale.scale if session.rate_scale else 1.0
         session.events.emit(
             "measured",
             step=state.step,
             epoch=epoch,
-            lr=options.lr * rate(options.schedule, state.step - 1, session.total_steps, scale),
+            lr=options.lr * (share * scale),
             grad_norm=float(done.norm) if done.norm is not None else None,
             **sent,
             **measured,

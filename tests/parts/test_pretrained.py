@@ -17,7 +17,7 @@ from penstock.contracts.tensors import FeatureSpecs, TensorSpec
 from penstock.model import fake_batch
 from penstock.recipe.schema import Train
 from penstock.testing.laws import encoders as laws
-from penstock.train.optim import decay_groups, make_optimiser
+from penstock.train.optim import build_optimiser, decay_groups
 
 torch.set_num_threads(1)
 WORDS: FeatureSpecs = {
@@ -139,7 +139,7 @@ def test_lower_layers_learn_more_slowly(bert: Path) -> None:
         (0.25, 0.1),
         (0.125, 0.0),
     }
-    assert make_optimiser(Train(), module, list(module.parameters())).param_groups[0]["lr_scale"] == 1.0
+    assert build_optimiser(Train(), module, list(module.parameters())).param_groups[0]["lr_scale"] == 1.0
 
 
 def test_frozen_it_neither_moves_nor_drops(bert: Path) -> None:

@@ -79,7 +79,7 @@ def test_every_mistake_at_once():
         "trian: is not a word known here. Did you mean 'train'?",
         "inputs.age.type: no feature is called 'numbr'. Did you mean 'number'?",
         "train.lr: must be greater than 0",
-        "train.optimiser.type: expected one of adamw, sgd",
+        "train.optimiser.type: no optimiser is called 'adam'. Did you mean 'adamw'?",
         "train.early_stop.patients",
         "split: train + validation + test must be 1",
         "resources.memory: expected an amount of memory such as 4GiB",

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from penstock.contracts.learn import GradientCompressor, World
+from penstock.contracts.optim import Schedule
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
-from penstock.recipe.schema import Schedule, Train
+from penstock.recipe.schema import Train
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import (
     Checkpoint,
@@ -30,10 +31,10 @@ from penstock.train.checkpoint import (
     write_weights,
 )
 from penstock.train.communicator import Communicator
-from penstock.train.early_stopping import EarlyStopping, Plateau
+from penstock.train.early_stopping import EarlyStopping
 from penstock.train.event_forwarding import following, telling
 from penstock.train.gradients import Gradients
-from penstock.train.optim import MovingAverage, decay_groups, make_optimiser, rate, total_steps
+from penstock.train.optim import MovingAverage, build_optimiser, decay_groups, total_steps
 from tests.train.tiny import Heard
 
 
@@ -45,8 +46,8 @@ from tests.train.tiny import Heard
     st.floats(0, 1),
 )
 def test_the_rate_rises_then_never_rises_and_keeps_its_bounds(type, total, warmup, floor):
-    schedule = Schedule(type=type, warmup=warmup, floor=floor)
-    rates = [rate(schedule, step, total) for step in range(total)]
+    schedule = Schedule.load({"type": type, "warmup": warmup, "floor": floor})
+    rates = [schedule.rate(step, total) for step in range(total)]
     warm = round(warmup * total)
     assert all(0 < r <= 1 + 1e-12 for r in rates if floor > 0)
     assert all(a < b for a, b in pairwise(rates[:warm]))
@@ -81,7 +82,7 @@ def test_without_validation_the_latest_is_the_best():
 
 @given(st.lists(st.floats(0, 10), max_size=30))
 def test_a_plateau_lowers_the_rate_to_its_floor_only(losses):
-    plateau = Plateau(factor=0.5, patience=2, floor=0.2)
+    plateau = Schedule.load({"type": "plateau", "factor": 0.5, "patience": 2, "floor": 0.2}).follow()
     scales = [plateau.scale]
     for loss in losses:
         lowered = plateau.see(loss)
@@ -117,7 +118,7 @@ def test_an_optimiser_remembers_through_a_file(tmp_path, optimiser):
     def make():
         torch.manual_seed(0)
         model = Small()
-        return model, make_optimiser(Train(optimiser=optimiser, lr=0.1), model, list(model.parameters()))
+        return model, build_optimiser(Train(optimiser=optimiser, lr=0.1), model, list(model.parameters()))
 
     def steps(model, moving, count):
         for i in range(count):
