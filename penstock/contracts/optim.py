@@ -114,6 +114,14 @@ class Optimiser(_Formerly):
                 kernels are missing.
         """
 
+    @abstractmethod
+    def state_shapes(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        """What it remembers of a parameter of this shape from its first step on: the shape of each tensor by
+        its name in torch's `state`. It remembers all of them or none.
+
+        A checkpoint that somebody has changed is refused by it, before any of it is taken up.
+        """
+
     def _refused(self) -> list[Problem]:
         return [Problem((word,), f"means nothing to {self.type}") for word in self.unheeded]
 

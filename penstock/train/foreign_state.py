@@ -17,13 +17,6 @@ from penstock.core.visible import visible
 from penstock.nn.weights import some
 from penstock.train.learner import Learner
 
-_STEP = "step"
-_MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", _STEP),
-    torch.optim.SGD: ("momentum_buffer",),
-}
-"""What an optimiser of `train.optim` remembers of a parameter: all of it or nothing."""
-
 
 def refuse_foreign(
     learner: Learner,
@@ -55,12 +48,8 @@ def refuse_foreign(
 
 
 def remembers(learner: Learner) -> bool:
-    """Whether any of its optimisers remembers something from its first step on."""
-    return any(
-        group["params"] and (not isinstance(phase.optimiser, torch.optim.SGD) or group["momentum"])
-        for phase in learner.phases
-        for group in phase.optimiser.param_groups
-    )
+    """Whether its optimisers remember something from their first step on."""
+    return bool(learner.recipe.train.optimiser.state_shapes((1,)))
 
 
 def _refuse(file: str, names: list[str]) -> None:
@@ -76,13 +65,12 @@ def _odd_moments(learner: Learner, tensors: Mapping[str, Tensor]) -> list[str]:
     wanted: dict[str, torch.Size] = {}
     whole: dict[str, tuple[str, ...]] = {}
     for phase in learner.phases:
-        words = _MOMENTS[type(phase.optimiser)]
         for group in phase.optimiser.param_groups:
             for parameter in group["params"]:
                 place = f"{phase.declared.name}/{learner.names[id(parameter)]}"
-                whole[place] = words
-                shape = parameter.shape
-                wanted |= {f"{place}/{word}": torch.Size() if word == _STEP else shape for word in words}
+                shapes = learner.recipe.train.optimiser.state_shapes(tuple(parameter.shape))
+                whole[place] = tuple(shapes)
+                wanted |= {f"{place}/{word}": torch.Size(shape) for word, shape in shapes.items()}
     torn = [
         f"{place}/{word}"
         for place, words in whole.items()

@@ -27,3 +27,6 @@ class AdamW(Optimiser):
         import torch
 
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas, fused=True)
+
+    def state_shapes(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {"exp_avg": shape, "exp_avg_sq": shape, "step": ()}

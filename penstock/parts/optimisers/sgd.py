@@ -33,3 +33,6 @@ class SGD(Optimiser):
             nesterov=self.nesterov and self.momentum > 0,  # torch refuses it without momentum
             fused=not is_divided,  # torch has no fused SGD for divided parameters
         )
+
+    def state_shapes(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        return {"momentum_buffer": shape} if self.momentum > 0 else {}

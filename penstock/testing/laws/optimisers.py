@@ -119,6 +119,19 @@ def remembered(optimiser: Optimiser) -> None:
         assert isinstance(value, Tensor), (
             f"remembered: {name!r} is a {type(value).__name__}; a checkpoint keeps tensors"
         )
+        place, _slash, word = name.rpartition("/")
+        shape = tuple(one.net.get_parameter(place.removeprefix(f"{PHASE}/")).shape)
+        shapes = optimiser.state_shapes(shape)
+        assert shapes.get(word) == tuple(value.shape), (
+            f"remembered: {name!r} has shape {tuple(value.shape)}; `state_shapes` says {shapes.get(word)}"
+        )
+    for name, parameter in one.net.named_parameters():
+        lacking = [
+            word
+            for word in optimiser.state_shapes(tuple(parameter.shape))
+            if name != "unused" and f"{PHASE}/{name}/{word}" not in memory
+        ]
+        assert not lacking, f"remembered: `state_shapes` says {lacking[0]!r}, and {name!r} has none"
     memory = {name: tensor.clone() for name, tensor in memory.items()}
     other = _Training(optimiser, weight_decay=0.1)
     other.net.load_state_dict(one.net.state_dict())
