@@ -6,14 +6,14 @@ decides on the validation split, by the answers of the trained network there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from penstock.bundle import card, export
-from penstock.contracts.data import Feature
+from penstock.contracts.features import DecidingFeature
 from penstock.contracts.tensors import joined
 from penstock.core.errors import BundleError
 from penstock.core.events import Events
@@ -57,9 +57,9 @@ def decide(
         name: {"threshold": 0.5} if f"{name}.probability" in program.output_names else {}
         for name in encoding.targets
     }
-    deciding = [
-        name for name, feature in encoding.targets.items() if type(feature).decide is not Feature.decide
-    ]
+    deciding = {
+        name: feature for name, feature in encoding.targets.items() if isinstance(feature, DecidingFeature)
+    }
     if not deciding:
         return decision
     batches = _answer(program, encoding, dataset, "validation", deciding)
@@ -73,14 +73,14 @@ def decide(
     if not batches.answers:
         raise BundleError(f"{dataset.reference} has no row on which to decide for {', '.join(deciding)}.")
     weight = np.concatenate(batches.weights) if batches.weights else None
-    for name in deciding:
+    for name, feature in deciding.items():
         answers = {
             key.rpartition(".")[2]: joined([batch[key] for batch in batches.answers])
             for key in batches.answers[0]
             if key.rpartition(".")[0] == name
         }
         truth = joined([batch[name] for batch in batches.truths], fill=-1)
-        decision[name] |= encoding.targets[name].decide(answers, truth, weight, encoding.fitted[name])
+        decision[name] |= feature.decide(answers, truth, weight, encoding.fitted[name])
         events.say(f"decided for {name} on {len(truth):,} rows: {card.decided(decision[name])}", target=name)
     return decision
 
@@ -90,7 +90,7 @@ def _answer(
     encoding: Encoding,
     dataset: Dataset | SampledDataset,
     split: str,
-    deciding: Sequence[str],
+    deciding: Collection[str],
 ) -> Answered:
     """A split's rows, answered by torch until there are enough to decide on."""
     batches = Answered([], [], [], 0)

@@ -1,5 +1,5 @@
-"""What the data side promises: Source (where rows come from), Cleaner, Engine (where rows are crunched),
-Feature.
+"""What the data side promises: Source (where rows come from), Cleaner, Engine (where rows are crunched).
+What a Feature promises is in `penstock.contracts.features`.
 
 The way of a row. A Source extracts files into plain Parquet with three columns of its own (`ROW_FILE`,
 `ROW_NUMBER`, and `ROW_SPLIT` where files decide the split) and puts what it cannot read aside as rejects. An
@@ -13,22 +13,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
+from penstock.contracts.features import NOBODY as NOBODY
+from penstock.contracts.features import Augmentation as Augmentation
+from penstock.contracts.features import Feature as Feature
+from penstock.contracts.features import Fitted as Fitted
+from penstock.contracts.features import Refused as Refused
+from penstock.contracts.features import Stored as Stored
 from penstock.contracts.learnt import Alike
 from penstock.contracts.part import Part
 from penstock.contracts.snapshot import Extract as Extract
 from penstock.contracts.snapshot import Snapshot as Snapshot
 from penstock.contracts.snapshot import SourceFile as SourceFile
 from penstock.contracts.summary import Summary
-from penstock.contracts.tensors import TensorSpec
-from penstock.core.errors import RecipeError
 from penstock.core.events import Events
 
 if TYPE_CHECKING:
@@ -339,231 +340,3 @@ class EngineSession(ABC):
         for batch in self.batches(table.select(ROW_ID, *columns)):
             for name in columns:
                 summaries[name].update(batch.column(name), batch.column(ROW_ID))
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Rows a feature cannot accept."""
-
-    rows: np.ndarray
-    """Indices, int64 `[r]`, ascending."""
-    reasons: list[str]
-    """One a row: what was found and what was expected, without the column's name."""
-
-
-NOBODY = Refused(np.empty(0, np.int64), [])
-
-Stored = dict[str, np.ndarray]
-"""Array name → values `[n, …]`; ragged and bytes come as object arrays of numpy arrays or of `bytes` (and
-ragged ones as `Ragged` to a feature that `takes_ragged`).
-"""
-
-Fitted = dict[str, Any]
-"""What a feature learnt from the training split, as plain data (JSON).
-
-`said`, if there, lists choices made aloud.
-"""
-
-
-class Feature(Part):
-    """A raw column (or several) ↔ arrays. numpy and Arrow only; no torch.
-
-    Laws (penstock.testing.laws.features): a row encodes alone as in a batch, bit for bit; halves summarised
-    and merged equal the whole; `decode` undoes `encode` for targets; refused rows are refused alone as in a
-    batch; the arrays of `collate` have the dtypes and shapes of `spec`.
-    """
-
-    shelf: ClassVar[str] = "penstock.parts.features"
-    encoder: ClassVar[str] = ""
-    """The encoder a model uses unless the recipe names another; empty: not usable as an input."""
-    decoder: ClassVar[str] = ""
-    """The decoder likewise; empty: not usable as a target."""
-    answers: ClassVar[tuple[str, ...]] = ("", "probabilities")
-    """As a target, the words of `decode` that it may answer with: `""` is the column `<target>`, the others
-    `<target>_<word>`.
-    """
-    canonical: ClassVar[pa.DataType] = pa.string()
-    """What `accept` returns and the rest understands; text may keep the dictionary that it came with."""
-
-    takes_ragged: ClassVar[bool] = False
-    """Whether `collate` also understands ragged arrays as `penstock.contracts.ragged.Ragged`, which spares an
-    object a row.
-    """
-
-    column: str | None = None
-    """The raw column; the feature's own name unless given."""
-    na: tuple[str, ...] = ()
-    """Texts that stand for a missing value in this column, such as "Not yet rated"."""
-    fitted_from: str | None = Field(None, pattern=r"^bundle-[0-9a-f]{16}$")
-    """A bundle in the store whose feature of this name learnt already: what it learnt is taken over, so that
-    tokens, edges and classes mean here what they mean there. For encoders that `train.from` takes over.
-    """
-
-    def columns(self, name: str) -> tuple[str, ...]:
-        """The raw columns that the feature called `name` reads."""
-        return (self.column or name,)
-
-    # -- where a row is a step of a series, and a sample is many rows (the recipe's `samples`) ---------------
-
-    spans: ClassVar[bool] = False
-    """True: of a sample it reads many steps; False: one value."""
-
-    def reach(self, *, target: bool) -> tuple[int, int]:
-        """The steps that it reads of a sample, as offsets `[start, stop)` from the anchor, the first step
-        that is not known yet.
-
-        A plain input is the value at the last known step, a plain target the value at the anchor.
-        """
-        return (0, 1) if target else (-1, 0)
-
-    def whole(self, name: str) -> Feature:
-        """The feature as requests know it: the steps of a sample in one raw column, called as the feature
-        is.
-        """
-        return self
-
-    def step(self) -> Feature:
-        """The feature of a single step, fitted and encoded as the whole is, step by step."""
-        return self
-
-    def unfit(self, *, target: bool, sampled: bool) -> str | None:
-        """Why it cannot be an input (a target) as it is declared, or None."""
-        return None
-
-    # -- where a target has a label for each step of an input ------------------------------------------------
-
-    def labels_steps_of(self) -> str | None:
-        """Of a target: the input whose steps it labels one by one. None: it says one thing of a row."""
-        return None
-
-    def steps(self, column: pa.Array) -> np.ndarray | None:
-        """How many steps each row of its canonical column has, before any is cut off `[n]`; None: its rows
-        have no steps that could be labelled.
-        """
-        return None
-
-    # -- a row's way -----------------------------------------------------------------------------------------
-
-    def row_bytes(self) -> int:
-        """About how much memory one row takes, raw and accepted: pieces of rows are cut so that memory stays
-        bounded.
-        """
-        return 64
-
-    def decodes(self) -> bool:
-        """Whether `collate` is enough work for several threads, and lets go of the interpreter lock in it:
-        decoding pictures is, padding texts is not. A loader then has a thread for each core.
-        """
-        return False
-
-    def augments(self) -> bool:
-        """Whether `collate` does anything with keys; making them is spared where none does."""
-        return type(self).collate is not Feature.collate
-
-    @abstractmethod
-    def accept(self, columns: Sequence[pa.Array]) -> tuple[pa.Array, Refused]:
-        """Raw columns of whatever type, as one canonical column `[n]` (null = missing), and the rows that
-        cannot be.
-
-        Refused rows hold null. A row's acceptance depends on that row alone.
-        """
-
-    @abstractmethod
-    def summary(self) -> Summary:
-        """What must be learnt from the training split's canonical column."""
-
-    def fit(self, result: dict[str, Any], *, target: bool) -> Fitted:
-        """The summary's result as fitted facts. May add `said`.
-
-        Raises:
-            ContractError: nothing can be learnt from it (a target with one class, a column that is always
-                missing).
-        """
-        return result
-
-    def unknown(self, column: pa.Array, fitted: Fitted) -> Refused:
-        """Rows of a target's canonical column that cannot be learnt or judged: a class never seen in the
-        training split.
-        """
-        return NOBODY
-
-    @abstractmethod
-    def spec(self, fitted: Fitted) -> dict[str, TensorSpec]:
-        """The arrays that `collate` gives: what the model will see."""
-
-    @abstractmethod
-    def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
-        """Canonical column `[n]` → stored arrays, row by row, vectorised."""
-
-    def collate(
-        self, stored: Stored, fitted: Fitted, keys: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Stored rows → arrays for a batch: decode, pad; augment only if given one uint64 key a row.
-
-        Law: equal where not masked, whatever else is in the batch.
-        """
-        return stored
-
-    def decode(
-        self, arrays: Mapping[str, np.ndarray], fitted: Fitted, decision: Mapping[str, Any]
-    ) -> dict[str, pa.Array]:
-        """A target's answers → columns in the user's words: `""` the prediction, `"probabilities"` and the
-        like beside it.
-
-        Args:
-            arrays: what the decoder's `answer` gives, by name.
-            decision: what was decided after training for this target, such as `{"threshold": 0.5}`; may be
-                empty.
-        """
-        raise RecipeError(
-            f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`"
-        )
-
-    def decide(
-        self, answers: Mapping[str, np.ndarray], truth: np.ndarray, weight: np.ndarray | None, fitted: Fitted
-    ) -> dict[str, Any]:
-        """What must be decided on the validation split before this target can be answered (thresholds), as
-        plain data.
-        """
-        return {}
-
-    def judged(self, answers: Mapping[str, np.ndarray], fitted: Fitted) -> Mapping[str, np.ndarray]:
-        """A target's answers as metrics want them: as they are, unless only their decoded form can be
-        compared with the truth.
-        """
-        return answers
-
-    def truth(self, stored: Stored, fitted: Fitted) -> np.ndarray:
-        """A target's stored rows as metrics want them `[n, …]`: class indices, or numbers in the user's
-        units.
-        """
-        raise RecipeError(
-            f"the feature {self.type!r} cannot be a target; choose another type for it under `targets`"
-        )
-
-
-class Augmentation(Part):
-    """A random change to a stored row that keeps its meaning; its chance is a function of the row's key alone
-    (penstock.contracts.chance).
-
-    Laws (penstock.testing.laws.augmentations): shape and dtype are kept; one key, one change, alone as in a
-    batch; what came in is left as it was.
-    """
-
-    shelf: ClassVar[str] = "penstock.parts.augmentations"
-
-    @abstractmethod
-    def apply(self, values: np.ndarray, key: int) -> np.ndarray:
-        """The changed values of one row, such as a picture `[H, W, C]`: a new array of the same shape and
-        dtype.
-        """
-
-    def apply_all(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """The changed values of many rows `[n, …]`, each as `apply` changes it with its key (uint64 `[n]`).
-
-        The default goes row by row; override it where the whole batch can be changed at once.
-        """
-        found = np.empty_like(values)
-        for i, key in enumerate(keys.tolist()):
-            found[i] = self.apply(values[i], key)
-        return found

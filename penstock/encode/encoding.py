@@ -20,7 +20,14 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from penstock.contracts.data import Feature, Fitted, Refused
+from penstock.contracts.features import (
+    CollatedFeature,
+    Feature,
+    Fitted,
+    Refused,
+    SequenceFeature,
+    TargetFeature,
+)
 from penstock.contracts.ragged import Ragged
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import BundleError, Problem, RecipeError, RequestError
@@ -79,10 +86,13 @@ class Encoding:
         weight: str | None = None,
     ) -> None:
         self.inputs = dict(inputs)
-        self.targets = dict(targets)
+        self.targets = _as_targets(targets)
         self.fitted: dict[str, Fitted] = dict(fitted or {})
         self.weight = weight
-        self._features = {**self.inputs, **self.targets}
+        self._features: dict[str, Feature] = {**self.inputs, **self.targets}
+        self._collated = {
+            name: feature for name, feature in self._features.items() if isinstance(feature, CollatedFeature)
+        }
         self._weigh = Feature.load({"type": "number"}) if weight else None
 
     # -- a row's way in --------------------------------------------------------------------------------------
@@ -91,11 +101,10 @@ class Encoding:
         """The raw columns that are read, each once, in order; those of the targets and of the weight too if
         `targets`.
         """
-        sides = [self.inputs, self.targets] if targets else [self.inputs]
-        found = [
-            column for side in sides for name, feature in side.items() for column in feature.columns(name)
-        ]
-        return list(dict.fromkeys([*found, *([self.weight] if targets and self.weight else [])]))
+        features = self._features if targets else self.inputs
+        names = [column for name, feature in features.items() for column in feature.columns(name)]
+        weight = [self.weight] if targets and self.weight else []
+        return list(dict.fromkeys([*names, *weight]))
 
     def rows_at_once(self, most: int) -> int:
         """How many rows to take at a time so that memory stays bounded: `most`, or fewer where rows are large
@@ -163,10 +172,8 @@ class Encoding:
             over = feature.labels_steps_of()
             if over is None or over not in self.inputs:
                 continue
-            steps, labels = (
-                self.inputs[over].steps(accepted.columns[over]),
-                feature.steps(accepted.columns[name]),
-            )
+            steps = _steps(self.inputs[over], accepted.columns[over])
+            labels = _steps(feature, accepted.columns[name])
             if steps is None or labels is None:
                 raise RecipeError.of(
                     [
@@ -237,40 +244,41 @@ class Encoding:
         for key, values in stored.items():
             name, dot, array = key.rpartition(".")
             if dot and name in self._features:
-                if type(self._features[name]).collate is Feature.collate:
+                feature = self._collated.get(name)
+                if feature is None:
                     batch[key] = values  # stored as it is collated: the usual case, and the fast one
-                else:
-                    grouped.setdefault(name, {})[array] = (
-                        values.objects()
-                        if isinstance(values, Ragged) and not self._features[name].takes_ragged
-                        else values
-                    )
+                    continue
+                if isinstance(values, Ragged) and not feature.takes_ragged:
+                    values = values.objects()
+                grouped.setdefault(name, {})[array] = values
             else:
                 batch[key] = values
         for name, arrays in grouped.items():
+            feature = self._collated[name]
+            # a key of its own for each feature: two pictures of a row must not be changed alike
             own = (
                 None
-                if keys is None or not self._features[name].augments()
+                if keys is None or not feature.augments()
                 else keys ^ np.uint64(int(fingerprint(name), 16))
             )
-            for array, values in self._features[name].collate(arrays, self.fitted[name], own).items():
+            for array, values in feature.collate(arrays, self.fitted[name], own).items():
                 batch[f"{name}.{array}"] = values
         return batch
 
     @property
     def augments(self) -> bool:
         """Whether any feature does anything with the keys given to `collate`."""
-        return any(feature.augments() for feature in self._features.values())
+        return any(feature.augments() for feature in self._collated.values())
 
     @property
     def plain(self) -> bool:
         """Whether rows are stored as they are collated: `collate` then changes nothing."""
-        return all(type(feature).collate is Feature.collate for feature in self._features.values())
+        return not self._collated
 
     @property
     def decodes(self) -> bool:
         """Whether any feature's `collate` is work for several threads."""
-        return any(feature.decodes() for feature in self._features.values())
+        return any(feature.decodes() for feature in self._collated.values())
 
     # -- and out ---------------------------------------------------------------------------------------------
 
@@ -361,6 +369,27 @@ class Encoding:
         return isinstance(other, Encoding) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
+
+
+def _as_targets(targets: Mapping[str, Feature]) -> dict[str, TargetFeature]:
+    """The same features, each of which can be a target.
+
+    Raises:
+        RecipeError: one cannot.
+    """
+    checked: dict[str, TargetFeature] = {}
+    for name, feature in targets.items():
+        if not isinstance(feature, TargetFeature):
+            raise RecipeError(
+                f"the feature {feature.type!r} cannot be a target; choose another type for {name!r} under"
+                " `targets`"
+            )
+        checked[name] = feature
+    return checked
+
+
+def _steps(feature: Feature, column: pa.Array) -> np.ndarray | None:
+    return feature.steps(column) if isinstance(feature, SequenceFeature) else None
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.contracts.features import Feature, SeriesFeature
 from penstock.encode.encoding import Encoding
 from penstock.recipe.schema import Recipe
 
@@ -11,7 +12,7 @@ def sample_encoding(recipe: Recipe) -> Encoding:
     if recipe.samples is None:
         return Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
     sides = [
-        {name: feature.whole(name) for name, feature in side.items()}
+        {name: _whole(name, feature) for name, feature in side.items()}
         for side in (recipe.inputs, recipe.targets)
     ]
     return Encoding(sides[0], sides[1], weight=recipe.weight)
@@ -22,6 +23,14 @@ def row_encoding(recipe: Recipe) -> Encoding:
     if recipe.samples is None:
         return Encoding(recipe.inputs, recipe.targets, weight=recipe.weight)
     sides = [
-        {name: feature.step() for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)
+        {name: _step(feature) for name, feature in side.items()} for side in (recipe.inputs, recipe.targets)
     ]
     return Encoding(sides[0], sides[1], weight=recipe.weight)
+
+
+def _whole(name: str, feature: Feature) -> Feature:
+    return feature.whole(name) if isinstance(feature, SeriesFeature) else feature
+
+
+def _step(feature: Feature) -> Feature:
+    return feature.step() if isinstance(feature, SeriesFeature) else feature

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
+from penstock.contracts.features import SeriesFeature
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
 from penstock.evaluate.forecast import Naive
@@ -113,7 +114,9 @@ def answer_split(
         {name: f["classes"] for name, f in facts.items() if f.get("classes")},
     )
     series_bytes = sum(
-        f.row_bytes() for f in (*encoding.inputs.values(), *encoding.targets.values()) if f.spans
+        feature.row_bytes()
+        for feature in (*encoding.inputs.values(), *encoding.targets.values())
+        if isinstance(feature, SeriesFeature)
     )
     most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
     sample: Sample[SampledRows] = Sample(most / max(total, 1), SAMPLE_BYTES)

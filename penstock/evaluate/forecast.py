@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from penstock.contracts.features import collated
 from penstock.contracts.tensors import TensorSpec
 from penstock.encode.encoding import Encoding
 
@@ -48,9 +49,8 @@ class Naive:
         """
         feature, fitted = self.encoding.inputs[self.source], self.encoding.fitted[self.source]
         facts = feature.spec(fitted)["values"].facts
-        values = feature.collate(feature.encode(columns[self.source], fitted), fitted)["values"][
-            :, : int(facts["window"]), self.places
-        ]
+        batch = collated(feature, feature.encode(columns[self.source], fitted), fitted)
+        values = batch["values"][:, : int(facts["window"]), self.places]
         known = (
             values.astype(np.float64) * np.array(facts["std"])[self.places]
             + np.array(facts["mean"])[self.places]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from penstock.contracts.features import reach_of
 from penstock.core.events import Events
 from penstock.core.identity import derive_seed
 from penstock.core.near import Hints
@@ -119,7 +120,7 @@ def _overlap(recipe: Recipe) -> int:
     if recipe.samples is None:
         return 1
     stride = recipe.samples.stride_eval
-    return max(1, *(-(-feature.reach(target=True)[1] // stride) for feature in recipe.targets.values()))
+    return max(1, *(-(-reach_of(feature, target=True)[1] // stride) for feature in recipe.targets.values()))
 
 
 def _slice_columns(wanted: Sequence[str], dataset: Dataset | SampledDataset) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.contracts.features import DecidingFeature
 from penstock.core.identity import derive_seed
 from penstock.core.optional import require
 from penstock.evaluate.answers import Judged
@@ -163,10 +164,13 @@ def _decided(
     """A set's thresholds by label, decided on the validation split as the feature decides; none without such
     rows.
     """
+    feature = encoding.targets[target]
+    if not isinstance(feature, DecidingFeature):
+        return {}
     columns, truth, weight = split_rows(encoding, dataset, "validation", limit=rows)
     if not len(truth[target]):
         return {}
-    decided = encoding.targets[target].decide(
+    decided = feature.decide(
         {"probabilities": _answered(models, matrix.transform(columns))},
         truth[target],
         weight,

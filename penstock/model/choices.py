@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
-from penstock.contracts.data import Feature
+from penstock.contracts.features import Feature, TargetFeature
 from penstock.contracts.learn import Combiner, Decoder, Encoder
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import Problem, RecipeError
@@ -20,7 +20,7 @@ class Encoding(Protocol):
         """The input features by name."""
 
     @property
-    def targets(self) -> Mapping[str, Feature]:
+    def targets(self) -> Mapping[str, TargetFeature]:
         """The target features by name."""
 
     def specs(self, side: Literal["inputs", "targets"]) -> FeatureSpecs:

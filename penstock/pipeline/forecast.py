@@ -20,6 +20,7 @@ import pyarrow as pa
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.rows import absent_columns
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract
+from penstock.contracts.features import SeriesFeature
 from penstock.core.events import Events
 from penstock.encode.encoding import Accepted
 from penstock.encode.series.forecast_windows import windows_of
@@ -64,7 +65,7 @@ class Steps:
         present = set(extract.schema.names)
         if recipe.samples is None or set(bundle.columns) <= present:
             return None
-        spanning = {name for name, feature in recipe.inputs.items() if feature.spans}
+        spanning = {name for name, feature in recipe.inputs.items() if isinstance(feature, SeriesFeature)}
         series = [column for name in spanning for column in recipe.inputs[name].columns(name)]
         plain = [name for name in bundle.columns if name not in spanning]
         needed = [*recipe.samples.entity, recipe.samples.time, *sorted(series), *plain, *keep]

@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from penstock.contracts.data import ROW_ID, Feature
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.features import TargetFeature, targets_of
 from penstock.core.errors import Problem
 from penstock.recipe.identifiers import unportable
 
@@ -27,7 +28,7 @@ REFUSED = "refused"
 _OWN = {REFUSED: "why a row has no answer", ROW_ID: "what a row is called"}
 
 
-def answer_names(targets: Mapping[str, Feature]) -> dict[str, str]:
+def answer_names(targets: Mapping[str, TargetFeature]) -> dict[str, str]:
     """Every column that the targets may answer with → its target; where two meet, the first one's."""
     found: dict[str, str] = {}
     for target, feature in targets.items():
@@ -44,7 +45,7 @@ def name_problems(recipe: Recipe) -> list[Problem]:
     if (why := unportable(recipe.name)) is not None:
         problems.append(Problem(("name",), why))
     seen: dict[str, tuple[str, str]] = {}
-    for target, feature in recipe.targets.items():
+    for target, feature in targets_of(recipe.targets).items():
         for column in (f"{target}_{word}" if word else target for word in feature.answers):
             if column.lower() in _OWN:
                 text = (

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from penstock.contracts.amounts import Bytes
-from penstock.contracts.data import Cleaner, Engine, Feature, Source
+from penstock.contracts.data import Cleaner, Engine, Source
+from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
 from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import (
@@ -412,6 +413,7 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
         problems: list[Problem] = []
+        answerable = targets_of(self.targets)
         of_input, of_target = Hints(self.inputs), Hints(self.targets)
         for name in self.inputs.keys() & self.targets.keys():
             problems.append(
@@ -425,13 +427,13 @@ class Recipe(Strict):
                     )
                 if side == "inputs" and not feature.encoder:
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be an input"))
-                if side == "targets" and not feature.decoder:
+                if side == "targets" and name not in answerable:
                     problems.append(Problem((side, name), f"the feature {feature.type!r} cannot be a target"))
                 if why := feature.unfit(target=side == "targets", sampled=self.samples is not None):
                     problems.append(Problem((side, name), why))
         problems += [
             Problem(("targets", name, "over"), f"{over!r} is no input.{of_input(over)}")
-            for name, feature in self.targets.items()
+            for name, feature in answerable.items()
             if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
         ]
         problems += self._sample_problems(self.samples) if self.samples else self._leaks()
@@ -501,7 +503,7 @@ class Recipe(Strict):
         """What cannot be where rows are steps."""
         problems: list[Problem] = []
         features = {**self.inputs, **self.targets}
-        if features and not any(feature.spans for feature in features.values()):
+        if features and not any(isinstance(feature, SeriesFeature) for feature in features.values()):
             problems.append(Problem(("samples",), "is for features of type series, and there is none"))
         if self.split.by == "hash" and (not self.split.on or not set(self.split.on) <= set(samples.entity)):
             problems.append(
@@ -515,12 +517,14 @@ class Recipe(Strict):
         raw = {
             column: name
             for name, feature in features.items()
-            if not feature.spans
+            if not isinstance(feature, SeriesFeature)
             for column in feature.columns(name)
         }
         for name, feature in features.items():
             side = "inputs" if name in self.inputs else "targets"
-            if feature.spans and (name in raw or name in (samples.time, *samples.entity)):
+            if isinstance(feature, SeriesFeature) and (
+                name in raw or name in (samples.time, *samples.entity)
+            ):
                 problems.append(
                     Problem(
                         (side, name),
@@ -529,7 +533,10 @@ class Recipe(Strict):
                     )
                 )
         spanned = {
-            column for name, feature in features.items() if feature.spans for column in feature.columns(name)
+            column
+            for name, feature in features.items()
+            if isinstance(feature, SeriesFeature)
+            for column in feature.columns(name)
         }
         for i, cleaner in enumerate(self.clean):
             mended = sorted(spanned & set(cleaner.needs()))
@@ -541,12 +548,18 @@ class Recipe(Strict):
                         " it could not. Use the series' own `missing`, or `derive` a column",
                     )
                 )
+        return problems + self._step_leaks()
+
+    def _step_leaks(self) -> list[Problem]:
+        """Inputs that read a step of a target."""
+        problems = []
         for name, feature in self.inputs.items():
-            first, last = feature.reach(target=False)
+            first, last = reach_of(feature, target=False)
             for target, other in self.targets.items():
-                start, stop = other.reach(target=True)
+                start, stop = reach_of(other, target=True)
                 shared = [column for column in feature.columns(name) if column in other.columns(target)]
-                if shared and (max(first, start) < min(last, stop) or not (feature.spans or other.spans)):
+                are_plain = not isinstance(feature, SeriesFeature) and not isinstance(other, SeriesFeature)
+                if shared and (max(first, start) < min(last, stop) or are_plain):
                     problems.append(
                         Problem(
                             ("inputs", name),

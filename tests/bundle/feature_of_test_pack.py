@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar
 
+from penstock.contracts.features import DecidingFeature
 from penstock.parts.features.binary import Binary
 
 
-class Careful(Binary):
+class Careful(Binary, DecidingFeature):
     at_least: float = 0.9
     decoder: ClassVar[str] = "binary"
 

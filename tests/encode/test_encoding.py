@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.contracts.data import Feature
+from penstock.contracts.features import CollatedFeature, Feature
 from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RequestError
 from penstock.encode.encoding import Encoding
@@ -131,7 +131,7 @@ def test_a_changed_or_foreign_or_newer_encoding_is_refused(encoding: Encoding) -
 
 
 def test_keys_reach_only_features_that_augment() -> None:
-    class Jitter(type(Feature.load("number"))):  # type: ignore[misc]
+    class Jitter(CollatedFeature, type(Feature.load("number"))):  # type: ignore[misc]
         def collate(self, stored: Any, fitted: Any, keys: np.ndarray | None = None) -> Any:
             return stored if keys is None else {**stored, "key": keys}
 

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
+from penstock.contracts.features import SeriesFeature
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
 from penstock.encode.encoding import WEIGHT, Accepted, Encoding
@@ -162,7 +163,7 @@ def _windows(recipe: Recipe, reach: Reach, blocks: dict[str, str]) -> dict[str, 
     series: dict[str, Any] = {}
     for target, side in ((False, recipe.inputs), (True, recipe.targets)):
         for name, feature in side.items():
-            if feature.spans:
+            if isinstance(feature, SeriesFeature):
                 start, stop = feature.reach(target=target)
                 series[name] = {
                     "block": blocks[name],
@@ -172,7 +173,7 @@ def _windows(recipe: Recipe, reach: Reach, blocks: dict[str, str]) -> dict[str, 
     return {
         "back": reach.back,
         "ahead": reach.ahead,
-        "before": [name for name, feature in recipe.inputs.items() if not feature.spans],
+        "before": [name for name, feature in recipe.inputs.items() if not isinstance(feature, SeriesFeature)],
         "series": series,
     }
 
@@ -184,7 +185,7 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
     blocks: dict[str, str] = {}
     first: dict[str, str] = {}
     for name, feature in {**encoding.inputs, **encoding.targets}.items():
-        if feature.spans:
+        if isinstance(feature, SeriesFeature):
             facts = encoding.fitted[name]
             key = repr((feature.type, feature.columns(name), feature.na, facts["mean"], facts["std"]))
             blocks[name] = first.setdefault(key, name)
@@ -197,7 +198,7 @@ def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: E
     """
     naive = {}
     for name, feature in recipe.targets.items():
-        if not feature.spans:
+        if not isinstance(feature, SeriesFeature):
             continue
         facts = whole.fitted[name]
         if feature.to_dict().get("season") is None:

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.contracts.data import ROW_ID, Feature
+from penstock.contracts.data import ROW_ID
+from penstock.contracts.features import SeriesFeature
 from penstock.core.drafts import Draft
 from penstock.core.store import STAGING, as_store_error
 from penstock.encode.encoding import Accepted
@@ -51,12 +52,17 @@ class Cutter:
     def __init__(self, recipe: Recipe, reach: Reach, *, targets: bool) -> None:
         self.reach = reach
         sides = [(False, recipe.inputs), *([(True, recipe.targets)] if targets else [])]
-        self.series: dict[str, tuple[Feature, tuple[int, int]]] = {
-            n: (f, f.reach(target=target)) for target, side in sides for n, f in side.items() if f.spans
+        self.series: dict[str, tuple[SeriesFeature, tuple[int, int]]] = {
+            n: (f, f.reach(target=target))
+            for target, side in sides
+            for n, f in side.items()
+            if isinstance(f, SeriesFeature)
         }
-        self._at = {c for n, f in recipe.targets.items() if not f.spans for c in f.columns(n)} | (
-            {recipe.weight} if recipe.weight else set()
-        )
+        # A plain target and the weight are read at the anchor; a plain input one step before.
+        plain_targets = {n: f for n, f in recipe.targets.items() if not isinstance(f, SeriesFeature)}
+        self._at = {column for name, feature in plain_targets.items() for column in feature.columns(name)}
+        if recipe.weight:
+            self._at.add(recipe.weight)
         self._values: dict[str, np.ndarray] = {}
         self._table: pa.Table | None = None
         self._start = 0
@@ -158,7 +164,7 @@ class SampledDataset:
     def schema(self) -> pa.Schema:
         """`row_id`, the plain columns, and each series as a column of lists."""
         series = {**self._recipe.inputs, **self._recipe.targets}
-        spanning = {name: feature for name, feature in series.items() if feature.spans}
+        spanning = {name: feature for name, feature in series.items() if isinstance(feature, SeriesFeature)}
         fields = [field for field in self.steps.schema if field.name not in spanning]
         for name, feature in spanning.items():
             inner = pa.float64() if len(feature.columns(name)) == 1 else pa.list_(pa.float64())

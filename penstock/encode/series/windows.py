@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.contracts.data import Feature
+from penstock.contracts.features import Feature, reach_of
 from penstock.core.errors import UserError
 from penstock.encode.encoding import WEIGHT
 
@@ -46,7 +46,7 @@ class Reach:
     @classmethod
     def of(cls, inputs: Iterable[Feature], targets: Iterable[Feature]) -> Reach:
         """What all these features read together."""
-        spans = [*(f.reach(target=False) for f in inputs), *(f.reach(target=True) for f in targets)]
+        spans = [*(reach_of(f, target=False) for f in inputs), *(reach_of(f, target=True) for f in targets)]
         return cls(max(0, *(-start for start, _ in spans)), max(0, *(stop for _, stop in spans)))
 
 

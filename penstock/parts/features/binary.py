@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import NOBODY, Fitted, Refused, Stored, TargetFeature
 from penstock.contracts.summary import Frequencies, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -28,7 +28,7 @@ YES = ("1", "true", "yes", "y", "t", "on")
 NO = ("0", "false", "no", "n", "f", "off")
 
 
-class Binary(Feature):
+class Binary(TargetFeature):
     """A column with two values: booleans, numbers or text."""
 
     encoder: ClassVar[str] = "linear"

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import NOBODY, Fitted, Refused, Stored, TargetFeature
 from penstock.contracts.summary import Frequencies, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -36,7 +36,7 @@ listed.
 LISTED = 10
 
 
-class Category(Feature):
+class Category(TargetFeature):
     """A column with one of several values: text, whole numbers or booleans."""
 
     encoder: ClassVar[str] = "embedding"

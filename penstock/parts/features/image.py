@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
 from penstock.contracts.chance import salted, uniform
-from penstock.contracts.data import NOBODY, Augmentation, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import NOBODY, Augmentation, CollatedFeature, Fitted, Refused, Stored
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -72,7 +72,7 @@ def _shape(value: Any) -> Any:
     return value if isinstance(value, int) else tuple(value)
 
 
-class ImageFeature(Feature):
+class ImageFeature(CollatedFeature):
     """A picture as bytes (or base64 text, or a structure with a field `bytes`): pixels of one size."""
 
     encoder: ClassVar[str] = "resnet"

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.contracts.data import Feature, Fitted, Refused, Stored
+from penstock.contracts.features import Fitted, Refused, Stored, TargetFeature
 from penstock.contracts.summary import Moments, Quantiles, Summary, Together, interpolated
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -32,7 +32,7 @@ from penstock.parts.features import _raw
 BINS = 64
 
 
-class Number(Feature):
+class Number(TargetFeature):
     """A real-valued column: numbers, booleans (as 0 and 1), or text that is a number."""
 
     encoder: ClassVar[str] = "piecewise"

@@ -22,7 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import (
+    NOBODY,
+    CollatedFeature,
+    Fitted,
+    Refused,
+    SequenceFeature,
+    Stored,
+    TargetFeature,
+)
 from penstock.contracts.summary import Frequencies, Moments, Quantiles, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
@@ -32,7 +40,7 @@ LONGEST = 1_024
 MOST_CLASSES = 10_000
 
 
-class Sequence(Feature):
+class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     """A list of items, words, characters or numbers in order; as a target, a label for each step of an
     input.
     """

@@ -27,7 +27,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import (
+    NOBODY,
+    CollatedFeature,
+    Fitted,
+    Refused,
+    SeriesFeature,
+    Stored,
+    TargetFeature,
+)
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Summary
 from penstock.contracts.tensors import TensorSpec
@@ -42,14 +50,13 @@ Names = Annotated[
 ]
 
 
-class Series(Feature):
+class Series(SeriesFeature, CollatedFeature, TargetFeature):
     """A window of past values, inputs known ahead, or a forecast."""
 
     encoder: ClassVar[str] = "decomposition"
     decoder: ClassVar[str] = "series"
     answers: ClassVar[tuple[str, ...]] = ("", "quantiles")
     canonical: ClassVar[pa.DataType] = _CANONICAL
-    spans: ClassVar[bool] = True
 
     columns_: Names = Field((), alias="columns")
     """The columns of the variables, in order; not with `column`, which holds them all."""

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import NOBODY, CollatedFeature, DecidingFeature, Fitted, Refused, Stored
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
@@ -49,7 +49,7 @@ def _names(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class Set(Feature):
+class Set(CollatedFeature, DecidingFeature):
     """Several labels a row, as a list, a delimited text, or columns of 0 and 1."""
 
     takes_ragged: ClassVar[bool] = True

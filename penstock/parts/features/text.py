@@ -25,7 +25,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.data import Feature, Fitted, Refused, Stored
+from penstock.contracts.features import (
+    CollatedFeature,
+    Fitted,
+    Refused,
+    SequenceFeature,
+    Stored,
+    TargetFeature,
+)
 from penstock.contracts.part import Strict, mistakes
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
@@ -62,7 +69,7 @@ class Grams(Strict):
         return self
 
 
-class Text(Feature):
+class Text(SequenceFeature, CollatedFeature, TargetFeature):
     """A column of texts."""
 
     takes_ragged: ClassVar[bool] = True

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, model_validator
 
-from penstock.contracts.data import NOBODY, Feature, Fitted, Refused, Stored
+from penstock.contracts.features import NOBODY, Feature, Fitted, Refused, Stored
 from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Summary
 from penstock.contracts.tensors import TensorSpec

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.contracts.data import Feature, Fitted, Stored
+from penstock.contracts.features import (
+    DecidingFeature,
+    Feature,
+    Fitted,
+    SequenceFeature,
+    SeriesFeature,
+    Stored,
+    TargetFeature,
+    collated,
+)
 from penstock.contracts.summary import Summary
 from penstock.contracts.tensors import TensorSpec
 
@@ -93,9 +102,13 @@ def declared_and_back(specimen: Specimen) -> None:
     assert again == feature and again.to_dict() == feature.to_dict(), (
         f"declared_and_back: {feature.to_dict()} became {again.to_dict()}"
     )
-    assert feature.encoder or feature.decoder, (
-        "declared_and_back: it names neither an encoder nor a decoder, so nothing can use it"
-    )
+    if specimen.target:
+        assert isinstance(feature, TargetFeature), (
+            "declared_and_back: the specimen is a target; derive its class from TargetFeature"
+        )
+        assert feature.decoder, "declared_and_back: a target names a decoder, and this one names none"
+    else:
+        assert feature.encoder, "declared_and_back: an input names an encoder, and this one names none"
     assert len(feature.columns("name")) == len(specimen.columns), (
         f"declared_and_back: it reads {feature.columns('name')}, the specimen has {len(specimen.columns)}"
         " columns"
@@ -193,7 +206,7 @@ def encoded_alone(specimen: Specimen) -> None:
 
 
 def keeps_its_spec(specimen: Specimen) -> None:
-    """The arrays of `collate` are those of `spec`, with its dtypes and shapes, finite, below their
+    """The arrays of a batch are those of `spec`, with its dtypes and shapes, finite, below their
     cardinality; also for no rows.
     """
     _, fitted = fit(specimen)
@@ -205,7 +218,8 @@ def keeps_its_spec(specimen: Specimen) -> None:
     for columns in _all(specimen):
         for rows in {len(columns[0]), 1, 0}:
             column, _ = specimen.feature.accept(_slices(columns, 0, rows))
-            arrays = specimen.feature.collate(specimen.feature.encode(column, fitted), fitted)
+            stored = specimen.feature.encode(column, fitted)
+            arrays = collated(specimen.feature, stored, fitted)
             assert list(arrays) == list(spec), (
                 f"keeps_its_spec: the arrays are {list(arrays)}, the spec has {list(spec)}"
             )
@@ -236,7 +250,7 @@ def decodes_what_it_encodes(specimen: Specimen) -> None:
     """
     if not specimen.target:
         return
-    feature = specimen.feature
+    feature = _target(specimen)
     column, fitted = fit(specimen)
     assert not len(feature.unknown(column, fitted).rows), (
         "decodes_what_it_encodes: rows it learnt from are unknown to it"
@@ -251,10 +265,45 @@ def decodes_what_it_encodes(specimen: Specimen) -> None:
         'decodes_what_it_encodes: the prediction goes under "", with a row each'
     )
     _alike(decoded[""].to_pylist(), column.to_pylist())
+    if isinstance(feature, DecidingFeature):
+        decision = feature.decide(answers, feature.truth(stored, fitted), None, fitted)
+        assert json.loads(json.dumps(decision)) == decision, (
+            f"decodes_what_it_encodes: what it decides is not plain data: {decision}"
+        )
+        decided = feature.decode(answers, fitted, decision)
+        assert list(decided) == list(decoded), (
+            f"decodes_what_it_encodes: it answers {list(decided)} once decided, {list(decoded)} before"
+        )
     none = feature.decode({name: values[:0] for name, values in answers.items()}, fitted, {})
     assert {word: c.type for word, c in none.items()} == {word: c.type for word, c in decoded.items()}, (
         "decodes_what_it_encodes: no rows decode to other types"
     )
+
+
+def counts_its_steps(specimen: Specimen) -> None:
+    """Where rows have steps, a row has as many alone as in a batch; of a sample with steps it reads some, and
+    a request holds them all in one column.
+    """
+    feature = specimen.feature
+    if isinstance(feature, SequenceFeature):
+        column, _ = feature.accept(specimen.columns)
+        counts = feature.steps(column)
+        for row in range(len(column) if counts is not None else 0):
+            alone = feature.steps(column.slice(row, 1))
+            assert counts is not None and alone is not None and alone.tolist() == [counts[row]], (
+                f"counts_its_steps: row {row} has other steps alone ({alone}) than in a batch ({counts})"
+            )
+    if isinstance(feature, SeriesFeature):
+        start, stop = feature.reach(target=specimen.target)
+        assert start < stop, f"counts_its_steps: it reads the steps from {start} to {stop}, which are none"
+        assert feature.whole("name").columns("name") == ("name",), (
+            "counts_its_steps: a request has one column for it, called as the feature is"
+        )
+
+
+def _target(specimen: Specimen) -> TargetFeature:
+    assert isinstance(specimen.feature, TargetFeature), "the specimen is a target; its class is none"
+    return specimen.feature
 
 
 def _flat(value: Any) -> list[Any]:
@@ -284,7 +333,7 @@ def _alike(found: list[Any], wanted: list[Any]) -> None:
 
 
 def _perfect(specimen: Specimen) -> Callable[[Stored, Fitted], Mapping[str, np.ndarray]]:
-    feature = specimen.feature
+    feature = _target(specimen)
 
     def category(stored: Stored, fitted: Fitted) -> Mapping[str, np.ndarray]:
         classes = feature.spec(fitted)["index"].cardinality or 0
@@ -344,6 +393,7 @@ LAWS: tuple[Law, ...] = (
     encoded_alone,
     keeps_its_spec,
     decodes_what_it_encodes,
+    counts_its_steps,
     errors_refuse_the_missing,
 )
 
