@@ -27,19 +27,15 @@ from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
 from penstock.loader.from_recipe import feed_of
+from penstock.pipeline.keys import training_lock
 from penstock.pipeline.listing import SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
+from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import predict_file
-from penstock.pipeline.stages import (
-    Outcome,
-    Pipeline,
-    find_report,
-    resume_advice,
-    train_into,
-    training,
-    write_report,
-)
+from penstock.pipeline.reports import find_report, write_report
+from penstock.pipeline.stages import Pipeline
+from penstock.pipeline.training import resume_advice, train_into
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.recipe_columns import column_problems
 from penstock.recipe.code import reaching
@@ -422,7 +418,7 @@ def resume(
             # lease guards it.
             with (
                 told.stage("train", resumed=found.id),
-                making(where, training(found.key), f"the training of {found.name!r}", told, waits=False),
+                making(where, training_lock(found.key), f"the training of {found.name!r}", told, waits=False),
             ):
                 train_into(found, recipe, feed, told, resume=True)
         return pipeline.until("evaluate").named()

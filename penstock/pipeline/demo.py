@@ -18,7 +18,8 @@ from penstock.core.events import Events
 from penstock.core.optional import require
 from penstock.core.store import Store, atomic_write
 from penstock.inspect import look, write_recipe
-from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.pipeline.outcome import Outcome
+from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import Serve, load_recipe
 
 FILES = 4

@@ -97,16 +97,7 @@ def rendered(
         )
     declared = recipe.to_dict()
     launcher = declared.get("launcher", {})
-    asked = launcher.get("processes", 1)
-    count = (
-        processes
-        if processes is not None
-        else asked[-1]
-        if isinstance(asked, (list, tuple))
-        else asked
-        if isinstance(asked, int)
-        else 1
-    )
+    count = processes if processes is not None else _processes(launcher)
     if count < 1 or hours < 1:
         raise UserError(f"processes and hours are at least 1; found {count} and {hours}")
     each = gpus if gpus is not None else int(launcher.get("gpus", launcher.get("use_gpu", 0)) or 0)
@@ -131,6 +122,14 @@ def rendered(
         secrets=tuple(secrets),
     )
     return (_kubernetes if scheduler == "kubernetes" else _slurm)(sent, text, wanted, local)
+
+
+def _processes(launcher: Mapping[str, Any]) -> int:
+    """How many a launcher declares: the most of a range, one where it is a word such as `auto`."""
+    declared = launcher.get("processes", 1)
+    if isinstance(declared, (list, tuple)):
+        return int(declared[-1])
+    return declared if isinstance(declared, int) else 1
 
 
 def _local_paths(recipe: Recipe) -> list[str]:
@@ -233,38 +232,6 @@ def _kubernetes(recipe: Recipe, text: str, wanted: Wanted, local: list[str]) -> 
 
 
 def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> dict[str, Any]:
-    requests: dict[str, Any] = {"cpu": str(wanted.cpus), "memory": _quantity(wanted.memory_bytes)}
-    limits: dict[str, Any] = {"memory": _quantity(int(wanted.memory_bytes * _HEADROOM))}
-    if wanted.gpus:
-        limits["nvidia.com/gpu"] = str(wanted.gpus)
-    mounts: list[dict[str, Any]] = [
-        {"name": "recipe", "mountPath": f"{folder}/recipe.yaml", "subPath": "recipe.yaml", "readOnly": True},
-        {"name": "shm", "mountPath": "/dev/shm"},
-    ]
-    volumes: list[dict[str, Any]] = [
-        {"name": "recipe", "configMap": {"name": name}},
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
-    ]
-    if wanted.claim:
-        mounts.insert(0, {"name": "data", "mountPath": _MOUNT})
-        volumes.insert(0, {"name": "data", "persistentVolumeClaim": {"claimName": wanted.claim}})
-    container: dict[str, Any] = {
-        "name": "penstock",
-        "image": wanted.image,
-        "command": ["penstock", "run", f"{folder}/recipe.yaml"],
-        "env": [
-            # the rank is JOB_COMPLETION_INDEX, which Kubernetes sets
-            {"name": "WORLD_SIZE", "value": str(wanted.processes)},
-            {"name": "MASTER_ADDR", "value": f"{name}-0.{name}"},
-            {"name": "MASTER_PORT", "value": str(_PORT)},
-        ],
-        "ports": [{"name": "meeting", "containerPort": _PORT}],
-        "resources": {"requests": requests, "limits": limits},
-        "securityContext": {"allowPrivilegeEscalation": False},
-        "volumeMounts": mounts,
-    }
-    if wanted.secrets:
-        container["envFrom"] = [{"secretRef": {"name": secret}} for secret in wanted.secrets]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -285,19 +252,59 @@ def _job(name: str, labels: Mapping[str, str], wanted: Wanted, folder: str) -> d
                     }
                 ]
             },
-            "template": {
-                "metadata": {"labels": dict(labels)},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "subdomain": name,
-                    "automountServiceAccountToken": False,
-                    "terminationGracePeriodSeconds": _GRACE_SECONDS,
-                    "containers": [container],
-                    "volumes": volumes,
-                },
-            },
+            "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(name, wanted, folder)},
         },
     }
+
+
+def _pod(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
+    """What runs for one process; `folder`: where the recipe lies in it."""
+    volumes: list[dict[str, Any]] = [
+        {"name": "recipe", "configMap": {"name": name}},
+        # PyTorch's processes hand each other tensors there; a container has 64 MiB of it by itself.
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    if wanted.claim:
+        volumes.insert(0, {"name": "data", "persistentVolumeClaim": {"claimName": wanted.claim}})
+    return {
+        "restartPolicy": "Never",
+        "subdomain": name,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "containers": [_container(name, wanted, folder)],
+        "volumes": volumes,
+    }
+
+
+def _container(name: str, wanted: Wanted, folder: str) -> dict[str, Any]:
+    requests: dict[str, Any] = {"cpu": str(wanted.cpus), "memory": _quantity(wanted.memory_bytes)}
+    limits: dict[str, Any] = {"memory": _quantity(int(wanted.memory_bytes * _HEADROOM))}
+    if wanted.gpus:
+        limits["nvidia.com/gpu"] = str(wanted.gpus)
+    mounts: list[dict[str, Any]] = [
+        {"name": "recipe", "mountPath": f"{folder}/recipe.yaml", "subPath": "recipe.yaml", "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+    ]
+    if wanted.claim:
+        mounts.insert(0, {"name": "data", "mountPath": _MOUNT})
+    container: dict[str, Any] = {
+        "name": "penstock",
+        "image": wanted.image,
+        "command": ["penstock", "run", f"{folder}/recipe.yaml"],
+        "env": [
+            # the rank is JOB_COMPLETION_INDEX, which Kubernetes sets
+            {"name": "WORLD_SIZE", "value": str(wanted.processes)},
+            {"name": "MASTER_ADDR", "value": f"{name}-0.{name}"},
+            {"name": "MASTER_PORT", "value": str(_PORT)},
+        ],
+        "ports": [{"name": "meeting", "containerPort": _PORT}],
+        "resources": {"requests": requests, "limits": limits},
+        "securityContext": {"allowPrivilegeEscalation": False},
+        "volumeMounts": mounts,
+    }
+    if wanted.secrets:
+        container["envFrom"] = [{"secretRef": {"name": secret}} for secret in wanted.secrets]
+    return container
 
 
 def _quantity(size_bytes: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 
 from penstock.core.errors import ContractError, RecipeError
 from penstock.core.store import Store
+from penstock.encode.encoding import Encoding
 from penstock.encode.feed import Feed, batch_size_for, feed_id, fit_encoding
-from penstock.pipeline.stages import packed, report_key, train_key
+from penstock.pipeline.keys import packed, report_key, train_key
 from penstock.prepare.clean import derive
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset
@@ -75,14 +77,14 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
             "expects": {},
         }
     )
-    reported = False
+    is_reported = False
     if reference and dataset:
-        reported = store.has(f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}")
+        is_reported = store.has(f"reports/{report_key(recipe, reference.removeprefix('bundle-'), dataset)}")
     stages.append(
         {
             "stage": "evaluate",
-            "done": reported,
-            "why": "its report is there" if reported else "this bundle has not been measured",
+            "done": is_reported,
+            "why": "its report is there" if is_reported else "this bundle has not been measured",
             "expects": {},
         }
     )
@@ -130,27 +132,69 @@ def _sample(recipe: Recipe) -> pa.Table:
 
 def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list[str]) -> dict[str, Any]:
     """Parameters, steps, time: a few steps are really taken, on made-up rows."""
-    import torch
-
-    from penstock.model import build_network, decoders_of, fake_batch, parameter_count
-
     about = "" if exact else "about "
     try:
         encoding = feed.encoding if feed else fit_encoding(recipe, _sample(recipe))
     except (ContractError, RecipeError) as error:
         notes.append(f"The model could not be sized from a sample of the data: {error.message}")
         return {"rows": rows, "about": [] if exact else ["rows"]}
-    network = build_network(recipe, encoding, seed=recipe.seed)
-    decoders = decoders_of(recipe, encoding)
+    order = recipe.train.order
     batch_size = batch_size_for(recipe, rows)
-    timed = max(min(batch_size, recipe.train.order.an_epoch(rows)), 1)  # no batch has more
+    measured = _measure(recipe, encoding, batch_rows=max(min(batch_size, order.an_epoch(rows)), 1))
+    an_epoch = order.an_epoch(rows)
+    batches = an_epoch // batch_size if order.last == "drop" else -(-an_epoch // batch_size)
+    steps = batches * recipe.train.epochs
+    if not steps:
+        notes.append(
+            f"train.order.last is `drop`, and {about}{an_epoch:,} rows fill no batch of"
+            f" {batch_size:,}: training will refuse. Make batches smaller, or keep the last one."
+        )
+    if recipe.train.max_steps:
+        steps = min(steps, recipe.train.max_steps)
+    notes.append(
+        "Time is for one process as fast as it is now, if no early stopping happens; more processes may be"
+        " chosen by a measurement."
+    )
+    return {
+        "rows": rows,
+        "parameters": measured.parameters,
+        "batch_size": batch_size,
+        "steps": steps,
+        "memory_bytes": measured.memory_bytes,
+        "most_seconds": round(steps * measured.step_seconds, 1),
+        "about": [
+            *([] if exact else ["rows", "steps"]),
+            *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]),
+            *([] if feed else ["parameters"]),
+            "memory_bytes",
+            "most_seconds",
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few steps have shown of a training."""
+
+    parameters: int
+    memory_bytes: int
+    step_seconds: float
+
+
+def _measure(recipe: Recipe, encoding: Encoding, *, batch_rows: int) -> Measured:
+    """Build the network and take a few steps on batches of chance."""
+    import torch
+
+    from penstock.model import build_network, decoders_of, fake_batch, parameter_count
+
+    network = build_network(recipe, encoding, seed=recipe.seed)
     targets = encoding.specs("targets")
     batch = {
-        **fake_batch(encoding.specs("inputs"), timed),
-        **fake_batch(targets, timed),
-        "weight": torch.ones(timed),
+        **fake_batch(encoding.specs("inputs"), batch_rows),
+        **fake_batch(targets, batch_rows),
+        "weight": torch.ones(batch_rows),
     }
-    phases = recipe.train.objective.phases(decoders, targets)
+    phases = recipe.train.objective.phases(decoders_of(recipe, encoding), targets)
     optimiser = torch.optim.AdamW(network.parameters())
     start = time.perf_counter()
     for step in range(TIMED_STEPS + 1):
@@ -160,36 +204,10 @@ def _cost(recipe: Recipe, feed: Feed | None, rows: int, exact: bool, notes: list
             optimiser.zero_grad()
             phase.loss(network, batch).mean().backward()
             optimiser.step()
-    per_step = (time.perf_counter() - start) / TIMED_STEPS
-    order = recipe.train.order
-    steps = (
-        order.an_epoch(rows) // batch_size if order.last == "drop" else -(-order.an_epoch(rows) // batch_size)
-    ) * recipe.train.epochs
-    if not steps:
-        notes.append(
-            f"train.order.last is `drop`, and {about}{order.an_epoch(rows):,} rows fill no batch of"
-            f" {batch_size:,}: training will refuse. Make batches smaller, or keep the last one."
-        )
-    if recipe.train.max_steps:
-        steps = min(steps, recipe.train.max_steps)
     parameters = parameter_count(network)
-    memory = parameters * 16 + 64 * sum(t.numel() * t.element_size() for t in batch.values())
-    notes.append(
-        "Time is for one process as fast as it is now, if no early stopping happens; more processes may be"
-        " chosen by a measurement."
+    # 16 bytes a parameter: float32 weight, gradient and the two moments of AdamW. Activations are guessed: 64
+    # times the batch.
+    batch_bytes = sum(tensor.numel() * tensor.element_size() for tensor in batch.values())
+    return Measured(
+        parameters, parameters * 16 + 64 * batch_bytes, (time.perf_counter() - start) / TIMED_STEPS
     )
-    return {
-        "rows": rows,
-        "parameters": parameters,
-        "batch_size": batch_size,
-        "steps": steps,
-        "memory_bytes": memory,
-        "most_seconds": round(steps * per_step, 1),
-        "about": [
-            *([] if exact else ["rows", "steps"]),
-            *([] if exact or recipe.train.batch_size != "auto" else ["batch_size"]),
-            *([] if feed else ["parameters"]),
-            "memory_bytes",
-            "most_seconds",
-        ],
-    }

@@ -81,82 +81,114 @@ def _predict(
 ) -> dict[str, Any]:
     source: Source = load_recipe({"source": declaration}, name="predict").source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
-    if same := next(
-        (
-            f.url
-            for f in snapshot.files
-            if f.url == output
-            or ("://" not in f.url and os.path.exists(output) and os.path.samefile(f.url, output))
-        ),
-        None,
-    ):
-        raise RequestError(
-            f"the answers would overwrite {same}, which is to be read. Give `--output` another name."
-        )
-    # the disk of the answers has room for the rows; a bucket's are kept in the system's own folder
-    beside: str | None = None
-    if "://" not in output:
-        beside = os.path.dirname(os.path.abspath(output))
-        with as_store_error(Path(output), option=OUTPUT):
-            make_folder(Path(beside))
-    with tempfile.TemporaryDirectory(prefix="penstock-", dir=beside) as scratch, events.stage("predict"):
+    _refuse_overwriting([file.url for file in snapshot.files], output)
+    folder = _output_folder(output)
+    with tempfile.TemporaryDirectory(prefix="penstock-", dir=folder) as scratch, events.stage("predict"):
         if all(file.size_bytes == 0 for file in snapshot.files):
             return _nothing(bundle, output, events, bundle.predictor().answer_schema)
         try:
             extract = source.extract(snapshot, Path(scratch), memory_bytes=memory_bytes, events=events)
         except NoRows as error:
             return _nothing(bundle, output, events, _answers_without_rows(bundle, error.schema, keep, output))
-        counts: dict[str, Any] = {
-            "rows": extract.rows + extract.rejected,
-            "predicted": 0,
-            "refused": 0,
-            "unreadable": extract.rejected,
-        }
-        if extract.rejected:
-            aside = f"{output}.unreadable.jsonl"
-            with TableWriter(aside) as writer:
-                for path in extract.rejects:
-                    writer.write(pq.read_table(path))
-            events.warn(f"{extract.rejected} rows could not be read; they are in {aside} with their reasons")
-        if extract.rejected and not extract.rows:
-            raise SourceError(
-                f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {aside} has"
-                " their reasons. Check how the input is to be read: its delimiter, encoding, header."
-            )
+        _write_unreadable(extract, output, events)
         steps = Steps.of(bundle, extract, keep, output)
         if steps is None and every:
             raise RequestError(
                 "`every` is for rows that are steps of series; here each row is answered anyway."
             )
-        batches = (
-            _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS))
-            if steps is None
-            else steps.windows(Path(scratch) / "steps", every=every)
-        )
-        predictor = bundle.predictor()
-        kept = keep if steps is None else steps.kept
-        _say_kept(bundle, kept, extract, predictor.answer_schema, events)
-        with TableWriter(output) as writer:
-            for answered in _with_lacking(
-                predictor.predict_stream(batches, keep=kept), steps, predictor.answer_schema
-            ):
-                _count(answered, counts)
-                writer.write(answered)
-                events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
+        if steps is None:
+            batches = _batches(extract, (*bundle.keep, *keep), bundle.encoding.rows_at_once(ROWS))
+        else:
+            batches = steps.windows(Path(scratch) / "steps", every=every)
+        counts = _answer(bundle, extract, batches, steps, output, keep=keep, events=events)
     if steps is not None:
         steps.say(counts, events)
     else:
-        _balance(counts)
-        if counts["refused"]:
-            events.warn(
-                f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of"
-                f" {output}"
-            )
-        events.say(
-            f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused"
-            f" + {counts['unreadable']:,} unreadable"
-        )
+        _check_balance(counts)
+        _say_counts(counts, output, events)
     return {**counts, "output": output, "bundle": bundle.reference}
+
+
+def _refuse_overwriting(inputs: Sequence[str], output: str) -> None:
+    """Refuse an output that is one of the inputs, also by another name of the same file."""
+    for url in inputs:
+        is_same_file = "://" not in url and os.path.exists(output) and os.path.samefile(url, output)
+        if url == output or is_same_file:
+            raise RequestError(
+                f"the answers would overwrite {url}, which is to be read. Give `--output` another name."
+            )
+
+
+def _output_folder(output: str) -> str | None:
+    """The folder of the answers, made if need be: its disk has room for the rows as well. None, the system's
+    own folder, where answers go to a bucket.
+    """
+    if "://" in output:
+        return None
+    folder = os.path.dirname(os.path.abspath(output))
+    with as_store_error(Path(output), option=OUTPUT):
+        make_folder(Path(folder))
+    return folder
+
+
+def _write_unreadable(extract: Extract, output: str, events: Events) -> None:
+    """Write rows that could not be read, with their reasons, beside the answers.
+
+    Raises:
+        SourceError: no row could be read.
+    """
+    if not extract.rejected:
+        return
+    unreadable = f"{output}.unreadable.jsonl"
+    with TableWriter(unreadable) as writer:
+        for path in extract.rejects:
+            writer.write(pq.read_table(path))
+    events.warn(f"{extract.rejected} rows could not be read; they are in {unreadable} with their reasons")
+    if not extract.rows:
+        raise SourceError(
+            f"not one of {extract.rejected:,} rows could be read, so nothing was answered; {unreadable} has"
+            " their reasons. Check how the input is to be read: its delimiter, encoding, header."
+        )
+
+
+def _answer(
+    bundle: Bundle,
+    extract: Extract,
+    batches: Iterator[pa.Table],
+    steps: Steps | None,
+    output: str,
+    *,
+    keep: tuple[str, ...],
+    events: Events,
+) -> dict[str, Any]:
+    """Answer the batches into `output`; how many rows came, were answered, refused and unreadable."""
+    predictor = bundle.predictor()
+    carried = keep if steps is None else steps.kept
+    _say_kept(bundle, carried, extract, predictor.answer_schema, events)
+    answers = predictor.predict_stream(batches, keep=carried)
+    counts: dict[str, Any] = {
+        "rows": extract.rows + extract.rejected,
+        "predicted": 0,
+        "refused": 0,
+        "unreadable": extract.rejected,
+    }
+    with TableWriter(output) as writer:
+        for answered in _with_lacking(answers, steps, predictor.answer_schema):
+            _count(answered, counts)
+            writer.write(answered)
+            events.progress("predict", counts["predicted"] + counts["refused"], extract.rows, "rows")
+    return counts
+
+
+def _say_counts(counts: dict[str, Any], output: str, events: Events) -> None:
+    if counts["refused"]:
+        events.warn(
+            f"{counts['refused']} rows were refused; their reasons are in the column `{REFUSED}` of {output}"
+        )
+    events.say(
+        f"{counts['rows']:,} rows in = {counts['predicted']:,} predicted + {counts['refused']:,} refused"
+        f" + {counts['unreadable']:,} unreadable"
+    )
 
 
 def _say_kept(
@@ -187,7 +219,7 @@ def _count(answered: pa.Table, counts: dict[str, Any]) -> None:
     counts["predicted"] += answered.num_rows - refused
 
 
-def _balance(counts: dict[str, Any]) -> None:
+def _check_balance(counts: dict[str, Any]) -> None:
     """Every row that came is answered, or refused with its reason, or written aside as unreadable."""
     if counts["rows"] != counts["predicted"] + counts["refused"] + counts["unreadable"]:
         raise PenstockError(f"rows do not add up: {counts}. This is a defect of Penstock; please report it.")
@@ -234,26 +266,24 @@ def _batches(extract: Extract, keep: Sequence[str], rows: int) -> Iterator[pa.Ta
     """The rows in tables that any memory has room for: the columns, what is not of their types beside them,
     and as text those that are kept and have such values.
     """
-    beside = [
+    misfits = [
         pa.field(MISFIT + name, pa.string()) for name in extract.schema.names if name in extract.misfits
     ]
     for file in extract.parquet:
-        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
-        head = next(opened.iter_batches(_MEASURED_ROWS), None)
-        fits = (
-            max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1)
-            if head is not None and head.num_rows
-            else rows
-        )
-        for batch in opened.iter_batches(min(rows, fits)):
+        parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        head = next(parquet.iter_batches(_MEASURED_ROWS), None)
+        fits = rows
+        if head is not None and head.num_rows:
+            fits = max(_BATCH_BYTES * head.num_rows // max(head.nbytes, 1), 1)
+        for batch in parquet.iter_batches(min(rows, fits)):
             table = pa.Table.from_batches([batch])
-            # once: a wide table makes its names anew whenever it is asked
-            there = dict(zip(table.column_names, table.columns, strict=True))
-            wanted = [field for field in (*extract.schema, *beside) if field.name in there]
-            lacking = [field for field in extract.schema if field.name not in there]
-            columns = {field.name: there[field.name] for field in wanted}
+            # Once: a wide table makes its names anew whenever it is asked.
+            present = dict(zip(table.column_names, table.columns, strict=True))
+            wanted = [field for field in (*extract.schema, *misfits) if field.name in present]
+            lacking = [field for field in extract.schema if field.name not in present]
+            columns = {field.name: present[field.name] for field in wanted}
             columns |= {field.name: pa.nulls(len(table), field.type) for field in lacking}
             for name in keep:
                 if name in extract.misfits:
-                    columns[KEPT + name] = as_text(there[name], there[MISFIT + name])
+                    columns[KEPT + name] = as_text(present[name], present[MISFIT + name])
             yield pa.table(columns)

@@ -3,180 +3,39 @@
     prepare → encode → train → pack → evaluate
 
 Each stage is a function from one immutable artefact to the next. What identifies a stage's work is a key made
-of its inputs alone; the key is looked up first. Engines, launchers, stores and memory are in no key: they do
-not change answers.
+of its inputs alone (`keys`); the key is looked up first. A training is `training`'s, a report `reports`'.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from penstock.bundle.bundle import Bundle
 from penstock.bundle.pack import pack
-from penstock.core.errors import BundleError, Interrupted, LeaseLost, PenstockError, RecipeError, StoreError
-from penstock.core.events import Events, JsonLines, Sink
-from penstock.core.identity import fingerprint
+from penstock.core.errors import BundleError, RecipeError, StoreError
+from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
 from penstock.core.making import made_once
 from penstock.core.memory import MemoryWatch
 from penstock.core.mine import recall
-from penstock.core.paths import shown
 from penstock.core.remote import listening
-from penstock.core.sound import object_in, sound
-from penstock.core.store import FORMAT, Store
+from penstock.core.store import Store
 from penstock.encode.feed import Feed, feed_id, write_feed
-from penstock.evaluate import evaluate, report_markdown
 from penstock.pipeline.ceiling import Limits
+from penstock.pipeline.keys import bundle_index, packed, train_key, training_lock
+from penstock.pipeline.outcome import Outcome
+from penstock.pipeline.reports import find_report, write_report
+from penstock.pipeline.training import resume_advice, resume_command, train_into
 from penstock.prepare.dataset import Dataset
 from penstock.prepare.prepare import find_dataset, prepare
-from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
 
-_REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
 STAGES = ("prepare", "encode", "train", "pack", "evaluate")
-
-
-@dataclass
-class Outcome:
-    """What a pipeline made, and what it found there already."""
-
-    dataset: Dataset | None = None
-    feed: Feed | None = None
-    run: Run | None = None
-    bundle: Bundle | None = None
-    report: dict[str, Any] | None = None
-    training: dict[str, Any] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    skipped: dict[str, bool] = field(default_factory=dict)
-    peak_memory_bytes: int = 0
-
-    def named(self) -> dict[str, Any]:
-        """What another process needs to open the same: references, and what is no artefact, plain."""
-        return {
-            "dataset": self.dataset.reference if self.dataset else None,
-            "feed": self.feed.id if self.feed else None,
-            "run": self.run.id if self.run else None,
-            "bundle": self.bundle.reference if self.bundle else None,
-            "report": self.report,
-            "training": self.training,
-            "seconds": self.seconds,
-            "skipped": self.skipped,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "is_trusted": self.bundle is not None and self.bundle.trusted,
-        }
-
-    @classmethod
-    def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
-        """What `named` told of in another process of this very command, from the store that both see."""
-        named = dict(named)
-        trust = named.pop("is_trusted")
-        return cls(
-            **{
-                **named,
-                "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None,
-                "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
-                "run": Run.open(store, named["run"]) if named["run"] else None,
-                "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
-            }
-        )
-
-    def rows(self) -> dict[str, int]:
-        """in = train + validation + test + quarantined + duplicates + filtered."""
-        if self.dataset is None:
-            return {}
-        counts = dict(self.dataset.counts)
-        if self.feed is not None:
-            for split in ("train", "validation", "test"):
-                counts[split] = self.feed.rows.get(split, 0)
-            counts["quarantined"] += self.feed.quarantined
-        total = sum(n for word, n in counts.items() if word != "in")
-        if total != counts["in"]:
-            raise PenstockError(
-                f"rows do not add up: {counts['in']} came in, {total} are accounted for ({counts}). This is a"
-                " defect of Penstock; please report it."
-            )
-        return counts
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        report = self.report or {}
-        return {
-            "dataset": self.dataset.reference if self.dataset else None,
-            "run": self.run.id if self.run else None,
-            "bundle": self.bundle.reference if self.bundle else None,
-            "rows": self.rows(),
-            "samples": self.feed.samples if self.feed else None,
-            "metrics": report.get("metrics", {}),
-            "intervals": report.get("intervals", {}),
-            "baseline": report.get("baseline", {}),
-            "classical": report.get("classical", {}),
-            "slices": report.get("slices", []),
-            "verdict": report.get("verdict"),
-            "training": self.training,
-            "seconds": self.seconds,
-            "skipped": self.skipped,
-            "peak_memory_bytes": self.peak_memory_bytes,
-        }
-
-
-def train_key(recipe: Recipe, feed: Feed) -> str:
-    """What decides a training's answer."""
-    whole = recipe.to_dict()
-    # came later: left out where it says nothing, so that what was trained before is found
-    usual = {"order": TrainOrder().to_dict()}
-    train = {
-        word: value
-        for word, value in whole["train"].items()
-        if word != "checkpoint" and value != usual.get(word)
-    }
-    # runs from before there was the word keep their keys
-    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
-    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
-
-
-def training(key: str) -> str:
-    """The name under which one process at a time trains for a key (`core.making`)."""
-    return f"trainings/{key}"
-
-
-def pack_key(recipe: Recipe, run: Run) -> str:
-    """What decides a bundle's content, beside the weights."""
-    whole = recipe.to_dict()
-    return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
-
-
-def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
-    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if
-    there is one. It is not opened.
-
-    Raises:
-        StoreError: what the store says of it is no reference.
-    """
-    reference = (store.read_text(_memo(recipe, run)) or "").strip()
-    if reference and not _REFERENCE.fullmatch(reference):
-        raise StoreError(
-            f"{store.url}/{_memo(recipe, run)} says {shown(reference)}, which is no bundle: it was changed."
-            " Delete it, and the run is packed anew."
-        )
-    return reference if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}") else None
-
-
-def _memo(recipe: Recipe, run: Run) -> str:
-    return f"index/bundle-{pack_key(recipe, run)}"
-
-
-def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
-    """What decides an evaluation's result; `bundle` is the bundle's id."""
-    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.to_dict()["evaluate"])
+_AGAIN = "Give the same command again to go on."
 
 
 class Pipeline:
@@ -232,10 +91,11 @@ class Pipeline:
             )
 
     def _stage(
-        self, name: str, found: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]
+        self, name: str, find: Callable[[], Any], make: Callable[[], Any], what: Callable[[Any], str]
     ) -> Any:
+        """What `find` finds, or else what `make` makes, timed; `what` names it in sentences."""
         start = time.perf_counter()
-        value = found()
+        value = find()
         skipped = value is not None
         if value is not None:
             self.events.emit("stage_skipped", stage=name, why=f"{what(value)} is there already")
@@ -254,7 +114,7 @@ class Pipeline:
             lambda: prepare(self.recipe, self.store, self.events),
             lambda d: f"dataset {d.reference}",
         )
-        self._is_of_run("dataset", self.outcome.dataset.reference)
+        self._check_run("dataset", self.outcome.dataset.reference)
 
     def _dataset_of_run(self) -> Dataset | None:
         """What the run that goes on has learnt from: a source that changed meanwhile must not begin another
@@ -264,13 +124,13 @@ class Pipeline:
             return None
         return Dataset.open(self.store, self._of.dataset)
 
-    def _is_of_run(self, word: str, found: str) -> None:
+    def _check_run(self, word: str, reference: str) -> None:
         """That a run which goes on goes on with what it has learnt from, where that had to be made anew."""
-        wanted = found if self._of is None else getattr(self._of, word)
-        if wanted != found:
+        wanted = reference if self._of is None else getattr(self._of, word)
+        if wanted != reference:
             raise StoreError(
                 f"{self._of.id if self._of else ''} has learnt from the {word} {wanted}, which is no longer"
-                f" in the store {self.store.url}; made anew it is {found}: its source, or Penstock, has"
+                f" in the store {self.store.url}; made anew it is {reference}: its source, or Penstock, has"
                 " changed since. Restore it, or train anew with `penstock run`."
             )
 
@@ -279,18 +139,18 @@ class Pipeline:
         dataset = self.outcome.dataset
         assert dataset is not None
 
-        def found() -> Feed | None:
+        def find() -> Feed | None:
             name = feed_id(self.recipe, dataset) if self._of is None else self._of.feed
             return Feed.open(self.store, name) if self.store.has(f"feeds/{name}") else None
 
         self.outcome.feed = self._stage(
             "encode",
-            found,
+            find,
             lambda: write_feed(self.recipe, dataset, self.store, self.events),
             lambda f: f"feed {f.id}",
         )
-        self._is_of_run("feed", self.outcome.feed.id)
-        self.outcome.rows()  # they add up, or we stop here
+        self._check_run("feed", self.outcome.feed.id)
+        self.outcome.rows()  # raises where they do not add up
 
     def train(self) -> None:
         """The run of the recipe on the feed: a finished one, one that goes on, or a new one.
@@ -305,7 +165,7 @@ class Pipeline:
             self._limits.training_fits(feed)
             return made_once(
                 self.store,
-                training(key),
+                training_lock(key),
                 f"the training of {self.recipe.name!r}",
                 self.events,
                 found=lambda: self._trained(key),
@@ -381,13 +241,13 @@ class Pipeline:
 
         def make() -> Bundle:
             bundle = pack(run, feed, dataset, self.store, self.events, recipe=self.recipe)
-            self.store.write_text(_memo(self.recipe, run), bundle.reference)
+            self.store.write_text(bundle_index(self.recipe, run), bundle.reference)
             return bundle
 
         def make_once() -> Bundle:
             return made_once(
                 self.store,
-                _memo(self.recipe, run),
+                bundle_index(self.recipe, run),
                 f"the bundle of {run.id}",
                 self.events,
                 found=lambda: self._packed(run, quiet=True),
@@ -426,120 +286,3 @@ class Pipeline:
             lambda: write_report(self.recipe, bundle, dataset, self.store, self.events),
             lambda _: "its report",
         )
-
-
-_AGAIN = "Give the same command again to go on."
-
-
-def resume_command(run: Run) -> str:
-    """What a user types to go on with a run; it may be copied as it stands."""
-    is_usual = run.store.url in ("./store", str(Path("store").absolute()))
-    return f"penstock resume {run.id}" + ("" if is_usual else f" --store {shlex.quote(run.store.url)}")
-
-
-def resume_advice(run: Run) -> str:
-    """What is said where a training is stopped before it could save."""
-    return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
-
-
-def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False) -> Run:
-    """Train into an open run; close its diary with what came of it, whatever that is."""
-    diary = JsonLines(run.events_path)
-    sinks: list[Sink] = [diary, *(tracker.sink(run.path) for tracker in recipe.trackers)]
-    with interrupts.installed(), interrupts.advice(resume_advice(run)):
-        _train_told(run, recipe, feed, events, sinks, resume=resume)
-    return run
-
-
-def _train_told(
-    run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool
-) -> None:
-    from penstock.train.supervisor import train
-
-    for sink in sinks:
-        events.attach(sink)
-    try:
-        summary = train(recipe, feed, run, events, resume=resume)
-    except BaseException as error:
-        # What was interrupted may answer with an error of its own.
-        if isinstance(error, (Interrupted, KeyboardInterrupt)) or interrupts.is_stopping:
-            _recorded(run, {"status": "interrupted"}, events)
-            raise _interrupted(error, run) from None
-        _recorded(run, {"status": "failed", "error": str(error)}, events)
-        raise
-    finally:
-        for sink in sinks:
-            events.detach(sink)
-    _finish(run, summary)
-
-
-def _interrupted(error: BaseException, run: Run) -> Interrupted:
-    """What the user is told of a training that was stopped: always with the command that goes on."""
-    command = resume_command(run)
-    if not isinstance(error, Interrupted):
-        trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
-        return Interrupted(f"Stopped.{trouble} {resume_advice(run)}")
-    if command in error.message:
-        return error
-    bare = f"penstock resume {run.id}"
-    if bare in error.message:
-        return Interrupted(error.message.replace(bare, command))
-    return Interrupted(f"{error.message} Continue with: {command}")
-
-
-def _finish(run: Run, summary: Mapping[str, Any]) -> None:
-    try:
-        run.finish(summary)
-    except StoreError as error:
-        if run.status != "done":
-            raise
-        raise StoreError(
-            f"{error.message} The training is done, and whole on this machine: give the same command again,"
-            " and it is sent; nothing is trained anew."
-        ) from None
-
-
-def _recorded(run: Run, facts: Mapping[str, Any], events: Events) -> None:
-    """Write down how it ended. What kept us from it is said, and hides nothing of the end itself."""
-    try:
-        run.record(facts)
-    except (StoreError, LeaseLost) as error:
-        events.warn(f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}")
-
-
-def find_report(recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store) -> dict[str, Any] | None:
-    """The evaluation that was made of this bundle, this dataset and these `evaluate` words, if any."""
-    name = f"reports/{report_key(recipe, bundle.id, dataset)}"
-    if not store.has(name):
-        return None
-    folder = store.open(name).path
-    with sound(f"the report {folder}", advice="Delete it, and it is made again"):
-        found = object_in(folder / "report.json")
-    return {**found, "path": str(folder / "report.md")}
-
-
-def write_report(
-    recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
-) -> dict[str, Any]:
-    """Evaluate, and keep the result as an artefact of its own (a run and a bundle are never edited)."""
-    return made_once(
-        store,
-        f"reports/{report_key(recipe, bundle.id, dataset)}",
-        f"the report on {bundle.reference}",
-        events,
-        found=lambda: find_report(recipe, bundle, dataset, store),
-        make=lambda: _reported(recipe, bundle, dataset, store, events),
-    )
-
-
-def _reported(
-    recipe: Recipe, bundle: Bundle, dataset: Dataset, store: Store, events: Events
-) -> dict[str, Any]:
-    result = evaluate(bundle, dataset, recipe, events)
-    name = f"reports/{report_key(recipe, bundle.id, dataset)}"
-    with store.draft(
-        name, {"type": "report", "bundle": bundle.reference, "dataset": dataset.reference}
-    ) as folder:
-        (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
-        (folder / "report.md").write_text(report_markdown(result), "utf-8")
-    return {**result, "path": str(store.at(f"{name}/report.md"))}

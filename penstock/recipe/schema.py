@@ -412,13 +412,26 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _hold_together(self) -> Recipe:
-        problems: list[Problem] = []
-        answerable = targets_of(self.targets)
+        """What sections must be to each other; every problem at once, in the order of a recipe's sections."""
+        # Hints are bounded for an error as a whole, so the parts share them.
         of_input, of_target = Hints(self.inputs), Hints(self.targets)
-        for name in self.inputs.keys() & self.targets.keys():
-            problems.append(
-                Problem(("targets", name), "is an input as well; a target that is given needs no learning")
-            )
+        problems = self._feature_problems(of_input)
+        problems += self._sample_problems(self.samples) if self.samples else self._leaks()
+        problems += self._model_problems(of_target)
+        problems += self._train_problems(of_input, of_target)
+        problems += self.train.order.problems(
+            {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
+        )
+        if problems:
+            raise mistakes(*problems)
+        return self
+
+    def _feature_problems(self, of_input: Hints) -> list[Problem]:
+        answerable = targets_of(self.targets)
+        problems = [
+            Problem(("targets", name), "is an input as well; a target that is given needs no learning")
+            for name in self.inputs.keys() & self.targets.keys()
+        ]
         for side, features in (("inputs", self.inputs), ("targets", self.targets)):
             for name, feature in features.items():
                 if not re.fullmatch(r"[^/<>]+", name):
@@ -436,20 +449,29 @@ class Recipe(Strict):
             for name, feature in answerable.items()
             if (over := feature.labels_steps_of()) is not None and self.inputs and over not in self.inputs
         ]
-        problems += self._sample_problems(self.samples) if self.samples else self._leaks()
-        if isinstance(self.model, Model):
-            inputs = dict.fromkeys([*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())])
-            of_encoded = Hints(inputs)
-            problems += [
-                Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}")
-                for n in self.model.encoders
-                if n not in inputs
-            ]
-            problems += [
-                Problem(("model", "decoders", n), f"is no target.{of_target(n)}")
-                for n in self.model.decoders
-                if n not in self.targets
-            ]
+        return problems
+
+    def _model_problems(self, of_target: Hints) -> list[Problem]:
+        """Encoders and decoders for what is no feature."""
+        if not isinstance(self.model, Model):
+            return []
+        inputs = dict.fromkeys([*self.inputs, *(f"<{f.type}>" for f in self.inputs.values())])
+        of_encoded = Hints(inputs)
+        problems = [
+            Problem(("model", "encoders", n), f"is no input.{of_encoded(n)}")
+            for n in self.model.encoders
+            if n not in inputs
+        ]
+        problems += [
+            Problem(("model", "decoders", n), f"is no target.{of_target(n)}")
+            for n in self.model.decoders
+            if n not in self.targets
+        ]
+        return problems
+
+    def _train_problems(self, of_input: Hints, of_target: Hints) -> list[Problem]:
+        """Words of `train` that name what is not there, or that the strategy cannot keep."""
+        problems: list[Problem] = []
         if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
             problems.append(
                 Problem(
@@ -478,12 +500,7 @@ class Recipe(Strict):
                     f" one of the targets {', '.join(self.targets)}.",
                 )
             )
-        problems += self.train.order.problems(
-            {**self.inputs, **self.targets}, self.weight, sampled=self.samples is not None
-        )
-        if problems:
-            raise mistakes(*problems)
-        return self
+        return problems
 
     def _leaks(self) -> list[Problem]:
         """Inputs that read a target's column."""

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -17,7 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from penstock.encode.feed import Feed
     from penstock.pipeline.demo import Shown
-    from penstock.pipeline.stages import Outcome
+    from penstock.pipeline.outcome import Outcome
 
 
 SLICES = 8
@@ -116,11 +116,27 @@ def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def report_screen(report: Mapping[str, Any]) -> str:
     """Metrics with their intervals beside the baselines; the slices; the verdict."""
-    things: list[Any] = []
+    parts: list[Any] = [*_metric_tables(report), *_slice_tables(report)]
+    overlap = (report.get("overlap") or {}).get("test")
+    if overlap:
+        parts.append(
+            f"{overlap:,} rows of the given test split are also in train; the test split was left as given.\n"
+        )
+    parts += [f"Note: {note}\n" for note in report.get("notes") or []]
+    if report.get("verdict"):
+        parts.append(str(report["verdict"]))
+    return _render(*parts)
+
+
+def _metric_tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """One table a target."""
     classical = report.get("classical") or {}
     by_target = classical.get("metrics", classical)  # earlier reports had them among the facts
     split = next(iter(report.get("metrics", {})), "test")
     for target, metrics in report.get("metrics", {}).get(split, {}).items():
+        intervals = report.get("intervals", {}).get(target) or {}
+        classical_metrics = by_target.get(target) or {}
+        trivial_metrics = report.get("baseline", {}).get(target) or {}
         table = _table(
             f"{target} on the {split} split ({report.get('rows', 0):,} rows)",
             "metric",
@@ -131,36 +147,38 @@ def report_screen(report: Mapping[str, Any]) -> str:
             right=(1, 2, 3, 4),
         )
         for metric, value in metrics.items():
-            if isinstance(value, (list, Mapping)):
+            if isinstance(value, (list, Mapping)):  # a curve or a matrix, which the report's file shows
                 continue
-            low_high = (report.get("intervals", {}).get(target) or {}).get(metric)
-            interval = (
-                f"{number(low_high[0])} – {number(low_high[1])}" if low_high and None not in low_high else ""
-            )
+            low_high = intervals.get(metric)
+            interval = ""
+            if low_high and None not in low_high:
+                interval = f"{number(low_high[0])} – {number(low_high[1])}"
             table.add_row(
                 metric,
                 number(value),
                 interval,
-                number((by_target.get(target) or {}).get(metric)),
-                number((report.get("baseline", {}).get(target) or {}).get(metric)),
+                number(classical_metrics.get(metric)),
+                number(trivial_metrics.get(metric)),
             )
-        things.append(table)
+        yield table
+
+
+def _slice_tables(report: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The slices that the recipe declares, and the worst of those that were found; the first few a target."""
     slices = report.get("slices") or []
-    several = len({one.get("target") for one in slices}) > 1
-    for title, most, some in (
-        ("by slice", SLICES, [s for s in slices if s.get("declared")]),
-        ("the worst slices found", FOUND, [s for s in slices if not s.get("declared")]),
+    declared = [one for one in slices if one.get("declared")]
+    worst = [one for one in slices if not one.get("declared")]
+    is_of_several = len({one.get("target") for one in slices}) > 1
+    for title, most, rows in (
+        ("by slice", SLICES, declared),
+        ("the worst slices found", FOUND, worst),
     ):
-        if not some:
+        if not rows:
             continue
-        shown = [
-            one
-            for i, one in enumerate(some)
-            if sum(other.get("target") == one.get("target") for other in some[:i]) < most
-        ]
+        shown = _first_of_each_target(rows, most)
         table = _table(title, "slice", "rows", "metric", "here", "whole", right=(1, 3, 4))
         for one in shown:
-            label = f"{one['target']}: " if several else ""
+            label = f"{one['target']}: " if is_of_several else ""
             table.add_row(
                 f"{label}{one['column']} = {one['value']}",
                 number(one["rows"]),
@@ -168,20 +186,21 @@ def report_screen(report: Mapping[str, Any]) -> str:
                 number(one["value_of_metric"]),
                 number(one["whole"]),
             )
-        things.append(table)
-        if len(some) > len(shown):
-            things.append(f" and {len(some) - len(shown)} more in the report\n")
-    if report.get("rows") and all(one.get("declared") for one in slices):
-        things.append("No slice was found on which it is worse than on the rest beyond chance.\n")
-    overlap = (report.get("overlap") or {}).get("test")
-    if overlap:
-        things.append(
-            f"{overlap:,} rows of the given test split are also in train; the test split was left as given.\n"
-        )
-    things += [f"Note: {note}\n" for note in report.get("notes") or []]
-    if report.get("verdict"):
-        things.append(str(report["verdict"]))
-    return _render(*things)
+        yield table
+        if len(rows) > len(shown):
+            yield f" and {len(rows) - len(shown)} more in the report\n"
+    if report.get("rows") and not worst:
+        yield "No slice was found on which it is worse than on the rest beyond chance.\n"
+
+
+def _first_of_each_target(slices: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    shown: list[Mapping[str, Any]] = []
+    counts: dict[Any, int] = {}
+    for one in slices:
+        counts[one.get("target")] = counts.get(one.get("target"), 0) + 1
+        if counts[one.get("target")] <= most:
+            shown.append(one)
+    return shown
 
 
 def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
@@ -192,9 +211,11 @@ def outcome_screen(outcome: Outcome, *, store: str | None) -> str:
     if outcome.report:
         parts.append("\n" + report_screen(outcome.report))
     lines = []
-    for word, thing in (("dataset", outcome.dataset), ("run", outcome.run), ("bundle", outcome.bundle)):
-        if thing is not None:
-            lines.append(f"{word:8} {getattr(thing, 'reference', None) or thing.id}\n         {thing.path}")
+    artefacts = {"dataset": outcome.dataset, "run": outcome.run, "bundle": outcome.bundle}
+    for word, artefact in artefacts.items():
+        if artefact is not None:
+            reference = getattr(artefact, "reference", None) or artefact.id
+            lines.append(f"{word:8} {reference}\n         {artefact.path}")
     if outcome.report and outcome.report.get("path"):
         lines.append(f"report   {outcome.report['path']}")
     if all(outcome.skipped.values()) and outcome.skipped:
@@ -222,18 +243,12 @@ def _expected(expects: Mapping[str, Any]) -> str:
     for word, value in expects.items():
         if word == "about":
             continue
-        called = word.removesuffix("_bytes")
-        text = (
-            size(value)
-            if "bytes" in word
-            else f"{value:,.0f} s at most"
-            if word == "most_seconds"
-            else f"{value:,}"
-        )
-        parts.append(
-            f"{'time' if word == 'most_seconds' else called}"
-            f" {'about ' if word in expects.get('about', ()) else ''}{text}"
-        )
+        name, text = word.removesuffix("_bytes"), f"{value:,}"
+        if "bytes" in word:
+            text = size(value)
+        elif word == "most_seconds":
+            name, text = "time", f"{value:,.0f} s at most"
+        parts.append(f"{name} {'about ' if word in expects.get('about', ()) else ''}{text}")
     return ", ".join(parts)
 
 
@@ -251,11 +266,11 @@ def list_screen(shelf: str, rows: Sequence[Mapping[str, Any]], store: str) -> st
     return "\n".join([_render(table, width=140), *problems])
 
 
-def show_screen(found: Mapping[str, Any]) -> str:
+def show_screen(facts: Mapping[str, Any]) -> str:
     """One artefact."""
-    if "card" in found:
-        return f"{found['reference']}\n{found['path']}\n\n{found['card']}"
-    return json.dumps(found, indent=2, ensure_ascii=False, default=str)
+    if "card" in facts:
+        return f"{facts['reference']}\n{facts['path']}\n\n{facts['card']}"
+    return json.dumps(facts, indent=2, ensure_ascii=False, default=str)
 
 
 def demo_screen(shown: Shown) -> str:

@@ -17,7 +17,8 @@ from penstock.core.errors import RecipeError, StoreError, UserError
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.nn.weights import read_tensors
-from penstock.pipeline.stages import Outcome, Pipeline
+from penstock.pipeline.outcome import Outcome
+from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import load_recipe
 
 GOOD, BAD = ["fine", "lovely", "great", "warm"], ["poor", "dull", "bad", "cold"]

@@ -48,7 +48,7 @@ IN_A_RUN = [
 ]
 AFTER_A_RUN = [
     "penstock.pipeline.stages:pack",
-    "penstock.pipeline.stages:evaluate",
+    "penstock.pipeline.reports:evaluate",
     "penstock.cli.commands:print_result",
 ]
 SLOW = [

@@ -50,7 +50,7 @@ def runs(place: Path) -> list[str]:
     "moment",
     [
         "penstock.pipeline.stages:pack",
-        pytest.param("penstock.pipeline.stages:evaluate", marks=pytest.mark.slow),
+        pytest.param("penstock.pipeline.reports:evaluate", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_whose_training_has_ended_is_packed_and_evaluated_by_resume(place: Path, moment: str) -> None:

@@ -10,7 +10,7 @@ from penstock.contracts.learn import World
 from penstock.core.errors import RecipeError
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
-from penstock.pipeline.stages import train_key
+from penstock.pipeline.keys import train_key
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.communicator import Communicator

@@ -12,7 +12,7 @@ import torch
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
-from penstock.pipeline.stages import train_key
+from penstock.pipeline.keys import train_key
 from penstock.run import Run
 from penstock.train.supervisor import train
 from tests.train.tiny import tiny_feed, tiny_recipe

@@ -1,0 +1,73 @@
+"""What identifies a stage's work: a key made of its inputs alone, which is looked up before anything is made.
+
+Engines, launchers, stores and memory are in no key: they do not change answers. Whoever adds a word to a key
+loses what was made before: give the word a default, and leave it out where it has that.
+"""
+
+from __future__ import annotations
+
+import re
+
+from penstock.core.errors import StoreError
+from penstock.core.identity import fingerprint
+from penstock.core.paths import shown
+from penstock.core.store import FORMAT, Store
+from penstock.encode.feed import Feed
+from penstock.prepare.dataset import Dataset
+from penstock.recipe.order import TrainOrder
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+
+_REFERENCE = re.compile(r"bundle-[0-9a-f]{16}")
+
+
+def train_key(recipe: Recipe, feed: Feed) -> str:
+    """What decides a training's answer."""
+    whole = recipe.to_dict()
+    # `order` came later: it is left out where it says nothing, so that what was trained before it is found.
+    usual = {"order": TrainOrder().to_dict()}
+    train = {
+        word: value
+        for word, value in whole["train"].items()
+        if word != "checkpoint" and value != usual.get(word)
+    }
+    # `parallel` came later, too.
+    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
+    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
+
+
+def training_lock(key: str) -> str:
+    """The name under which one process at a time trains for a key (`core.making`)."""
+    return f"trainings/{key}"
+
+
+def pack_key(recipe: Recipe, run: Run) -> str:
+    """What decides a bundle's content, beside the weights."""
+    whole = recipe.to_dict()
+    return fingerprint("pack", FORMAT, run.id, recipe.name, whole["keep"], whole["derive"], whole["clean"])
+
+
+def packed(recipe: Recipe, run: Run, store: Store) -> str | None:
+    """The reference of the bundle that was packed of this run by this recipe and that lies in the store, if
+    there is one. It is not opened.
+
+    Raises:
+        StoreError: what the store says of it is no reference.
+    """
+    reference = (store.read_text(bundle_index(recipe, run)) or "").strip()
+    if reference and not _REFERENCE.fullmatch(reference):
+        raise StoreError(
+            f"{store.url}/{bundle_index(recipe, run)} says {shown(reference)}, which is no bundle: it was"
+            " changed. Delete it, and the run is packed anew."
+        )
+    return reference if reference and store.has(f"bundles/{reference.removeprefix('bundle-')}") else None
+
+
+def bundle_index(recipe: Recipe, run: Run) -> str:
+    """Where the store says which bundle was packed for a key."""
+    return f"index/bundle-{pack_key(recipe, run)}"
+
+
+def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
+    """What decides an evaluation's result; `bundle` is the bundle's id."""
+    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.to_dict()["evaluate"])

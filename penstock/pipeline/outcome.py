@@ -1,0 +1,96 @@
+"""What a pipeline has come to: its artefacts, its report, its rows, and what was there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.bundle.bundle import Bundle
+from penstock.core.errors import PenstockError
+from penstock.core.store import Store
+from penstock.encode.feed import Feed
+from penstock.prepare.dataset import Dataset
+from penstock.run import Run
+
+
+@dataclass
+class Outcome:
+    """What a pipeline made, and what it found there already."""
+
+    dataset: Dataset | None = None
+    feed: Feed | None = None
+    run: Run | None = None
+    bundle: Bundle | None = None
+    report: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, bool] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+
+    def named(self) -> dict[str, Any]:
+        """What another process needs to open the same: references, and what is no artefact, plain."""
+        return {
+            "dataset": self.dataset.reference if self.dataset else None,
+            "feed": self.feed.id if self.feed else None,
+            "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None,
+            "report": self.report,
+            "training": self.training,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "is_trusted": self.bundle is not None and self.bundle.trusted,
+        }
+
+    @classmethod
+    def opened(cls, named: dict[str, Any], store: Store) -> Outcome:
+        """What `named` told of in another process of this very command, from the store that both see."""
+        references = dict(named)
+        trust = references.pop("is_trusted")
+        return cls(
+            **{
+                **references,
+                "dataset": Dataset.open(store, named["dataset"]) if named["dataset"] else None,
+                "feed": Feed.open(store, named["feed"]) if named["feed"] else None,
+                "run": Run.open(store, named["run"]) if named["run"] else None,
+                "bundle": Bundle.open(named["bundle"], store, trust=trust) if named["bundle"] else None,
+            }
+        )
+
+    def rows(self) -> dict[str, int]:
+        """in = train + validation + test + quarantined + duplicates + filtered."""
+        if self.dataset is None:
+            return {}
+        counts = dict(self.dataset.counts)
+        if self.feed is not None:
+            for split in ("train", "validation", "test"):
+                counts[split] = self.feed.rows.get(split, 0)
+            counts["quarantined"] += self.feed.quarantined
+        total = sum(n for word, n in counts.items() if word != "in")
+        if total != counts["in"]:
+            raise PenstockError(
+                f"rows do not add up: {counts['in']} came in, {total} are accounted for ({counts}). This is a"
+                " defect of Penstock; please report it."
+            )
+        return counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        report = self.report or {}
+        return {
+            "dataset": self.dataset.reference if self.dataset else None,
+            "run": self.run.id if self.run else None,
+            "bundle": self.bundle.reference if self.bundle else None,
+            "rows": self.rows(),
+            "samples": self.feed.samples if self.feed else None,
+            "metrics": report.get("metrics", {}),
+            "intervals": report.get("intervals", {}),
+            "baseline": report.get("baseline", {}),
+            "classical": report.get("classical", {}),
+            "slices": report.get("slices", []),
+            "verdict": report.get("verdict"),
+            "training": self.training,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }

@@ -1,0 +1,101 @@
+"""One training into one run, and what is said and recorded when it does not come to its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import Interrupted, LeaseLost, PenstockError, StoreError
+from penstock.core.events import Events, JsonLines, Sink
+from penstock.core.interrupts import interrupts
+from penstock.encode.feed import Feed
+from penstock.recipe.schema import Recipe
+from penstock.run import Run
+
+
+def resume_command(run: Run) -> str:
+    """What a user types to go on with a run; it may be copied as it stands."""
+    is_usual = run.store.url in ("./store", str(Path("store").absolute()))
+    return f"penstock resume {run.id}" + ("" if is_usual else f" --store {shlex.quote(run.store.url)}")
+
+
+def resume_advice(run: Run) -> str:
+    """What is said where a training is stopped before it could save."""
+    return f"No new checkpoint was saved; those before are kept. Continue with: {resume_command(run)}"
+
+
+def train_into(run: Run, recipe: Recipe, feed: Feed, events: Events, *, resume: bool = False) -> Run:
+    """Train into an open run; close its event log with what came of it, whatever that is.
+
+    Args:
+        run: written to; its event log gets every event.
+        recipe: how to train; its trackers hear every event, too.
+        feed: what on.
+        events: progress, and what is said.
+        resume: go on from the run's last checkpoint.
+
+    Raises:
+        TrainingError: training fails; the run is then recorded as failed.
+        Interrupted: a signal ended it; the sentence has the command that goes on.
+    """
+    event_log = JsonLines(run.events_path)
+    sinks: list[Sink] = [event_log, *(tracker.sink(run.path) for tracker in recipe.trackers)]
+    with interrupts.installed(), interrupts.advice(resume_advice(run)):
+        _train(run, recipe, feed, events, sinks, resume=resume)
+    return run
+
+
+def _train(run: Run, recipe: Recipe, feed: Feed, events: Events, sinks: list[Sink], *, resume: bool) -> None:
+    from penstock.train.supervisor import train
+
+    for sink in sinks:
+        events.attach(sink)
+    try:
+        summary = train(recipe, feed, run, events, resume=resume)
+    except BaseException as error:
+        # What was interrupted may answer with an error of its own.
+        if isinstance(error, (Interrupted, KeyboardInterrupt)) or interrupts.is_stopping:
+            _record(run, {"status": "interrupted"}, events)
+            raise _interrupted(error, run) from None
+        _record(run, {"status": "failed", "error": str(error)}, events)
+        raise
+    finally:
+        for sink in sinks:
+            events.detach(sink)
+    _finish(run, summary)
+
+
+def _interrupted(error: BaseException, run: Run) -> Interrupted:
+    """What the user is told of a training that was stopped: always with the command that goes on."""
+    command = resume_command(run)
+    if not isinstance(error, Interrupted):
+        trouble = f" {error.message}" if isinstance(error, PenstockError) else ""
+        return Interrupted(f"Stopped.{trouble} {resume_advice(run)}")
+    if command in error.message:
+        return error
+    bare = f"penstock resume {run.id}"
+    if bare in error.message:
+        return Interrupted(error.message.replace(bare, command))
+    return Interrupted(f"{error.message} Continue with: {command}")
+
+
+def _finish(run: Run, summary: Mapping[str, Any]) -> None:
+    try:
+        run.finish(summary)
+    except StoreError as error:
+        if run.status != "done":
+            raise
+        raise StoreError(
+            f"{error.message} The training is done, and whole on this machine: give the same command again,"
+            " and it is sent; nothing is trained anew."
+        ) from None
+
+
+def _record(run: Run, facts: Mapping[str, Any], events: Events) -> None:
+    """Write down how it ended. What kept us from it is said, and hides nothing of the end itself."""
+    try:
+        run.record(facts)
+    except (StoreError, LeaseLost) as error:
+        events.warn(f"that {run.id} was {facts['status']} could not be written everywhere: {error.message}")
