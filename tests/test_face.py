@@ -61,6 +61,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
             "last_resort",
             "near",
             "redact",
+            "secret_clients",
             "secret_names",
             "secret_shapes",
             "secret_values",
