@@ -70,7 +70,7 @@ def arrays(feed: Feed, *, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What the loader gives of the training split, in stored order."""
     pieces = [
         {name: np.array(batch[name]) for name in names}
-        for batch in Loader(feed, "train", batch_size=1 << 16, shuffle=False, numpy=True)
+        for batch in Loader(feed, batch_size=1 << 16, order="stored", numpy=True)
     ]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
@@ -135,7 +135,7 @@ def texts(folder: Path, rows: int) -> Encoded:
     )
     found = encoded(folder, "texts", table, {"words": {"type": "sequence", "unit": "items"}}, {"y": "binary"})
     pieces, counts = [], [np.zeros(1, np.int64)]
-    for batch in Loader(found.feed, "train", batch_size=1 << 13, shuffle=False, numpy=True):
+    for batch in Loader(found.feed, batch_size=1 << 13, order="stored", numpy=True):
         mask = batch["words.mask"]
         pieces.append(batch["words.tokens"][mask].astype(np.uint16))
         counts.append(mask.sum(1))

@@ -384,7 +384,11 @@ def _pairs(
 def _ours(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
     learner = Learner(recipe, feed, world)
     learner.to_train()
-    loader = Loader(feed, "train", batch_size=int(recipe.train.batch_size), rank=world.rank, world=world.size)
+    loader = Loader(
+        feed,
+        batch_size=int(recipe.train.batch_size),
+        options={"rank": world.rank, "world": world.size},
+    )
 
     def endless() -> Iterator[tuple[int, Any]]:
         for epoch in cycle(range(1_000_000)):
@@ -410,7 +414,7 @@ def _by_hand(recipe: Recipe, feed: Any, world: World) -> Callable[[int], None]:
         decoders_of(recipe, feed.encoding), target_specs(recipe, feed.encoding)
     )[0]
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    whole = Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False, rank=0, world=1)
+    whole = Loader(feed, batch_size=feed.rows["train"], order="stored", options={"rank": 0, "world": 1})
     # no more than the loop needs
     everything = {
         name: array

@@ -80,11 +80,9 @@ def bench() -> None:
 def _loader(made: Encoded, *, rank: int = 0, world: int = 1) -> Loader:
     return Loader(
         Feed.open(Store(made.store), made.feed.id),
-        "train",
         batch_size=BATCH,
         seed=SEED,
-        rank=rank,
-        world=world,
+        options={"rank": rank, "world": world},
     )
 
 

@@ -73,7 +73,10 @@ def bench() -> None:
             folder=folder,
         )
         runs = Against(
-            "penstock", "ours", "tabular", {**ours.how, "shuffle": "blocks", "block": BATCH, "window": 1}
+            "penstock",
+            "ours",
+            "tabular",
+            {**ours.how, "shuffle": "blocks", "order": {"block": BATCH, "window": 1}},
         )
         beside(
             "table in shuffled runs of 4,096 neighbours, as Hugging Face's are, and shuffled within each",

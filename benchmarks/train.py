@@ -71,7 +71,7 @@ def _bench(folder: Path) -> None:
 
     everything = {
         k: v
-        for _, batch in Loader(feed, "train", batch_size=feed.rows["train"], shuffle=False).batches(0)
+        for _, batch in Loader(feed, batch_size=feed.rows["train"], order="stored").batches(0)
         for k, v in batch.items()
     }
     specs, decoders = target_specs(recipe, feed.encoding), decoders_of(recipe, feed.encoding)

@@ -264,10 +264,10 @@ def _loop_timed_by(clock: Clock) -> Iterator[None]:
     """
 
     class Clocked(Loader):
-        def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        def batches(self, epoch: int, *, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
             clock.begin()
             try:
-                yield from super().batches(epoch, start)
+                yield from super().batches(epoch, start=start)
             finally:
                 clock.end()
 

@@ -20,6 +20,7 @@ from penstock._version import __version__
 
 if TYPE_CHECKING:
     from penstock.api import (
+        Loader,
         check,
         encode,
         evaluate,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from penstock.core.errors import PenstockError
     from penstock.core.store import Store
     from penstock.encode.feed import Feed
-    from penstock.loader.loader import Loader
     from penstock.prepare.dataset import Dataset
     from penstock.recipe.schema import Recipe
     from penstock.run import Run
@@ -76,7 +76,6 @@ _NOUNS = {
     "Bundle": "penstock.bundle.bundle",
     "Dataset": "penstock.prepare.dataset",
     "Feed": "penstock.encode.feed",
-    "Loader": "penstock.loader.loader",
     "Part": "penstock.contracts.part",
     "PenstockError": "penstock.core.errors",
     "Recipe": "penstock.recipe.schema",

@@ -26,10 +26,11 @@ from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
-from penstock.loader.from_recipe import feed_of
+from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.keys import training_lock
 from penstock.pipeline.listing import SHELVES, listed, listed_runs
 from penstock.pipeline.manifests import rendered
+from penstock.pipeline.open_loader import Loader as Loader  # a verb like the others
 from penstock.pipeline.outcome import Outcome
 from penstock.pipeline.plan import make_plan
 from penstock.pipeline.predict import predict_file
@@ -41,6 +42,7 @@ from penstock.prepare.recipe_columns import column_problems
 from penstock.recipe.code import reaching
 from penstock.recipe.names import name_problems
 from penstock.recipe.schema import OwnModel, Recipe, Serve, load_recipe
+from penstock.recipe.stores import as_store, store_of
 from penstock.run import Run
 
 CHECKED_ROWS = 10_000
@@ -59,22 +61,6 @@ def as_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
                 return load_recipe(recipe.to_dict(), overrides, base=recipe.base)
         return recipe
     return load_recipe(recipe, overrides)
-
-
-def store_of(recipe: Recipe, store: str | Path | Store | None = None) -> Store:
-    """The store given, or else the recipe's (a relative path starts from the recipe's folder)."""
-    if isinstance(store, Store):
-        return store
-    if store is not None:
-        return Store(store, cache_bytes=recipe.resources.cache)
-    return Store(
-        recipe.store if "://" in recipe.store else recipe.base / recipe.store,
-        cache_bytes=recipe.resources.cache,
-    )
-
-
-def _as_store(store: str | Path | Store | None) -> Store:
-    return store if isinstance(store, Store) else Store(store or "./store")
 
 
 def _as_source(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +208,7 @@ def encode(
         data: a dataset, with `inputs` and perhaps `targets` as a recipe says them; or a recipe, which is
             prepared if need be.
         weight: the column of how much each row counts; for a dataset.
-        weights: a column that rows are to be drawn by (`Loader(…, weights=…)`), and
+        weights: a column that rows are to be drawn by (`Loader(…, order={'weights': …})`), and
         mix: `{by: column, weights: {value: share}}`, likewise; these columns are stored with the rows. For a
             dataset; a recipe has `train.order`.
         like: a feed whose features are taken as they were fitted there, so that rows of both can be mixed;
@@ -318,7 +304,7 @@ def recipe_of(run: str, *, store: str | Path | Store | None = None, trust: bool 
     Raises:
         UserError: it asks for more than its user has allowed.
     """
-    return _to_resume(Run.open(_as_store(store), run), trust)
+    return _to_resume(Run.open(as_store(store), run), trust)
 
 
 def _to_resume(run: Run, trust: bool) -> Recipe:
@@ -395,7 +381,7 @@ def resume(
         UserError: there is no such run, nothing of it is left to do, or it asks for more than its user has
             allowed.
     """
-    where, told = _as_store(store), events or Events()
+    where, told = as_store(store), events or Events()
     found = Run.open(where, reference)
     is_done = found.status == "done"
     is_left = is_done and found.send()  # its training was done, and its way to the bucket was not
@@ -441,7 +427,7 @@ def evaluate(
         bundle: a bundle, its reference, or its folder.
         dataset: another dataset, `name@id`, with the columns that the bundle needs.
     """
-    where = _as_store(store)
+    where = as_store(store)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, where, trust=trust)
     found = Dataset.open(where, dataset or opened.dataset)
     recipe = opened.recipe(trust=trust)
@@ -490,7 +476,7 @@ def predict(
     Raises:
         RequestError: the source lacks a column that the bundle needs.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, as_store(store), trust=trust)
     declaration = _as_source(source)
     return predict_file(
         opened,
@@ -520,7 +506,7 @@ def serve(
     """
     from penstock.serve.server import serve as serve_forever
 
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _as_store(store), trust=trust)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, as_store(store), trust=trust)
     declared = {**opened.serve_options, **{k: v for k, v in options.items() if v is not None}}
     unknown = sorted(set(declared) - set(Serve.field_names()))
     if unknown:
@@ -543,7 +529,7 @@ def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> li
         them one with `reference` and `problem` for each that cannot be read, whose neighbours are listed all
         the same.
     """
-    where = _as_store(store)
+    where = as_store(store)
     if shelf == "runs":
         return listed_runs(where)
     if shelf not in SHELVES:
@@ -555,7 +541,7 @@ def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str
     """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their
     ids as listed).
     """
-    where = _as_store(store)
+    where = as_store(store)
     if reference.startswith("run-"):
         found = Run.open(where, reference)
         return {"reference": found.id, "path": str(found.path), **found.facts()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+import penstock
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.loader.loader import Loader
@@ -13,7 +14,7 @@ PACKAGES = ("torch", "numpy", "pyarrow")
 
 def _loader(store: str, feed: str, batch: int, seed: int, **words):
     torch.set_num_threads(1)
-    loader = Loader(Feed.open(Store(store), feed), "train", batch_size=batch, seed=seed, **words)
+    loader = penstock.Loader(Feed.open(Store(store), feed), batch_size=batch, seed=seed, **words)
 
     def epoch(n: int):
         loader.set_epoch(n)
@@ -23,7 +24,7 @@ def _loader(store: str, feed: str, batch: int, seed: int, **words):
 
 
 def tabular(*, folder: str, store: str, feed: str, batch: int, seed: int, **words):
-    """`words` are the Loader's, such as shuffle="blocks"."""
+    """`words` are those of penstock.Loader, such as shuffle="blocks"."""
     return (
         _loader(store, feed, batch, seed, **words),
         lambda b: len(b["row_id"]),
@@ -37,7 +38,7 @@ def text(*, folder: str, store: str, feed: str, batch: int, seed: int):
 
 def jpeg(*, folder: str, store: str, feed: str, batch: int, threads: int, seed: int):
     return (
-        _loader(store, feed, batch, seed, threads=threads),
+        _loader(store, feed, batch, seed, options={"threads": threads}),
         lambda b: len(b["row_id"]),
         lambda b: b["y.index"].sum(),
     )
@@ -89,7 +90,7 @@ def step_dataloader(*, folder: str, store: str, feed: str, batch: int, steps: in
 
 
 def _tensors(store: str, feed: str) -> tuple[torch.Tensor, torch.Tensor]:
-    whole = Loader(Feed.open(Store(store), feed), "train", batch_size=1 << 16, shuffle=False)
+    whole = Loader(Feed.open(Store(store), feed), batch_size=1 << 16, order="stored")
     pieces = [(batch["x.value"].clone(), batch["y.label"].clone()) for batch in whole]
     return torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces])
 

@@ -9,7 +9,7 @@ reads nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from penstock.core.errors import UserError
 from penstock.core.near import did_you_mean
 from penstock.encode.order_columns import MIX, WEIGHTS, group_of
 from penstock.encode.series.windows import WindowShards
+from penstock.loader.feeds import Rows, column, shard_bytes
 from penstock.order.length_buckets import SPAN, Bucketed, Lengths
 from penstock.order.mixture import LONGEST_PERIOD, Group, Mixture, members, order_within
 from penstock.order.order import Order, Shuffle
-from penstock.order.samplers import NO_HOLES, Drawn, Draws, Once, Replaced, Subset, running_sums
+from penstock.order.samplers import Drawn, Draws, Once, Replaced, Subset, running_sums
 from penstock.recipe.order import TrainOrder
 
 if TYPE_CHECKING:
@@ -32,17 +33,6 @@ FULL_BYTES = 4 * 2**30
 """Up to so many bytes of shards `auto` is `full`: rows from everywhere are then rows from the page cache, on
 any machine that trains.
 """
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One feed's split."""
-
-    feed: Feed
-    shards: Shards | WindowShards
-    holes: np.ndarray = field(default_factory=NO_HOLES.copy)
-    weight: float = 1.0
-    """Its share of a mixture."""
 
 
 @dataclass(frozen=True)
@@ -82,32 +72,8 @@ def resolve_order(
         Order(subset.rows, seed, 0, chosen, _block(order, part.shards, subset), order.window)
         for part, subset in zip(parts, subsets, strict=True)
     ]
-    drawn = order.draws
-    if len(parts) > 1 and drawn:
-        raise UserError(
-            f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
-            " of them out"
-        )
-    if order.epoch_rows is not None and not drawn and len(parts) == 1:
-        raise UserError(
-            "epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several"
-            " feeds); otherwise an epoch has each row once"
-        )
-    draws: Draws
-    if len(parts) > 1:
-        groups = [
-            Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots)
-            for part, subset, own in zip(parts, subsets, orders, strict=True)
-        ]
-        draws = Mixture.of(
-            groups, [part.weight for part in parts], rows=order.epoch_rows, seed=seed, of_feeds=True
-        )
-    elif drawn in ("mix", "balance"):
-        draws = _grouped(order, parts[0], subsets[0], orders[0], seed)
-    elif drawn in ("weights", "replacement"):
-        draws = _replaced(order, parts[0], subsets[0], seed)
-    else:
-        draws = Once(subsets[0], orders[0], parts[0].holes)
+    _check_drawn(order, several_feeds=len(parts) > 1)
+    draws = _draws(order, parts, subsets, orders, seed)
     if order.bucket:
         draws = Bucketed(
             draws,
@@ -116,18 +82,59 @@ def resolve_order(
             seed=seed,
             lengths=_lengths(parts),
         )
-    identity: dict[str, Any] = {"shuffle": chosen if drawn not in ("weights", "replacement") else "drawn"}
+    return ResolvedOrder(draws, chosen, why, _identity(order, chosen, [own.block for own in orders]))
+
+
+def _check_drawn(order: TrainOrder, *, several_feeds: bool) -> None:
+    drawn = order.draws
+    if several_feeds and drawn:
+        raise UserError(
+            f"`{drawn}` goes not with a mixture of feeds, which draws rows by the feeds' weights; leave one"
+            " of them out"
+        )
+    if order.epoch_rows is not None and not drawn and not several_feeds:
+        raise UserError(
+            "epoch_rows is for rows that are drawn (`replacement`, `weights`, `balance`, `mix`, several"
+            " feeds); otherwise an epoch has each row once"
+        )
+
+
+def _draws(
+    order: TrainOrder,
+    parts: Sequence[Rows],
+    subsets: Sequence[Subset],
+    orders: Sequence[Order],
+    seed: int,
+) -> Draws:
+    """Which row each position of an epoch has, before rows of like length are put together."""
+    if len(parts) > 1:
+        groups = [
+            Group(f"the feed {part.feed.id}", subset.rows, own, subset.slots)
+            for part, subset, own in zip(parts, subsets, orders, strict=True)
+        ]
+        weights = [part.weight for part in parts]
+        return Mixture.of(groups, weights, rows=order.epoch_rows, seed=seed, of_feeds=True)
+    if order.draws in ("mix", "balance"):
+        return _grouped(order, parts[0], subsets[0], orders[0], seed)
+    if order.draws in ("weights", "replacement"):
+        return _replaced(order, parts[0], subsets[0], seed)
+    return Once(subsets[0], orders[0], parts[0].holes)
+
+
+_IDENTIFYING = ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
+"""Words that a position depends on; those that are as usual are left out of an identity, so that a word which
+is added later changes no position that was saved before it.
+"""
+
+
+def _identity(order: TrainOrder, shuffle: Shuffle, blocks: Sequence[int]) -> dict[str, Any]:
+    is_drawn = order.draws in ("weights", "replacement")
+    identity: dict[str, Any] = {"shuffle": "drawn" if is_drawn else shuffle}
     if identity["shuffle"] == "blocks":
-        identity |= {
-            "block": [own.block for own in orders] if len(parts) > 1 else orders[0].block,
-            "window": order.window,
-        }
-    identity |= {
-        word: value
-        for word in ("last", "fraction", "replacement", "weights", "balance", "mix", "epoch_rows", "bucket")
-        if (value := order.to_dict()[word]) != _USUAL[word]
-    }
-    return ResolvedOrder(draws, chosen, why, identity)
+        identity["block"] = list(blocks) if len(blocks) > 1 else blocks[0]
+        identity["window"] = order.window
+    words = order.to_dict()
+    return identity | {word: words[word] for word in _IDENTIFYING if words[word] != _USUAL[word]}
 
 
 _USUAL = TrainOrder().to_dict()
@@ -149,18 +156,6 @@ def _shuffle(
             f"the shards of {split} have {size / 2**30:.1f} GiB, more than the {FULL_BYTES / 2**30:g} up to"
             " which rows are shuffled one by one"
         ),
-    )
-
-
-def shard_bytes(feed: Feed, split: str) -> int:
-    """Of all the shards that a split's rows are gathered from."""
-    names = ("steps", "singles", split) if feed.samples is not None else (split,)
-    files = feed.manifest.get("files", {})
-    return sum(
-        int(files[file]["size_bytes"])
-        for name in names
-        for file in feed.manifest["shards"].get(name, ())
-        if file in files
     )
 
 
@@ -286,52 +281,3 @@ def _members_of_classes(part: Rows, subset: Subset, name: str) -> tuple[list[str
             " often"
         )
     return [f"class {number} of {name}" for number in there], [found[number] for number in there]
-
-
-def column(shards: Shards | WindowShards, name: str) -> Iterator[np.ndarray]:
-    """One dense array of all rows, shard by shard."""
-    if isinstance(shards, WindowShards):
-        yield shards.column(name)
-        return
-    for shard in range(len(shards.rows_by_shard)):
-        yield shards.views(shard)[name]
-
-
-# -- several feeds -------------------------------------------------------------------------------------------
-
-
-def check_alike(feeds: Sequence[Feed]) -> None:
-    """That batches may have rows of all these feeds.
-
-    Raises:
-        UserError: they are encoded otherwise; names the first that differs.
-    """
-    first = feeds[0].encoding
-    for feed in feeds[1:]:
-        other, between = feed.encoding, f"the feeds {feeds[0].id} and {feed.id} cannot be mixed:"
-        for side in ("inputs", "targets"):
-            ours, theirs = getattr(first, side), getattr(other, side)
-            if list(ours) != list(theirs):
-                raise UserError(
-                    f"{between} the {side} of one are {', '.join(ours) or 'none'}, of the other"
-                    f" {', '.join(theirs) or 'none'}"
-                )
-            for name in ours:
-                if ours[name].to_dict() != theirs[name].to_dict():
-                    raise UserError(f"{between} {side}.{name} is declared otherwise in each")
-                here, there = first.fitted[name], other.fitted[name]
-                if differing := sorted(
-                    fact for fact in {*here, *there} - {"said"} if here.get(fact) != there.get(fact)
-                ):
-                    shown = f"{_short(here.get(differing[0]))} and {_short(there.get(differing[0]))}"
-                    raise UserError(
-                        f"{between} {side}.{name} learnt another {differing[0]!r} in each ({shown}). Encode"
-                        " one like the other: penstock.encode(…, like=feed)"
-                    )
-        if first.weight != other.weight:
-            raise UserError(f"{between} the weight of one is {first.weight!r}, of the other {other.weight!r}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 40 else f"{text[:37]}…"

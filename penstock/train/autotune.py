@@ -27,6 +27,7 @@ from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
+from penstock.loader.options import LoaderOptions
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.optim import total_steps
@@ -167,12 +168,10 @@ def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:
     batch_size = batch_size_for(recipe, feed.sizes["train"])
     loader = Loader(
         feed,
-        "train",
         batch_size=batch_size,
         seed=recipe.seed,
         order=recipe.train.order,
-        rank=world.rank,
-        world=world.size,
+        options=LoaderOptions(rank=world.rank, world=world.size),
     )
     train = recipe.train.model_copy(update={"compile": False})  # compiling takes longer than the measurement
     with (

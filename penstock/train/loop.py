@@ -87,7 +87,7 @@ class Loop:
         if state.step in state.left_out:
             state.step, state.position = state.step + 1, position + 1
             return
-        rows = session.loader.rows_at(state.epoch, position)
+        rows = session.loader.rows_at(state.epoch, position=position)
         is_last = position + 1 == len(session.loader) or state.step + 1 == session.total_steps
         # Else ranks have moved apart, and only some have been heard.
         agrees = session.learner.agrees(state.step, is_last)

@@ -21,6 +21,7 @@ from penstock.core.remote import listening
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
+from penstock.loader.options import LoaderOptions
 from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
@@ -94,14 +95,15 @@ class Session:
         stack.enter_context(explaining_errors(recipe, world, self.batch_size))
         self.loader = Loader(
             self.feed,
-            "train",
             batch_size=self.batch_size,
             seed=recipe.seed,
             order=options.order,
-            rank=world.rank,
-            world=world.size,
-            device=device_of(world),
-            memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
+            options=LoaderOptions(
+                rank=world.rank,
+                world=world.size,
+                device=device_of(world),
+                memory_bytes=recipe.resources.memory // _PREFETCH_SHARE,
+            ),
             events=None if job.checkpoint else self.events,
         )
         self.learner = Learner(recipe, self.feed, world)

@@ -19,6 +19,7 @@ from penstock.core.heartbeat import Heartbeat
 from penstock.core.near import did_you_mean
 from penstock.encode.feed import Feed
 from penstock.loader.loader import Loader
+from penstock.loader.options import LoaderOptions
 from penstock.metrics import METRICS, Forecasting, Measures
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
@@ -71,12 +72,11 @@ def validate(
     encoding = feed.encoding
     loader = Loader(
         feed,
-        "validation",
+        split="validation",
         batch_size=max(batch_size, encoding.rows_at_once(_ROWS)),
         seed=recipe.seed,
-        shuffle=False,
-        rank=world.rank,
-        world=world.size,
+        order="stored",
+        options=LoaderOptions(rank=world.rank, world=world.size),
     )
     scales = {
         name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()})

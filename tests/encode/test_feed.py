@@ -214,8 +214,8 @@ def test_the_same_rows_in_other_batches_are_fitted_alike(tmp_path: Path) -> None
 
 
 def test_from_a_prepared_dataset_to_batches(tmp_path: Path) -> None:
-    from penstock.loader.loader import Loader
     from penstock.prepare.prepare import prepare
+    from tests.loader.flat import open_loader
 
     lines = [
         f"{i % 90},{'cook' if i % 3 else 'smith'},{'yes' if i % 4 == 0 else 'no' if i % 50 else ''}"
@@ -233,7 +233,9 @@ def test_from_a_prepared_dataset_to_batches(tmp_path: Path) -> None:
     assert feed.quarantined == 6 and feed.reasons == {"y: target is missing": 6}, (
         "of every hundredth row the target is missing"
     )
-    seen = [row for batch in Loader(feed, batch_size=64, numpy=True) for row in row_id_text(batch["row_id"])]
+    seen = [
+        row for batch in open_loader(feed, batch_size=64, numpy=True) for row in row_id_text(batch["row_id"])
+    ]
     assert len(seen) == feed.rows["train"] and set(seen) <= set(
         dataset.table("train", ["x"])["row_id"].to_pylist()
     )

@@ -23,9 +23,9 @@ from penstock.encode.series import steps as steps_room
 from penstock.encode.series.forecast_windows import windows_of
 from penstock.encode.series.sampled_dataset import SampledDataset, seen
 from penstock.encode.series.windows import Anchors, Lagged, Reach, broken, season_of, usual_distance
-from penstock.loader.loader import Loader
 from penstock.shards.shards import row_id_halves
 from tests.data.lake import Lake, adds_up
+from tests.loader.flat import open_loader
 
 HOUR = dt.timedelta(hours=1)
 START = dt.datetime(2024, 1, 1)
@@ -190,7 +190,7 @@ def test_the_feed_holds_what_requests_would_encode_to(lake: Lake) -> None:
         assert samples.num_rows == feed.samples[split]
         stored = feed.encoding.encode(feed.encoding.accept(samples, targets=True).kept())
         wanted = feed.encoding.collate(stored)
-        (batch,) = list(Loader(feed, split, batch_size=1000, shuffle=False, numpy=True))
+        (batch,) = list(open_loader(feed, split, batch_size=1000, shuffle=False, numpy=True))
         assert set(wanted) | {"row_id", "weight"} == set(batch)
         for name, values in wanted.items():
             assert np.array_equal(values, batch[name]), (split, name)
@@ -230,7 +230,7 @@ def lake_rows(dataset: Any) -> list[dict[str, Any]]:
 
 def test_shuffled_samples_come_once_each_whatever_the_processes(lake: Lake) -> None:
     _, _, feed = fed(lake)
-    loaders = [Loader(feed, batch_size=16, seed=3, rank=rank, world=2, numpy=True) for rank in range(2)]
+    loaders = [open_loader(feed, batch_size=16, seed=3, rank=rank, world=2, numpy=True) for rank in range(2)]
     ids = [tuple(row) for loader in loaders for batch in loader for row in batch["row_id"].tolist()]
     assert len(ids) == len(set(ids)) == feed.sizes["train"] and len(loaders[0]) == -(
         -feed.sizes["train"] // 16
@@ -249,7 +249,7 @@ def test_plain_targets_and_weights_are_of_the_anchor(lake: Lake) -> None:
     assert [row["open"] for row in samples.to_pylist()] == [
         by_id[row[ROW_ID]]["open"] for row in samples.to_pylist()
     ]
-    (batch,) = list(Loader(feed, batch_size=1000, shuffle=False, numpy=True))
+    (batch,) = list(open_loader(feed, batch_size=1000, shuffle=False, numpy=True))
     assert (
         batch["weight"].tolist()
         == samples["heat"].to_pylist()

@@ -11,9 +11,9 @@ import pytest
 from penstock.bundle.bundle import Bundle
 from penstock.core.store import Artefact, Store
 from penstock.encode.feed import Feed
-from penstock.loader.loader import Loader
 from penstock.prepare.dataset import Dataset
 from penstock.run import Run
+from tests.loader.flat import open_loader
 
 STORES = sorted(Path(__file__).parent.glob("store-*"))
 
@@ -55,7 +55,7 @@ def test_a_dataset_is_read(golden):
 def test_a_feed_is_loaded(golden):
     store, expected = golden
     feed = Feed.open(store, expected["feed"])
-    seen = sum(len(batch["weight"]) for batch in Loader(feed, "train", batch_size=16, numpy=True))
+    seen = sum(len(batch["weight"]) for batch in open_loader(feed, "train", batch_size=16, numpy=True))
     assert seen == expected["rows"]["train"]
 
 

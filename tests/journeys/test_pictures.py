@@ -14,7 +14,7 @@ import torch
 import penstock
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
-from penstock.loader.loader import Loader
+from tests.loader.flat import open_loader
 from tests.parts.pictures_made import SHAPES, album
 
 RECIPE = """
@@ -79,11 +79,11 @@ def test_a_batch_follows_the_row_whatever_the_processes(journey: tuple[Path, dic
     store = Store(str(folder / "store"))
     (name,) = store.names("feeds")
     feed = Feed.open(store, name.removeprefix("feeds/"))
-    plain = dict(Loader(feed, batch_size=32, seed=1).batches(0))
-    for position, batch in Loader(feed, batch_size=32, seed=1, rank=1, world=2).batches(0, start=2):
+    plain = dict(open_loader(feed, batch_size=32, seed=1).batches(0))
+    for position, batch in open_loader(feed, batch_size=32, seed=1, rank=1, world=2).batches(0, start=2):
         wanted = plain[position]
         assert torch.equal(batch["photo.pixels"], wanted["photo.pixels"][-len(batch["row_id"]) :])
-    other = next(Loader(feed, batch_size=32, seed=1).batches(1))[1]
+    other = next(open_loader(feed, batch_size=32, seed=1).batches(1))[1]
     assert (
         plain[0]["photo.pixels"].dtype == torch.uint8
         and plain[0]["photo.pixels"].shape == (32, 3, 20, 24) == other["photo.pixels"].shape

@@ -16,8 +16,8 @@ from penstock.core.errors import UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
-from penstock.loader.loader import Loader
 from tests.data.fakes import FakeDataset, recipe
+from tests.loader.flat import open_loader
 
 torch.set_num_threads(1)
 ROWS = 1_003
@@ -48,8 +48,8 @@ def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
 def epoch(feed: Feed, number: int = 0, start: int = 0, **words: Any) -> list[list[int]]:
     return [
         numbers(feed, batch)
-        for _, batch in Loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words}).batches(
-            number, start
+        for _, batch in open_loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words}).batches(
+            number, start=start
         )
     ]
 
@@ -59,7 +59,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 
 def test_batches_are_tensors_or_arrays_by_name(feed: Feed) -> None:
-    batch = next(iter(Loader(feed, batch_size=10)))
+    batch = next(iter(open_loader(feed, batch_size=10)))
     assert {name: (str(v.dtype), tuple(v.shape)) for name, v in batch.items()} == {
         "row_id": ("torch.int64", (10, 2)),
         "x.value": ("torch.float32", (10,)),
@@ -68,7 +68,7 @@ def test_batches_are_tensors_or_arrays_by_name(feed: Feed) -> None:
         "weight": ("torch.float32", (10,)),
     }
     assert batch["weight"].tolist() == [1.0] * 10
-    arrays = next(iter(Loader(feed, batch_size=10, numpy=True)))
+    arrays = next(iter(open_loader(feed, batch_size=10, numpy=True)))
     assert all(
         isinstance(v, np.ndarray) and np.array_equal(v, batch[name].numpy()) for name, v in arrays.items()
     )
@@ -79,7 +79,7 @@ def test_an_epoch_has_every_row_once_and_epochs_differ(feed: Feed) -> None:
     assert (
         [len(b) for b in first]
         == [64] * 15 + [43]
-        == [Loader(feed, batch_size=64).global_rows(i) for i in range(16)]
+        == [open_loader(feed, batch_size=64).global_rows(i) for i in range(16)]
     )
     for found in (first, second):
         assert sorted(flat(found)) == list(range(ROWS))
@@ -110,7 +110,7 @@ def test_the_global_sequence_is_the_same_for_any_world(
 
 
 def test_a_share_may_be_empty(feed: Feed) -> None:
-    batches = list(Loader(feed, batch_size=500, world=5, rank=0, numpy=True).batches(0))
+    batches = list(open_loader(feed, batch_size=500, world=5, rank=0, numpy=True).batches(0))
     assert [position for position, _ in batches] == [0, 1, 2] and [len(b["row_id"]) for _, b in batches] == [
         100,
         100,
@@ -125,7 +125,7 @@ def test_a_share_may_be_empty(feed: Feed) -> None:
 
 
 def test_its_whole_state_is_a_position(feed: Feed) -> None:
-    loader = Loader(feed, batch_size=64, seed=3, numpy=True)
+    loader = open_loader(feed, batch_size=64, seed=3, numpy=True)
     seen = []
     for batch in loader:
         seen.append(numbers(feed, batch))
@@ -137,7 +137,7 @@ def test_its_whole_state_is_a_position(feed: Feed) -> None:
         6,
     ), "a batch that was handed out is not handed out again"
     rest: list[list[int]] = []
-    others = [Loader(feed, batch_size=64, seed=3, numpy=True, world=3, rank=rank) for rank in range(3)]
+    others = [open_loader(feed, batch_size=64, seed=3, numpy=True, world=3, rank=rank) for rank in range(3)]
     for other in others:
         other.load_state_dict(state)
     for parts in zip(*others, strict=True):
@@ -148,9 +148,9 @@ def test_its_whole_state_is_a_position(feed: Feed) -> None:
 
 
 def test_a_position_in_another_order_is_refused(feed: Feed) -> None:
-    state = Loader(feed, batch_size=64, seed=3).state_dict()
+    state = open_loader(feed, batch_size=64, seed=3).state_dict()
     with pytest.raises(UserError, match="batch_size was 64 and is 32; seed was 3 and is 0"):
-        Loader(feed, batch_size=32).load_state_dict(state)
+        open_loader(feed, batch_size=32).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_position_in_another_order_is_refused(feed: Feed) -> None:
 )
 def test_nonsense_is_refused(feed: Feed, words: dict[str, int]) -> None:
     with pytest.raises(ValueError):
-        Loader(feed, **words)
+        open_loader(feed, **words)
 
 
 def readers() -> list[threading.Thread]:
@@ -166,7 +166,7 @@ def readers() -> list[threading.Thread]:
 
 
 def test_the_reading_thread_ends_with_its_iterator(feed: Feed) -> None:
-    loader = Loader(feed, batch_size=8, numpy=True)
+    loader = open_loader(feed, batch_size=8, numpy=True)
     iterator = loader.batches(0)
     next(iterator)
     assert len(readers()) <= 1, "one, unless it has read all already"
@@ -185,7 +185,7 @@ def test_the_reading_thread_ends_with_its_iterator(feed: Feed) -> None:
 def test_an_error_of_the_thread_is_raised_where_batches_are_asked_for(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader = Loader(feed, batch_size=8, numpy=True)
+    loader = open_loader(feed, batch_size=8, numpy=True)
 
     def fail(slots: np.ndarray) -> dict[str, np.ndarray]:
         raise OSError("the disk went away")

@@ -14,10 +14,11 @@ from penstock.core import threads as threads_file
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
+from penstock.loader import batch_reader, epoch_plan, options
 from penstock.loader import loader as loaders
-from penstock.loader.loader import Loader
 from penstock.loader.staging import Staging
 from tests.data.fakes import FakeDataset, recipe
+from tests.loader.flat import open_loader
 from tests.loader.test_staging import Slow
 from tests.parts.pictures_made import album
 
@@ -71,7 +72,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 
 
 def batches(feed: Feed, start: int = 0, **words: Any) -> list[tuple[int, dict[str, Any]]]:
-    return list(Loader(feed, **{"batch_size": 10, "seed": 3, **words}).batches(1, start))
+    return list(open_loader(feed, **{"batch_size": 10, "seed": 3, **words}).batches(1, start=start))
 
 
 def same(found: list[tuple[int, dict[str, Any]]], wanted: list[tuple[int, dict[str, Any]]]) -> None:
@@ -105,7 +106,7 @@ def test_the_same_batches_however_many_are_gathered_together(
     feed: Feed, plain: Feed, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [batches(one, world=3, rank=1, accumulate=2) for one in (feed, plain)]
-    monkeypatch.setattr(loaders, "_TOGETHER_ROWS", together)
+    monkeypatch.setattr(epoch_plan, "TOGETHER_ROWS", together)
     for one, before in zip((feed, plain), wanted, strict=True):
         same(batches(one, world=3, rank=1, accumulate=2), before)
         same(
@@ -120,7 +121,7 @@ def test_threads_are_what_is_worth_its_price(
     def threads(of: Feed, cores: int, here: str = "", **words: Any) -> int:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
         monkeypatch.setattr(threads_file, "thread_budget", lambda: cores)
-        return Loader(of, batch_size=10, **words).threads
+        return open_loader(of, batch_size=10, **words).threads
 
     assert [threads(feed, cores) for cores in (1, 2, 8)] == [1, 2, 8]
     assert [threads(feed, 8, world=world, rank=0) for world in (2, 3, 10_000)] == [4, 2, 1]
@@ -146,10 +147,10 @@ def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch
         links.append((device, slots, Slow()))
         return Staging("cpu", slots=slots, link=links[-1][2])
 
-    monkeypatch.setattr(loaders, "Staging", staging)
-    monkeypatch.setattr(loaders, "device_there", torch.device)
+    monkeypatch.setattr(batch_reader, "Staging", staging)
+    monkeypatch.setattr(options, "available_device", torch.device)
     for one in (feed, plain):
-        loader = Loader(one, batch_size=10, seed=3, threads=2, device=torch.device("cuda", 0))
+        loader = open_loader(one, batch_size=10, seed=3, threads=2, device=torch.device("cuda", 0))
         same(list(loader.batches(1)), batches(one))
         same(list(loader.batches(1)), batches(one))
         assert loader.timings.seconds()["copy"] > 0
@@ -159,7 +160,7 @@ def test_batches_reach_a_device_by_the_ring(feed: Feed, plain: Feed, monkeypatch
 
 def test_numpy_arrays_have_no_device(plain: Feed) -> None:
     with pytest.raises(ValueError, match="numpy arrays have no device"):
-        Loader(plain, batch_size=10, numpy=True, device="cpu")
+        open_loader(plain, batch_size=10, numpy=True, device="cpu")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -173,7 +174,7 @@ def test_on_a_device(feed: Feed, plain: Feed) -> None:
 
 
 def test_timings_tell_reading_from_decoding(feed: Feed, tmp_path: Path) -> None:
-    loader = Loader(feed, batch_size=10)
+    loader = open_loader(feed, batch_size=10)
     list(loader)
     seconds = loader.timings.seconds()
     assert seconds["decode"] > seconds["read"] > 0 and seconds["copy"] == 0

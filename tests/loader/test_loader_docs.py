@@ -32,7 +32,7 @@ def test_the_page_runs(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, Any] = {}
     for block in blocks:
         if "init_process_group" not in block:

@@ -20,8 +20,8 @@ from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
 from penstock.loader import resolve_order as draws_module
-from penstock.loader.loader import Loader
 from tests.data.fakes import FakeDataset, recipe
+from tests.loader.flat import open_loader
 
 torch.set_num_threads(1)
 ROWS = 601
@@ -66,8 +66,8 @@ def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
 
 
 def epoch(feed: Any, number: int = 0, start: int = 0, **words: Any) -> list[list[int]]:
-    loader = Loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words})
-    return [numbers(loader.feed, batch) for _, batch in loader.batches(number, start)]
+    loader = open_loader(feed, **{"batch_size": 64, "seed": 3, "numpy": True, **words})
+    return [numbers(loader.feed, batch) for _, batch in loader.batches(number, start=start)]
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -109,27 +109,28 @@ def test_the_global_sequence_is_the_same_for_any_world_and_from_any_batch(
     ] == whole
     at = data.draw(st.integers(0, len(whole)))
     assert epoch(feed, 1, at, **words) == whole[at:]
-    loader = Loader(feed, seed=3, **words)
-    assert [loader.rows_at(1, b) for b in range(len(loader))] == [len(batch) for batch in whole]
+    loader = open_loader(feed, seed=3, **words)
+    assert [loader.rows_at(1, position=b) for b in range(len(loader))] == [len(batch) for batch in whole]
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_it_goes_on_where_another_was(feed: Feed, order: dict[str, Any]) -> None:
-    loader = Loader(feed, batch_size=64, seed=3, numpy=True, order=order)
+    loader = open_loader(feed, batch_size=64, seed=3, numpy=True, order=order)
     seen = []
     for batch in loader:
         seen.append(numbers(feed, batch))
         if len(seen) == 2:
             break
     others = [
-        Loader(feed, batch_size=64, seed=3, numpy=True, order=order, world=3, rank=rank) for rank in range(3)
+        open_loader(feed, batch_size=64, seed=3, numpy=True, order=order, world=3, rank=rank)
+        for rank in range(3)
     ]
     for other in others:
         other.load_state_dict(loader.state_dict())
     rest = [[row for part in parts for row in numbers(feed, part)] for parts in zip(*others, strict=True)]
     assert seen + rest == epoch(feed, order=order)
     with pytest.raises(UserError, match="another order of rows"):
-        Loader(feed, batch_size=64, seed=3, order={"fraction": 0.9}).load_state_dict(loader.state_dict())
+        open_loader(feed, batch_size=64, seed=3, order={"fraction": 0.9}).load_state_dict(loader.state_dict())
 
 
 def test_what_an_epoch_has(feed: Feed) -> None:
@@ -162,7 +163,7 @@ def test_rows_are_drawn_by_the_weights_of_a_column(weighed: Feed) -> None:
     drawn = flat(epoch(weighed, weights="odds", epoch_rows=9000))
     by = Counter(n % 3 for n in drawn)
     assert by[0] == 0 and abs(by[2] - 2 * by[1]) < 500
-    batch = next(iter(Loader(weighed, batch_size=4, weights="odds", numpy=True)))
+    batch = next(iter(open_loader(weighed, batch_size=4, weights="odds", numpy=True)))
     assert sorted(batch) == [
         "c.index",
         "row_id",
@@ -184,11 +185,11 @@ def test_the_columns_of_an_order_are_stored_only_if_declared(tmp_path: Path, fee
         ({"weights": "odds"}, r"penstock\.encode\(…, weights=…\)"),
     ):
         with pytest.raises(UserError, match=text):
-            Loader(plain, batch_size=9, **words)  # type: ignore[arg-type]
+            open_loader(plain, batch_size=9, **words)  # type: ignore[arg-type]
     with pytest.raises(
         UserError, match="names the values en, de of 'lang', but 120 of 601 rows have another or none"
     ):
-        Loader(feed, batch_size=9, mix={"by": "lang", "weights": {"en": 1, "de": 1}})
+        open_loader(feed, batch_size=9, mix={"by": "lang", "weights": {"en": 1, "de": 1}})
 
 
 def test_a_column_that_cannot_be_drawn_by_is_told_of(tmp_path: Path) -> None:
@@ -214,21 +215,21 @@ def test_rows_that_were_taken_out_leave_the_others_where_they_are(feed: Feed, or
     assert less == [[row for row in batch if row not in gone] for batch in whole], (
         "slots are the numbers here: rows are stored as they came"
     )
-    loader = Loader(without(feed, *gone), batch_size=64, seed=3, order=order)
-    assert [loader.rows_at(2, b) for b in range(len(loader))] == [len(batch) for batch in less]
+    loader = open_loader(without(feed, *gone), batch_size=64, seed=3, order=order)
+    assert [loader.rows_at(2, position=b) for b in range(len(loader))] == [len(batch) for batch in less]
     loader.set_epoch(2)
     assert loader.global_rows(0) == len(less[0])
-    loader.load_state_dict(Loader(feed, batch_size=64, seed=3, order=order).state_dict())
+    loader.load_state_dict(open_loader(feed, batch_size=64, seed=3, order=order).state_dict())
 
 
 def test_auto_is_full_for_data_that_is_small_and_blocks_beyond(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Loader(feed, batch_size=64, seed=3)
+    small = open_loader(feed, batch_size=64, seed=3)
     assert small.shuffle == "full"
     monkeypatch.setattr(draws_module, "FULL_BYTES", 1000)
     said: list[Event] = []
-    large = Loader(feed, batch_size=64, seed=3, events=Events(said.append))
+    large = open_loader(feed, batch_size=64, seed=3, events=Events(said.append))
     assert (
         large.shuffle == "blocks"
         and "shuffled by blocks of 601 rows, 16 blocks at a time" in said[0].fields["text"]
@@ -237,7 +238,7 @@ def test_auto_is_full_for_data_that_is_small_and_blocks_beyond(
     assert large.shuffle == "full" and large.position == 3, "`auto` goes on as what it was"
     large.load_state_dict({k: v for k, v in small.state_dict().items() if k != "shuffle"} | {"shuffle": True})
     with pytest.raises(UserError, match="shuffle was 'full' and is 'blocks'"):
-        Loader(feed, batch_size=64, seed=3, shuffle="blocks").load_state_dict(small.state_dict())
+        open_loader(feed, batch_size=64, seed=3, shuffle="blocks").load_state_dict(small.state_dict())
 
 
 # -- several feeds -------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
     words = recipe(**WORDS)
     first = made(tmp_path)
     second = write_feed(words, dataset, Store(tmp_path), Events(), like=first)
-    loader = Loader({first: 0.75, second: 0.25}, batch_size=64, seed=3, numpy=True)
+    loader = open_loader({first: 0.75, second: 0.25}, batch_size=64, seed=3, numpy=True)
     assert loader.rows == 701 and len(loader) == 11
     drawn = flat(epoch({first: 0.75, second: 0.25}, epoch_rows=800))
     assert Counter(n >= ROWS for n in drawn) == {False: 600, True: 200}
@@ -265,21 +266,21 @@ def test_feeds_are_mixed_by_weights(tmp_path: Path, feed: Feed) -> None:
     state = loader.state_dict()
     assert state["feed"] == {first.id: 0.75, second.id: 0.25}
     with pytest.raises(UserError, match="another order"):
-        Loader({first: 0.5, second: 0.5}, batch_size=64, seed=3).load_state_dict(state)
+        open_loader({first: 0.5, second: 0.5}, batch_size=64, seed=3).load_state_dict(state)
     with pytest.raises(UserError, match="goes not with a mixture of feeds"):
-        Loader(pairs, batch_size=64, balance="y")
+        open_loader(pairs, batch_size=64, balance="y")
     alone = write_feed(words, dataset, Store(tmp_path), Events())
     with pytest.raises(
         UserError, match=r"cannot be mixed: inputs\.x learnt another .* Encode one like the other"
     ):
-        Loader({first: 1, alone: 1}, batch_size=64)
+        open_loader({first: 1, alone: 1}, batch_size=64)
     narrow = write_feed(
         recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
     )
     with pytest.raises(UserError, match="the inputs of one are x, c, of the other x"):
-        Loader({first: 1, narrow: 1}, batch_size=64)
+        open_loader({first: 1, narrow: 1}, batch_size=64)
     with pytest.raises(UserError, match="at least one feed"):
-        Loader({}, batch_size=64)
+        open_loader({}, batch_size=64)
 
 
 def test_contradictions_are_refused(feed: Feed) -> None:
@@ -296,4 +297,4 @@ def test_contradictions_are_refused(feed: Feed) -> None:
         ({"fraction": 1.5}, "fraction"),
     ):
         with pytest.raises(UserError, match=text):
-            Loader(feed, **{"batch_size": 9, **words})
+            open_loader(feed, **{"batch_size": 9, **words})

@@ -13,12 +13,12 @@ from penstock.core.errors import RecipeError, UserError
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, write_feed
-from penstock.loader.loader import Loader
 from penstock.order.length_buckets import Bucketed, dealt
 from penstock.order.order import Order
 from penstock.order.samplers import Drawn, Once, Subset
 from penstock.recipe.schema import load_recipe
 from tests.data.fakes import FakeDataset, recipe
+from tests.loader.flat import open_loader
 
 LENGTHS = np.random.default_rng(0).integers(0, 50, 5_000)
 
@@ -115,24 +115,24 @@ def numbers(feed: Feed, batch: dict[str, Any]) -> list[int]:
 
 def test_the_loader_deals_rows_and_goes_on_anywhere_in_any_world(feed: Feed) -> None:
     words: dict[str, Any] = {"batch_size": 20, "seed": 2, "numpy": True, "bucket": 6}
-    whole = [batch for _, batch in Loader(feed, **words).batches(1)]
+    whole = [batch for _, batch in open_loader(feed, **words).batches(1)]
     assert sorted(n for batch in whole for n in numbers(feed, batch)) == list(range(500))
-    plain = [batch for _, batch in Loader(feed, **{**words, "bucket": False}).batches(1)]
+    plain = [batch for _, batch in open_loader(feed, **{**words, "bucket": False}).batches(1)]
     assert sum(batch["t.mask"].size for batch in whole) < 0.75 * sum(batch["t.mask"].size for batch in plain)
-    assert [numbers(feed, batch) for _, batch in Loader(feed, **words).batches(1, 9)] == [
+    assert [numbers(feed, batch) for _, batch in open_loader(feed, **words).batches(1, start=9)] == [
         numbers(feed, batch) for batch in whole[9:]
     ]
     shares = [
-        [numbers(feed, batch) for _, batch in Loader(feed, **words, rank=rank, world=3).batches(1)]
+        [numbers(feed, batch) for _, batch in open_loader(feed, **words, rank=rank, world=3).batches(1)]
         for rank in range(3)
     ]
     assert [[n for part in parts for n in part] for parts in zip(*shares, strict=True)] == [
         numbers(feed, batch) for batch in whole
     ]
-    state = Loader(feed, **words).state_dict()
+    state = open_loader(feed, **words).state_dict()
     assert state["bucket"] == 6
     with pytest.raises(UserError, match="bucket was 6 and is None"):
-        Loader(feed, **{**words, "bucket": False}).load_state_dict(state)
+        open_loader(feed, **{**words, "bucket": False}).load_state_dict(state)
 
 
 def test_what_has_no_length_and_what_is_contradictory_is_refused(tmp_path: Any) -> None:
@@ -141,7 +141,7 @@ def test_what_has_no_length_and_what_is_contradictory_is_refused(tmp_path: Any) 
         recipe(inputs={"x": "number"}, targets={"y": "binary"}), dataset, Store(tmp_path), Events()
     )
     with pytest.raises(UserError, match="no feature has a length of its own"):
-        Loader(plain, batch_size=5, bucket=True)
+        open_loader(plain, batch_size=5, bucket=True)
     for order, why in (
         ({"bucket": True, "shuffle": "stored"}, "which `shuffle: stored` keeps"),
         ({"bucket": -3}, "bucket"),

@@ -23,7 +23,6 @@ from penstock.core.remote import listening
 from penstock.core.store import MANIFEST, Store
 from penstock.encode import local
 from penstock.encode.feed import Feed, write_feed
-from penstock.loader.loader import Loader
 from penstock.loader.lookahead import shards_ahead
 from penstock.pipeline.stages import Pipeline
 from penstock.prepare import dataset as dataset_room
@@ -32,6 +31,7 @@ from penstock.recipe.schema import load_recipe
 from penstock.shards.shards import ShardWriter
 from tests.data.fakes import FakeDataset, recipe
 from tests.faults import FAULTS, Line, faulty_s3
+from tests.loader.flat import open_loader
 
 ROWS = 3_000
 FEATURES: dict[str, Any] = {
@@ -90,7 +90,7 @@ def batches(feed: Feed, split: str = "train", **words: Any) -> list[dict[str, An
     window = {"window": 3} if words.get("shuffle") == "blocks" else {}
     return [
         batch
-        for _, batch in Loader(
+        for _, batch in open_loader(
             feed, split, **{"batch_size": 128, "seed": 3, "numpy": True, **window, **words}
         ).batches(0)
     ]
@@ -106,7 +106,7 @@ def test_a_feed_opens_by_its_manifest_and_what_is_small(
     assert len(here.manifest["shards"]["train"]) > 8
     line.asked.clear()
     feed = Feed.open(elsewhere(line, tmp_path, monkeypatch), here.id)
-    loader = Loader(feed, "train", batch_size=100, shuffle="blocks", window=3, numpy=True)
+    loader = open_loader(feed, "train", batch_size=100, shuffle="blocks", window=3, numpy=True)
     assert (
         feed.rows == here.rows
         and feed.encoding == here.encoding
@@ -208,11 +208,11 @@ def test_a_feed_larger_than_the_cache_still_comes_and_says_what_would_be_better(
     assert sum(p.stat().st_size for p in cache.iterdir()) <= 100_000
     before = line.count("GET", "/train-")
     shards: Any = feed.shards("train")
-    loader = Loader(feed, "train", batch_size=128, shuffle="blocks", window=2, numpy=True)
+    loader = open_loader(feed, "train", batch_size=128, shuffle="blocks", window=2, numpy=True)
     for start in range(0, ROWS, 128):
         positions = np.arange(start, min(start + 128, ROWS))
-        slots = loader._draws.draw(0, positions).slots
-        shards.want(shards_ahead(loader._draws, shards, 0, start, start + 128, slots))
+        slots = loader._plan.draws.draw(0, positions).slots
+        shards.want(shards_ahead(loader._plan.draws, shards, 0, start, start + 128, slots))
         assert same(shards.gather(slots), here.shards("train").gather(slots))
     assert line.count("GET", "/train-") - before <= len(here.manifest["shards"]["train"]) + 2, (
         "by blocks each shard comes about once"
@@ -234,9 +234,9 @@ _READER = """
 import sys
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
-from penstock.loader.loader import Loader
+from tests.loader.flat import open_loader
 feed = Feed.open(Store(sys.argv[1]), sys.argv[2])
-loader = Loader(feed, "train", batch_size=128, shuffle="blocks", window=3, numpy=True)
+loader = open_loader(feed, "train", batch_size=128, shuffle="blocks", window=3, numpy=True)
 print(sum(len(batch["row_id"]) for _, batch in loader.batches(0)))
 """
 

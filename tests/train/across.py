@@ -14,11 +14,11 @@ from penstock.contracts.learn import Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed
-from penstock.loader.loader import Loader
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.parallel import joined, settled
 from penstock.train.state_dict import StateDict, capture, restore
+from tests.loader.flat import open_loader
 
 
 class Normed(nn.Module):
@@ -72,7 +72,7 @@ class Walked:
 
 def walk(world: World, case: Case) -> Walked:
     feed = Feed.open(Store(case.store), case.feed)
-    loader = Loader(
+    loader = open_loader(
         feed, "train", batch_size=case.batch_size, seed=case.recipe.seed, rank=world.rank, world=world.size
     )
     walked = Walked()
@@ -119,7 +119,9 @@ def walk(world: World, case: Case) -> Walked:
         flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
         walked.agree = all(torch.equal(flat, theirs) for theirs in learner.peers.all(flat))
     learner.network.eval()
-    validation = Loader(feed, "validation", batch_size=64, shuffle=False, rank=world.rank, world=world.size)
+    validation = open_loader(
+        feed, "validation", batch_size=64, shuffle=False, rank=world.rank, world=world.size
+    )
     for position, batch in validation.batches(0):
         learner.accompany(batch, validation.global_rows(position))
         if len(batch["row_id"]):

@@ -9,7 +9,6 @@ from torch import nn
 from penstock.contracts.learn import World
 from penstock.core.errors import RecipeError
 from penstock.core.store import Store
-from penstock.loader.loader import Loader
 from penstock.pipeline.keys import train_key
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.checkpoint import Checkpoint, read_tensors
@@ -17,6 +16,7 @@ from penstock.train.communicator import Communicator
 from penstock.train.learner import Learner
 from penstock.train.state_dict import StateDict, restore
 from penstock.train.supervisor import train
+from tests.loader.flat import open_loader
 from tests.train.tiny import Heard, tiny_feed, tiny_recipe, tiny_run
 
 
@@ -99,7 +99,7 @@ def test_computing_again_trains_the_same(tmp_path):
         feed = tiny_feed(store, recipe)
         learner = Learner(recipe, feed, World())
         learner.to_train()
-        for position, batch in Loader(feed, "train", batch_size=64, seed=3).batches(0):
+        for position, batch in open_loader(feed, "train", batch_size=64, seed=3).batches(0):
             learner.step(batch, rows=len(batch["row_id"]), step=position, total=8, scale=1.0)
         weights.append(learner.network.state_dict())
         assert learner.depends() == []

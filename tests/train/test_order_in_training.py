@@ -11,10 +11,10 @@ import torch
 
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
-from penstock.loader.loader import Loader
 from penstock.pipeline.keys import train_key
 from penstock.run import Run
 from penstock.train.supervisor import train
+from tests.loader.flat import open_loader
 from tests.train.tiny import tiny_feed, tiny_recipe
 
 torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def test_an_order_enters_the_key_of_a_training_and_the_usual_one_does_not(tmp_pa
 
 def test_a_state_from_before_there_were_words_still_loads(tmp_path: Path) -> None:
     feed = tiny_feed(Store(tmp_path / "store"), tiny_recipe(tmp_path))
-    loader = Loader(feed, batch_size=64, seed=3)
+    loader = open_loader(feed, batch_size=64, seed=3)
     old = {
         "epoch": 1,
         "position": 2,

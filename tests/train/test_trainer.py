@@ -9,13 +9,13 @@ import torch
 
 from penstock.contracts.learn import World
 from penstock.core.errors import Outgrown, RankLost, RecipeError, StoreError, TrainingError, UserError
-from penstock.loader.loader import Loader
 from penstock.model import build_network
 from penstock.train import autotune as measure_file
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import Checkpoint, read_tensors
 from penstock.train.learner import Learner
 from penstock.train.supervisor import train
+from tests.loader.flat import open_loader
 from tests.train.tiny import NO_CHANCE, TWO, Heard, tiny_feed, tiny_recipe, tiny_run, tiny_table, weights
 
 # -- it learns, and says what it does ------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def plain_steps(feed, recipe, count):
         {"params": free, "weight_decay": 0.0},
     ]
     moving = torch.optim.SGD(groups, lr=recipe.train.lr, momentum=0.9, nesterov=True)
-    for position, batch in Loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
+    for position, batch in open_loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
         if position == count:
             break
         moving.zero_grad()
@@ -164,7 +164,7 @@ def test_a_step_is_the_weighted_mean_however_it_is_cut(store, tmp_path, accumula
     feed = tiny_feed(store, recipe)
     learner = Learner(recipe, feed, World())
     learner.network.train()
-    for position, batch in Loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
+    for position, batch in open_loader(feed, "train", batch_size=64, seed=recipe.seed).batches(0):
         learner.step(batch, rows=len(batch["row_id"]), step=position, total=100, scale=1.0)
     for name, tensor in plain_steps(feed, recipe, 8).items():
         torch.testing.assert_close(learner.network.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)

@@ -16,7 +16,9 @@ import penstock
 from penstock.cli import main
 from penstock.core.errors import UserError
 from penstock.encode import feed as feeds
-from penstock.loader.from_recipe import place_in_world
+from penstock.loader.loader import Loader
+from penstock.loader.options import place_in_world
+from penstock.recipe.order import TrainOrder
 
 torch.set_num_threads(1)
 WORDS: dict[str, Any] = {"inputs": {"a": "number", "c": "category"}, "targets": {"y": "binary"}}
@@ -40,7 +42,7 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ids(loader: penstock.Loader) -> list[list[int]]:
+def ids(loader: Loader) -> list[list[int]]:
     return [[int(row) for row in np.asarray(batch["row_id"])[:, 0]] for batch in loader]
 
 
@@ -53,9 +55,9 @@ def test_a_recipe_is_prepared_and_encoded_and_says_its_own_words(lake: Path) -> 
     assert (
         ids(from_path)
         == ids(penstock.Loader(recipe, numpy=True))
-        == ids(penstock.Loader(feed, batch_size=50, seed=5, balance="y", numpy=True))
+        == ids(penstock.Loader(feed, batch_size=50, seed=5, order={"balance": "y"}, numpy=True))
     )
-    others = penstock.Loader(lake / "recipe.yaml", "validation", shuffle=False, numpy=True)
+    others = penstock.Loader(lake / "recipe.yaml", split="validation", shuffle=False, numpy=True)
     assert others.order.balance is None and sum(map(len, ids(others))) == feed.sizes["validation"]
     assert penstock.Loader(lake / "recipe.yaml", shuffle="stored", numpy=True).order.balance is None, (
         "words that are given are instead of the recipe's"
@@ -97,7 +99,7 @@ def test_of_several_who_want_the_same_feed_one_makes_it(lake: Path, monkeypatch:
 
 def test_a_dataset_is_encoded_into_its_own_store(lake: Path) -> None:
     dataset = penstock.prepare(lake / "recipe.yaml")
-    loader = penstock.Loader(dataset, batch_size=32, weights="odds", numpy=True, **WORDS)
+    loader = penstock.Loader(dataset, batch_size=32, order={"weights": "odds"}, numpy=True, **WORDS)
     assert (lake / "store" / "feeds" / loader.feed.id).is_dir() and loader.feed.manifest["order"] == {
         "weights": "odds"
     }
@@ -175,28 +177,33 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
         ({"batch_size": 6.5}, "found 6.5"),
         ({"batch_size": True}, "found True"),
         ({"seed": "a"}, "seed"),
-        ({"threads": "2"}, "threads"),
-        ({"memory_bytes": "1GiB"}, "memory_bytes"),
-        ({"accumulate": 0}, "at least 1"),
-        ({"rank": 2, "world": 2}, "rank must be below"),
+        ({"options": {"threads": "2"}}, "threads"),
+        ({"options": {"memory_bytes": "1GiB"}}, "memory_bytes"),
+        ({"options": {"accumulate": 0}}, "at least 1"),
+        ({"options": {"rank": 2, "world": 2}}, "rank must be below"),
     ]
     for words, text in wrong:
         with pytest.raises(ValueError, match=text):
             penstock.Loader(feed, **{"batch_size": 32, **words})
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"fraction": 0}, "greater than 0"),
-        ({"shuffle": "blocks", "block": 0}, "at least 1 row"),
-        ({"shuffle": "blocks", "window": 0}, "window"),
-        ({"bucket": 1}, "bucket"),
+        ({"order": {"fraction": 0}}, "greater than 0"),
+        ({"shuffle": "blocks", "order": {"block": 0}}, "at least 1 row"),
+        ({"shuffle": "blocks", "order": {"window": 0}}, "window"),
+        ({"shuffle": "blocks", "order": {"shuffle": "full"}}, "shuffle='blocks' goes not beside it"),
+        ({"shuffle": False, "order": TrainOrder()}, "shuffle=False goes not beside it"),
+        ({"order": "blocks"}, "`order` is a mapping of words"),
+        ({"order": {"bucket": 1}}, "bucket"),
+        ({"options": {"thread": 2}}, "no 'thread'. Did you mean 'threads'"),
+        ({"options": 2}, "options are a mapping of rank, world"),
     ]
     for words, text in refused:
         with pytest.raises(UserError, match=text):
             penstock.Loader(feed, batch_size=32, **words)
     with pytest.raises(UserError, match="what torch calls one"):
-        penstock.Loader(feed, batch_size=32, device="cudda")
+        penstock.Loader(feed, batch_size=32, options={"device": "cudda"})
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="finds 0 CUDA devices"):
-            penstock.Loader(feed, batch_size=32, device="cuda")
+            penstock.Loader(feed, batch_size=32, options={"device": "cuda"})
     for mixture, text in [
         ([(feed, 1), (feed, 2)], "more than once"),
         ({feed: "a"}, "weights of a mixture are numbers"),
@@ -220,7 +227,7 @@ def test_what_is_no_number_or_no_state_is_said_at_once(lake: Path) -> None:
     loader.load_state_dict({**state, "position": len(loader)})
     assert not list(loader), "at the end of its epoch"
     with pytest.raises(ValueError, match="start must be at least 0"):
-        next(loader.batches(0, -3))
+        next(loader.batches(0, start=-3))
 
 
 @pytest.mark.parametrize(
@@ -240,9 +247,9 @@ def test_a_split_without_rows_has_an_empty_epoch_however_rows_are_drawn(
     )
     held = penstock.encode(one, like=feed, mix=words.get("mix"))
     empty = next(split for split, rows in held.sizes.items() if not rows)
-    assert [list(penstock.Loader(held, empty, batch_size=8, **words)) for _ in range(2)] == [[], []]
+    assert [list(penstock.Loader(held, split=empty, batch_size=8, order=words)) for _ in range(2)] == [[], []]
     with pytest.raises(UserError, match="no row can be drawn"):
-        penstock.Loader(held, empty, batch_size=8, epoch_rows=10, **words)
+        penstock.Loader(held, split=empty, batch_size=8, order={**words, "epoch_rows": 10})
 
 
 def test_the_command_encodes_what_a_loader_then_finds(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,128 @@
+"""Whatever rows can be had of → a feed.
+
+a feed                               as it is
+a dataset, with inputs and targets   encoded into the store that the dataset is in
+a recipe, or its path                prepared and encoded into the recipe's store, unless it is there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import UserError
+from penstock.core.events import Events
+from penstock.encode.feed import Feed, write_feed
+from penstock.prepare.dataset import Dataset
+from penstock.prepare.prepare import find_dataset, prepare
+from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.stores import StoreLike, as_store, store_of
+
+Features = Mapping[str, Any]
+"""Features by name, as a recipe says them: `{'age': 'number'}`."""
+Data = Feed | Dataset | Recipe | str | Path
+"""What rows can be had of."""
+
+
+def feed_of(
+    data: Data,
+    *,
+    inputs: Features | None = None,
+    targets: Features | None = None,
+    weight: str | None = None,
+    order: Mapping[str, Any] | None = None,
+    like: Feed | None = None,
+    store: StoreLike | None = None,
+    events: Events | None = None,
+) -> Feed:
+    """One feed; encoded if it is not there yet.
+
+    Args:
+        data: a feed, a dataset, a recipe or its path.
+        inputs, targets, weight: as in a recipe; for a dataset.
+        order: words of `train.order` that go by columns (`weights`, `mix`), so that these are stored; for a
+            dataset.
+        like: a feed whose features are taken, as they were fitted there; for a dataset.
+        store: where it goes, unless into the store of the dataset or of the recipe.
+
+    Raises:
+        UserError: a feed or a recipe is given its inputs once more, or a dataset is not given them.
+        RecipeError, SourceError, ContractError, StoreError: as preparing and encoding.
+    """
+    features = {"inputs": inputs, "targets": targets, "weight": weight}
+    given = [word for word, value in {**features, "like": like}.items() if value]
+    if isinstance(data, Feed):
+        if given:
+            raise UserError(
+                f"a feed is encoded already; {', '.join(given)} can no longer be said of it. Give the dataset"
+                " instead"
+            )
+        return data
+    if isinstance(data, (str, Path)):
+        data = load_recipe(data)
+    if isinstance(data, Recipe):
+        if given:
+            raise UserError(f"a recipe says its own {', '.join(given)}; change them there, or give a dataset")
+        return _of_recipe(data, store, events or Events())
+    if not isinstance(data, Dataset):  # a caller without type checks
+        raise UserError(
+            f"rows come from a feed, a dataset, a recipe or its path; found {type(data).__name__}"
+        )
+    words = _words_of(data, inputs, targets, weight) if like is None else _words_like(like, given)
+    by_columns = {
+        word: value for word, value in (order or {}).items() if word in ("weights", "mix") and value
+    }
+    recipe = load_recipe(
+        {
+            # the rows come from the dataset; its source is not read again
+            "name": data.name,
+            "source": {"type": "files", "path": data.reference},
+            **words,
+            "train": {"order": by_columns},
+        }
+    )
+    where = data.store if store is None else as_store(store)
+    return write_feed(recipe, data, where, events or Events(), like=like)
+
+
+def _of_recipe(recipe: Recipe, store: StoreLike | None, events: Events) -> Feed:
+    if not recipe.inputs:
+        raise UserError(f"the recipe {recipe.name!r} declares no `inputs`, so there is nothing to encode")
+    where = store_of(recipe, store)
+    dataset = find_dataset(recipe, where) or prepare(recipe, where, events)
+    return write_feed(recipe, dataset, where, events)
+
+
+def _words_of(
+    dataset: Dataset, inputs: Features | None, targets: Features | None, weight: str | None
+) -> dict[str, Any]:
+    """The features that a user gives with a dataset, as words of a recipe."""
+    for side, features in (("inputs", inputs), ("targets", targets)):
+        if features is not None and not isinstance(features, Mapping):
+            raise UserError(
+                f"`{side}` are features by name, as in {side}={{'age': 'number'}}; found {features!r}"
+            )
+    if not inputs:
+        raise UserError(
+            f"the dataset {dataset.reference} has columns, and a model sees features: say which, as in"
+            " inputs={'age': 'number'}, targets={'income': 'binary'}"
+        )
+    return {"inputs": dict(inputs), "targets": dict(targets or {}), "weight": weight}
+
+
+def _words_like(like: Feed, given: list[str]) -> dict[str, Any]:
+    """Another feed's features, as words of a recipe."""
+    if len(given) > 1:
+        others = ", ".join(word for word in given if word != "like")
+        raise UserError(f"`like` says the features of the other feed; {others} go not with it")
+    if like.samples is not None:
+        raise UserError(
+            f"the feed {like.id} has samples of series; only a recipe can say how rows make samples"
+        )
+    encoding = like.encoding
+    return {
+        "inputs": {name: feature.to_dict() for name, feature in encoding.inputs.items()},
+        "targets": {name: feature.to_dict() for name, feature in encoding.targets.items()},
+        "weight": encoding.weight,
+    }

@@ -1,0 +1,135 @@
+"""`penstock.Loader`: rows from whatever a user has, as batches.
+
+The loader itself (`loader.loader`) takes a feed and an order, and knows no recipe. Here its data is prepared
+and encoded first, with its progress told to `events`, and what a recipe says (batch size, seed, order) stands
+in for what is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from penstock.core.errors import UserError
+from penstock.core.events import Events
+from penstock.encode.feed import Feed, batch_size_for
+from penstock.loader import loader as loaders
+from penstock.loader.feeds import Mixture, weighted
+from penstock.loader.options import LoaderOptions
+from penstock.pipeline.feeds import Data, Features, feed_of
+from penstock.prepare.dataset import Dataset
+from penstock.recipe.order import TrainOrder
+from penstock.recipe.schema import Recipe, load_recipe
+from penstock.recipe.stores import StoreLike
+
+
+def Loader(
+    data: Data | Mixture[Data],
+    *,
+    split: str = "train",
+    batch_size: int | None = None,
+    seed: int | None = None,
+    shuffle: bool | Literal["auto", "full", "blocks", "stored"] = True,
+    order: TrainOrder | Mapping[str, Any] | None = None,
+    inputs: Features | None = None,
+    targets: Features | None = None,
+    numpy: bool = False,
+    options: LoaderOptions | Mapping[str, Any] | None = None,
+    store: StoreLike | None = None,
+    events: Events | None = None,
+) -> loaders.Loader:
+    """Batches of a split, in an order that is a function of seed and epoch; prepared and encoded if need be.
+
+        for batch in penstock.Loader("recipe.yaml"):      # an epoch
+            loss(model(batch), batch["income.label"])
+
+    Args:
+        data: a feed; a dataset (with `inputs` and perhaps `targets`), or a recipe or its path, which are
+            prepared and encoded if they are not yet; or several of them mixed by weights,
+            `{feed: 0.7, other: 0.3}` or a list of (feed, weight).
+        split: `train`, `validation` or `test`.
+        batch_size: rows of a global batch, over all processes; a recipe's own unless given.
+        seed: what the order is derived from; a recipe's own, or 0, unless given.
+        shuffle: True is `auto`, False is `stored` and without augmentation; or a word of `TrainOrder`.
+        order: the other words of `recipe.order.TrainOrder`: `block`, `window`, `last`, `fraction`,
+            `replacement`, `weights`, `balance`, `mix`, `epoch_rows`, `bucket`. For the training split of a
+            recipe they are the recipe's unless `order` or `shuffle` is given.
+        inputs, targets: features of a dataset, as a recipe says them. (What else a recipe says of features,
+            such as `weight`, is for `penstock.encode`.)
+        numpy: yield numpy arrays.
+        options: this process's place (`rank`, `world`, `accumulate`), `threads`, `memory_bytes` and `device`:
+            `loader.options.LoaderOptions`, or a mapping of these words.
+        store: where a feed goes that has to be made, if not into the store of its dataset or recipe.
+        events: gets choices, and the progress of what has to be made.
+
+    Returns:
+        `loader.loader.Loader`, whose docstring says what a batch has.
+
+    Raises:
+        UserError: words that contradict each other; feeds that cannot be mixed or do not have what is named.
+        RecipeError, SourceError, ContractError, StoreError: preparing or encoding fails.
+        ValueError: a number that cannot be.
+    """
+    rows_order = _order(shuffle, order)
+    by_columns = rows_order.to_dict() if isinstance(rows_order, TrainOrder) else rows_order
+
+    def encoded(one: Data) -> Feed:
+        return feed_of(one, inputs=inputs, targets=targets, order=by_columns, store=store, events=events)
+
+    recipe = None
+    feeds: Feed | list[tuple[Feed, float]]
+    if isinstance(data, (str, Path, Recipe)):
+        recipe = data if isinstance(data, Recipe) else load_recipe(data)
+        feeds = encoded(recipe)
+    elif isinstance(data, (Feed, Dataset)):
+        feeds = encoded(data)
+    elif isinstance(data, (Mapping, Sequence)):
+        mixture: Any = data
+        feeds = [(encoded(one), weight) for one, weight in weighted(mixture)]
+    else:  # a caller without type checks
+        raise UserError(
+            "a loader takes a feed, a dataset, a recipe or its path, or a mixture of those by weights; found"
+            f" {type(data).__name__}"
+        )
+    if recipe is not None:
+        if rows_order is None and split == "train":
+            rows_order = recipe.train.order
+        if batch_size is None and isinstance(feeds, Feed):
+            batch_size = batch_size_for(recipe, feeds.sizes.get("train", 0))
+        seed = recipe.seed if seed is None else seed
+    if batch_size is None:
+        raise UserError(
+            "how many rows has a batch? Give batch_size; it counts the rows of all processes together"
+        )
+    return loaders.Loader(
+        feeds,
+        split=split,
+        batch_size=batch_size,
+        seed=0 if seed is None else seed,
+        order={} if rows_order is None else rows_order,
+        augment=shuffle is not False,
+        numpy=numpy,
+        options=options,
+        events=events,
+    )
+
+
+def _order(
+    shuffle: bool | str, order: TrainOrder | Mapping[str, Any] | None
+) -> TrainOrder | dict[str, Any] | None:
+    """The order that is given; None if none is."""
+    word = {True: "auto", False: "stored"}[shuffle] if isinstance(shuffle, bool) else shuffle
+    if order is None:
+        return None if word == "auto" else {"shuffle": word}
+    if isinstance(order, TrainOrder):
+        if word != "auto":
+            raise UserError(f"`order` says all of it; shuffle={shuffle!r} goes not beside it")
+        return order
+    if not isinstance(order, Mapping):  # a caller without type checks
+        raise UserError(f"`order` is a mapping of words, as in {{'last': 'drop'}}; found {order!r}")
+    if word == "auto":
+        return dict(order)
+    if "shuffle" in order:
+        raise UserError(f"`order` has a `shuffle`; shuffle={shuffle!r} goes not beside it")
+    return {"shuffle": word, **order}
