@@ -48,6 +48,7 @@ class Timings:
         self._seconds = dict.fromkeys(self.STAGES, 0.0)
 
     def add(self, **seconds: float) -> None:
+        """Add seconds to stages, by name."""
         with self._lock:
             for stage, value in seconds.items():
                 self._seconds[stage] += value

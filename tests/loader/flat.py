@@ -19,5 +19,6 @@ def open_loader(data: Any, split: str = "train", **words: Any) -> loaders.Loader
     options = {word: words.pop(word) for word in _OPTIONS & words.keys()}
     order = {word: words.pop(word) for word in _ORDER & words.keys()}
     if order:
+        assert "order" not in words
         words["order"] = order
     return penstock.Loader(data, split=split, options=options, **words)

@@ -290,7 +290,6 @@ def test_contradictions_are_refused(feed: Feed) -> None:
         ({"epoch_rows": 5}, "is for rows that are drawn"),
         ({"window": 3, "shuffle": "full"}, "window: is for `shuffle: blocks`"),
         ({"balance": "x"}, "no category or binary feature.* Those are: c, y"),
-        ({"order": "stored", "fraction": 0.5}, "`order` says all of it"),
         ({"last": "drop", "batch_size": 1000}, "leaves no batch"),
         ({"batch_size": None}, "Give batch_size"),
         ({"shuffle": "ful"}, "expected one of auto, full, blocks, stored"),
