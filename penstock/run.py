@@ -5,7 +5,7 @@
     world.json          what the attempt depended on beyond the recipe: code and diff, packages, hardware, and
                         what a measurement chose (processes, threads), which resume and reproduce reuse
     events.jsonl        append-only
-    checkpoints/, report/, model.safetensors
+    checkpoints/, model.safetensors
     manifest.json       written last, by `finish`; its existence means that the run is done
 
 A run grows in the open, so its state must survive a kill: a status "running" whose process is dead reads as
@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
@@ -175,12 +175,15 @@ class Run:
         return self._facts.get("status") == "interrupted" and not self._is_done()
 
     @classmethod
-    def all(cls, store: Store) -> list[Run]:
+    def all(cls, store: Store, *, but: Collection[str] = ()) -> list[Run]:
         """Every run, oldest first; of each only run.json is read.
 
         One whose record is not there or cannot be read is left out.
+
+        Args:
+            but: names (`runs/run-…`) of runs that are not wanted, and so not read.
         """
-        ids = [name.split("/")[1] for name in store.folders("runs")]
+        ids = [name.split("/")[1] for name in store.folders("runs") if name not in but]
         if not store.is_remote:
             return [run for run in map(partial(_opened, store), ids) if run is not None]
         with ThreadPoolExecutor(_AT_ONCE, "penstock-runs") as pool:
@@ -311,11 +314,6 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder with the run's checkpoints, on this machine's disk."""
         return self._file("checkpoints")
-
-    @property
-    def report(self) -> Path:
-        """The folder for a report of the run."""
-        return self._file("report")
 
     @property
     def weights(self) -> Path:

@@ -9,6 +9,9 @@ lacks) go to the feed's own quarantine with their reasons: for each split, datas
 quarantined rows.
 
     feeds/<id>/  fitted.json   <split>-00000.arrow …   quarantine.parquet   manifest.json
+
+`holes` in the manifest names slots whose rows are gone. Nothing here writes it: it is for forgetting, which
+takes a row out and leaves its slot, so that all other rows keep their places and an order drawn before holds.
 """
 
 from __future__ import annotations

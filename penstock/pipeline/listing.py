@@ -4,15 +4,16 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from penstock.core.catalogue import Catalogue
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
 from penstock.core.paths import reason, shown
 from penstock.core.remote import listening, notify
-from penstock.core.store import Store
+from penstock.core.store import MANIFEST, Store
 from penstock.run import Run
 
 SHELVES = ("datasets", "bundles", "feeds", "reports")
@@ -61,11 +62,21 @@ def _listed(store: Store, shelf: str) -> tuple[list[dict[str, Any]], list[dict[s
         if (why := reason(folder)) is not None:
             problems.append({"reference": shown(folder), "problem": f"its name is refused: {why}"})
             continue
-        for name in store.names(folder):
+        names = store.names(folder)
+        catalogue = Catalogue(store, folder, file=MANIFEST)
+        catalogued = _catalogued(catalogue, names)
+        for name in names:
+            if name in catalogued:
+                rows.append(catalogued[name])
+                continue
             try:
-                rows.append(_row(store, name, shelf))
+                row = _row(store, name, shelf)
             except (StoreError, OSError) as error:
                 problems.append({"reference": _reference(name, shelf), "problem": str(error)})
+            else:
+                rows.append(row)
+                catalogue.add(name, row)
+        catalogue.save(names)
     return rows, problems
 
 
@@ -74,26 +85,45 @@ def listed_runs(store: Store) -> list[dict[str, Any]]:
     `problem`.
     """
     with _left_out() as hidden:
-        runs = list(reversed(Run.all(store)))
         folders = store.folders("runs")
-    rows: list[dict[str, Any]] = [
-        {
+        finished = set(store.names("runs"))
+        catalogue = Catalogue(store, "runs", file="run.json")
+        catalogued = _catalogued(catalogue, finished)
+        runs = Run.all(store, but=catalogued)
+    rows = list(catalogued.values())
+    for run, status in zip(runs, Run.statuses(runs), strict=True):
+        row = {
             "reference": run.id,
             "status": status,
             "created": run.created,
             "name": run.name,
             "dataset": run.dataset,
         }
-        for run, status in zip(runs, Run.statuses(runs), strict=True)
-    ]
+        rows.append(row)
+        if f"runs/{run.id}" in finished and _is_plain(row):
+            catalogue.add(f"runs/{run.id}", row)
+    catalogue.save(finished)
+    rows.sort(key=lambda row: str(row["reference"]), reverse=True)  # ids are in the order of their making
     odd = [row for row in rows if not _is_plain(row)]
-    known = {run.id for run in runs}
-    left = [name for name in folders if name.removeprefix("runs/") not in known]
+    known = {f"runs/{run.id}" for run in runs} | set(catalogued)
+    left = [name for name in folders if name not in known]
     changed = [
         {"reference": row["reference"], "problem": "its record holds what Penstock writes in none"}
         for row in odd
     ]
     return [row for row in rows if row not in odd] + changed + list(_unread_runs(store, left)) + hidden
+
+
+def _catalogued(catalogue: Catalogue, finished: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The rows that the catalogue has of finished artefacts, by name; those that hold what Penstock writes in
+    none are read from the artefacts again.
+    """
+    rows = {name: row for name in finished if (row := catalogue.row(name)) is not None}
+    return {
+        name: row
+        for name, row in rows.items()
+        if isinstance(row.get("reference"), str) and all(map(_is_plain, row.values()))
+    }
 
 
 def _unread_runs(store: Store, names: list[str]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.contracts.data import ROW_ID
-from penstock.contracts.features import TargetFeature, targets_of
+from penstock.contracts.features import targets_of
 from penstock.core.errors import Problem
 from penstock.recipe.identifiers import unportable
 
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 REFUSED = "refused"
 """The column that says why a row has no answer."""
 _OWN = {REFUSED: "why a row has no answer", ROW_ID: "what a row is called"}
-
-
-def answer_names(targets: Mapping[str, TargetFeature]) -> dict[str, str]:
-    """Every column that the targets may answer with → its target; where two meet, the first one's."""
-    found: dict[str, str] = {}
-    for target, feature in targets.items():
-        for word in feature.answers:
-            found.setdefault(f"{target}_{word}" if word else target, target)
-    return found
 
 
 def name_problems(recipe: Recipe) -> list[Problem]:
