@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.formats.files import is_remote, open_bytes, plainly
 from penstock.formats.frames import Frames, walk
 from penstock.formats.groups import pieces_of
 from penstock.formats.pages import check_pages
-from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
-from penstock.formats.rejects import Reject
+from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
 from penstock.formats.sound import odd_rows, shown, validated, without
 from penstock.formats.texts import opened
 from penstock.formats.typed import canonical, pieces, rebuild
@@ -101,7 +101,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
         _check_type(name, kind.field(i).type)
 
 
-class Columnar(Reader):
+class Columnar(FileReader):
     """Reads one Parquet or Arrow file."""
 
     def __init__(self, input: Input, context: Context, format: str) -> None:

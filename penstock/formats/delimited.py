@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.formats.cells import Cells
 from penstock.formats.dialect import (
@@ -39,9 +41,10 @@ from penstock.formats.dialect import (
     widths_of,
 )
 from penstock.formats.headers import REPEATED, Again, does_not_fit, fitted_names
-from penstock.formats.reader import LINE, Context, Input, Reader, mended_texts
-from penstock.formats.rejects import Reject
-from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, format_of
+from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
+from penstock.formats.shelf import ending
+from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of
+from penstock.formats.together import settle_together
 from penstock.formats.typed import TextTypes
 
 HEAD_BYTES = 1 << 16
@@ -67,16 +70,16 @@ _JOINED = (
 Block = tuple[pa.RecordBatch, list[Reject]]
 
 
-class Delimited(Reader):
+class Delimited(FileReader):
     """Reads one CSV or TSV file."""
 
-    def __init__(self, input: Input, context: Context, format: str = "") -> None:
+    def __init__(self, input: Input, context: Context, *, tab: bool = False) -> None:
         """
         Args:
-            format: csv or tsv, where it is known.
+            tab: its cells are separated by tabs unless the recipe says otherwise.
         """
         super().__init__(input, context)
-        self._format = format
+        self._tab = tab
         self._cells: Cells | None = None
         self._rows = 0
         self._names: list[str] = []
@@ -91,6 +94,12 @@ class Delimited(Reader):
         """Whether it has a header, once that is decided."""
         self._delimiter: bytes | None = None
         """Its delimiter, once that is decided."""
+
+    @classmethod
+    def agree(cls, files: Sequence[Self]) -> None:
+        asking = [file for file in files if file.asks_others]
+        if len(asking) > 1:
+            settle_together(asking)
 
     def scan(self) -> None:
         with self._text() as text:
@@ -260,7 +269,7 @@ class Delimited(Reader):
             return replace(dialect, delimiter=reading.delimiter.encode())
         if self._delimiter:
             return replace(dialect, delimiter=self._delimiter)
-        if self._named() == "tsv":
+        if self._tab:
             return replace(dialect, delimiter=b"\t")
         start = beginning(buffer, PEEK_BYTES)
         found = sniff_delimiter(start, dialect, final=final and len(buffer) <= len(start))
@@ -268,21 +277,13 @@ class Delimited(Reader):
             self.say(f"has its cells delimited by {found.decode()!r}, judging by its first lines.")
         return replace(dialect, delimiter=found or b",")
 
-    def _named(self) -> str:
-        """The format that the recipe, or else the file, names."""
-        declared = self.input.reading.format
-        if declared != "auto":
-            return declared
-        self._format = self._format or format_of(self.input.url)
-        return self._format
-
     def _learnt_dialect(self, dialect: Dialect, buffer: bytes, final: bool) -> Dialect:
         """The delimiter under which the file has the columns that were learnt: by its first line's names, or
         by their number.
         """
         start = beginning(buffer, PEEK_BYTES)
-        ending = (self._format or format_of(self.input.url)) == "tsv"
-        first = self.input.reading.delimiter or ("\t" if ending else ",")
+        is_tabbed = self._tab or ending(self.input.url) == "tsv"
+        first = self.input.reading.delimiter or ("\t" if is_tabbed else ",")
         best: tuple[int, bytes] = (0, b"")
         for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
             if delimiter in (dialect.quote, dialect.escape):
@@ -297,7 +298,7 @@ class Delimited(Reader):
                 best = (score, delimiter)
         found = best[1] or (
             first.encode()
-            if self.input.reading.delimiter or ending
+            if self.input.reading.delimiter or is_tabbed
             else sniff_delimiter(start, dialect, final=final) or b","
         )
         if found != first.encode():

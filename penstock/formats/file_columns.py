@@ -132,7 +132,7 @@ def survey(
     """
     load = columns[owner][0]
     if not load.urls and is_archive(load.root):
-        archives = find(load.root, base, format="archive")
+        archives = find(load.root, base, any_ending=True)
         if len(archives) != 1:
             raise SourceError(
                 f"source.load.{owner}.root: {load.root} names {len(archives)} archives; name one."

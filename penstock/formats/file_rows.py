@@ -23,6 +23,7 @@ from typing import Literal
 import pyarrow as pa
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, SourceFile
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
@@ -30,7 +31,7 @@ from penstock.formats.archive import Archive, DamagedMember, Entry, open_archive
 from penstock.formats.files import is_remote, spread
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.path_pattern import ParentFolder, Pattern, decoded, hidden, is_text, safe
-from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.rejects import Rejects
 from penstock.formats.steady import check_file, whole
 
 PATH, CONTENT = "path", "content"

@@ -32,22 +32,7 @@ from penstock.core.regular import open_regular, refuse_special, where_link_ends
 from penstock.core.remote import as_here, explain, first_line, reach
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
-
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-}
-"""File endings that name a format."""
-PACKED = (".gz", ".zst", ".zstd")
+from penstock.formats.shelf import ending, endings
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -92,14 +77,6 @@ class FileInfo:
 def is_remote(url: str) -> bool:
     """Whether `url` lies in a bucket or on another machine, and not on this one's disk."""
     return "://" in url and not url.startswith("file://")
-
-
-def ending(path: str) -> str:
-    """The format a file's ending names, or nothing."""
-    name = PurePosixPath(path).name.lower()
-    for packed in PACKED:
-        name = name.removesuffix(packed)
-    return ENDINGS.get(PurePosixPath(name).suffix, "")
 
 
 @contextmanager
@@ -272,21 +249,21 @@ def _unsettled(stamp: str, now: int) -> int:
 # -- finding -------------------------------------------------------------------------------------------------
 
 
-def find(entry: str, base: Path, *, format: str = "auto") -> list[FileInfo]:
+def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
     """The files that a path, glob, folder or URL names, sorted.
 
-    A folder gives the files below it whose ending names a format (all, where `format` is given); files and
+    A folder gives the files below it whose ending names a format (all, with `any_ending`); files and
     folders whose names begin with `.` or `_` are never data (Spark's `_SUCCESS`, `_delta_log`).
 
     Raises:
         SourceError: nothing is there, or it may not be read.
     """
     if is_remote(entry):
-        return _find_remote(entry, format)
+        return _find_remote(entry, any_ending)
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())
     if os.path.isdir(path):
-        names = [name for name in _walk(path) if format != "auto" or ending(name) or os.path.isfile(name)]
-        return _sift(entry, path, [_stat(n, path) for n in names], format)
+        names = [name for name in _walk(path) if any_ending or ending(name) or os.path.isfile(name)]
+        return _sift(entry, path, [_stat(n, path) for n in names], any_ending)
     if os.path.exists(path):
         return [_stat(path, os.path.dirname(path))]
     if glob.has_magic(path):
@@ -355,15 +332,15 @@ def _visible(path: str) -> bool:
     )
 
 
-def _sift(entry: str, root: str, found: list[FileInfo], format: str) -> list[FileInfo]:
+def _sift(entry: str, root: str, found: list[FileInfo], any_ending: bool) -> list[FileInfo]:
     if not found:
         raise SourceError(f"the folder {entry} ({root}) has no files. Name a folder with data in it.")
-    tables = [f for f in found if format != "auto" or ending(f.url)]
+    tables = [f for f in found if any_ending or ending(f.url)]
     if not tables:
         some = ", ".join(PurePosixPath(f.url).name for f in found[:5])
         raise SourceError(
-            f"the folder {entry} has no file whose ending names a format ({' '.join(ENDINGS)}); found {some}."
-            " Name the files themselves, or set `format`."
+            f"the folder {entry} has no file whose ending names a format ({' '.join(endings())}); found"
+            f" {some}. Name the files themselves, or set `format`."
         )
     return tables
 
@@ -391,7 +368,7 @@ def _near_glob(path: str) -> str:
     return "" if glob.has_magic(folder) else near(folder, os.path.basename(path))
 
 
-def _find_remote(entry: str, format: str) -> list[FileInfo]:
+def _find_remote(entry: str, any_ending: bool) -> list[FileInfo]:
     system, path = filesystem(entry)
     with plainly(entry):
         system.invalidate_cache()
@@ -428,7 +405,7 @@ def _find_remote(entry: str, format: str) -> list[FileInfo]:
             raise SourceError(
                 f"there is no {entry}." + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
             )
-    return _sift(entry, path, [found_remote(system, i, path) for i in infos], format)
+    return _sift(entry, path, [found_remote(system, i, path) for i in infos], any_ending)
 
 
 def found_remote(system: Any, info: dict[str, Any], root: str) -> FileInfo:

@@ -16,7 +16,6 @@ from penstock.core.errors import SourceError
 from penstock.formats.archive import is_archive
 from penstock.formats.files import (
     FileInfo,
-    ending,
     filesystem,
     found_remote,
     is_remote,
@@ -26,6 +25,7 @@ from penstock.formats.files import (
     utf8,
 )
 from penstock.formats.path_pattern import hidden
+from penstock.formats.shelf import ending
 
 _NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 """What following a link ends in that leads to nothing, in a circle, or below a file."""

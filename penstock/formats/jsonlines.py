@@ -22,15 +22,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.formats.fields import TooManyFields, Tree
-from penstock.formats.reader import LINE, MOST_COLUMNS, Context, Input, Reader
-from penstock.formats.rejects import Reject
+from penstock.formats.reader import LINE, MOST_COLUMNS, Context, FileReader, Input
 from penstock.formats.shape import Shape
 from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, undecodable
 
@@ -79,8 +79,10 @@ def _value(text: str) -> Any:
     return _decode(text)
 
 
-class JsonLines(Reader):
+class JsonLines(FileReader):
     """Reads one file of JSON lines."""
+
+    fields_vary: ClassVar[bool] = True
 
     def __init__(self, input: Input, context: Context) -> None:
         super().__init__(input, context)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER, Extract, SourceFile
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.store import as_store_error
@@ -28,7 +29,7 @@ from penstock.formats.files import is_remote
 from penstock.formats.groups import RowGroups, ahead
 from penstock.formats.learnt import MISFIT
 from penstock.formats.path_pattern import decoded, safe
-from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.rejects import Rejects
 from penstock.formats.steady import check_file, whole
 from penstock.formats.tars import Tar
 

@@ -8,13 +8,66 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from penstock.contracts.part import Strict, mistakes
+from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem
 from penstock.formats.path_pattern import check_encoding
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
+CSV_WORDS = ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip", "encoding")
+"""Words of `Reading` that say how text is cut into cells."""
+_FOR_SOME = CSV_WORDS
+"""The words that not every format understands: a reader names those that it does (`Reader.words`)."""
+
+
+def load_format(value: Any) -> Reader | Literal["auto"]:
+    """What a recipe, or a bundle, says of a format.
+
+    Raises:
+        pydantic_core.PydanticCustomError: it is none, or foreign code where none is allowed.
+    """
+    return "auto" if value == "auto" else Reader.load(value)
+
+
+class _FormatWord:
+    """How a recipe says a format: `auto`, the name of a reader, or a mapping with its `type` and its own
+    options.
+    """
+
+    @staticmethod
+    def load(value: Any) -> Reader | Literal["auto"]:
+        return load_format(value)
+
+    @staticmethod
+    def dump(value: Reader | Literal["auto"]) -> Any:
+        if isinstance(value, str):
+            return value
+        # A built-in format is one word, as it always was: the ids of datasets are made of it.
+        declared = value.to_dict()
+        return value.type if len(declared) == 1 and "." not in value.type else declared
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.load, serialization=core_schema.plain_serializer_function_ser_schema(self.dump)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        known = Reader.__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [{"const": "auto"}, *known["anyOf"]]}
+
+
+Format = Annotated[Literal["auto"] | Reader, _FormatWord()]
 
 
 def one_or_many(value: Any) -> Any:
@@ -28,8 +81,10 @@ Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
 class Reading(Strict):
     """How a file's bytes become rows."""
 
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow"] = "auto"
-    """`auto`: by the file's ending (`.gz` and `.zst` apart), else by its first bytes."""
+    format: Format = "auto"
+    """`auto`: by the file's ending (`.gz` and `.zst` apart), else by its first bytes. `acme.kv`: a reader of
+    your own, in `acme/kv.py`; `{type: acme.kv, …}` with options of its own.
+    """
     header: Literal["auto", True, False] = "auto"
     """CSV: whether the first line has the columns' names.
 
@@ -113,18 +168,9 @@ class Reading(Strict):
             raise mistakes(*problems)
         return self
 
-    def only_csv(self) -> list[str]:
-        """The words given that only CSV understands."""
-        plain = Reading()
-        return [
-            w
-            for w in ("header", "names", "delimiter", "quote", "escape", "skip_rows", "comment", "strip")
-            if getattr(self, w) != getattr(plain, w)
-        ]
-
-    def only_text(self) -> list[str]:
-        """The words given that only CSV and JSON lines understand."""
-        return ["encoding"] if self.encoding != "utf-8" else []
+    def for_some(self) -> list[str]:
+        """The words given that not every format understands."""
+        return [word for word in _FOR_SOME if getattr(self, word) != _DEFAULTS[word]]
 
     def options(self) -> dict[str, Any]:
         """These words alone, as a recipe spells them (a subclass has others beside them)."""
@@ -133,6 +179,9 @@ class Reading(Strict):
     def plain(self) -> Reading:
         """These words alone, as a `Reading`."""
         return Reading.model_validate(self.options())
+
+
+_DEFAULTS = {word: Reading.model_fields[word].default for word in _FOR_SOME}
 
 
 def _twice(word: str, values: tuple[str, ...]) -> list[Problem]:

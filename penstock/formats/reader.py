@@ -7,21 +7,22 @@ read; then, when the columns of all files are known, `batches` gives the rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.data import ROW_FILE, ROW_NUMBER
+from penstock.contracts.reading import Reader, Reject
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
 from penstock.core.near import did_you_mean
 from penstock.formats.cells import Spool
 from penstock.formats.options import Reading
-from penstock.formats.rejects import Reject, Rejects
+from penstock.formats.rejects import Rejects
 from penstock.formats.typed import TextTypes
 
 LINE = "\0line"
@@ -107,8 +108,11 @@ class Context:
             (self.events.warn if warn else self.events.say)(f"{path} {text}", file=path)
 
 
-class Reader(ABC):
+class FileReader(ABC):
     """Reads one file of one format."""
+
+    fields_vary: ClassVar[bool] = False
+    """Whether it is nothing unusual that a file lacks columns which others of the source have."""
 
     def __init__(self, input: Input, context: Context) -> None:
         self.input = input
@@ -125,8 +129,15 @@ class Reader(ABC):
         """After `scan`: the names as the file has them."""
         self.declared: int | None = None
         """After `scan`: how many rows the file says it has, or was seen to have, the bad ones among them."""
+        self.words: tuple[str, ...] = ()
+        """The words of the recipe that its format understands, as its reader says."""
         self.rejected = 0
         """Rows put aside by now."""
+
+    @classmethod
+    def agree(cls, files: Sequence[Self]) -> None:
+        """Decide what all files of the source say together, before one of them is scanned."""
+        return
 
     @abstractmethod
     def scan(self) -> None:
@@ -223,6 +234,16 @@ class Reader(ABC):
         return names
 
 
+class ScannedReader(Reader):
+    """A format that looks over a whole file before it gives the first row: to know its types, or to cut it
+    into pieces that are read side by side. One that gives row after row is a `RowReader`.
+    """
+
+    @abstractmethod
+    def open(self, input: Input, context: Context) -> FileReader:
+        """What reads one file. Nothing is read before `FileReader.scan`."""
+
+
 def mended_texts(array: pa.Array, name: str, reading: Reading, *, empty_is_missing: bool) -> pa.Array:
     """A text column after `trim_end` and `na`."""
     ending = reading.trim_end.get(name)
@@ -240,13 +261,13 @@ def mended_texts(array: pa.Array, name: str, reading: Reading, *, empty_is_missi
     return array
 
 
-def check_words(readers: list[Reader], names: set[str]) -> None:
+def check_words(readers: Sequence[FileReader], names: set[str]) -> None:
     """Refuse words that name columns no file has.
 
     Raises:
         SourceError: naming the word and what is near.
     """
-    groups: dict[str, list[Reader]] = {}
+    groups: dict[str, list[FileReader]] = {}
     for reader in readers:
         groups.setdefault(reader.input.reading.model_dump_json(), []).append(reader)
     for members in groups.values():

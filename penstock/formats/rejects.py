@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import REJECT_SCHEMA
+from penstock.contracts.reading import Reject
 from penstock.core.errors import SourceError
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that cannot be read."""
-
-    line: int
-    """From 1; a table format counts rows."""
-    reason: str
-    row: str
-    """The raw text, or the row as JSON."""
-    column: str | None = None
 
 
 class Rejects:

@@ -61,7 +61,7 @@ def read_table(
         SourceError: it cannot be read.
     """
     reading = reading or Reading()
-    found = find(path, base or Path.cwd(), format=reading.format)
+    found = find(path, base or Path.cwd(), any_ending=reading.format != "auto")
     settle(found)
     names = relative(found)
     inputs = [

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from penstock.core.errors import SourceError
-from penstock.formats.files import PACKED, ending, open_bytes, plainly
+from penstock.formats.files import open_bytes, plainly
 from penstock.formats.path_pattern import lacks_mark
+from penstock.formats.shelf import PACKED, by_looks, by_magic, ending, readers
 from penstock.formats.unpack import unpacked
 
 _NOT_UTF8 = "\udc80"  # a lone surrogate: with "surrogatepass" it becomes three bytes that no UTF-8 has
@@ -66,8 +67,8 @@ def _is_binary(start: bytes) -> bool:
     """Whether bytes are neither text nor a table's beginning: there are control characters that no text
     has.
     """
-    return any(byte < 9 or 13 < byte < 32 for byte in start) and not start.startswith(
-        (b"PAR1", b"ARROW1", b"\xff\xfe", b"\xfe\xff")
+    return any(byte < 9 or 13 < byte < 32 for byte in start) and not (
+        by_magic(start) or start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     )
 
 
@@ -94,31 +95,25 @@ def _read(stream: BinaryIO, url: str, size: int) -> bytes:
 
 
 def format_of(url: str) -> str:
-    """The format of a file: its first bytes where they are plain (Parquet, Arrow), else its ending, else its
-    looks.
+    """The built-in format of a file: what its first bytes prove, else what its ending names, else what it
+    looks like.
 
     Raises:
         SourceError: it is empty, or no table that can be read here.
     """
     start = head(url, 4096)
-    named = ending(url)
     if not start:
         raise SourceError(f"{url} is empty: it has no rows and no columns.")
-    if start[:4] == b"PAR1":
-        return "parquet"
-    if start[:6] == b"ARROW1" or (start[:4] == b"\xff\xff\xff\xff" and named in ("", "arrow")):
-        return "arrow"
-    if named:
-        return named
-    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
-    if text[:1] == b"{":
-        return "jsonl"
+    known = by_magic(start) or ending(url) or by_looks(start)
+    if known:
+        return known
+    # UTF-16 has a zero in every letter of English; nothing else that is text has many.
     if start.count(b"\0") * 10 > len(start) and not start.startswith(
         (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     ):
         raise SourceError(
-            f"{url} is neither text, Parquet nor Arrow (its first bytes are {start[:8]!r}). Say what it is"
-            " with `format`, if it is one of csv, tsv, jsonl, parquet, arrow."
+            f"{url} is no text, and no format that is known by its first bytes ({start[:8]!r}). Say what it"
+            f" is with `format`, if it is one of {', '.join(readers())}."
         )
     return "csv"
 

@@ -5,12 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from penstock.formats.delimited import Delimited
+from penstock.formats.dialect import Record
 from penstock.formats.headers import Look, decide, look
+from penstock.formats.reader import Input
 
 
-def settle_together(readers: Sequence[Delimited]) -> None:
+class Beginning(Protocol):
+    """A CSV file of which the first lines are looked at before it is read."""
+
+    @property
+    def input(self) -> Input:
+        """Which file it is, and what the recipe says of it."""
+
+    @property
+    def delimiter(self) -> bytes:
+        """The one byte between two cells, by its own first lines; known once `peek` was called."""
+
+    def peek(self) -> bytes:
+        """Its first records, to be cut by `cut`."""
+
+    def cut(self, start: bytes, delimiter: bytes) -> list[Record]:
+        """The records of what `peek` gave."""
+
+    def settled(self, *, header: bool, delimiter: bytes) -> None:
+        """Take what was decided."""
+
+
+def settle_together(readers: Sequence[Beginning]) -> None:
     """Decide for several files of one source which have a header, and how their cells are delimited.
 
     Raises:
@@ -36,7 +59,7 @@ def settle_together(readers: Sequence[Delimited]) -> None:
 
 
 def _looked(
-    reader: Delimited, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
+    reader: Beginning, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
 ) -> tuple[Look, int]:
     """A file's look, and how many cells its first line has, cut by `delimiter` (None: by its own).
 

@@ -116,6 +116,13 @@ class TextTypes:
                     break
         return True
 
+    def narrow(self, other: TextTypes) -> None:
+        """Narrow by what was observed elsewhere."""
+        self.seen = self.seen or other.seen
+        self.inexact = self.inexact or other.inexact
+        for flag in ("boolean", "integer", "number", "naive", "zoned"):
+            setattr(self, flag, getattr(self, flag) and getattr(other, flag))
+
     def result(self) -> pa.DataType:
         """The narrowest type; text where nothing was seen."""
         if not self.seen:

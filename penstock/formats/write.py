@@ -23,8 +23,17 @@ from penstock.core.errors import StoreError, UserError
 from penstock.core.regular import refuse_output
 from penstock.core.remote import explain, refusals
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
-from penstock.formats.files import ENDINGS, PACKED, ending, filesystem, is_remote
+from penstock.formats.files import filesystem, is_remote
+from penstock.formats.shelf import PACKED, ending, readers
 from penstock.formats.typed import to_text
+
+WRITTEN = ("arrow", "csv", "jsonl", "parquet", "tsv")
+"""The formats that can be written. There may be more that can be read."""
+
+
+def _endings() -> list[str]:
+    """The endings that say how to write a file."""
+    return [ending for name in WRITTEN for ending in readers()[name].endings]
 
 
 class TableWriter:
@@ -45,10 +54,10 @@ class TableWriter:
         self.rows = 0
         self._schema = schema
         self._format = ending(self.path)
-        if not self._format:
+        if self._format not in WRITTEN:
             raise UserError(
                 f"cannot tell from its ending how to write {self.path}. Endings that say it:"
-                f" {' '.join(ENDINGS)} (.csv, .tsv and .jsonl also with .gz or .zst)."
+                f" {' '.join(_endings())} (.csv, .tsv and .jsonl also with .gz or .zst)."
             )
         packing = next((p for p in PACKED if self.path.lower().endswith(p)), "")
         if packing and self._format in ("parquet", "arrow"):

@@ -185,7 +185,7 @@ def test_json_that_is_not_lines(read, content, said):
 
 
 def test_csv_words_are_refused(read):
-    with pytest.raises(SourceError, match="skip_rows, strip are for CSV"):
+    with pytest.raises(SourceError, match="skip_rows, strip are for csv, tsv"):
         read('{"a": 1}\n', name="a.jsonl", skip_rows=1, strip=False)
 
 

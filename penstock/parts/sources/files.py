@@ -24,33 +24,24 @@ from typing import Annotated, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
 
 from penstock.contracts.data import ROW_FILE, SAMPLE_CUT, Extract, Snapshot, Source, SourceFile
 from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import mistakes
+from penstock.contracts.reading import Reader
 from penstock.core.errors import Problem, SourceError
 from penstock.core.events import Events
 from penstock.formats.extract import SAMPLE_BYTES, extract
 from penstock.formats.file_columns import FileColumn, owners, prefix, survey
-from penstock.formats.files import FileInfo, ending, find, hashes, relative
+from penstock.formats.files import FileInfo, find, hashes, relative
 from penstock.formats.loading import load_columns
-from penstock.formats.options import FilesAs, Names, Reading
+from penstock.formats.options import CSV_WORDS, FilesAs, Names, Reading, load_format
 from penstock.formats.reader import Input
+from penstock.formats.shelf import ending, readers
 
 _TABLE_WORDS = frozenset({"na", "trim_end", "rename", "types"})
-"""What is learnt of how files are read, by what files have it."""
-_TEXT_WORDS = _TABLE_WORDS | {"encoding"}
-_CSV_WORDS = _TEXT_WORDS | {
-    "format",
-    "header",
-    "names",
-    "delimiter",
-    "quote",
-    "escape",
-    "skip_rows",
-    "comment",
-    "strip",
-}
+"""What is learnt of how files are read, whatever their format; a reader's own words come to them."""
 _SAMPLED_FILES = 16
 _SAMPLE_BYTES = 64 << 20
 """Of files that rows name."""
@@ -81,6 +72,8 @@ class Files(Source, Reading):
     """By column: its values name files, and what is in them is the value: `{image: {root: images}}`."""
 
     _learnt: Learnt | None = PrivateAttr(None)
+    _learnt_format: Reader | str | None = PrivateAttr(None)
+    """What read the data that something was learnt from; as a text, why it may not be used."""
     _types: pa.Schema | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -132,7 +125,7 @@ class Files(Source, Reading):
         found: dict[str, tuple[FileInfo, str | None]] = {}
         for split, paths, reading in self._groups():
             for entry in paths:
-                for file in find(entry, base, format=reading.format):
+                for file in find(entry, base, any_ending=reading.format != "auto"):
                     other = found.setdefault(file.url, (file, split))[1]
                     if other != split:
                         raise SourceError(
@@ -199,10 +192,16 @@ class Files(Source, Reading):
     def like(self, learnt: Learnt) -> Self:
         """These files, read as the data was that something was learnt from.
 
-        Words that are said of them stand.
+        Words that are said of them stand. Where a reader of the user's own is not to be trusted here, that is
+        told once a file is met that needs it.
         """
         found = self.model_copy()
         found._learnt = learnt
+        try:
+            format = load_format(learnt.reading.get("format", "auto"))
+            found._learnt_format = None if format == "auto" else format
+        except PydanticCustomError as error:
+            found._learnt_format = error.message()
         return found
 
     def _learnt_input(self, input: Input) -> Input:
@@ -212,27 +211,42 @@ class Files(Source, Reading):
         learnt = self._learnt
         if learnt is None:
             return input
-        format = ending(input.url) if input.reading.format == "auto" else input.reading.format
-        fits = (
-            _TEXT_WORDS
-            if format == "jsonl"
-            else _TABLE_WORDS
-            if format in ("parquet", "arrow")
-            else _CSV_WORDS
-        )
+        declared = input.reading.format
+        format = self._format_of(input) if declared == "auto" else declared
+        # Of a file that nothing names a format for, it is not known yet which words it will need.
+        fits = _TABLE_WORDS.union(CSV_WORDS if format is None else format.words)
         given = {
             field.alias or name
             for name, field in type(self).model_fields.items()
             if name in self.model_fields_set
         }
         words = {word: value for word, value in learnt.reading.items() if word in fits and word not in given}
-        if format or "format" in given:
-            words.pop("format", None)
+        if declared == "auto" and format is not None and format is self._learnt_format:
+            words["format"] = format
         rename = words.get("rename") or {}
         known = {name.lower() for name in (*learnt.schema.names, *rename)}
         reading = Reading.model_validate({**input.reading.options(), **words})
         return replace(
             input, reading=reading, known=frozenset(known), learnt=learnt.schema, inherited=frozenset(words)
+        )
+
+    def _format_of(self, input: Input) -> Reader | None:
+        """What reads a file of which the recipe does not say it: by its ending, else as the learnt data was
+        read.
+
+        Raises:
+            SourceError: that was a reader of somebody's own, which is not to be trusted here.
+        """
+        named, learnt = ending(input.url), self._learnt_format
+        if isinstance(learnt, Reader):
+            is_own = input.url.lower().endswith(learnt.endings) if learnt.endings else False
+            return learnt if is_own or not named else readers()[named]
+        if named or learnt is None:
+            return readers()[named] if named else None
+        raise SourceError(
+            f"{input.path}: the data that the model learnt from was read by a reader that did not come with"
+            f" Penstock, and so would this file be: {learnt}. If you trust where the model came from, give"
+            " --trust (trust=True); or say with `format` how to read the file."
         )
 
     def _tables(self, snapshot: Snapshot) -> tuple[SourceFile, ...]:

@@ -156,7 +156,7 @@ class Folder(Source):
         return meant
 
     def _archives(self, base: Path) -> list[tuple[str, FileInfo]]:
-        found = {file.url: file for entry in self.path for file in find(entry, base, format="archive")}
+        found = {file.url: file for entry in self.path for file in find(entry, base, any_ending=True)}
         for url in found:
             if not is_archive(url):
                 raise SourceError(

@@ -1,0 +1,239 @@
+"""The columns of a whole source, out of what each of its files says: one spelling and one type for each.
+
+Columns are united by name, whatever the case of its letters; the first spelling wins, or the one that was
+learnt. A type is the narrowest that holds the values of all files. Types that the recipe forces, or that were
+learnt, stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from penstock.contracts.learnt import Learnt
+from penstock.core.errors import SourceError
+from penstock.core.events import Events
+from penstock.formats.learnt import MISFIT, learnt_type
+from penstock.formats.reader import NUMBERS, FileReader, check_words
+from penstock.formats.typed import FORCED, TextTypes, settle, unite
+
+Partition = dict[str, str | None]
+"""By column: what the names of a file's folders say, `name=value` (Hive's layout)."""
+_MOST_NAMED = 12
+"""Columns that one sentence lists."""
+
+
+@dataclass
+class ColumnPlan:
+    """The columns of the whole source."""
+
+    kinds: dict[str, pa.DataType]
+    forced: dict[str, str]
+    """Columns whose type the recipe forces."""
+    spelling: dict[str, str]
+    """By name in lower case: the spelling that won."""
+    learnt: frozenset[str] = frozenset()
+    """Columns whose type was learnt."""
+    misfits: set[str] = field(default_factory=set)
+    """Those of them in which values were found that are not of it."""
+
+    def schema(self) -> pa.Schema:
+        """The columns as the extract gives them."""
+        return pa.schema(list(self.kinds.items()))
+
+    def written(self) -> pa.Schema:
+        """With the columns of what is not of a learnt type."""
+        beside = [
+            (MISFIT + name, pa.string())
+            for name in self.kinds
+            if name in self.learnt and not pa.types.is_string(self.kinds[name])
+        ]
+        return pa.schema([*self.kinds.items(), *beside])
+
+    def wanted(self, reader: FileReader) -> dict[str, pa.DataType]:
+        """What to ask of a reader, in its spelling."""
+        wanted = {}
+        for name in reader.columns:
+            final = self.spelling[name.lower()]
+            # A forced type is made of the text as it stands: `force` says which texts are of it.
+            wanted[name] = pa.string() if final in self.forced else self.kinds[final]
+            if final in self.learnt and final not in self.forced:
+                is_number = pa.types.is_integer(self.kinds[final]) or pa.types.is_floating(self.kinds[final])
+                wanted[name] = NUMBERS if is_number else pa.string()
+        return wanted
+
+
+def plan_columns(
+    readers: Sequence[FileReader], partitions: Sequence[Partition], events: Events, learnt: Learnt | None
+) -> ColumnPlan:
+    """The columns of all files together.
+
+    Args:
+        readers: scanned and settled, in the order of the source.
+        partitions: of each of them.
+        learnt: the types that columns have, whatever these files look like.
+
+    Raises:
+        SourceError: types that cannot be united, or words of the recipe that name columns no file has.
+    """
+    union = _Union(events, {} if learnt is None else _learnt_spelling(readers, learnt))
+    seen: set[int] = set()
+    for reader, partition in zip(readers, partitions, strict=True):
+        # Files of JSON lines share one mapping of columns: a hundred thousand of them are united once.
+        if id(reader.columns) not in seen:
+            seen.add(id(reader.columns))
+            union.add_file(reader)
+        union.add_partition(partition)
+    union.add_texts()
+    _say_lacking(readers, partitions, union.spelling)
+    union.settle()
+    kinds = union.kinds
+    learnt_kinds = {} if learnt is None else _learnt_kinds(kinds, learnt)
+    kinds |= learnt_kinds
+    forced = _forced(readers, union.spelling)
+    check_words(readers, set(union.parts))
+    forced = {name: type for name, type in forced.items() if not _is_already(kinds[name], type)}
+    kinds |= {name: FORCED[type] for name, type in forced.items()}
+    chosen = [name for name in readers[0].input.reading.columns if name in kinds]
+    ordered = {name: kinds[name] for name in [*chosen, *(name for name in kinds if name not in chosen)]}
+    return ColumnPlan(ordered, forced, union.spelling, frozenset(learnt_kinds) - set(forced))
+
+
+class _Union:
+    """Columns by name and type, united file by file."""
+
+    def __init__(self, events: Events, spelling: dict[str, str]) -> None:
+        self._events = events
+        self.spelling = spelling
+        self.kinds: dict[str, pa.DataType] = {}
+        self.parts: dict[str, TextTypes] = {}
+        """Columns that folders give."""
+        self._texts: dict[str, TextTypes] = {}
+        self._inexact: set[str] = set()
+        """Columns with an integer that float64 cannot hold."""
+
+    def add_file(self, reader: FileReader) -> None:
+        """Unite a file's columns with those before it."""
+        for name, kind in reader.columns.items():
+            final = self.spelling.setdefault(name.lower(), name)
+            if final != name:
+                reader.say(f"spells the column {final!r} as {name!r}; they are taken for one.", warn=True)
+            if isinstance(kind, TextTypes):
+                self._texts[final] = kind  # one for all files that have the column
+                if kind.inexact:
+                    self._inexact.add(final)
+                self.kinds.setdefault(final, pa.null())
+            else:
+                self._unite(reader, final, kind)
+            if name in reader.inexact:
+                self._inexact.add(final)
+
+    def _unite(self, reader: FileReader, name: str, kind: pa.DataType) -> None:
+        before = self.kinds.get(name, pa.null())
+        united = unite(before, kind)
+        if united is None:
+            raise SourceError(
+                f"the column {name!r} is {kind} in {reader.input.path} and {before} in files before"
+                " it; bytes cannot be united with anything else."
+            )
+        is_changed = not united.equals(before) and not pa.types.is_null(before)
+        if is_changed and not pa.types.is_null(kind):
+            self._events.say(
+                f"the column {name!r} has several types in the files ({before}, {kind}); it is read"
+                f" as {united}."
+            )
+        self.kinds[name] = united
+
+    def add_partition(self, partition: Partition) -> None:
+        """Unite what a file's folders say."""
+        for name, value in partition.items():
+            final = self.spelling.setdefault(name.lower(), name)
+            self.kinds.setdefault(final, pa.null())
+            types = self.parts.setdefault(final, TextTypes())
+            if value is not None:
+                types.observe(pa.array([value]))
+
+    def add_texts(self) -> None:
+        """Once all files are added: what their texts are."""
+        for name, types in [*self._texts.items(), *self.parts.items()]:
+            united = unite(self.kinds[name], types.result())
+            if united is None:
+                raise SourceError(f"the column {name!r} is bytes in some files and text in others.")
+            self.kinds[name] = united
+
+    def settle(self) -> None:
+        """Make text of what was never seen, and of numbers that would not stay exact."""
+        if self.parts:
+            plural = "s" if len(self.parts) > 1 else ""
+            self._events.say(f"the folders' names give the column{plural} {', '.join(self.parts)}.")
+        for name, kind in self.kinds.items():
+            kind = self.kinds[name] = settle(kind)
+            if name not in self._inexact:
+                continue
+            if _inner(kind).equals(pa.float64()):
+                kind = self.kinds[name] = pa.string()
+            types = self._texts.get(name)
+            if pa.types.is_string(kind) and types is not None and types.number:
+                self._events.warn(
+                    f"the column {name!r} has whole numbers that float64 cannot hold exactly, and not all of"
+                    f" it fits int64; it is read as text. Force it with `types: {{{name}: number}}`."
+                )
+
+
+def _learnt_spelling(readers: Sequence[FileReader], learnt: Learnt) -> dict[str, str]:
+    """The learnt spelling of the columns that are there."""
+    here = {name.lower() for reader in readers for name in reader.columns}
+    return {name.lower(): name for name in learnt.schema.names if name.lower() in here}
+
+
+def _learnt_kinds(kinds: dict[str, pa.DataType], learnt: Learnt) -> dict[str, pa.DataType]:
+    """The learnt types of the columns that are there; bytes and lists stay what they are."""
+    chosen: dict[str, pa.DataType] = {}
+    for column in learnt.schema:
+        here, kind = kinds.get(column.name), learnt_type(column.type)
+        if here is None or pa.types.is_nested(here) or pa.types.is_binary(here):
+            continue
+        if kind is not None:
+            chosen[column.name] = kind
+        elif not pa.types.is_nested(column.type):
+            chosen[column.name] = pa.string()  # bytes, named or written as text
+    return chosen
+
+
+def _forced(readers: Sequence[FileReader], spelling: dict[str, str]) -> dict[str, str]:
+    """By column: the type that the recipe gives it."""
+    forced: dict[str, str] = {}
+    for reader in readers:
+        for name, type in reader.input.reading.types_.items():
+            final = spelling.get(name.lower(), name)
+            if forced.setdefault(final, type) != type:
+                raise SourceError(f"source.types gives {name!r} two types, {forced[final]} and {type}.")
+    return forced
+
+
+def _is_already(kind: pa.DataType, type: str) -> bool:
+    """Whether a column is of a forced type by itself, so that nothing of it needs to be looked at."""
+    return bool(kind.equals(FORCED[type]) or (type == "timestamp" and pa.types.is_timestamp(kind)))
+
+
+def _say_lacking(
+    readers: Sequence[FileReader], partitions: Sequence[Partition], spelling: dict[str, str]
+) -> None:
+    """Say which columns a table lacks that others of the source have."""
+    for reader, partition in zip(readers, partitions, strict=True):
+        if reader.fields_vary or not reader.columns:
+            continue
+        here = {name.lower() for name in (*reader.columns, *partition)}
+        lacking = [final for name, final in spelling.items() if name not in here]
+        if lacking:
+            some = ", ".join(lacking[:_MOST_NAMED]) + (" …" if len(lacking) > _MOST_NAMED else "")
+            reader.say(
+                f"lacks columns that other files of the source have, which are missing in its rows: {some}.",
+                warn=True,
+            )
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    return _inner(kind.value_type) if pa.types.is_list(kind) else kind

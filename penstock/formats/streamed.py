@@ -1,0 +1,345 @@
+"""A file whose format gives row after row (`contracts.reading.RowReader`): a user's own, mostly.
+
+What every format owes is done here, so that such a reader knows nothing of it: columns that are found on the
+way, their names and types, missing values, looks, and bad rows. The file is read twice, once to know its
+columns and once for its rows; nothing is held in between.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.contracts.reading import Reject, Row, RowReader, TableFile
+from penstock.core.errors import PenstockError, SourceError
+from penstock.core.regular import refuse_special
+from penstock.formats.columnar import flattened
+from penstock.formats.files import is_remote, plainly
+from penstock.formats.groups import pieces_of
+from penstock.formats.reader import LINE, Context, FileReader, Input, mended_texts
+from penstock.formats.sound import odd_rows, shown, validated, without
+from penstock.formats.texts import LONGEST_LINE, TextStream, encoding_of, head, opened, undecodable
+from penstock.formats.typed import TextTypes, canonical, unite
+
+_MOST_ROWS = 8_192
+"""Rows that become columns at once."""
+_VALUE_BYTES = 64
+"""Of a value as Python has it, beside the bytes of a text."""
+_READ_BYTES = 1 << 20
+
+
+class _File(TableFile):
+    """One file, as the reader gets it."""
+
+    def __init__(self, input: Input, context: Context, say: Any) -> None:
+        self.path = input.path
+        self._input = input
+        self._context = context
+        self._say = say
+        self._encoding: str | None = None
+        self.bad_lines: list[Reject] = []
+        """Lines that are no text, until they are put aside."""
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        return opened(self._input.url)
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        if self._encoding is None:
+            self._encoding = encoding_of(self._input.url, self._input.reading.encoding, self._say)
+        number, rest = 1, b""
+        with TextStream(self._input.url, self._encoding) as text:
+            while True:
+                more = text.read(_READ_BYTES)
+                *lines, rest = (rest + more).split(b"\n")
+                if not more and rest:
+                    lines, rest = [rest], b""
+                for line in lines:
+                    decoded = self._decoded(line.removesuffix(b"\r"), number)
+                    if decoded is not None:
+                        yield number, decoded
+                    number += 1
+                if not more:
+                    return
+                if len(rest) > LONGEST_LINE:
+                    raise SourceError(
+                        f"{self.path}, line {number}: the line is longer than {LONGEST_LINE >> 20} MiB, the"
+                        " most that a row of text may have. Is this a file of lines? If so, split that one,"
+                        " or take it out."
+                    )
+
+    def _decoded(self, line: bytes, number: int) -> str | None:
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            reason = undecodable(line, error.start)
+            self.bad_lines.append(Reject(number, reason, line.decode("utf-8", "backslashreplace")))
+            return None
+
+    @contextmanager
+    def local(self) -> Iterator[Path]:
+        url = self._input.url.removeprefix("file://")
+        if not is_remote(url) and not _is_packed(url):
+            refuse_special(url)
+            yield Path(url)
+            return
+        copy = self._context.scratch / f"copy-{id(self):x}{Path(self.path).suffix}"
+        try:
+            with plainly(url), opened(url) as packed, open(copy, "wb") as target:
+                shutil.copyfileobj(packed, target, _READ_BYTES)
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+def _is_packed(url: str) -> bool:
+    return head(url, 4) != _raw_head(url)
+
+
+def _raw_head(url: str) -> bytes:
+    with open(url, "rb") as file:
+        return file.read(4)
+
+
+class Streamed(FileReader):
+    """Reads one file by a `RowReader`."""
+
+    fields_vary: ClassVar[bool] = True
+
+    def __init__(self, reader: RowReader, input: Input, context: Context) -> None:
+        super().__init__(input, context)
+        self._reader = reader
+        self._file = _File(input, context, self.say)
+        self._names: dict[str, str] = {}
+        """By name in the file: the final one."""
+
+    def scan(self) -> None:
+        kinds: dict[str, pa.DataType] = {}
+        texts: dict[str, TextTypes] = {}
+        given = 0
+        for batch in self._batches(is_first=True):
+            given += batch.num_rows
+            for name, array in zip(batch.schema.names, batch.columns, strict=True):
+                if name == LINE:
+                    continue
+                if self._is_cell(array):
+                    texts.setdefault(name, TextTypes()).observe(array)
+                    kinds.setdefault(name, pa.null())
+                else:
+                    kinds[name] = self._united(name, kinds.get(name, pa.null()), canonical(array.type))
+        self._settle_columns(kinds, texts)
+        with self._in_words():
+            declared = self._reader.declared_rows(self._file)
+        self.declared = given + self.rejected if declared is None else declared
+
+    def _is_cell(self, array: pa.Array) -> bool:
+        """Whether the type of a column of texts follows from its texts."""
+        return not self._reader.typed and bool(pa.types.is_string(array.type))
+
+    def _united(self, name: str, before: pa.DataType, kind: pa.DataType) -> pa.DataType:
+        united = unite(before, kind)
+        if united is None:
+            raise SourceError(
+                f"{self.input.path}: the column {name!r} is {before} in some rows and {kind} in others;"
+                f" bytes cannot be united with anything else. The reader {self._reader.type!r} must give one"
+                " of them."
+            )
+        return united
+
+    def _settle_columns(self, kinds: Mapping[str, pa.DataType], texts: Mapping[str, TextTypes]) -> None:
+        chosen = self.input.reading.columns
+        for raw, name in zip(kinds, self.final_names(list(kinds)), strict=True):
+            self._names[raw] = name
+            if chosen and name not in chosen:
+                continue
+            if raw not in texts:
+                self.columns[name] = kinds[raw]
+            elif pa.types.is_null(kinds[raw]):
+                # What all files say of a column of this name is known in one place.
+                shared = self.context.text(name)
+                shared.narrow(texts[raw])
+                self.columns[name] = shared
+            else:
+                self.columns[name] = pa.string()  # some of its values are texts, and others are not
+        self.check_width(len(self.columns))
+
+    def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches(is_first=False):
+            arrays: list[pa.Array] = []
+            names: list[str] = []
+            for raw, array in zip(batch.schema.names, batch.columns, strict=True):
+                name = LINE if raw == LINE else self._names.get(raw)
+                if name is None:
+                    raise SourceError(
+                        f"{self.input.path}: the reader {self._reader.type!r} gives the column {raw!r} when"
+                        " it reads the file again, and did not when it read it first. It must give the same"
+                        " each time."
+                    )
+                if name == LINE or name in kinds:
+                    arrays.append(array)
+                    names.append(name)
+            yield pa.RecordBatch.from_arrays(arrays, names=names)
+
+    # -- rows to columns -------------------------------------------------------------------------------------
+
+    def _batches(self, *, is_first: bool) -> Generator[pa.RecordBatch, None, None]:
+        """The good rows as columns under their names in the file, with their `LINE`.
+
+        Args:
+            is_first: bad rows are put aside; the second time they are left out only.
+        """
+        given = size = 0
+        context = self.context
+        with closing(self._read(is_first)) as batches:
+            for whole in batches:
+                for batch in pieces_of(whole, context.batch_bytes):
+                    for piece in self._sound(batch, is_first):
+                        yield self._mended(piece)
+                    given += batch.num_rows
+                    size += batch.nbytes
+                    if context.limit is not None and (given >= context.limit or size >= context.limit_bytes):
+                        return
+
+    def _read(self, is_first: bool) -> Generator[pa.RecordBatch, None, None]:
+        """What the reader gives, as batches with their `LINE`; rejects are put aside on the way."""
+        rows: list[Row] = []
+        size = count = 0
+        most_rows = min(_MOST_ROWS, self.context.limit or _MOST_ROWS)
+        items = self._items()
+        while True:
+            with self._in_words():
+                item = next(items, None)
+            for bad in self._file.bad_lines:
+                self._put_aside(bad, is_first)
+            count += len(self._file.bad_lines)
+            self._file.bad_lines.clear()
+            if isinstance(item, Row):
+                rows.append(item)
+                size += _bytes_of(item)
+                if len(rows) < most_rows and size < self.context.block_bytes:
+                    continue
+            if rows:
+                count += len(rows)
+                with self._in_words():
+                    batch = _columns(rows)
+                yield batch
+                rows, size = [], 0
+            if item is None:
+                return
+            if isinstance(item, Reject):
+                count += 1
+                self._put_aside(item, is_first)
+            elif not isinstance(item, Row):
+                with self._in_words():
+                    batch = _numbered(item, count)
+                count += batch.num_rows
+                yield batch
+
+    def _items(self) -> Iterator[Any]:
+        yield from self._reader.read(self._file)
+
+    def _put_aside(self, bad: Reject, is_first: bool) -> None:
+        if is_first:
+            self.reject(bad)
+
+    def _sound(self, batch: pa.RecordBatch, is_first: bool) -> Iterator[pa.RecordBatch]:
+        """The rows whose values can be held."""
+        with self._in_words():
+            judged = [validated(column) for column in batch.columns]
+        odd: dict[int, tuple[str, str]] = {}
+        for name, array, is_text in zip(batch.schema.names, batch.columns, judged, strict=True):
+            for row, reason in odd_rows(array, texts=not is_text).items():
+                odd.setdefault(row, (name, reason))
+        for row, (name, reason) in sorted(odd.items()):
+            values = {
+                n: shown(array, row) for n, array in zip(batch.schema.names, batch.columns, strict=True)
+            }
+            line = values.pop(LINE)
+            text = json.dumps(values, ensure_ascii=False, default=str)
+            self._put_aside(Reject(int(line), reason, text, name), is_first)
+        yield from without(batch, odd)
+
+    def _mended(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Texts without what stands for a missing value, or is cut off their ends."""
+        reading = self.input.reading
+        arrays = []
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+                array = array.cast(pa.string())
+            if pa.types.is_string(array.type):
+                final = reading.rename.get(name, name)
+                array = mended_texts(array, final, reading, empty_is_missing=not self._reader.typed)
+            arrays.append(array)
+        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What goes wrong within somebody's reader as a sentence: a file from elsewhere may be anything."""
+        try:
+            yield
+        except PenstockError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else "no reason given"
+            raise SourceError(
+                f"{self.input.url} cannot be read by {self._reader.type!r} ({type(error).__name__}:"
+                f" {reason}). If the file is whole, the reader is wrong: a row that it cannot read is to be"
+                " given as a `Reject`."
+            ) from error
+
+
+def _bytes_of(row: Row) -> int:
+    return sum(
+        _VALUE_BYTES + (len(value) if isinstance(value, (str, bytes)) else 0) for value in row.values.values()
+    )
+
+
+def _columns(rows: list[Row]) -> pa.RecordBatch:
+    """Rows as columns, in the order in which their names come first; a row that lacks one has a missing
+    value.
+    """
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    arrays = [_array([row.values.get(name) for row in rows]) for name in names]
+    lines = pa.array([row.line for row in rows], pa.int64())
+    return _flat([*names], arrays, lines)
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """Values as an array; as texts, where they have several types: numbers and nested values as JSON."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        texts = [value if value is None or isinstance(value, str) else _json(value) for value in values]
+        return pa.array(texts, pa.string())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _numbered(batch: Any, before: int) -> pa.RecordBatch:
+    """A reader's own batch with its rows' numbers, `before` of the file being before it.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(batch, pa.RecordBatch):
+        raise TypeError(
+            f"`read` must give `Row`, `Reject` or `pyarrow.RecordBatch`, and gave {type(batch).__name__}"
+        )
+    lines = pa.array(np.arange(before + 1, before + batch.num_rows + 1))
+    return _flat(batch.schema.names, batch.columns, lines)
+
+
+def _flat(names: list[str], arrays: list[pa.Array], lines: pa.Array) -> pa.RecordBatch:
+    """Columns without structs, and the rows' lines."""
+    pairs = [pair for name, array in zip(names, arrays, strict=True) for pair in flattened(name, array)]
+    return pa.RecordBatch.from_arrays(
+        [*(array for _, array in pairs), lines], names=[*(name for name, _ in pairs), LINE]
+    )
