@@ -103,7 +103,7 @@ def init(
         RecipeError: there is no such column.
     """
     declaration = _as_source(source)
-    probe = load_recipe({"source": declaration}, name="init")
+    probe = load_recipe({"source": declaration}, base=Path.cwd(), name="init")
     reader: Source = probe.source
     table = reader.sample(reader.snapshot(Path.cwd()), rows)
     if not table.num_rows:

@@ -1,28 +1,34 @@
 """How files become Arrow, and Arrow becomes files: CSV, JSON lines, Parquet and Arrow, local or at any fsspec
 URL.
 
-    places      where files lie: finding, opening, hashing; refusals told in one sentence
-    options     `Reading`: the words with which a recipe says how to read
-    texts       bytes → UTF-8 (compression, encodings), and what a file seems to be
-    dialect     CSV's grammar, read with care: every record, its line, and why it cannot be read
-    delimited   CSV and TSV, fast where the text is plain, careful where it is not
-    jsonlines   JSON lines, nested fields flattened
-    columnar    Parquet and Arrow, nested fields flattened
-    typed       the narrowest type that holds all of a column; changing from one type to another exactly
-    sound       rows whose values nothing can hold; arrays that are broken as such
-    frames      what an Arrow file says it has
-    steady      what is read is what was hashed
-    intact      whether a picture is whole
-    rejects     rows that cannot be read, put aside
-    extract     many files → one set of columns in plain Parquet, and rejects
-    groups      batches → Parquet in good row groups
-    table       any one readable thing as a table
-    members     files that are rows: patterns over their paths, names, encodings
-    folders     what lies below a folder
-    entry, archive, tars, zips   members of archives, read where they lie
-    gather      files of folders and archives → rows
-    loads, loading               files that rows name
-    write       batches → a file
+    files        where files lie: finding, opening, hashing; refusals told in one sentence
+    shelf        which formats there are (`parts/readers`), and by what a file is known for one of them
+    options      `Reading`: the words with which a recipe says how to read
+    reader       what every reader of a file promises, and what they share
+    texts        bytes → UTF-8 (compression, encodings), and what a file seems to be
+    dialect      CSV's grammar, read with care: every record, its line, and why it cannot be read
+    delimited    CSV and TSV, fast where the text is plain, careful where it is not
+    headers, together   which CSV files of a source have a header
+    jsonlines    JSON lines, nested fields flattened
+    columnar     Parquet and Arrow, nested fields flattened
+    streamed     a format of a user's own, row after row
+    typed        the narrowest type that holds all of a column; changing from one type to another exactly
+    sound        rows whose values nothing can hold; arrays that are broken as such
+    frames       what an Arrow file says it has
+    steady       what is read is what was hashed
+    intact       whether a picture is whole
+    rejects      rows that cannot be read, put aside
+    extract      many files → one set of columns in plain Parquet, and rejects: files are opened and looked over
+    column_plan  … the columns that all files have together
+    extract_rows … their rows, written and counted
+    groups       batches → Parquet in good row groups
+    table        any one readable thing as a table
+    path_pattern files that are rows: patterns over their paths, names, encodings
+    folders      what lies below a folder
+    archive_entry, archive, tars, zips   members of archives, read where they lie
+    file_rows    files of folders and archives → rows
+    file_columns, loading   files that rows name
+    write        batches → a file
 
 Rows are never dropped: each one is in the extract or in the rejects. This room knows no recipe, split or
 dataset.

@@ -166,7 +166,8 @@ class Streamed(FileReader):
                 shared.narrow(texts[raw])
                 self.columns[name] = shared
             else:
-                self.columns[name] = pa.string()  # some of its values are texts, and others are not
+                # some of its values are texts, and others are not
+                self.columns[name] = self._united(raw, kinds[raw], pa.string())
         self.check_width(len(self.columns))
 
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:

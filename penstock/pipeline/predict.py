@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from penstock.bundle.bundle import Bundle
 from penstock.contracts.data import Extract, Source
-from penstock.contracts.part import flatten, no_foreign_code
+from penstock.contracts.part import flatten, modules_beside, no_foreign_code
 from penstock.core.errors import NoRows, PenstockError, RequestError, SourceError
 from penstock.core.events import Events
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
@@ -80,9 +79,9 @@ def _predict(
     every: bool,
     memory_bytes: int,
 ) -> dict[str, Any]:
-    source: Source = load_recipe({"source": declaration}, name="predict").source
+    source: Source = load_recipe({"source": declaration}, base=Path.cwd(), name="predict").source
     # What the bundle names comes with it: that runs on the trust in the bundle, not on the user's own words.
-    with nullcontext() if bundle.trusted else no_foreign_code():
+    with modules_beside(str(Path.cwd())) if bundle.trusted else no_foreign_code():
         source = source.like(bundle.learnt)
     snapshot = source.snapshot(Path.cwd())
     _refuse_overwriting([file.url for file in snapshot.files], output)

@@ -529,14 +529,15 @@ def load_recipe(
         RecipeError: every mistake at once, each with its path.
         UserError: an option that is a secret was blanked, and the environment does not have it.
     """
-    where, beside = "the recipe", None
+    # so that `type: acme.tcn` finds a module beside the recipe
+    where, beside = "the recipe", None if base is None else str(base)
     if isinstance(source, (str, Path)):
         path = Path(source)
         where = str(path)
         data = read_recipe(path)
         base = base or path.resolve().parent
         name = name or path.name.split(".")[0]
-        beside = str(base)  # so that `type: acme.tcn` finds a module beside the recipe
+        beside = str(base)
     else:
         refuse_unbounded(source, where=where)
         data = json.loads(json.dumps(source, default=str))

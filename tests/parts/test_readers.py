@@ -1,0 +1,207 @@
+"""Readers: the family's laws over the whole shelf, and what is done for a format that gives row after row."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.contracts.reading import Reader, Reject, Row, RowReader, TableFile
+from penstock.core.errors import SourceError
+from penstock.core.events import Events
+from penstock.formats import Input, Reading, extract
+from penstock.formats.shelf import ending, endings, readers
+from penstock.testing.laws import readers as laws
+
+TABLE = pa.table(
+    {
+        "id": list(range(40)),
+        "name": ["x", None] * 20,
+        "at": [{"x": 1.5, "y": [1, 2]}] * 40,
+        "raw": [b"1"] * 40,
+    }
+)
+
+
+def _parquet() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(TABLE, sink)
+    return sink.getvalue()
+
+
+def _arrow() -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    return sink.getvalue()
+
+
+CONTENTS = {
+    "arrow": _arrow(),
+    "csv": b"a,b\n1,x\n2\n3,'y\n" + b"4,z\n" * 40,
+    "jsonl": b'{"a": 1, "b": {"c": [1, 2]}}\nno\n' + b'{"a": 2.5}\n' * 40,
+    "parquet": _parquet(),
+    "tsv": b"a\tb\n1\tx\n2\n" + b"4\tz\n" * 40,
+}
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", Reader.types())
+def test_laws(name, law):
+    law(Reader.load(name), CONTENTS[name])
+
+
+def test_no_two_formats_have_one_ending():
+    every = [each for reader in readers().values() for each in reader.endings]
+    assert len(every) == len(set(every)) == len(endings())
+    assert (ending("a/b.CSV.gz"), ending("b.tab"), ending("b.kv"), ending("gz")) == ("csv", "tsv", "", "")
+
+
+def test_a_built_in_format_is_one_word_and_a_mapping_says_the_same():
+    assert Reading.model_validate({"format": {"type": "csv"}}).to_dict()["format"] == "csv"
+    assert Reading().to_dict()["format"] == "auto"
+
+
+class Rows(RowReader):
+    """Gives what a test puts into it."""
+
+    items: ClassVar[list[object]] = []
+    typed: ClassVar[bool] = False
+    declared: ClassVar[int | None] = None
+
+    def read(self, file: TableFile) -> Iterator[Row | Reject | pa.RecordBatch]:
+        for item in type(self).items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def declared_rows(self, file: TableFile) -> int | None:
+        return type(self).declared
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    def go(*items, typed=False, declared=None, limit=None, **words):
+        monkeypatch.setattr(Rows, "items", list(items))
+        monkeypatch.setattr(Rows, "typed", typed)
+        monkeypatch.setattr(Rows, "declared", declared)
+        file = tmp_path / "rows.any"
+        file.write_bytes(b"anything")
+        inputs = [Input("rows.any", str(file), Reading.model_validate({"format": Rows(), **words}), 8)]
+        made = extract(inputs, tmp_path / "scratch", memory_bytes=1 << 28, events=Events(), limit=limit)
+        rejects = [row for path in made.rejects for row in pq.read_table(path).to_pylist()]
+        return pq.read_table(made.parquet).select(made.schema.names).to_pylist(), rejects
+
+    return go
+
+
+def test_texts_are_cells_unless_the_format_knows_types(given):
+    rows = [Row(1, {"a": "7", "b": ""}), Row(2, {"a": "8", "c": True})]
+    assert given(*rows)[0] == [{"a": 7, "b": None, "c": None}, {"a": 8, "b": None, "c": True}]
+    assert given(*rows, typed=True)[0] == [{"a": "7", "b": "", "c": None}, {"a": "8", "b": None, "c": True}]
+
+
+def test_values_of_several_types_are_text_and_nested_ones_are_columns(given):
+    rows, _ = given(Row(1, {"a": 1, "b": {"c": 1}}), Row(2, {"a": "x", "b": {"c": 2}}), Row(3, {"a": [1]}))
+    assert rows == [{"a": "1", "b.c": 1}, {"a": "x", "b.c": 2}, {"a": "[1]", "b.c": None}]
+
+
+def test_batches_and_rejects_keep_their_places(given):
+    batch = pa.record_batch({"a": [1, 2], "t": pa.array([b"x", b"\xff"]).view(pa.string())})
+    rows, rejects = given(batch, Reject(3, "torn", "???"), pa.record_batch({"a": [3]}))
+    assert [row["a"] for row in rows] == [1, 3]
+    assert sorted((bad["line"], bad["column"] or "") for bad in rejects) == [(2, "t"), (3, "")]
+
+
+def test_words_for_all_formats_hold(given):
+    items = [Row(1, {"A": "1kg", "b": "?"}), Row(2, {"A": "2kg", "b": "y"})]
+    words = {"rename": {"A": "weight"}, "trim_end": {"weight": "kg"}, "na": "?", "columns": ["weight", "b"]}
+    assert given(*items, **words)[0] == [{"weight": 1, "b": None}, {"weight": 2, "b": "y"}]
+    forced = given(*items, types={"b": "integer"}, na="?")
+    assert len(forced[0]) == 1 and forced[1][0]["column"] == "b"
+
+
+def test_a_sample_ends_early(given):
+    assert len(given(*(Row(i + 1, {"a": i}) for i in range(100)), limit=10)[0]) == 10
+
+
+def test_rows_add_up_to_what_the_file_says(given):
+    rows = [Row(1, {"a": 1}), Reject(2, "torn", "?")]
+    assert len(given(*rows, declared=2)[0]) == 1
+    with pytest.raises(SourceError, match="3 rows by its own word, and 2 could be read"):
+        given(*rows, declared=3)
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        ([Row(1, {"a": 1}), ValueError("odd")], r"ValueError: odd\).*given as a `Reject`"),
+        ([{"a": 1}], "`read` must give `Row`, `Reject` or `pyarrow.RecordBatch`, and gave dict"),
+        ([Row(1, {"a": b"x"}), pa.record_batch({"a": ["x"]})], "bytes cannot be united"),
+        ([], "only blank lines"),
+    ],
+)
+def test_what_a_reader_does_wrong_is_one_sentence(given, items, text):
+    with pytest.raises(SourceError, match=text):
+        given(*items)
+
+
+def test_a_row_under_fail_ends_the_run(given):
+    with pytest.raises(SourceError, match=r"rows.any, line 4: torn.*on_bad_row"):
+        given(Reject(4, "torn", "?"), on_bad_row="fail")
+
+
+def test_words_of_other_formats_are_refused(given):
+    with pytest.raises(SourceError, match=r"delimiter is for csv, tsv, but rows\.any is of another format"):
+        given(Row(1, {"a": 1}), delimiter=";")
+
+
+class Paths(RowReader):
+    """A row for the length of its file, by a path."""
+
+    def read(self, file: TableFile) -> Iterator[Row]:
+        with file.local() as path, file.open() as stream:
+            yield Row(1, {"size": path.stat().st_size, "streamed": len(stream.read()), "there": str(path)})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_library_may_open_a_path(tmp_path, packed):
+    file = tmp_path / f"a.any{'.gz' if packed else ''}"
+    file.write_bytes(gzip.compress(b"12345") if packed else b"12345")
+    inputs = [Input("a.any", str(file), Reading.model_validate({"format": Paths()}), file.stat().st_size)]
+    made = extract(inputs, tmp_path / "scratch", memory_bytes=1 << 28, events=Events())
+    (row,) = pq.read_table(made.parquet).to_pylist()
+    assert (row["size"], row["streamed"], row["there"] == str(file)) == (5, 5, not packed)
+    assert not [path for path in (tmp_path / "scratch").iterdir() if path.name.startswith("copy-")]
+
+
+class Lines(RowReader):
+    """A row a line."""
+
+    words = ("encoding",)
+
+    def read(self, file: TableFile) -> Iterator[Row]:
+        for number, text in file.lines():
+            yield Row(number, {"text": text})
+
+
+def test_lines_are_decoded_and_what_is_no_text_is_put_aside(tmp_path):
+    for words, content, texts, bad in [
+        ({}, "\ufeffé\r\nb".encode(), ["é", "b"], []),
+        ({}, b"a\n\xff\nb\n", ["a", "b"], [2]),
+        ({"encoding": "latin-1"}, b"\xe9\n", ["é"], []),
+        ({"encoding": "utf-16"}, "a\nb\n".encode("utf-16"), ["a", "b"], []),
+    ]:
+        file = tmp_path / "a.any"
+        file.write_bytes(content)
+        inputs = [
+            Input("a.any", str(file), Reading.model_validate({"format": Lines(), **words}), len(content))
+        ]
+        made = extract(inputs, tmp_path / f"{len(content)}", memory_bytes=1 << 28, events=Events())
+        assert pq.read_table(made.parquet)["text"].to_pylist() == texts
+        assert [row["line"] for path in made.rejects for row in pq.read_table(path).to_pylist()] == bad
