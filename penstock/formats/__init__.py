@@ -18,7 +18,7 @@ URL.
     steady       what is read is what was hashed
     intact       whether a picture is whole
     rejects      rows that cannot be read, put aside
-    extract      many files → one set of columns in plain Parquet, and rejects: files are opened and looked over
+    extract      many files → one set of columns in plain Parquet, and rejects: files are looked over
     column_plan  … the columns that all files have together
     extract_rows … their rows, written and counted
     groups       batches → Parquet in good row groups

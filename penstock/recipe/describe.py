@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from penstock.contracts.part import Part
+from penstock.contracts.reading import Reader
 from penstock.recipe.schema import Expect, Join, Model, OwnModel, Recipe
 
 HEAD = """\
@@ -44,7 +45,9 @@ def describe() -> str:
                 if inner not in shown:
                     shown.add(inner)
                     sections.append(_section(_title(inner), inner, level=3))
-    sections += [_family(family) for family in sorted(_families(Part), key=lambda f: f.__name__)]
+    # Readers are asked for by a source, which is found by name: nothing else may have loaded their family.
+    families = sorted({*_families(Part), Reader}, key=lambda f: f.__name__)
+    sections += [_family(family) for family in families]
     return "\n".join(sections)
 
 
