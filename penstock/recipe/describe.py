@@ -46,7 +46,8 @@ def describe() -> str:
                     shown.add(inner)
                     sections.append(_section(_title(inner), inner, level=3))
     # Readers are asked for by a source, which is found by name: nothing else may have loaded their family.
-    families = sorted({*_families(Part), Reader}, key=lambda f: f.__name__)
+    known: set[type[Part]] = {*_families(Part), Reader}
+    families = sorted(known, key=lambda f: f.__name__)
     sections += [_family(family) for family in families]
     return "\n".join(sections)
 
