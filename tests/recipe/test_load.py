@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import RecipeError
@@ -267,6 +267,7 @@ def test_only_what_matters_enters_a_datasets_identity(override, moves):
     assert (changed.data_identity() != recipe.data_identity()) == moves
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
