@@ -20,7 +20,10 @@ _FORMATS = (
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)),
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), ("%d.%m.%Y %H:%M",)),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%d/%m/%Y", "%m/%d/%Y")),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"), ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")),
+    (
+        re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"),
+        ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"),
+    ),
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2}"), ("%Y/%m/%d",)),
     (re.compile(r"\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}:\d{2}"), ("%Y/%m/%d %H:%M:%S",)),
 )
@@ -35,7 +38,11 @@ _TIME_NAME = re.compile(
     r" ])|(Time|Date|At)$|time$|date$",
     re.IGNORECASE,
 )
-_EPOCHS = {"s": (10**8, 5 * 10**9), "ms": (10**11, 5 * 10**12), "us": (10**14, 5 * 10**15)}
+_EPOCHS = {
+    "s": (10**8, 5 * 10**9),
+    "ms": (10**11, 5 * 10**12),
+    "us": (10**14, 5 * 10**15),
+}
 
 FEW = 20
 """Fewer rows than this say nothing about a column being an identifier."""
@@ -46,46 +53,10 @@ def judge(look: Look) -> Finding:
     name, kind = look.name, look.type
     if not look.rows or look.raw.null_count == look.rows:
         return Finding(name, None, "missing in every row looked at", role="constant")
-    if pa.types.is_struct(kind) or pa.types.is_map(kind):
-        first = kind.field(0).name if pa.types.is_struct(kind) and kind.num_fields else "field"
-        return Finding(
-            name,
-            None,
-            "an object; features read single values",
-            role="list",
-            hint=derive_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}"),
-        )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(look)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return Finding(
-            name, None, "bytes that are no pictures; no feature of this version reads them", role="text"
-        )
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return Finding(
-            name,
-            None,
-            f"a {kind}; derive a number from it",
-            role="list",
-            hint=derive_hint(f"{name}_seconds", f"epoch({sql(name)})"),
-        )
-    if look.filled == 0:
-        return Finding(name, None, f"missing in every row looked at{look.na_words()}", role="constant")
-    if look.distinct == 1 and look.filled == look.rows:
-        return Finding(
-            name,
-            None,
-            f"{shown(next(iter(look.present)))} in every row looked at: nothing to learn from",
-            role="constant",
-        )
-    top = max(look.present.values())
-    if look.rows >= 1_000 and look.filled == look.rows and look.rows - top < 10 and look.distinct > 1:
-        return Finding(
-            name,
-            None,
-            f"the same in all but {look.rows - top} of {look.rows:,} rows looked at",
-            role="constant",
-        )
+    if unread := _unread(look) or _constant(look):
+        return unread
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Finding(name, "timestamp", f"moments in time, {_span(look)}{look.missing_words()}")
     if pa.types.is_boolean(kind):
@@ -93,6 +64,38 @@ def judge(look: Look) -> Finding:
     if look.numeric_share == 1 and not _is_code(look):
         return _number(look)
     return _text(look)
+
+
+def _unread(look: Look) -> Finding | None:
+    """A column of a type that no feature reads as it is."""
+    name, kind = look.name, look.type
+    if pa.types.is_struct(kind) or pa.types.is_map(kind):
+        first = kind.field(0).name if pa.types.is_struct(kind) and kind.num_fields else "field"
+        hint = derive_hint(f"{name}_{first}", f"{sql(name)}.{sql(first)}")
+        return Finding(name, None, "an object; features read single values", role="list", hint=hint)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        why = "bytes that are no pictures; no feature of this version reads them"
+        return Finding(name, None, why, role="text")
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        hint = derive_hint(f"{name}_seconds", f"epoch({sql(name)})")
+        return Finding(name, None, f"a {kind}; derive a number from it", role="list", hint=hint)
+    return None
+
+
+def _constant(look: Look) -> Finding | None:
+    """A column with nothing to learn from: one value, or one in nearly all rows."""
+    if look.filled == 0:
+        why = f"missing in every row looked at{look.na_words()}"
+        return Finding(look.name, None, why, role="constant")
+    top = max(look.present.values())
+    full = look.filled == look.rows
+    if look.distinct == 1 and full:
+        why = f"{shown(next(iter(look.present)))} in every row looked at: nothing to learn from"
+        return Finding(look.name, None, why, role="constant")
+    if look.rows >= 1_000 and full and look.rows - top < 10 and look.distinct > 1:
+        why = f"the same in all but {look.rows - top} of {look.rows:,} rows looked at"
+        return Finding(look.name, None, why, role="constant")
+    return None
 
 
 def _is_code(look: Look) -> bool:
@@ -328,7 +331,12 @@ def _list(look: Look) -> Finding:
             f"lists of {pc.min(lengths).as_py() or 0} to {pc.max(lengths).as_py() or 0}"
             f" numbers{look.missing_words() if look.raw.null_count else ''}",
             {"unit": "numbers"},
-            hint=derive_hint(f"{name}_mean", f"list_avg({sql(name)})", f"{name}_count", f"len({sql(name)})"),
+            hint=derive_hint(
+                f"{name}_mean",
+                f"list_avg({sql(name)})",
+                f"{name}_count",
+                f"len({sql(name)})",
+            ),
         )
     if pa.types.is_string(inner) and (labels := listed(look.raw)):
         return Finding(

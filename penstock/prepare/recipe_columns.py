@@ -14,7 +14,7 @@ from penstock.contracts.sql import bind
 from penstock.core.errors import Problem, RecipeError
 from penstock.core.near import Hints, listed
 from penstock.recipe.names import name_problems
-from penstock.recipe.schema import Recipe
+from penstock.recipe.schema import Join, Recipe
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -31,66 +31,83 @@ def column_problems(
         columns: of the source.
         joined: of each joined source, in order.
     """
-    problems: list[Problem] = []
-    here = list(columns)
-    hints: dict[int, Hints] = {}
+    judge = _Names(list(columns))
+    for i, name in enumerate(recipe.key):
+        judge.miss(("key", i), name)
+    for i, (join, theirs) in enumerate(zip(recipe.join, joined, strict=False)):
+        judge.join(i, join, theirs)
+    if recipe.where is not None:
+        judge.express(("where",), recipe.where)
+    for name, text in recipe.derive.items():
+        judge.derive(name, text)
+    for name in recipe.expect:
+        judge.miss(("expect", name), name)
+    for i, cleaner in enumerate(recipe.clean):
+        for name in cleaner.needs():
+            judge.miss(("clean", i), name)
+        for word, text in cleaner.expressions().items():
+            judge.express(("clean", i, word), text)
+    for name in recipe.split.on or ():
+        judge.miss(("split", "on"), name)
+    if recipe.split.stratify:
+        judge.miss(("split", "stratify"), recipe.split.stratify)
+    return judge.problems + learning_problems(recipe, judge.here)
 
-    def miss(path: tuple[str | int, ...], name: str, known: Sequence[str]) -> None:
+
+class _Names:
+    """The columns that there are, step by step of a preparation, and what is missing among them."""
+
+    def __init__(self, here: list[str]) -> None:
+        self.here = here
+        self.problems: list[Problem] = []
+        self._hints: dict[int, Hints] = {}  # by list of columns: wide tables are dear to compare
+
+    def miss(self, path: tuple[str | int, ...], name: str, known: Sequence[str] | None = None) -> None:
+        """Note a column that is not there; `known` are those of another source."""
+        known = self.here if known is None else known
         if name not in known:
-            hint = hints.setdefault(id(known), Hints(known))
-            problems.append(
-                Problem(path, f"there is no column {name!r}.{hint(name)} Columns: {listed(known)}.")
+            hint = self._hints.setdefault(id(known), Hints(known))
+            self.problems.append(
+                Problem(
+                    path,
+                    f"there is no column {name!r}.{hint(name)} Columns: {listed(known)}.",
+                )
             )
 
-    def express(path: tuple[str | int, ...], text: str) -> None:
+    def express(self, path: tuple[str | int, ...], text: str) -> None:
         try:
-            bind(text, here)
+            bind(text, self.here)
         except RecipeError as error:
-            problems.append(Problem(path, error.message))
+            self.problems.append(Problem(path, error.message))
 
-    for i, name in enumerate(recipe.key):
-        miss(("key", i), name, here)
-    for i, (join, theirs) in enumerate(zip(recipe.join, joined, strict=False)):
+    def derive(self, name: str, text: str) -> None:
+        if name.lower() in {each.lower() for each in (*self.here, *OWN)}:
+            self.problems.append(
+                Problem(("derive", name), "is a column already; give the new one another name")
+            )
+        self.express(("derive", name), text)
+        self.here.append(name)
+
+    def join(self, i: int, join: Join, theirs: Sequence[str]) -> None:
+        """What a joined source must have, and what it brings."""
         pairs = join.on if isinstance(join.on, dict) else {name: name for name in join.on}
         for ours, other in pairs.items():
-            miss(("join", i, "on"), ours, here)
-            miss(("join", i, "on"), other, theirs)
+            self.miss(("join", i, "on"), ours)
+            self.miss(("join", i, "on"), other, theirs)
         for name in join.columns or ():
-            miss(("join", i, "columns"), name, theirs)
-        brought = [
-            join.prefix + name
-            for name in join.columns or [n for n in theirs if n not in pairs.values()]
-            if name in theirs
-        ]
-        twice = [name for name in brought if name in here]
+            self.miss(("join", i, "columns"), name, theirs)
+        wanted = join.columns or [name for name in theirs if name not in pairs.values()]
+        brought = [join.prefix + name for name in wanted if name in theirs]
+        twice = [name for name in brought if name in self.here]
         if twice:
-            problems.append(
+            self.problems.append(
                 Problem(
                     ("join", i, "prefix"),
                     f"would bring {', '.join(map(repr, twice))}, which is there already; set `prefix`, or"
                     " name the `columns` to bring",
                 )
             )
-        here += [name for name in brought if name not in here]
-    if recipe.where is not None:
-        express(("where",), recipe.where)
-    for name, text in recipe.derive.items():
-        if name.lower() in {each.lower() for each in (*here, *OWN)}:
-            problems.append(Problem(("derive", name), "is a column already; give the new one another name"))
-        express(("derive", name), text)
-        here.append(name)
-    for name in recipe.expect:
-        miss(("expect", name), name, here)
-    for i, cleaner in enumerate(recipe.clean):
-        for name in cleaner.needs():
-            miss(("clean", i), name, here)
-        for word, text in cleaner.expressions().items():
-            express(("clean", i, word), text)
-    for name in recipe.split.on or ():
-        miss(("split", "on"), name, here)
-    if recipe.split.stratify:
-        miss(("split", "stratify"), recipe.split.stratify, here)
-    return problems + learning_problems(recipe, here)
+        self.here += [name for name in brought if name not in self.here]
 
 
 def learning_problems(recipe: Recipe, columns: Sequence[str]) -> list[Problem]:
@@ -139,7 +156,10 @@ def typed_problems(
             value = session.sql(table, text)
             if condition and not value.type().is_boolean():
                 problems.append(
-                    Problem(path, f"a condition must be true or false; this is {value.type()}: {text!r}")
+                    Problem(
+                        path,
+                        f"a condition must be true or false; this is {value.type()}: {text!r}",
+                    )
                 )
         except RecipeError as error:
             problems.append(Problem(path, error.message))

@@ -47,7 +47,13 @@ class Gate:
     """
 
     def __init__(
-        self, app: App, *, token: str | None, meters: Meters, events: Events, route_of: Callable[[str], str]
+        self,
+        app: App,
+        *,
+        token: str | None,
+        meters: Meters,
+        events: Events,
+        route_of: Callable[[str], str],
     ) -> None:
         self._app = app
         self._token = token.encode() if token else None
@@ -61,17 +67,21 @@ class Gate:
             return
         start = time.perf_counter()
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        # whatever else is sent might forge lines in a log
-        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        request_id = _request_id(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
         status, started = 500, False
 
         async def send_on(message: MutableMapping[str, Any]) -> None:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
-                message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id)]}
+                message = {
+                    **message,
+                    "headers": [
+                        *message.get("headers", []),
+                        (b"x-request-id", request_id.encode()),
+                    ],
+                }
             await send(message)
 
         self._meters.in_flight.inc()
@@ -82,39 +92,23 @@ class Gate:
                 and not self._may_pass(headers.get(b"authorization", b""))
             ):
                 self._meters.error("unauthorised")
-                await _refuse(send_on, request_id.decode())
+                await _refuse(send_on, request_id)
             else:
                 await self._app(scope, receive, send_on)
         except (HungUp, ClientDisconnect):
             status = GONE
         except asyncio.CancelledError:  # the server stops now, whatever is being answered
             if not started:
-                await _answer(
-                    send_on,
-                    503,
-                    to_json(
-                        {
-                            "error": "the server is stopping; ask another, or later",
-                            "request_id": request_id.decode(),
-                        }
-                    ),
-                    (b"retry-after", b"1"),
-                )
+                stopping = "the server is stopping; ask another, or later"
+                await _answer(send_on, 503, _error(stopping, request_id), (b"retry-after", b"1"))
         except Exception as error:  # noqa: BLE001
             # The one place where a defect is told; the server goes on for the others.
             self._meters.error("defect")
-            self._events.warn(
-                f"request {request_id.decode()} met a defect: {''.join(traceback.format_exception(error))}",
-                request_id=request_id.decode(),
-            )
+            trace = "".join(traceback.format_exception(error))
+            self._events.warn(f"request {request_id} met a defect: {trace}", request_id=request_id)
             if not started:
-                said = to_json(
-                    {
-                        "error": f"a defect of this server's ({type(error).__name__}); its log says more",
-                        "request_id": request_id.decode(),
-                    }
-                )
-                await _answer(send_on, 500, said)
+                defect = f"a defect of this server's ({type(error).__name__}); its log says more"
+                await _answer(send_on, 500, _error(defect, request_id))
         finally:
             self._meters.in_flight.dec()
             self._meters.request(self._route_of(scope["path"]), status, time.perf_counter() - start)
@@ -125,16 +119,24 @@ class Gate:
 
 
 async def _refuse(send: Send, request_id: str) -> None:
-    body = to_json(
-        {
-            "error": "this server asks for a bearer token: send the header  Authorization: Bearer <token>",
-            "request_id": request_id,
-        }
-    )
-    await _answer(send, 401, body, (b"www-authenticate", b"Bearer"))
+    asks = "this server asks for a bearer token: send the header  Authorization: Bearer <token>"
+    await _answer(send, 401, _error(asks, request_id), (b"www-authenticate", b"Bearer"))
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    """The client's own id, if it is one; whatever else is sent might forge lines in a log."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _error(text: str, request_id: str) -> bytes:
+    return to_json({"error": text, "request_id": request_id})
 
 
 async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    usual = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    usual = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": [*usual, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,7 @@ class SeriesWriter(FeedWriter):
             ContractError: two steps of one series are at one time, a gap is an error, or there is no sample
                 to learn from.
         """
-        recipe, dataset, encoding, events = (
-            self.job.recipe,
-            self.job.dataset,
-            self.job.encoding,
-            self.job.events,
-        )
+        recipe, encoding = self.job.recipe, self.job.encoding
         samples = recipe.samples
         assert samples is not None
         whole = sample_encoding(recipe)
@@ -65,20 +60,11 @@ class SeriesWriter(FeedWriter):
         step_counts: Counter[str] = Counter()
         sample_counts: Counter[str] = Counter()
         naive: dict[str, Lagged] = {}
-        scratch = folder / "sorting"
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-            writers = {
-                name: stack.enter_context(ShardWriter(folder, name)) for name in ("steps", "singles", *SPLITS)
-            }
-            files = sort_steps([dataset.files(split) for split in SPLITS], recipe, samples, scratch)
-            stream = Steps(files, samples, encoding, set_aside=partial(_refuse, quarantine))
-            done, total = 0, sum(dataset.counts[split] for split in SPLITS)
-            for chunk in stream:
-                if not chunk.accepted.rows:
-                    continue
+        with self._sorted_steps(folder, quarantine) as (stream, writers):
+            for chunk in self._with_progress(stream):
                 if not naive:  # the distance of steps, hence the season, is known with the first of them
-                    naive = _naive(recipe, whole, stream.distance if stream.timed else None, events)
+                    distance = stream.distance if stream.timed else None
+                    naive = _naive(recipe, whole, distance, self.job.events)
                 _learn(naive, encoding, chunk.accepted, chunk.segment, chunk.rank)
                 _write_steps(encoding, blocks, chunk, writers)
                 chunk_anchors, splits = anchors.update(chunk.segment, chunk.rank)
@@ -86,13 +72,11 @@ class SeriesWriter(FeedWriter):
                     step_counts[name] += int((chunk.rank == rank).sum())
                     sample_counts[name] += int((splits == rank).sum())
                     writers[name].write({"anchor": chunk_anchors[splits == rank]})
-                done += len(chunk.segment)
-                events.progress("encode", done, total, "rows")
         if not sample_counts["train"]:
             raise _no_samples(reach, step_counts["train"], stream.gaps)
         for name, lagged in naive.items():
             whole.fitted[name]["naive"] = lagged.result()
-        _report(step_counts, sample_counts, anchors.straddling, stream.gaps, events)
+        _report(step_counts, sample_counts, anchors.straddling, stream.gaps, self.job.events)
         return FeedParts(
             {split: step_counts[split] for split in SPLITS},
             {name: writer.files for name, writer in writers.items()},
@@ -106,6 +90,40 @@ class SeriesWriter(FeedWriter):
             },
         )
 
+    @contextmanager
+    def _sorted_steps(
+        self, folder: Path, quarantine: Quarantine
+    ) -> Iterator[tuple[Steps, dict[str, ShardWriter]]]:
+        """The steps of all splits by series and time, and writers of shards for what they give."""
+        recipe, dataset = self.job.recipe, self.job.dataset
+        assert recipe.samples is not None
+        scratch = folder / "sorting"
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            writers = {
+                name: stack.enter_context(ShardWriter(folder, name)) for name in ("steps", "singles", *SPLITS)
+            }
+            files = sort_steps(
+                [dataset.files(split) for split in SPLITS],
+                recipe,
+                recipe.samples,
+                scratch,
+            )
+            refuse = partial(_refuse, quarantine)
+            yield (
+                Steps(files, recipe.samples, self.job.encoding, set_aside=refuse),
+                writers,
+            )
+
+    def _with_progress(self, stream: Steps) -> Iterator[Chunk]:
+        """The chunks that have steps; how many rows they are is told when the next is asked for."""
+        done, total = 0, sum(self.job.dataset.counts[split] for split in SPLITS)
+        for chunk in stream:
+            if chunk.accepted.rows:
+                yield chunk
+                done += len(chunk.segment)
+                self.job.events.progress("encode", done, total, "rows")
+
 
 def _refuse(quarantine: Quarantine, table: pa.Table, accepted: Accepted) -> None:
     """Refused steps go to the quarantine under their own split; `RANK` is no column of the data."""
@@ -117,7 +135,10 @@ def _refuse(quarantine: Quarantine, table: pa.Table, accepted: Accepted) -> None
 
 
 def _write_steps(
-    encoding: Encoding, blocks: dict[str, str], chunk: Chunk, writers: dict[str, ShardWriter]
+    encoding: Encoding,
+    blocks: dict[str, str],
+    chunk: Chunk,
+    writers: dict[str, ShardWriter],
 ) -> None:
     """A chunk's arrays: of series that are stored, and of what a step has once."""
     stored = encoding.encode(chunk.accepted)
@@ -144,7 +165,11 @@ def _no_samples(reach: Reach, steps: int, gaps: int) -> ContractError:
 
 
 def _report(
-    steps: Mapping[str, int], samples: Mapping[str, int], straddling: int, gaps: int, events: Events
+    steps: Mapping[str, int],
+    samples: Mapping[str, int],
+    straddling: int,
+    gaps: int,
+    events: Events,
 ) -> None:
     across = f"{straddling:,} more would straddle splits; " if straddling else ""
     events.say(
@@ -187,7 +212,15 @@ def _blocks(encoding: Encoding) -> dict[str, str]:
     for name, feature in {**encoding.inputs, **encoding.targets}.items():
         if isinstance(feature, SeriesFeature):
             facts = encoding.fitted[name]
-            key = repr((feature.type, feature.columns(name), feature.na, facts["mean"], facts["std"]))
+            key = repr(
+                (
+                    feature.type,
+                    feature.columns(name),
+                    feature.na,
+                    facts["mean"],
+                    facts["std"],
+                )
+            )
             blocks[name] = first.setdefault(key, name)
     return blocks
 
@@ -214,7 +247,11 @@ def _naive(recipe: Recipe, whole: Encoding, distance_us: float | None, events: E
 
 
 def _learn(
-    naive: dict[str, Lagged], encoding: Encoding, accepted: Accepted, segment: np.ndarray, rank: np.ndarray
+    naive: dict[str, Lagged],
+    encoding: Encoding,
+    accepted: Accepted,
+    segment: np.ndarray,
+    rank: np.ndarray,
 ) -> None:
     """Errors of the naive forecast over the steps of the training split; the others only carry it on."""
     for name, lagged in naive.items():

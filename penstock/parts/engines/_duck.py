@@ -25,12 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penstock.contracts.data import ROW_ID, WIDE_COLUMNS, EngineSession, is_wide
+from penstock.contracts.data import ROW_ID, EngineSession, is_wide
 from penstock.contracts.sql import bind, deeper
-from penstock.core.errors import RecipeError, SourceError, UserError
+from penstock.core.errors import RecipeError, SourceError
 from penstock.parts.engines._beside import Beside
 from penstock.parts.engines._cell import Refused
 from penstock.parts.engines._distribution import Ways, write_in_order, write_parts_in_order
+from penstock.parts.engines._duck_widths import GROUP_SHARE, ROW_GROUP, Widths
 from penstock.parts.engines._results import first_line, held, plainly, refuse_odd, refuse_odd_file
 
 if TYPE_CHECKING:
@@ -38,33 +39,14 @@ if TYPE_CHECKING:
 
     from penstock.parts.engines._distribution import Ways
 
-ROW_GROUP = 65_536
-"""Rows in a row group of what is written, or fewer where rows are wide: every thread holds one, and readers
-hold a few.
-"""
-_LEAST_GROUP = 256
-_GROUP_SHARE = 8
-"""Of DuckDB's memory, all threads' row groups in the making take one part in so many."""
 _CACHED_BYTES = 2**30
 """Up to so much is written to the scratch folder as it is; more is compressed."""
 _WIDE_BYTES, _SORTED_SHARE = 1024, 2
 """DuckDB sorts rows up to so wide, and so many times its memory (_distribution.py says why); it is a third
 faster there.
 """
-_SAMPLED = 256
-_ROW_COPIES = 4
-"""Forms of a row at once: as read, computed, gathered, written."""
-_VECTOR_BYTES = 16_384
-"""DuckDB reserves so much for a column in each step of a query."""
-_FILLED, _RESERVED = 4, 8
-"""Of a query over whole rows: steps that fill what they reserve, at the most, and all of them.
-
-A step that passes values on reserves as much, and DuckDB counts it, but no page of it is ever touched.
-"""
 _BESIDE_BYTES = 64
 """Of a row that is put beside another, at the most."""
-_UNKNOWN_BYTES = 32
-"""Of a value in a column that was made on the way."""
 
 
 class Session(EngineSession):
@@ -93,8 +75,7 @@ class Session(EngineSession):
         self._compiler: Any = Compiler()
         self._scratch = scratch
         self._limit_bytes, self._threads = limit_bytes, threads
-        self._widths: dict[str, int] = {}
-        """About how many bytes a value of each column has, by some rows of the files that were read."""
+        self._widths = Widths()
         self._names = itertools.count()
         self._is_bounded = bounded
         self._bounded: Any = None
@@ -136,7 +117,7 @@ class Session(EngineSession):
         files = [str(path) for path in parquet]
         if columns is None:
             _refuse_twins(files)
-            self._measure(files)
+            self._widths.measure(files, limit_bytes=self._limit_bytes, threads=self._threads)
         name = self._name("read")
         if name == "read_0":
             self._settle()  # before there is any table
@@ -193,7 +174,7 @@ class Session(EngineSession):
         rows = ", ".join(f'CAST(NULL AS {each}) AS "${i}"' for i, each in enumerate(types)) or "0"
         query = f"SELECT ({bound.template}) AS v FROM (SELECT {rows})"
         is_dear = self._is_bounded and self._bounded.is_dear(
-            value(table, bound, dt.null).op(), widths=self._widths
+            value(table, bound, dt.null).op(), widths=self._widths.of_columns
         )
         try:
             described = self._bounded.describe(query, expression) if is_dear else self._described(query)
@@ -267,7 +248,7 @@ class Session(EngineSession):
         return Ways(
             group_rows=self._rows_of(columns),
             num_workers=self._threads,
-            held_bytes=self._limit_bytes // _GROUP_SHARE,
+            held_bytes=self._limit_bytes // GROUP_SHARE,
             compression="lz4" if rows * self._bytes_of(columns) > _CACHED_BYTES else None,
         )
 
@@ -346,55 +327,23 @@ class Session(EngineSession):
         )
         return found.schema
 
-    def _measure(self, files: Sequence[str]) -> None:
-        """Learn how wide columns are from the beginnings of the first and the last file."""
-        most_rows = 1
-        for path in {files[0], files[-1]} if "://" not in files[0] else ():
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
-                groups = range(file.metadata.num_row_groups)
-                most_rows = max([most_rows, *(file.metadata.row_group(i).num_rows for i in groups)])
-                for batch in itertools.islice(file.iter_batches(_SAMPLED), 1):
-                    for column, name in zip(batch.columns, batch.schema.names, strict=True):
-                        self._widths[name] = max(
-                            self._widths.get(name, 1), -(-column.nbytes // max(len(column), 1))
-                        )
-        row_bytes = sum(self._widths.values())
-        # A thread reads one row group at a time, so no more rows than that are together, however wide they
-        # are.
-        least = min(most_rows, _LEAST_GROUP) * _ROW_COPIES * self._threads * row_bytes
-        if least > 2 * self._limit_bytes:
-            widest = max(self._widths, key=lambda name: self._widths[name])
-            raise UserError(
-                f"rows are too wide for resources.memory: a row has about {row_bytes / 2**20:,.1f} MiB, most"
-                f" of it in the column {widest!r}, and the embedded engine has"
-                f" {self._limit_bytes / 2**20:,.0f} MiB for {self._threads} threads. The smallest ceiling"
-                f" that would do is about {(least + (600 << 20)) >> 20:,}MiB; or lower resources.threads, or"
-                " leave that column out."
-            )
-
     def _settle(self) -> None:
-        """Where rows are wide: fewer threads, and room for what each step of a query reserves for every
-        column.
-        """
-        if len(self._widths) <= WIDE_COLUMNS:
-            return
-        step_bytes = len(self._widths) * _VECTOR_BYTES
-        self._threads = max(1, min(self._threads, self._limit_bytes // (step_bytes * _FILLED)))
-        self.close()
-        self._connect(self._limit_bytes + step_bytes * _RESERVED * self._threads)
+        """Where rows are wide: fewer threads, and room for what each step of a query reserves."""
+        if self._widths.are_wide:
+            self._threads = self._widths.fewer_threads(self._limit_bytes, self._threads)
+            self.close()
+            self._connect(self._limit_bytes + self._widths.reserved_bytes(self._threads))
 
     def _rows_of(self, columns: Sequence[str]) -> int:
         """How many rows of these columns each thread may hold at once."""
-        return int(
-            min(
-                max(self._limit_bytes // _GROUP_SHARE // self._threads // self._bytes_of(columns), 1),
-                ROW_GROUP,
-            )
-        )
+        free = self._limit_bytes // GROUP_SHARE // self._threads
+        return min(max(free // self._bytes_of(columns), 1), ROW_GROUP)
 
     def _bytes_of(self, columns: Sequence[str]) -> int:
-        unknown = self._bounded.row_bytes if self._bounded.is_used else _UNKNOWN_BYTES
-        return max(sum(self._widths.get(name, unknown) for name in columns), 1)
+        """About how many bytes a row of these columns has."""
+        return self._widths.row_bytes(
+            columns, unknown=self._bounded.row_bytes if self._bounded.is_used else None
+        )
 
     def _name(self, word: str) -> str:
         return f"{word}_{next(self._names)}"

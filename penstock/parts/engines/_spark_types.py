@@ -74,38 +74,54 @@ def _three(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
             pa.decimal128(precision, scale),
         )
     if found.is_timestamp():
-        if found.timezone is not None:
-            return "timestamp", pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")
-        if found.scale == 9:
-            return "bigint", pa.int64(), pa.timestamp("ns")
-        return "timestamp_ntz", pa.timestamp("us"), pa.timestamp({0: "s", 3: "ms"}.get(found.scale, "us"))
+        return _of_timestamp(found)
     if found.is_time():
         return "bigint", pa.int64(), pa.time64("us")
-    if found.is_array():
-        ddl, carrier, plain = _three(found.value_type)
-        return f"array<{ddl}>", pa.list_(carrier), pa.list_(plain)
-    if found.is_map():
-        keys, values = _three(found.key_type), _three(found.value_type)
-        return f"map<{keys[0]},{values[0]}>", pa.map_(keys[1], values[1]), pa.map_(keys[2], values[2])
-    if found.is_struct():
-        parts = {name: _three(each) for name, each in found.items()}
-        words = ",".join(f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items())
-        return (
-            f"struct<{words}>",
-            pa.struct([(n, p[1]) for n, p in parts.items()]),
-            pa.struct([(n, p[2]) for n, p in parts.items()]),
-        )
+    if found.is_nested():
+        return _of_nested(found)
     for word, is_it, arrow in (
         ("string", found.is_string(), pa.string()),
         ("boolean", found.is_boolean(), pa.bool_()),
         ("binary", found.is_binary(), pa.binary()),
         ("date", found.is_date(), pa.date32()),
+        ("int", found.is_null(), pa.int32()),
     ):
         if is_it:
             return word, arrow, arrow
-    if found.is_null():
-        return "int", pa.int32(), pa.int32()
     raise RecipeError(
-        f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use "
+        f"a value of type {found} is none that Spark can hold; cast it to text or to a number, or use"
         " engine: embedded"
+    )
+
+
+def _of_timestamp(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
+    """Spark counts microseconds; nanoseconds travel as whole numbers, so that none is rounded."""
+    if found.timezone is not None:
+        return "timestamp", pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")
+    if found.scale == 9:
+        return "bigint", pa.int64(), pa.timestamp("ns")
+    return (
+        "timestamp_ntz",
+        pa.timestamp("us"),
+        pa.timestamp({0: "s", 3: "ms"}.get(found.scale, "us")),
+    )
+
+
+def _of_nested(found: Any) -> tuple[str, pa.DataType, pa.DataType]:
+    if found.is_array():
+        ddl, carrier, plain = _three(found.value_type)
+        return f"array<{ddl}>", pa.list_(carrier), pa.list_(plain)
+    if found.is_map():
+        keys, values = _three(found.key_type), _three(found.value_type)
+        return (
+            f"map<{keys[0]},{values[0]}>",
+            pa.map_(keys[1], values[1]),
+            pa.map_(keys[2], values[2]),
+        )
+    parts = {name: _three(each) for name, each in found.items()}
+    words = ",".join(f"`{name.replace('`', '``')}`:{ddl}" for name, (ddl, _, _) in parts.items())
+    return (
+        f"struct<{words}>",
+        pa.struct([(n, p[1]) for n, p in parts.items()]),
+        pa.struct([(n, p[2]) for n, p in parts.items()]),
     )
