@@ -105,7 +105,7 @@ def init(
     declaration = _as_source(source)
     probe = load_recipe({"source": declaration}, base=Path.cwd(), name="init")
     reader: Source = probe.source
-    table = reader.sample(reader.snapshot(Path.cwd()), rows)
+    table = reader.sample(reader.preview(Path.cwd()), rows)
     if not table.num_rows:
         how = (
             " Say how its files are to be read, such as  --set encoding=auto  or  --set delimiter=';'"
@@ -147,7 +147,7 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         return checked
     try:
         columns = [
-            source.sample(source.snapshot(checked.base), CHECKED_ROWS).column_names
+            source.sample(source.preview(checked.base), CHECKED_ROWS).column_names
             for source in (checked.source, *(join.source for join in checked.join))
         ]
     except SourceError as error:

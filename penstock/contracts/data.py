@@ -88,6 +88,15 @@ class Source(Alike, Part):
             SourceError: nothing is there, or it may not be read.
         """
 
+    def preview(self, base: Path) -> Snapshot:
+        """What a `sample` would be read from, to be asked for nothing else: files may have no SHA-256, so
+        that no terabyte is hashed for its first rows. The default is a whole snapshot.
+
+        Raises:
+            SourceError: nothing is there, or it may not be read.
+        """
+        return self.snapshot(base)
+
     @abstractmethod
     def extract(self, snapshot: Snapshot, scratch: Path, *, memory_bytes: int, events: Events) -> Extract:
         """Read every row of the snapshot into Parquet under `scratch`, within `memory_bytes`; put bad rows

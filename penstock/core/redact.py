@@ -25,14 +25,39 @@ from penstock.core.secret_shapes import BLANK as BLANK
 from penstock.core.secret_shapes import by_shape, by_url, has_url
 from penstock.core.secret_shapes import redacted_url as redacted_url
 from penstock.core.secret_shapes import split_credential as split_credential
-from penstock.core.secret_values import blanked, learn_environment, learn_text
+from penstock.core.secret_values import blanked, learn_environment, learn_text, version
 from penstock.core.secret_values import learn as learn
 from penstock.core.secret_values import register as register
 
+_SHORT = 64
+"""Characters of a text that is remembered to have no secret in it."""
+_MOST_CLEAN = 2_000
+_clean: tuple[int, set[str]] = (-1, set())
+"""Short texts without a secret, and as of which version of the values that are known."""
+
 
 def redacted(text: str) -> str:
-    """A text without its credentials: the same where it has none."""
+    """A text without its credentials: the same where it has none.
+
+    Names of fields, stages and units come a thousand times, so short texts without any are remembered, as
+    long as no other values become known. A text with a URL teaches values, and is gone through each time.
+    """
+    global _clean
     learn_environment()
+    now, texts = version(), _clean
+    if now != texts[0]:
+        texts = _clean = (now, set())
+    elif text in texts[1]:
+        return text
+    told = _redacted(text)
+    if told == text and len(text) <= _SHORT and not has_url(text):
+        if len(texts[1]) >= _MOST_CLEAN:
+            texts[1].clear()
+        texts[1].add(text)
+    return told
+
+
+def _redacted(text: str) -> str:
     if has_url(text):
         if "@" in text or "=" in text:
             # a sentence may tell the same credential twice: in a URL, and bare

@@ -11,6 +11,7 @@ What this file refuses to know: where names and values stand in a text (`core.se
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 WHOLE = frozenset(
@@ -216,6 +217,7 @@ def _is_told(words: list[str]) -> bool:
     return not ANYWHERE.isdisjoint({*words, *map("".join, pairwise(words))})
 
 
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Whether an option, parameter or variable of this name holds a secret: `api_key`, `X-Amz-Signature`,
     `AccountKey`.

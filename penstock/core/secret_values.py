@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import os
 import re
@@ -119,6 +120,8 @@ def _forms(value: str) -> dict[str, bool]:
     return {form: only for form, only in forms.items() if len(form) >= _HEAD}
 
 
+_versions = itertools.count()
+
 # -- finding -------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +130,8 @@ class Values:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.version = next(_versions)
+        """Another whenever a value is added or forgotten, and in no two of this process the same."""
         self._given: dict[str, dict[str, bool]] = {}
         self._seen: dict[str, dict[str, bool]] = {}
         self._uses: dict[str, int] = {}
@@ -150,6 +155,7 @@ class Values:
             kept[value] = dict(forms)
             for form, alone in forms.items():
                 self._enter(form, alone)
+            self.version = next(_versions)
 
     def _enter(self, form: str, alone: bool) -> None:
         self._uses[form] = self._uses.get(form, 0) + 1
@@ -251,6 +257,11 @@ _environment_seen = float("-inf")
 def blanked(text: str) -> str:
     """A text without any value that this process was given or has seen."""
     return _values.blanked(text)
+
+
+def version() -> int:
+    """Another whenever more or other values are known than before."""
+    return _values.version
 
 
 def register(value: str, *, in_passing: bool = False) -> None:

@@ -119,7 +119,7 @@ class Delimited(FileReader):
                     if batch.num_rows:
                         self._cells.write(batch)
                         self._rows += batch.num_rows
-                    size += batch.nbytes
+                    size += batch.nbytes + sum(len(reject.row) for reject in rejects)
                     if self.context.limit is not None and (
                         self._rows >= self.context.limit or size >= self.context.limit_bytes
                     ):
@@ -131,7 +131,9 @@ class Delimited(FileReader):
 
     def _text(self) -> TextStream:
         if self._encoding is None:
-            self._encoding = encoding_of(self.input.url, self.input.reading.encoding, self.say)
+            reading, context = self.input.reading, self.context
+            most = None if context.limit is None else context.limit_bytes
+            self._encoding = encoding_of(self.input.url, reading.encoding, self.say, most_bytes=most)
         return TextStream(self.input.url, self._encoding)
 
     # -- what files say together -----------------------------------------------------------------------------

@@ -91,7 +91,9 @@ class JsonLines(FileReader):
         self._shape = Shape(input.learnt, input.reading.rename) if input.learnt is not None else None
 
     def scan(self) -> None:
-        self._encoding = encoding_of(self.input.url, self.input.reading.encoding, self.say)
+        reading, context = self.input.reading, self.context
+        most = None if context.limit is None else context.limit_bytes
+        self._encoding = encoding_of(self.input.url, reading.encoding, self.say, most_bytes=most)
         rows = 0
         for lines, objects, rejects in self._blocks():
             for reject in rejects:

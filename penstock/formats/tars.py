@@ -24,6 +24,8 @@ from penstock.formats.unpack import unpacked
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
 _CHUNK = 1 << 20
+_PADDING_BYTES = 1 << 30
+"""Zeros behind the end mark that are looked through for another tar."""
 _NAMES_BYTES = 1 << 20
 """A longer name or header is a sign of damage."""
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, ValueError)
@@ -156,6 +158,11 @@ class Tar(Archive):
             if block == _ZEROS:
                 ended = True
                 zeros += 1
+                if zeros * _BLOCK > _PADDING_BYTES:
+                    raise SourceError(
+                        f"{self.url} has more than {_PADDING_BYTES >> 30} GiB of zeros behind {self._last}:"
+                        " it was written with a hole, or is no tar. Cut it there, or fetch it again."
+                    )
                 continue
             if zeros == 1:
                 raise SourceError(

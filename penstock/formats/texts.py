@@ -118,8 +118,8 @@ def format_of(url: str) -> str:
     return "csv"
 
 
-def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
-    """The encoding to read with; `auto` looks at the whole file."""
+def encoding_of(url: str, declared: str, say: Callable[[str], None], *, most_bytes: int | None = None) -> str:
+    """The encoding to read with; `auto` looks at the whole file, or at its first `most_bytes`."""
     marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if declared != "auto":
         start = head(url, 4)
@@ -134,8 +134,12 @@ def encoding_of(url: str, declared: str, say: Callable[[str], None]) -> str:
         if chunk.startswith(marks):
             return "utf-16"
         try:
+            looked_at = 0
             while chunk:
                 decoder.decode(chunk)
+                looked_at += len(chunk)
+                if most_bytes is not None and looked_at >= most_bytes:
+                    return "utf-8"
                 chunk = _read(stream, url, 1 << 20)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:

@@ -37,7 +37,7 @@ def make_plan(recipe: Recipe, store: Store) -> dict[str, Any]:
     """
     notes: list[str] = []
     dataset = find_dataset(recipe, store)
-    snapshot = recipe.source.snapshot(recipe.base)
+    snapshot = recipe.source.preview(recipe.base)
     size_bytes = sum(f.size_bytes for f in snapshot.files)
     stages = [_prepare_stage(dataset, size_bytes, len(snapshot.files))]
     if not recipe.inputs or not recipe.targets:
@@ -109,7 +109,7 @@ def _feed(recipe: Recipe, dataset: Dataset | None, store: Store) -> Feed | None:
 def _train_rows(recipe: Recipe, dataset: Dataset | None, size_bytes: int) -> tuple[int, bool]:
     if dataset is not None:
         return dataset.counts["train"], True
-    sample = recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS)
+    sample = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     per_row = max(sample.nbytes / max(len(sample), 1), 1)
     share = recipe.split.train if recipe.split.by in ("hash", "time") else 1.0
     rows = int(size_bytes / per_row * share) if len(sample) >= SAMPLE_ROWS else int(len(sample) * share)
@@ -118,7 +118,7 @@ def _train_rows(recipe: Recipe, dataset: Dataset | None, size_bytes: int) -> tup
 
 def _sample(recipe: Recipe) -> pa.Table:
     """The first rows with their derived columns (joined ones come only with preparing)."""
-    table = recipe.source.sample(recipe.source.snapshot(recipe.base), SAMPLE_ROWS)
+    table = recipe.source.sample(recipe.source.preview(recipe.base), SAMPLE_ROWS)
     if not recipe.derive:
         return table
     with (

@@ -5,9 +5,11 @@ It knows no word of the schema.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,19 @@ def read_recipe(path: Path) -> Any:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not UTF-8 text (byte {error.start}). Is it a recipe?") from None
+    if len(text) > _REMEMBERED:
+        return _parse(path, text)
+    return copy.deepcopy(_parsed(path, text))  # whoever reads a recipe changes it
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, text: str) -> Any:
+    """`_parse`, remembered by content: opening and asking a bundle reads its recipe five times."""
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: str) -> Any:
+    """What a recipe file of this name says, within the bounds of `recipe.bounded`."""
     try:
         if path.suffix == ".toml":
             return tomllib.loads(text.replace("\r\n", "\n"))
@@ -134,6 +149,8 @@ def read_recipe(path: Path) -> Any:
 
 
 _LARGEST_RECIPE = 256 * 2**20
+_REMEMBERED = 1 << 20
+"""Characters of a recipe whose data is remembered."""
 _INCLUDED = ("content_of", "lines_of")
 _LARGEST = 64 * 2**20
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from penstock.core import credentials, secret_values
+from penstock.core import credentials, redact, secret_values
 from penstock.core.errors import PenstockError, Problem, RecipeError, UserError
 from penstock.core.events import Event, Events
 from penstock.core.redact import (
@@ -651,3 +651,35 @@ def test_a_bucket_takes_the_key_from_its_url():
     assert (
         credentials.address("s3://KEY:a@bucket/x") == credentials.address("s3://bucket/x") == "s3://bucket/x"
     )
+
+
+# -- what is told a thousand times ---------------------------------------------------------------------------
+
+
+def test_the_same_short_words_are_gone_through_once(monkeypatch):
+    gone_through = []
+    by_shape = redact.by_shape
+    monkeypatch.setattr(redact, "by_shape", lambda text: gone_through.append(text) or by_shape(text))
+    seen = []
+    events = Events(seen.append)
+    for done in range(100):
+        events.progress("a stage of this test", done, 100, "pieces of it", rows=done)
+    assert len(seen) == 100
+    assert all(gone_through.count(text) <= 1 for text in set(gone_through))
+
+
+def test_what_becomes_a_secret_later_is_blanked_from_then_on(monkeypatch):
+    assert redacted("stage late7Planted") == "stage late7Planted"
+    register("late7Planted")
+    assert redacted("stage late7Planted") == "stage ***"
+    assert redacted("stage env7Planted") == "stage env7Planted"
+    monkeypatch.setenv("ACME_TOKEN", "env7Planted")
+    monkeypatch.setattr(secret_values, "_environment_seen", float("-inf"))
+    assert redacted("stage env7Planted") == "stage ***"
+
+
+def test_a_text_that_teaches_a_secret_is_never_remembered():
+    text = "http://me:taught7Planted@h"
+    assert redacted(text) == redacted(text) == "http://me:***@h"
+    assert redacted("taught7Planted") == "***"
+    assert not any("7Planted" in word for word in redact._clean[1])

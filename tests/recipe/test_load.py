@@ -1,12 +1,14 @@
 """Recipes: every mistake at once, overrides, and an identity that only what matters enters."""
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import RecipeError
+from penstock.recipe import read
 from penstock.recipe.schema import Recipe, load_recipe
 
 SMALL = {
@@ -356,3 +358,28 @@ def test_settings_of_spark_may_be_numbers():
         {**SMALL, "launcher": {"type": "spark", "master": "local[*]", "options": {"spark.task.cpus": 2}}}
     ).launcher
     assert launcher.limits() == (1, 2)
+
+
+def test_a_recipe_that_is_read_again_is_parsed_once_and_is_nobody_else_s(tmp_path, monkeypatch):
+    parsed = []
+    parse = read.parse_yaml
+    monkeypatch.setattr(read, "parse_yaml", lambda text, **words: parsed.append(text) or parse(text, **words))
+    path = tmp_path / "once.yaml"
+    path.write_text("source: {type: files, path: a}\ninputs: {a: number}\n")
+    first = read.read_recipe(path)
+    first["inputs"]["b"] = "number"
+    assert read.read_recipe(path) == {"source": {"type": "files", "path": "a"}, "inputs": {"a": "number"}}
+    assert len(parsed) == 1
+    before = path.stat()
+    path.write_text("source: {type: files, path: b}\ninputs: {a: number}\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # its content tells, not its time
+    assert read.read_recipe(path)["source"]["path"] == "b"
+
+
+def test_a_recipe_that_is_refused_is_refused_again(tmp_path):
+    path = tmp_path / "bomb.yaml"
+    lines = ["c0: &c0 [1, 1]", *(f"c{i}: &c{i} [{', '.join([f'*c{i - 1}'] * 40)}]" for i in range(1, 6))]
+    path.write_text("\n".join(lines) + "\n")
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="with its aliases written out"):
+            read.read_recipe(path)

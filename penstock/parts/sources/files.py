@@ -16,7 +16,7 @@ are read.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -122,6 +122,15 @@ class Files(Source, Reading):
                 yield split, own.path, own.over(self)
 
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
+        return self._snapshot(base, lambda files: hashes(files, memo), memo)
+
+    def preview(self, base: Path) -> Snapshot:
+        return self._snapshot(base, lambda files: [""] * len(files), None)
+
+    def _snapshot(
+        self, base: Path, digests: Callable[[list[FileInfo]], list[str]], memo: Path | None
+    ) -> Snapshot:
+        """What would be read now; files that rows name are hashed whatever `digests` does with tables."""
         found: dict[str, tuple[FileInfo, str | None]] = {}
         for split, paths, reading in self._groups():
             for entry in paths:
@@ -134,7 +143,7 @@ class Files(Source, Reading):
                         )
         files = [file for file, _ in found.values()]
         names = relative(files)
-        known = zip(files, hashes(files, memo), strict=True)
+        known = zip(files, digests(files), strict=True)
         made = [
             SourceFile(names[f.url], f.url, f.size_bytes, sha, found[f.url][1], f.stamp) for f, sha in known
         ]

@@ -14,6 +14,7 @@ compressed tar in one pass. Hidden files and what operating systems leave behind
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -119,6 +120,12 @@ class Folder(Source):
         return Gathering(pattern, self.content, self.encoding, self.max_bytes, self.on_bad_row == "fail")
 
     def snapshot(self, base: Path, memo: Path | None = None) -> Snapshot:
+        return self._snapshot(base, lambda files: hashes(files, memo))
+
+    def preview(self, base: Path) -> Snapshot:
+        return self._snapshot(base, lambda files: [""] * len(files))
+
+    def _snapshot(self, base: Path, digests: Callable[[list[FileInfo]], list[str]]) -> Snapshot:
         folders = [entry for entry in self.path if is_folder(entry, base)]
         if folders and len(self.path) > 1:
             raise SourceError(
@@ -128,7 +135,7 @@ class Folder(Source):
         found = self._in_folder(folders[0], base) if folders else self._archives(base)
         files = [
             SourceFile(path, f.url, f.size_bytes, sha, stamp=f.stamp)
-            for (path, f), sha in zip(found, hashes([f for _, f in found], memo), strict=True)
+            for (path, f), sha in zip(found, digests([f for _, f in found]), strict=True)
         ]
         return Snapshot(tuple(sorted(files, key=lambda f: (f.path, f.url))))
 

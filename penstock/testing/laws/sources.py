@@ -117,11 +117,18 @@ def extract_is_repeatable(source: Source, base: Path) -> None:
 
 
 def sample_has_the_columns(source: Source, base: Path) -> None:
-    """A sample has columns of the extract, none of Penstock's own, and some rows."""
+    """A sample has columns of the extract, none of Penstock's own, and some rows; a preview gives the same as
+    a snapshot.
+    """
     snapshot = source.snapshot(base)
     with tempfile.TemporaryDirectory() as scratch:
         made = _extracted(source, snapshot, scratch)[0]
-    sample = source.sample(snapshot, 10)
+    preview = source.preview(base)
+    assert [f.path for f in preview.files] == [f.path for f in snapshot.files], (
+        "a preview has other files than a snapshot"
+    )
+    sample = source.sample(preview, 10)
+    assert sample.equals(source.sample(snapshot, 10)), "a preview gives another sample than a snapshot"
     assert set(sample.column_names) <= set(made.schema.names), (
         f"a sample of {sample.column_names}, an extract of {made.schema.names}"
     )
