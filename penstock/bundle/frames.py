@@ -15,6 +15,7 @@ from penstock.bundle.rows import (
     from_records,
     from_table,
     intake_of,
+    refuse_doubles,
 )
 from penstock.bundle.value_kinds import carried
 from penstock.core.errors import RequestError
@@ -52,6 +53,9 @@ def read(rows: Any, required: Types, optional: Iterable[str]) -> tuple[Intake, C
 def _from_pandas(frame: Any, required: Types, optional: Iterable[str]) -> Intake:
     if absent := [name for name in required if name not in frame.columns]:
         raise absent_columns(absent, [str(c) for c in frame.columns])
+    if not frame.columns.is_unique:
+        refuse_doubles(list(frame.columns), required)
+        frame = frame.loc[:, ~frame.columns.duplicated()]
     columns = {name: _from_series(frame[name]) for name in required}
     for name in optional:
         if name in frame.columns and name not in columns:

@@ -10,6 +10,7 @@ What this file refuses to know: features.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.bundle.mixed import Mixed
 from penstock.bundle.value_kinds import (
     ODD,
     array_of_kind,
     array_of_one_kind,
+    as_python,
     carried,
     expected,
     kind_of,
@@ -30,6 +33,7 @@ from penstock.bundle.value_kinds import (
 )
 from penstock.core.errors import Problem, RequestError
 from penstock.core.near import Hints
+from penstock.formats.typed import unpacked
 
 SHOWN = 20
 """How many problems an error names."""
@@ -89,6 +93,16 @@ def absent_columns(absent: Sequence[str], present: Sequence[str]) -> RequestErro
     )
 
 
+def refuse_doubles(names: Sequence[str], required: Types) -> None:
+    """Raises RequestError where a column that is asked for is there more than once."""
+    counts = Counter(names)
+    problems = tuple(
+        Problem((name,), "is there more than once; give it once") for name in required if counts[name] > 1
+    )[:SHOWN]
+    if problems:
+        raise RequestError("the rows have columns of one name: " + "; ".join(map(str, problems)), problems)
+
+
 # -- rows in -------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +116,31 @@ def from_table(table: pa.Table, required: Types) -> Intake:
     absent = [name for name in required if name not in present]
     if absent:
         raise absent_columns(absent, table.column_names)
+    if len(present) < table.num_columns:
+        refuse_doubles(table.column_names, required)
+        table = table.select([table.column_names.index(name) for name in dict.fromkeys(table.column_names)])
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if (plain := _plain(column, required.get(name, pa.null()))) is not column:
+            table = table.set_column(place, name, plain)
     return Intake(table, {}, None, table.num_rows, {})
+
+
+def _plain(column: pa.Array | pa.ChunkedArray, declared: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """A column in a plain layout (`formats.typed.unpacked`), itself if it is in one; NaN is a missing value
+    where moments, lists or bytes are declared, too.
+    """
+    if isinstance(column, pa.Array):
+        column = unpacked(column)
+    else:
+        parts = [unpacked(part) for part in column.chunks]
+        if any(part.type != column.type for part in parts):
+            column = pa.chunked_array(parts)
+    t = pa.types
+    is_other = t.is_temporal(declared) or t.is_nested(declared) or t.is_binary(declared)
+    if not (is_other and t.is_floating(column.type)):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def from_records(records: Sequence[Any], required: Types, optional: Iterable[str] = ()) -> Intake:
@@ -216,13 +254,17 @@ def intake_of(columns: Mapping[str, list[Any] | pa.Array], rows: int, types: Typ
     """
     arrays: dict[str, pa.Array] = {}
     kinds: dict[str, list[str]] = {}
+    columns = {
+        name: values if isinstance(values, (pa.Array, pa.ChunkedArray)) else as_python(values)
+        for name, values in columns.items()
+    }
     for name, values in columns.items():
         is_array = isinstance(values, (pa.Array, pa.ChunkedArray))
         array = values if is_array else array_of_one_kind(values, types[name])
         if array is None:
             kinds[name] = [kind_of(value, types[name]) for value in values]
         else:
-            arrays[name] = array
+            arrays[name] = _plain(array, types.get(name, pa.null()))
     # A table without columns has no rows: one of nulls keeps their number.
     table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(rows)})
     if not kinds:

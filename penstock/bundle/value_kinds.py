@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from penstock.formats.typed import text_of
 
-_NUMBERS = {"int", "float", "huge", "null"}
+_NUMBERS = {"int", "float", "huge", "decimal", "null"}
+_WORDS = {"str", "bool", *_NUMBERS}
+"""The kinds of what is taken as text where texts stand beside it in a list, as in a file of JSON lines."""
 _ROWS = {"odd", "null"}
 """The kinds of the parts of a list of lists: a list is odd where one value is expected."""
 ODD = "odd"
@@ -26,11 +28,37 @@ _ARROW = {
     "bool": pa.bool_(),
     "str": pa.string(),
     "bytes": pa.binary(),
-    "list": pa.list_(pa.string()),
     "date": pa.date32(),
     "datetime": pa.timestamp("us"),
     "instant": pa.timestamp("us", "UTC"),
+    "time": pa.time64("us"),
 }
+"""By kind, the type of the values that need no more than a type."""
+_LIST_OF = "list of "
+"""Before a kind of `_ARROW`: the kind of a list of such values."""
+_DIGITS = 20
+"""More than a whole number of 64 bits has."""
+_NONE_OF_PANDAS = ("NAType", "NaTType")
+
+
+def as_python(values: list[Any]) -> list[Any]:
+    """The same values, numpy's as Python's own; None for what pandas and decimals say there is none by."""
+    types = set(map(type, values))
+    if not any(
+        kind.__name__ in _NONE_OF_PANDAS or issubclass(kind, (np.generic, decimal.Decimal)) for kind in types
+    ):
+        return values
+    return [_as_python(value) for value in values]
+
+
+def _as_python(value: Any) -> Any:
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        # numpy would give nanoseconds as a whole number
+        return value.astype(f"{value.dtype.name.partition('[')[0]}[us]").item()
+    if isinstance(value, np.generic):
+        return value.item()
+    is_none = type(value).__name__ in _NONE_OF_PANDAS
+    return None if is_none or (isinstance(value, decimal.Decimal) and value.is_nan()) else value
 
 
 def array_of_one_kind(values: list[Any], declared: pa.DataType) -> pa.Array | None:
@@ -94,6 +122,13 @@ def array_of_kind(values: list[Any], kind: str, declared: pa.DataType) -> pa.Arr
     if kind == "matrix":
         matrices = [None if value is None else _rows_of_doubles(value) for value in values]
         return pa.array(matrices, pa.list_(pa.list_(pa.float64())))
+    if kind == "duration":  # seconds, as in files
+        return pa.array([None if v is None else v.total_seconds() for v in values], pa.float64())
+    if kind == "texts":
+        words = [None if value is None else [_word(v) for v in value] for value in values]
+        return pa.array(words, pa.list_(pa.string()))
+    if kind.startswith(_LIST_OF):
+        return pa.array(values, pa.list_(_ARROW[kind.removeprefix(_LIST_OF)]))
     if kind in ("huge", "decimal"):
         if pa.types.is_floating(declared) or pa.types.is_integer(declared) or pa.types.is_decimal(declared):
             return pa.array(_doubles(values), pa.float64())
@@ -128,9 +163,9 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
             return "float"
         return "int" if -(2**63) <= value < 2**63 else "huge"
     if isinstance(value, float):
+        if value != value and not (pa.types.is_floating(declared) or pa.types.is_null(declared)):
+            return "null"  # NaN, as frames write what is missing
         if pa.types.is_integer(declared):
-            if value != value:  # NaN, as frames write what is missing
-                return "null"
             return "int" if abs(value) < 2**53 and value.is_integer() else "float"
         return "float"
     if isinstance(value, str):
@@ -138,22 +173,37 @@ def kind_of(value: Any, declared: pa.DataType) -> str:
     if isinstance(value, bytes):
         return "bytes"
     if isinstance(value, decimal.Decimal):
-        return "decimal"
+        return _kind_of_decimal(value, declared)
     if isinstance(value, datetime.datetime):
         return "datetime" if value.tzinfo is None else "instant"
     if isinstance(value, datetime.date):
         return "date"
+    if isinstance(value, datetime.time):
+        return "time" if value.tzinfo is None else ODD
+    if isinstance(value, datetime.timedelta):
+        return "duration"
     if isinstance(value, (list, tuple, np.ndarray)) and pa.types.is_nested(declared):
         return _kind_of_list(value)
     return ODD
+
+
+def _kind_of_decimal(value: decimal.Decimal, declared: pa.DataType) -> str:
+    """Among whole numbers a whole one is one, beyond what a double tells apart as well."""
+    is_near = value.is_finite() and value.adjusted() < _DIGITS
+    if not pa.types.is_integer(declared) or not is_near or value != value.to_integral_value():
+        return "decimal"
+    return "int" if -(2**63) <= value < 2**63 else "huge"
 
 
 def _kind_of_list(values: Any) -> str:
     inner = {kind_of(value, pa.null()) for value in values}
     if inner <= _NUMBERS:
         return "numbers"
-    if inner <= {"str", "null"}:
-        return "list"
+    of_one = inner - {"null"}
+    if len(of_one) == 1 and of_one <= _ARROW.keys():
+        return _LIST_OF + of_one.pop()
+    if "str" in inner and inner <= _WORDS:
+        return "texts"
     is_matrix = all(value is None or isinstance(value, (list, tuple, np.ndarray)) for value in values)
     if is_matrix and inner <= _ROWS:
         deep = {kind_of(v, pa.null()) for row in values if row is not None for v in row}
@@ -170,6 +220,10 @@ def _is_text(value: str) -> bool:
     return True
 
 
+def _word(value: Any) -> str | None:
+    return _spelt(value) if isinstance(value, decimal.Decimal) else text_of(value)
+
+
 def _spelt(value: Any) -> str | None:
     """A number as text, as a file's would be: a whole one of any size as it is, another as the double that it
     is read as.
@@ -179,11 +233,15 @@ def _spelt(value: Any) -> str | None:
 
 
 def as_double(value: Any) -> float:
-    """A number as a double; a whole number beyond any double is as infinite as it is to the model."""
+    """A number as a double; a whole number beyond any double is as infinite as it is to the model, and a
+    decimal that signals that it is none is none.
+    """
     try:
         return float(value)
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+    except ValueError:
+        return float("nan")
 
 
 def carried(values: list[Any] | pa.Array) -> pa.Array:

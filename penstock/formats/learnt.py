@@ -19,7 +19,17 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.formats.typed import NAIVE, ZONED, TextTypes, Widen, canonical, convert, force, to_text
+from penstock.formats.typed import (
+    NAIVE,
+    ZONED,
+    TextTypes,
+    Widen,
+    canonical,
+    convert,
+    force,
+    to_text,
+    unpacked,
+)
 
 MISFIT = "__p_as_"
 """Before a column's name: the column of the values that are not of its type, as text."""
@@ -82,8 +92,7 @@ def fit(
 def _plain(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
-    if isinstance(array.type, pa.BaseExtensionType):
-        array = array.storage
+    array = unpacked(array)
     t = pa.types
     if t.is_dictionary(array.type):
         array = array.dictionary_decode()

@@ -228,6 +228,20 @@ def settle(kind: pa.DataType) -> pa.DataType:
     return pa.list_(settle(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
+def unpacked(array: pa.Array) -> pa.Array:
+    """Values in the layout that most of Arrow computes with: what stands for another type as that type, runs
+    as single values, views of lists as lists, durations as seconds.
+    """
+    t = pa.types
+    if isinstance(array.type, pa.BaseExtensionType):
+        return unpacked(array.storage)
+    if t.is_run_end_encoded(array.type):
+        return unpacked(pc.run_end_decode(array))
+    if t.is_list_view(array.type) or t.is_large_list_view(array.type):
+        return rebuild(*pieces(array))  # a cast of a slice of such a view gives other lists (pyarrow 21)
+    return convert(array, pa.float64(), "") if t.is_duration(array.type) else array
+
+
 def convert(array: pa.Array, kind: pa.DataType, column: str) -> pa.Array:
     """`array` as `kind`, exactly.
 
