@@ -61,6 +61,16 @@ def refuse_special(path: str | Path, *, error: type[UserError] = SourceError) ->
     _refuse(path, os.stat(path), error)
 
 
+def refuse_nul(path: str | Path, *, error: type[UserError] = SourceError) -> None:
+    """Refuse a path that holds the character NUL, which ends it for the system.
+
+    Raises:
+        UserError: of the type `error`.
+    """
+    if "\0" in str(path):
+        raise error(f"{str(path)!r} holds the character NUL, which no file's name may have. Take it out.")
+
+
 def where_link_ends(path: str | Path) -> str | None:
     """What is wrong with a link that cannot be followed, as a sentence; None where `path` is no such link."""
     try:
@@ -79,8 +89,9 @@ def refuse_output(path: str | Path) -> None:
     device's name.
 
     Raises:
-        UserError: a device, a pipe, a socket or a folder is there.
+        UserError: a device, a pipe, a socket or a folder is there; it is no path.
     """
+    refuse_nul(path, error=UserError)
     try:
         what = special(os.stat(path).st_mode)
     except OSError:  # nothing is there, or whoever writes is told why not

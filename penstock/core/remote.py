@@ -488,6 +488,8 @@ def _check_place(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme in _WITH_PLACE and not parts.netloc:
         raise ValueError(f"it names no bucket or host after {parts.scheme}://")
+    if parts.scheme in ("http", "https", "hdfs"):
+        _ = parts.port  # raises where it is none
 
 
 def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:

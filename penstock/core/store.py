@@ -40,6 +40,7 @@ from penstock.core.manifest import FORMAT as FORMAT
 from penstock.core.manifest import MANIFEST as MANIFEST
 from penstock.core.manifest import read_manifest
 from penstock.core.paths import below, plain, step
+from penstock.core.regular import refuse_nul
 from penstock.core.redact import redacted_url
 from penstock.core.remote import refusals as refusals
 from penstock.core.shelf import FolderShelf, Shelf
@@ -174,6 +175,7 @@ class Store:
 
     def __init__(self, url: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         text = str(url)
+        refuse_nul(text, error=StoreError)
         self.url = text.rstrip("/") or "/"
         self.cache_bytes = cache_bytes
         self._bucket: Bucket | None = None

@@ -28,7 +28,7 @@ from penstock.core.errors import SourceError, StoreError
 from penstock.core.near import nearest
 from penstock.core.optional import require
 from penstock.core.redact import redacted_url
-from penstock.core.regular import open_regular, refuse_special, where_link_ends
+from penstock.core.regular import open_regular, refuse_nul, refuse_special, where_link_ends
 from penstock.core.remote import as_here, explain, first_line, reach
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
@@ -258,6 +258,7 @@ def find(entry: str, base: Path, *, any_ending: bool = False) -> list[FileInfo]:
     Raises:
         SourceError: nothing is there, or it may not be read.
     """
+    refuse_nul(entry)
     if is_remote(entry):
         return _find_remote(entry, any_ending)
     path = os.path.abspath(base / Path(entry.removeprefix("file://")).expanduser())

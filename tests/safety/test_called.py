@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import penstock
+from penstock.cli import main
 from penstock.core.errors import SourceError, UserError
 from penstock.terminal.screens import report_screen
 
@@ -88,3 +89,31 @@ def test_a_tracker_takes_no_name_of_the_runs_in_other_letters(folder: str) -> No
     recipe = {"source": source, "trackers": [{"type": "tensorboard", "folder": folder}]}
     with pytest.raises(UserError, match="it is what the run itself keeps there"):
         penstock.check(recipe, data=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "{nul}"],
+        ["init", "a\0b.csv"],
+        ["schema", "-o", "a\0b.json"],
+        ["init", "{rows}", "-o", "a\0b.yaml"],
+        ["prepare", "{recipe}", "--store", "a\0b"],
+        ["list", "runs", "--store", "a\0b"],
+        ["show", "run-\0", "--store", "{folder}"],
+        ["init", "http://127.0.0.1:99999/x.csv"],
+        ["init", "https://127.0.0.1:abc/x.csv"],
+    ],
+    ids=lambda words: ascii(" ".join(words)),
+)
+def test_a_place_that_no_system_has_is_told(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("x\n1\n2\n")
+    (tmp_path / "recipe.yaml").write_text("source: {type: files, path: rows.csv}\n")
+    (tmp_path / "nul.yaml").write_text('source: {type: files, path: "a\\0b"}\n')
+    files = {"nul": "nul.yaml", "rows": "rows.csv", "recipe": "recipe.yaml", "folder": str(tmp_path)}
+    assert main([word.format(**files) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert "\0" not in said and "defect" not in said and len(said) > 20
