@@ -40,8 +40,8 @@ from penstock.core.manifest import FORMAT as FORMAT
 from penstock.core.manifest import MANIFEST as MANIFEST
 from penstock.core.manifest import read_manifest
 from penstock.core.paths import below, plain, step
-from penstock.core.regular import refuse_nul
 from penstock.core.redact import redacted_url
+from penstock.core.regular import refuse_nul
 from penstock.core.remote import refusals as refusals
 from penstock.core.shelf import FolderShelf, Shelf
 from penstock.core.writing import as_store_error as as_store_error
