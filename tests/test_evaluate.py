@@ -413,7 +413,7 @@ def test_the_classical_model_reads_times_vectors_and_unseen_values():
 def test_without_scikit_learn_the_comparison_is_left_out_aloud(monkeypatch):
     train = people(400, 1)
     said = []
-    monkeypatch.setattr(classical_module, "need", _absent)
+    monkeypatch.setattr(classical_module, "require", _absent)
     result = evaluate(
         Model(fitted(INPUTS, PAY, train), knows),
         Rows(train=train, test=people(300, 2)),

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from penstock.contracts.data import ROW_ID
 from penstock.contracts.features import SeriesFeature
+from penstock.contracts.metric import Kind, Metric, Scale, Threshold
 from penstock.contracts.tensors import joined
 from penstock.core.events import Events
 from penstock.evaluate.forecast import Naive
@@ -21,9 +22,7 @@ from penstock.evaluate.readable import BATCH, Readable, facts_of, read
 from penstock.evaluate.sample import Sample
 from penstock.evaluate.sampled_rows import SampledRows
 from penstock.evaluate.trivial import Trivial
-from penstock.metrics import Forecasting, Measures, kind_of, names_for
-from penstock.metrics.names import Kind
-from penstock.metrics.rows import Scale, Threshold
+from penstock.metrics import Forecasting, Measures, kind_of, metrics_for
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
@@ -52,6 +51,8 @@ class Judged:
     """
     classes: dict[str, Sequence[str]]
     """Category and binary targets: the classes' names, where the feature tells them."""
+    own: Sequence[Metric] = ()
+    """Metrics that the recipe asks for, of every target that they judge."""
     rows: int = 0
     refused: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -70,6 +71,10 @@ class Judged:
     def broken(self) -> list[str]:
         """Targets with an answer that is not finite."""
         return [name for name, measures in self.measures.items() if measures.broken]
+
+    def metrics_of(self, target: str) -> tuple[Metric, ...]:
+        """What is measured of a target: what is reported for its kind, and what the recipe asks for."""
+        return metrics_for(self.kinds[target], self.own)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """By target, each metric of the whole split."""
@@ -93,11 +98,13 @@ def answer_split(
     extra_columns: Sequence[str],
     events: Events,
     overlap: int = 1,
+    metrics: Sequence[Metric] = (),
 ) -> Judged:
     """Answer every acceptable row of `split` and measure it, the trivial answer beside it.
 
     Args:
         overlap: how many neighbouring rows share what they answer (windows of a series).
+        metrics: what is measured beside what is reported for a target's kind, where it judges that kind.
     """
     encoding, predictor = bundle.encoding, bundle.predictor()
     facts = {name: facts_of(encoding, name) for name in encoding.targets}
@@ -112,6 +119,7 @@ def answer_split(
             if f.get("std")
         },
         {name: f["classes"] for name, f in facts.items() if f.get("classes")},
+        metrics,
     )
     series_bytes = sum(
         feature.row_bytes()
@@ -149,12 +157,11 @@ def _measure(
     judged.rows += len(rows.table)
     for name, answer in answers.items():
         if name not in judged.measures:
-            kind = judged.kinds[name] = kind_of(answer, rows.truth[name])
-            judged.measures[name] = Measures(
-                names_for(kind), threshold=judged.thresholds[name], scale=judged.scales.get(name)
-            )
+            judged.kinds[name] = kind_of(answer, rows.truth[name])
+            metrics, scale = judged.metrics_of(name), judged.scales.get(name)
+            judged.measures[name] = Measures(metrics, threshold=judged.thresholds[name], scale=scale)
             if name in trivial:
-                judged.trivial_measures[name] = Measures(names_for(kind), scale=judged.scales.get(name))
+                judged.trivial_measures[name] = Measures(metrics, scale=scale)
         judged.measures[name].update(rows.truth[name], answer, rows.weight)
         if name in trivial:
             judged.trivial_measures[name].update(

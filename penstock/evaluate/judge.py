@@ -26,7 +26,7 @@ from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.compare import verdict
 from penstock.evaluate.slices import declared_slices, worst_slices
 from penstock.evaluate.trivial import trivial_answers
-from penstock.metrics import intervals, measure, names_for
+from penstock.metrics import intervals, measure
 from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def evaluate(
         extra_columns=slices_by,
         events=events,
         overlap=_overlap(recipe),
+        metrics=options.metrics,
     )
     warnings = unknown + _split_notes(split, unsampled) + _judged_notes(judged)
     for note in warnings:
@@ -194,7 +195,7 @@ def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> 
     return {
         name: (
             intervals(
-                names_for(kind, scalar=True),
+                judged.metrics_of(name),
                 judged.truth[name],
                 judged.answers[name],
                 judged.weight,
@@ -209,7 +210,7 @@ def _intervals(judged: Judged, resamples: int, confidence: float, seed: int) -> 
             if judged.sample_rows and name not in judged.broken
             else {}
         )
-        for name, kind in judged.kinds.items()
+        for name in judged.kinds
     }
 
 
@@ -221,7 +222,7 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
     """
     metrics = {
         name: measure(
-            names_for(judged.kinds[name]),
+            judged.metrics_of(name),
             judged.truth[name],
             answers,
             judged.weight,

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.contracts.features import DecidingFeature
+from penstock.contracts.metric import Kind
 from penstock.core.identity import derive_seed
 from penstock.core.optional import require
 from penstock.evaluate.answers import Judged
 from penstock.evaluate.classical_answers import Classical
 from penstock.evaluate.training import split_rows
-from penstock.metrics.names import Kind
 
 if TYPE_CHECKING:
     from penstock.encode.encoding import Encoding

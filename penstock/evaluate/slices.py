@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from penstock.contracts.summary import interpolated
 from penstock.evaluate.answers import Judged
-from penstock.metrics import better, measure, names_for
+from penstock.metrics import better, known, measure
 from penstock.metrics.rows import prepare
 
 LEAST_ROWS = 50
@@ -67,12 +67,12 @@ def declared_slices(judged: Judged, target: str, columns: Iterable[str]) -> list
     kind = judged.kinds[target]
     slices: list[dict[str, Any]] = []
     metric = PRIMARY[kind]
-    names = names_for(kind, scalar=True)
+    metrics = [metric for metric in judged.metrics_of(target) if metric.scalar]
     truth, answers = judged.truth[target], judged.answers[target]
 
     def scores(mask: np.ndarray) -> dict[str, Any]:
         return measure(
-            names,
+            metrics,
             truth[mask],
             {k: v[mask] for k, v in answers.items()},
             None if judged.weight is None else judged.weight[mask],
@@ -193,20 +193,18 @@ def _most_telling(tests: list[Tests], tested: int, masks: list[np.ndarray]) -> l
 def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
     rows = prepare(judged.truth[target], judged.answers[target], None, threshold=judged.thresholds[target])
     if rows.kind == "number":
-        return "mae", np.abs(rows.error())
-    if rows.kind == "set":
-        return "label_ranking_average_precision", rows.label_ranking()
+        return "mae", np.abs(rows.answer - rows.truth)
     if rows.owner is not None:  # the mean over a row's steps; a row without any is as good as the rest
         steps = np.bincount(rows.owner, minlength=rows.owners)
         right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
         return "accuracy", np.where(
-            steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows.truth) else 0.0
+            steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows) else 0.0
         )
-    if rows.kind == "binary" and min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1:
-        return "log_loss", rows.log_loss()
-    if rows.kind == "text":
-        return "rouge_l", rows.statistic("rouge_l")
-    return "accuracy", rows.correct()
+    name = PRIMARY[rows.kind]
+    if rows.kind == "binary":
+        is_rare = min(rows.truth.mean(), 1 - rows.truth.mean()) < 0.1
+        name = "log_loss" if is_rare else "accuracy"
+    return name, np.asarray(known()[name].statistic(rows))
 
 
 @dataclass

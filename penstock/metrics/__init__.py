@@ -1,15 +1,16 @@
-"""The measures: names, mergeable meters, the one-shot `measure`, and bootstrap intervals. numpy only.
+"""What metrics share: their names, `Measures` and the one-shot `measure`, intervals, and the statistics that
+several of them follow from. numpy only.
 
-`docs/metrics.md` says what each name means at its edges (one class, no rows, ties, weights).
+A metric itself is a file in `penstock/parts/metrics`; this room finds it by its name. `docs/metrics.md` says
+what each means at its edges (one class, no rows, ties, weights).
 """
 
+from penstock.contracts.metric import Forecasting, Metric
 from penstock.metrics.bootstrap import intervals, percentiles, resampled
-from penstock.metrics.forecast import Forecasting
 from penstock.metrics.measure import Measures, measure
-from penstock.metrics.names import METRICS, Metric, better, chosen, kind_of, names_for
+from penstock.metrics.names import better, chosen, kind_of, known, metrics_for, names_for
 
 __all__ = [
-    "METRICS",
     "Forecasting",
     "Measures",
     "Metric",
@@ -17,7 +18,9 @@ __all__ = [
     "chosen",
     "intervals",
     "kind_of",
+    "known",
     "measure",
+    "metrics_for",
     "names_for",
     "percentiles",
     "resampled",

@@ -1,9 +1,9 @@
 """Confidence intervals by resampling rows (Efron 1979), all resamplings at once.
 
 Each resampling gives every row a Poisson(1) count (Hanley and MacGibbon 2006), which for more than a few
-dozen rows is the multinomial bootstrap without its bookkeeping. Every measure is then a matrix product of
-counts `[R, N]` with per-row statistics `[N]`. Rankings are sorted once: a resampling changes weights, never
-the order.
+dozen rows is the multinomial bootstrap without its bookkeeping. Most metrics are then a matrix product of
+counts `[R, N]` with per-row statistics `[N]`; the others' `Statistic` says what follows from weights.
+Rankings are sorted once: a resampling changes weights, never the order.
 
 A resampling repeats some rows and lacks others, which shifts a few measures as a whole (a calibration error
 grows, a mean over classes loses the rare ones); so an interval is moved until its median is the value
@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from penstock.contracts.metric import Kind, Metric, Scale, Threshold, Totals
+from penstock.core.errors import RecipeError
 from penstock.core.identity import derive_seed
-from penstock.metrics.exact import precision_area, roc_area, ties
-from penstock.metrics.forecast import Forecasting
-from penstock.metrics.measure import class_scores, measure
-from penstock.metrics.names import METRICS, chosen, kind_of
-from penstock.metrics.rows import BINS, ROW_MEANS, Rows, Scale, Threshold, prepare
-from penstock.metrics.texts import COUNTS, bleu
+from penstock.metrics.means import Means, blaming, grouped, totals_of
+from penstock.metrics.measure import measure
+from penstock.metrics.names import Named, chosen, kind_of
+from penstock.metrics.rows import prepare
 
 ROWS = 200_000
 _CHUNK = 1 << 22
@@ -43,7 +43,7 @@ _POISSON = np.repeat(
 
 
 def resampled(
-    names: Sequence[str],
+    names: Sequence[Named],
     truth: np.ndarray,
     answers: Mapping[str, np.ndarray],
     weight: np.ndarray | None = None,
@@ -58,23 +58,49 @@ def resampled(
     Two models judged on the same rows with one seed meet the same resamplings, so their difference is a
     paired one.
     """
-    names = [n for n in chosen(names, kind_of(answers, truth)) if METRICS[n].scalar]
+    kind = kind_of(answers, truth)
+    metrics = _scalars(names, kind)
     rows = prepare(truth, answers, weight, threshold=threshold, scale=scale)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    if rows.broken or not len(rows.truth) or not resamples:
-        return {name: np.full(resamples, np.nan) for name in names}
-    judges = _judges(rows, set(names), scale)
-    for counts in _counts(rows.resampled, resamples, seed):
-        weights = rows.spread(counts) * rows.weight
-        for judge in judges:
-            for name, values in judge(weights).items():
-                if name in found:
-                    found[name].append(values)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    draws: dict[str, list[np.ndarray]] = {metric.title: [] for metric in metrics}
+    if rows.broken or not len(rows) or not resamples:
+        return {title: np.full(resamples, np.nan) for title in draws}
+    resamplers = []
+    # Means first: what they compute on the way is free again before a ranking holds on to its orders.
+    groups = sorted(grouped(metrics, kind), key=lambda group: not isinstance(group[0], Means))
+    for statistic, members in groups:
+        with blaming(members[0], f"on {len(rows):,} rows of a {kind}"):
+            resamplers.append((statistic, members, statistic.resampler(rows)))
+    count, row_weight, owner = rows.resampled, rows.weight, rows.owner
+    del rows  # what is not resampled need not be held while the counts are
+    for counts in resampling_counts(count, resamples, seed):
+        weights = (counts if owner is None else counts[..., owner]) * row_weight
+        for statistic, members, resampler in resamplers:
+            totals = resampler(weights)
+            for metric in members:
+                own = totals_of(metric, statistic, totals)
+                draws[metric.title].append(_value(metric, own, len(weights)))
+    return {title: np.concatenate(parts) for title, parts in draws.items()}
+
+
+def _scalars(names: Sequence[Named], kind: Kind) -> list[Metric]:
+    """The metrics called `names` that are one number."""
+    return [metric for metric in chosen(names, kind).values() if metric.scalar]
+
+
+def _value(metric: Metric, totals: Totals, resamplings: int) -> np.ndarray:
+    """A metric of each resampling, `[R]`."""
+    with blaming(metric, f"on the totals of {resamplings} resamplings"), np.errstate(all="ignore"):
+        values = np.asarray(metric.value(totals), np.float64)
+    if values.shape != (resamplings,):
+        raise RecipeError(
+            f"the metric {metric.title!r} must have one value for each of {resamplings} resamplings: its"
+            f" `value` gave an array {list(values.shape)}. Compute along the first axis only"
+        )
+    return values
 
 
 def intervals(
-    names: Sequence[str],
+    names: Sequence[Named],
     truth: np.ndarray,
     answers: Mapping[str, np.ndarray],
     weight: np.ndarray | None = None,
@@ -99,30 +125,27 @@ def intervals(
             many they are.
     """
     kind = kind_of(answers, truth)
-    names = [n for n in chosen(names, kind) if METRICS[n].scalar]
+    metrics = _scalars(names, kind)
     population = len(truth) if population is None else population
-    width = (
-        int(np.prod(answers["probabilities"].shape[1:]))
-        if "probabilities" in answers
-        and (kind in ("set", "sequence") or {"roc_auc", "average_precision"} & set(names))
-        else 1
-    )
+    is_wide = kind in ("set", "sequence") or any(s.by_class for s, _ in grouped(metrics, kind))
+    width = int(np.prod(answers["probabilities"].shape[1:])) if is_wide and "probabilities" in answers else 1
     most = max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
     if len(truth) > most:
         if whole is None:
-            whole = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
+            whole = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
         pick = np.sort(
             np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False)
         )
         truth, answers = truth[pick], {name: values[pick] for name, values in answers.items()}
         weight = None if weight is None else weight[pick]
     draws = resampled(
-        names, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale
+        metrics, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale
     )
-    at = measure(names, truth, answers, weight, threshold=threshold, scale=scale)
+    at = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
     shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
     found: dict[str, list[float] | None] = {}
-    for name in names:
+    for metric in metrics:
+        name = metric.title
         interval = percentiles(draws[name], confidence)
         centre = (whole or {}).get(name)
         centre = at[name] if centre is None else centre
@@ -130,10 +153,7 @@ def intervals(
             found[name] = None
             continue
         middle = float(np.nanmedian(draws[name]))
-        least, most_of_it = METRICS[name].bounds
-        found[name] = [
-            float(np.clip(centre + (edge - middle) * shrink, least, most_of_it)) for edge in interval
-        ]
+        found[name] = [float(np.clip(centre + (edge - middle) * shrink, *metric.bounds)) for edge in interval]
     return found
 
 
@@ -146,7 +166,7 @@ def percentiles(draws: np.ndarray, confidence: float) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resampling_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Counts `[r, N]` as float64, a few resamplings at a time."""
     chance = np.random.default_rng(derive_seed(seed, "bootstrap"))
     table = _POISSON.astype(np.float64)
@@ -154,112 +174,3 @@ def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     for start in range(0, resamples, step):
         draws = chance.integers(0, len(table), (min(step, resamples - start), rows), dtype=np.uint16)
         yield table[draws]
-
-
-def _judges(rows: Rows, names: set[str], scale: Scale) -> list[Any]:
-    """Functions from weights `[r, N]` to measures `[r]`, each prepared once."""
-    judges: list[Any] = []
-    if rows.kind == "number":
-        return [_numbers(rows, None if isinstance(scale, Forecasting) else scale)]
-    statistics = [n for n in ROW_MEANS if n in names]
-    if statistics:
-        table = np.stack([rows.statistic(n) for n in statistics], axis=1)
-        judges.append(
-            lambda w: dict(zip(statistics, _divide(w @ table, w.sum(axis=1)[:, None]).T, strict=True))
-        )
-    if "bleu" in names:
-        counts = np.stack([rows.statistic(n) for n in COUNTS], axis=1)
-        judges.append(
-            lambda w: {
-                "bleu": np.array([np.nan if (found := bleu(sums)) is None else found for sums in w @ counts])
-            }
-        )
-    if "ece" in names:
-        bins, gap = rows.calibration()
-        spread = np.zeros((len(bins), BINS))
-        spread[np.arange(len(bins)), bins] = gap
-        judges.append(lambda w: {"ece": _divide(np.abs(w @ spread).sum(axis=1), w.sum(axis=1))})
-    if names & {"precision", "recall"} or any(n.startswith("f1") for n in names):
-        judges.append(_by_class(rows))
-    if names & {"roc_auc", "average_precision"}:
-        judges.append(_ranking(rows, names))
-    return judges
-
-
-def _numbers(rows: Rows, scale: float | None) -> Any:
-    centred = rows.truth - np.average(rows.truth, weights=rows.weight)
-    relative, defined = rows.relative_error()
-    with np.errstate(over="ignore"):
-        error = rows.error()
-        table = np.stack(
-            [error**2, np.abs(error), centred, centred**2, np.where(defined, relative, 0), defined], axis=1
-        )
-
-    def judge(w: np.ndarray) -> dict[str, np.ndarray]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            squared, absolute, first, second, share, there = (w @ table).T
-            total = w.sum(axis=1)
-            mse = _divide(squared, total)
-            variance = _divide(second, total) - _divide(first, total) ** 2
-            variance = np.where(variance > 0, variance, 0)
-            return {
-                "mse": mse,
-                "rmse": np.sqrt(mse),
-                "mae": _divide(absolute, total),
-                "mape": _divide(share, there),
-                "r2": 1 - _divide(mse, variance),
-                "mse_standardised": _divide(mse, variance if scale is None else np.full_like(mse, scale**2)),
-            }
-
-    return judge
-
-
-def _by_class(rows: Rows) -> Any:
-    hits = rows.hits()
-
-    def judge(w: np.ndarray) -> dict[str, np.ndarray]:
-        return class_scores(
-            *(
-                np.stack([np.bincount(label, weights=one[row], minlength=rows.classes) for one in w])
-                for row, label in hits
-            )
-        )
-
-    return judge
-
-
-def _ranking(rows: Rows, names: set[str]) -> Any:
-    curves = []
-    for score, positive in rows.ranked():
-        order = np.argsort(score, kind="stable")
-        curves.append((order, ties(score[order]), positive[order]))
-
-    def judge(w: np.ndarray) -> dict[str, np.ndarray]:
-        areas: dict[str, list[np.ndarray]] = {"roc_auc": [], "average_precision": []}
-        for order, starts, positive in curves:
-            sorted_weights = w[:, order]
-            of_positive = sorted_weights * positive
-            of_negative = sorted_weights - of_positive
-            if len(starts) < len(order):
-                of_positive, of_negative = (
-                    np.add.reduceat(of_positive, starts, axis=1),
-                    np.add.reduceat(of_negative, starts, axis=1),
-                )
-            if "roc_auc" in names:
-                areas["roc_auc"].append(roc_area(of_positive, of_negative))
-            if "average_precision" in names:
-                areas["average_precision"].append(precision_area(of_positive, of_negative))
-        return {name: _mean_defined(values) for name, values in areas.items() if values}
-
-    return judge
-
-
-def _mean_defined(values: list[np.ndarray]) -> np.ndarray:
-    table = np.stack(values)
-    there = ~np.isnan(table)
-    return _divide(np.where(there, table, 0).sum(axis=0), there.sum(axis=0))
-
-
-def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(below > 0, above / below, np.nan)

@@ -1,166 +1,18 @@
-"""Rows, made ready once for every meter: truth, answers, weights and what follows from them.
+"""Rows, made ready once for every metric: truth and answers are checked and aligned.
 
-Rows of weight 0 are left out here, so that no meter has to think of them.
+Rows of weight 0 are left out here, so that no metric has to think of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
+from penstock.contracts.metric import ANSWER, Forecasting, Kind, Rows, Scale, Threshold
 from penstock.contracts.tensors import open_axes_alike
 from penstock.core.errors import PenstockError
-from penstock.metrics.forecast import FORECAST, Forecasting, statistics
-from penstock.metrics.names import ANSWER, Kind, kind_of
-from penstock.metrics.texts import TEXT
-from penstock.metrics.texts import statistics as text_statistics
-
-BINS = 15
-"""Of the calibration error."""
-ROW_MEANS = ("accuracy", "subset_accuracy", "log_loss", "label_ranking_average_precision", *FORECAST, *TEXT)
-"""Measures that are the mean of a statistic of each row (`Rows.statistic`)."""
-
-
-@dataclass
-class Rows:
-    """N rows of one target; of a sequence, N steps of all rows."""
-
-    kind: Kind
-    truth: np.ndarray
-    """int64 `[N]` class, or float64 `[N]`; of a set uint8 `[N, K]`."""
-    answer: np.ndarray
-    """`[N]` probability of the positive class, `[N, K]` probabilities, or float64 `[N]` values."""
-    weight: np.ndarray
-    """float64 `[N]`, above 0."""
-    predicted: np.ndarray
-    """int64 `[N]` class answered (K: none was, for a step beyond what the model read); of a set bool `[N,
-    K]`; empty for numbers.
-    """
-    classes: int
-    """K; 2 for binary, 0 for numbers."""
-    broken: int
-    """Rows whose answer or truth is not finite."""
-    owner: np.ndarray | None = None
-    """Of a sequence: which row each step belongs to, int64 `[N]`, ascending; of a series, which block of rows
-    each belongs to.
-    """
-    owners: int = 0
-    """Of a sequence: how many rows there are, those without a step included."""
-    statistics: Mapping[str, np.ndarray] | None = None
-    """Of a series or a text: what each measure averages over rows, `[N]`; `truth` and `answer` are not kept
-    then.
-    """
-
-    @property
-    def resampled(self) -> int:
-        """How many rows a resampling draws: the steps of a row go together."""
-        return len(self.truth) if self.owner is None else self.owners
-
-    def spread(self, by_row: np.ndarray) -> np.ndarray:
-        """What is known of each row `[…, rows]`, for each of the N."""
-        return by_row if self.owner is None else by_row[..., self.owner]
-
-    def correct(self) -> np.ndarray:
-        """Whether each row is answered right (of a set: wholly), `[N]` float64."""
-        right = self.truth == self.predicted
-        return np.asarray(right.all(axis=1) if self.kind == "set" else right, np.float64)
-
-    def statistic(self, name: str) -> np.ndarray:
-        """What a measure averages over rows, `[N]`."""
-        if self.statistics is not None:
-            return self.statistics[name]
-        if name in ("accuracy", "subset_accuracy"):
-            return self.correct()
-        return self.label_ranking() if name == "label_ranking_average_precision" else self.log_loss()
-
-    def label_ranking(self) -> np.ndarray:
-        """A set's label ranking average precision by row `[N]` (Tsoumakas, Katakis and Vlahavas 2010): 1 for
-        a row without labels.
-
-        Labels of equal scores all take the last of their ranks, as in scikit-learn.
-        """
-        if not len(self.truth):
-            return np.empty(0)
-        order = np.argsort(-self.answer, axis=1, kind="stable")
-        score, there = np.take_along_axis(self.answer, order, 1), np.take_along_axis(self.truth, order, 1) > 0
-        rank = np.arange(1, self.classes + 1)
-        ends = np.concatenate([score[:, :-1] != score[:, 1:], np.ones((len(score), 1), bool)], axis=1)
-        last = np.minimum.accumulate(np.where(ends, rank, self.classes)[:, ::-1], axis=1)[:, ::-1]
-        hits = np.take_along_axis(np.cumsum(there, axis=1), last - 1, 1)
-        count = there.sum(axis=1)
-        return np.where(count > 0, np.where(there, hits / last, 0.0).sum(axis=1) / np.maximum(count, 1), 1.0)
-
-    def hits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(row, class) pairs that are true, that are answered, and that are both: three int64 `[2, n]`."""
-        if self.kind == "set":
-            true, said = self.truth > 0, self.predicted > 0
-            return np.stack(np.nonzero(true)), np.stack(np.nonzero(said)), np.stack(np.nonzero(true & said))
-        rows = np.arange(len(self.truth))
-        answered, right = self.predicted < self.classes, self.truth == self.predicted
-        return (
-            np.stack([rows, self.truth]),
-            np.stack([rows[answered], self.predicted[answered]]),
-            np.stack([rows[right], self.truth[right]]),
-        )
-
-    def log_loss(self) -> np.ndarray:
-        """-log of the probability given to the truth, `[N]`; clipped at the answer's own precision (as
-        scikit-learn does).
-        """
-        least = float(np.finfo(self.answer.dtype).eps)
-        if self.kind in ("binary", "set"):
-            given = np.where(self.truth == 1, self.answer, 1 - self.answer.astype(np.float64))
-        else:
-            given = self.answer[np.arange(len(self.truth)), self.truth].astype(np.float64)
-        lost = np.asarray(-np.log(np.clip(given, least, 1 - least)))
-        return lost.mean(axis=1) if self.kind == "set" else lost
-
-    def error(self) -> np.ndarray:
-        """Of numbers, the answer minus the truth `[N]`."""
-        return np.asarray(self.answer - self.truth)
-
-    def relative_error(self) -> tuple[np.ndarray, np.ndarray]:
-        """|error| / |truth|, and where it is defined (truth not 0)."""
-        defined = self.truth != 0
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(defined, np.abs(self.error()) / np.abs(self.truth), 0.0), defined
-
-    def calibration(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each row's bin `[N]` and its probability minus what came true `[N]`.
-
-        Binary: of the positive class; category: of the class answered (top-label calibration).
-        """
-        if self.kind == "binary":
-            confidence, came_true = self.answer.astype(np.float64), self.truth.astype(np.float64)
-        else:
-            confidence, came_true = (
-                (self.answer.max(axis=1).astype(np.float64) if len(self.truth) else np.empty(0)),
-                self.correct(),
-            )
-        bins = np.clip((confidence * BINS).astype(np.int64), 0, BINS - 1)
-        return bins, confidence - came_true
-
-    def ranked(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(score, positive) for each ranking to be judged: one for binary, one a class for a category or
-        set.
-        """
-        if self.kind == "binary":
-            return [(self.answer, self.truth == 1)]
-        if self.kind == "set":
-            return [(self.answer[:, k], self.truth[:, k] == 1) for k in range(self.classes)]
-        return [(self.answer[:, k], self.truth == k) for k in range(self.classes)]
-
-
-Threshold = float | Sequence[float] | np.ndarray
-"""The least probability that is answered: one, or one a label `[K]`."""
-
-
-Scale = float | Forecasting | None
-"""What errors are in units of: of a number its deviation in the training split, of a series each variable's
-and more; None: the truth's own.
-"""
+from penstock.metrics.names import kind_of
 
 
 def prepare(
@@ -190,11 +42,11 @@ def prepare(
         truth, answer, weights = truth[keep], answer[keep], weights[keep]
         answers = {name: values[keep] for name, values in answers.items()} if kind == "series" else answers
     if kind == "number":
-        return _numbers(truth, answer, weights)
+        return _numbers(truth, answer, weights, scale)
     if kind == "series":
         return _series(truth, answer, answers, weights, scale if isinstance(scale, Forecasting) else None)
     if kind == "text":
-        return _texts(truth, answer, weights)
+        return Rows("text", truth, answer, weights, _NOTHING, classes=0)
     if kind == "set":
         return _sets(truth, answer, weights, threshold)
     if kind == "sequence":
@@ -213,7 +65,11 @@ def _weights(weight: np.ndarray | None, rows: int) -> np.ndarray:
     return weights
 
 
-def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
+_NOTHING = np.empty(0, np.int64)
+"""What was predicted, where there are no classes."""
+
+
+def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, scale: Scale) -> Rows:
     """One number a row, or several, which count as so many rows."""
     if answer.ndim > 1 or truth.ndim > 1:
         if answer.size != truth.size:
@@ -221,7 +77,7 @@ def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows
         weights = np.repeat(weights, answer.size // max(len(answer), 1))
     truth, answer = truth.astype(np.float64).reshape(-1), answer.astype(np.float64).reshape(-1)
     broken = int((~(np.isfinite(truth) & np.isfinite(answer))).sum())
-    return Rows("number", truth, answer, weights, np.empty(0, np.int64), 0, broken)
+    return Rows("number", truth, answer, weights, _NOTHING, 0, broken, scale=scale)
 
 
 def _series(
@@ -231,44 +87,33 @@ def _series(
     weights: np.ndarray,
     scale: Forecasting | None,
 ) -> Rows:
-    """Truth and values `[rows, steps, variables]`: only the statistics of rows that have any go on."""
+    """Truth and values `[rows, steps, variables]`, of the rows of which anything was observed."""
     if truth.shape != answer.shape or truth.ndim != 3:
         raise PenstockError(
             f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]"
         )
-    by_row, there, broken = statistics(truth, answers, scale)
-    count = int(there.sum())
+    truth, answer = truth.astype(np.float64, copy=False), answer.astype(np.float64, copy=False)
+    broken = int((~np.isfinite(answer).all(axis=(1, 2))).sum())
+    quantiles = answers.get("quantiles")
+    there = np.isfinite(truth).any(axis=(1, 2))
+    if not there.all():
+        truth, answer, weights = truth[there], answer[there], weights[there]
+        quantiles = None if quantiles is None else quantiles[there]
     # Neighbouring windows share what they forecast: a resampling that drew them one by one would take them
     # for independent, and its intervals would be too narrow.
-    owner = np.arange(count) // (scale.block if scale is not None else 1)
-    nothing = np.zeros(count)
+    owner = np.arange(len(truth)) // (scale.block if scale is not None else 1)
     return Rows(
         "series",
-        nothing,
-        nothing,
-        weights[there],
-        np.empty(0, np.int64),
-        classes=0,
-        broken=int(broken.sum()),
-        owner=owner,
-        owners=int(owner[-1]) + 1 if count else 0,
-        statistics={name: values[there] for name, values in by_row.items()},
-    )
-
-
-def _texts(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
-    """Texts `[rows]`: only each row's statistics go on."""
-    nothing = np.zeros(len(truth))
-    by_row = text_statistics(truth, answer)
-    return Rows(
-        "text",
-        nothing,
-        nothing,
+        truth,
+        answer,
         weights,
-        np.empty(0, np.int64),
+        _NOTHING,
         classes=0,
-        broken=0,
-        statistics=by_row,
+        broken=broken,
+        owner=owner,
+        owners=int(owner[-1]) + 1 if len(truth) else 0,
+        scale=scale,
+        quantiles=quantiles,
     )
 
 

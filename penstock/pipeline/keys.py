@@ -14,6 +14,7 @@ from penstock.core.paths import shown
 from penstock.core.store import FORMAT, Store
 from penstock.encode.feed import Feed
 from penstock.prepare.dataset import Dataset
+from penstock.recipe.code import source_digest
 from penstock.recipe.order import TrainOrder
 from penstock.recipe.schema import Recipe
 from penstock.run import Run
@@ -31,9 +32,11 @@ def train_key(recipe: Recipe, feed: Feed) -> str:
         for word, value in whole["train"].items()
         if word != "checkpoint" and value != usual.get(word)
     }
-    # `parallel` came later, too.
-    parallel = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
-    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *parallel)
+    # `parallel` came later, too, and so did metrics of the user's own that choose the best epoch.
+    later = [] if recipe.parallel == type(recipe.parallel)() else [whole["parallel"]]
+    if (watched := recipe.watched_metric()) is not None:
+        later.append(watched.to_dict())
+    return fingerprint("train", FORMAT, feed.id, whole["model"], train, recipe.seed, *later)
 
 
 def training_lock(key: str) -> str:
@@ -70,4 +73,10 @@ def bundle_index(recipe: Recipe, run: Run) -> str:
 
 def report_key(recipe: Recipe, bundle: str, dataset: Dataset) -> str:
     """What decides an evaluation's result; `bundle` is the bundle's id."""
-    return fingerprint("report", FORMAT, bundle, dataset.reference, recipe.to_dict()["evaluate"])
+    options = recipe.to_dict()["evaluate"]
+    metrics = options.pop("metrics")
+    # `metrics` came later. What one of the user's own measures is its code.
+    modules = [metric.type for metric in recipe.evaluate.metrics if "." in metric.type]
+    code = [source_digest(module, str(recipe.base)) for module in modules]
+    later = [metrics, code] if metrics else []
+    return fingerprint("report", FORMAT, bundle, dataset.reference, options, *later)

@@ -10,6 +10,7 @@ import json
 import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -165,18 +166,21 @@ def _default(field: FieldInfo) -> str:
 def _family(family: type[Part]) -> str:
     purpose = " ".join(_prose(inspect.cleandoc(family.__doc__ or "")).split())
     lines = [f"## {_plural(family.family_name()).capitalize()}", "", purpose, ""]
+    shared = {name: _row(name, field) for name, field in family.model_fields.items()}
+    lines += _words(shared.values())
     for name in family.types():
         part = family.find(name)
         text = inspect.cleandoc(part.__doc__ or "").strip()
         lines += [f"### `{name}` ({family.family_name()})", "", " ".join(_prose(text).split()), ""]
-        if part.model_fields:
-            lines += [
-                "| word | takes | default | meaning |",
-                "|---|---|---|---|",
-                *(_row(n, f) for n, f in part.model_fields.items()),
-                "",
-            ]
+        rows = {name: _row(name, field) for name, field in part.model_fields.items()}
+        lines += _words(row for name, row in rows.items() if shared.get(name) != row)
     return "\n".join(lines)
+
+
+def _words(rows: Iterable[str]) -> list[str]:
+    """A table of words; none where there is none."""
+    lines = list(rows)
+    return ["| word | takes | default | meaning |", "|---|---|---|---|", *lines, ""] if lines else []
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import Cleaner, Engine, Source
 from penstock.contracts.features import Feature, SeriesFeature, reach_of, targets_of
 from penstock.contracts.learn import Combiner, Decoder, Encoder, Launcher, Objective, Tracker
+from penstock.contracts.metric import Metric
 from penstock.contracts.optim import Optimiser, Schedule
 from penstock.contracts.part import (
     Strict,
@@ -34,6 +35,8 @@ from penstock.core.identity import fingerprint
 from penstock.core.near import Hints, listed
 from penstock.core.redact import learn, redacted_urls
 from penstock.recipe.bounded import refuse_unbounded
+from penstock.recipe.evaluate import Evaluate as Evaluate
+from penstock.recipe.evaluate import split_watched
 from penstock.recipe.identifiers import Names as Names
 from penstock.recipe.identifiers import shelf_name
 from penstock.recipe.order import TrainOrder
@@ -55,7 +58,7 @@ class EarlyStop(Strict):
     """Epochs without improvement before stopping."""
     metric: str = "loss"
     """`loss`, or `<target>.<metric>`; the validation loss unless given, since it is smooth and defined for
-    every target.
+    every target. A metric of your own stands in `evaluate.metrics`, too.
     """
     min_delta: float = Field(0.0, ge=0)
     """An improvement smaller than this does not count."""
@@ -197,22 +200,6 @@ def _which_model(value: Any) -> Any:
         return chosen.model_validate(value)
     except ValidationError as error:
         raise mistakes(*flatten(error, value)) from None
-
-
-class Evaluate(Strict):
-    """What is measured on the test split."""
-
-    slices: Names = ()
-    """Columns by whose values the metrics are also given; the worst slices of all columns are looked for
-    anyway.
-    """
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    bootstrap: int = Field(200, ge=0)
-    """Resamplings of the test rows behind each confidence interval; 0 for none."""
-    baselines: bool = True
-    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000
-    rows, fewer where they are wide.
-    """
 
 
 class Serve(Strict):
@@ -392,16 +379,11 @@ class Recipe(Strict):
             if self.inputs and n not in self.inputs
         ]
         watched = self.train.early_stop.metric if self.train.early_stop else "loss"
-        target = watched.rpartition(".")[0]
-        if watched != "loss" and self.targets and target not in self.targets:
-            problems.append(
-                Problem(
-                    ("train", "early_stop", "metric"),
-                    f"{watched!r} cannot be watched.{of_target(target)} Known: loss, or TARGET.METRIC with"
-                    f" one of the targets {', '.join(self.targets)}.",
-                )
-            )
-        return problems
+        problems += self.evaluate.watched_problems(watched, self.targets)
+        decoders = self.model.decoders if isinstance(self.model, Model) else {}
+        features = targets_of(self.targets)
+        kinds = {n: decoders[n].type if n in decoders else f.decoder for n, f in features.items()}
+        return problems + self.evaluate.problems(kinds)
 
     def _leaks(self) -> list[Problem]:
         """Inputs that read a target's column."""
@@ -495,6 +477,12 @@ class Recipe(Strict):
             RecipeError: every mistake at once, each with its path.
         """
         return load_recipe(source, overrides)
+
+    def watched_metric(self) -> Metric | None:
+        """The metric of `evaluate.metrics` that decides which epoch is best, if one of them does."""
+        if self.train.early_stop is None:
+            return None
+        return self.evaluate.metric(split_watched(self.train.early_stop.metric, self.targets)[1])
 
     def data_identity(self) -> dict[str, Any]:
         """What of the recipe enters a dataset's id, beside the source's snapshot (DESIGN: identity)."""

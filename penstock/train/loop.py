@@ -155,6 +155,7 @@ class Loop:
                 session.world,
                 session.batch_size,
                 session.heartbeat,
+                session.watched,
             )
         value = value_of(verdict, session.watched, session.events)
         epoch = state.epoch + 1

@@ -22,7 +22,6 @@ from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
-from penstock.metrics import better
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
 from penstock.train.checkpoint_manager import CheckpointManager
@@ -35,8 +34,8 @@ from penstock.train.parallel import device_of, joined, settled
 from penstock.train.state import TrainState
 from penstock.train.stop import Stop
 from penstock.train.timing import slow
-from penstock.train.validate import watched_of
 from penstock.train.warm_start import start_from
+from penstock.train.watched import watched_of
 
 _FEED_SHARE = 4
 """The feed of all processes together may take this part of `resources.memory`."""
@@ -107,7 +106,7 @@ class Session:
             events=None if job.checkpoint else self.events,
         )
         self.learner = Learner(recipe, self.feed, world)
-        self.watched = watched_of(recipe, self.learner)
+        self.watched = watched_of(recipe, self.learner.decoders)
         self.total_steps = total_steps(options, len(self.loader))
         self.has_validation = bool(self.feed.sizes.get("validation"))
         self.early_stopping, self.rate_scale = self._deciders()
@@ -135,7 +134,7 @@ class Session:
                 "the validation split has no rows: no early stopping, no rate that follows the validation"
                 " loss; the last epoch's weights are taken"
             )
-        early_stopping = EarlyStopping(better(self.watched.rsplit(".", 1)[-1]))
+        early_stopping = EarlyStopping(self.watched.better)
         if early_stop and self.has_validation:
             early_stopping.patience, early_stopping.min_delta = early_stop.patience, early_stop.min_delta
         return early_stopping, rate_scale

@@ -13,48 +13,20 @@ from contextlib import nullcontext
 from typing import Any
 
 from penstock.contracts.learn import World
-from penstock.core.errors import Problem, RecipeError
+from penstock.contracts.metric import Metric
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
-from penstock.core.near import did_you_mean
 from penstock.encode.feed import Feed
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
-from penstock.metrics import METRICS, Forecasting, Measures
+from penstock.metrics import Forecasting, Measures
 from penstock.recipe.schema import Recipe
 from penstock.train.learner import Learner
 from penstock.train.parallel import gathered, shared
+from penstock.train.watched import Watched
 
 _ROWS = 4096
 """Rows of a validation batch, unless training's are more, or rows are large."""
-
-
-def watched_of(recipe: Recipe, learner: Learner) -> str:
-    """`loss`, or the `<target>.<metric>` that decides which epoch is best.
-
-    Raises:
-        RecipeError: there is no such target, or its decoder has no such metric.
-    """
-    word = recipe.train.early_stop.metric if recipe.train.early_stop else "loss"
-    if word == "loss":
-        return word
-    target, _, metric = word.rpartition(".")
-    scalars = {
-        name: [m for m in decoder.metrics if m in METRICS and METRICS[m].scalar]
-        for name, decoder in learner.decoders.items()
-    }
-    if metric not in scalars.get(target, []):
-        known = ["loss", *(f"{name}.{m}" for name, metrics in scalars.items() for m in metrics)]
-        raise RecipeError.of(
-            [
-                Problem(
-                    ("train", "early_stop", "metric"),
-                    f"{word!r} cannot be watched.{did_you_mean(word, known)} Known: {', '.join(known)}.",
-                )
-            ],
-            where=f"the recipe {recipe.name}",
-        )
-    return word
 
 
 def validate(
@@ -64,9 +36,13 @@ def validate(
     world: World,
     batch_size: int,
     heartbeat: Heartbeat | None = None,
+    watched: Watched | None = None,
 ) -> dict[str, Any]:
     """The validation split, judged with the average of the weights if there is one: `loss` and `targets`; the
     same at every rank.
+
+    Of each target, the metrics that its decoder names are measured, those of the recipe's own that judge it,
+    and what is watched.
     """
     learner.network.eval()
     encoding = feed.encoding
@@ -83,7 +59,8 @@ def validate(
         for name, arrays in learner.specs.items()
     }
     measures = {
-        name: Measures(decoder.metrics, scale=scales[name]) for name, decoder in learner.decoders.items()
+        name: Measures(decoder.metrics, scale=scales[name], where_fit=_beside(name, recipe, watched))
+        for name, decoder in learner.decoders.items()
     }
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
@@ -118,12 +95,21 @@ def validate(
     return found
 
 
-def value_of(verdict: Mapping[str, Any] | None, watched: str, events: Events) -> float | None:
+def _beside(target: str, recipe: Recipe, watched: Watched | None) -> list[Metric]:
+    """What is measured of a target beside the metrics that its decoder names."""
+    metrics = list(recipe.evaluate.metrics)
+    if watched is not None and watched.metric is not None and watched.target == target:
+        metrics.append(watched.metric)
+    return metrics
+
+
+def value_of(verdict: Mapping[str, Any] | None, watched: Watched, events: Events) -> float | None:
     """What decides about the epoch; None without validation, NaN where it is undefined."""
     if verdict is None:
         return None
-    target, _, metric = watched.rpartition(".")
-    value = verdict["loss"] if watched == "loss" else verdict["targets"][target][metric]
+    value = verdict["loss"]
+    if watched.metric is not None:
+        value = verdict["targets"][watched.target].get(watched.metric.title)
     if value is None or not math.isfinite(value):
         events.warn(
             f"{watched} is undefined on the validation split (too few rows, one class only, or answers that"

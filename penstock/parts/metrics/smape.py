@@ -1,0 +1,28 @@
+"""Symmetric mean absolute percentage error: mean of 2·|error| /."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from penstock.contracts.metric import Kind, Metric, Rows
+from penstock.metrics.series import Errors
+
+
+class Smape(Metric):
+    """Symmetric mean absolute percentage error: mean of 2·|error| / (|truth| + |answer|), from 0 to 2; 0
+    where both are 0.
+    """
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("series",)
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    place: ClassVar[int] = 240
+
+    def statistic(self, rows: Rows) -> np.ndarray:
+        errors = Errors.of(rows)
+        spread = np.abs(rows.answer) + np.abs(errors.known)
+        share = 2 * np.abs(errors.error) / np.where(spread > 0, spread, 1.0)
+        return errors.mean(np.where(spread > 0, share, 0.0))

@@ -1,0 +1,115 @@
+"""What a recipe says of measuring: metrics, intervals, slices, baselines; and the metric that is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import Field, model_validator
+
+from penstock.contracts.metric import ANSWER, Metric
+from penstock.contracts.part import Strict, mistakes
+from penstock.core.errors import Problem
+from penstock.core.near import did_you_mean
+from penstock.recipe.identifiers import Names
+
+
+class Evaluate(Strict):
+    """What is measured on the test split."""
+
+    metrics: list[Metric] = []
+    """Metrics beside those that every target of a kind gets: your own (`acme.hit_rate`), or another form of a
+    built-in one (`{type: ece, bins: 30, name: ece_30}`). Each is measured of every target that it judges, on
+    the validation split as well, so that `train.early_stop` can watch it.
+    """
+    slices: Names = ()
+    """Columns by whose values the metrics are also given; the worst slices of all columns are looked for
+    anyway.
+    """
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    bootstrap: int = Field(200, ge=0)
+    """Resamplings of the test rows behind each confidence interval; 0 for none."""
+    baselines: bool = True
+    """Compare with the trivial answer and with a quick classical model (gradient boosting) on at most 200,000
+    rows, fewer where they are wide.
+    """
+
+    @model_validator(mode="after")
+    def _one_of_a_name(self) -> Evaluate:
+        built_in = set(Metric.types())
+        problems: list[Problem] = []
+        titles: set[str] = set()
+        for i, metric in enumerate(self.metrics):
+            title = metric.title
+            if title in titles:
+                problems.append(
+                    Problem(("metrics", i), f"is called {title!r}, and so is another. Give it a `name`")
+                )
+            elif title in built_in and metric != Metric.find(title)():
+                problems.append(
+                    Problem(
+                        ("metrics", i),
+                        f"is called {title!r}, as a metric that comes with Penstock is. Give it a `name`",
+                    )
+                )
+            titles.add(title)
+        if problems:
+            raise mistakes(*problems)
+        return self
+
+    def metric(self, title: str) -> Metric | None:
+        """The metric of the recipe's own that is called so, if there is one."""
+        return next((metric for metric in self.metrics if metric.title == title), None)
+
+    def problems(self, kinds: Mapping[str, str]) -> list[Problem]:
+        """Metrics that judge none of the targets.
+
+        Args:
+            kinds: by target, its decoder's type. Of a decoder of the user's own nobody knows the kind of
+                target before it answers.
+        """
+        if not kinds or not set(kinds.values()) <= set(ANSWER):
+            return []
+        targets = ", ".join(f"{name} is a {kind}" for name, kind in kinds.items())
+        return [
+            Problem(
+                ("evaluate", "metrics", i),
+                f"{metric.title!r} judges a {' or '.join(metric.kinds)}, and no target is one: {targets}",
+            )
+            for i, metric in enumerate(self.metrics)
+            if not set(metric.kinds) & set(kinds.values())
+        ]
+
+    def watched_problems(self, word: str, targets: Iterable[str]) -> list[Problem]:
+        """Why `word` cannot be watched, as far as the recipe alone can tell.
+
+        Args:
+            word: what `train.early_stop.metric` says.
+            targets: the recipe's, by name.
+        """
+        names = list(targets)
+        if word == "loss" or not names:
+            return []
+        target, metric = split_watched(word, names)
+        text = ""
+        if target not in names:
+            text = (
+                f"{word!r} cannot be watched.{did_you_mean(target, names)} Known: loss, or TARGET.METRIC with"
+                f" one of the targets {', '.join(names)}."
+            )
+        elif "." in metric and self.metric(metric) is None:
+            text = f"{word!r} cannot be watched: {metric!r} is not measured. Name it in evaluate.metrics"
+        return [Problem(("train", "early_stop", "metric"), text)] if text else []
+
+
+def split_watched(word: str, targets: Iterable[str]) -> tuple[str, str]:
+    """(target, metric) of `<target>.<metric>`. Both may have dots in their names, so the longest target wins.
+
+    Args:
+        word: what `train.early_stop.metric` says.
+        targets: the recipe's.
+    """
+    for target in sorted(targets, key=len, reverse=True):
+        if word.startswith(f"{target}."):
+            return target, word.removeprefix(f"{target}.")
+    target, _, metric = word.rpartition(".")
+    return target, metric
