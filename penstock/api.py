@@ -26,6 +26,7 @@ from penstock.core.store import Store
 from penstock.encode.feed import Feed
 from penstock.formats.folders import holds_no_tables
 from penstock.inspect import look, write_recipe
+from penstock.pipeline.answers import Description, Plan, Predictions, Report
 from penstock.pipeline.feeds import feed_of
 from penstock.pipeline.keys import training_lock
 from penstock.pipeline.listing import SHELVES, listed, listed_runs
@@ -53,7 +54,7 @@ all).
 RecipeLike = Recipe | str | Path | Mapping[str, Any]
 
 
-def as_recipe(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Recipe:
+def as_recipe(recipe: RecipeLike, *, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from whatever names one."""
     if isinstance(recipe, Recipe):
         if overrides:
@@ -139,7 +140,7 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
         RecipeError: every mistake, each with its path.
         SourceError: the source cannot be read.
     """
-    checked = as_recipe(recipe, overrides)
+    checked = as_recipe(recipe, overrides=overrides)
     own = name_problems(checked)
     if not data:
         if own:
@@ -164,12 +165,12 @@ def check(recipe: RecipeLike, *, overrides: Sequence[str] = (), data: bool = Tru
 
 def plan(
     recipe: RecipeLike, *, overrides: Sequence[str] = (), store: str | Path | Store | None = None
-) -> dict[str, Any]:
+) -> Plan:
     """What `run` would do: each stage, whether it is done already, and the rows, bytes, parameters, memory
     and time expected.
     """
     chosen = check(recipe, overrides=overrides, data=False)
-    return make_plan(chosen, store_of(chosen, store))
+    return Plan(make_plan(chosen, store_of(chosen, store)))
 
 
 def prepare(
@@ -233,7 +234,7 @@ def encode(
             store=store,
             events=events,
         )
-    recipe = as_recipe(data, overrides)
+    recipe = as_recipe(data, overrides=overrides)
     if weights or mix:
         raise UserError(
             "a recipe says its own order; put `weights` and `mix` under `train.order`, or give a dataset"
@@ -359,7 +360,7 @@ def _until(
     *,
     fresh: bool = False,
 ) -> Outcome:
-    chosen = as_recipe(recipe, overrides)
+    chosen = as_recipe(recipe, overrides=overrides)
     return Pipeline(chosen, store_of(chosen, store), events or Events(), fresh=fresh).until(stage)
 
 
@@ -420,7 +421,7 @@ def evaluate(
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Measure a bundle on the test split of the dataset it was made from, or of another version.
 
     Args:
@@ -440,21 +441,22 @@ def evaluate(
             f" {{types: {{{types}}}}}`.",
             columns=lost,
         )
-    return find_report(recipe, opened, found, where) or write_report(recipe, opened, found, where, told)
+    report = find_report(recipe, opened, found, where)
+    return Report(report or write_report(recipe, opened, found, where, told))
 
 
 def predict(
     bundle: str | Path | Bundle,
+    *,
     source: str | Path | Mapping[str, Any],
     output: str | Path,
-    *,
     keep: Sequence[str] = (),
     store: str | Path | Store | None = None,
     trust: bool = False,
     events: Events | None = None,
     every: bool = False,
     memory: str | int | None = None,
-) -> dict[str, Any]:
+) -> Predictions:
     """Answer every row of a source, in bounded memory.
 
     Where the bundle learnt from samples of series, rows may be steps: each series is then forecast from its
@@ -478,7 +480,7 @@ def predict(
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, as_store(store), trust=trust)
     declaration = _as_source(source)
-    return predict_file(
+    counts = predict_file(
         opened,
         declaration,
         str(output).removeprefix("file://"),
@@ -487,6 +489,7 @@ def predict(
         every=every,
         memory=memory,
     )
+    return Predictions(counts)
 
 
 def serve(
@@ -518,30 +521,33 @@ def serve(
     serve_forever(opened, chosen, events or Events())
 
 
-def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> list[dict[str, Any]]:
+def list_artefacts(shelf: str, *, store: str | Path | Store | None = None) -> list[Description]:
     """What is in a store.
 
     Args:
         shelf: `datasets`, `runs`, `bundles`, `feeds` or `reports`.
 
     Returns:
-        One mapping an artefact, newest first, with `reference`, `created` and what matters of it; and after
+        One record an artefact, newest first, with `reference`, `created` and what matters of it; and after
         them one with `reference` and `problem` for each that cannot be read, whose neighbours are listed all
         the same.
     """
     where = as_store(store)
     if shelf == "runs":
-        return listed_runs(where)
+        return [Description(facts) for facts in listed_runs(where)]
     if shelf not in SHELVES:
         raise UserError(f"there is no shelf {shelf!r} in a store; there are {', '.join(['runs', *SHELVES])}")
-    return listed(where, shelf)
+    return [Description(facts) for facts in listed(where, shelf)]
 
 
-def show(reference: str, *, store: str | Path | Store | None = None) -> dict[str, Any]:
+def show(reference: str, *, store: str | Path | Store | None = None) -> Description:
     """All that is known of a dataset (`name@id`), run (`run-…`), bundle (`bundle-…`), report or feed (their
     ids as listed).
     """
-    where = as_store(store)
+    return Description(_facts(reference, as_store(store)))
+
+
+def _facts(reference: str, where: Store) -> dict[str, Any]:
     if reference.startswith("run-"):
         found = Run.open(where, reference)
         return {"reference": found.id, "path": str(found.path), **found.facts()}

@@ -73,7 +73,7 @@ def check(options: Options) -> None:
 
 def plan(options: Options) -> None:
     """`penstock plan`: what would run, what is done already, what it costs."""
-    stages = api.plan(options.recipe, overrides=_overrides(options), store=options.store)
+    stages = api.plan(options.recipe, overrides=_overrides(options), store=options.store).to_dict()
     print_result(options, stages, lambda: plan_screen(stages))
 
 
@@ -152,15 +152,15 @@ def evaluate(options: Options) -> None:
         trust=options.trust,
         events=_events(options),
     )
-    print_result(options, report, lambda: report_screen(report))
+    print_result(options, report.to_dict(), lambda: report_screen(report.to_dict()))
 
 
 def predict(options: Options) -> None:
     """`penstock predict`: the answer to every row of a file, in a file."""
     facts = api.predict(
         options.bundle,
-        _source(options.input, options.overrides),
-        lasting_output(options.output),
+        source=_source(options.input, options.overrides),
+        output=lasting_output(options.output),
         keep=options.keep,
         every=options.every,
         memory=options.memory,
@@ -168,7 +168,7 @@ def predict(options: Options) -> None:
         trust=options.trust,
         events=_events(options),
     )
-    print_result(options, facts, lambda: facts_screen(facts))
+    print_result(options, facts.to_dict(), lambda: facts_screen(facts.to_dict()))
 
 
 def serve(options: Options) -> None:
@@ -189,14 +189,15 @@ def serve(options: Options) -> None:
 def list_artefacts(options: Options) -> None:
     """`penstock list`: what is on one shelf of a store."""
     with listening(_events(options)):
-        rows = api.list_artefacts(options.shelf, store=options.store)
+        listed = api.list_artefacts(options.shelf, store=options.store)
+    rows = [artefact.to_dict() for artefact in listed]
     print_result(options, rows, lambda: list_screen(options.shelf, rows, options.store or "./store"))
 
 
 def show(options: Options) -> None:
     """`penstock show`: one artefact."""
     with listening(_events(options)):
-        facts = api.show(options.reference, store=options.store)
+        facts = api.show(options.reference, store=options.store).to_dict()
     print_result(options, facts, lambda: show_screen(facts))
 
 
@@ -224,7 +225,7 @@ def demo(options: Options) -> None:
 
 def _recipe(options: Options) -> Recipe:
     """The recipe; notes whether this process follows another that was started with it, which then prints."""
-    recipe = api.as_recipe(options.recipe, _overrides(options))
+    recipe = api.as_recipe(options.recipe, overrides=_overrides(options))
     options.follows = not api.leads(recipe)
     return recipe
 

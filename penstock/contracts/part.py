@@ -19,7 +19,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
@@ -293,6 +293,10 @@ class Part(Strict):
 
     shelf: ClassVar[str] = ""
     """Set by each family: the package its types live in."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What was chosen; words that are as usual would only hide it."""
+        return [(word, value) for word, value in super().__repr_args__() if word in self.model_fields_set]
 
     @classmethod
     def family_name(cls) -> str:

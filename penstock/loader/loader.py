@@ -167,10 +167,10 @@ class Loader:
         return self._reader.timings
 
     def __repr__(self) -> str:
-        names = ", ".join(feed.id for feed in self.feeds)
+        ids = [feed.id for feed in self.feeds]
         return (
-            f"<Loader of {names}: {self.split}, {self.rows:,} rows in {len(self):,} batches of"
-            f" {self.batch_size:,}, shuffle {self.shuffle}, at batch {self.position:,} of epoch {self.epoch}>"
+            f"Loader({ids if len(ids) > 1 else ids[0]!r}, split={self.split!r}, batch_size={self.batch_size},"
+            f" batches={len(self)}, shuffle={self.shuffle!r}, epoch={self.epoch}, position={self.position})"
         )
 
     def __len__(self) -> int:

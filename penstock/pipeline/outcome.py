@@ -13,7 +13,7 @@ from penstock.prepare.dataset import Dataset
 from penstock.run import Run
 
 
-@dataclass
+@dataclass(repr=False)
 class Outcome:
     """What a pipeline made, and what it found there already."""
 
@@ -26,6 +26,10 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, bool] = field(default_factory=dict)
     peak_memory_bytes: int = 0
+
+    def __repr__(self) -> str:
+        artefacts = [each for each in (self.dataset, self.feed, self.run, self.bundle) if each is not None]
+        return f"Outcome({', '.join(map(repr, artefacts))})"
 
     def named(self) -> dict[str, Any]:
         """What another process needs to open the same: references, and what is no artefact, plain."""

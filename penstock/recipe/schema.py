@@ -493,6 +493,9 @@ class Recipe(Strict):
         }
         return {**chosen, "split_seed": self.seed if self.split.seed is None else self.split.seed}
 
+    def __repr__(self) -> str:
+        return f"Recipe({self.name!r}, inputs={list(self.inputs)}, targets={list(self.targets)})"
+
     def fingerprint(self) -> str:
         """16 hexadecimal digits of everything declared."""
         return fingerprint(redacted_urls(self.to_dict()))

@@ -66,7 +66,7 @@ def test_names_that_are_ours_or_pythons_are_columns_like_any(tmp_path: Path) -> 
     assert all(f"{target} on the" in screen for target in ("rows", "metrics", "seconds"))
     (bundle,) = (tmp_path / "store" / "bundles").iterdir()
     answers = penstock.Bundle.open(bundle).predict(table().slice(0, 4).to_pylist())
-    penstock.predict(str(bundle), str(tmp_path / "a.parquet"), tmp_path / "o.jsonl")
+    penstock.predict(str(bundle), source=str(tmp_path / "a.parquet"), output=tmp_path / "o.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == ROWS
     for answer, line in zip(answers, lines, strict=False):

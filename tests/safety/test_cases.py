@@ -79,7 +79,7 @@ def trained(folder: Path) -> str:
 def predicted(bundle: str, file: Path, **words: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The counts of `predict`, and the lines that it wrote."""
     output = file.with_suffix(".out.jsonl")
-    counts = penstock.predict(bundle, file, output, **words)
+    counts = penstock.predict(bundle, source=file, output=output, **words)
     return counts, [json.loads(line) for line in output.read_text("utf-8").splitlines()]
 
 

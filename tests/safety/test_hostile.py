@@ -144,7 +144,7 @@ def test_an_output_goes_where_it_says(tmp_path, monkeypatch, capsys):
     )
     bundle = Bundle.open(GOLDEN)
     (tmp_path / "new.jsonl").write_text(json.dumps(dict.fromkeys(bundle.columns)) + "\n")
-    assert api.predict(bundle, tmp_path / "new.jsonl", f"file://{tmp_path}/out.csv")["rows"] == 1
+    assert api.predict(bundle, source=tmp_path / "new.jsonl", output=f"file://{tmp_path}/out.csv").rows == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "new.jsonl",
         "out.csv",

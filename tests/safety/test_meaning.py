@@ -526,7 +526,10 @@ def predicted(bundle: Any, folder: Path, name: str, text: str | bytes, **words: 
     """What `predict` writes of a file; rows in are rows out."""
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     counts = penstock.predict(
-        bundle, {"path": str(folder / name), **words.pop("source", {})}, folder / f"{name}.out.jsonl", **words
+        bundle,
+        source={"path": str(folder / name), **words.pop("source", {})},
+        output=folder / f"{name}.out.jsonl",
+        **words,
     )
     lines = [json.loads(line) for line in (folder / f"{name}.out.jsonl").read_text("utf-8").splitlines()]
     assert (
@@ -674,7 +677,10 @@ def test_a_file_that_lacks_a_column_says_so_with_rows_and_without(
 def test_no_rows_have_the_columns_of_rows(learnt: Any, tmp_path: Path) -> None:
     for name, rows in (("one.csv", ROWS[:1]), ("none.csv", [])):
         penstock.predict(
-            learnt, _written(tmp_path / name, as_csv(rows)), tmp_path / f"{name}.out.csv", keep=["n"]
+            learnt,
+            source=_written(tmp_path / name, as_csv(rows)),
+            output=tmp_path / f"{name}.out.csv",
+            keep=["n"],
         )
     one, none = (
         (tmp_path / f"{name}.csv.out.csv").read_text("utf-8").splitlines() for name in ("one", "none")

@@ -780,7 +780,8 @@ def test_what_an_earlier_version_made_under_such_a_name_opens(
     assert Run.open(store, outcome.run.id).recipe().name == name
     bundle = Bundle.open(f"bundle-{outcome.bundle.id}", store)
     assert bundle.recipe().name == name
-    api.predict(bundle.path, nothing_outside / "rows.csv", nothing_outside / "answers.csv", store=root)
+    rows, answers = nothing_outside / "rows.csv", nothing_outside / "answers.csv"
+    api.predict(bundle.path, source=rows, output=answers, store=root)
     assert (nothing_outside / "answers.csv").read_text().count("\n") == 81
     api.evaluate(bundle.path, store=root)
     assert cli.main(["list", "bundles", "--store", str(root)]) == 0

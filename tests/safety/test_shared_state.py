@@ -336,7 +336,7 @@ def test_a_store_that_may_only_be_read_is_read(
             for shelf in {list(references)}
         ],
         [penstock.api.show(reference, store=sys.argv[2])["reference"] for reference in {named}],
-        penstock.predict({bundle!r}, {part!r}, {str(answers)!r}, store=sys.argv[2])["predicted"],
+        penstock.predict({bundle!r}, source={part!r}, output={str(answers)!r}, store=sys.argv[2]).predicted,
         refusal(lambda: penstock.run(sys.argv[1], store=sys.argv[2], overrides=["seed=9"])),
         refusal(lambda: penstock.resume({made.run.id!r}, store=sys.argv[2])),
     ])"""

@@ -270,12 +270,12 @@ def test_a_recipe_from_elsewhere_stays_one(home, no_marker, tmp_path):
     sys.path.insert(0, str(tmp_path / "base"))
     recipe = Run.open(store, interrupted(store, tmp_path / "base", model={"type": f"{PLANTED}:Net"})).recipe()
     encoding = Feed.open(store, EXPECTED["feed"]).encoding
-    for one in (recipe, api.as_recipe(recipe, ["seed=4"])):
+    for one in (recipe, api.as_recipe(recipe, overrides=["seed=4"])):
         assert not one.is_given
         with pytest.raises(RecipeError, match="--trust"):
             build_network(one, encoding, seed=1)
     with pytest.raises(RecipeError, match="--trust"):
-        api.as_recipe(recipe, [f"clean=[{PLANTED}_package.part]"])
+        api.as_recipe(recipe, overrides=[f"clean=[{PLANTED}_package.part]"])
 
 
 # -- one's own -----------------------------------------------------------------------------------------------

@@ -402,7 +402,7 @@ def test_a_bundle_answers_a_value_alike_however_it_is_stored(asked, name, tmp_pa
             "rows": given["rows"][0]["y_probabilities"]["yes"],
         }
         if array.type != pa.string_view():
-            api.predict(asked, {"path": str(tmp_path / "rows.parquet")}, tmp_path / "o.jsonl")
+            api.predict(asked, source={"path": str(tmp_path / "rows.parquet")}, output=tmp_path / "o.jsonl")
             line = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
             assert line["refused"] is None
             shares["file"] = line["y_probabilities"]["yes"]
@@ -447,7 +447,7 @@ def test_a_number_that_is_none_is_missing_wherever_it_comes_from(asked, name, tm
             given["frame"] = asked.predict(table.to_pandas()).to_dict("records")[0]
         given["body"] = asked.predict(read_json(f"[{line}]".encode()))[0]
         for file in ("rows.parquet", "rows.jsonl"):
-            api.predict(asked, {"path": str(tmp_path / file)}, tmp_path / "o.jsonl")
+            api.predict(asked, source={"path": str(tmp_path / file)}, output=tmp_path / "o.jsonl")
             given[file] = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
         for way, found in given.items():
             shares = found["y_probabilities"]

@@ -1,0 +1,132 @@
+"""What verbs answer that is no artefact: records with `to_dict()`, which can also be read as mappings.
+
+report = penstock.evaluate("bundle-…")
+report.metrics["income"], report["metrics"]["income"]      # the same
+json.dumps(report.to_dict())
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class Answer(Mapping[str, Any]):
+    """Facts by name, which nobody changes. `to_dict()` is what `--json` prints."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = dict(facts)
+
+    def __getitem__(self, word: str) -> Any:
+        return self._facts[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy, of JSON's types alone; what is changed in it changes nothing here."""
+        return copy.deepcopy(self._facts)
+
+
+class Plan(Answer):
+    """What `run` would do, and what that is expected to cost."""
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """By stage: `stage`, `done`, `why`, and `expects`: rows, bytes, seconds and so on, where known."""
+        stages: list[dict[str, Any]] = self["stages"]
+        return stages
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know before it runs, in sentences."""
+        notes: list[str] = self["notes"]
+        return notes
+
+    def __repr__(self) -> str:
+        left = [stage["stage"] for stage in self.stages if not stage["done"]]
+        return f"Plan({self['name']!r}, to_do={left})"
+
+
+class Report(Answer):
+    """A bundle, measured on the test split of a dataset."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """By target, then by name of the metric."""
+        metrics: dict[str, Any] = self["metrics"]
+        return metrics
+
+    @property
+    def path(self) -> str:
+        """Where the report lies as a page, `report.md`."""
+        return str(self["path"])
+
+    def __repr__(self) -> str:
+        figures = [
+            f"{target}.{name}={value:.4g}"
+            for target, of_target in self.metrics.items()
+            for name, value in _numbers(of_target)[:1]
+        ]
+        return f"Report({', '.join(figures)}, path={self.path!r})"
+
+
+def _numbers(figures: Any) -> list[tuple[str, float]]:
+    pairs = figures.items() if isinstance(figures, Mapping) else ()
+    return [(name, value) for name, value in pairs if isinstance(value, (int, float))]
+
+
+class Predictions(Answer):
+    """The answers to the rows of a source, written to a file."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read."""
+        return int(self["rows"])
+
+    @property
+    def predicted(self) -> int:
+        """Rows that were answered."""
+        return int(self["predicted"])
+
+    @property
+    def refused(self) -> int:
+        """Rows with a value that the bundle cannot take: answered with null, and the reason in the column
+        `refused`.
+        """
+        return int(self["refused"])
+
+    @property
+    def unreadable(self) -> int:
+        """Rows that could not be read at all; they are written beside the output."""
+        return int(self["unreadable"])
+
+    @property
+    def output(self) -> str:
+        """The file of the answers."""
+        return str(self["output"])
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictions({self.output!r}, rows={self.rows}, predicted={self.predicted},"
+            f" refused={self.refused}, unreadable={self.unreadable})"
+        )
+
+
+class Description(Answer):
+    """What is known of an artefact: `reference`, and what its kind has (`path`, `manifest`, `profile`, …)."""
+
+    @property
+    def reference(self) -> str:
+        """By which every verb finds it."""
+        return str(self["reference"])
+
+    def __repr__(self) -> str:
+        return f"Description({self.reference!r}, words={[word for word in self if word != 'reference']})"
