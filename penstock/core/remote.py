@@ -13,7 +13,7 @@ abfs:// try a few times by themselves first. Every wait on the network ends: `PE
 (seconds of silence, 30), `PENSTOCK_REMOTE_ATTEMPTS` (8) and `PENSTOCK_REMOTE_SECONDS` (no attempt begins
 after so many, 120) say when. A training has more to lose than somebody at a terminal: what it reads within
 `heard(…, waiting=…)` is bound by the seconds alone, unless attempts are set. (What it writes, checkpoints,
-waits nowhere: `train.afar` sends them again.)
+waits nowhere: `train.checkpoint_uploader` sends them again.)
 
 Whoever listens (`listening`) is told of retries, once in a while; without a listener it is a Python warning.
 """
