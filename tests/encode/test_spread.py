@@ -13,7 +13,7 @@ from penstock.encode.spread import in_order
 from penstock.prepare.budget import BATCH_ROWS, even_part
 
 
-@pytest.mark.parametrize("hands", [1, 2, 5])
+@pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_results_come_in_order_and_few_are_under_way(num_workers) -> None:
     lock, under_way, most = threading.Lock(), [0], [0]
 
