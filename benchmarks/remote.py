@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from benchmarks.harness import Cannot, say
 from penstock.core.events import Events
-from penstock.core.remote import listening
+from penstock.core.listeners import listening
 from penstock.core.store import Store, seal
 from penstock.encode.encoding import Encoding
 from penstock.encode.feed import Feed, fit_encoding

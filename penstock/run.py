@@ -32,12 +32,12 @@ from penstock.core.errors import StoreError, UserError
 from penstock.core.events import Events
 from penstock.core.identity import new_ulid, sha256_file
 from penstock.core.lease import Held, Holder, Lease, mine, take
+from penstock.core.listeners import as_here
 from penstock.core.markers import mark, marked
 from penstock.core.mine import recall, remember
 from penstock.core.paths import below
 from penstock.core.record import Torn, as_json, checked_facts, json_of, lives, now
 from penstock.core.redact import redacted_data
-from penstock.core.remote import as_here
 from penstock.core.store import FORMAT, MANIFEST, Artefact, Store, as_store_error, atomic_write, seal
 from penstock.core.world import this_process, world_now
 from penstock.recipe.code import code_of, modules_of, reaching, source_digest

@@ -222,7 +222,7 @@ def faulty_s3(monkeypatch: pytest.MonkeyPatch, folder: Path, *, attempts: int = 
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("penstock.core.remote.random.random", lambda: 0.05)  # waits are short, and alike
+    monkeypatch.setattr("penstock.core.retries._jitter.random", lambda: 0.05)  # waits are short, and alike
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         s3fs.S3FileSystem().mkdir(line.bucket)

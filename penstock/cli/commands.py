@@ -18,8 +18,8 @@ from penstock import api
 from penstock.cli.output import print_result
 from penstock.core.errors import RecipeError
 from penstock.core.events import Events
+from penstock.core.listeners import listening
 from penstock.core.regular import lasting_output, local_output
-from penstock.core.remote import listening
 from penstock.core.store import atomic_write
 from penstock.pipeline import demo as demonstration
 from penstock.recipe.read import parse_value

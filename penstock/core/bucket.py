@@ -1,4 +1,4 @@
-"""A bucket as the store uses it: keys below a root, read and written with patience (`core.remote`), several
+"""A bucket as the store uses it: keys below a root, read and written with patience (`core.retries`), several
 at once.
 
 It has no rename, so an artefact goes up with its manifest last. A push that was interrupted goes on: what was
@@ -25,20 +25,11 @@ from typing import Any
 
 from penstock.core import objects
 from penstock.core.errors import StoreError
+from penstock.core.listeners import as_here, notify
 from penstock.core.paths import below, reason, shown
-from penstock.core.remote import (
-    RANGE_BYTES,
-    Torn,
-    as_here,
-    explain,
-    is_taken,
-    notify,
-    reach,
-    read_pieces,
-    read_range,
-    refusals,
-    retry,
-)
+from penstock.core.remote import RANGE_BYTES, reach, read_pieces, read_range
+from penstock.core.remote_errors import Torn, explain, is_taken, refusals
+from penstock.core.retries import retry
 
 _SETTLE_SECONDS, _SETTLE_TIMES = 2.0, 3.0
 """How long a created object is left before it is read back, and how many times longer than its writing

@@ -41,7 +41,7 @@ from pathlib import Path
 from penstock.core.drafts import temporary_file
 from penstock.core.errors import LeaseLost, StoreError
 from penstock.core.identity import fingerprint
-from penstock.core.remote import in_silence
+from penstock.core.listeners import in_silence
 from penstock.core.shelf import Shelf
 
 FOLDER = ".leases"

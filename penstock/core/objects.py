@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.core.remote import answer_of, causes_of, transient
+from penstock.core.remote_errors import answer_of, causes_of, transient
 
 _GONE = (404, 410)
 

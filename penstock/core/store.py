@@ -42,7 +42,7 @@ from penstock.core.manifest import read_manifest
 from penstock.core.paths import below, plain, step
 from penstock.core.redact import redacted_url
 from penstock.core.regular import refuse_nul
-from penstock.core.remote import refusals as refusals
+from penstock.core.remote_errors import refusals as refusals
 from penstock.core.shelf import FolderShelf, Shelf
 from penstock.core.writing import as_store_error as as_store_error
 from penstock.core.writing import atomic_write as atomic_write

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from penstock.core.remote import as_here
+from penstock.core.listeners import as_here
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -25,11 +25,13 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core import objects
 from penstock.core.errors import SourceError, StoreError
+from penstock.core.listeners import as_here
 from penstock.core.near import nearest
 from penstock.core.optional import require
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_nul, refuse_special, where_link_ends
-from penstock.core.remote import as_here, explain, first_line, reach
+from penstock.core.remote import reach
+from penstock.core.remote_errors import explain, first_line
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
 from penstock.formats.shelf import ending, endings

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from penstock.core.errors import StoreError, UserError
 from penstock.core.regular import refuse_output
-from penstock.core.remote import explain, refusals
+from penstock.core.remote_errors import explain, refusals
 from penstock.core.writing import OUTPUT, as_store_error, make_folder
 from penstock.formats.files import filesystem, is_remote
 from penstock.formats.shelf import PACKED, ending, readers

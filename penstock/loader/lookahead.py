@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from penstock.core.remote import notify
+from penstock.core.listeners import notify
 from penstock.order.samplers import Draws, Once
 from penstock.shards.shards import Shards
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from penstock.core.remote import as_here
+from penstock.core.listeners import as_here
 from penstock.core.threads import single_threaded
 
 Job = TypeVar("Job")

@@ -11,8 +11,8 @@ from typing import Any
 from penstock.core.catalogue import Catalogue
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
+from penstock.core.listeners import listening, notify
 from penstock.core.paths import reason, shown
-from penstock.core.remote import listening, notify
 from penstock.core.store import MANIFEST, Store
 from penstock.run import Run
 

@@ -18,10 +18,10 @@ from penstock.bundle.pack import pack
 from penstock.core.errors import BundleError, RecipeError, StoreError
 from penstock.core.events import Events
 from penstock.core.interrupts import interrupts
+from penstock.core.listeners import listening
 from penstock.core.making import made_once
 from penstock.core.memory import MemoryWatch
 from penstock.core.mine import recall
-from penstock.core.remote import listening
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, feed_id, write_feed
 from penstock.pipeline.ceiling import Limits

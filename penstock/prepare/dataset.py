@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, Engine
 from penstock.core.errors import StoreError, UserError
+from penstock.core.listeners import notify
 from penstock.core.near import did_you_mean
 from penstock.core.paths import below
-from penstock.core.remote import notify
 from penstock.core.sound import sound
 from penstock.core.store import Artefact, Member, Store
 from penstock.shards.cache import Cache

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from penstock.core.listeners import notify
 from penstock.core.locks import locked
-from penstock.core.remote import notify
 from penstock.core.store import Member, cache_folder
 
 _POLL_SECONDS = 0.02

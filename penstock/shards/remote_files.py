@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from penstock.core.remote import as_here, notify
+from penstock.core.listeners import as_here, notify
 from penstock.core.store import Member
 from penstock.shards.cache import Cache
 

@@ -25,7 +25,7 @@ from penstock.contracts.optim import RateScale
 from penstock.core.errors import Interrupted, StoreError
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
-from penstock.core.remote import as_here
+from penstock.core.listeners import as_here
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
 from penstock.nn.weights import read_tensors

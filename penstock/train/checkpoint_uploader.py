@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from penstock.core.errors import LeaseLost, StoreError
-from penstock.core.remote import as_here
+from penstock.core.listeners import as_here
 from penstock.core.store import MANIFEST, Store
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0

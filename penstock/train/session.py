@@ -17,7 +17,7 @@ from penstock.contracts.learn import World
 from penstock.contracts.optim import RateScale
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
-from penstock.core.remote import listening
+from penstock.core.listeners import listening
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader

@@ -16,20 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.api import list_artefacts
-from penstock.core import remote
+from penstock.core import listeners, remote, retries
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import (
-    GaveUp,
-    Patience,
-    Torn,
-    explain,
-    in_silence,
-    listening,
-    read_pieces,
-    retry,
-    transient,
-)
+from penstock.core.listeners import in_silence, listening
+from penstock.core.remote import read_pieces
+from penstock.core.remote_errors import GaveUp, Torn, explain, transient
+from penstock.core.retries import Patience, retry
 from penstock.core.store import MANIFEST, Store
 from tests.faults import FAULTS, Line, faulty_s3
 
@@ -119,7 +112,7 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alive: list[int] = []
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
     ask = Refusing(29)
     with listening(Events(), waiting=lambda: alive.append(ask.tries)):
         assert retry(ask, what="read x", is_read=True) == "there"
@@ -136,7 +129,7 @@ def test_a_training_goes_on_trying_for_all_the_seconds_unless_attempts_are_set(
 
 
 def test_what_passes_is_tried_again_and_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_told", {})
+    monkeypatch.setattr(listeners, "_last_told", {})
     told: list[Event] = []
     ask = Refusing(3)
     with listening(Events(told.append)):

@@ -100,7 +100,7 @@ def test_a_bucket_that_refuses_for_a_minute(line, tmp_path, monkeypatch):
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "another machine"))
     for word in ("ATTEMPTS", "SECONDS"):
         monkeypatch.delenv(f"PENSTOCK_REMOTE_{word}")
-    monkeypatch.setattr("penstock.core.remote.random.random", lambda: 0.5)
+    monkeypatch.setattr("penstock.core.retries._jitter.random", lambda: 0.5)
     store = Store(line.store)
     feed = Feed.open(store, id)
     run, heard = tiny_run(store, recipe, feed), Heard()

@@ -22,9 +22,9 @@ from penstock.contracts.learn import Runtime, Tracker
 from penstock.core.bucket import Bucket
 from penstock.core.errors import BundleError, PenstockError, RecipeError, StoreError, UserError
 from penstock.core.events import Event, Events
+from penstock.core.listeners import listening
 from penstock.core.making import making
 from penstock.core.paths import Inside, below, plain_all, reason, step
-from penstock.core.remote import listening
 from penstock.core.store import MANIFEST, Artefact, Store, seal
 from penstock.encode.feed import Feed
 from penstock.prepare.dataset import Dataset

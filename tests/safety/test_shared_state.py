@@ -26,7 +26,8 @@ import penstock.api
 from penstock.core import drafts
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import Patience, as_here, listening, notify, retry
+from penstock.core.listeners import as_here, listening, notify
+from penstock.core.retries import Patience, retry
 from penstock.core.store import MANIFEST, Store, atomic_write
 from penstock.parts.launchers import _door
 from penstock.parts.launchers._door import Door, dial

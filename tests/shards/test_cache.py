@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import listening
+from penstock.core.listeners import listening
 from penstock.core.store import Member
 from penstock.shards import cache as cache_room
 from penstock.shards.cache import Cache

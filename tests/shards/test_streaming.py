@@ -19,7 +19,7 @@ import pytest
 
 from penstock.core.errors import StoreError
 from penstock.core.events import Event, Events
-from penstock.core.remote import listening
+from penstock.core.listeners import listening
 from penstock.core.store import MANIFEST, Store
 from penstock.encode import local
 from penstock.encode.feed import Feed, write_feed
