@@ -38,10 +38,10 @@ from penstock.contracts.learn import GradientCompressor, Launcher, World
 from penstock.core.events import Events
 from penstock.core.store import Store
 from penstock.loader.loader import Loader
+from penstock.nn.gradients import Gradients
 from penstock.pipeline.stages import Pipeline
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.train.communicator import Communicator
-from penstock.train.gradients import Gradients
 from penstock.train.learner import Learner
 from penstock.train.parallel import joined, settled
 

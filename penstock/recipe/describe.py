@@ -174,6 +174,7 @@ def _family(family: type[Part]) -> str:
         lines += [f"### `{name}` ({family.family_name()})", "", " ".join(_prose(text).split()), ""]
         rows = {name: _row(name, field) for name, field in part.model_fields.items()}
         lines += _words(row for name, row in rows.items() if shared.get(name) != row)
+        lines += [_section(_title(record), record, level=4) for record in dict.fromkeys(_records(part))]
     return "\n".join(lines)
 
 

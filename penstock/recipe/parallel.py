@@ -4,60 +4,38 @@ contradicts itself.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from penstock.contracts.learn import GradientCompressor
-from penstock.contracts.part import Strict, mistakes
+from penstock.contracts.part import Strict, flatten, mistakes, part
+from penstock.contracts.strategy import Strategy
 from penstock.core.errors import Problem
 
-
-def named(value: Any) -> Any:
-    """`nesterov` for `{type: nesterov}`."""
-    return {"type": value} if isinstance(value, str) else value
-
-
-class Outer(Strict):
-    """With `local_sgd`: what is done with the average of the workers' movements."""
-
-    type: Literal["average", "nesterov"] = "average"
-    """`average`: workers go on from the average of their weights.
-
-    `nesterov`: an optimiser of its own takes the average movement as a gradient (DiLoCo, Douillard et al.
-    2023).
-    """
-    lr: float = Field(0.7, gt=0)
-    """For nesterov: how much of the movement is made; that paper's."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """For nesterov."""
-
-    @model_validator(mode="after")
-    def _meant(self) -> Outer:
-        changed = [
-            word
-            for word in ("lr", "momentum")
-            if self.type == "average" and getattr(self, word) != type(self).model_fields[word].default
-        ]
-        if changed:
-            raise mistakes(*(Problem((word,), "means nothing to average") for word in changed))
-        return self
+_BESIDE = {"every": "local_sgd", "outer": "local_sgd"}
+"""Options of a strategy that may stand beside it, and whose they are: until strategies had options of their
+own they did, and so they are in every recipe that was written down, and in the ids made of those.
+"""
 
 
 class Parallel(Strict):
     """What is done to the model where several processes train it."""
 
-    strategy: Literal["ddp", "fsdp", "local_sgd"] = "ddp"
-    """`ddp`: each process has the model, and gradients are summed in every step.
-
-    `fsdp`: weights, gradients and the optimiser's memory are divided among processes, for models too large
-    for one; the same answer. `local_sgd`: each process takes steps of its own, and their weights are averaged
-    every so many, for slow networks; another answer on another number of processes.
-    """
-    every: int | None = Field(None, ge=1)
-    """For local_sgd: steps between averages, 16 unless given; the end of an epoch is always one."""
-    outer: Annotated[Outer | None, BeforeValidator(named)] = None
-    """For local_sgd: `average` unless given, or `nesterov`."""
+    strategy: Strategy = Field(part("ddp"), validate_default=True)
+    """How the processes train one model."""
+    every: int | None = None
+    """The same as `strategy: {type: local_sgd, every: …}`."""
+    outer: str | dict[str, Any] | None = None
+    """The same as `strategy: {type: local_sgd, outer: …}`."""
     gradients: GradientCompressor | None = None
     """How gradients (with local_sgd, the movements that are averaged) are sent; float32 unless given.
 
@@ -70,34 +48,67 @@ class Parallel(Strict):
     a third more work.
     """
 
-    @property
-    def interval(self) -> int:
-        """Steps between averages."""
-        return (self.every or 16) if self.strategy == "local_sgd" else 1
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_in(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Options that stand beside the strategy go into it."""
+        beside = {word: data[word] for word in _BESIDE if isinstance(data, Mapping) and word in data}
+        beside = {word: value for word, value in beside.items() if value is not None}
+        if not beside:
+            return handler(data)
+        strategy = data.get("strategy", "ddp")
+        if isinstance(strategy, Strategy):
+            strategy = strategy.to_dict()
+        if isinstance(strategy, str):
+            strategy = {"type": strategy}
+        if not isinstance(strategy, Mapping) or not isinstance(strategy.get("type"), str):
+            return handler(data)
+        problems = [
+            Problem((word,), f"is for {owner}, and means nothing to {strategy['type']}")
+            for word, owner in _BESIDE.items()
+            if word in beside and strategy["type"] != owner
+        ]
+        problems += [
+            Problem((word,), "is given twice: here and in `strategy`. Leave one out")
+            for word in beside
+            if strategy.get(word) is not None and not problems
+        ]
+        rest = {word: value for word, value in data.items() if word not in beside}
+        if not problems:
+            rest["strategy"] = {**strategy, **beside}
+        try:
+            parallel = handler(rest)
+        except ValidationError as error:
+            wrong = flatten(error, rest)
+            raise mistakes(*problems, *(_as_given(problem, beside) for problem in wrong)) from None
+        if problems:
+            raise mistakes(*problems)
+        return parallel
 
     @model_validator(mode="after")
     def _meant(self) -> Parallel:
-        problems = [
-            Problem((word,), f"is for local_sgd, and means nothing to {self.strategy}")
-            for word in ("every", "outer")
-            if self.strategy != "local_sgd" and getattr(self, word) is not None
-        ]
-        if self.strategy == "fsdp" and self.gradients is not None:
-            problems.append(
-                Problem(
-                    ("gradients",),
-                    "is for ddp and local_sgd: with fsdp each process receives only its part of the"
-                    " gradients, which no compression here is made for",
-                )
-            )
-        if self.strategy == "local_sgd" and self.batchnorm == "sync":
-            problems.append(
-                Problem(
-                    ("batchnorm",),
-                    "would make processes of local_sgd wait for each other in every step, which it is there"
-                    " to avoid. Use `each`, or the strategy ddp",
-                )
-            )
+        problems: list[Problem] = []
+        if self.gradients is not None and (why := self.strategy.refuses("gradients", self.gradients)):
+            problems.append(Problem(("gradients",), why))
+        if self.batchnorm == "sync" and (why := self.strategy.refuses("batchnorm", self.batchnorm)):
+            problems.append(Problem(("batchnorm",), why))
         if problems:
             raise mistakes(*problems)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As plain data, spelt as it always was: the ids of runs and bundles are made of it."""
+        plain: dict[str, Any] = handler(self)
+        options = dict(plain["strategy"])
+        name = options.pop("type")
+        if "." in name or not options.keys() <= _BESIDE.keys():
+            return plain
+        return {**plain, "strategy": name, **options}
+
+
+def _as_given(problem: Problem, beside: Mapping[str, Any]) -> Problem:
+    """A mistake in an option, at the place where the user wrote it."""
+    if problem.path[:1] == ("strategy",) and len(problem.path) > 1 and problem.path[1] in beside:
+        return Problem(problem.path[1:], problem.text)
+    return problem

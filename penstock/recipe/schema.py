@@ -360,14 +360,9 @@ class Recipe(Strict):
     def _train_problems(self, of_input: Hints, of_target: Hints) -> list[Problem]:
         """Words of `train` that name what is not there, or that the strategy cannot keep."""
         problems: list[Problem] = []
-        if self.parallel.strategy == "local_sgd" and self.train.on_nan != "stop":
-            problems.append(
-                Problem(
-                    ("train", "on_nan"),
-                    f"{self.train.on_nan!r} needs processes that find together what is not finite; with"
-                    " parallel.strategy local_sgd one finds it alone, between averages. Use `stop`",
-                )
-            )
+        on_nan = self.train.on_nan
+        if on_nan != "stop" and (why := self.parallel.strategy.refuses("on_nan", on_nan)):
+            problems.append(Problem(("train", "on_nan"), why))
         problems += [
             Problem(("train", "class_weights", n), f"is no target.{of_target(n)}")
             for n in self.train.class_weights

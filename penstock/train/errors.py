@@ -134,10 +134,8 @@ def _out_of_memory(error: Exception, recipe: Recipe, world: World, batch_size: i
         tries.append("train.precision: bf16")
     if not recipe.parallel.activation_checkpointing:
         tries.append("parallel.activation_checkpointing: true (a third more work for less memory)")
-    if world.size > 1 and recipe.parallel.strategy == "ddp":
-        tries.append(
-            "parallel.strategy: fsdp (weights and the optimiser's memory are divided among processes)"
-        )
+    if world.size > 1 and (smaller := recipe.parallel.strategy.saves_memory()):
+        tries.append(smaller)
     if train.checkpoint.background:
         tries.append("train.checkpoint.background: false (no second copy of the weights)")
     said = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]

@@ -20,19 +20,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from penstock.contracts.learn import Decoder, Exchanging, Phase, World
+from penstock.contracts.strategy import ActiveStrategy, Flags, GradientBuffer, Setting
 from penstock.contracts.tensors import FeatureSpecs
 from penstock.core.errors import TrainingError
 from penstock.core.identity import derive_seed
 from penstock.encode.feed import Feed
 from penstock.model import Network, build_network, decoders_of, target_specs
-from penstock.recipe.parallel import Outer
 from penstock.recipe.schema import Recipe
 from penstock.shards.shards import row_id_text
-from penstock.train.averaging import Averaging
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.communicator import Communicator
 from penstock.train.freezing import freeze
-from penstock.train.gradients import Flags, Gradients
 from penstock.train.microbatches import Microbatches
 from penstock.train.nonfinite import NotFinite
 from penstock.train.optim import MovingAverage, build_optimiser
@@ -45,8 +43,7 @@ Batch = dict[str, Tensor]
 @dataclass
 class _Phase:
     declared: Phase
-    gradients: Any
-    """`Gradients`, or `ShardedGradients`."""
+    gradients: GradientBuffer
     optimiser: torch.optim.Optimizer
 
 
@@ -106,7 +103,16 @@ class Learner:
         self.decoders: dict[str, Decoder] = decoders_of(recipe, feed.encoding)
         self.specs: FeatureSpecs = target_specs(recipe, feed.encoding)
         self.precision = Precision(recipe.train.precision, self.device)
-        self._divide()
+        self.strategy = self._open_strategy()
+        self.layout, self.averaging = self.strategy.layout, self.strategy.averaging
+        self._microbatches = Microbatches(
+            world,
+            self.device,
+            pieces=recipe.train.accumulate,
+            synced=self._synced,
+            layout=self.layout,
+        )
+        self.average = self._moving_average()
         self.model: Any = compiled(self.network, self.device) if recipe.train.compile else self.network
         self._is_weighted = feed.encoding.weight is not None
         self.names = {id(p): name for name, p in self.network.named_parameters()}
@@ -118,55 +124,34 @@ class Learner:
         self.phases = [
             self._phase(phase) for phase in recipe.train.objective.phases(self.decoders, self.specs)
         ]
-        self.averaging: Averaging | None = None
-        if recipe.parallel.strategy == "local_sgd":
-            self.averaging = Averaging(
-                self.network,
-                self.peers,
-                self.device,
-                outer=recipe.parallel.outer or Outer(),
-                exchange=recipe.parallel.gradients,
-            )
         self._steps, self._plain_bytes, self._since_average = 0, 0.0, 0
 
-    def _divide(self) -> None:
-        """What `parallel` asks for, done to the network."""
+    def _open_strategy(self) -> ActiveStrategy:
+        """What `parallel` asks for, done to the network: norms first, since they replace modules, then blocks
+        that compute again, and last the strategy, which may divide what is there by then.
+        """
         declared = self.recipe.parallel
-        several = self.world.size > 1
-        self._synced = (
-            sync_norms(self.network, self.peers) if several and declared.batchnorm == "sync" else []
-        )
+        is_synced = self.world.size > 1 and declared.batchnorm == "sync"
+        self._synced = sync_norms(self.network, self.peers) if is_synced else []
         blocks = blocks_of(self.network)
+        self._blocks = len(blocks)
         if declared.activation_checkpointing:
             for block in blocks:
                 compute_again(block)
-        self._blocks = len(blocks)
-        self.is_sharded = several and declared.strategy == "fsdp"
-        part = None
-        if self.is_sharded:
-            from penstock.train import sharding  # it imports late what only it needs
+        # Not the decoders': one that tells a text calls its blocks as often as the text is long, and a block
+        # that is gathered by itself must be called equally often at every rank.
+        decoders = self.network.decoders.values() if isinstance(self.network, Network) else ()
+        of_decoders = {id(module) for head in decoders for module in head.modules()}
+        gathered = [block for block in blocks if id(block) not in of_decoders]
+        setting = Setting(self.peers, self.device, gathered, declared.gradients)
+        return declared.strategy.open(self.network, setting)
 
-            # Not the decoders': one that tells a text calls its blocks as often as the text is long.
-            inner = (
-                {id(m) for head in self.network.decoders.values() for m in head.modules()}
-                if isinstance(self.network, Network)
-                else set()
-            )
-            sharding.shard(
-                self.network, [block for block in blocks if id(block) not in inner], self.peers, self.device
-            )
-            self._sharding, part = sharding, sharding.local
-        self._microbatches = Microbatches(
-            self.world,
-            self.device,
-            pieces=self.recipe.train.accumulate,
-            synced=self._synced,
-            sharding=self._sharding if self.is_sharded else None,
-            network=self.network,
-        )
-        self.average = (
-            MovingAverage(self.network, self.recipe.train.ema, part=part) if self.recipe.train.ema else None
-        )
+    def _moving_average(self) -> MovingAverage | None:
+        decay = self.recipe.train.ema
+        if decay is None:
+            return None
+        part = self.layout.local if self.layout.is_divided else None
+        return MovingAverage(self.network, decay, part=part)
 
     def _phase(self, phase: Phase) -> _Phase:
         parameters = [p for p in phase.parameters(self.network) if p.requires_grad]
@@ -175,17 +160,10 @@ class Learner:
                 f"there is nothing to learn: the phase {phase.name!r} of {self.recipe.train.objective.type!r}"
                 " has no parameters that may move."
             )
-        gradients: Any
-        if self.is_sharded:
-            gradients = self._sharding.ShardedGradients(parameters, self.network, self.peers, self.device)
-        elif self.recipe.parallel.strategy == "local_sgd":
-            gradients = Gradients(parameters, Communicator(World()), self.device)
-        else:
-            gradients = Gradients(parameters, self.peers, self.device, self.recipe.parallel.gradients)
         return _Phase(
             phase,
-            gradients,
-            build_optimiser(self.recipe.train, self.network, parameters, is_divided=self.is_sharded),
+            self.strategy.gradients(parameters),
+            build_optimiser(self.recipe.train, self.network, parameters, is_divided=self.layout.is_divided),
         )
 
     def to_train(self) -> None:
@@ -266,7 +244,7 @@ class Learner:
         phase.gradients.clear()
         loss = self._backward(phase, this)
         weight: Number = this.batch["weight"].sum() if self._is_weighted else float(len(this.batch["row_id"]))
-        unscales = scaler is not None and (phase.gradients.exchanging is not None or self.is_sharded)
+        unscales = scaler is not None and phase.gradients.needs_loss_scale
         loss_sum, weight_sum, stop, save = phase.gradients.reduce(
             loss,
             weight,
@@ -296,7 +274,7 @@ class Learner:
         return StepResult(loss_sum * this.divisor, rows, norm, bool(stop), bool(save))
 
     def _after_step(self, result: StepResult, this: _Step, agrees: bool) -> StepResult:
-        """With local SGD, what this worker learnt until all agree; then the average of the weights."""
+        """Where ranks step alone, what this one learnt until all agree; then the moving average."""
         if self.averaging is not None:
             self.averaging.learnt(result.loss, result.weight)
             if agrees:
@@ -327,8 +305,7 @@ class Learner:
                 loss = loss * 0.0
             (loss if self.precision.scaler is None else self.precision.scaler.scale(loss)).backward()
             whole = whole + loss.detach()
-            if self.is_sharded:
-                phase.gradients.passed()
+            phase.gradients.passed()
         return whole
 
     @property
@@ -400,7 +377,7 @@ class Learner:
         """Whether all ranks have the same weights after this step, and have heard of each other's loss and
         flags.
         """
-        return self.averaging is None or is_last or (step + 1) % self.recipe.parallel.interval == 0
+        return is_last or self.recipe.parallel.strategy.agrees(step)
 
     def depends(self) -> list[str]:
         """What the user should know of the number of processes: why the answer depends on it by more than
@@ -436,7 +413,7 @@ class Learner:
         Args:
             rows: of the global batch.
         """
-        if self.is_sharded and rows < self.world.size:
+        if self.layout.is_divided and rows < self.world.size:
             lent = self._microbatches.padding(
                 {name: array.to(self.device) for name, array in batch.items()}, rows
             )

@@ -9,13 +9,13 @@ whose loss counts nothing, its own first, or where it has none the last rank's, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from penstock.contracts.learn import World
+from penstock.contracts.strategy import Layout
 from penstock.train.blocks import SyncBatchNorm
 
 Batch = dict[str, Tensor]
@@ -27,7 +27,7 @@ class Microbatches:
     Args:
         pieces: how many a batch is cut into, one after another.
         synced: norms that see the rows of all ranks.
-        sharding: the room of sharded weights, where `network`'s are.
+        layout: of the network's tensors; where they are divided, passes are collectives.
     """
 
     def __init__(
@@ -37,18 +37,11 @@ class Microbatches:
         *,
         pieces: int,
         synced: list[SyncBatchNorm],
-        sharding: Any,
-        network: nn.Module,
+        layout: Layout,
     ) -> None:
-        self._world, self._device, self._most, self._synced, self._sharding, self._network = (
-            world,
-            device,
-            pieces,
-            synced,
-            sharding,
-            network,
-        )
-        self.are_collective = sharding is not None or bool(synced)
+        self._world, self._device, self._most = world, device, pieces
+        self._synced, self._layout = synced, layout
+        self.are_collective = layout.is_divided or bool(synced)
 
     def of(self, batch: Batch, padding: Batch | None, rows: int) -> Iterator[Batch]:
         """The pieces of this rank's `batch` of `rows` in all; `padding` itself where it has none left."""
@@ -60,8 +53,7 @@ class Microbatches:
         for i in range(passes):
             piece = next(pieces, None)
             self.counts(piece is not None)
-            if self._sharding is not None:
-                self._sharding.sends(self._network, i == passes - 1)
+            self._layout.before_pass(is_last=i == passes - 1)
             yield padding if piece is None else piece
 
     def counts(self, are_there: bool) -> None:

@@ -1,6 +1,7 @@
 """What the world does to a model: processes, devices, threads, precision, compilation.
 
-What is sent between processes lives in `wire` and `gradients`, the strategies in `averaging` and `sharding`.
+What is sent between processes lives in `communicator`; how they train one model is a strategy's business
+(`penstock.contracts.strategy`).
 """
 
 from __future__ import annotations
@@ -97,31 +98,16 @@ def depends(recipe: Recipe, world: World, network: nn.Module, *, blocks: int) ->
     if declared.activation_checkpointing and not blocks:
         found.append("parallel.activation_checkpointing finds no blocks in this model, and saves nothing")
     if world.size == 1:
-        if declared.strategy == "fsdp":
-            found.append(
-                "parallel.strategy fsdp divides a model among processes, and there is one: it has all of it"
-            )
-        if declared.strategy == "local_sgd":
-            outer = (
-                "only its outer optimiser is at work"
-                if declared.outer and declared.outer.type != "average"
-                else "it trains as without the word"
-            )
-            found.append(
-                "parallel.strategy local_sgd averages what several processes learn, and there is one:"
-                f" {outer}"
-            )
+        if idle := declared.strategy.alone():
+            found.append(f"parallel.strategy {declared.strategy.type} {idle}")
         if declared.gradients is not None:
             found.append(
                 f"parallel.gradients {declared.gradients.type} is how processes send, and there is one:"
                 " nothing is sent"
             )
         return found
-    if declared.strategy == "local_sgd":
-        why.append(
-            f"with local_sgd each takes {declared.interval} steps on its own part of each batch before their"
-            " weights are averaged"
-        )
+    if reason := declared.strategy.depends():
+        why.append(reason)
     if declared.batchnorm == "each" and has_norms(network):
         why.append(
             "BatchNorm sees each process's own rows (`parallel: {batchnorm: sync}` lets it see all, `norm:"

@@ -67,19 +67,18 @@ def capture(learner: Learner) -> StateDict | None:
         extra["outer"] = learner.averaging.memory()
     model = dict(learner.network.state_dict())
     average = learner.average.tensors if learner.average else {}
-    if learner.is_sharded:
-        from penstock.train import sharding
-
-        average = {name: sharding.rewrapped(tensor, model[name]) for name, tensor in average.items()}
-        model, optimiser, average = (
-            {
-                name: full
-                for name, tensor in tensors.items()
-                if (full := sharding.whole(tensor, is_first)) is not None
-            }
-            for tensors in (model, optimiser, average)
-        )
+    average = {name: learner.layout.rewrapped(tensor, model[name]) for name, tensor in average.items()}
+    model, optimiser, average = (
+        _whole(learner, tensors, keep=is_first) for tensors in (model, optimiser, average)
+    )
     return StateDict(model, optimiser, average, extra) if is_first else None
+
+
+def _whole(learner: Learner, tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    # One after another, at every rank: a divided tensor is gathered by a collective, and rank 0 must never
+    # hold more than one of them whole on its device.
+    gathered = ((name, learner.layout.whole(tensor, keep=keep)) for name, tensor in tensors.items())
+    return {name: tensor for name, tensor in gathered if tensor is not None}
 
 
 def _optimisers(learner: Learner) -> dict[str, Tensor]:
@@ -111,24 +110,19 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
     said: list[str] = []
     load_weights(learner, state.model)
     optimiser = _moments(learner, state, said)
-    if learner.is_sharded:
-        from penstock.train import sharding
-
+    if learner.layout.is_divided:
         named = dict(learner.network.named_parameters())
         optimiser = {
-            word: sharding.like(tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]])
+            word: learner.layout.like(tensor, named[word.split("/", 1)[1].rsplit("/", 1)[0]])
             for word, tensor in optimiser.items()
         }
     for phase in learner.phases:
         restore_optimiser(phase.optimiser, learner.names, phase.declared.name, optimiser)
     if learner.average is not None:
-        average = state.average
-        if learner.is_sharded:
-            sharded = learner.network.state_dict()
-            average = {
-                name: sharding.local(sharding.like(tensor, sharded[name])) for name, tensor in average.items()
-            }
-        learner.average.load(average)
+        layout, ours = learner.layout, learner.network.state_dict()
+        learner.average.load(
+            {name: layout.local(layout.like(tensor, ours[name])) for name, tensor in state.average.items()}
+        )
     if learner.precision.scaler is not None and scaler:
         learner.precision.scaler.load_state_dict(scaler)
     if learner.averaging is not None:
@@ -139,12 +133,10 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
 
 def load_weights(learner: Learner, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
     """Give the network these weights, whole ones."""
-    if learner.is_sharded:
-        from penstock.train import sharding
-
+    if learner.layout.is_divided:
         ours = learner.network.state_dict()
         tensors = {
-            name: sharding.like(tensor, ours[name]) if name in ours else tensor
+            name: learner.layout.like(tensor, ours[name]) if name in ours else tensor
             for name, tensor in tensors.items()
         }
     learner.network.load_state_dict(dict(tensors), strict=strict)
@@ -160,9 +152,10 @@ def _moments(learner: Learner, state: StateDict, said: list[str]) -> dict[str, T
         return state.optimiser
     if set(by_rank) == set(range(learner.world.size)):
         return by_rank[learner.world.rank]
+    strategy = learner.recipe.parallel.strategy.type
     said.append(
         f"each of {learner.world.size} process{'es' if learner.world.size != 1 else ''} goes on with the mean"
-        f" of the optimisers' moments of the {len(by_rank)} there were: with local_sgd each has its own, so"
+        f" of the optimisers' moments of the {len(by_rank)} there were: with {strategy} each has its own, so"
         " this is not the training that would have been."
     )
     names = dict.fromkeys(name for moments in by_rank.values() for name in moments)

@@ -12,6 +12,8 @@ from penstock.train.timing import StageTimer
 
 _TELL_SECONDS = 0.5
 """How often progress is told and measured."""
+_FIRST_STEPS = 1000
+"""Where ranks do not agree within so many steps, the first telling waits for the clock."""
 
 
 class Telemetry:
@@ -22,6 +24,9 @@ class Telemetry:
         self._timer = StageTimer(session.loader.timings, state.stages)
         self._told = time.perf_counter()
         self._told_rows = state.rows
+        strategy = session.recipe.parallel.strategy
+        self._first = next((step for step in range(_FIRST_STEPS) if strategy.agrees(step)), 0)
+        """The first step after which there is something to tell."""
 
     def went_back(self, state: TrainState) -> None:
         """Training goes on from an earlier place."""
@@ -31,7 +36,7 @@ class Telemetry:
         """Whether the step that comes is to be told: the first ones, then by the clock (`time.perf_counter`,
         seconds).
         """
-        return now - self._told > _TELL_SECONDS or self._state.step < self._session.recipe.parallel.interval
+        return now - self._told > _TELL_SECONDS or self._state.step <= self._first
 
     def tell(self, done: StepResult) -> None:
         """Tell what the step that was just taken came to, and the figures since the last telling."""

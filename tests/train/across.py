@@ -115,7 +115,7 @@ def walk(world: World, case: Case) -> Walked:
         for name, p in learner.network.named_parameters()
     }
     walked.held = copied(capture(learner))
-    if not learner.is_sharded and world.size > 1:
+    if not learner.layout.is_divided and world.size > 1:
         flat = torch.cat([p.detach().reshape(-1) for p in learner.network.parameters()])
         walked.agree = all(torch.equal(flat, theirs) for theirs in learner.peers.all(flat))
     learner.network.eval()

@@ -118,7 +118,7 @@ def test_computing_again_trains_the_same(tmp_path):
             {"strategy": "local_sgd", "outer": {"type": "average", "lr": 0.1}},
             r"parallel\.outer\.lr: means nothing to average",
         ),
-        ({"gradients": "fp8"}, r"no exchange is called 'fp8'"),
+        ({"gradients": "fp8"}, r"no gradient compressor is called 'fp8'"),
         ({"gradients": {"type": "powersgd", "rnk": 2}}, r"Did you mean 'rank'"),
         ({"strategy": "dpp"}, r"Did you mean 'ddp'"),
     ],

@@ -19,6 +19,7 @@ from penstock.contracts.learn import GradientCompressor, World
 from penstock.contracts.optim import Schedule
 from penstock.core.errors import StoreError
 from penstock.core.events import Events
+from penstock.nn.gradients import Gradients
 from penstock.recipe.schema import Train
 from penstock.train import checkpoint as checkpoint_file
 from penstock.train.checkpoint import (
@@ -33,7 +34,6 @@ from penstock.train.checkpoint import (
 from penstock.train.communicator import Communicator
 from penstock.train.early_stopping import EarlyStopping
 from penstock.train.event_forwarding import following, telling
-from penstock.train.gradients import Gradients
 from penstock.train.optim import MovingAverage, build_optimiser, decay_groups, total_steps
 from tests.train.tiny import Heard
 

@@ -16,36 +16,39 @@ import torch
 from torch import Tensor, nn
 
 from penstock.contracts.learn import GradientCompressor
-from penstock.recipe.parallel import Outer
-from penstock.train.communicator import Communicator
-from penstock.train.gradients import Flags, Flat
+from penstock.contracts.strategy import Flags, Peers
+from penstock.nn.gradients import Flat
 
 
-class Averaging:
-    """Where the workers last agreed, and how they agree again.
+class MovementAveraging:
+    """Where the workers last agreed, and how they agree again; an `Averaging`.
 
     Args:
         network: whose weights move; its layers' memories of batches are averaged too.
-        exchange: how movements are sent.
+        outer_lr: how much of the average movement is made, where there is an outer optimiser.
+        outer_momentum: of the outer optimiser (Nesterov's); None: workers go on from the average.
+        compressor: how movements are sent, if not as they are.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        peers: Communicator,
+        peers: Peers,
         device: torch.device,
         *,
-        outer: Outer,
-        exchange: GradientCompressor | None,
+        outer_lr: float,
+        outer_momentum: float | None,
+        compressor: GradientCompressor | None,
     ) -> None:
-        self._network, self._peers, self._outer = network, peers, outer
+        self._network, self._peers = network, peers
+        self._outer_lr, self._outer_momentum = outer_lr, outer_momentum
         self._names = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._moved = Flat(list(self._names.values()), device)
-        self.exchanging = self._moved.exchanging(exchange, peers)
+        self.exchanging = self._moved.exchanging(compressor, peers)
         self._agreed = {name: p.detach().clone() for name, p in self._names.items()}
         self._velocity = (
             {name: torch.zeros_like(p) for name, p in self._agreed.items()}
-            if outer.type == "nesterov"
+            if outer_momentum is not None
             else {}
         )
         self._device = device
@@ -77,9 +80,9 @@ class Averaging:
             self.exchanging = None  # it has let go of what there was
         for view, (name, parameter) in zip(self._moved.views, self._names.items(), strict=True):
             agreed = self._agreed[name]
-            if self._velocity:
-                velocity = self._velocity[name].mul_(self._outer.momentum).add_(view)
-                agreed.sub_(view + self._outer.momentum * velocity, alpha=self._outer.lr)
+            if self._outer_momentum is not None:
+                velocity = self._velocity[name].mul_(self._outer_momentum).add_(view)
+                agreed.sub_(view + self._outer_momentum * velocity, alpha=self._outer_lr)
             else:
                 agreed.sub_(view)
             parameter.copy_(agreed)

@@ -10,6 +10,7 @@ processes, or by another strategy.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from penstock.train.communicator import Communicator
-from penstock.train.gradients import TINY, Flags
+from penstock.contracts.learn import Exchanging
+from penstock.contracts.strategy import Flags, Peers
+from penstock.nn.gradients import TINY
 
 
-def shard(network: nn.Module, blocks: list[nn.Module], peers: Communicator, device: torch.device) -> None:
+def shard(network: nn.Module, blocks: Sequence[nn.Module], peers: Peers, device: torch.device) -> None:
     """Divide a network's weights among ranks, in place; each of `blocks` is gathered by itself, what is left
     at once.
     """
@@ -46,48 +48,56 @@ def shard(network: nn.Module, blocks: list[nn.Module], peers: Communicator, devi
             module.set_force_sum_reduction_for_comms(True)
 
 
-def sends(network: nn.Module, is_sent: bool) -> None:
-    """Whether the backward pass to come sums gradients over ranks: only that of a batch's last piece must."""
-    if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(is_sent)
+class Shards:
+    """Where the tensors of a divided network lie; a `Layout`."""
+
+    is_divided = True
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def before_pass(self, *, is_last: bool) -> None:
+        """Only the backward of a batch's last piece must sum gradients over ranks."""
+        if isinstance(self._network, FSDPModule):
+            self._network.set_requires_gradient_sync(is_last)
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """This rank's part of a divided tensor, in the same memory; a plain one as it is."""
+        return _local(tensor)
+
+    def whole(self, tensor: Tensor, *, keep: bool) -> Tensor | None:
+        """All of a divided tensor, where it is to be kept. Every rank calls."""
+        if isinstance(tensor, DTensor):
+            full: Tensor = tensor.full_tensor().detach()
+            return full.cpu() if keep else None
+        return tensor if keep else None
+
+    def like(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """A whole tensor, divided as `other` is; no rank is asked, since each has all of it."""
+        if isinstance(other, DTensor) and tensor.shape == other.shape:
+            return distribute_tensor(
+                tensor.to(other.device, other.dtype), other.device_mesh, other.placements, src_data_rank=None
+            )
+        return tensor
+
+    def rewrapped(self, part: Tensor, other: Tensor) -> Tensor:
+        """This rank's part as a tensor divided like `other`."""
+        if isinstance(other, DTensor):
+            return DTensor.from_local(
+                part,
+                other.device_mesh,
+                other.placements,
+                shape=other.shape,
+                stride=other.stride(),
+                run_check=False,
+            )
+        return part
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a divided tensor, in the same memory; a plain one as it is."""
+def _local(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
-    found: Tensor = tensor.to_local().detach()
-    return found
-
-
-def whole(tensor: Tensor, keep: bool) -> Tensor | None:
-    """All of a divided tensor, where it is to be kept. Every rank calls."""
-    if isinstance(tensor, DTensor):
-        full: Tensor = tensor.full_tensor().detach()
-        return full.cpu() if keep else None
-    return tensor if keep else None
-
-
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """`tensor`, which is whole, divided as `other` is (without asking other ranks: each has all of it)."""
-    if isinstance(other, DTensor) and tensor.shape == other.shape:
-        return distribute_tensor(
-            tensor.to(other.device, other.dtype), other.device_mesh, other.placements, src_data_rank=None
-        )
-    return tensor
-
-
-def rewrapped(part: Tensor, other: Tensor) -> Tensor:
-    """This rank's part as a tensor divided like `other`."""
-    if isinstance(other, DTensor):
-        return DTensor.from_local(
-            part,
-            other.device_mesh,
-            other.placements,
-            shape=other.shape,
-            stride=other.stride(),
-            run_check=False,
-        )
+    part: Tensor = tensor.to_local().detach()
     return part
 
 
@@ -98,13 +108,13 @@ class ShardedGradients:
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], network: nn.Module, peers: Communicator, device: torch.device
+        self, parameters: list[nn.Parameter], network: nn.Module, peers: Peers, device: torch.device
     ) -> None:
         self._parameters, self._network, self._peers = parameters, network, peers
         self._on_cpu = device.type == "cpu"
         self._device = device
-        self.exchanging = None
-        self.plain_bytes = 4 * sum(p.numel() for p in parameters)
+        self.exchanging: Exchanging | None = None
+        self.plain_bytes = 4.0 * sum(p.numel() for p in parameters)
         # Counted as FSDP2 sends: weights gathered before going forward, again before going backward where
         # they were let go (everywhere but at the root), gradients summed to their ranks: each half of a sum's
         # bytes.
@@ -118,6 +128,9 @@ class ShardedGradients:
         self._pass_bytes = 4 * (every + inner) / 2
         self._sum_bytes = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad) / 2
 
+    needs_loss_scale = True
+    """Each rank sees its part only, so that all must hear which parts overflow."""
+
     def clear(self) -> None:
         """As `Gradients.clear`."""
         for parameter in self._parameters:
@@ -128,7 +141,7 @@ class ShardedGradients:
         self._peers.count(self._pass_bytes)
 
     def _parts(self) -> list[Tensor]:
-        return [local(p.grad) for p in self._parameters if p.grad is not None]
+        return [_local(p.grad) for p in self._parameters if p.grad is not None]
 
     def reduce(
         self, loss: Tensor, weight: Tensor | float, flags: Flags, *, rows: int | None, loss_scale: float = 1.0

@@ -20,14 +20,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from penstock.contracts.learn import Exchanging, GradientCompressor
-from penstock.train.communicator import Communicator
+from penstock.contracts.learn import Exchanging, GradientCompressor, Wire
+from penstock.contracts.strategy import Flags
 
 _ALIGN = 16
 """Elements between which views start: 64 bytes, a cache line and a vector register."""
-Flags = tuple[bool, bool]
-"""Whether a rank asks to stop, and for a checkpoint of the step."""
 TINY = torch.finfo(torch.float32).tiny
+
+
+class Alone:
+    """The wire of a rank that has no others: nothing is sent."""
+
+    rank, size = 0, 1
+
+    def add(self, tensor: Tensor) -> None:
+        """The sum is what is there."""
+
+    def most(self, tensor: Tensor) -> None:
+        """So is the largest."""
+
+    def all(self, tensor: Tensor) -> Tensor:
+        """The one, `[1, …]`."""
+        return tensor.unsqueeze(0)
 
 
 class Flat:
@@ -61,7 +75,7 @@ class Flat:
         self.parts = [part for part in parts if part.numel()] or parts
         """The buffers without the room."""
 
-    def exchanging(self, exchange: GradientCompressor | None, peers: Communicator) -> Exchanging | None:
+    def exchanging(self, exchange: GradientCompressor | None, peers: Wire) -> Exchanging | None:
         """How the float32 ones are exchanged, if not as they are.
 
         With one process it only lets go of what more have left.
@@ -78,7 +92,7 @@ class Flat:
         ]
         return exchange.open(as_named, peers)
 
-    def add(self, exchanging: Exchanging | None, peers: Communicator) -> None:
+    def add(self, exchanging: Exchanging | None, peers: Wire) -> None:
         """Sum over ranks; the room too, unless there is an exchange."""
         for dtype, flat in self.whole.items():
             if exchanging is not None and dtype == torch.float32:
@@ -109,7 +123,7 @@ class Gradients:
     def __init__(
         self,
         parameters: list[nn.Parameter],
-        peers: Communicator,
+        peers: Wire,
         device: torch.device,
         exchange: GradientCompressor | None = None,
     ) -> None:
@@ -119,8 +133,18 @@ class Gradients:
         self._flat = Flat(parameters, device)
         self._parts = self._flat.parts
         self.exchanging = self._flat.exchanging(exchange, peers)
-        self.plain_bytes = 4 * sum(p.numel() for p in parameters)
+        self.plain_bytes = 4.0 * sum(p.numel() for p in parameters)
         """Of these gradients in float32."""
+
+    @property
+    def needs_loss_scale(self) -> bool:
+        """Whether `reduce` must know the loss scale: a compressor keeps what it cannot send, in units that
+        must not change with the scale.
+        """
+        return self.exchanging is not None
+
+    def passed(self) -> None:
+        """The network has gone forward and backward once more: nothing was sent for it."""
 
     def clear(self) -> None:
         """Set them to zero, before the first backward of a step."""
