@@ -142,6 +142,9 @@ def read_pieces(
     """An object of known size, whole, piece by piece in order; the pieces are fetched in parallel, a few
     ahead.
 
+    Not by `core.ordered_map`, which has threads of its own: here all objects that are read at one time share
+    a pool, since it is the machine's connections that are bounded.
+
     Raises:
         GaveUp: it was not there whole within the bound.
         Exception: what the object store's package raises for what is final.

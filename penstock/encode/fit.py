@@ -16,10 +16,10 @@ from penstock.contracts.data import ROW_ID, Executors, Feature, Fitted
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.core.errors import ContractError
 from penstock.core.events import Events
+from penstock.core.ordered_map import ordered_map
 from penstock.encode.encoding import Accepted, Encoding
 from penstock.encode.recipe_encoding import row_encoding, sample_encoding
 from penstock.encode.spans import SPAN_ROWS, Summarised, Tally, kept_ids, spans
-from penstock.encode.spread import in_order
 from penstock.prepare.dataset import Dataset
 from penstock.recipe.schema import Recipe
 
@@ -129,7 +129,8 @@ def _fit(encoding: Encoding, tables: Iterable[pa.Table], events: Events, *, thre
                 summaries[name].update(kept.columns[name], keys)
         return accepted, kept.rows, float(kept.weight.max()) if kept.weight is not None and kept.rows else 0.0
 
-    for accepted, rows, weight in in_order(take, enumerate(tables), num_workers=threads):
+    workers = threads if threads > 1 else 0  # with one, the caller's own
+    for accepted, rows, weight in ordered_map(take, enumerate(tables), threads=workers):
         tally.count(accepted, rows, weight)
     _learn(encoding, features, summaries, tally, events)
 

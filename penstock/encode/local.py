@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from penstock.core.ordered_map import ordered_map
 from penstock.encode.encoding import Accepted
 from penstock.encode.order_columns import OrderColumns
 from penstock.encode.quarantine import Quarantine
 from penstock.encode.spans import Encoded
-from penstock.encode.spread import in_order
 from penstock.encode.writer import FeedParts, FeedWriter
 from penstock.prepare.dataset import SPLITS
 from penstock.shards.shards import ShardWriter
@@ -46,7 +46,8 @@ class LocalWriter(FeedWriter):
             return table, *work.encoded(table)
 
         batches = job.dataset.batches(split, columns=columns, rows=job.rows_at_once, coded=True)
-        for table, accepted, arrays in in_order(encoded, batches, num_workers=job.threads):
+        workers = job.threads if job.threads > 1 else 0  # with one, the caller's own
+        for table, accepted, arrays in ordered_map(encoded, batches, threads=workers):
             quarantine.add(table, accepted, split)
             writer.write(arrays)
             done += accepted.rows

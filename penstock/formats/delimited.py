@@ -418,7 +418,11 @@ class Delimited(FileReader):
     def _blocks(
         self, text: TextStream, buffer: bytes, line: int, final: bool
     ) -> Generator[Block, None, None]:
-        """Every block, parsed, in order; as many ahead as there are workers."""
+        """Every block, parsed, in order; as many ahead as there are workers.
+
+        Not by `core.ordered_map`: whether a block needs a thread is known only once it is cut, a source may
+        have a hundred thousand files of one block, and its threads would start with each.
+        """
         waiting: deque[Future[Block] | Block] = deque()
         with ThreadPoolExecutor(self.context.workers) as pool:
             try:

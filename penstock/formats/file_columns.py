@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from penstock.contracts.amounts import Bytes
 from penstock.contracts.data import SourceFile
 from penstock.contracts.part import Strict, mistakes
 from penstock.core.errors import Problem, SourceError
+from penstock.core.ordered_map import ordered_map
 from penstock.core.paths import Inside
 from penstock.formats.archive import is_archive
 from penstock.formats.files import (
@@ -210,8 +210,7 @@ def _urls(names: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
         except SourceError:
             return url
 
-    with ThreadPoolExecutor(16) as pool:
-        looked = list(pool.map(look, names))
+    looked = list(ordered_map(look, names, threads=min(16, len(names)), name="penstock-read"))
     pairs = list(zip(names, looked, strict=True))
     return {n: FileInfo(n, f.root, f.size_bytes, f.stamp) for n, f in pairs if isinstance(f, FileInfo)}, {
         n: f for n, f in pairs if isinstance(f, str)

@@ -13,11 +13,8 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,15 +22,16 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core import objects
 from penstock.core.errors import SourceError, StoreError
-from penstock.core.listeners import as_here
 from penstock.core.near import nearest
 from penstock.core.optional import require
+from penstock.core.ordered_map import ordered_map
 from penstock.core.redact import redacted_url
 from penstock.core.regular import open_regular, refuse_nul, refuse_special, where_link_ends
 from penstock.core.remote import reach
 from penstock.core.remote_errors import explain, first_line
 from penstock.core.store import atomic_write, refusals
 from penstock.core.visible import visible
+from penstock.core.wanted import is_wanted
 from penstock.formats.shelf import ending, endings
 
 P = TypeVar("P")
@@ -47,8 +45,6 @@ Linux ticks every 10 ms at the slowest; file systems that know whole seconds onl
 _COARSE_NANOSECONDS = 2 * 10**9
 _WAITING_SECONDS = 0.02
 """A portion that took less says nothing: the scheduler alone may take that much."""
-_at_work = threading.local()
-"""Of a thread of `spread`: what tells it that its work is not wanted any more."""
 _MAGIC = re.compile(r"[*?[]")
 _PACKAGES = {
     "s3": ("s3fs", "s3"),
@@ -186,25 +182,9 @@ def spread(
         wall, busy = time.perf_counter() - wall, time.thread_time() - busy
         yield portion, made
         waits = wall > _WAITING_SECONDS and wall > 2 * busy
-    halt = threading.Event()
-
-    def halted(portion: P) -> T:
-        _at_work.halt = halt
-        return work(portion)
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="penstock-read") as pool:
-        waiting: deque[tuple[P, Future[T]]] = deque()
-        try:
-            while True:
-                while len(waiting) <= workers and (portion := next(portions, None)) is not None:
-                    waiting.append((portion, pool.submit(as_here(halted), portion)))
-                if not waiting:
-                    return
-                portion, future = waiting.popleft()
-                yield portion, future.result()
-        finally:
-            halt.set()  # an interrupt does not wait until a terabyte is hashed
-            pool.shutdown(wait=True, cancel_futures=True)
+    yield from ordered_map(
+        lambda portion: (portion, work(portion)), portions, threads=workers, name="penstock-read"
+    )
 
 
 def look(url: str) -> FileInfo:
@@ -468,10 +448,9 @@ def digest_of(url: str, size_bytes: int) -> str:
         return hashlib.sha256(read_whole(url, size_bytes)).hexdigest()
     sha = hashlib.sha256()
     with open_bytes(url) as stream, plainly(url):
-        halt: threading.Event | None = getattr(_at_work, "halt", None)
         while chunk := stream.read(1 << 20):
             sha.update(chunk)
-            if halt is not None and halt.is_set():
+            if not is_wanted():  # an interrupt does not wait until a terabyte is hashed
                 raise SourceError(f"{url} was not hashed to its end: nobody waits for it any more.")
     return sha.hexdigest()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from penstock.core.wanted import until
+from penstock.core.ordered_map import ordered_map
 
 GROUP_ROWS = 122_880
 """Rows of a row group, at most: DuckDB's unit of work."""
@@ -138,42 +136,8 @@ def ahead(items: Iterable[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatc
 
 
 def _by_thread(iterator: Iterator[pa.RecordBatch], depth: int) -> Iterator[pa.RecordBatch]:
-    made: queue.Queue[tuple[str, object]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: tuple[str, object]) -> bool:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            with until(stop):
-                for item in iterator:
-                    if not put(("item", item)):
-                        return
-            put(("end", None))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked, which raises it
-            put(("error", error))
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
     try:
-        while True:
-            kind, item = made.get()
-            if kind == "item":
-                yield item
-            elif kind == "error":
-                raise item  # type: ignore[misc]
-            else:
-                return
-    finally:
-        stop.set()
-        thread.join()
+        yield from ordered_map(lambda batch: batch, iterator, threads=1, ahead=depth)
+    finally:  # no thread asks it any more
+        if hasattr(iterator, "close"):
+            iterator.close()

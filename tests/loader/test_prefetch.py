@@ -13,7 +13,7 @@ from penstock.core.threads import single_threaded, thread_budget, threads_per_pr
 from penstock.loader.prefetch import SPARE, Timings, prefetch
 
 
-def crew() -> list[threading.Thread]:
+def workers() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "penstock-loader"]
 
 
@@ -39,7 +39,7 @@ def test_whatever_threads_and_memory_all_comes_in_order(
         )
         == numbered
     )
-    assert not crew()
+    assert not workers()
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
@@ -54,7 +54,7 @@ def test_an_error_comes_in_its_turn_and_ends_all(threads: int) -> None:
     seen: list[int] = []
     with pytest.raises(OSError, match="the disk went away"):
         seen.extend(prefetch(iter(range(100)), make, threads=threads))
-    assert seen == [0, 1, 2, 3, 4] and not crew()
+    assert seen == [0, 1, 2, 3, 4] and not workers()
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -67,7 +67,7 @@ def test_an_error_of_the_jobs_comes_after_what_was_asked_for_before(threads: int
     assert [next(found), next(found)] == ["1", "2"]
     with pytest.raises(ValueError, match="no third"):
         next(found)
-    assert not crew()
+    assert not workers()
 
 
 def test_an_earlier_error_wins_over_a_later_one_that_came_sooner() -> None:
@@ -119,15 +119,15 @@ def test_no_more_is_held_than_there_is_room_for(memory: int | None, most: int) -
 def test_closed_at_once_it_leaves_no_thread() -> None:
     found: Any = prefetch(iter(range(1000)), lambda job: job, threads=4)
     next(found)
-    assert len(crew()) == 4
+    assert len(workers()) == 4
     found.close()
-    assert not crew()
+    assert not workers()
     for _ in prefetch(iter(range(1000)), lambda job: job, threads=2):
         break
-    assert not crew(), "let go of, it ends too"
+    assert not workers(), "let go of, it ends too"
 
 
-def test_work_within_the_crew_is_not_spread_again() -> None:
+def test_work_of_a_thread_is_not_spread_again() -> None:
     assert list(prefetch(iter(range(4)), lambda job: thread_budget(), threads=2)) == [1] * 4
     with single_threaded():
         assert thread_budget() == threads_per_process(1) == 1
