@@ -122,7 +122,7 @@ def lake(tmp_path):
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_other_hands_make_the_same_feed(lake, tmp_path, monkeypatch, refuses):
+def test_executors_make_the_same_feed(lake, tmp_path, monkeypatch, refuses):
     words = {
         **FEATURES,
         "split": {"train": 0.6, "validation": 0.3, "test": 0.1},
@@ -132,7 +132,7 @@ def test_other_hands_make_the_same_feed(lake, tmp_path, monkeypatch, refuses):
     dataset = lake.prepare(**words)
     here = write_feed(recipe, dataset, lake.store, Events())
     other = Lake(tmp_path / "other")
-    monkeypatch.setattr(type(recipe.engine), "afar", lambda self, shared, **how: Pickled())
+    monkeypatch.setattr(type(recipe.engine), "executors", lambda self, shared, **how: Pickled())
     monkeypatch.setattr(feed_fit, "SPAN_ROWS", 40)
     monkeypatch.setattr(feed_distributed, "SHARD_BYTES", 9_000)
     there = write_feed(recipe, dataset, other.store, Events())
