@@ -215,7 +215,7 @@ def _refuse_idle_words(readers: list[FileReader]) -> None:
 
 
 def _partitions(reader: FileReader) -> Partition:
-    found: Partition = {}
+    partition: Partition = {}
     names = {n.lower() for n in reader.columns}
     chosen = reader.input.reading.columns
     for step in reader.input.path.split("/")[:-1]:
@@ -223,5 +223,5 @@ def _partitions(reader: FileReader) -> Partition:
         name = reader.input.reading.rename.get(name, name)
         if equals and name and name.lower() not in names and (not chosen or name in chosen):
             reader.raw_names.add(step.partition("=")[0])
-            found[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
-    return found
+            partition[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return partition

@@ -34,7 +34,7 @@ class RowGroups:
             for f in schema
             if f.name not in large and (pa.types.is_string(f.type) or pa.types.is_binary(f.type))
         ] or False
-        self._schema = schema
+        self.schema = schema
         # A row group costs some work and memory for each column, whatever its rows: of a wide table it has no
         # few of them.
         self._most_bytes = max(min(GROUP_BYTES, block * 8), min(len(schema) * 8 * _LEAST_ROWS, block * 24))
@@ -59,14 +59,14 @@ class RowGroups:
             path = self._folder / f"rows-{len(self.files):05d}.parquet"
             self._writer = pq.ParquetWriter(
                 path,
-                self._schema,
+                self.schema,
                 compression="snappy",
                 write_statistics=True,
                 use_dictionary=self._dictionary,
             )
             self.files.append(path)
             self._file_rows = 0
-        whole = pa.Table.from_batches(self._held, self._schema)
+        whole = pa.Table.from_batches(self._held, self.schema)
         self._writer.write_table(whole, row_group_size=GROUP_ROWS)
         self._file_rows += whole.num_rows
         self._held, self._held_rows, self._held_bytes = [], 0, 0

@@ -150,9 +150,9 @@ class Again:
             reverse=True,
         )
         self._needles = [[spelt.encode() for spelt in dict.fromkeys(_spellings(name))] for name in plain]
-        found = {spelt for name in names for spelt in _spellings(_trimmed(name))}
+        spellings = {spelt for name in names for spelt in _spellings(_trimmed(name))}
         self._spellings = pa.array(
-            sorted({mark + spelt for spelt in found for mark in ("", "\ufeff")}), pa.string()
+            sorted({mark + spelt for spelt in spellings for mark in ("", "\ufeff")}), pa.string()
         )
 
     @classmethod

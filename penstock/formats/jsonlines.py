@@ -52,13 +52,13 @@ class _TwiceError(ValueError):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         raise _TwiceError(
             f"the key {next(key for key, count in counts.items() if count > 1)[:200]!r} is there twice"
         )
-    return made
+    return value
 
 
 _scan = json.JSONDecoder(object_pairs_hook=_object).scan_once  # type: ignore[attr-defined]
@@ -154,11 +154,11 @@ class JsonLines(FileReader):
                     raw.pop()
                 rest = rest[cut:]
                 for part in self._portions(raw):
-                    found = self._parse(part, line)
+                    block = self._parse(part, line)
                     line += len(part)
-                    given += len(found[0])
+                    given += len(block[0])
                     size += sum(map(len, part))
-                    yield found
+                    yield block
                     if limit is not None and (given >= limit or size >= self.context.limit_bytes):
                         return
                 if not more:
@@ -260,9 +260,9 @@ class JsonLines(FileReader):
     def batches(self, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         for lines, objects, _ in self._blocks():
             for start, end in self._cuts(lines, objects):
-                found = self._tree.batch(objects[start:end], kinds)
-                found[LINE] = pa.array(lines[start:end], pa.int64())
-                yield pa.RecordBatch.from_pydict(found)
+                columns = self._tree.batch(objects[start:end], kinds)
+                columns[LINE] = pa.array(lines[start:end], pa.int64())
+                yield pa.RecordBatch.from_pydict(columns)
 
     def _cuts(self, lines: list[int], objects: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
         """Rows that may be columns at once: a table has a value in each column for each row, whether the row

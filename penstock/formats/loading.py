@@ -107,13 +107,13 @@ class _Packed(_Place):
         return None if problem is None else f"cannot be read: {problem}"
 
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
-        made: dict[str, bytes | str] = {}
+        contents: dict[str, bytes | str] = {}
         for name in sorted(names, key=lambda n: self._entries[n].offset):
             try:
-                made[name] = self._archive.read(self._entries[name])
+                contents[name] = self._archive.read(self._entries[name])
             except DamagedMember as error:
-                made[name] = f"cannot be read: {error}"
-        return [made[name] for name in names]
+                contents[name] = f"cannot be read: {error}"
+        return [contents[name] for name in names]
 
 
 class _Held(_Place):
@@ -148,7 +148,7 @@ def _place(
     load: FileColumn,
     start: str,
     files: Sequence[SourceFile],
-    made: Extract,
+    extract: Extract,
     scratch: Path,
     stack: ExitStack,
     events: Events,
@@ -167,7 +167,7 @@ def _place(
         return _Packed(load, archive)
     if most_bytes is not None:
         values = (
-            pa.concat_tables([pq.read_table(path, columns=[column]) for path in made.parquet])[column]
+            pa.concat_tables([pq.read_table(path, columns=[column]) for path in extract.parquet])[column]
             .unique()
             .to_pylist()
         )
@@ -213,21 +213,12 @@ def load_columns(
         SourceError: a file has changed since the snapshot, an archive is damaged, or columns do not fit.
     """
     schema = _schema(made.schema, loads)
-    block = min(8 << 20, max(256 << 10, memory_bytes // 96))
     rejects = Rejects(scratch / "rejects-by-load.parquet")
-    beside = [pa.field(MISFIT + name, pa.string()) for name in schema.names if name in made.misfits]
-    whole = (
-        pa.schema([*schema, *beside])
-        .append(pa.field(ROW_FILE, pa.int32()))
-        .append(pa.field(ROW_NUMBER, pa.int64()))
-    )
     with as_store_error(scratch), ExitStack() as stack:
         scratch.mkdir(parents=True, exist_ok=True)
-        pool = stack.enter_context(
-            ThreadPoolExecutor(
-                16 if any(is_remote(f.url) for f in files) else 4, thread_name_prefix="penstock-load"
-            )
-        )
+        # A network answers many requests at once; a disk is as fast with few.
+        workers = 16 if any(is_remote(f.url) for f in files) else 4
+        pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="penstock-load"))
         owner = {column: first for first, columns in owners(loads).items() for column in columns}
         places = {
             column: _place(
@@ -235,14 +226,14 @@ def load_columns(
             )
             for column, load in loads.items()
         }
-        groups = RowGroups(
-            scratch, whole, block, large=[load.as_ or column for column, load in loads.items()]
-        )
+        large = [load.as_ or column for column, load in loads.items()]
+        block = min(8 << 20, max(256 << 10, memory_bytes // 96))
+        groups = RowGroups(scratch, _written(schema, made.misfits), block, large=large)
         try:
             lost: dict[int, int] = {}
             loaded = 0
             for batch in ahead(_small_batches(made.parquet, places, block), 1):
-                good = _loaded(batch, places, whole, pool, rejects, files, fails, lost)
+                good = _loaded(batch, places, groups.schema, pool, rejects, files, fails, lost)
                 groups.add(good)
                 loaded += good.nbytes
                 events.progress("load", groups.rows + rejects.count, made.rows, "rows")
@@ -253,7 +244,8 @@ def load_columns(
             groups.abandon()
             raise
         finally:
-            more = rejects.close()
+            reject_files = rejects.close()
+    # Only now: a run that fails before leaves what it was given.
     for path in made.parquet:
         Path(path).unlink()
     if rejects.count and not groups.rows:
@@ -264,11 +256,18 @@ def load_columns(
     return Extract(
         list(written),
         schema,
-        [*made.rejects, *more],
+        [*made.rejects, *reject_files],
         groups.rows,
         made.rejected + rejects.count,
         made.misfits,
     )
+
+
+def _written(schema: pa.Schema, misfits: frozenset[str]) -> pa.Schema:
+    """The columns as they are written: with texts that are not of a learnt type, and each row's place."""
+    beside = [pa.field(MISFIT + name, pa.string()) for name in schema.names if name in misfits]
+    places = [pa.field(ROW_FILE, pa.int32()), pa.field(ROW_NUMBER, pa.int64())]
+    return pa.schema([*schema, *beside, *places])
 
 
 def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
@@ -279,16 +278,16 @@ def _schema(schema: pa.Schema, loads: Mapping[str, FileColumn]) -> pa.Schema:
                 f"source.load.{column}: the column is {kind}; it must hold texts (or whole numbers) that name"
                 " files."
             )
-        made = pa.field(load.as_ or column, pa.string() if load.text else pa.binary())
+        column_field = pa.field(load.as_ or column, pa.string() if load.text else pa.binary())
         if load.as_ is None:
-            schema = schema.set(schema.get_field_index(column), made)
+            schema = schema.set(schema.get_field_index(column), column_field)
         elif load.as_.lower() in {n.lower() for n in schema.names}:
             raise SourceError(
                 f"source.load.{column}.as: there is a column {load.as_!r} already; choose another name, or"
                 f" leave `as` out to replace {column!r}."
             )
         else:
-            schema = schema.append(made)
+            schema = schema.append(column_field)
     return schema
 
 
@@ -304,8 +303,8 @@ def _small_batches(
                 for row in range(batch.num_rows):
                     for place, values in named:
                         name = None if values[row] is None else place.load.named(values[row])[0]
-                        found = 0 if name is None else place.size(name) or 0
-                        size += found if found <= place.load.max_bytes else 0
+                        file_bytes = 0 if name is None else place.size(name) or 0
+                        size += file_bytes if file_bytes <= place.load.max_bytes else 0
                     if size >= block:
                         yield batch.slice(start, row + 1 - start)
                         start, size = row + 1, 0
@@ -359,7 +358,7 @@ def _contents(
     values: list[Any], place: _Place, pool: ThreadPoolExecutor
 ) -> tuple[list[bytes | str | None], dict[int, str]]:
     load = place.load
-    made: list[bytes | str | None] = [None] * len(values)
+    contents: list[bytes | str | None] = [None] * len(values)
     reasons: dict[int, str] = {}
     rows: dict[int, str] = {}
     for row, value in enumerate(values):
@@ -390,12 +389,12 @@ def _contents(
             )
         elif not load.text:
             if data:
-                made[row] = data
+                contents[row] = data
             else:
                 reasons[row] = f"its file {shown} is empty"
         else:
             try:
-                made[row] = decoded(data, load.encoding)[0]
+                contents[row] = decoded(data, load.encoding)[0]
             except ValueError as error:
                 reasons[row] = f"its file {shown} {error}"
-    return made, reasons
+    return contents, reasons

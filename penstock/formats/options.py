@@ -186,8 +186,8 @@ _DEFAULTS = {word: Reading.model_fields[word].default for word in _FOR_SOME}
 
 def _twice(word: str, values: tuple[str, ...]) -> list[Problem]:
     return [
-        Problem((word,), f"{value!r} is there twice")
-        for value in dict.fromkeys(v for v in values if values.count(v) > 1)
+        Problem((word,), f"{name!r} is there twice")
+        for name in dict.fromkeys(v for v in values if values.count(v) > 1)
     ]
 
 

@@ -29,36 +29,36 @@ class Shape:
 
     def problem(self, value: Mapping[str, Any], above: str = "") -> str | None:
         """Why an object does not fit, or None."""
-        for key, found in value.items():
-            if found is None:
+        for key, field in value.items():
+            if field is None:
                 continue
             name = f"{above}{key}"
             kind = self._kinds.get(self._rename.get(name, name))
-            reason = self._value(name, kind, found) if kind is not None else self._field(name, found)
+            reason = self._value(name, kind, field) if kind is not None else self._field(name, field)
             if reason is not None:
                 return reason
         return None
 
-    def _value(self, name: str, kind: pa.DataType, found: Any) -> str | None:
-        if isinstance(found, dict):
+    def _value(self, name: str, kind: pa.DataType, field: Any) -> str | None:
+        if isinstance(field, dict):
             return f"expected one value in {name!r}, found an object"
         if not pa.types.is_list(kind):
-            return f"expected one value in {name!r}, found a list" if isinstance(found, list) else None
-        if not isinstance(found, list):
+            return f"expected one value in {name!r}, found a list" if isinstance(field, list) else None
+        if not isinstance(field, list):
             return f"expected a list in {name!r}, found one value"
         return (
             None
-            if _fits(found, kind)
+            if _fits(field, kind)
             else f"expected a list of {kind.value_type} in {name!r}, found something else in it"
         )
 
-    def _field(self, name: str, found: Any) -> str | None:
+    def _field(self, name: str, field: Any) -> str | None:
         """A field that was not learnt itself; others may lie below it."""
         if name not in self._above:
             return None
-        if isinstance(found, dict):
-            return self.problem(found, f"{name}.")
-        if isinstance(found, list) and all(isinstance(entry, dict) or entry is None for entry in found):
+        if isinstance(field, dict):
+            return self.problem(field, f"{name}.")
+        if isinstance(field, list) and all(isinstance(entry, dict) or entry is None for entry in field):
             return None
         return f"expected an object in {name!r}, found one value"
 

@@ -61,20 +61,20 @@ def read_table(
         SourceError: it cannot be read.
     """
     reading = reading or Reading()
-    found = find(path, base or Path.cwd(), any_ending=reading.format != "auto")
-    settle(found)
-    names = relative(found)
+    files = find(path, base or Path.cwd(), any_ending=reading.format != "auto")
+    settle(files)
+    names = relative(files)
     inputs = [
         Input(names[f.url], f.url, reading, f.size_bytes, f.stamp)
-        for f in sorted(found, key=lambda f: names[f.url])
+        for f in sorted(files, key=lambda f: names[f.url])
     ]
-    made = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
+    extracted = extract(inputs, scratch, memory_bytes=memory_bytes, events=events or Events())
     return ReadTable(
-        made.schema,
-        made.rows,
-        made.rejected,
-        made.rejects,
-        [Path(p) for p in made.parquet],
+        extracted.schema,
+        extracted.rows,
+        extracted.rejected,
+        extracted.rejects,
+        [Path(p) for p in extracted.parquet],
         [i.path for i in inputs],
     )
 

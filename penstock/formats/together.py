@@ -5,35 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
-from penstock.formats.dialect import Record
+from penstock.formats.csv_head import CsvFile
 from penstock.formats.headers import Look, decide, look
-from penstock.formats.reader import Input
 
 
-class Beginning(Protocol):
-    """A CSV file of which the first lines are looked at before it is read."""
-
-    @property
-    def input(self) -> Input:
-        """Which file it is, and what the recipe says of it."""
-
-    @property
-    def delimiter(self) -> bytes:
-        """The one byte between two cells, by its own first lines; known once `peek` was called."""
-
-    def peek(self) -> bytes:
-        """Its first records, to be cut by `cut`."""
-
-    def cut(self, start: bytes, delimiter: bytes) -> list[Record]:
-        """The records of what `peek` gave."""
-
-    def settled(self, *, header: bool, delimiter: bytes) -> None:
-        """Take what was decided."""
-
-
-def settle_together(readers: Sequence[Beginning]) -> None:
+def settle_together(readers: Sequence[CsvFile]) -> None:
     """Decide for several files of one source which have a header, and how their cells are delimited.
 
     Raises:
@@ -43,23 +20,23 @@ def settle_together(readers: Sequence[Beginning]) -> None:
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     looks, widths = [], []
     for reader in readers:
-        found, width = _looked(reader, reader.peek(), None, known)
-        looks.append(found)
+        beginning, width = _looked(reader, reader.peek(), None, known)
+        looks.append(beginning)
         widths.append(width)
     delimiters = [reader.delimiter for reader in readers]
     common = Counter(delimiters).most_common(1)[0][0]
     wanted = {width for width, delimiter in zip(widths, delimiters, strict=True) if delimiter == common}
     for i, reader in enumerate(readers):
         if delimiters[i] != common and not reader.input.reading.delimiter:
-            found, width = _looked(reader, reader.peek(), common, known)
+            beginning, width = _looked(reader, reader.peek(), common, known)
             if width in wanted:
-                looks[i], delimiters[i] = found, common
+                looks[i], delimiters[i] = beginning, common
     for reader, header, delimiter in zip(readers, decide(looks), delimiters, strict=True):
         reader.settled(header=header, delimiter=delimiter)
 
 
 def _looked(
-    reader: Beginning, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
+    reader: CsvFile, start: bytes, delimiter: bytes | None, cells: dict[tuple[str, ...], tuple[str, ...]]
 ) -> tuple[Look, int]:
     """A file's look, and how many cells its first line has, cut by `delimiter` (None: by its own).
 
@@ -67,5 +44,5 @@ def _looked(
         cells: first lines that were seen, so that files that begin alike share one.
     """
     records = reader.cut(start, delimiter or reader.delimiter)
-    found = look(reader.input.path, records)
-    return replace(found, cells=cells.setdefault(found.cells, found.cells)), len(records[0].cells)
+    beginning = look(reader.input.path, records)
+    return replace(beginning, cells=cells.setdefault(beginning.cells, beginning.cells)), len(records[0].cells)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import SourceError
 from penstock.core.events import Events
-from penstock.formats import Input, Reading, delimited
+from penstock.formats import Input, Reading, csv_head, delimited
 from penstock.formats.dialect import Careful, Dialect, plain_cut
 from penstock.formats.reader import LINE, Context
 from penstock.formats.rejects import Rejects
@@ -329,7 +329,7 @@ def test_fast_and_careful_agree_in_blocks_of_any_size(tmp_path, monkeypatch, con
             expected_rows.append((*(t or None for t in texts), record.line))
         else:
             expected_bad.append(record.line)
-    monkeypatch.setattr(delimited, "HEAD_BYTES", 1)
+    monkeypatch.setattr(csv_head, "HEAD_BYTES", 1)
     rows, bad = _by_blocks(tmp_path, b"a,b\n" + content, size, words)
     assert rows == [("a", "b", 1), *((*r[:2], r[2] + 1) for r in expected_rows)]
     assert [b["line"] for b in bad] == [n + 1 for n in expected_bad]
