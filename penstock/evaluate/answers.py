@@ -189,10 +189,10 @@ def _keep(judged: Judged, pieces: list[SampledRows]) -> None:
     }
     judged.extra = {name: pa.concat_arrays([piece.extra[name] for piece in pieces]) for name in first.extra}
     judged.truth = {name: joined([piece.truth[name] for piece in pieces], fill=-1) for name in judged.kinds}
-    judged.answers = {
-        name: {a: joined([piece.answers[name][a] for piece in pieces]) for a in answers}
-        for name, answers in first.answers.items()
-    }
+    for target, answers in first.answers.items():
+        judged.answers[target] = {
+            answer: joined([piece.answers[target][answer] for piece in pieces]) for answer in answers
+        }
     if first.weight is not None:
         judged.weight = np.concatenate([piece.weight for piece in pieces if piece.weight is not None])
 

@@ -56,6 +56,7 @@ class Difference:
 
     @property
     def worse(self) -> bool:
+        """Beyond chance; without an interval, at all."""
         if self.high is not None:
             return self.high < 0
         return (

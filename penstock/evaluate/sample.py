@@ -40,6 +40,11 @@ class Sample(Generic[P]):
         self._share, self._most, self._bytes = share, most_bytes, 0
 
     def add(self, piece: P) -> None:
+        """Take those rows of a batch that are in the sample.
+
+        Once all rows together are over the bytes that were allowed, the share of rows is halved until they
+        fit, and the pieces that are there already are thinned likewise.
+        """
         self.pieces.append(piece.below(self._share))
         self._bytes += self.pieces[-1].nbytes
         while self._bytes > self._most and sum(p.rows for p in self.pieces) > FEWEST:

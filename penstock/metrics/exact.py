@@ -64,10 +64,12 @@ class Cells:
                 self.add(cell, part)
 
     def merge(self, other: Cells) -> None:
+        """Add what `other` has summed, cell by cell. The order of merges does not matter."""
         for key, value in other._sums.items():
             self._sums[key] = plus(self._sums.get(key, NOTHING), value)
 
     def fraction(self, cell: int) -> Fraction:
+        """A cell's sum, exactly; 0 where nothing was added."""
         return fraction(self._sums.get(cell, NOTHING))
 
     def highest(self) -> int:
