@@ -165,6 +165,7 @@ class Columnar(FileReader):
                 return file.schema_arrow
         with opened(self.input.url) as raw:
             self._frames = walk(raw, file=self._is_file())
+        self._refuse_large(self._frames.largest_unpacked_bytes)
         self.declared = self._frames.rows
         with self._arrow() as reader:
             indexed = getattr(reader, "num_record_batches", self._frames.batches)
@@ -173,6 +174,21 @@ class Columnar(FileReader):
                     f"its index names {indexed:,} batches of rows, and it has {self._frames.batches:,}"
                 )
             return reader.schema
+
+    def _refuse_large(self, unpacked_bytes: int) -> None:
+        """Refuse a batch that would not fit, before Arrow decompresses it: it is held whole.
+
+        What is not packed is mapped instead, where it lies as a file.
+        """
+        most = self.context.whole_bytes
+        is_packed = unpacked_bytes > self._frames.largest_bytes
+        if most is None or unpacked_bytes <= most or not (is_packed or not self._is_file()):
+            return
+        raise SourceError(
+            f"{self.input.url} has a batch of rows that says it has {unpacked_bytes >> 20:,} MiB unpacked;"
+            f" here one may have {most >> 20:,} MiB. Raise resources.memory, or write the file in"
+            " smaller batches (`max_chunksize`)."
+        )
 
     def _local(self, *, mapped: bool = False) -> Any:
         """The file for Arrow to read.

@@ -36,6 +36,8 @@ from penstock.formats.shelf import readers_of
 from penstock.formats.streamed import Streamed
 from penstock.formats.texts import format_of
 
+_SAMPLE_WHOLE_BYTES = 1 << 30
+"""Of a batch that a file holds in one piece, where a sample of it is read."""
 SAMPLE_BYTES = 64 << 20
 """Of a sample, whatever rows it was asked for: values as columns, and some bytes for each, be it missing."""
 _LOOK_BYTES = 128 << 10
@@ -82,6 +84,7 @@ def extract(
             limit_bytes,
             batch_bytes=min(GROUP_BYTES, max(4 << 20, memory_bytes // 24)),
             value_bytes=max(64 << 20, memory_bytes // 4),
+            whole_bytes=memory_bytes // 2 if limit is None else max(memory_bytes, _SAMPLE_WHOLE_BYTES),
         )
         readers: list[FileReader] = []
         try:

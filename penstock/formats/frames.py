@@ -3,7 +3,8 @@
 A stream of messages ends with a mark, and an IPC file is such a stream with an index behind it. So a stream
 that was cut between two batches, or an index that lost one, shows here, before rows are missing in silence.
 Only the lengths of messages, their kinds and the rows of each record batch are read: Message and RecordBatch
-of Arrow's `Message.fbs`.
+of Arrow's `Message.fbs`. Where a batch is compressed, each of its buffers begins with the bytes that it will
+have; a few kilobytes may say gigabytes, which Arrow would ask the system for, so these are summed up first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _CONTINUED = 0xFFFFFFFF
-_RECORD_BATCH = 3
+_DICTIONARY, _RECORD_BATCH = 2, 3
+_SIZE_BYTES = 8
+"""What a compressed buffer begins with: the bytes it will have."""
 _MOST_META = 256 << 20
 _PIECE = 1 << 20
 
@@ -26,6 +29,8 @@ class Frames:
     rows: int
     largest_bytes: int
     """Of the bodies of messages."""
+    largest_unpacked_bytes: int = 0
+    """Of the bodies of messages, once they are decompressed."""
 
 
 def walk(raw: BinaryIO, *, file: bool) -> Frames:
@@ -40,7 +45,7 @@ def walk(raw: BinaryIO, *, file: bool) -> Frames:
     """
     if file:
         _take(raw, 8)
-    batches = rows = largest = 0
+    batches = rows = largest = unpacked = 0
     while True:
         start = _take(raw, 4, end=True)
         size = struct.unpack("<I", start)[0]
@@ -49,15 +54,59 @@ def walk(raw: BinaryIO, *, file: bool) -> Frames:
         if size == 0:
             if not file and raw.read(1):
                 raise ValueError("there is more behind the mark that closes the stream")
-            return Frames(batches, rows, largest)
+            return Frames(batches, rows, largest, unpacked)
         if size > _MOST_META:
             raise ValueError(f"a message says its head has {size:,} bytes")
-        kind, body, count = _message(_take(raw, size))
+        head = _take(raw, size)
+        kind, body, count = _message(head)
         if kind == _RECORD_BATCH:
             batches += 1
             rows += count
         largest = max(largest, body)
-        _pass(raw, body)
+        unpacked = max(unpacked, _sizes(raw, _packed_buffers(head, kind, body), body))
+
+
+def _packed_buffers(head: bytes, kind: int, body: int) -> list[int]:
+    """Where compressed buffers begin in a message's body, in order; none where it is not compressed.
+
+    A batch of dictionary entries (kind 2) holds a record batch as its second field.
+    """
+    try:
+        table = struct.unpack_from("<I", head)[0]
+        place = _place(head, table, 2)
+        if kind not in (_DICTIONARY, _RECORD_BATCH) or place is None:
+            return []
+        batch = place + struct.unpack_from("<I", head, place)[0]
+        if kind == _DICTIONARY:
+            place = _place(head, batch, 1)
+            if place is None:
+                return []
+            batch = place + struct.unpack_from("<I", head, place)[0]
+        vector = _place(head, batch, 2)
+        if _place(head, batch, 3) is None or vector is None:
+            return []
+        start = vector + struct.unpack_from("<I", head, vector)[0]
+        count = struct.unpack_from("<I", head, start)[0]
+        buffers = [struct.unpack_from("<qq", head, start + 4 + 16 * i) for i in range(count)]
+    except struct.error:
+        raise ValueError("the head of a message cannot be read") from None
+    if any(offset < 0 or size < 0 or offset + size > body for offset, size in buffers):
+        raise ValueError("a buffer of a message leads out of it")
+    return sorted({offset for offset, size in buffers if size >= _SIZE_BYTES})
+
+
+def _sizes(raw: BinaryIO, places: list[int], body: int) -> int:
+    """Pass over a body; returns the bytes that its buffers say they have, decompressed."""
+    at = whole = 0
+    for place in places:
+        if place < at:
+            raise ValueError("two buffers of a message lie at one place")
+        _pass(raw, place - at)
+        said = struct.unpack("<q", _take(raw, _SIZE_BYTES))[0]
+        whole += max(said, 0)  # -1: this one is not compressed, and counted as a part of the body
+        at = place + _SIZE_BYTES
+    _pass(raw, body - at)
+    return whole + body
 
 
 def _take(raw: BinaryIO, size: int, *, end: bool = False) -> bytes:

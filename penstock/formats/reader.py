@@ -86,6 +86,8 @@ class Context:
     """About what a batch of rows may take as columns, missing values and all."""
     value_bytes: int = 64 << 20
     """About what one row may take as plain Python."""
+    whole_bytes: int | None = None
+    """What a batch that its file holds in one piece may take, unpacked."""
     texts: dict[str, TextTypes] = field(default_factory=dict)
     """By name in lower case: what the text columns of that name could be, over all files."""
     objects: dict[str, Any] = field(default_factory=dict)

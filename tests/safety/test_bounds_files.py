@@ -325,10 +325,28 @@ def _arrow_with_a_lying_length(folder: Path) -> Path:
     return folder / "lying.arrow"
 
 
+def _zeros_in_arrow(folder: Path, *, dictionary: bool = False) -> Path:
+    """A kilobyte or so that says gigabytes, and means them."""
+    zeros = pa.array([0] * (16 << 20), pa.int64())
+    column = pa.array(["x" * (128 << 20)]).dictionary_encode() if dictionary else zeros
+    with pa.ipc.new_file(
+        str(folder / "zeros.arrow"),
+        pa.schema([("a", column.type)]),
+        options=pa.ipc.IpcWriteOptions(compression="zstd"),
+    ) as writer:
+        writer.write_batch(pa.record_batch([column], names=["a"]))
+    return folder / "zeros.arrow"
+
+
 BOMBS = {
     "zeros": (_zeros_after_a_header, "full of zero bytes"),
     "letters": (_letters_without_an_end, "longer than 64 MiB"),
-    "arrow": (_arrow_with_a_lying_length, "corrupt, cut short"),
+    "arrow": (_arrow_with_a_lying_length, "has a batch of rows that says it has 1,048,576 MiB unpacked"),
+    "zeros in arrow": (_zeros_in_arrow, "has a batch of rows that says it has 128 MiB unpacked"),
+    "a dictionary in arrow": (
+        lambda folder: _zeros_in_arrow(folder, dictionary=True),
+        "has a batch of rows that says it has 128 MiB unpacked",
+    ),
 }
 
 
