@@ -64,6 +64,7 @@ def test_nothing_heavy_is_imported_at_the_door(start):
             "secret_clients",
             "secret_names",
             "secret_shapes",
+            "secret_urls",
             "secret_values",
             "visible",
         )

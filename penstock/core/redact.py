@@ -21,10 +21,11 @@ from typing import Any
 
 from penstock.core.secret_names import is_plain
 from penstock.core.secret_names import is_secret_name as is_secret_name
-from penstock.core.secret_shapes import BLANK as BLANK
-from penstock.core.secret_shapes import by_shape, by_url, has_url
-from penstock.core.secret_shapes import redacted_url as redacted_url
-from penstock.core.secret_shapes import split_credential as split_credential
+from penstock.core.secret_shapes import by_shape
+from penstock.core.secret_urls import BLANK as BLANK
+from penstock.core.secret_urls import by_url, has_url
+from penstock.core.secret_urls import redacted_url as redacted_url
+from penstock.core.secret_urls import split_credential as split_credential
 from penstock.core.secret_values import blanked, learn_environment, learn_text, version
 from penstock.core.secret_values import learn as learn
 from penstock.core.secret_values import register as register

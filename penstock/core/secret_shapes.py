@@ -1,9 +1,8 @@
 r"""Shapes of secrets: one table of how a credential looks in a text, whoever wrote it.
 
-URLs come first (`by_url`): the user and password before the `@`, as they are, percent-encoded, with `\/` for
-`/` as JSON writes it, broken over a line; and telling parameters of the query. Everything else is a row of
-`SHAPES` (`by_shape`): a pattern, what a text must hold for it to be tried at all, and what is blanked of a
-hit. Names of fields are judged by `core.secret_names`.
+URLs come first (`core.secret_urls`). Everything else is a row of `SHAPES` (`by_shape`): a pattern, what a
+text must hold for it to be tried at all, and what is blanked of a hit. Names of fields are judged by
+`core.secret_names`.
 
 Every pattern is linear in the text: repetitions are bounded, or cannot begin anew at each of their
 characters.
@@ -16,27 +15,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from penstock.core.secret_clients import ATTACHED, ATTACHED_HINTS, BEHIND, BEHIND_HINTS
-from penstock.core.secret_names import IN_QUERIES, is_ordinary, is_plain, is_secret_name
+from penstock.core.secret_names import is_ordinary, is_plain, is_secret_name
+from penstock.core.secret_urls import BLANK, QUERY, blank_query, is_secret_parameter
 
-BLANK = "***"
-
-# -- URLs ----------------------------------------------------------------------------------------------------
-
-_SLASHES = r"(?://|\\{1,4}/\\{1,4}/|(?:\\{1,4}u002[fF]){2})"
-_SCHEME_NAME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"
-_START = rf"{_SCHEME_NAME}:{_SLASHES}"
-_URL = re.compile(rf"""({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START})[^\s"'<>`])+)""")
-"""A URL in a sentence; one inside another (`zip://a.csv::https://…`) counts for itself."""
-_WHOLE_URL = re.compile(rf"({_SCHEME_NAME})(:{_SLASHES})((?:(?!{_START}).)+)", re.DOTALL)
-"""URLs in a value that is nothing else, with whatever characters their user has put into them."""
-_BROKEN_URL = re.compile(
-    rf"""({_SCHEME_NAME}:{_SLASHES}[^\s/@:?#"'<>`\[]{{0,100}}:)(?!\d{{1,5}}(?:[\s/?#"'<>`]|\Z))"""
-    rf"""[^\s@"'<>`]{{0,200}}(?:["'<>` ](?:(?!:{_SLASHES})[^\n@]){{0,200}}|[^\S ]{{1,3}}[^\s@]{{0,200}})@"""
+_ENCODED = re.compile(
+    r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}"
+    r"%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
+    re.IGNORECASE,
 )
-"""A password with a space or a quote in it, or broken over a line: it ends at the `@`."""
+_ENCODED_QUERY = re.compile(
+    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
+    re.IGNORECASE,
+)
 _BARE = re.compile(
     r"""(?<![\w/@:.+%-])((?://)?[\w.+-]{1,60}|[\w.+-]{1,30}:[\w.+-]{1,60}):([^\s:@/"'<>`,;=()\[\]{}]{4,200})@"""
     r"""(?!sha\d)(?=(?:[\w-]+\.)+[A-Za-z]|localhost|[\w.-]+[:/]|"""
@@ -52,152 +44,6 @@ _NO_USERS = frozenset(
 """Words before the colon of an address, or of a package, that is no credential."""
 _VERSION = re.compile(r"v?\d+(?:[.:_-]\d+)*[a-z]{0,5}\d{0,3}\Z", re.IGNORECASE)
 _WEAK_LENGTH = 6
-_PORT = re.compile(r"\d{1,5}\Z")
-_USER = re.compile(r"[A-Za-z][a-z._-]{0,19}\d{0,4}\Z")
-"""What looks like a person's name is kept; an access key is not."""
-_NAMED_BEFORE_AT = frozenset({"abfs", "abfss", "wasb", "wasbs", "adl"})
-"""Schemes that name a container before the `@`."""
-_AT = re.compile(r"%(?:25){0,3}40")
-_ENCODED = re.compile(
-    r"(%(?:25){0,3}3A(?:%(?:25){0,3}2F){2}(?:(?!%(?:25){0,3}(?:3A|2F|40))[^\s&/@]){0,200}"
-    r"%(?:25){0,3}3A)[^\s&/@]{1,400}?(%(?:25){0,3}40)",
-    re.IGNORECASE,
-)
-_QUERY = re.compile(r"""(?<=[?&;#])([A-Za-z][\w.%-]{0,80})=(\{[^}\n]*\}|[^\s&;#"'<>`\\]+)""")
-_ENCODED_QUERY = re.compile(
-    r"""(%(?:25){0,3}(?:3F|26|23))([A-Za-z][\w.-]{0,80})(%(?:25){0,3}3D)((?:(?!%(?:25){0,3}(?:26|23))[^\s&#"'<>`])+)""",
-    re.IGNORECASE,
-)
-
-
-def _userinfo(scheme: str, rest: str) -> tuple[str, str | None, int] | None:
-    """What stands before a URL's `@`: user, password, and where the rest begins.
-
-    None where there is no credential.
-
-    Users write passwords as they are; one with `/`, `?` or `#` in it reaches beyond what a parser takes for
-    the host.
-    """
-    end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
-    authority = rest[:end]
-    at = authority.rfind("@")
-    user, colon, password = authority[:at].partition(":") if at >= 0 else authority.partition(":")
-    if at >= 0:
-        if not colon:  # abfs://container@account and sftp://me@host name no secret
-            return (
-                None
-                if scheme.lower() in _NAMED_BEFORE_AT or _USER.match(user) or not user
-                else (user, None, at + 1)
-            )
-        return user, password, at + 1
-    if not colon or _PORT.match(password) or authority.startswith("["):
-        return None
-    at = rest.find("@", end)
-    if at >= 0:
-        return user, rest[len(user) + 1 : at], at + 1
-    if (hit := _AT.search(password)) is not None:  # the whole was encoded by somebody
-        return user, password[: hit.start()], len(user) + 1 + hit.end()
-    if rest.endswith(("...", "…")):  # cut short by whoever quotes it
-        return user, rest[len(user) + 1 :], len(rest)
-    return None
-
-
-def keeps_user(user: str, password: str | None) -> bool:
-    """Whether the user of a URL may be shown beside a blanked password."""
-    return bool(password) and password != "x-oauth-basic" and (_USER.match(user) is not None or user == BLANK)
-
-
-def _blank_url(match: re.Match[str]) -> str:
-    scheme, slashes, rest = match[1], match[2], match[3]
-    credential = _userinfo(scheme, rest)
-    if credential is not None:
-        user, password, start = credential
-        told = f"{user if keeps_user(user, password) else BLANK}:{BLANK}" if password is not None else BLANK
-        rest = f"{told}@{rest[start:]}"
-    return f"{scheme}{slashes}{_QUERY.sub(_blank_query, rest)}"
-
-
-def _blank_query(match: re.Match[str]) -> str:
-    return f"{match[1]}={BLANK}" if is_secret_parameter(match[1], match[2]) else match[0]
-
-
-def is_secret_parameter(name: str, value: str) -> bool:
-    """Whether a parameter of a query holds a secret."""
-    name = unquote(name)
-    return is_secret_name(name) or (
-        name.lower() in IN_QUERIES and len(value) >= 16 and not is_ordinary(value)
-    )
-
-
-def has_url(text: str) -> bool:
-    """Whether there may be a URL in a text."""
-    return "://" in text or ":\\" in text
-
-
-def by_url(text: str) -> str:
-    """A text with the URLs in it blanked by their shape."""
-    if not has_url(text):
-        return text
-    if "@" in text:
-        text = _BROKEN_URL.sub(rf"\1{BLANK}@", text)
-    return _URL.sub(_blank_url, text)
-
-
-def redacted_url(url: str) -> str:
-    """A URL without its credentials, known by their shape alone: the same for every password, so that
-    identities rest on it.
-    """
-    return _WHOLE_URL.sub(_blank_url, url) if "://" in url else url
-
-
-@dataclass(frozen=True)
-class Credential:
-    """A URL taken apart at its `@`."""
-
-    scheme: str
-    user: str
-    password: str | None
-    rest: str
-    """What follows the `@`."""
-
-    @property
-    def text(self) -> str:
-        """User and password as they stand in a URL before the `@`."""
-        return self.user if self.password is None else f"{self.user}:{self.password}"
-
-
-def split_credential(url: str) -> Credential | None:
-    """A URL's user and password, as they are written; None where it has none."""
-    scheme, _, rest = url.partition("://")
-    credential = _userinfo(scheme, rest)
-    return (
-        None
-        if credential is None
-        else Credential(scheme, credential[0], credential[1], rest[credential[2] :])
-    )
-
-
-def credentials_in(text: str, *, whole: bool) -> Iterator[tuple[str, str | None]]:
-    """User and password of each URL in a text.
-
-    Args:
-        whole: the text is a URL and nothing else, and what looks like the end of one belongs to it.
-    """
-    for pattern in (_WHOLE_URL, _URL) if whole else (_URL,):
-        for match in pattern.finditer(text):
-            credential = _userinfo(match[1], match[3])
-            if credential is not None:
-                yield credential[0], credential[1]
-
-
-def parameters_in(text: str) -> Iterator[str]:
-    """The values of telling parameters in a text: of a URL's query, of `name=value`."""
-    for name, value in (*_QUERY.findall(text), *_ASSIGNED.findall(text)):
-        if is_secret_parameter(name.lstrip("-"), value):
-            yield value.strip("\"'{}")
-
-
-# -- everything else -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -456,7 +302,7 @@ SHAPES: tuple[Shape, ...] = (
         ),
         _blank_scheme,
     ),
-    Shape("a parameter", ("=",), _QUERY, _blank_query),
+    Shape("a parameter", ("=",), QUERY, blank_query),
     Shape("name=value", ("=",), _ASSIGNED, _blank_assigned),
     Shape(
         "--name value",
@@ -546,6 +392,13 @@ SHAPES: tuple[Shape, ...] = (
     Shape("a well-known beginning", _KNOWN_HINTS, re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KNOWN)})")),
 )
 """Tried in this order; what one has blanked the next leaves alone."""
+
+
+def parameters_in(text: str) -> Iterator[str]:
+    """The values of telling parameters in a text: of a URL's query, of `name=value`."""
+    for name, value in (*QUERY.findall(text), *_ASSIGNED.findall(text)):
+        if is_secret_parameter(name.lstrip("-"), value):
+            yield value.strip("\"'{}")
 
 
 def by_shape(text: str) -> str:

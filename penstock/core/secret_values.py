@@ -30,7 +30,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from penstock.core.secret_names import is_ordinary, is_secret_name, is_secret_variable
-from penstock.core.secret_shapes import BLANK, credentials_in, has_url, keeps_user, parameters_in
+from penstock.core.secret_shapes import parameters_in
+from penstock.core.secret_urls import BLANK, credentials_in, has_url, keeps_user
 
 _HEAD = 4
 """Characters by which a text is searched. A shorter value is blanked by its shape alone."""

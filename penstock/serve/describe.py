@@ -204,38 +204,39 @@ def _schemas(bundle: Bundle, options: Serve) -> Json:
     answers: Json = {field.name: field_schema(field.type) for field in predictor.answer_schema}
     for name, written in kept_names(bundle.keep, answers).items():
         answers[written] = {"description": f"The record's own {name!r}, where it was given."}
-    texts = {"type": "string"}
+    return {
+        "Record": record,
+        "Row": {"anyOf": [_ref("Record"), lenient]},
+        "Prediction": {"type": "object", "properties": answers},
+        **_envelopes(),
+        **_tensor_schemas(options),
+    }
+
+
+def _envelopes() -> Json:
+    """What is around predictions, and what is said where there are none."""
+    text: Json = {"type": "string"}
     problem: Json = {
         "type": "object",
         "properties": {
             "row": {"type": ["integer", "null"]},
             "field": {"type": ["string", "null"]},
-            "reason": texts,
+            "reason": text,
         },
     }
+    predictions: Json = {"type": "array", "items": _ref("Prediction")}
+    problems: Json = {"type": "array", "items": problem}
     return {
-        "Record": record,
-        "Row": {"anyOf": [_ref("Record"), lenient]},
-        "Prediction": {"type": "object", "properties": answers},
         "Answer": {
             "type": "object",
             "required": ["predictions", "model", "request_id"],
-            "properties": {
-                "predictions": {"type": "array", "items": _ref("Prediction")},
-                "model": texts,
-                "request_id": texts,
-            },
+            "properties": {"predictions": predictions, "model": text, "request_id": text},
         },
         "Error": {
             "type": "object",
             "required": ["error", "request_id"],
-            "properties": {
-                "error": texts,
-                "request_id": texts,
-                "problems": {"type": "array", "items": problem},
-            },
+            "properties": {"error": text, "request_id": text, "problems": problems},
         },
-        **_tensor_schemas(options),
     }
 
 

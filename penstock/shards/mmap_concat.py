@@ -73,17 +73,8 @@ def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndar
     total = sum(piece.size_bytes for piece in pieces)
     if not total or total % (dtype.itemsize * width):
         return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int64,
-    ]
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc = _libc()
+    # Room for all of it is reserved first, so that nothing else is laid between the pieces.
     start = libc.mmap(None, total, _NOTHING, _PRIVATE | _ANONYMOUS, -1, 0)
     if start in (None, _FAILED):
         return None
@@ -94,22 +85,36 @@ def mmap_concat(pieces: Sequence[Piece], dtype: np.dtype, width: int) -> np.ndar
         try:
             if os.fstat(handle).st_size < piece.offset + piece.size_bytes:
                 return None  # torn: whoever opens it the usual way says so
-            if piece.offset % page:
-                if (
-                    libc.mmap(at, piece.size_bytes, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0)
-                    != at
-                ):
-                    return None
-                _copy(handle, piece, at)
-            elif (
-                piece.size_bytes
-                and libc.mmap(at, piece.size_bytes, _READ, _SHARED | _FIXED, handle, piece.offset) != at
-            ):
+            if not _lay(libc, handle, piece, at):
                 return None
         finally:
             os.close(handle)
         at += piece.size_bytes
     return np.asarray(run)
+
+
+def _libc() -> Any:
+    """The system's mmap, which Python's own cannot be told an address for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size, number = ctypes.c_size_t, ctypes.c_int
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, size, number, number, number, ctypes.c_int64]
+    libc.munmap.argtypes = [ctypes.c_void_p, size]
+    return libc
+
+
+def _lay(libc: Any, handle: int, piece: Piece, address: int) -> bool:
+    """Put a piece at an address, mapped where it begins at a page of its file, else copied; False if the
+    system refuses.
+    """
+    size = piece.size_bytes
+    if piece.offset % mmap.ALLOCATIONGRANULARITY:
+        flags = _PRIVATE | _ANONYMOUS | _FIXED
+        if libc.mmap(address, size, _READ | _WRITE, flags, -1, 0) != address:
+            return False
+        _copy(handle, piece, address)
+        return True
+    return not size or libc.mmap(address, size, _READ, _SHARED | _FIXED, handle, piece.offset) == address
 
 
 def _copy(handle: int, piece: Piece, address: int) -> None:

@@ -108,11 +108,7 @@ def _measured(
     recipe: Recipe, feed: Feed, store_url: str, processes: int | None, threads: int | None, events: Events
 ) -> Chosen:
     available = usable_cores()
-    candidates = (
-        [threads]
-        if threads
-        else sorted({*(2**i for i in range(available.bit_length()) if 2**i <= available), available})
-    )
+    candidates = [threads] if threads else _thread_counts(available)
     if candidates == [1] and (processes == 1 or available == 1):
         return Chosen(1, 1, "there is one core")
     speeds: dict[str, float] = {}
@@ -126,11 +122,7 @@ def _measured(
         if len(speeds) > 1 and list(speeds.values())[-1] < 0.8 * max(speeds.values()):
             break  # still more threads will not mend it
     best = max(speeds, key=lambda word: speeds[word])
-    rows = feed.sizes["train"]
-    batch = batch_size_for(recipe, rows)
-    an_epoch = recipe.train.order.an_epoch(rows)
-    expected = total_steps(recipe.train, -(-an_epoch // batch)) * min(batch, an_epoch) / speeds[best]
-    if processes is None and available > 1 and expected > LONG_SECONDS:
+    if processes is None and available > 1 and _seconds(recipe, feed, speeds[best]) > LONG_SECONDS:
         each = threads or 1
         count = max(1, available // each)
         if count > 1:
@@ -152,6 +144,19 @@ def _measured(
     return Chosen(
         count, each, f"measured: {tried}", {word: round(value, 1) for word, value in speeds.items()}
     )
+
+
+def _thread_counts(available: int) -> list[int]:
+    """The powers of two up to the cores that there are, and all of them."""
+    return sorted({*(2**i for i in range(available.bit_length()) if 2**i <= available), available})
+
+
+def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
+    """How long the whole training takes at that speed, about."""
+    rows = feed.sizes["train"]
+    batch_size, an_epoch = batch_size_for(recipe, rows), recipe.train.order.an_epoch(rows)
+    steps = total_steps(recipe.train, -(-an_epoch // batch_size))
+    return steps * min(batch_size, an_epoch) / examples_a_second
 
 
 def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float) -> float:

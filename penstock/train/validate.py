@@ -8,7 +8,7 @@ hear it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,14 +54,7 @@ def validate(
         order="stored",
         options=LoaderOptions(rank=world.rank, world=world.size),
     )
-    scales = {
-        name: Forecasting.of({fact: value for spec in arrays.values() for fact, value in spec.facts.items()})
-        for name, arrays in learner.specs.items()
-    }
-    measures = {
-        name: Measures(decoder.metrics, scale=scales[name], where_fit=_beside(name, recipe, watched))
-        for name, decoder in learner.decoders.items()
-    }
+    measures = _measures(learner, recipe, watched)
     loss = weight = 0.0
     with learner.average.in_place() if learner.average else nullcontext():
         for position, batch in loader.batches(0):
@@ -75,24 +68,39 @@ def validate(
             loss += float(summed)
             weight += float(weights.sum(dtype="float64")) if weights is not None else len(batch["row_id"])
             for name, measure in measures.items():
+                target, fitted = encoding.targets[name], encoding.fitted[name]
                 stored = {array: batch[f"{name}.{array}"].numpy() for array in learner.specs[name]}
-                truth = encoding.targets[name].truth(stored, encoding.fitted[name])
-                said = encoding.targets[name].judged(
-                    {word: answer.cpu().numpy() for word, answer in answers[name].items()},
-                    encoding.fitted[name],
-                )
-                measure.update(truth, said, weights)
+                arrays = {word: answer.cpu().numpy() for word, answer in answers[name].items()}
+                measure.update(target.truth(stored, fitted), target.judged(arrays, fitted), weights)
     everyone = gathered((loss, weight, measures), world)
-    verdict = None
-    if everyone is not None:
-        first, *others = everyone
-        for _, _, theirs in others:
-            for name, measure in first[2].items():
-                measure.merge(theirs[name])
-        whole = math.fsum(part[0] for part in everyone) / max(math.fsum(part[1] for part in everyone), 1e-30)
-        verdict = {"loss": whole, "targets": {name: measure.result() for name, measure in first[2].items()}}
-    found: dict[str, Any] = shared(verdict, world)
-    return found
+    # Rank 0 alone has what all ranks measured; the others wait for its verdict.
+    verdict: dict[str, Any] = shared(_together(everyone) if everyone is not None else None, world)
+    return verdict
+
+
+def _measures(learner: Learner, recipe: Recipe, watched: Watched | None) -> dict[str, Measures]:
+    """By target, what its metrics add up over batches."""
+    measures = {}
+    for name, decoder in learner.decoders.items():
+        facts = {fact: value for spec in learner.specs[name].values() for fact, value in spec.facts.items()}
+        measures[name] = Measures(
+            decoder.metrics, scale=Forecasting.of(facts), where_fit=_beside(name, recipe, watched)
+        )
+    return measures
+
+
+def _together(everyone: Sequence[tuple[float, float, dict[str, Measures]]]) -> dict[str, Any]:
+    """The verdict over all ranks' (summed loss, summed weight, measures).
+
+    Sums are exact (`fsum`), so that the loss does not depend on how many ranks there are.
+    """
+    (_, _, measures), *others = everyone
+    for _, _, theirs in others:
+        for name, measure in measures.items():
+            measure.merge(theirs[name])
+    loss = math.fsum(part[0] for part in everyone)
+    weight = max(math.fsum(part[1] for part in everyone), 1e-30)
+    return {"loss": loss / weight, "targets": {name: each.result() for name, each in measures.items()}}
 
 
 def _beside(target: str, recipe: Recipe, watched: Watched | None) -> list[Metric]:
