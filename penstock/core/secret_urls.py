@@ -85,6 +85,7 @@ def _blank_url(match: re.Match[str]) -> str:
 
 
 def blank_query(match: re.Match[str]) -> str:
+    """A parameter of a query, blanked if it holds a secret."""
     return f"{match[1]}={BLANK}" if is_secret_parameter(match[1], match[2]) else match[0]
 
 
