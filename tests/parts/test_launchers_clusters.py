@@ -14,7 +14,8 @@ import pytest
 from examples.cluster_demo import ray_cluster, spark_cluster
 from penstock.contracts.learn import Launcher, Recovery, World
 from penstock.core.errors import MissingPackage, RankLost, RecipeError, TrainingError, UserError
-from penstock.parts.launchers._line import Line, answer
+from penstock.parts.launchers._line import Line
+from penstock.parts.launchers._rank import answer
 from penstock.recipe.schema import load_recipe
 from tests.matrix.harness import records
 from tests.parts.clustered import program, told
@@ -92,7 +93,7 @@ def test_the_heads_import_no_cluster():
 
 
 CODE = (
-    "import pickle, sys; from penstock.parts.launchers._line import answer;"
+    "import pickle, sys; from penstock.parts.launchers._rank import answer;"
     " answer(pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2]))"
 )
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from penstock.contracts.learn import Launcher
 from penstock.core.errors import RecipeError, StoreError, UserError
-from penstock.parts.launchers._line import _told
 from penstock.parts.launchers._places import nodes_of, place_of
+from penstock.parts.launchers._rank import explained
 from penstock.testing.laws import launchers as laws
 
 WORDS = (
@@ -258,13 +258,13 @@ def test_names_in_slurms_short_form(groups):
 
 
 def test_a_store_that_another_machine_does_not_see_is_said():
-    found = _told(StoreError("there is no feed abc in the store /mnt/store."), "laptop")
+    found = explained(StoreError("there is no feed abc in the store /mnt/store."), "laptop")
     assert (
         isinstance(found, StoreError)
         and "training was started on laptop" in str(found)
         and "shared file system" in str(found)
     )
-    assert str(_told(StoreError("the disk is full"), socket.gethostname())) == "the disk is full"
+    assert str(explained(StoreError("the disk is full"), socket.gethostname())) == "the disk is full"
 
 
 def test_the_words_of_the_environment_are_asked_for_when_needed(monkeypatch):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -115,6 +115,7 @@ def _write(
     rows: int,
     ways: Ways,
 ) -> dict[str | None, int]:
+    """Deal the rows out to buckets by the first bits of their key, then sort and write the buckets."""
     scratch.mkdir(parents=True)
     names = list(folders)
     number = min(max(-(-rows // ways.group_rows), 1), max(_MOST_BUCKETS // len(names), 1))
@@ -131,51 +132,65 @@ def _write(
                 f"a row belongs to none of {', '.join(map(str, names))}. This is a defect of Penstock;"
                 " nothing was kept."
             )
-        found: np.ndarray = part.to_numpy(zero_copy_only=False).astype(np.int64) * number + places
-        return found
+        # A folder's buckets lie side by side: its number, then the bucket within it.
+        buckets: np.ndarray = part.to_numpy(zero_copy_only=False).astype(np.int64) * number + places
+        return buckets
 
     try:
         plan = _Coding(schema, key, by)
-        first = _dealt(batches, plan, scratch, place=place, number=number * len(names), ways=ways)
-        tasks: list[tuple[str | None, list[_Bucket], Path]] = []
+        dealt = _dealt(batches, plan, scratch, place=place, number=number * len(names), ways=ways)
+        tasks: list[_Task] = []
         for i, name in enumerate(names):
             buckets = [
                 deeper
-                for j, found in enumerate(first[i * number : (i + 1) * number])
-                if found.rows
-                for deeper in _split(replace(found, first=j * width), width, plan, key=key, ways=ways)
+                for j, bucket in enumerate(dealt[i * number : (i + 1) * number])
+                if bucket.rows
+                for deeper in _split(replace(bucket, first=j * width), width, plan, key=key, ways=ways)
             ]
-            count = sum(bucket.rows for bucket in buckets)
-            shares = _shares(
-                [bucket.rows for bucket in buckets], 1 if count <= 4 * ways.group_rows else ways.num_workers
-            )
-            files = (
-                ["part-0.parquet"]
-                if len(shares) == 1
-                else [f"part-{k:03d}.parquet" for k in range(len(shares))]
-            )
-            folders[name].mkdir(parents=True, exist_ok=True)
-            tasks += [
-                (name, buckets[share], folders[name] / file)
-                for share, file in zip(shares, files, strict=True)
-            ]
-        tasks.sort(key=lambda task: -sum(bucket.rows for bucket in task[1]))
-        with ThreadPoolExecutor(ways.num_workers, thread_name_prefix="penstock-sort") as pool:
-            parts = [
-                (
-                    name,
-                    pool.submit(
-                        _written, [bucket.path for bucket in buckets], plan, path, key=key, ways=ways
-                    ),
-                )
-                for name, buckets, path in tasks
-            ]
-            done: dict[str | None, int] = dict.fromkeys(names, 0)
-            for name, part in parts:
-                done[name] += part.result()
-            return done
+            tasks += _tasks(name, buckets, folders[name], ways)
+        return _run(tasks, names, plan, key=key, ways=ways)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Task(NamedTuple):
+    """One file to be written."""
+
+    name: str | None
+    """Of the part that it is of."""
+    buckets: list[_Bucket]
+    path: Path
+
+
+def _tasks(name: str | None, buckets: list[_Bucket], folder: Path, ways: Ways) -> list[_Task]:
+    """The files of one part: one where it is small, else one a worker."""
+    count = sum(bucket.rows for bucket in buckets)
+    most = 1 if count <= 4 * ways.group_rows else ways.num_workers
+    shares = _shares([bucket.rows for bucket in buckets], most)
+    digits = [f"{k:03d}" for k in range(len(shares))] if len(shares) > 1 else ["0"]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        _Task(name, buckets[share], folder / f"part-{number}.parquet")
+        for share, number in zip(shares, digits, strict=True)
+    ]
+
+
+def _run(
+    tasks: list[_Task], names: list[str | None], plan: _Coding, *, key: str, ways: Ways
+) -> dict[str | None, int]:
+    """Write the files, the largest first so that none is left over at the end; rows by part."""
+    tasks = sorted(tasks, key=lambda task: -sum(bucket.rows for bucket in task.buckets))
+    counts: dict[str | None, int] = dict.fromkeys(names, 0)
+    with ThreadPoolExecutor(ways.num_workers, thread_name_prefix="penstock-sort") as pool:
+        futures = [
+            pool.submit(
+                _written, [bucket.path for bucket in task.buckets], plan, task.path, key=key, ways=ways
+            )
+            for task in tasks
+        ]
+        for task, future in zip(tasks, futures, strict=True):
+            counts[task.name] += future.result()
+    return counts
 
 
 def _prefixes(table: pa.Table, key: str, first: int, width: int, number: int) -> np.ndarray:

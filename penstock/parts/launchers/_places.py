@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from penstock.core.errors import UserError
 
@@ -43,86 +44,107 @@ def place_of(environment: Mapping[str, str]) -> Place:
     """
     env = {word: value for word, value in environment.items() if value != ""}
     if "RANK" in env:
-        size = _number(env, "WORLD_SIZE", "RANK is set")
-        local_size = _number(
-            env,
-            "LOCAL_WORLD_SIZE",
-            "",
-            default=1 if env.get("MASTER_ADDR", "") not in ("127.0.0.1", "localhost", "::1") else size,
-        )
-        return _checked(
-            env,
-            _number(env, "RANK", ""),
-            size,
-            _number(env, "LOCAL_RANK", "", default=0),
-            local_size,
-            "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE",
-            attempt=env.get("TORCHELASTIC_RUN_ID", "0"),
-            is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
-        )
+        return _by_torchrun(env)
     if "JOB_COMPLETION_INDEX" in env:
-        return _checked(
-            env,
-            _number(env, "JOB_COMPLETION_INDEX", ""),
-            _number(env, "WORLD_SIZE", "Kubernetes set JOB_COMPLETION_INDEX"),
-            0,
-            1,
-            "Kubernetes",
-            attempt=env.get("JOB_ATTEMPT", "0"),
-        )
+        return _by_kubernetes(env)
     if "SLURM_PROCID" in env:
-        word = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS"
-        size = _number(env, word, "Slurm set SLURM_PROCID")
-        nodes = nodes_of(
-            env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or ""
-        )
-        tasks = re.match(
-            r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or ""
-        )
-        local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
-        host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
-        return _checked(
-            env,
-            _number(env, "SLURM_PROCID", ""),
-            size,
-            _number(env, "SLURM_LOCALID", "", default=0),
-            min(local_size, size),
-            "Slurm",
-            host=host,
-            key=f"{env.get('SLURM_JOB_ID', '0')}{env.get('SLURM_STEP_ID', '0')}",
-            attempt=env.get("SLURM_RESTART_COUNT", "0"),
-        )
-    for rank, total, local, local_total, by in (
-        (
-            "OMPI_COMM_WORLD_RANK",
-            "OMPI_COMM_WORLD_SIZE",
-            "OMPI_COMM_WORLD_LOCAL_RANK",
-            "OMPI_COMM_WORLD_LOCAL_SIZE",
-            "Open MPI",
-        ),
-        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "MPI"),
-    ):
-        if rank in env:
-            size = _number(env, total, f"{by} set {rank}")
-            local_size = _number(env, local_total, "", default=1)
-            key = (
-                env.get("OMPI_MCA_ess_base_jobid") or env.get("PMIX_NAMESPACE") or env.get("PMI_JOBID") or "0"
-            )
-            return _checked(
-                env,
-                _number(env, rank, ""),
-                size,
-                _number(env, local, "", default=0),
-                local_size,
-                by,
-                host="127.0.0.1" if local_size == size else None,
-                key=key,
-            )
+        return _by_slurm(env)
+    for words in _MPI:
+        if words.rank in env:
+            return _by_mpi(env, words)
     raise UserError(
         "launcher: env takes its place from whoever started it, and there is none in the environment: neither"
         " RANK and WORLD_SIZE (torchrun, Kubeflow) nor JOB_COMPLETION_INDEX (Kubernetes), SLURM_PROCID"
         " (srun), OMPI_COMM_WORLD_RANK or PMI_RANK (MPI). Start it with, say,  torchrun --nproc-per-node 2 -m"
         " penstock run RECIPE,  or use launcher: local"
+    )
+
+
+def _by_torchrun(env: Mapping[str, str]) -> Place:
+    size = _number(env, "WORLD_SIZE", "RANK is set")
+    # Without a number of its own, a meeting place on this machine means that all are on it.
+    is_one_machine = env.get("MASTER_ADDR", "") in ("127.0.0.1", "localhost", "::1")
+    return _checked(
+        env,
+        _number(env, "RANK", ""),
+        size,
+        _number(env, "LOCAL_RANK", "", default=0),
+        _number(env, "LOCAL_WORLD_SIZE", "", default=size if is_one_machine else 1),
+        "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE",
+        attempt=env.get("TORCHELASTIC_RUN_ID", "0"),
+        is_hosted=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+    )
+
+
+def _by_kubernetes(env: Mapping[str, str]) -> Place:
+    return _checked(
+        env,
+        _number(env, "JOB_COMPLETION_INDEX", ""),
+        _number(env, "WORLD_SIZE", "Kubernetes set JOB_COMPLETION_INDEX"),
+        0,
+        1,
+        "Kubernetes",
+        attempt=env.get("JOB_ATTEMPT", "0"),
+    )
+
+
+def _by_slurm(env: Mapping[str, str]) -> Place:
+    # A step's own numbers count before its job's: `srun` may start fewer than were allotted.
+    word = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS"
+    size = _number(env, word, "Slurm set SLURM_PROCID")
+    nodes = nodes_of(
+        env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or ""
+    )
+    tasks = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or "")
+    local_size = int(tasks[0]) if tasks else max(1, -(-size // max(len(nodes), 1)))
+    host = "127.0.0.1" if len(nodes) == 1 else nodes[0] if nodes else None
+    return _checked(
+        env,
+        _number(env, "SLURM_PROCID", ""),
+        size,
+        _number(env, "SLURM_LOCALID", "", default=0),
+        min(local_size, size),
+        "Slurm",
+        host=host,
+        key=f"{env.get('SLURM_JOB_ID', '0')}{env.get('SLURM_STEP_ID', '0')}",
+        attempt=env.get("SLURM_RESTART_COUNT", "0"),
+    )
+
+
+class _Words(NamedTuple):
+    """The variables of one implementation of MPI."""
+
+    by: str
+    rank: str
+    size: str
+    local_rank: str
+    local_size: str
+
+
+_MPI = (
+    _Words(
+        "Open MPI",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    _Words("MPI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+)
+
+
+def _by_mpi(env: Mapping[str, str], words: _Words) -> Place:
+    size = _number(env, words.size, f"{words.by} set {words.rank}")
+    local_size = _number(env, words.local_size, "", default=1)
+    return _checked(
+        env,
+        _number(env, words.rank, ""),
+        size,
+        _number(env, words.local_rank, "", default=0),
+        local_size,
+        words.by,
+        host="127.0.0.1" if local_size == size else None,
+        key=env.get("OMPI_MCA_ess_base_jobid") or env.get("PMIX_NAMESPACE") or env.get("PMI_JOBID") or "0",
     )
 
 
@@ -159,7 +181,7 @@ def _checked(
             f"launcher: env: by {by} this is rank {rank} of {size}, and MASTER_PORT is not set: a free port"
             f" on {host}, the same for all of them."
         )
-    else:
+    else:  # every process of a job works out the same port from its id
         port = _PORTS[0] + sum(ord(letter) * 31**i for i, letter in enumerate(key)) % _PORTS[1]
     return Place(rank, size, local_rank, local_size, host, port, by, attempt, is_hosted)
 
@@ -182,14 +204,14 @@ def nodes_of(text: str) -> list[str]:
     """Slurm's short form of names, written out: `node[01-03,7],gpu1` → node01, node02, node03, node7,
     gpu1.
     """
-    found: list[str] = []
+    nodes: list[str] = []
     for word in re.findall(r"[^,\[\]]+(?:\[[^\]]*\][^,\[\]]*)*", text):
         names = [""]
         for plain, inside in re.findall(r"([^\[\]]+)|\[([^\]]*)\]", word):
             ends = [plain] if plain else [number for part in inside.split(",") for number in _range(part)]
             names = [name + end for name in names for end in ends]
-        found += names
-    return found
+        nodes += names
+    return nodes
 
 
 def _range(part: str) -> list[str]:

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from penstock.contracts.learn import Growth, Launcher, Recovery
 from penstock.core.errors import UserError
 from penstock.core.optional import require
-from penstock.parts.launchers._line import Line, address_towards, answer
+from penstock.parts.launchers._line import Line, address_towards
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
     Between,
@@ -35,6 +35,7 @@ from penstock.parts.launchers._number import (
     only_between,
     recovery,
 )
+from penstock.parts.launchers._rank import answer
 
 _WHY = "launcher: ray"
 _OBJECTS_BYTES = 100 * 2**20

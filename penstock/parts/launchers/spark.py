@@ -38,7 +38,7 @@ from penstock.core.java import (
     spark_master,
 )
 from penstock.core.optional import require
-from penstock.parts.launchers._line import Line, answer
+from penstock.parts.launchers._line import Line
 from penstock.parts.launchers._number import (
     RETURN_SECONDS,
     Between,
@@ -48,6 +48,7 @@ from penstock.parts.launchers._number import (
     only_between,
     recovery,
 )
+from penstock.parts.launchers._rank import answer
 
 _WHY = "launcher: spark"
 _JOIN_SECONDS = 20.0

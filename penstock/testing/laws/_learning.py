@@ -49,81 +49,83 @@ def inputs() -> dict[str, FeatureSpecs]:
     """Groups of input features with equal arrays, as the shelf's features describe them: number, binary,
     category, timestamp, vector, series, image, text.
     """
-    missing = TensorSpec("float32", role="mask")
-
-    def number(edges: list[float]) -> dict[str, TensorSpec]:
-        return {
-            "value": TensorSpec("float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}),
-            "missing": missing,
-        }
-
-    def times() -> dict[str, TensorSpec]:
-        return {
-            "cyclic": TensorSpec("float32", (4,), "values", axes=("part",)),
-            "since": TensorSpec("float32", role="values"),
-            "missing": missing,
-        }
-
-    def words() -> dict[str, TensorSpec]:
-        return {
-            "tokens": TensorSpec("int64", (None,), "index", axes=("time",), cardinality=40),
-            "mask": TensorSpec("bool", (None,), "mask", axes=("time",)),
-        }
-
     return {
         "number": {
-            "age": number([-1.0, 0.0, 1.5]),
-            "fare.paid": number([-2.0, -0.5, 0.0, 0.25, 2.0]),
-            "type": number([0.5]),
+            "age": _number([-1.0, 0.0, 1.5]),
+            "fare.paid": _number([-2.0, -0.5, 0.0, 0.25, 2.0]),
+            "type": _number([0.5]),
         },
         "binary": {
-            "smokes": {"value": TensorSpec("float32", role="values"), "missing": missing},
-            "drinks": {"value": TensorSpec("float32", role="values"), "missing": missing},
+            "smokes": {"value": TensorSpec("float32", role="values"), "missing": _MISSING},
+            "drinks": {"value": TensorSpec("float32", role="values"), "missing": _MISSING},
         },
         "category": {
             "job": {"index": TensorSpec("int64", role="index", cardinality=7)},
             "town": {"index": TensorSpec("int64", role="index", cardinality=3)},
         },
-        "timestamp": {"since": times(), "until": times()},
+        "timestamp": {"since": _times(), "until": _times()},
         "vector": {
             "signal": {
                 "value": TensorSpec("float32", (6,), "values", axes=("component",)),
-                "missing": missing,
+                "missing": _MISSING,
             }
         },
-        "series": {
-            "past": {
-                "values": TensorSpec(
-                    "float32",
-                    (12, 3),
-                    "values",
-                    axes=("time", "variable"),
-                    facts={
-                        "variables": ["a", "b", "c"],
-                        "mean": [0.0, 1.0, -2.0],
-                        "std": [1.0, 3.0, 0.5],
-                        "window": 12,
-                    },
-                ),
-                "mask": TensorSpec("bool", (12,), "mask", axes=("time",)),
-            }
-        },
-        "text": {"bio": words()},
-        "image": {
-            "photo": {
-                "pixels": TensorSpec(
-                    "uint8",
-                    (3, 10, 13),
-                    "pixels",
-                    axes=("channel", "height", "width"),
-                    facts={"mean": [120.0, 90.0, 100.0], "std": [60.0, 0.0, 50.0]},
-                ),
-                "missing": missing,
-            }
-        },
+        "series": {"past": _series()},
+        "text": {"bio": _words()},
+        "image": {"photo": _pixels()},
         "grams": {
-            "bio": {**words(), "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64)}
+            "bio": {
+                **_words(),
+                "grams": TensorSpec("int64", (None,), "index", axes=("gram",), cardinality=64),
+            }
         },
+    }
+
+
+_MISSING = TensorSpec("float32", role="mask")
+
+
+def _number(edges: list[float]) -> dict[str, TensorSpec]:
+    return {
+        "value": TensorSpec("float32", role="values", facts={"edges": edges, "mean": 3.0, "std": 2.0}),
+        "missing": _MISSING,
+    }
+
+
+def _times() -> dict[str, TensorSpec]:
+    return {
+        "cyclic": TensorSpec("float32", (4,), "values", axes=("part",)),
+        "since": TensorSpec("float32", role="values"),
+        "missing": _MISSING,
+    }
+
+
+def _words() -> dict[str, TensorSpec]:
+    return {
+        "tokens": TensorSpec("int64", (None,), "index", axes=("time",), cardinality=40),
+        "mask": TensorSpec("bool", (None,), "mask", axes=("time",)),
+    }
+
+
+def _series() -> dict[str, TensorSpec]:
+    facts = {
+        "variables": ["a", "b", "c"],
+        "mean": [0.0, 1.0, -2.0],
+        "std": [1.0, 3.0, 0.5],
+        "window": 12,
+    }
+    return {
+        "values": TensorSpec("float32", (12, 3), "values", axes=("time", "variable"), facts=facts),
+        "mask": TensorSpec("bool", (12,), "mask", axes=("time",)),
+    }
+
+
+def _pixels() -> dict[str, TensorSpec]:
+    facts = {"mean": [120.0, 90.0, 100.0], "std": [60.0, 0.0, 50.0]}
+    axes = ("channel", "height", "width")
+    return {
+        "pixels": TensorSpec("uint8", (3, 10, 13), "pixels", axes=axes, facts=facts),
+        "missing": _MISSING,
     }
 
 

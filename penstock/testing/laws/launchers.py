@@ -10,9 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+import torch.distributed as dist
+
 from penstock.contracts.learn import Growth, Launcher, World
 from penstock.core.errors import Interrupted, Outgrown, PenstockError, RecipeError
+from penstock.core.heartbeat import Heartbeat
 from penstock.testing.laws import _learning as _
+from penstock.train.parallel import gathered, joined
+from penstock.train.stop import Stop
 
 Law = Callable[[Launcher], None]
 
@@ -22,11 +28,6 @@ def _where(world: World, word: str) -> tuple[str, int, int, int]:
 
 
 def _meet(world: World) -> tuple[float, list[Any] | None]:
-    import torch
-    import torch.distributed as dist
-
-    from penstock.train.parallel import gathered, joined
-
     with joined(world):
         number = torch.tensor([float(world.rank + 1)])
         if world.size > 1:
@@ -43,8 +44,8 @@ def _refuse(world: World) -> None:
 
 def one(launcher: Launcher) -> None:
     """One process: rank 0 of 1, with the arguments and threads given; its value comes back."""
-    found = launcher.launch(_where, ("word",), processes=1, threads=1)
-    assert found == ("word", 0, 1, 1), f"one: expected ('word', 0, 1, 1); found {found}"
+    value = launcher.launch(_where, ("word",), processes=1, threads=1)
+    assert value == ("word", 0, 1, 1), f"one: expected ('word', 0, 1, 1); found {value}"
 
 
 def two(launcher: Launcher) -> None:
@@ -60,20 +61,17 @@ def two(launcher: Launcher) -> None:
 def errors(launcher: Launcher) -> None:
     """The error that a rank raised comes back as it was, and ends the others."""
     for processes in (1, 2):
-        found: PenstockError | None = None
+        raised: PenstockError | None = None
         try:
             launcher.launch(_refuse, (), processes=processes, threads=1)
         except PenstockError as error:
-            found = error
-        assert isinstance(found, RecipeError) and "the last rank refuses" in str(found), (
-            f"errors: expected the rank's own RecipeError; found {found!r}"
+            raised = error
+        assert isinstance(raised, RecipeError) and "the last rank refuses" in str(raised), (
+            f"errors: expected the rank's own RecipeError; found {raised!r}"
         )
 
 
 def _stopped(world: World) -> None:
-    from penstock.core.heartbeat import Heartbeat
-    from penstock.train.stop import Stop
-
     with Stop() as stop:
         Heartbeat.here().progress(0)  # at work
         until = time.monotonic() + 60.0

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from penstock.contracts.summary import Summary
+from penstock.contracts.summary import Summary, sample_keys
 
 Make = Callable[[], Summary]
 Law = Callable[[Make, pa.Array, pa.Array], None]
@@ -83,8 +83,6 @@ def halves_merged_equal_the_whole(make: Make, column: pa.Array, row_ids: pa.Arra
 
 def number_keys_do(make: Make, column: pa.Array, row_ids: pa.Array) -> None:
     """Sample keys (uint64) in the place of row ids give the same."""
-    from penstock.contracts.summary import sample_keys
-
     assert _told(_of(make, column, pa.array(sample_keys(row_ids), pa.uint64()))) == _told(
         _of(make, column, row_ids)
     ), "number_keys_do: it differs"
