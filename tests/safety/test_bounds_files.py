@@ -5,6 +5,7 @@ where and why.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from penstock.formats.extract import extract
 from penstock.formats.groups import pieces_of
 from penstock.formats.options import Reading
 from penstock.formats.reader import Input
+from penstock.parts.sources.files import Files
 from tests.safety.test_bounds_data import penstock
 
 
@@ -379,6 +381,42 @@ def test_a_picture_that_says_it_is_huge_is_refused_by_its_header(side):
 
 
 # -- many files ----------------------------------------------------------------------------------------------
+
+
+def test_twice_as_many_files_cost_twice_as_many_calls(tmp_path, monkeypatch):
+    """What a file costs, by calls of the system and by words of progress, does not grow with their number."""
+    counts: dict[str, int] = {}
+
+    def counted(name: str) -> None:
+        plain = getattr(os, name)
+
+        def call(*given, **words):
+            counts[name] = counts.get(name, 0) + 1
+            return plain(*given, **words)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("stat", "open", "fstat", "scandir", "access"):
+        counted(name)
+
+    def cost(files: int) -> dict[str, int]:
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for i in range(files):
+            (folder / f"{i:04}.csv").write_text(f"a,b\n{i},x\n")
+        source, told = Files(path=str(folder)), []
+        counts.clear()
+        snapshot = source.snapshot(tmp_path)
+        made = source.extract(
+            snapshot, tmp_path / f"s{files}", memory_bytes=256 << 20, events=Events(told.append)
+        )
+        assert made.rows == files
+        return {**counts, "told": len(told)}
+
+    few, many = cost(100), cost(200)
+    assert few["stat"] >= 100
+    for name, calls in many.items():
+        assert calls <= 2 * few.get(name, 0) + 40, name
 
 
 def test_a_small_file_costs_no_thread_and_no_file_of_scratch(tmp_path, monkeypatch):
