@@ -134,10 +134,12 @@ class Bundle:
 
     @property
     def reference(self) -> str:
+        """How commands and stores name it: `bundle-<id>`."""
         return f"bundle-{self.id}"
 
     @property
     def name(self) -> str:
+        """The name of the recipe that it was packed by."""
         return str(self._facts["name"])
 
     @property

@@ -126,6 +126,7 @@ class Steps:
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Steps:
+        """The steps as `bundle.json` declares them."""
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(data["reads"])))
         return cls(
             dict(data["derive"]),

@@ -131,6 +131,7 @@ class Batcher:
 
     @property
     def queued_rows(self) -> int:
+        """Rows that wait to be answered."""
         return self._queued_rows
 
     async def answer(self, intake: Callable[[], Intake], rows: int) -> pa.Table:

@@ -94,6 +94,7 @@ class Connection(H11Protocol):
     # -- what the event loop tells ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head, or refuse where there are too many connections."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # told of every answer that is not fetched at once
         if len(self.connections) > self._most:
@@ -106,10 +107,12 @@ class Connection(H11Protocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop every timer: none may act on a connection that is gone."""
         self._stop_timers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Hand bytes on, and wait for the rest of a head within a bound of time."""
         if self._ended or self.transport.is_closing():
             return
         super().data_received(data)
@@ -121,17 +124,20 @@ class Connection(H11Protocol):
             self._head_timer = _stop(self._head_timer)
 
     def pause_writing(self) -> None:
+        """An answer is not fetched: end the connection if that lasts."""
         super().pause_writing()
         if self._fetch_timer is None:
             self._fetch_timer = self.loop.call_later(FETCH_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
+        """The answer is being fetched again."""
         super().resume_writing()
         self._fetch_timer = _stop(self._fetch_timer)
 
     # -- what uvicorn tells ----------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
+        """An answer is written; a body that it did not wait for is read away within a bound of time."""
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             # Refused before its body was read. Closing at once would take the answer from a client that is
@@ -139,6 +145,7 @@ class Connection(H11Protocol):
             self._rest_timer = self._rest_timer or self.loop.call_later(REST_SECONDS, self.transport.abort)
 
     def handle_events(self) -> None:
+        """Hand events on, unless the connection ends; a body's timer stops with the body."""
         if self._ended:  # a pipelined request behind one that was refused
             return
         super().handle_events()
@@ -146,6 +153,7 @@ class Connection(H11Protocol):
             self._rest_timer = _stop(self._rest_timer)
 
     def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP: 431 where the head is too large, else 400."""
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
         if hint == 431:

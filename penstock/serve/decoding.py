@@ -120,6 +120,7 @@ class Decoder:
         return work() if rows <= AT_ONCE_ROWS else await self._worker_thread.do(work)
 
     def close(self) -> None:
+        """End the thread that decodes large bodies."""
         self._worker_thread.stop()
 
     async def _do(self, size: int, work: Callable[[], T]) -> T:

@@ -52,16 +52,20 @@ class Meters:
         ).labels(model, version).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered with `status` after so many seconds."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def batch(self, rows: int, requests: int) -> None:
+        """So many rows of so many requests were answered together."""
         self._rows.inc(rows)
         self._batch_rows.observe(rows)
         self._batch_requests.observe(requests)
 
     def error(self, reason: str) -> None:
+        """A request was refused, or failed, for a reason: one of few words."""
         self._errors.labels(reason).inc()
 
     def page(self) -> bytes:
+        """All measurements as Prometheus reads them."""
         return generate_latest(self._registry)
