@@ -89,6 +89,7 @@ class CsvFile(FileReader):
             buffer, _, final = self._head(text, PEEK_BYTES)
             buffer, final = self._two_records(text, buffer, final)
             if not final:
+                # The last line is cut somewhere: it would look like a row with too few cells.
                 buffer = buffer[: buffer.rfind(b"\n") + 1] or buffer
         if not head_records(buffer, self._dialect, final=True, most=1):
             raise self._empty()
@@ -122,6 +123,7 @@ class CsvFile(FileReader):
         header = self._has_header(records)
         self._name_columns(records, header)
         if header and records:
+            # The header goes by record and not by line: a name may hold a line end within quotes.
             stop, behind = behind_first(Careful(self._dialect), buffer, line, final)
             buffer, line = buffer[stop:], behind
         return buffer, line, final
@@ -164,6 +166,7 @@ class CsvFile(FileReader):
         buffer = text.read(size)
         final = len(buffer) == 0
         line = 1
+        # Skipped are lines, not records: what is no data may hold any quotes.
         for _ in range(reading.skip_rows):
             while b"\n" not in buffer and not final:
                 more = text.read(max(self.context.block_bytes, len(buffer)))
@@ -177,11 +180,13 @@ class CsvFile(FileReader):
         while not final and len(buffer) < HEAD_BYTES:
             more = text.read(HEAD_BYTES)
             buffer, final = buffer + more, not more
+        # Such a file would be one line, and all of it the header.
         if b"\n" not in buffer[: 1 << 20] and b"\r" in buffer[: 1 << 20]:
             raise SourceError(
                 f"{self.input.path} ends its lines with CR alone, as old Macs did. Convert it first, for"
                 " example with: tr '\\r' '\\n'"
             )
+        # UTF-16 without its mark: each second byte of English is zero.
         if buffer[:4096].count(b"\0") * 10 > len(buffer[:4096]):
             raise SourceError(
                 f"{self.input.path} is full of zero bytes, which text is not. Set `encoding` (utf-16-le?) or"
@@ -221,6 +226,7 @@ class CsvFile(FileReader):
         first = self.input.reading.delimiter or ("\t" if is_tabbed else ",")
         best: tuple[int, bytes] = (0, b"")
         for delimiter in dict.fromkeys([first.encode(), *DELIMITERS]):
+            # A recipe may have made a quote of it.
             if delimiter in (dialect.quote, dialect.escape):
                 continue
             records = head_records(
@@ -277,6 +283,7 @@ class CsvFile(FileReader):
                 else []
             )
             return cells == [n.lower() for n in reading.names]
+        # What the files say together stands: it is known to be no header where `_header` is False.
         looks = seems_header(records) if self._header is None else "no"
         if looks == "perhaps":
             self.say(

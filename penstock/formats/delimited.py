@@ -145,8 +145,11 @@ class Delimited(CsvFile):
                 continue
             if at == len(buffer):
                 return
+            # Only so much is looked at: whether quotes are in place must be known from the block alone,
+            # or one torn quote would decide about the rest of the file.
             start = buffer[at : at + reach]
             last = final and at + len(start) == len(buffer)
+            # Where records provably end; 0: none does, or quotes are where Arrow misreads them.
             cut = plain_cut(start, self._dialect, final=last)
             if cut == 0 and not last and len(start) < LONGEST_RECORD:
                 reach *= 2
@@ -158,6 +161,7 @@ class Delimited(CsvFile):
                 yield self._fast(block, line) if is_only else pool.submit(self._fast, block, line)
                 at, line = at + cut, line + block.count(b"\n")
             else:
+                # In this thread: what the careful parser gets through says where the next block begins.
                 careful = Careful(self._dialect)
                 parsed = self._careful(careful, start, line, final=last, most_bytes=self._block_bytes)
                 if careful.consumed:
@@ -179,6 +183,7 @@ class Delimited(CsvFile):
             short.append(row.actual_columns)
             return "skip"
 
+        # All cells as texts: Arrow would decide on a type block by block, and guess otherwise in the next.
         change = pacsv.ConvertOptions(
             column_types={k: pa.string() for k in keys},
             include_columns=[keys[i] for i in self._wanted or [0]],
@@ -191,6 +196,7 @@ class Delimited(CsvFile):
                 quote_char=d.quote.decode() if d.quote else False,
                 double_quote=True,
                 escape_char=False,
+                # Without this Arrow cuts a quoted cell at its line end, and both halves become rows.
                 newlines_in_values=True,
                 ignore_empty_lines=True,
                 invalid_row_handler=handler,
@@ -203,6 +209,7 @@ class Delimited(CsvFile):
             )
 
         try:
+            # Without a handler first: with one, Arrow calls Python for each ragged row.
             table = parsed(None)
         except pa.ArrowInvalid:
             try:
@@ -215,6 +222,7 @@ class Delimited(CsvFile):
             block, [c.combine_chunks() for c in table.columns]
         ):
             return self._careful(Careful(d), block, line, final=True)
+        # Every line is a row: the usual block, whose line numbers need no looking for.
         if not short and rows == block.count(b"\n") + (not block.endswith(b"\n")):
             lines, rejects = np.arange(line, line + rows, dtype=np.int64), list[Reject]()
         else:
@@ -251,12 +259,15 @@ class Delimited(CsvFile):
         cuts = cuts[(np.searchsorted(quotes, cuts) & 1) == 0]
         cells = np.searchsorted(cuts, ends) - np.searchsorted(cuts, starts) + 1
         good = full & (cells == width)
+        # Two counts of the same rows must agree: else one of them took a quote otherwise, and lines would be
+        # given to the wrong rows.
         if int(good.sum()) != rows:
             return None
         lines = line + np.searchsorted(breaks, starts)
         rejects = []
         for i in np.flatnonzero(full & ~good):
             raw = block[starts[i] : ends[i]].removesuffix(b"\r")
+            # A line of blanks is no row where cells are stripped, as it is for the careful parser.
             if not (d.strip and not raw.strip()):
                 rejects.append(
                     Reject(

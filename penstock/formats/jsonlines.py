@@ -86,6 +86,7 @@ class JsonLines(FileReader):
 
     def __init__(self, input: Input, context: Context) -> None:
         super().__init__(input, context)
+        # One tree for all files that are read alike: a column is made of the values of all of them.
         self._tree: Tree = context.objects.setdefault(input.reading.model_dump_json(), Tree())
         self._encoding = "utf-8"
         self._shape = Shape(input.learnt, input.reading.rename) if input.learnt is not None else None
@@ -102,6 +103,7 @@ class JsonLines(FileReader):
                 self._tree.observe(objects)
             except TooManyFields:
                 raise self._too_many_fields(lines[-1]) from None
+            # Blank lines are not counted: they are no rows in either pass.
             rows += len(lines) + len(rejects)
         self.declared = rows
 
@@ -140,8 +142,10 @@ class JsonLines(FileReader):
             while True:
                 more = text.read(max(self.context.block_bytes // 2, len(rest)))
                 rest += more
+                # Told at once: each line of a JSON array over several lines would be a reject.
                 if line == 1 and not given:
                     self._refuse_whole(rest)
+                # At the end of the file the last line needs no line end.
                 cut = rest.rfind(b"\n") + 1 if more else len(rest)
                 if not cut and len(rest) > LONGEST_LINE:
                     raise SourceError(
@@ -193,10 +197,12 @@ class JsonLines(FileReader):
         for number, text in enumerate(raw, line):
             reason = ""
             try:
+                # Asked before it is parsed: a line of 64 MiB may become gigabytes of Python.
                 reason = self._too_much(text) or ""
                 value = {} if reason else _value(text.decode())
                 if type(value) is not dict:
                     reason = f"expected one JSON object, found {_called(value)}"
+                # `json` lets half a pair through, which no UTF-8 holds: Arrow would fail for the whole block.
                 elif not reason and _SURROGATE.search(text):
                     json.dumps(value, ensure_ascii=False).encode()
                 if not reason and self._shape is not None:

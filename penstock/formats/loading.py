@@ -108,6 +108,7 @@ class _Packed(_Place):
 
     def read(self, names: list[str], pool: ThreadPoolExecutor) -> list[bytes | str]:
         contents: dict[str, bytes | str] = {}
+        # By their places: an archive on a disk or in a bucket is read from its beginning to its end.
         for name in sorted(names, key=lambda n: self._entries[n].offset):
             try:
                 contents[name] = self._archive.read(self._entries[name])
@@ -342,6 +343,7 @@ def _loaded(
             rejects.add(files[file].path, reject, fail=fails(file))
             lost[file] = lost.get(file, 0) + 1
         else:
+            # Rows are numbered without gaps: who comes later counts them so.
             numbers.append(number_of[row] - lost.get(file, 0))
     arrays = [
         pa.array(contents[f.name], f.type) if f.name in contents else batch.column(f.name)

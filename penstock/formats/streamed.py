@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -38,21 +38,28 @@ _READ_BYTES = 1 << 20
 class _File(TableFile):
     """One file, as the reader gets it."""
 
-    def __init__(self, input: Input, context: Context, say: Any) -> None:
+    def __init__(self, input: Input, context: Context, say: Any, aside: Callable[[Reject], bool]) -> None:
+        """
+        Args:
+            say: something of the file, to the user.
+            aside: put a row aside; returns whether a sample has enough of it.
+        """
         self.path = input.path
         self._input = input
         self._context = context
         self._say = say
+        self._aside = aside
         self._encoding: str | None = None
-        self.bad_lines: list[Reject] = []
-        """Lines that are no text, until they are put aside."""
 
     def open(self) -> AbstractContextManager[BinaryIO]:
         return opened(self._input.url)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         if self._encoding is None:
-            self._encoding = encoding_of(self._input.url, self._input.reading.encoding, self._say)
+            # Of a sample, so much is looked at as may be read of it.
+            most = None if self._context.limit is None else self._context.limit_bytes
+            declared = self._input.reading.encoding
+            self._encoding = encoding_of(self._input.url, declared, self._say, most_bytes=most)
         number, rest = 1, b""
         with TextStream(self._input.url, self._encoding) as text:
             while True:
@@ -62,8 +69,10 @@ class _File(TableFile):
                     lines, rest = [rest], b""
                 for line in lines:
                     decoded = self._decoded(line.removesuffix(b"\r"), number)
-                    if decoded is not None:
+                    if isinstance(decoded, str):
                         yield number, decoded
+                    elif self._aside(decoded):
+                        return
                     number += 1
                 if not more:
                     return
@@ -74,13 +83,12 @@ class _File(TableFile):
                         " or take it out."
                     )
 
-    def _decoded(self, line: bytes, number: int) -> str | None:
+    def _decoded(self, line: bytes, number: int) -> str | Reject:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
             reason = undecodable(line, error.start)
-            self.bad_lines.append(Reject(number, reason, line.decode("utf-8", "backslashreplace")))
-            return None
+            return Reject(number, reason, line.decode("utf-8", "backslashreplace"))
 
     @contextmanager
     def local(self) -> Iterator[Path]:
@@ -115,9 +123,13 @@ class Streamed(FileReader):
     def __init__(self, reader: RowReader, input: Input, context: Context) -> None:
         super().__init__(input, context)
         self._reader = reader
-        self._file = _File(input, context, self.say)
+        self._file = _File(input, context, self.say, self._put_aside)
         self._names: dict[str, str] = {}
         """By name in the file: the final one."""
+        self._is_first = True
+        """Whether this pass puts bad rows aside."""
+        self._count = self._aside_bytes = 0
+        """Of this pass: rows that came, good and bad; and the bytes of the bad ones."""
 
     def scan(self) -> None:
         kinds: dict[str, pa.DataType] = {}
@@ -135,6 +147,7 @@ class Streamed(FileReader):
                     kinds[name] = self._united(name, kinds.get(name, pa.null()), canonical(array.type))
         self._settle_columns(kinds, texts)
         with self._in_words():
+            # Asked behind the rows: a format may know it only by then.
             declared = self._reader.declared_rows(self._file)
         self.declared = given + self.rejected if declared is None else declared
 
@@ -195,61 +208,73 @@ class Streamed(FileReader):
         Args:
             is_first: bad rows are put aside; the second time they are left out only.
         """
-        given = size = 0
+        given = size = self._aside_bytes = self._count = 0
+        self._is_first = is_first
         context = self.context
-        with closing(self._read(is_first)) as batches:
+        with closing(self._read()) as batches:
             for whole in batches:
                 for batch in pieces_of(whole, context.batch_bytes):
-                    for piece in self._sound(batch, is_first):
+                    for piece in self._sound(batch):
                         yield self._mended(piece)
                     given += batch.num_rows
                     size += batch.nbytes
                     if context.limit is not None and (given >= context.limit or size >= context.limit_bytes):
                         return
 
-    def _read(self, is_first: bool) -> Generator[pa.RecordBatch, None, None]:
+    def _read(self) -> Generator[pa.RecordBatch, None, None]:
         """What the reader gives, as batches with their `LINE`; rejects are put aside on the way."""
         rows: list[Row] = []
-        size = count = 0
+        size = 0
         most_rows = min(_MOST_ROWS, self.context.limit or _MOST_ROWS)
         items = self._items()
         while True:
             with self._in_words():
                 item = next(items, None)
-            for bad in self._file.bad_lines:
-                self._put_aside(bad, is_first)
-            count += len(self._file.bad_lines)
-            self._file.bad_lines.clear()
             if isinstance(item, Row):
                 rows.append(item)
                 size += _bytes_of(item)
                 if len(rows) < most_rows and size < self.context.block_bytes:
                     continue
             if rows:
-                count += len(rows)
+                self._count += len(rows)
                 with self._in_words():
                     batch = _columns(rows)
                 yield batch
                 rows, size = [], 0
-            if item is None:
+            # Behind the rows that are still held: those before the end of the file.
+            if item is None or self._is_enough():
                 return
             if isinstance(item, Reject):
-                count += 1
-                self._put_aside(item, is_first)
+                self._put_aside(item)
             elif not isinstance(item, Row):
                 with self._in_words():
-                    batch = _numbered(item, count)
-                count += batch.num_rows
+                    batch = _numbered(item, self._count)
+                self._count += batch.num_rows
                 yield batch
 
     def _items(self) -> Iterator[Any]:
         yield from self._reader.read(self._file)
 
-    def _put_aside(self, bad: Reject, is_first: bool) -> None:
-        if is_first:
-            self.reject(bad)
+    def _put_aside(self, bad: Reject, *, is_counted: bool = True) -> bool:
+        """Put a row aside, in the first pass alone.
 
-    def _sound(self, batch: pa.RecordBatch, is_first: bool) -> Iterator[pa.RecordBatch]:
+        Args:
+            is_counted: it is no row of a batch, where it has been counted.
+
+        Returns:
+            Whether a sample's bad rows alone are as much as it may be: a file of nothing else is not read to
+            its end for a look.
+        """
+        self._aside_bytes += len(bad.row)
+        self._count += is_counted
+        if self._is_first:
+            self.reject(bad)
+        return self._is_enough()
+
+    def _is_enough(self) -> bool:
+        return self.context.limit is not None and self._aside_bytes >= self.context.limit_bytes
+
+    def _sound(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows whose values can be held."""
         with self._in_words():
             judged = [validated(column) for column in batch.columns]
@@ -263,7 +288,7 @@ class Streamed(FileReader):
             }
             line = values.pop(LINE)
             text = json.dumps(values, ensure_ascii=False, default=str)
-            self._put_aside(Reject(int(line), reason, text, name), is_first)
+            self._put_aside(Reject(int(line), reason, text, name), is_counted=False)
         yield from without(batch, odd)
 
     def _mended(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -205,3 +205,15 @@ def test_lines_are_decoded_and_what_is_no_text_is_put_aside(tmp_path):
         made = extract(inputs, tmp_path / f"{len(content)}", memory_bytes=1 << 28, events=Events())
         assert pq.read_table(made.parquet)["text"].to_pylist() == texts
         assert [row["line"] for path in made.rejects for row in pq.read_table(path).to_pylist()] == bad
+
+
+def test_a_look_at_nothing_but_bad_rows_ends_early(tmp_path):
+    file = tmp_path / "a.any"
+    file.write_bytes(b"\xff" * 99 + b"\n" + b"\xff\xff\n" * 5_000)
+    inputs = [Input("a.any", str(file), Reading.model_validate({"format": Lines()}), file.stat().st_size)]
+    made = extract(
+        inputs, tmp_path / "look", memory_bytes=1 << 28, events=Events(), limit=10, limit_bytes=1_000
+    )
+    assert made.rows == 0 and 1 <= made.rejected < 1_000
+    whole = extract(inputs, tmp_path / "whole", memory_bytes=1 << 28, events=Events())
+    assert whole.rejected == 5_001
