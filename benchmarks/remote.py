@@ -33,7 +33,8 @@ from penstock.encode.encoding import Encoding
 from penstock.encode.feed import Feed, fit_encoding
 from penstock.loader.loader import Loader
 from penstock.recipe.schema import load_recipe
-from penstock.shards.shards import ShardWriter, rows_in
+from penstock.shards.layout import rows_in
+from penstock.shards.writer import ShardWriter
 
 BYTES = int(float(os.environ.get("BENCH_BYTES", 2e9)))
 LATENCY_SECONDS = 0.02

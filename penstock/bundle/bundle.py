@@ -49,6 +49,7 @@ from penstock.formats.table import read_sound
 from penstock.recipe.bundled import check_bundle
 from penstock.recipe.read import read_recipe
 from penstock.recipe.schema import Recipe, Resources, load_recipe
+from penstock.recipe.stores import as_store
 
 FORMAT = 1
 GOLDEN_TOLERANCE = 1e-5
@@ -462,7 +463,7 @@ def _from_store(text: str, store: Store | str | Path | None) -> Artefact:
             f"there is no folder {text!r} here; to look it up as a reference, say in which store (store=, or"
             " --store)."
         )
-    opened = store if isinstance(store, Store) else Store(store)
+    opened = as_store(store)
     known = [name.split("/")[1] for name in opened.names("bundles") if why_refused(name) is None]
     wanted = text.removeprefix("bundle-").lower()
     near = (

@@ -18,7 +18,7 @@ from penstock.encode.quarantine import Quarantine
 from penstock.encode.spans import Encoded, Joined, cuts, shard_rows_for, spans
 from penstock.encode.writer import FeedJob, FeedParts, FeedWriter
 from penstock.prepare.dataset import SPLITS
-from penstock.shards.shards import SHARD_BYTES
+from penstock.shards.writer import SHARD_BYTES
 
 _SPANS_EACH = 4
 """Spans for each item that is worked on at a time: executors differ in speed, and end together if there are

@@ -50,8 +50,9 @@ from penstock.prepare.budget import rows_within, threads_of
 from penstock.prepare.dataset import SPLITS, Dataset
 from penstock.recipe.schema import Recipe
 from penstock.shards.cache import Cache
+from penstock.shards.layout import rows_in
 from penstock.shards.remote_files import HELD_BYTES
-from penstock.shards.shards import Shards, rows_in
+from penstock.shards.shards import Shards
 
 FORMAT = 1
 

@@ -14,7 +14,7 @@ from penstock.encode.quarantine import Quarantine
 from penstock.encode.spans import Encoded
 from penstock.encode.writer import FeedParts, FeedWriter
 from penstock.prepare.dataset import SPLITS
-from penstock.shards.shards import ShardWriter
+from penstock.shards.writer import ShardWriter
 
 
 class LocalWriter(FeedWriter):

@@ -36,11 +36,13 @@ class OrderColumns:
 
     @classmethod
     def of(cls, recipe: Recipe) -> OrderColumns:
+        """The columns that a recipe's `train.order` goes by."""
         order = recipe.train.order
         return cls(order.mix.by if order.mix else None, order.weights)
 
     @property
     def columns(self) -> list[str]:
+        """Those that are named."""
         return [column for column in (self.mix, self.weights) if column is not None]
 
     def to_dict(self) -> dict[str, str]:

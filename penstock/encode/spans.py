@@ -27,7 +27,8 @@ from penstock.contracts.data import ROW_ID
 from penstock.contracts.summary import Summary, sample_keys
 from penstock.encode.encoding import Accepted, Encoding
 from penstock.encode.order_columns import OrderColumns
-from penstock.shards.shards import ShardWriter, row_id_halves
+from penstock.shards.row_ids import row_id_halves
+from penstock.shards.writer import ShardWriter
 
 SPAN_ROWS = 65_536
 """A span of fewer rows is not worth a task."""
@@ -114,6 +115,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def count(self, accepted: Accepted, rows: int, heaviest: float) -> None:
+        """Add a batch: what was refused of it, the rows used, and the heaviest weight."""
         self.reasons.update(
             f"{problem.path[0]}: {problem.text}"
             for problems in accepted.refused.values()
@@ -124,6 +126,7 @@ class Tally:
         self.heaviest = max(self.heaviest, heaviest)
 
     def merge(self, other: Tally) -> None:
+        """Add what another tally has seen."""
         self.seen += other.seen
         self.used += other.used
         self.heaviest = max(self.heaviest, other.heaviest)

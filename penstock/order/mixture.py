@@ -141,9 +141,11 @@ class Mixture:
 
     @property
     def period(self) -> int:
+        """Draws after which each group has come as often as its count says."""
         return sum(self.counts)
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
+        """As `Draws.draw`; `source` says the group where groups are feeds."""
         turn, positions = around(positions, self.rows)
         group, draws = self.turns(epoch * self.rows + positions)
         slots, occurrence = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
@@ -167,6 +169,7 @@ class Mixture:
         return group, period * counts[group] + place - (ends - counts)[group]
 
     def empty(self, epoch: int) -> np.ndarray | None:
+        """None: holes are known only by drawing."""
         return None
 
 

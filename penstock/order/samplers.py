@@ -110,6 +110,7 @@ class Subset:
 
     @property
     def is_all(self) -> bool:
+        """Whether no slot is left out."""
         return self.rows == self.of
 
     def slots(self, numbers: np.ndarray) -> np.ndarray:
@@ -146,13 +147,16 @@ class Once:
 
     @property
     def rows(self) -> int:
+        """Positions of an epoch: one a row."""
         return self.subset.rows
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
+        """As `Draws.draw`."""
         turn, positions = around(positions, self.rows)
         return Drawn(self.subset.slots(replace(self.order, epoch=epoch).slots(positions)), turn)
 
     def empty(self, epoch: int) -> np.ndarray:
+        """As `Draws.empty`; known without drawing."""
         if not len(self.holes):
             return NO_HOLES
         numbers, chosen = self.subset.numbers(self.holes)
@@ -194,6 +198,7 @@ class Replaced:
                 raise UserError("no row can be drawn: every row that has a weight was taken out")
 
     def draw(self, epoch: int, positions: np.ndarray) -> Drawn:
+        """As `Draws.draw`."""
         key = derive_seed(self.seed, "draw", epoch)
         turn, places = around(positions, self.rows)
         slots = self._slots(places, key, 0)
@@ -222,6 +227,7 @@ class Replaced:
         return self.subset.slots(found)
 
     def empty(self, epoch: int) -> np.ndarray:
+        """As `Draws.empty`."""
         return NO_HOLES
 
 

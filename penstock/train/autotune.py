@@ -24,11 +24,11 @@ from penstock.contracts.learn import World
 from penstock.core.cores import usable_cores
 from penstock.core.errors import TrainingError
 from penstock.core.events import Events
-from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
 from penstock.recipe.schema import Recipe
+from penstock.recipe.stores import store_of
 from penstock.train.learner import Learner
 from penstock.train.optim import total_steps
 from penstock.train.parallel import joined, settled
@@ -161,9 +161,7 @@ def _seconds(recipe: Recipe, feed: Feed, examples_a_second: float) -> float:
 
 def _trial(world: World, recipe: Recipe, store_url: str, feed_id: str, seconds: float) -> float:
     with joined(world):
-        return speed(
-            world, recipe, Feed.open(Store(store_url, cache_bytes=recipe.resources.cache), feed_id), seconds
-        )
+        return speed(world, recipe, Feed.open(store_of(recipe, store_url), feed_id), seconds)
 
 
 def speed(world: World, recipe: Recipe, feed: Feed, seconds: float) -> float:

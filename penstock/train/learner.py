@@ -27,7 +27,7 @@ from penstock.core.identity import derive_seed
 from penstock.encode.feed import Feed
 from penstock.model import Network, build_network, decoders_of, target_specs
 from penstock.recipe.schema import Recipe
-from penstock.shards.shards import row_id_text
+from penstock.shards.row_ids import row_id_text
 from penstock.train.blocks import blocks_of, compute_again, sync_norms
 from penstock.train.communicator import Communicator
 from penstock.train.freezing import freeze

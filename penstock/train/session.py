@@ -18,12 +18,12 @@ from penstock.contracts.optim import RateScale
 from penstock.core.events import Events
 from penstock.core.heartbeat import Heartbeat
 from penstock.core.listeners import listening
-from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for
 from penstock.loader.loader import Loader
 from penstock.loader.options import LoaderOptions
 from penstock.model import parameter_count
 from penstock.recipe.schema import Recipe
+from penstock.recipe.stores import store_of
 from penstock.train.checkpoint_manager import CheckpointManager
 from penstock.train.early_stopping import EarlyStopping
 from penstock.train.errors import explaining_errors
@@ -86,7 +86,7 @@ class Session:
         self.heartbeat.progress()
         stack.enter_context(listening(self.events, waiting=self.heartbeat.progress))
         self.feed = Feed.open(
-            Store(job.store, cache_bytes=recipe.resources.cache),
+            store_of(recipe, job.store),
             job.feed,
             memory_bytes=recipe.resources.memory // _FEED_SHARE // world.size,
         )

@@ -13,7 +13,7 @@ from penstock.core.errors import ContractError, RecipeError, StoreError
 from penstock.core.events import Event, Events
 from penstock.core.store import Store
 from penstock.encode.feed import Feed, batch_size_for, feed_id, write_feed
-from penstock.shards.shards import row_id_text
+from penstock.shards.row_ids import row_id_text
 from tests.data.fakes import FakeDataset, ids, recipe
 
 WORDS: dict[str, Any] = {"inputs": {"x": "number", "job": "category"}, "targets": {"y": "binary"}}

@@ -20,7 +20,7 @@ from penstock.encode import distributed as feed_distributed
 from penstock.encode import fit as feed_fit
 from penstock.encode.feed import write_feed
 from penstock.encode.spans import cuts, spans
-from penstock.shards.shards import row_id_text
+from penstock.shards.row_ids import row_id_text
 from tests.data.lake import SPLITS, Lake
 
 

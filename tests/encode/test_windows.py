@@ -23,7 +23,7 @@ from penstock.encode.series import steps as steps_room
 from penstock.encode.series.forecast_windows import windows_of
 from penstock.encode.series.sampled_dataset import SampledDataset, seen
 from penstock.encode.series.windows import Anchors, Lagged, Reach, broken, season_of, usual_distance
-from penstock.shards.shards import row_id_halves
+from penstock.shards.row_ids import row_id_halves
 from tests.data.lake import Lake, adds_up
 from tests.loader.flat import open_loader
 

@@ -200,7 +200,7 @@ def test_several_shards_give_the_same_batches_as_one(
     tmp_path: Path, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from penstock.encode import local as feed_local
-    from penstock.shards.shards import ShardWriter
+    from penstock.shards.writer import ShardWriter
 
     monkeypatch.setattr(
         feed_local, "ShardWriter", lambda folder, split: ShardWriter(folder, split, shard_bytes=5_000)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.shards.mmap_concat import PAGE_BYTES, Piece, mmap_concat
-from penstock.shards.shards import Shards, ShardWriter
+from penstock.shards.shards import Shards
+from penstock.shards.writer import ShardWriter
 
 
 def written(folder: Path, sizes: list[int], offset: int = 0) -> tuple[list[Piece], bytes]:

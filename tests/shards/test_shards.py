@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import StoreError
-from penstock.shards.shards import Shards, ShardWriter, row_id_halves, row_id_text
+from penstock.shards.row_ids import row_id_halves, row_id_text
+from penstock.shards.shards import Shards
+from penstock.shards.writer import ShardWriter
 
 
 def arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ from penstock.pipeline.stages import Pipeline
 from penstock.prepare import dataset as dataset_room
 from penstock.prepare.dataset import Dataset
 from penstock.recipe.schema import load_recipe
-from penstock.shards.shards import ShardWriter
+from penstock.shards.writer import ShardWriter
 from tests.data.fakes import FakeDataset, recipe
 from tests.faults import FAULTS, Line, faulty_s3
 from tests.loader.flat import open_loader

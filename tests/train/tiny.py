@@ -16,7 +16,8 @@ from penstock.core.store import Store
 from penstock.encode.feed import SPLITS, Feed, fit_encoding
 from penstock.recipe.schema import Recipe, load_recipe
 from penstock.run import Run
-from penstock.shards.shards import ShardWriter, row_id_halves
+from penstock.shards.row_ids import row_id_halves
+from penstock.shards.writer import ShardWriter
 
 TWO = {"type": "local", "processes": 2, "threads": 1}
 NO_CHANCE = {

@@ -29,11 +29,13 @@ from penstock.encode.encoding import WEIGHT, Accepted, Encoding
 from penstock.encode.quarantine import Quarantine
 from penstock.encode.recipe_encoding import sample_encoding
 from penstock.encode.series.chunk import Chunk
-from penstock.encode.series.steps import RANK, SPLITS, Steps, sort_steps
+from penstock.encode.series.steps import RANK, Steps, sort_steps
 from penstock.encode.series.windows import Anchors, Lagged, Reach, season_of
 from penstock.encode.writer import FeedParts, FeedWriter
+from penstock.prepare.dataset import SPLITS
 from penstock.recipe.schema import Recipe
-from penstock.shards.shards import ShardWriter, row_id_halves
+from penstock.shards.row_ids import row_id_halves
+from penstock.shards.writer import ShardWriter
 
 
 class SeriesWriter(FeedWriter):

@@ -28,9 +28,10 @@ from penstock.core.store import STAGING, as_store_error
 from penstock.encode.encoding import Accepted
 from penstock.encode.recipe_encoding import row_encoding
 from penstock.encode.series.chunk import Chunk
-from penstock.encode.series.steps import RANK, SPLITS, Steps, sort_steps
+from penstock.encode.series.steps import RANK, Steps, sort_steps
 from penstock.encode.series.unsampled import Unsampled, count_series
 from penstock.encode.series.windows import Anchors, Reach
+from penstock.prepare.dataset import SPLITS
 from penstock.recipe.schema import Recipe
 
 if TYPE_CHECKING:

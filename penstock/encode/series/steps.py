@@ -29,7 +29,6 @@ from penstock.encode.series.windows import broken, usual_distance
 from penstock.formats.learnt import KEPT, MISFIT
 from penstock.recipe.schema import Recipe, Samples
 
-SPLITS = ("train", "validation", "test")
 RANK = "__rank"
 """int8: a step's split, as its place in `SPLITS`."""
 CHUNK_ROWS = 65_536

@@ -41,6 +41,7 @@ class Reach:
 
     @property
     def steps(self) -> int:
+        """How many steps a sample reads."""
         return self.back + self.ahead
 
     @classmethod
@@ -189,6 +190,7 @@ class Lagged:
         self._values, self._segment = values[len(values) - tail :], segment[len(segment) - tail :]
 
     def result(self) -> list[float | None]:
+        """By variable; None where no two steps so far apart were there."""
         return [float(s / c) if c else None for s, c in zip(self._sum, self._count, strict=True)]
 
 

@@ -1,0 +1,190 @@
+"""How a shard lies on disk, and what is mapped of it: an uncompressed Arrow IPC file with one record batch.
+
+Dense arrays of one dtype lie side by side in one matrix, a fixed-size-list column: a shuffled batch is then
+one gather a dtype, whatever the number of features (forty separate columns are seven times slower to gather
+from). The schema's metadata holds the layout: which array is at which columns of which matrix. Ragged arrays
+and bytes are list and binary columns of their own. Anything that reads Arrow reads a shard.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.core.errors import StoreError
+from penstock.core.sound import sound
+from penstock.shards.mmap_concat import PAGE_BYTES, Piece
+
+LAYOUT = b"penstock.layout"
+"""The key of the layout in the schema's metadata."""
+_PADDING = b"penstock.padding"
+FORMAT = 1
+"""Of shards; newer ones are refused."""
+
+Arrays = dict[str, np.ndarray]
+Held = dict[str, Any]
+"""An open shard: a matrix by dtype, and object columns by name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array lies: `width` columns of the matrix of `dtype` from `start`, or an object column of its
+    own.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int = 0
+    ragged: str | None = None
+    """None: dense. Otherwise the dtype of the elements of each row's array, or `bytes`."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix that it takes."""
+        return math.prod(self.shape)
+
+
+def rows_in(file: Path) -> int:
+    """The rows of a shard."""
+    return int(open_shard(str(file), None)[0].num_rows)
+
+
+def _offsets_and_values(column: pa.Array, ragged: str | None) -> Any:
+    """A column of bytes as it is; of arrays as where each row starts and all values, so that a row is a slice
+    and not an object of Arrow's.
+    """
+    if ragged == "bytes":
+        return column
+    return np.asarray(column.offsets), np.asarray(
+        column.values.to_numpy(zero_copy_only=ragged != "bool"), dtype=ragged
+    )
+
+
+def held_dtype(dtype: str) -> np.dtype:
+    """How a dtype lies in a matrix: Arrow packs booleans into bits, so they are held as bytes."""
+    return np.dtype("uint8" if dtype == "bool" else dtype)
+
+
+def layout_of(arrays: Arrays) -> list[Place]:
+    """Where each array of rows like these goes."""
+    places: list[Place] = []
+    filled: dict[str, int] = {}
+    for name, values in arrays.items():
+        if values.dtype == object:
+            first = next((v for v in values if v is not None), None)
+            ragged = "bytes" if isinstance(first, bytes) else str(np.asarray(first).dtype)
+            places.append(Place(name, "object", (), 0, ragged))
+            continue
+        dtype = values.dtype.name
+        place = Place(name, dtype, tuple(values.shape[1:]), filled.get(dtype, 0))
+        filled[dtype] = place.start + place.width
+        places.append(place)
+    return places
+
+
+def object_column(values: np.ndarray, ragged: str) -> pa.Array:
+    """Bytes, or arrays of one dtype, a row each, as a column of its own."""
+    if ragged == "bytes":
+        return pa.array(list(values), pa.large_binary())
+    lengths = np.fromiter((len(v) for v in values), np.int64, len(values))
+    flat = np.concatenate([np.asarray(v, ragged) for v in values]) if len(values) else np.empty(0, ragged)
+    return pa.LargeListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), pa.array(flat)
+    )
+
+
+def bytes_of(arrays: Arrays) -> int:
+    """What rows take on disk, about."""
+    return sum(
+        (
+            values.nbytes
+            if values.dtype != object
+            else sum(len(v) * getattr(v, "itemsize", 1) + 8 for v in values)
+        )
+        for values in arrays.values()
+    )
+
+
+def matrices_of(batch: pa.RecordBatch, places: list[Place]) -> Held:
+    """A shard's matrices and object columns, by name, without a copy."""
+    held: Held = {}
+    for name in dict.fromkeys(p.dtype for p in places if p.ragged is None):
+        column = batch.column(name)
+        held[name] = np.frombuffer(
+            column.flatten().buffers()[1], held_dtype(name), count=len(column) * column.type.list_size
+        ).reshape(len(column), column.type.list_size)
+    held.update(
+        {
+            place.name: _offsets_and_values(batch.column(place.name), place.ragged)
+            for place in places
+            if place.ragged is not None
+        }
+    )
+    return held
+
+
+def pieces_of(file: str, dtypes: list[str]) -> dict[str, Piece]:
+    """Where in a shard's file each matrix lies."""
+    with pa.memory_map(file, "r") as source:
+        beginning = source.read_buffer(1).address
+        source.seek(0)
+        batch = pa.ipc.open_file(source).get_batch(0)
+        buffers = {name: batch.column(name).flatten().buffers()[1] for name in dtypes}
+        width = {name: batch.schema.field(name).type.list_size * held_dtype(name).itemsize for name in dtypes}
+        return {
+            name: Piece(file, buffer.address - beginning, batch.num_rows * width[name])
+            for name, buffer in buffers.items()
+        }
+
+
+def paged(schema: pa.Schema, row: list[pa.Array]) -> pa.Schema:
+    """The schema, padded so that a file of it has its first buffer at the beginning of a page; `row` is one
+    row of it.
+    """
+    padding = 0
+    # once if padding made the message just as much longer; it is rounded to eights, so twice
+    for _ in range(4):
+        padded = schema.with_metadata({**schema.metadata, _PADDING: b" " * padding})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, padded) as writer:
+            writer.write_batch(pa.record_batch(row, schema=padded))
+        # after the magic word: two messages, each a mark, a length and so many bytes
+        made, at = memoryview(sink.getvalue()), 8
+        for _ in range(2):
+            at += 8 + int.from_bytes(made[at + 4 : at + 8], "little")
+        if at % PAGE_BYTES == 0:
+            return padded
+        padding += -at % PAGE_BYTES
+    return schema
+
+
+def open_shard(file: str, content: pa.Buffer | None) -> tuple[pa.RecordBatch, list[Place]]:
+    """A shard out of a local file, or of `content` that came from `file`: its lists lead nowhere out of it,
+    whoever wrote it.
+    """
+    with sound(f"the shard {file}", advice="Delete the feed, and it is made again"):
+        reader = pa.ipc.open_file(pa.memory_map(file, "r") if content is None else content)
+        layout = json.loads((reader.schema.metadata or {})[LAYOUT])
+        if layout["format"] > FORMAT:
+            raise StoreError(
+                f"{file} has format {str(layout['format'])[:40]}; this Penstock reads formats up to {FORMAT}."
+                " Upgrade Penstock."
+            )
+        places = [
+            Place(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["start"], entry["ragged"])
+            for entry in layout["arrays"]
+        ]
+        batch = reader.get_batch(0)
+        batch.validate()
+        for place in places:
+            if place.ragged is not None:
+                batch.column(place.name).validate(full=True)
+        matrices_of(batch, places)
+        return batch, places
