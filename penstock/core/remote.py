@@ -46,6 +46,9 @@ def _check_place(url: str) -> None:
         raise ValueError(f"it names no bucket or host after {parts.scheme}://")
     if parts.scheme in ("http", "https", "hdfs"):
         _ = parts.port  # raises where it is none
+        if ":" in (parts.hostname or ""):
+            # fsspec takes `::` for a chain of protocols, and brackets for a pattern
+            raise ValueError("it names its host by an IPv6 address; give the host a name, as in /etc/hosts")
 
 
 def reach(url: str, *, patient: bool = False) -> tuple[Any, str]:

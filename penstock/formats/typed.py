@@ -238,7 +238,7 @@ def unpacked(array: pa.Array) -> pa.Array:
     if t.is_run_end_encoded(array.type):
         return unpacked(pc.run_end_decode(array))
     if t.is_list_view(array.type) or t.is_large_list_view(array.type):
-        return rebuild(*pieces(array))  # a cast of a slice of such a view gives other lists (pyarrow 21)
+        return rebuild(*pieces(array))  # a cast of a slice of such a view gives other lists (pyarrow 25)
     return convert(array, pa.float64(), "") if t.is_duration(array.type) else array
 
 

@@ -66,9 +66,9 @@ class Zip(Archive):
             BadZipFile: it lists two members at one place.
         """
         infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
-        if infos and infos[0].header_offset >= _LOCAL.size:
+        if (infos[0].header_offset if infos else self._zip.start_dir) >= _LOCAL.size:
             yield from self._member_in(0, _LOCAL.size + _LONGEST_NAME, begins=True)
-        ends = [*(info.header_offset for info in infos[1:]), self._zip.start_dir]
+        ends = [*(info.header_offset for info in infos), self._zip.start_dir][1:]
         for info, end in zip(infos, ends, strict=True):
             if info.header_offset == end:
                 raise zipfile.BadZipFile(

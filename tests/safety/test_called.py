@@ -103,6 +103,8 @@ def test_a_tracker_takes_no_name_of_the_runs_in_other_letters(folder: str) -> No
         ["show", "run-\0", "--store", "{folder}"],
         ["init", "http://127.0.0.1:99999/x.csv"],
         ["init", "https://127.0.0.1:abc/x.csv"],
+        ["init", "http://me:***@[::1]:9/x.csv"],
+        ["list", "runs", "--store", "http://[fe80::1]/x"],
     ],
     ids=lambda words: ascii(" ".join(words)),
 )

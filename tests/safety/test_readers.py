@@ -489,6 +489,19 @@ def test_a_zip_whose_directory_lost_members_is_told(tmp_path: Path) -> None:
             read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
 
 
+def test_a_zip_without_members_is_no_damaged_one(tmp_path: Path) -> None:
+    """And one whose directory was emptied is told, though its members are there."""
+    (tmp_path / "a.zip").write_bytes(b"PK\x05\x06" + bytes(18))
+    with pytest.raises(SourceError, match="it has no files"):
+        read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
+    whole = _zip(3)
+    members = whole[: whole.index(b"PK\x01\x02")]
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, len(members), 0)
+    (tmp_path / "a.zip").write_bytes(members + end)
+    with pytest.raises(SourceError, match="it has no files"):
+        read(Folder(path=str(tmp_path / "a.zip")), tmp_path)
+
+
 def test_a_zip_of_64_bits_is_counted_too(tmp_path: Path) -> None:
     whole = _zip(40)
     start, end = whole.index(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
