@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -40,6 +39,7 @@ from penstock.contracts.learnt import Learnt
 from penstock.contracts.part import no_foreign_code
 from penstock.core.errors import BundleError, RecipeError, RequestError, StoreError
 from penstock.core.identity import sha256_file
+from penstock.core.jsons import parsed
 from penstock.core.near import did_you_mean
 from penstock.core.paths import reason as why_refused
 from penstock.core.paths import shown
@@ -360,7 +360,7 @@ class Bundle:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            found = json.loads(self._member(name).read_text("utf-8"))
+            found = parsed(self._member(name).read_text("utf-8"))
         except ValueError:
             found = None
         if not isinstance(found, dict):

@@ -25,6 +25,7 @@ from typing import Any
 
 from penstock.core import objects
 from penstock.core.errors import StoreError
+from penstock.core.jsons import parsed
 from penstock.core.listeners import as_here, notify
 from penstock.core.paths import below, reason, shown
 from penstock.core.remote import RANGE_BYTES, reach, read_pieces, read_range
@@ -108,7 +109,7 @@ class Bucket:
             content = bytes(self.system.cat_file(self.path(key)))
             if json_whole:
                 try:
-                    json.loads(content)
+                    parsed(content)
                 except ValueError as error:
                     raise Torn(f"it is no whole JSON: {error}") from None
             return content
@@ -282,7 +283,7 @@ class Bucket:
         sent: dict[str, list[Any]] = {}
         if memo is not None and memo.is_file():
             with contextlib.suppress(ValueError):  # a torn memo only costs sending again
-                sent = json.loads(memo.read_text("utf-8"))
+                sent = parsed(memo.read_text("utf-8"))
         writing = threading.Lock()
 
         def one(file: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Collection
 from typing import Any
 
 from penstock.core.errors import StoreError
+from penstock.core.jsons import parsed
 from penstock.core.store import Store
 
 FORMAT = 1
@@ -90,8 +91,8 @@ class Catalogue:
 def _entries(text: str | None) -> dict[str, dict[str, Any]]:
     """The entries of a catalogue's text; none of it where it is not as `save` writes it."""
     try:
-        whole = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        whole = parsed(text or "{}")
+    except ValueError:
         return {}
     if (
         not isinstance(whole, dict)

@@ -41,6 +41,7 @@ from pathlib import Path
 from penstock.core.drafts import temporary_file
 from penstock.core.errors import LeaseLost, StoreError
 from penstock.core.identity import fingerprint
+from penstock.core.jsons import parsed
 from penstock.core.listeners import in_silence
 from penstock.core.shelf import Shelf
 
@@ -105,7 +106,7 @@ class Holder:
     def of(cls, token: int, content: bytes | None) -> Holder:
         """What a holder wrote of itself; a record that cannot be read tells its token alone."""
         try:
-            facts = json.loads(content or b"{}")
+            facts = parsed(content or b"{}")
             seconds = min(max(float(facts["seconds"]), 0.0), _MOST_SECONDS)
             since = _moment(facts.get("since"))
             return cls(token, str(facts["host"]), str(facts["boot"]), int(facts["pid"]), seconds, since)
@@ -302,7 +303,7 @@ class _Seen:
     @classmethod
     def recall(cls, leased: Leased) -> _Seen | None:
         try:
-            token, beat, at = json.loads(cls._path(leased).read_text("utf-8"))
+            token, beat, at = parsed(cls._path(leased).read_text("utf-8"))
             seen = cls(int(token), str(beat), float(at))
         except (OSError, ValueError, TypeError):
             return None

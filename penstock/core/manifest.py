@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from penstock.core.errors import StoreError
+from penstock.core.jsons import parsed
 from penstock.core.paths import plain_all
 
 FORMAT = 1
@@ -24,7 +24,7 @@ def read_manifest(content: bytes, path: str) -> dict[str, Any]:
         f"{path}/{MANIFEST} is not a manifest that can be read; it was changed after it was written."
     )
     try:
-        manifest: dict[str, Any] = json.loads(content)
+        manifest: dict[str, Any] = parsed(content)
         files = manifest["files"]
         newer = manifest.get("format", 0) > FORMAT
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

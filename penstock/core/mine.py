@@ -20,6 +20,7 @@ from typing import Any
 
 from penstock.core.errors import StoreError
 from penstock.core.identity import fingerprint
+from penstock.core.jsons import parsed
 from penstock.core.store import atomic_write
 
 
@@ -47,7 +48,7 @@ def recall(kind: str, name: str) -> dict[str, Any] | None:
         file = _file(folder, kind, name)
         if not (_is_private(folder, stat.S_ISDIR) and _is_private(file, stat.S_ISREG)):
             return None
-        facts = json.loads(file.read_text("utf-8"))
+        facts = parsed(file.read_text("utf-8"))
     except (OSError, ValueError, RuntimeError):
         return None
     return facts if isinstance(facts, dict) else None

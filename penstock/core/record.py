@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from penstock.core.errors import StoreError
+from penstock.core.jsons import parsed
 from penstock.core.manifest import FORMAT
 from penstock.core.paths import shown
 from penstock.core.sound import number_of
@@ -38,7 +39,7 @@ def json_of(content: bytes | None, path: Path) -> dict[str, Any]:
     if content is None:
         raise Torn(f"{path} is not there: the run was torn at its birth, or is no run of Penstock.")
     try:
-        found = json.loads(content)
+        found = parsed(content)
     except ValueError:
         found = None
     if not isinstance(found, dict):

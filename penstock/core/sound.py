@@ -94,8 +94,10 @@ def object_in(file: Path) -> dict[str, Any]:
 
     Raises:
         TypeError: it is no JSON object.
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is not there, or is no JSON.
     """
+    if not file.is_file():
+        raise ValueError(f"it has no {file.name}")
     found = json.loads(file.read_text("utf-8"))
     if not isinstance(found, dict):
         raise TypeError(f"{file.name} is no JSON object")

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from penstock.core import objects
 from penstock.core.errors import SourceError, StoreError
+from penstock.core.jsons import parsed
 from penstock.core.near import nearest
 from penstock.core.optional import require
 from penstock.core.ordered_map import ordered_map
@@ -502,7 +503,7 @@ def _known(memo: Path | None) -> dict[str, Any]:
     if memo is None or not memo.is_file():
         return {}
     try:
-        known = json.loads(memo.read_text("utf-8"))
+        known = parsed(memo.read_text("utf-8"))
     except ValueError:
         return {}  # a memo only saves time: a torn one is written anew
     return known if isinstance(known, dict) else {}

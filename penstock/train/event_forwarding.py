@@ -6,13 +6,13 @@ process that started them follows the file and tells its own listeners. No socke
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.core.events import Events, JsonLines
+from penstock.core.jsons import parsed
 
 _WAIT_SECONDS = 0.2
 
@@ -68,7 +68,7 @@ def _tell_line(line: bytes, events: Events) -> None:
     A line that is no event (its writer was killed in the middle of it) is reported, and ends nothing.
     """
     try:
-        fields = json.loads(line)
+        fields = parsed(line)
         name = fields.pop("event")
         fields.pop("time")
     except (ValueError, KeyError, AttributeError, TypeError):

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 import penstock
 from penstock import api
 from penstock.bundle.bundle import Bundle
+from penstock.cli import main
 from penstock.contracts.data import Feature
 from penstock.contracts.learn import Runtime
 from penstock.core.errors import BundleError, PenstockError
@@ -299,3 +300,30 @@ def test_damaged_programs_are_told(tmp_path):
     for seed in range(60):
         (tmp_path / "in" / "main.onnx").write_bytes(mutate(whole, seed))
         is_refused(lambda: Runtime.load("onnx").open(tmp_path / "in", made, threads=1), f"seed {seed}")
+
+
+DEEP = b"[" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("runs/0123456789abcdef/run.json", DEEP),
+        ("runs/0123456789abcdef/manifest.json", DEEP),
+        ("bundles/0123456789abcdef/manifest.json", DEEP),
+        ("reports/0123456789abcdef/manifest.json", b'{"format": 1, "files": {}}'),
+        ("feeds/0123456789abcdef/manifest.json", b'{"format": 1, "files": {}}'),
+        ("datasets/x/0123456789abcdef/manifest.json", b'{"format": 1, "files": {}}'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_lies_in_a_store_is_listed_and_shown_or_told(place, content, tmp_path, capsys):
+    """Records that nest too deep, and artefacts whose manifest lacks what they are made of."""
+    store = shutil.copytree(GOLDEN, tmp_path / "store")
+    file = store / place
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    shelf, name = place.split("/")[0], place.split("/")[-2]
+    for words in (["list", shelf], ["show", name], ["show", f"bundle-{name}"], ["show", f"run-{name}"]):
+        assert main([*words, "--store", str(store)]) in (0, 2), words
+    assert "defect" not in capsys.readouterr().err
