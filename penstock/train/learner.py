@@ -223,9 +223,11 @@ class Learner:
             wants_norm=wants_norm or train.clip is not None or train.on_nan != "stop",
             snapshot=snapshot,
         )
+        # Only the first step that has rows is watched: a model that draws from chance does so in each.
         chance = self._generator.get_state() if self.draws is None and own_rows else None
         result = StepResult(0.0, 0.0, None)
         due = [phase for phase in self.phases if step % phase.declared.every == 0]
+        # A worker that steps alone and has no rows takes no step: momentum alone must not move it.
         for phase in due if divisor else []:
             of_phase = self._step_phase(phase, this)
             if phase is self.phases[0]:
@@ -235,6 +237,7 @@ class Learner:
         if self.precision.scaler is not None and divisor:
             self.precision.scaler.update()
         self._steps += 1
+        # Of every phase that was due, also where this rank had no rows: it would have been sent all the same.
         self._plain_bytes += sum(phase.gradients.plain_bytes for phase in due)
         return self._after_step(result, this, self.agrees(step, is_last))
 
@@ -252,21 +255,27 @@ class Learner:
             rows=this.divisor if self._is_weighted else None,
             loss_scale=scaler.get_scale() if scaler is not None and unscales else 1.0,
         )
+        # Where ranks step together the sum is every rank's, so all of them raise, or none: one that went on
+        # alone would wait in the next collective.
         if this.checks_now and not math.isfinite(loss_sum):
             raise self._not_finite(this, "loss", phase.declared)
+        # Before the norm: clipping by a norm that has the loss scale in it would shorten each gradient.
         if scaler is not None:
             scaler.unscale_(phase.optimiser)
         norm = phase.gradients.norm() if this.wants_norm else None
+        # Under fp16 an infinite gradient is the scaler's business: it leaves the step out and scales less.
         if this.checks_now and scaler is None and norm is not None and not math.isfinite(norm):
             raise self._not_finite(this, "gradient", phase.declared)
         if train.clip is not None and norm is not None:
             phase.gradients.clip(norm, train.clip)
+        # Set anew in each step, so that nothing of the rate has to be in a checkpoint.
         for group in phase.optimiser.param_groups:
             group["lr"] = this.learning_rate * group.get("lr_scale", 1.0)
         if scaler is None:
             phase.optimiser.step()
         else:
             scaler.step(phase.optimiser)
+        # On an accelerator numbers are only put aside here; looking at one would wait for the device.
         if phase is self.phases[0] and not this.checks_now:
             finite_norm = norm if scaler is None else None
             self._unchecked.append((this.number, loss_sum, finite_norm, this.batch["row_id"]))
@@ -279,12 +288,14 @@ class Learner:
             self.averaging.learnt(result.loss, result.weight)
             if agrees:
                 loss, weight, stop, save = self.averaging.agree(this.flags)
+                # Workers that met different overflows have different scales, and a checkpoint keeps rank 0's.
                 if self.precision.scaler is not None:
                     state = shared(self.precision.scaler.state_dict(), self.world)
                     self.precision.scaler.load_state_dict(state)
                 result = StepResult(loss, weight, result.norm, stop, save)
             else:
                 result = StepResult(0.0, 0.0, result.norm)
+        # Only where ranks agree: the moving average is one, and rank 0's is the one that is kept.
         self._since_average += 1
         if self.average is not None and agrees:
             self.average.update(this.number, steps=self._since_average)
@@ -301,6 +312,7 @@ class Learner:
             with self.precision.lowered():
                 losses = phase.declared.loss(self.model, piece)
             loss = losses.sum() / this.divisor
+            # Times zero, not left out: the backward of a row that only pads must meet the same collectives.
             if piece is this.padding:
                 loss = loss * 0.0
             (loss if self.precision.scaler is None else self.precision.scaler.scale(loss)).backward()

@@ -65,6 +65,7 @@ def capture(learner: Learner) -> StateDict | None:
             for name, tensor in theirs.items()
         }
         extra["outer"] = learner.averaging.memory()
+    # The average is kept as this rank's parts, and must look like the model's tensors to be gathered.
     model = dict(learner.network.state_dict())
     average = learner.average.tensors if learner.average else {}
     average = {name: learner.layout.rewrapped(tensor, model[name]) for name, tensor in average.items()}
@@ -106,8 +107,10 @@ def restore(learner: Learner, state: StateDict, scaler: dict[str, Any] | None) -
             " the run began; its world.json says which commit and packages it was. Go back to those, or"
             " train anew."
         )
+    # All of it is looked at before any of it is taken up: a learner that took half of it would be neither.
     refuse_foreign(learner, optimiser=state.optimiser, average=state.average, extra=state.extra)
     said: list[str] = []
+    # Weights first: what averaging recalls below is measured from them.
     load_weights(learner, state.model)
     optimiser = _moments(learner, state, said)
     if learner.layout.is_divided:
