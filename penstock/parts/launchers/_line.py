@@ -23,47 +23,49 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from penstock.contracts.learn import Growth, World
-from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost
-from penstock.core.interrupts import interrupts
+from penstock.core.errors import Interrupted, RankLost
 from penstock.parts.launchers._door import Door
 from penstock.parts.launchers._number import Room
 from penstock.parts.launchers._rank import Call
+from penstock.parts.launchers._watched import (
+    PATIENCE,
+    Stall,
+    StopRequest,
+    WatchedRank,
+    find_stall,
+    last_step,
+    verdict,
+)
 
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 3.0
 """How long the others may take to end by themselves once a rank has failed."""
-_PATIENCE = 5
-"""How many times longer one may take that computes, or has not begun its first step."""
-_COMPUTING = 0.05
-"""Seconds of processor time a second, above which a rank that stands still is taken to compute."""
 
 
-@dataclass
-class _Rank:
-    number: int
+@dataclass(kw_only=True)
+class _Rank(WatchedRank):
     line: Connection
     host: str
     pid: int
     address: str
     port: int
-    heard_at: float
-    moved_at: float
-    moves: int = 0
-    step: int = -1
     cpu: float = 0.0
-    cpu_then: float = 0.0
-    outcome: tuple[str, Any] | None = None
-    ended: float | None = None
 
     def __str__(self) -> str:
         return f"training process {self.number} (pid {self.pid} on {self.host})"
+
+    def cpu_seconds(self) -> float:
+        return self.cpu
+
+    def how_it_died(self) -> str:
+        return f"{self} ended without a word: it was killed, or its machine is gone."
 
 
 @dataclass
@@ -73,15 +75,12 @@ class Line:
     host: str
     size: int
     stall_seconds: float
-    asked: list[int] = field(default_factory=list)
-    """The signals by which the user has asked to stop."""
 
     def __post_init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._ranks: dict[int, _Rank] = {}
         self._lock = threading.Lock()
-        self._is_stopping = False
-        self._outgrown: Outgrown | None = None
+        self._request = StopRequest(partial(self._say, "stop"))
         self._door = Door(self.host, self._key, backlog=self.size + 8, welcome=self._hear)
 
     @property
@@ -99,22 +98,31 @@ class Line:
         try:
             _, number, host, pid, address, port = line.recv()
             now = time.monotonic()
-            rank = _Rank(number, line, host, pid, address, port, now, now)
+            rank = _Rank(
+                number=number,
+                line=line,
+                host=host,
+                pid=pid,
+                address=address,
+                port=port,
+                beat_at=now,
+                moved_at=now,
+            )
             with self._lock:
                 self._ranks[number] = rank
             while rank.outcome is None:
                 # Our own rank: it has proved to know the key of this launch (`multiprocessing.connection`).
                 message = pickle.loads(line.recv_bytes())
                 now = time.monotonic()
-                rank.heard_at = now
+                rank.beat_at = now
                 if message[0] != "pulse":
                     rank.outcome = message
                     break
                 _, moves, step, rank.cpu = message
                 if moves != rank.moves:
-                    rank.moves, rank.step, rank.moved_at, rank.cpu_then = moves, step, now, rank.cpu
+                    rank.moves, rank.step, rank.moved_at, rank.cpu_at_move = moves, step, now, rank.cpu
         except (EOFError, OSError):
-            pass  # `_verdict` says so
+            pass  # `verdict` says so
         if rank is not None:
             rank.ended = time.monotonic()
 
@@ -145,21 +153,18 @@ class Line:
             Outgrown: there is room for more.
             TrainingError: the cluster does not start them.
         """
-        with self._handing_on():
+        with self._request.listening():
             self._wait_for_all(ended, start_seconds)
             self._give(function, arguments, threads, gpus)
-            stalled, why = self._wait(ended, Room(self.size, grows, room))
-        try:
-            return self._verdict(stalled, why)
-        except Interrupted:
-            if self._outgrown is None or self.asked:
-                raise
-            raise self._outgrown from None
+            stall = self._wait(ended, Room(self.size, grows, room))
+        ranks = sorted(self._ranks.values(), key=lambda rank: rank.number)
+        with self._request.explaining():
+            return verdict(ranks, stall=stall, asked=self._request.by, blame_errors=True)
 
     def _wait_for_all(self, ended: Callable[[], str | None], start_seconds: float) -> None:
         until = time.monotonic() + start_seconds
         while len(self._ranks) < self.size:
-            if self.asked:
+            if self._request.by:
                 raise Interrupted("stopped before training had begun; nothing was lost.")
             why = ended()
             if why is None and time.monotonic() > until:
@@ -202,129 +207,32 @@ class Line:
                 "host": first.address,
                 "port": first.port,
                 "gpus": gpus,
-                "patience_seconds": _PATIENCE * self.stall_seconds,
+                "patience_seconds": PATIENCE * self.stall_seconds,
                 "environment": environment,
             }
-            rank.heard_at = rank.moved_at = time.monotonic()
+            rank.beat_at = rank.moved_at = time.monotonic()
             with contextlib.suppress(OSError):
                 rank.line.send_bytes(pickle.dumps((world, place, socket.gethostname(), function, arguments)))
 
-    def _wait(self, ended: Callable[[], str | None], room: Room) -> tuple[list[_Rank], str]:
+    def _wait(self, ended: Callable[[], str | None], room: Room) -> Stall | None:
+        """Until all have ended, or the grace is over after one failed; or until one has stalled."""
         deadline = float("inf")
         ranks = list(self._ranks.values())
         while any(rank.ended is None for rank in ranks) and time.monotonic() < deadline:
             now = time.monotonic()
-            if any(
-                rank.ended is not None and (rank.outcome is None or rank.outcome[0] == "error")
-                for rank in ranks
-            ):
+            if any(rank.failed for rank in ranks):
                 deadline = min(deadline, now + _GRACE_SECONDS)
-            elif (why := ended()) is not None and deadline == float("inf"):
+            elif ended() is not None and deadline == float("inf"):
                 deadline = now + _GRACE_SECONDS  # lines end a moment after
             elif deadline == float("inf"):
-                stalled, why = self._stalled(ranks, now)
-                if stalled:
-                    return stalled, why
-                if (
-                    not self._is_stopping
-                    and (outgrown := room.look(now, max(rank.step for rank in ranks))) is not None
-                ):
-                    self._outgrown = outgrown
-                    self._stop()
+                silent = "stopped, hangs in native code, or its machine is gone"
+                if stall := find_stall(ranks, now, stall_seconds=self.stall_seconds, silent=silent):
+                    return stall
+                outgrown = None if self._request.is_passed_on else room.look(now, last_step(ranks))
+                if outgrown is not None:
+                    self._request.make_room(outgrown)
             time.sleep(_LOOK_SECONDS)
-        return [], ""
-
-    def _stalled(self, ranks: list[_Rank], now: float) -> tuple[list[_Rank], str]:
-        """As the local launcher judges: who shows no life; failing that, who is behind where all stand
-        still.
-        """
-        living = [rank for rank in ranks if rank.ended is None]
-        if silent := [rank for rank in living if now - rank.heard_at > self.stall_seconds]:
-            return (
-                silent,
-                (
-                    f"has shown no life for {self.stall_seconds:g} s: it was stopped, hangs in native code,"
-                    " or its machine is gone"
-                ),
-            )
-        still = [rank for rank in living if rank.moves and now - rank.moved_at > self.stall_seconds]
-        if not living or len(still) < len(living):
-            return [], ""
-        behind = min(rank.step for rank in still)
-        longest = min(now - rank.moved_at for rank in still)
-        computes = any(rank.cpu - rank.cpu_then > _COMPUTING * (now - rank.moved_at) for rank in still)
-        if (behind < 0 or computes) and longest < _PATIENCE * self.stall_seconds:
-            return [], ""
-        return [
-            rank for rank in still if rank.step == behind
-        ], f"has got nowhere for {longest:.0f} s, though it lives"
-
-    def _verdict(self, stalled: list[_Rank], why: str) -> Any:
-        """Rank 0's value, or the one error that explains the rest."""
-        ranks = sorted(self._ranks.values(), key=lambda rank: rank.number)
-        step = max(rank.step for rank in ranks)
-        errors = [
-            rank.outcome[1]
-            for rank in sorted(ranks, key=lambda r: r.ended or float("inf"))
-            if rank.outcome and rank.outcome[0] == "error"
-        ]
-        ours = [
-            rank.outcome[1] for rank in ranks if rank.outcome and isinstance(rank.outcome[1], PenstockError)
-        ]
-        parted = [error for error in ours if isinstance(error, RankLost)]  # they tell of somebody else's end
-        if own := [error for error in ours if not isinstance(error, RankLost)]:
-            raise own[0]
-        if stalled:
-            names = " and ".join(f"{rank}, in step {max(rank.step, 0)}," for rank in stalled)
-            raise RankLost(
-                f"{names} {why}. All {self.size} were stopped. If its steps do take so long, raise"
-                " launcher.stall_seconds.",
-                tuple(r.number for r in stalled),
-                step,
-                self.size,
-            )
-        if dead := [rank for rank in ranks if rank.ended is not None and rank.outcome is None]:
-            if self.asked:
-                raise Interrupted(
-                    "stopped before training had begun; nothing was lost."
-                    if step < 0
-                    else f"{dead[0]} ended while it was being stopped; what was saved before stands."
-                )
-            if real := [error for error in errors if not isinstance(error, RankLost)]:
-                raise real[0]
-            rest = f" The other {self.size - len(dead)} were stopped." if len(dead) < self.size else ""
-            raise RankLost(
-                f"{dead[0]} ended without a word: it was killed, or its machine is gone.{rest}",
-                tuple(rank.number for rank in dead),
-                step,
-                self.size,
-            )
-        if errors:
-            raise next((error for error in errors if not isinstance(error, RankLost)), None) or parted[0]
-        if silent := [rank.number for rank in ranks if rank.ended is None]:
-            raise RankLost(
-                f"the cluster has ended training process {silent[0]} without a word.",
-                tuple(silent),
-                step,
-                self.size,
-            )
-        if self.asked:
-            raise KeyboardInterrupt  # the function was over before it heard
-        assert ranks[0].outcome is not None
-        return ranks[0].outcome[1]
-
-    @contextmanager
-    def _handing_on(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM goes to each rank, once; a second one ends them."""
-        with interrupts.graceful(self._stop) as request:
-            self.asked = request.signals
-            yield
-
-    def _stop(self) -> None:
-        """Pass on the wish to stop, once."""
-        if not self._is_stopping:
-            self._is_stopping = True
-            self._say("stop")
+        return None
 
     def _say(self, word: str) -> None:
         for rank in list(self._ranks.values()):

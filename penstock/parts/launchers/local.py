@@ -31,31 +31,26 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from penstock.contracts.learn import Growth, Launcher, Recovery, World
-from penstock.core.errors import Interrupted, Outgrown, PenstockError, RankLost, TrainingError
-from penstock.core.heartbeat import HEARTBEAT, Heartbeat, Reading, prepare, read
+from penstock.core.errors import PenstockError, TrainingError
+from penstock.core.heartbeat import HEARTBEAT, Heartbeat, prepare, read
 from penstock.core.interrupts import interrupts
 from penstock.parts.launchers._number import RETURN_SECONDS, Between, One, Room, only_between, recovery
+from penstock.parts.launchers._watched import Stall, StopRequest, WatchedRank, find_stall, last_step, verdict
 
 RENDEZVOUS = "PENSTOCK_RENDEZVOUS"
 _PARENT = "PENSTOCK_PARENT"
 _GRACE_SECONDS = 2.0
 """How long the others may take to end by themselves once a rank has failed."""
 _LOOK_SECONDS = 0.2
-_PATIENCE = 5
-"""How many times longer one may take that computes, or has not begun its first step: compiling, fetching
-weights.
-"""
-_COMPUTING = 0.05
-"""Cores that a process keeps busy if it computes."""
 
 
 class Local(Launcher):
@@ -108,41 +103,73 @@ class Local(Launcher):
             return function(World(threads=threads), *arguments)
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
             ranks: list[_Rank] = []
-            watch = _Watch(ranks, self.stall_seconds)
+            request = StopRequest(partial(_stop, ranks))
             try:
                 with interrupts.deferred():  # a process that is started is in `ranks`, and so is ended
                     for number in range(processes):
                         ranks.append(_start(number, processes, threads, function, arguments, Path(folder)))
-                with _handing_on(ranks) as asked:
-                    outgrown = _wait(ranks, watch, asked, grows)
+                with request.listening():
+                    stall = _wait(ranks, request, grows, self.stall_seconds)
             finally:
                 for rank in ranks:
                     rank.end()
-            try:
-                return _verdict(ranks, asked.by, watch)
-            except Interrupted:
-                if outgrown is None or asked.by:
-                    raise
-                raise outgrown from None
+            with request.explaining():
+                return verdict(ranks, stall=stall, asked=request.by, blame_errors=False)
 
 
-@dataclass
-class _Rank:
-    number: int
+@dataclass(kw_only=True)
+class _Rank(WatchedRank):
     process: subprocess.Popen[bytes]
     outcome_pipe: int
+    heartbeat: Path
     received: bytearray = field(default_factory=bytearray)
-    outcome: tuple[str, Any] | None = None
-    ended_order: int | None = None
-    heartbeat: Path = Path()
+    beats: int = -1
+    """How often it has shown life; -1: nobody has looked yet."""
+
+    def __str__(self) -> str:
+        return f"training process {self.number} (pid {self.process.pid})"
 
     def end(self) -> None:
+        """Kill it if it lives, and let go of what was opened for it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         if self.process.stdin:
             self.process.stdin.close()
         os.close(self.outcome_pipe)
+
+    def look(self, now: float) -> None:
+        """Read its heartbeat."""
+        reading = read(self.heartbeat)
+        is_first = self.beats < 0
+        self.step = reading.step
+        if reading.beats != self.beats:
+            self.beats, self.beat_at = reading.beats, now
+        if is_first or reading.moves != self.moves:
+            self.moves, self.moved_at = reading.moves, now
+            self.cpu_at_move = self.cpu_seconds()
+
+    def cpu_seconds(self) -> float:
+        import psutil
+
+        try:
+            times = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
+    def how_it_died(self) -> str:
+        code = self.process.returncode
+        if code is None or code >= 0:
+            return f"{self} ended with code {code} and without a word."
+        # SIGKILL that nobody here has sent
+        why = (
+            " That is what the system does when memory runs out: train with fewer processes or a smaller"
+            " batch_size."
+            if -code == signal.SIGKILL
+            else ""
+        )
+        return f"{self} was killed by {signal.Signals(-code).name}.{why}"
 
 
 def _start(
@@ -192,7 +219,7 @@ def _start(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
-    rank = _Rank(number, process, reading, heartbeat=folder / f"pulse-{number}")
+    rank = _Rank(number=number, process=process, outcome_pipe=reading, heartbeat=folder / f"pulse-{number}")
     task = pickle.dumps(
         (World(rank=number, size=processes, local_rank=number, threads=threads), function, arguments)
     )
@@ -201,7 +228,7 @@ def _start(
         process.stdin.write(len(task).to_bytes(8, "big") + task)
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # it died already: `_verdict` says so
+        pass  # it died already: `verdict` says so
     return rank
 
 
@@ -259,16 +286,14 @@ def _outcome(received: bytes) -> tuple[str, Any] | None:
     return found
 
 
-def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None) -> Outgrown | None:
+def _wait(
+    ranks: list[_Rank], request: StopRequest, grows: Growth | None, stall_seconds: float
+) -> Stall | None:
     """Gather outcomes until all have ended, or until the grace is over after one failed; or until one has
-    stalled.
-
-    Returns:
-        Why they were asked to stop, if they were for a larger number: on this machine there always is room.
+    stalled, which is returned.
     """
     deadline = float("inf")
-    outgrown: Outgrown | None = None
-    room = Room(len(ranks), grows, None)
+    room = Room(len(ranks), grows, None)  # on this machine there always is room
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.outcome_pipe, selectors.EVENT_READ, rank)
@@ -279,202 +304,30 @@ def _wait(ranks: list[_Rank], watch: _Watch, asked: _Asked, grows: Growth | None
                     rank.received += chunk
                     continue
                 selector.unregister(rank.outcome_pipe)
-                rank.ended_order = sum(r.ended_order is not None for r in ranks)
+                rank.ended = sum(other.ended is not None for other in ranks)
                 rank.outcome = _outcome(bytes(rank.received))
                 if rank.outcome is None:
                     rank.process.wait()
-                if rank.outcome is None or rank.outcome[0] == "error":
+                if rank.failed:
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
-            if deadline == float("inf") and watch.look(time.monotonic()):
-                return outgrown
-            if (
-                deadline == float("inf")
-                and outgrown is None
-                and (outgrown := room.look(time.monotonic(), watch.step()))
+            now = time.monotonic()
+            for rank in ranks:
+                rank.look(now)
+            if deadline < float("inf"):
+                continue
+            if stall := find_stall(
+                ranks, now, stall_seconds=stall_seconds, silent="stopped, or hangs in native code"
             ):
-                asked.pass_on()
-    return outgrown
+                return stall
+            outgrown = None if request.outgrown else room.look(now, last_step(ranks))
+            if outgrown is not None:
+                request.make_room(outgrown)
+    for rank in ranks:
+        rank.look(time.monotonic())  # the last step of each, for the message
+    return None
 
 
-@dataclass
-class _Seen:
-    """What was last seen of a rank, and when it last changed."""
-
-    beats: int = 0
-    moves: int = 0
-    step: int = -1
-    beat_at: float = 0.0
-    moved_at: float = 0.0
-    cpu: float = 0.0
-    """CPU seconds it had used when it last moved."""
-
-
-class _Watch:
-    """Tells ranks that are stalled from ranks that compute.
-
-    In lockstep all stand still when one does, so the one to name is the one that shows no life; failing that,
-    those that are behind.
-    """
-
-    def __init__(self, ranks: list[_Rank], stall_seconds: float) -> None:
-        self._ranks, self._stall = ranks, stall_seconds
-        self._seen: dict[int, _Seen] = {}
-        self.stalled: list[_Rank] = []
-        self.why = ""
-
-    def look(self, now: float) -> bool:
-        """Whether somebody is stalled."""
-        living = [rank for rank in self._ranks if rank.ended_order is None]
-        for rank in living:
-            self._note(rank, read(rank.heartbeat), now)
-        silent = [rank for rank in living if now - self._seen[rank.number].beat_at > self._stall]
-        if silent:
-            self.stalled = silent
-            self.why = f"has shown no life for {self._stall:g} s: it was stopped, or hangs in native code"
-            return True
-        still = [
-            rank
-            for rank in living
-            if self._seen[rank.number].moves and now - self._seen[rank.number].moved_at > self._stall
-        ]
-        if not living or len(still) < len(living):
-            return False
-        behind = min(self._seen[rank.number].step for rank in still)
-        longest = min(now - self._seen[rank.number].moved_at for rank in still)
-        patient = behind < 0 or any(self._computes(rank, now) for rank in still)
-        if patient and longest < _PATIENCE * self._stall:
-            return False
-        self.stalled = [rank for rank in still if self._seen[rank.number].step == behind]
-        self.why = f"has got nowhere for {longest:.0f} s, though it lives"
-        return True
-
-    def _note(self, rank: _Rank, reading: Reading, now: float) -> None:
-        seen = self._seen.get(rank.number)
-        if seen is None:
-            self._seen[rank.number] = _Seen(
-                reading.beats, reading.moves, reading.step, now, now, _cpu_seconds(rank.process.pid)
-            )
-            return
-        if reading.beats != seen.beats:
-            seen.beats, seen.beat_at = reading.beats, now
-        if reading.moves != seen.moves:
-            seen.moves, seen.step, seen.moved_at, seen.cpu = (
-                reading.moves,
-                reading.step,
-                now,
-                _cpu_seconds(rank.process.pid),
-            )
-
-    def _computes(self, rank: _Rank, now: float) -> bool:
-        seen = self._seen[rank.number]
-        return _cpu_seconds(rank.process.pid) - seen.cpu > _COMPUTING * (now - seen.moved_at)
-
-    def step(self) -> int:
-        """The last step that was begun."""
-        return max((read(rank.heartbeat).step for rank in self._ranks), default=-1)
-
-
-def _cpu_seconds(pid: int) -> float:
-    import psutil
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
-
-
-def _verdict(ranks: list[_Rank], asked: list[int], watch: _Watch) -> Any:
-    """Rank 0's value, or the one error that explains the rest."""
-    ended = sorted((r for r in ranks if r.ended_order is not None), key=lambda r: r.ended_order or 0)
-    errors = [(r, r.outcome[1]) for r in ended if r.outcome and r.outcome[0] == "error"]
-    ours = sorted(
-        ((r, e) for r, e in errors if isinstance(e, PenstockError)), key=lambda pair: pair[0].number
-    )
-    dead = [r for r in ended if r.outcome is None]
-    parted = [e for _, e in ours if isinstance(e, RankLost)]  # they tell of somebody else's end
-    ours = [(r, e) for r, e in ours if not isinstance(e, RankLost)]
-    if ours:
-        raise ours[0][1]
-    if watch.stalled:
-        stalled = " and ".join(
-            f"training process {rank.number} (pid {rank.process.pid}, in step"
-            f" {max(read(rank.heartbeat).step, 0)})"
-            for rank in watch.stalled
-        )
-        raise RankLost(
-            f"{stalled} {watch.why}. "
-            f"All {len(ranks)} were stopped. If its steps do take so long, raise launcher.stall_seconds.",
-            tuple(r.number for r in watch.stalled),
-            watch.step(),
-            len(ranks),
-        )
-    if dead:
-        if asked:
-            raise Interrupted(
-                "stopped before training had begun; nothing was lost."
-                if watch.step() < 0
-                else f"{_how_it_died(dead[0])} It was being stopped; what was saved before stands."
-            )
-        others = (
-            f" The other {len(ranks) - len(dead)} were stopped."
-            if len(dead) < len(ranks)
-            else f" So were all {len(ranks)}."
-            if len(ranks) > 1
-            else ""
-        )
-        raise RankLost(
-            f"{_how_it_died(dead[0])}{others}", tuple(r.number for r in dead), watch.step(), len(ranks)
-        )
-    if errors:
-        raise next((e for _, e in errors if not isinstance(e, RankLost)), None) or parted[0]
-    if asked:
-        raise KeyboardInterrupt  # the function was over before it heard
-    assert ranks[0].outcome is not None
-    return ranks[0].outcome[1]
-
-
-def _how_it_died(rank: _Rank) -> str:
-    code = rank.process.returncode
-    if code is not None and code < 0:
-        why = (
-            " That is what the system does when memory runs out: train with fewer processes or a smaller"
-            " batch_size."
-            if -code == signal.SIGKILL
-            else ""
-        )
-        return (
-            f"training process {rank.number} (pid {rank.process.pid}) was killed by"
-            f" {signal.Signals(-code).name}.{why}"
-        )
-    return (
-        f"training process {rank.number} (pid {rank.process.pid}) ended with code {code} and without a word."
-    )
-
-
-@dataclass
-class _Asked:
-    """A wish to stop, which each rank hears once."""
-
-    ranks: list[_Rank]
-    by: list[int] = field(default_factory=list)
-    """The signals by which the user has asked."""
-    is_passed_on: bool = False
-
-    def pass_on(self) -> None:
-        """Tell the ranks, if they have not been told."""
-        if self.is_passed_on:
-            return
-        self.is_passed_on = True
-        for rank in self.ranks:
-            if rank.process.poll() is None:
-                rank.process.send_signal(signal.SIGTERM)
-
-
-@contextmanager
-def _handing_on(ranks: list[_Rank]) -> Iterator[_Asked]:
-    """The first Ctrl-C or SIGTERM goes to each child, once; a second one ends them."""
-    asked = _Asked(ranks)
-    with interrupts.graceful(asked.pass_on) as request:
-        asked.by = request.signals
-        yield asked
+def _stop(ranks: list[_Rank]) -> None:
+    for rank in ranks:
+        if rank.process.poll() is None:
+            rank.process.send_signal(signal.SIGTERM)
