@@ -48,15 +48,6 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column
 
 
-def is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-    )
-
-
 def shown(value: object) -> str:
     """A value as a reason shows it: quoted, and not too long."""
     text = repr(value)

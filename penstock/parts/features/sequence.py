@@ -34,7 +34,7 @@ from penstock.contracts.features import (
 from penstock.contracts.summary import Frequencies, Moments, Quantiles, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError
-from penstock.parts.features import _raw, _words
+from penstock.parts.features import _lists, _raw, _words
 
 LONGEST = 1_024
 MOST_CLASSES = 10_000
@@ -93,7 +93,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
         if self.unit in ("words", "characters"):
             text, refused = _raw.texts(column, self.na)
             return text, _raw.together(undecoded, refused)
-        if _raw.is_list(column.type):
+        if _lists.is_list(column.type):
             found, refused = self._lists(column)
         else:
             text, unreadable = _raw.texts(column, self.na)
@@ -117,7 +117,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             )
         flat = _raw.plain(pc.list_flatten(column))
         values, bad = _raw.numbers(flat) if self.unit == "numbers" else _raw.texts(flat)
-        lengths = _lengths(column)
+        lengths = _lists.lengths(column)
         ends = np.cumsum(lengths)
         found = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), values)
         found = (
@@ -144,7 +144,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
             if self.unit == "items":
                 flat = pc.utf8_lower(flat) if self.lower else flat
                 flat = pc.fill_null(flat, "")
-            return flat, _lengths(column)
+            return flat, _lists.lengths(column)
         texts = [text or "" for text in column.to_pylist()]
         steps: list[str] = (
             _words.words_of(texts, lower=self.lower)
@@ -271,7 +271,7 @@ class Sequence(SequenceFeature, CollatedFeature, TargetFeature):
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
         flat, lengths = self._flat(column)
         if self.unit == "numbers":
-            values = np.asarray(pc.fill_null(flat, float("nan")).to_numpy(zero_copy_only=False), np.float64)
+            values = _lists.doubles(flat)
             # like a number: one training range beyond either end
             inside = np.clip(values, 2 * fitted["min"] - fitted["max"], 2 * fitted["max"] - fitted["min"])
             scaled = np.nan_to_num((inside - fitted["mean"]) / (fitted["std"] or 1.0))
@@ -357,7 +357,3 @@ class _Steps(Summary):
             "lengths": self.lengths.result(),
             "steps": self.held.result(),
         }
-
-
-def _lengths(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64)

@@ -40,7 +40,7 @@ from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
-from penstock.parts.features import _raw
+from penstock.parts.features import _lists, _raw
 
 _CANONICAL = pa.list_(pa.float64())
 """A row's steps one after another, each with its variables: `steps · variables` numbers."""
@@ -188,7 +188,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         for place, (name, column) in enumerate(zip(self.names, map(_raw.plain, columns), strict=True)):
             if self.length == 1 and not pa.types.is_nested(column.type):
                 found, some = _raw.numbers(column, self.na)
-                values[:, 0, place] = _doubles(found)
+                values[:, 0, place] = _lists.doubles(found)
                 problems.append(
                     Refused(
                         some.rows,
@@ -208,7 +208,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
     def _lists(self, column: pa.Array, values: np.ndarray, prefix: str) -> Refused:
         """Lists of T numbers into `values` `[n, T]`."""
         there = _raw.present(column)
-        if not _is_list(column.type):
+        if not _lists.is_list(column.type):
             if not there.any():
                 return NOBODY
             return _raw.refusing(
@@ -216,14 +216,14 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
                 there,
                 lambda value: f"{prefix}expected a list of {self.length} numbers, found {_raw.shown(value)}",
             )
-        lengths = _lengths(column)
+        lengths = _lists.lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
         uneven = Refused(
             wrong, [f"{prefix}has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()]
         )
         return _raw.together(
-            uneven, self._numbers(_flat(column, right), np.flatnonzero(right), values, prefix)
+            uneven, self._numbers(_lists.items(column, right), np.flatnonzero(right), values, prefix)
         )
 
     def _numbers(self, flat: pa.Array, rows: np.ndarray, values: np.ndarray, prefix: str = "") -> Refused:
@@ -231,7 +231,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         if not len(rows):
             return NOBODY
         found, bad = _raw.numbers(_raw.plain(flat), self.na)
-        values[rows] = _doubles(found).reshape(len(rows), *values.shape[1:])
+        values[rows] = _lists.doubles(found).reshape(len(rows), *values.shape[1:])
         each = int(np.prod(values.shape[1:]))
         width = values.shape[2] if values.ndim == 3 else 1
 
@@ -253,14 +253,14 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             if width > 1
             else f"a list of {self.length} numbers"
         )
-        if not _is_list(column.type):
+        if not _lists.is_list(column.type):
             return (
                 _raw.refusing(column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}")
                 if there.any()
                 else NOBODY
             )
         inner = column.type.value_type
-        if not _is_list(inner):
+        if not _lists.is_list(inner):
             if width == 1 or pa.types.is_null(inner):
                 return (
                     self._lists(column, values[:, :, 0], "")
@@ -270,16 +270,16 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
             return _raw.refusing(
                 column, there, lambda value: f"expected {expected}, found {_raw.shown(value)}"
             )
-        lengths = _lengths(column)
+        lengths = _lists.lengths(column)
         right = there & (lengths == self.length)
         wrong = np.flatnonzero(there & ~right)
         problems = [
             Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
         ]
         rows = np.flatnonzero(right)
-        steps = _raw.plain(_flat(column, right))  # [rows · T] lists of V
+        steps = _raw.plain(_lists.items(column, right))  # [rows · T] lists of V
         observed = _raw.present(steps)
-        widths = np.where(observed, _lengths(steps), width)
+        widths = np.where(observed, _lists.lengths(steps), width)
         uneven = widths.reshape(-1, self.length) != width if len(rows) else np.zeros((0, self.length), bool)
         bad = uneven.any(axis=1)
         reasons = [
@@ -289,7 +289,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
         problems.append(Refused(rows[bad], reasons))
         good = np.repeat(~bad, self.length)
         # A step that is missing as a whole is a step of missing values.
-        flat = _flat(steps, observed & good)
+        flat = _lists.items(steps, observed & good)
         index = np.full((len(steps), width), -1, np.int64)
         index[observed & good] = np.arange(int((observed & good).sum()) * width).reshape(-1, width)
         index = index[good].ravel()
@@ -298,7 +298,7 @@ class Series(SeriesFeature, CollatedFeature, TargetFeature):
 
     def _all_gone(self, column: pa.Array, there: np.ndarray, values: np.ndarray) -> Refused:
         """Lists of nothing but nulls: steps at which nothing was observed."""
-        lengths = _lengths(column)
+        lengths = _lists.lengths(column)
         wrong = np.flatnonzero(there & (lengths != self.length))
         return Refused(wrong, [f"has {n} steps, expected {self.length}" for n in lengths[wrong].tolist()])
 
@@ -440,7 +440,7 @@ def matrix(column: pa.Array, steps: int, variables: int) -> tuple[np.ndarray, np
     """
     whole = _raw.present(column)
     flat = np.full((len(column), steps * variables), np.nan)
-    flat[whole] = _doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
+    flat[whole] = _lists.doubles(pc.list_flatten(column)).reshape(-1, steps * variables)
     values: np.ndarray = flat.reshape(-1, steps, variables)
     there = ~np.isnan(values)
     return np.where(there, values, 0.0), there
@@ -459,30 +459,7 @@ def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 def nested(values: np.ndarray) -> pa.Array:
     """`[n, T, V]` as lists of lists of numbers; `[n, T, 1]` as lists of numbers."""
-    rows, steps, variables = values.shape
+    _, steps, variables = values.shape
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    inner = (
-        flat
-        if variables == 1
-        else pa.ListArray.from_arrays(pa.array(np.arange(rows * steps + 1, dtype=np.int32) * variables), flat)
-    )
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * steps), inner)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _lengths(column: pa.Array) -> np.ndarray:
-    return np.asarray(
-        pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), dtype=np.int64
-    )
-
-
-def _flat(column: pa.Array, rows: np.ndarray) -> pa.Array:
-    """The items of some rows' lists, one after another."""
-    return pc.list_flatten(column.filter(pa.array(rows)))
-
-
-def _doubles(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False), dtype=np.float64)
+    inner = flat if variables == 1 else _lists.in_lists_of(flat, variables)
+    return _lists.in_lists_of(inner, steps)

@@ -33,7 +33,7 @@ from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Frequencies, Summary, sample_keys
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
-from penstock.parts.features import _raw, _words
+from penstock.parts.features import _lists, _raw, _words
 
 _LONGEST_LABEL = 200
 """A longer one is compared with no other."""
@@ -115,7 +115,7 @@ class Set(CollatedFeature, DecidingFeature):
         if self.columns_:
             return self._side_by_side(columns)
         column, undecoded = _raw.decoded(_raw.one(columns))
-        if _raw.is_list(column.type):
+        if _lists.is_list(column.type):
             return self._lists(column)
         text, refused = _raw.texts(column, self.na)
         if self.empty == "none":
@@ -133,9 +133,7 @@ class Set(CollatedFeature, DecidingFeature):
                 column, there, lambda value: f"expected a list of labels, found {_raw.shown(value)}"
             )
         flat, undecoded = _raw.texts(_raw.plain(pc.list_flatten(column)), self.na)
-        lengths = np.asarray(
-            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
-        )
+        lengths = _lists.lengths(column)
         owner = np.repeat(np.arange(len(column)), lengths)
         values, ends = flat.to_pylist(), np.cumsum(lengths).tolist()
         rows = [
@@ -310,9 +308,7 @@ class Set(CollatedFeature, DecidingFeature):
         }
 
     def encode(self, column: pa.Array, fitted: Fitted) -> Stored:
-        lengths = np.asarray(
-            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
-        )
+        lengths = _lists.lengths(column)
         places = _places(fitted["values"])
         first, unseen = (0, -1) if fitted["target"] else (2, 1)
         flat = np.array(
@@ -447,9 +443,7 @@ class _Labels(Summary):
     def update(self, column: pa.Array, row_ids: pa.Array) -> None:
         self.missing += column.null_count
         self.rows += len(column) - column.null_count
-        lengths = np.asarray(
-            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), np.int64
-        )
+        lengths = _lists.lengths(column)
         self.labels.update(pc.list_flatten(column), pa.array(np.repeat(sample_keys(row_ids), lengths)))
 
     def merge(self, other: Self) -> None:

@@ -21,7 +21,7 @@ from penstock.contracts.part import mistakes
 from penstock.contracts.summary import Moments, Summary
 from penstock.contracts.tensors import TensorSpec
 from penstock.core.errors import ContractError, Problem
-from penstock.parts.features import _raw
+from penstock.parts.features import _lists, _raw
 
 _CANONICAL = pa.list_(pa.float64())
 
@@ -98,10 +98,9 @@ class Vector(Feature):
                 for name, (_, some) in zip(self.columns_, read, strict=True)
             )
         )
-        rows = len(read[0][0])
-        matrix = np.stack([_doubles(found) for found, _ in read], axis=1)
+        matrix = np.stack([_lists.doubles(found) for found, _ in read], axis=1)
         flat = pa.array(matrix.ravel(), mask=np.isnan(matrix.ravel()))
-        return _cut(flat, self.size, rows), refused
+        return _lists.in_lists_of(flat, self.size), refused
 
     def _lists(self, column: pa.Array) -> tuple[pa.Array, Refused]:
         there = _raw.present(column)
@@ -109,19 +108,16 @@ class Vector(Feature):
         # a column that is missing in every row has no type of its own
         if pa.types.is_string(kind) and not there.any():
             return pa.nulls(len(column), _CANONICAL), NOBODY
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        if not _lists.is_list(kind):
             return pa.nulls(len(column), _CANONICAL), _raw.refusing(
                 column,
                 there,
                 lambda value: f"expected a list of {self.size} numbers, found {_raw.shown(value)}",
             )
-        lengths = np.asarray(
-            pc.fill_null(pc.list_value_length(column), self.size).to_numpy(zero_copy_only=False),
-            dtype=np.int64,
-        )
+        lengths = _lists.lengths(column)
         wrong = there & (lengths != self.size)
         right = there & ~wrong
-        flat, bad = _raw.numbers(_raw.plain(pc.list_flatten(column.filter(pa.array(right)))), self.na)
+        flat, bad = _raw.numbers(_raw.plain(_lists.items(column, right)), self.na)
         rows = np.flatnonzero(right)
         spoilt = Refused(
             rows[bad.rows // self.size],
@@ -132,7 +128,7 @@ class Vector(Feature):
         )
         places = np.full(len(column), -1, np.int64)
         places[rows] = np.arange(len(rows))
-        found = _cut(flat, self.size, len(rows)).take(pa.array(places, mask=places < 0))
+        found = _lists.in_lists_of(flat, self.size).take(pa.array(places, mask=places < 0))
         uneven = Refused(
             np.flatnonzero(wrong),
             [f"has {n} components, expected {self.size}" for n in lengths[wrong].tolist()],
@@ -209,20 +205,10 @@ class _Components(Summary):
         return {"count": self.count, "components": [moments.result() for moments in self.components]}
 
 
-def _doubles(column: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _cut(flat: pa.Array, size: int, rows: int) -> pa.Array:
-    return pa.ListArray.from_arrays(
-        pa.array(np.arange(rows + 1, dtype=np.int64) * size).cast(pa.int32()), flat
-    )
-
-
 def _matrix(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A canonical column as doubles `[n, size]`, 0 where missing, and where that is (bool `[n, size]`)."""
     there = _raw.present(column)
     values = np.full((len(column), size), np.nan)
-    values[there] = _doubles(pc.list_flatten(column)).reshape(-1, size)
+    values[there] = _lists.doubles(pc.list_flatten(column)).reshape(-1, size)
     gaps = np.isnan(values)
     return np.where(gaps, 0.0, values), gaps
