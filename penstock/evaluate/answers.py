@@ -26,6 +26,7 @@ from penstock.metrics import Forecasting, Measures, kind_of, metrics_for
 
 if TYPE_CHECKING:
     from penstock.bundle.bundle import Bundle
+    from penstock.encode.encoding import Encoding
     from penstock.encode.series.sampled_dataset import SampledDataset
     from penstock.prepare.dataset import Dataset
 
@@ -121,13 +122,7 @@ def answer_split(
         {name: f["classes"] for name, f in facts.items() if f.get("classes")},
         metrics,
     )
-    series_bytes = sum(
-        feature.row_bytes()
-        for feature in (*encoding.inputs.values(), *encoding.targets.values())
-        if isinstance(feature, SeriesFeature)
-    )
-    most = min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
-    sample: Sample[SampledRows] = Sample(most / max(total, 1), SAMPLE_BYTES)
+    sample: Sample[SampledRows] = Sample(_sampled_rows(encoding) / max(total, 1), SAMPLE_BYTES)
     wanted = list(dict.fromkeys([ROW_ID, *encoding.columns(targets=True), *extra_columns]))
     done = 0
     for batch in dataset.batches(split, wanted, encoding.rows_at_once(BATCH)) if total else ():
@@ -148,6 +143,13 @@ def answer_split(
     return judged
 
 
+def _sampled_rows(encoding: Encoding) -> int:
+    """How many rows the sample may have: fewer where a row holds series, which are wide."""
+    features = (*encoding.inputs.values(), *encoding.targets.values())
+    series_bytes = sum(each.row_bytes() for each in features if isinstance(each, SeriesFeature))
+    return min(SAMPLE, max(SAMPLE_BYTES // series_bytes, 1_000)) if series_bytes else SAMPLE
+
+
 def _measure(
     judged: Judged,
     rows: Readable,
@@ -165,7 +167,9 @@ def _measure(
         judged.measures[name].update(rows.truth[name], answer, rows.weight)
         if name in trivial:
             judged.trivial_measures[name].update(
-                rows.truth[name], trivial[name].answers(len(rows.table), rows.columns), rows.weight
+                rows.truth[name],
+                trivial[name].answers(len(rows.table), rows.columns),
+                rows.weight,
             )
 
 

@@ -47,7 +47,12 @@ WIDEST = 512
 
 
 def classical_model(
-    encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int, events: Events
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    *,
+    seed: int,
+    events: Events,
 ) -> Classical:
     """Fit on the training split and answer the judged sample, one model a target; where all targets are
     series, the seasonal naive.
@@ -68,7 +73,12 @@ def classical_model(
 
 
 def _boosting(
-    ensemble: Any, encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, seed: int
+    ensemble: Any,
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    *,
+    seed: int,
 ) -> Classical:
     """Gradient boosting on the columns it reads, one model a target that is a class or a number."""
     started = time.perf_counter()
@@ -206,7 +216,10 @@ class _Matrix:
             width = _width(column) or 0
             if _is_text(column):
                 counts = pc.value_counts(column.drop_null())
-                values, how_many = counts.field("values"), np.asarray(counts.field("counts"))
+                values, how_many = (
+                    counts.field("values"),
+                    np.asarray(counts.field("counts")),
+                )
                 self.codes[name] = values.take(pa.array(np.argsort(-how_many, kind="stable")[:CATEGORIES]))
             elif pa.types.is_nested(column.type):
                 self.lengths[name] = width
@@ -220,7 +233,8 @@ class _Matrix:
         if name in self.codes:
             # others share a code
             code = np.asarray(
-                pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES), np.float64
+                pc.fill_null(pc.index_in(column, value_set=self.codes[name]), CATEGORIES),
+                np.float64,
             )
             return np.where(np.asarray(column.is_null()), np.nan, code)[:, None]
         if name in self.lengths:

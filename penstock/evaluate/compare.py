@@ -29,7 +29,10 @@ JUDGED_BY = {
     "text": ("bleu", "rouge_l"),
 }
 """What decides, and what is asked if that sees nothing."""
-_WHY_ALONE = ("evaluate.baselines is false", "evaluate.baselines is false, or no input holds its variables")
+_WHY_ALONE = (
+    "evaluate.baselines is false",
+    "evaluate.baselines is false, or no input holds its variables",
+)
 FEW = 100
 _MOST = 50_000
 """Rows resampled for a difference: so many tell any that matters."""
@@ -183,7 +186,10 @@ def _difference(
     sides: list[tuple[Mapping[str, np.ndarray], dict[str, Any]]] = [
         (
             mine,
-            {"threshold": judged.thresholds[name] if ours is None else 0.5, "scale": judged.scales.get(name)},
+            {
+                "threshold": judged.thresholds[name] if ours is None else 0.5,
+                "scale": judged.scales.get(name),
+            },
         ),
         (theirs, {"scale": judged.scales.get(name)}),
     ]

@@ -47,7 +47,10 @@ class Naive:
         Args:
             columns: the rows' canonical columns by feature.
         """
-        feature, fitted = self.encoding.inputs[self.source], self.encoding.fitted[self.source]
+        feature, fitted = (
+            self.encoding.inputs[self.source],
+            self.encoding.fitted[self.source],
+        )
         facts = feature.spec(fitted)["values"].facts
         batch = collated(feature, feature.encode(columns[self.source], fitted), fitted)
         values = batch["values"][:, : int(facts["window"]), self.places]

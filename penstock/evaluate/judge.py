@@ -60,8 +60,12 @@ def evaluate(
     started = time.perf_counter()
     options = recipe.evaluate
     if not isinstance(dataset, SampledDataset):  # steps are as far apart as they were where the bundle learnt
-        dataset = seen(dataset, recipe, distance=bundle.distance if recipe.samples is not None else None)
-    slices_by, unknown = _slice_columns(options.slices, dataset)
+        dataset = seen(
+            dataset,
+            recipe,
+            distance=bundle.distance if recipe.samples is not None else None,
+        )
+    slices_by, warnings = _slice_columns(options.slices, dataset)
     split = "test" if dataset.counts.get("test") else "validation"
     unsampled = dataset.unsampled(split) if isinstance(dataset, SampledDataset) else None
     trivial = trivial_answers(bundle.encoding, dataset) if options.baselines else {}
@@ -75,28 +79,18 @@ def evaluate(
         overlap=_overlap(recipe),
         metrics=options.metrics,
     )
-    warnings = unknown + _split_notes(split, unsampled) + _judged_notes(judged)
+    warnings += _split_notes(split, unsampled) + _judged_notes(judged)
     for note in warnings:
         events.warn(note)
     model = Classical(said="not asked for")
     if options.baselines and judged.rows:
         model = classical_model(bundle.encoding, dataset, judged, seed=recipe.seed, events=events)
-    said = verdict(
-        judged,
-        trivial,
-        model,
-        resamples=options.bootstrap,
-        confidence=options.confidence,
-        seed=recipe.seed,
-    )
+    chance = (options.bootstrap, options.confidence, recipe.seed)
+    said = verdict(judged, trivial, model, resamples=chance[0], confidence=chance[1], seed=chance[2])
     result: dict[str, Any] = {
-        "split": split,
-        "rows": judged.rows,
-        "refused": judged.refused,
-        "refused_reasons": dict(judged.reasons.most_common(10)),
-        "series": None if unsampled is None else _series(unsampled),
+        **_counts(judged, split, unsampled),
         "metrics": {split: judged.metrics()},
-        "intervals": _intervals(judged, options.bootstrap, options.confidence, recipe.seed),
+        "intervals": _intervals(judged, *chance),
         "confidence": options.confidence,
         "bootstrap": options.bootstrap,
         "baseline": judged.baseline(),
@@ -114,6 +108,17 @@ def evaluate(
     return {word: _finite(value) for word, value in result.items()}
 
 
+def _counts(judged: Judged, split: str, unsampled: Unsampled | None) -> dict[str, Any]:
+    """Which rows were judged, and which could not be."""
+    return {
+        "split": split,
+        "rows": judged.rows,
+        "refused": judged.refused,
+        "refused_reasons": dict(judged.reasons.most_common(10)),
+        "series": None if unsampled is None else _series(unsampled),
+    }
+
+
 def _overlap(recipe: Recipe) -> int:
     """How many neighbouring rows share what they answer: 1, but for samples of series, whose horizons
     overlap.
@@ -121,7 +126,10 @@ def _overlap(recipe: Recipe) -> int:
     if recipe.samples is None:
         return 1
     stride = recipe.samples.stride_eval
-    return max(1, *(-(-reach_of(feature, target=True)[1] // stride) for feature in recipe.targets.values()))
+    return max(
+        1,
+        *(-(-reach_of(feature, target=True)[1] // stride) for feature in recipe.targets.values()),
+    )
 
 
 def _slice_columns(wanted: Sequence[str], dataset: Dataset | SampledDataset) -> tuple[list[str], list[str]]:
@@ -231,7 +239,11 @@ def _classical(judged: Judged, model: Classical) -> dict[str, Any]:
         )
         for name, answers in model.answers.items()
     }
-    facts: dict[str, Any] = {"model": model.model, "rows": model.rows, "seconds": round(model.seconds, 3)}
+    facts: dict[str, Any] = {
+        "model": model.model,
+        "rows": model.rows,
+        "seconds": round(model.seconds, 3),
+    }
     if model.said:
         facts["said"] = model.said
     return {**metrics, **facts, "metrics": metrics}

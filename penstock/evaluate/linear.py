@@ -56,7 +56,12 @@ def _is_words(kind: pa.DataType) -> bool:
 
 
 def linear_model(
-    encoding: Encoding, dataset: Dataset | SampledDataset, judged: Judged, *, rows: int, seed: int
+    encoding: Encoding,
+    dataset: Dataset | SampledDataset,
+    judged: Judged,
+    *,
+    rows: int,
+    seed: int,
 ) -> Classical:
     """Fit on at most `rows` training rows and answer the judged sample, one model a target.
 
@@ -67,9 +72,10 @@ def linear_model(
     result = Classical(model=NAME)
     linear = require("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
-    notes: list[str] = []
-    if left_out := [name for name, column in judged.columns.items() if not matrix.reads(name, column)]:
-        notes.append(f"left out {', '.join(left_out)}: it reads words, numbers, categories and times")
+    left_out = [name for name, column in judged.columns.items() if not matrix.reads(name, column)]
+    notes = (
+        [f"left out {', '.join(left_out)}: it reads words, numbers, categories and times"] if left_out else []
+    )
     if len(left_out) == len(judged.columns):
         result.said = "; ".join([*notes, "no input that it can read"])
         return result
@@ -79,33 +85,39 @@ def linear_model(
     result.rows = x.shape[0]
     for target, kind in judged.kinds.items():
         chance = derive_seed(seed, "classical", target) % 2**32
-        if kind == "number":
-            y = truth[target].astype(np.float64)
+        classes = _classes_of(judged, target, kind, truth[target])
+        if classes > MOST_CLASSES:
+            what = "labels" if kind == "set" else "classes"
+            notes.append(f"{target}: {classes:,} {what} are too many for a quick model")
+        elif kind == "number":
             model = linear.Ridge(alpha=1.0, solver="lsqr", random_state=chance)
-            model.fit(x, y, sample_weight=weight)
+            model.fit(x, truth[target].astype(np.float64), sample_weight=weight)
             result.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
         elif kind == "set":
             labels = truth[target]
-            if labels.shape[1] > MOST_CLASSES:
-                notes.append(f"{target}: {labels.shape[1]:,} labels are too many for a quick model")
-                continue
-            models = [_fitted(linear, x, labels[:, k], weight, chance) for k in range(labels.shape[1])]
+            models = [_fitted(linear, x, labels[:, k], weight, chance) for k in range(classes)]
             result.answers[target] = {"probabilities": _answered(models, x_judged)}
-            decided = _decided(encoding, dataset, target, matrix, models, rows)
-            result.thresholds[target] = np.array([decided.get(name, 0.5) for name in judged.classes[target]])
+            edges = _decided(encoding, dataset, target, matrix, models, rows)
+            result.thresholds[target] = np.array([edges.get(label, 0.5) for label in judged.classes[target]])
         elif kind in ("binary", "category"):
-            count = 2 if kind == "binary" else judged.answers[target]["probabilities"].shape[1]
             y = truth[target].astype(np.int64)
-            if count > MOST_CLASSES:
-                notes.append(f"{target}: {count:,} classes are too many for a quick model")
-            elif len(np.unique(y)) < 2:
+            if len(np.unique(y)) < 2:
                 notes.append(f"{target}: the training sample has one class only")
             else:
-                result.answers[target] = _classes(linear, x, y, weight, x_judged, kind, count, chance)
+                result.answers[target] = _classes(linear, x, y, weight, x_judged, kind, classes, chance)
         else:
             notes.append(f"{target}: it does not answer a {kind}")
     result.said, result.seconds = "; ".join(notes), time.perf_counter() - started
     return result
+
+
+def _classes_of(judged: Judged, target: str, kind: Kind, truth: np.ndarray) -> int:
+    """How many classes or labels a target has; 0 for one of another kind."""
+    if kind == "set":
+        return int(truth.shape[1])
+    if kind == "category":
+        return int(judged.answers[target]["probabilities"].shape[1])
+    return 2 if kind == "binary" else 0
 
 
 def _classes(
@@ -135,7 +147,11 @@ def _fitted(linear: Any, x: Any, y: np.ndarray, weight: np.ndarray | None, chanc
     if y.min() == y.max():
         return float(y[0])
     model = linear.SGDClassifier(
-        loss="log_loss", alpha=1 / (4 * len(y)), max_iter=20, tol=1e-3, random_state=chance
+        loss="log_loss",
+        alpha=1 / (4 * len(y)),
+        max_iter=20,
+        tol=1e-3,
+        random_state=chance,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # twenty passes are enough for a floor; scikit-learn wishes for more
@@ -199,7 +215,11 @@ class _Sparse:
         return bool(flat or _is_words(kind))
 
     def fit(self, columns: Mapping[str, pa.Array]) -> Any:
-        text = require("sklearn.feature_extraction.text", extra="train", why="comparing with a linear model")
+        text = require(
+            "sklearn.feature_extraction.text",
+            extra="train",
+            why="comparing with a linear model",
+        )
         for name, column in columns.items():
             if _is_words(column.type):
                 self._learnt[name] = text.TfidfVectorizer(analyzer=_themselves, max_features=TERMS)
@@ -246,7 +266,8 @@ class _Sparse:
                 rows = np.flatnonzero(code >= 0)
                 blocks.append(
                     sparse.csr_matrix(
-                        (np.ones(len(rows)), (rows, code[rows])), shape=(len(column), max(len(fitted), 1))
+                        (np.ones(len(rows)), (rows, code[rows])),
+                        shape=(len(column), max(len(fitted), 1)),
                     )
                 )
             else:

@@ -113,7 +113,10 @@ def _matrix(result: Mapping[str, Any], target: str, metrics: Mapping[str, Any]) 
         "Rows by true class (down) and answered class (across):",
         "",
         *_markdown(
-            [["", *names], *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True))]
+            [
+                ["", *names],
+                *([n, *(_figure(v) for v in row)] for n, row in zip(names, matrix, strict=True)),
+            ]
         ),
     ]
 

@@ -122,7 +122,10 @@ def worst_slices(judged: Judged, target: str) -> list[dict[str, Any]]:
     if len(value) < 2 * least or weight.sum() <= 0:
         return []
     whole = float((value * weight).sum() / weight.sum())
-    columns = {**judged.columns, **{c: a for c, a in judged.extra.items() if c not in judged.columns}}
+    columns = {
+        **judged.columns,
+        **{c: a for c, a in judged.extra.items() if c not in judged.columns},
+    }
     cuts = [g for g in (cut(name, column) for name, column in columns.items()) if g is not None]
     singles = [_tests(g, value, weight, sign, least) for g in cuts]
     telling = sorted(
@@ -161,7 +164,8 @@ def _pair(a: Tests, b: Tests, value: np.ndarray, weight: np.ndarray, sign: float
     labels = [f"{i} × {j}" for i in x.labels for j in y.labels]
     both = _tests(Groups(f"{x.column} × {y.column}", code, labels), value, weight, sign, least)
     halves = np.fmax(
-        np.repeat(np.nan_to_num(a.gap), len(y.labels)), np.tile(np.nan_to_num(b.gap), len(x.labels))
+        np.repeat(np.nan_to_num(a.gap), len(y.labels)),
+        np.tile(np.nan_to_num(b.gap), len(x.labels)),
     )
     both.gap = np.where(both.gap > 1.2 * halves, both.gap, np.nan)
     return both
@@ -191,14 +195,21 @@ def _most_telling(tests: list[Tests], tested: int, masks: list[np.ndarray]) -> l
 
 
 def _row_statistic(judged: Judged, target: str) -> tuple[str, np.ndarray]:
-    rows = prepare(judged.truth[target], judged.answers[target], None, threshold=judged.thresholds[target])
+    rows = prepare(
+        judged.truth[target],
+        judged.answers[target],
+        None,
+        threshold=judged.thresholds[target],
+    )
     if rows.kind == "number":
         return "mae", np.abs(rows.answer - rows.truth)
     if rows.owner is not None:  # the mean over a row's steps; a row without any is as good as the rest
         steps = np.bincount(rows.owner, minlength=rows.owners)
         right = np.bincount(rows.owner, weights=rows.correct(), minlength=rows.owners)
         return "accuracy", np.where(
-            steps > 0, right / np.maximum(steps, 1), rows.correct().mean() if len(rows) else 0.0
+            steps > 0,
+            right / np.maximum(steps, 1),
+            rows.correct().mean() if len(rows) else 0.0,
         )
     name = PRIMARY[rows.kind]
     if rows.kind == "binary":
@@ -228,7 +239,11 @@ def _tests(groups: Groups, value: np.ndarray, weight: np.ndarray, sign: float, l
         np.bincount(code, weights=x[inside], minlength=size)
         for x in (weight, weight * value, weight * value**2)
     )
-    all_total, all_first, all_second = weight.sum(), (weight * value).sum(), (weight * value**2).sum()
+    all_total, all_first, all_second = (
+        weight.sum(),
+        (weight * value).sum(),
+        (weight * value**2).sum(),
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, rest_mean = first / total, (all_first - first) / (all_total - total)
         spread = np.maximum(second / total - mean**2, 0) / np.maximum(rows - 1, 1)
@@ -258,7 +273,11 @@ def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: in
     if pa.types.is_temporal(kind) and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         moments = pc.cast(column, pa.timestamp("us", tz=getattr(kind, "tz", None)))
         values = np.asarray(pc.fill_null(pc.cast(pc.cast(moments, pa.int64()), pa.float64()), float("nan")))
-        return _quartiles(name, values, lambda v: str(np.datetime64(int(v), "us").astype("datetime64[m]")))
+        return _quartiles(
+            name,
+            values,
+            lambda v: str(np.datetime64(int(v), "us").astype("datetime64[m]")),
+        )
     if pa.types.is_decimal(kind):
         column = pc.cast(column, pa.float64())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -279,7 +298,8 @@ def cut(name: str, column: pa.Array, *, most: int = _VALUES, quartiles_above: in
     labels = [value for _, value in counts]
     codes = np.full(len(column), -1, np.int64)
     index = pc.fill_null(
-        pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)), -1
+        pc.index_in(column, value_set=pa.array([v for v in labels if v is not None], column.type)),
+        -1,
     )
     position = np.array([i for i, v in enumerate(labels) if v is not None], np.int64)
     index = np.asarray(index, np.int64)

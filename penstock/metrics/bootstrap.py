@@ -89,7 +89,10 @@ def _scalars(names: Sequence[Named], kind: Kind) -> list[Metric]:
 
 def _value(metric: Metric, totals: Totals, resamplings: int) -> np.ndarray:
     """A metric of each resampling, `[R]`."""
-    with blaming(metric, f"on the totals of {resamplings} resamplings"), np.errstate(all="ignore"):
+    with (
+        blaming(metric, f"on the totals of {resamplings} resamplings"),
+        np.errstate(all="ignore"),
+    ):
         values = np.asarray(metric.value(totals), np.float64)
     if values.shape != (resamplings,):
         raise RecipeError(
@@ -127,19 +130,26 @@ def intervals(
     kind = kind_of(answers, truth)
     metrics = _scalars(names, kind)
     population = len(truth) if population is None else population
-    is_wide = kind in ("set", "sequence") or any(s.by_class for s, _ in grouped(metrics, kind))
-    width = int(np.prod(answers["probabilities"].shape[1:])) if is_wide and "probabilities" in answers else 1
-    most = max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
+    most = _most_rows(metrics, kind, answers, resamples)
     if len(truth) > most:
         if whole is None:
             whole = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
-        pick = np.sort(
-            np.random.default_rng(derive_seed(seed, "interval rows")).choice(len(truth), most, replace=False)
+        chance = np.random.default_rng(derive_seed(seed, "interval rows"))
+        pick = np.sort(chance.choice(len(truth), most, replace=False))
+        truth, answers = (
+            truth[pick],
+            {name: values[pick] for name, values in answers.items()},
         )
-        truth, answers = truth[pick], {name: values[pick] for name, values in answers.items()}
         weight = None if weight is None else weight[pick]
     draws = resampled(
-        metrics, truth, answers, weight, resamples=resamples, seed=seed, threshold=threshold, scale=scale
+        metrics,
+        truth,
+        answers,
+        weight,
+        resamples=resamples,
+        seed=seed,
+        threshold=threshold,
+        scale=scale,
     )
     at = measure(metrics, truth, answers, weight, threshold=threshold, scale=scale)
     shrink = min((len(truth) / population) ** 0.5, 1.0) if population else 1.0
@@ -155,6 +165,18 @@ def intervals(
         middle = float(np.nanmedian(draws[name]))
         found[name] = [float(np.clip(centre + (edge - middle) * shrink, *metric.bounds)) for edge in interval]
     return found
+
+
+def _most_rows(
+    metrics: Sequence[Metric],
+    kind: Kind,
+    answers: Mapping[str, np.ndarray],
+    resamples: int,
+) -> int:
+    """So many rows that all resamplings of them cost a bounded amount of work."""
+    is_wide = kind in ("set", "sequence") or any(s.by_class for s, _ in grouped(metrics, kind))
+    width = int(np.prod(answers["probabilities"].shape[1:])) if is_wide and "probabilities" in answers else 1
+    return max(min(ROWS, _WORK // max(resamples * width, 1)), 1_000)
 
 
 def percentiles(draws: np.ndarray, confidence: float) -> list[float] | None:

@@ -51,7 +51,11 @@ class _Sums(Accumulator):
 
     def totals(self) -> Totals:
         counts = self.cells.floats(3 * self.classes).reshape(1, -1, 3)
-        return {"true": counts[..., 0], "answered": counts[..., 1], "both": counts[..., 2]}
+        return {
+            "true": counts[..., 0],
+            "answered": counts[..., 1],
+            "both": counts[..., 2],
+        }
 
 
 def hits(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

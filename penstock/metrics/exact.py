@@ -48,7 +48,8 @@ class Cells:
             for i in np.flatnonzero((highs != 0) | (lows != 0)):
                 owner, step = divmod(int(keys[i]), span)
                 self._sums[owner] = plus(
-                    self._sums.get(owner, NOTHING), ((int(highs[i]) << 26) + int(lows[i]), step + base - 53)
+                    self._sums.get(owner, NOTHING),
+                    ((int(highs[i]) << 26) + int(lows[i]), step + base - 53),
                 )
 
     def add_products(self, cell: int, *factors: np.ndarray) -> None:

@@ -104,7 +104,14 @@ class _Sums(Accumulator):
     def totals(self) -> Totals:
         whole = self.cells.fraction(_WEIGHT)
         return {
-            name: np.array([ratio(self.cells.fraction(2 * i + 1), whole - self.cells.fraction(2 * i + 2))])
+            name: np.array(
+                [
+                    ratio(
+                        self.cells.fraction(2 * i + 1),
+                        whole - self.cells.fraction(2 * i + 2),
+                    )
+                ]
+            )
             for i, name in enumerate(self.names)
         }
 

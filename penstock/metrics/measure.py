@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from penstock.contracts.metric import Accumulator, Kind, Metric, Scale, Statistic, Threshold
+from penstock.contracts.metric import (
+    Accumulator,
+    Kind,
+    Metric,
+    Scale,
+    Statistic,
+    Threshold,
+)
 from penstock.metrics.means import blaming, grouped, totals_of
 from penstock.metrics.names import Named, chosen, kind_of
 from penstock.metrics.rows import prepare
@@ -38,7 +45,12 @@ class Measures:
                 truth's own.
             where_fit: metrics that are measured if they judge this kind of target, and left out if not.
         """
-        self.names, self.threshold, self.scale, self.where_fit = tuple(names), threshold, scale, where_fit
+        self.names, self.threshold, self.scale, self.where_fit = (
+            tuple(names),
+            threshold,
+            scale,
+            where_fit,
+        )
         self.rows = 0
         self.broken = 0
         """Rows whose answer was not finite; with any, every metric is None."""
@@ -47,7 +59,10 @@ class Measures:
         self._sums: list[Accumulator] = []
 
     def update(
-        self, truth: np.ndarray, answers: Mapping[str, np.ndarray], weight: np.ndarray | None = None
+        self,
+        truth: np.ndarray,
+        answers: Mapping[str, np.ndarray],
+        weight: np.ndarray | None = None,
     ) -> None:
         """Take in rows.
 
@@ -83,7 +98,11 @@ class Measures:
         self.rows += other.rows
         self.broken += other.broken
         if not self._sums:  # nothing was seen here
-            self._metrics, self._groups, self._sums = other._metrics, other._groups, other._sums
+            self._metrics, self._groups, self._sums = (
+                other._metrics,
+                other._groups,
+                other._sums,
+            )
         elif other._sums:
             for mine, theirs in zip(self._sums, other._sums, strict=True):
                 mine.merge(theirs)

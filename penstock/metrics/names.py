@@ -103,7 +103,10 @@ def chosen(names: Sequence[Named], kind: Kind) -> dict[str, Metric]:
         title = named if isinstance(named, str) else named.title
         if metric is None:
             problems.append(
-                Problem((title,), f"is no metric.{hint(title)} For a {kind}: {', '.join(names_for(kind))}.")
+                Problem(
+                    (title,),
+                    f"is no metric.{hint(title)} For a {kind}: {', '.join(names_for(kind))}.",
+                )
             )
         elif kind not in metric.kinds:
             problems.append(

@@ -34,7 +34,14 @@ class Errors(Statistic):
         with np.errstate(over="ignore"):
             error = rows.answer - rows.truth
             table = np.stack(
-                [error**2, np.abs(error), centred, centred**2, np.where(defined, relative, 0), defined],
+                [
+                    error**2,
+                    np.abs(error),
+                    centred,
+                    centred**2,
+                    np.where(defined, relative, 0),
+                    defined,
+                ],
                 axis=1,
             )
         unit = _unit(rows)

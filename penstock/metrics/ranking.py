@@ -102,7 +102,11 @@ class Scores(Accumulator):
             for i, (score, positive) in enumerate(rankings):
                 probability = score.astype(np.float64)
                 with np.errstate(divide="ignore"):
-                    odds = np.clip(np.log(probability) - np.log1p(-np.minimum(probability, 1.0)), -20, 20)
+                    odds = np.clip(
+                        np.log(probability) - np.log1p(-np.minimum(probability, 1.0)),
+                        -20,
+                        20,
+                    )
                 slot = np.minimum(((odds + 20) / 40 * bins).astype(np.int64), bins - 1)
                 self._bins[i] += np.bincount(
                     slot * 2 + positive, weights=rows.weight, minlength=2 * bins
@@ -126,7 +130,9 @@ class Scores(Accumulator):
         parts = [ranked(rows) for rows in kept]
         return [
             grouped(
-                np.concatenate([p[i][0] for p in parts]), np.concatenate([p[i][1] for p in parts]), weight
+                np.concatenate([p[i][0] for p in parts]),
+                np.concatenate([p[i][1] for p in parts]),
+                weight,
             )
             for i in range(len(parts[0]))
         ]

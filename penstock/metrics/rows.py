@@ -44,7 +44,13 @@ def prepare(
     if kind == "number":
         return _numbers(truth, answer, weights, scale)
     if kind == "series":
-        return _series(truth, answer, answers, weights, scale if isinstance(scale, Forecasting) else None)
+        return _series(
+            truth,
+            answer,
+            answers,
+            weights,
+            scale if isinstance(scale, Forecasting) else None,
+        )
     if kind == "text":
         return Rows("text", truth, answer, weights, _NOTHING, classes=0)
     if kind == "set":
@@ -75,7 +81,10 @@ def _numbers(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, scale: 
         if answer.size != truth.size:
             raise PenstockError(f"truth {truth.shape} and values {answer.shape} cannot be compared")
         weights = np.repeat(weights, answer.size // max(len(answer), 1))
-    truth, answer = truth.astype(np.float64).reshape(-1), answer.astype(np.float64).reshape(-1)
+    truth, answer = (
+        truth.astype(np.float64).reshape(-1),
+        answer.astype(np.float64).reshape(-1),
+    )
     broken = int((~(np.isfinite(truth) & np.isfinite(answer))).sum())
     return Rows("number", truth, answer, weights, _NOTHING, 0, broken, scale=scale)
 
@@ -92,7 +101,10 @@ def _series(
         raise PenstockError(
             f"a series' truth {truth.shape} and values {answer.shape} must both be [rows, steps, variables]"
         )
-    truth, answer = truth.astype(np.float64, copy=False), answer.astype(np.float64, copy=False)
+    truth, answer = (
+        truth.astype(np.float64, copy=False),
+        answer.astype(np.float64, copy=False),
+    )
     broken = int((~np.isfinite(answer).all(axis=(1, 2))).sum())
     quantiles = answers.get("quantiles")
     there = np.isfinite(truth).any(axis=(1, 2))
@@ -125,11 +137,23 @@ def _sets(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold:
         )
     broken = int((~np.isfinite(answer).all(axis=1)).sum())
     predicted = answer >= np.asarray(threshold, np.float64)
-    return Rows("set", (truth > 0).astype(np.uint8), answer, weights, predicted, answer.shape[1], broken)
+    return Rows(
+        "set",
+        (truth > 0).astype(np.uint8),
+        answer,
+        weights,
+        predicted,
+        answer.shape[1],
+        broken,
+    )
 
 
 def _classes(
-    kind: Kind, truth: np.ndarray, answer: np.ndarray, weights: np.ndarray, threshold: Threshold
+    kind: Kind,
+    truth: np.ndarray,
+    answer: np.ndarray,
+    weights: np.ndarray,
+    threshold: Threshold,
 ) -> Rows:
     """A class a row: `[rows]` probabilities of the positive one, or `[rows, classes]`."""
     if kind == "binary":
@@ -171,4 +195,14 @@ def _steps(truth: np.ndarray, answer: np.ndarray, weights: np.ndarray) -> Rows:
         else np.empty(0, np.int64)
     )
     broken = len(np.unique(owner[~np.isfinite(given).all(axis=1)]))
-    return Rows("sequence", flat, given, weights[owner], predicted, classes, broken, owner, len(truth))
+    return Rows(
+        "sequence",
+        flat,
+        given,
+        weights[owner],
+        predicted,
+        classes,
+        broken,
+        owner,
+        len(truth),
+    )
