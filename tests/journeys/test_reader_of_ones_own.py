@@ -99,11 +99,11 @@ def test_its_bundle_opens_and_reads_other_formats_without_trust(outcome, worksho
     Path("new.csv").write_text("area,city\n150,Oslo\n30,\n", "utf-8")
     bundle = penstock.Bundle.open(outcome.bundle.path)
     assert bundle.predict([{"area": 150, "city": "Oslo"}])[0]["dear"] in ("yes", "no")
-    assert penstock.predict(bundle, "new.csv", "csv-answers.parquet")["predicted"] == 2
+    assert penstock.predict(bundle, source="new.csv", output="csv-answers.parquet")["predicted"] == 2
     with pytest.raises(SourceError, match="trust"):
-        penstock.predict(bundle, "new.kv", "none.parquet")
+        penstock.predict(bundle, source="new.kv", output="none.parquet")
     mine = {"path": "new.kv", "format": {"type": "acme.kv", "between": ";"}}  # the user's own words need none
-    assert penstock.predict(bundle, mine, "mine.parquet")["predicted"] == 20
+    assert penstock.predict(bundle, source=mine, output="mine.parquet")["predicted"] == 20
 
 
 def test_init_looks_at_a_head_of_its_files(workshop, monkeypatch):
