@@ -73,14 +73,13 @@ def linear_model(
     linear = require("sklearn.linear_model", extra="train", why="comparing with a linear model")
     matrix = _Sparse(encoding)
     left_out = [name for name, column in judged.columns.items() if not matrix.reads(name, column)]
-    notes = (
-        [f"left out {', '.join(left_out)}: it reads words, numbers, categories and times"] if left_out else []
-    )
+    reads = "it reads words, numbers, categories and times"
+    notes = [f"left out {', '.join(left_out)}: {reads}"] if left_out else []
     if len(left_out) == len(judged.columns):
         result.said = "; ".join([*notes, "no input that it can read"])
         return result
     columns, truth, weight = split_rows(encoding, dataset, "train", limit=rows)
-    x = matrix.fit({name: column for name, column in columns.items() if name not in left_out})
+    x = matrix.fit({name: columns[name] for name in columns if name not in left_out})
     x_judged = matrix.transform(judged.columns)
     result.rows = x.shape[0]
     for target, kind in judged.kinds.items():
@@ -94,8 +93,7 @@ def linear_model(
             model.fit(x, truth[target].astype(np.float64), sample_weight=weight)
             result.answers[target] = {"value": np.asarray(model.predict(x_judged), np.float64)}
         elif kind == "set":
-            labels = truth[target]
-            models = [_fitted(linear, x, labels[:, k], weight, chance) for k in range(classes)]
+            models = [_fitted(linear, x, truth[target][:, k], weight, chance) for k in range(classes)]
             result.answers[target] = {"probabilities": _answered(models, x_judged)}
             edges = _decided(encoding, dataset, target, matrix, models, rows)
             result.thresholds[target] = np.array([edges.get(label, 0.5) for label in judged.classes[target]])
