@@ -132,7 +132,7 @@ def test_every_layout_is_answered_like_the_plain_one(bundle: Any, name: str, tmp
             shares["frame"] = bundle.predict(table.to_pandas()).to_dict("records")
         with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as writer:
             writer.write_table(table)
-        api.predict(bundle, {"path": str(tmp_path / "a.arrow")}, tmp_path / "o.jsonl")
+        api.predict(bundle, source={"path": str(tmp_path / "a.arrow")}, output=tmp_path / "o.jsonl")
         shares["file"] = [json.loads((tmp_path / "o.jsonl").read_text("utf-8"))]
         for way, (found,) in shares.items():
             share = found.get("y_probabilities", found)["yes"]
