@@ -8,7 +8,7 @@ makes a text look small).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.contracts.data import ROW_ID
 from penstock.core.cores import usable_cores
@@ -36,6 +36,14 @@ def threads_of(recipe: Recipe) -> int:
     if recipe.resources.threads:
         return recipe.resources.threads
     return usable_cores()
+
+
+def batch_rows(file: Any, most_bytes: int, *, least: int = 1, most: int) -> int:
+    """How many rows of an open Parquet file have about `most_bytes`, by its widest row group."""
+    # An average over the file would let one group of wide rows go over the bound.
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(most_bytes // max(widest, 1), least), most))
 
 
 def rows_within(dataset: Dataset, encoding: Encoding, *, memory_bytes: int, num_workers: int) -> int:

@@ -23,6 +23,7 @@ from penstock.contracts.data import PLACE, REJECT_SCHEMA, ROW_FILE, ROW_ID, ROW_
 from penstock.core.errors import ContractError, PenstockError
 from penstock.core.store import as_store_error
 from penstock.prepare.blob_store import BlobStore
+from penstock.prepare.budget import batch_rows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -72,7 +73,7 @@ class Ledger:
         taken = 0
         for path in files:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(_rows_within(file, _REJECT_BYTES, _JSON_ROWS)):
+                for batch in file.iter_batches(batch_rows(file, _REJECT_BYTES, most=_JSON_ROWS)):
                     self._write(
                         pa.Table.from_batches([batch]).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
                     )
@@ -170,13 +171,6 @@ class Ledger:
     def sentence(self) -> str:
         """All counts as one sum, for people: `30,000 train + 2 quarantined`."""
         return " + ".join(f"{count:,} {heading}" for heading, count in self.counts.items())
-
-
-def _rows_within(file: Any, most_bytes: int, most_rows: int) -> int:
-    """How many rows of a Parquet file have about `most_bytes`, by its largest row group."""
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
-    return int(min(max(most_bytes // max(widest, 1), 1), most_rows))
 
 
 def plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_ID, EngineSession
 from penstock.contracts.summary import interpolated
+from penstock.prepare.budget import batch_rows
 from penstock.prepare.ledger import plain
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
     for path in files:
         # Words come as codes: a text that repeats is held once.
         with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
-            for batch in file.iter_batches(_rows_of(file), columns=[ROW_ID, *texts, *others]):
+            for batch in file.iter_batches(
+                batch_rows(file, _BATCH_BYTES, least=64, most=4_096), columns=[ROW_ID, *texts, *others]
+            ):
                 batch = batch.slice(0, SAMPLE - taken)
                 taken += len(batch)
                 for name, counted in texts.items():
@@ -143,13 +146,6 @@ def _sample(files: list[Path], columns: list[str]) -> tuple[int, dict[str, dict[
 
 def _opaque(found: pa.DataType) -> bool:
     return bool(pa.types.is_nested(found) or pa.types.is_binary(found) or pa.types.is_large_binary(found))
-
-
-def _rows_of(file: Any) -> int:
-    """Rows of a batch."""
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
-    return int(min(max(_BATCH_BYTES // max(widest, 1), 64), 4_096))
 
 
 def _count(column: pa.DictionaryArray, counted: dict[Any, list[Any]]) -> None:
