@@ -144,7 +144,7 @@ class Encoding:
         accepted = Accepted(table.num_rows)
         for name, feature in self._features.items() if targets else self.inputs.items():
             raw = feature.columns(name)
-            column, refused = feature.accept([_whole(table, each) for each in raw])
+            column, refused = feature.accept([whole_column(table, each) for each in raw])
             accepted.columns[name] = column
             _note(accepted, raw, refused)
             if name in self.targets:
@@ -152,7 +152,7 @@ class Encoding:
         if targets:
             self._judge_steps(accepted)
         if targets and self.weight:
-            self._accept_weight(accepted, _whole(table, self.weight))
+            self._accept_weight(accepted, whole_column(table, self.weight))
         return accepted
 
     def _judge(self, accepted: Accepted, name: str, raw: tuple[str, ...]) -> None:
@@ -392,7 +392,8 @@ def _steps(feature: Feature, column: pa.Array) -> np.ndarray | None:
     return feature.steps(column) if isinstance(feature, SequenceFeature) else None
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array:
+def whole_column(table: pa.Table, name: str) -> pa.Array:
+    """A column of a table in one piece."""
     column = table.column(name)
     return (
         column.chunk(0)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from penstock.contracts.data import Feature
 from penstock.core.errors import ContractError, Problem
 from penstock.core.near import did_you_mean
+from penstock.encode.encoding import whole_column
 from penstock.recipe.schema import Recipe
 
 MIX, WEIGHTS = "<mix>", "<weights>"
@@ -77,9 +78,9 @@ class OrderColumns:
             table = table.take(pa.array(np.setdiff1d(np.arange(len(table)), gone)))
         found = {}
         if self.mix is not None:
-            found[MIX] = _groups(_whole(table, self.mix))
+            found[MIX] = _groups(whole_column(table, self.mix))
         if self.weights is not None:
-            found[WEIGHTS] = self._odds(_whole(table, self.weights), split)
+            found[WEIGHTS] = self._odds(whole_column(table, self.weights), split)
         return found
 
     def _odds(self, raw: pa.Array, split: str) -> np.ndarray:
@@ -116,14 +117,3 @@ def _groups(raw: pa.Array) -> np.ndarray:
     numbers = np.array([group_of(value) for value in coded.dictionary.to_pylist()] + [NO_VALUE], np.int64)
     found: np.ndarray = numbers[np.asarray(pc.fill_null(coded.indices, len(numbers) - 1), np.int64)]
     return found
-
-
-def _whole(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.array([], column.type)
-    )

@@ -20,13 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.contracts.data import ROW_FILE, ROW_ID, ROW_NUMBER
-from penstock.core.cores import usable_cores
 from penstock.core.errors import ContractError, Problem
 from penstock.encode import misfits
 from penstock.encode.encoding import Accepted, Encoding
 from penstock.encode.series.chunk import Chunk
 from penstock.encode.series.windows import broken, usual_distance
 from penstock.formats.learnt import KEPT, MISFIT
+from penstock.prepare.budget import threads_of
 from penstock.recipe.schema import Recipe, Samples
 
 RANK = "__rank"
@@ -53,7 +53,7 @@ def sort_steps(
     """
     import ibis
 
-    threads = recipe.resources.threads or usable_cores()
+    threads = threads_of(recipe)
     with recipe.engine.open(
         scratch / "engine", memory_bytes=recipe.resources.memory, threads=threads
     ) as session:
